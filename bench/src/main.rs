@@ -1,0 +1,102 @@
+//! What recording, replaying and checkpoints cost.
+//!
+//! All figures are ratios of medians measured in one run on one machine, native and recorded runs taking
+//! turns, so that they mean something elsewhere too. Prints a Markdown report (`scripts/bench` puts it into
+//! the README).
+
+mod checkpoints;
+mod measure;
+mod programs;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+/// What recording, replaying and checkpoints cost, as ratios from one run.
+#[derive(Parser, Debug)]
+struct Args {
+    /// The rr binary to measure [default: beside this program].
+    #[arg(long)]
+    rr: Option<PathBuf>,
+    /// Runs of each kind; the median counts.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// A tenth of the size: to see that everything works, not to quote.
+    #[arg(long)]
+    quick: bool,
+    /// Only programs whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(2),
+        Err(error) => {
+            eprintln!("rr-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints everything; `false` if a stated goal was missed.
+fn run(args: &Args) -> Result<bool> {
+    let rr = match &args.rr {
+        Some(path) => path.clone(),
+        None => beside_this_program()?,
+    };
+    let rr = rr
+        .canonicalize()
+        .with_context(|| format!("{}: no such program", rr.display()))?;
+    if args.runs == 0 {
+        bail!("--runs must be at least 1");
+    }
+    let work = tempfile::Builder::new()
+        .prefix("rr-bench-")
+        .tempdir()
+        .context("a temporary directory")?;
+    println!("{}\n", machine());
+    programs::report(args, &rr, work.path())?;
+    checkpoints::report(args, &rr, work.path())
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("the path of this program")?;
+    let rr = own.with_file_name("rr");
+    if !rr.exists() {
+        bail!(
+            "{}: not there; build it (cargo build --release --bin rr) or name another with --rr",
+            rr.display()
+        );
+    }
+    Ok(rr)
+}
+
+/// One line about the machine.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or(": unknown CPU");
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!(
+        "{} ({cores} cores), Linux {}.",
+        model.trim_start_matches([' ', '\t', ':']),
+        kernel.trim()
+    )
+}
+
+/// A fresh directory below `work`.
+fn fresh(work: &Path, name: &str) -> Result<PathBuf> {
+    let dir = tempfile::Builder::new()
+        .prefix(name)
+        .tempdir_in(work)
+        .context("a working directory")?;
+    Ok(dir.keep())
+}

@@ -1,0 +1,124 @@
+//! Running a command for its time, and small statistics.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// The largest resident size of a process of the run, in bytes (`getrusage(2)`, `ru_maxrss`).
+    pub resident: u64,
+}
+
+/// Runs a command line in `cwd`, output discarded; it must succeed.
+pub fn time(program: &[OsString], cwd: &Path) -> Result<Cost> {
+    let [name, args @ ..] = program else {
+        bail!("an empty command line")
+    };
+    let mut command = Command::new(name);
+    command
+        .args(args)
+        .current_dir(cwd)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let start = Instant::now();
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let mut stderr = Vec::new();
+    if let Some(pipe) = &mut child.stderr {
+        std::io::Read::read_to_end(pipe, &mut stderr).context("reading the error output")?;
+    }
+    let mut status = 0;
+    // SAFETY: an all-zero rusage is a valid one.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: our own child, not waited for yet; both pointers are to live variables.
+    let pid = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
+    let seconds = start.elapsed().as_secs_f64();
+    if pid < 0 || status != 0 {
+        bail!(
+            "{command:?} ended with wait status {status}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
+    }
+    Ok(Cost {
+        seconds,
+        resident: usage.ru_maxrss as u64 * 1024,
+    })
+}
+
+/// The median; 0 of nothing.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+/// The bytes of all files below a directory.
+pub fn size_of(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    entries
+        .filter_map(|entry| entry.ok())
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => size_of(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Bytes as MB with one decimal.
+pub fn mb(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// A command line for `rr`.
+pub fn rr_line(rr: &Path, args: &[&str], trace: &Path, program: &[OsString]) -> Vec<OsString> {
+    let mut line = vec![rr.as_os_str().to_owned()];
+    line.extend(args.iter().map(OsString::from));
+    line.push(trace.as_os_str().to_owned());
+    line.extend(program.iter().cloned());
+    line
+}
+
+/// `rr traceinfo`.
+pub fn trace_info(rr: &Path, trace: &Path) -> Result<rr_tests::TraceInfo> {
+    let output = Command::new(rr)
+        .arg("traceinfo")
+        .arg(trace)
+        .output()
+        .context("rr traceinfo")?;
+    if !output.status.success() {
+        bail!(
+            "rr traceinfo {}: {}",
+            trace.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    serde_json::from_slice(&output.stdout).context("the output of rr traceinfo")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[]), 0.0);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}

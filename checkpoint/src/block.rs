@@ -1,0 +1,134 @@
+//! Blocks: compressed runs of pages in a checkpoint file.
+//!
+//! A block holds up to [`BLOCK_PAGES`] pages that were captured one after the
+//! other, compressed together, so that neighbours help each other; pages that do
+//! not shrink are kept as they are. A [`BlockRef`] says everything needed to get
+//! the pages back: file, place, length and checksum of the bytes. So a page that
+//! was stored by an earlier checkpoint is found in one step, without that
+//! checkpoint's index, and a file that was exchanged is noticed.
+
+use rr_trace::compress::{compress, decompress};
+use rr_tracee::ids::PAGE;
+
+use crate::file::checksum_matches;
+
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = PAGE as usize;
+
+/// Pages that the writer puts into one block.
+pub const BLOCK_PAGES: usize = 64;
+
+/// Pages that a reader accepts in one block.
+pub const MAX_BLOCK_PAGES: usize = 256;
+
+/// Where the pages of a block are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BlockRef {
+    /// The event of the checkpoint whose file holds it.
+    pub event: u64,
+    /// Offset of its first byte in that file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub length: u32,
+    /// Pages in it.
+    pub pages: u16,
+    /// XXH3-64 of the bytes in the file.
+    pub checksum: u64,
+}
+
+impl BlockRef {
+    /// Bytes of its pages.
+    pub fn raw_len(&self) -> usize {
+        self.pages as usize * PAGE_BYTES
+    }
+
+    /// What is wrong with it whatever the file holds, if anything.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        if self.pages == 0 || self.pages as usize > MAX_BLOCK_PAGES {
+            Some("block with an impossible number of pages")
+        } else if self.length == 0 || self.length as usize > self.raw_len() {
+            Some("block with an impossible length")
+        } else {
+            None
+        }
+    }
+
+    /// The pages, from the bytes in the file; what is wrong with these otherwise.
+    pub(crate) fn unpack(&self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+        if !checksum_matches(&bytes, self.checksum) {
+            return Err("checksum of a page block does not match".into());
+        }
+        if bytes.len() == self.raw_len() {
+            return Ok(bytes);
+        }
+        decompress(&bytes, self.raw_len()).map_err(|e| format!("page block does not decompress: {e}"))
+    }
+}
+
+/// The bytes that stand in the file for `raw`: brotli, or `raw` itself where that gains little.
+pub(crate) fn pack(raw: &[u8], quality: i32) -> Vec<u8> {
+    match compress(raw, quality) {
+        Some(packed) if packed.len() <= raw.len() / 16 * 15 => packed,
+        _ => raw.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    fn reference(raw: &[u8], bytes: &[u8]) -> BlockRef {
+        let pages = (raw.len() / PAGE_BYTES) as u16;
+        BlockRef {
+            event: 1,
+            offset: 0,
+            length: bytes.len() as u32,
+            pages,
+            checksum: xxh3_64(bytes),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_was_packed_comes_back(pages in 1usize..5, seed in any::<u64>(), noise in 0u64..9, quality in 0i32..6) {
+            let mut x = seed | 1;
+            let raw: Vec<u8> = (0..pages * PAGE_BYTES).map(|i| {
+                x ^= x << 13; x ^= x >> 7; x ^= x << 17;
+                if x % 8 < noise { x as u8 } else { (i / 64) as u8 }
+            }).collect();
+            let bytes = pack(&raw, quality);
+            prop_assert!(bytes.len() <= raw.len());
+            let block = reference(&raw, &bytes);
+            prop_assert_eq!(block.fault(), None);
+            prop_assert_eq!(block.unpack(bytes).unwrap(), raw);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_another_length_is_refused() {
+        let raw = vec![5; 2 * PAGE_BYTES];
+        let bytes = pack(&raw, 1);
+        for pages in [1, 3] {
+            let block = BlockRef {
+                pages,
+                ..reference(&raw, &bytes)
+            };
+            assert!(block.unpack(bytes.clone()).unwrap_err().contains("decompress"));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let raw: Vec<u8> = (0..PAGE_BYTES).map(|i| (i / 100) as u8).collect();
+        let bytes = pack(&raw, 1);
+        let block = reference(&raw, &bytes);
+        for bit in 0..bytes.len() * 8 {
+            let mut rotten = bytes.clone();
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            assert!(block.unpack(rotten).is_err(), "bit {bit}");
+        }
+    }
+}

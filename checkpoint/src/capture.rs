@@ -1,0 +1,218 @@
+//! What a recorder hands over at a checkpoint, and how its pages are walked.
+//!
+//! The recorder stops the world for as long as it takes to fill in a [`CaptureRequest`]: the image, one
+//! [`SharedSource`] per address space, and copies of the few pages that are not preserved by these. Everything
+//! else happens in the writer while the program runs on.
+//!
+//! | pages | come from |
+//! |---|---|
+//! | anonymous, copied on write | the source of their address space, if the kernel has a page there |
+//! | private file pages, never written | the mapped file in the trace: nothing is captured |
+//! | `MADV_DONTFORK`, `MADV_WIPEONFORK` ranges | [`SpaceSource::extra`], copied in the pause ([`copy_unforkable`]) |
+//! | shared memory objects | [`ObjectSource`], copied in the pause, once however often they are mapped |
+//! | rr's own | not captured |
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use rr_tracee::ids::PAGE;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::pagemap::{PageKind, Pagemap, Run};
+use rr_tracee::{
+    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, ObjectId, SpaceId, Tid,
+};
+
+use crate::block::PAGE_BYTES;
+use crate::error::Result;
+use crate::image::SessionImage;
+use crate::index::captured;
+use crate::source::SharedSource;
+
+/// Everything that a checkpoint is made from. When it is dropped, whether it was written or not, every
+/// frozen process in it is killed.
+#[derive(Debug)]
+pub struct CaptureRequest {
+    /// The image at the event.
+    pub image: SessionImage,
+    /// One source for every address space of the image.
+    pub spaces: Vec<SpaceSource>,
+    /// The contents of every shared memory object of the image.
+    pub objects: Vec<ObjectSource>,
+    /// How long the program stood still for this, in µs; goes into the statistics.
+    pub pause_us: u64,
+}
+
+impl Drop for CaptureRequest {
+    fn drop(&mut self) {
+        for space in &self.spaces {
+            space.source.abandon("the checkpoint was given up");
+        }
+    }
+}
+
+/// The pages of one address space.
+#[derive(Debug)]
+pub struct SpaceSource {
+    /// Which.
+    pub space: SpaceId,
+    /// The process to read from.
+    pub source: SharedSource,
+    /// Whole pages, copied in the pause, of mappings whose fork policy is not `Copy`; the source is not
+    /// asked for these. Absent ones are as when untouched.
+    pub extra: Vec<(Addr, Vec<u8>)>,
+}
+
+/// The contents of a shared memory object.
+#[derive(Debug)]
+pub struct ObjectSource {
+    /// Which.
+    pub object: ObjectId,
+    /// Runs of whole pages by offset (the last one filled up with zeros); what is missing is zero.
+    pub pages: Vec<(u64, Vec<u8>)>,
+}
+
+impl ObjectSource {
+    /// A copy of what `file` holds, which is the object (a file or memfd). Holes are skipped.
+    pub fn from_file(object: ObjectId, file: &File) -> std::io::Result<ObjectSource> {
+        let size = file.metadata()?.len();
+        let mut pages = Vec::new();
+        let mut at = 0;
+        while at < size {
+            let Some(data) = next_data(file, at, size)? else {
+                break;
+            };
+            let range = AddrRange::new(Addr(data.start.0.max(at)), data.end).to_pages();
+            let mut bytes = vec![0; range.len() as usize];
+            let wanted = (size.min(range.end.0) - range.start.0) as usize;
+            file.read_exact_at(&mut bytes[..wanted], range.start.0)?;
+            pages.push((range.start.0, bytes));
+            at = range.end.0;
+        }
+        Ok(ObjectSource { object, pages })
+    }
+}
+
+/// The first stretch of data at or after `from` in a file of `size` bytes (lseek(2), SEEK_DATA).
+pub(crate) fn next_data(file: &File, from: u64, size: u64) -> std::io::Result<Option<AddrRange>> {
+    let seek = |offset: u64, whence: i32| -> std::io::Result<Option<u64>> {
+        // SAFETY: plain numbers; only this file's offset, which nobody uses, changes.
+        let r = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) };
+        let e = std::io::Error::last_os_error();
+        match (r, e.raw_os_error()) {
+            (0.., _) => Ok(Some(r as u64)),
+            (_, Some(libc::ENXIO)) => Ok(None), // nothing but a hole
+            (_, Some(libc::EINVAL)) if whence == libc::SEEK_DATA => Ok(Some(offset)), // unknown here: all is data
+            (_, Some(libc::EINVAL)) => Ok(Some(size)),
+            _ => Err(e),
+        }
+    };
+    let Some(start) = seek(from, libc::SEEK_DATA)?.filter(|&s| s < size) else {
+        return Ok(None);
+    };
+    let end = seek(start, libc::SEEK_HOLE)?.unwrap_or(size).min(size);
+    Ok(Some(AddrRange::new(Addr(start), Addr(end))))
+}
+
+/// Copies what a fork of this process would not have: the pages with data in mappings whose fork policy is
+/// not `Copy`. For [`SpaceSource::extra`]; to be called in the pause. Costs nothing if there are none.
+pub fn copy_unforkable(tid: Tid, space: &AddressSpace) -> Result<Vec<(Addr, Vec<u8>)>> {
+    let mut pages = Vec::new();
+    let memory = Memory::of(tid);
+    for mapping in space
+        .iter()
+        .filter(|m| captured(&m.backing) && m.fork != ForkPolicy::Copy)
+    {
+        for run in Pagemap::open(tid)?.populated(mapping.range)? {
+            if must_read(mapping, run) {
+                pages.push((run.0.start, memory.read_vec(run.0.start, run.0.len() as usize)?));
+            }
+        }
+    }
+    Ok(pages)
+}
+
+/// Whether the contents of these pages of a mapping are known only from reading them.
+pub(crate) fn must_read(mapping: &Mapping, (_, kind): Run) -> bool {
+    // A page-cache page under a mapping that the model backs with zeros (the vDSO's, for example) holds
+    // something that the trace has nowhere else.
+    kind == PageKind::Private || mapping.backing == Backing::Anonymous
+}
+
+/// Bytes that are read in one piece, under the source's lock.
+const PIECE: u64 = 1 << 20;
+
+/// What a walk does with a page: its number, its bytes, and whether the page is zero where nothing is stored.
+pub(crate) type PageSink<'a> = dyn FnMut(u64, &[u8], bool) -> Result<()> + 'a;
+
+/// Why a walk ended early.
+pub(crate) enum WalkError {
+    /// The source cannot be read to its end.
+    Lost(String),
+    /// The sink failed.
+    Sink(crate::error::Error),
+}
+
+/// Gives every page of an address space that must be read to `sink`. Says whether the source was read in
+/// place to the end. The source is finished (a frozen process killed) as soon as the last page is read.
+pub(crate) fn walk_space(
+    from: &SpaceSource,
+    space: &AddressSpace,
+    buffer: &mut Vec<u8>,
+    sink: &mut PageSink<'_>,
+) -> Result<bool, WalkError> {
+    let mut runs = Vec::new();
+    buffer.resize(PIECE as usize, 0);
+    for mapping in space
+        .iter()
+        .filter(|m| captured(&m.backing) && m.fork == ForkPolicy::Copy)
+    {
+        let anonymous = mapping.backing == Backing::Anonymous;
+        let mut at = mapping.range.start;
+        while at < mapping.range.end {
+            runs.clear();
+            let rest = AddrRange::new(at, mapping.range.end);
+            at = from
+                .source
+                .read(|p| p.pagemap()?.step(rest, &mut runs))
+                .map_err(WalkError::Lost)?;
+            for &run in runs.iter().filter(|&&r| must_read(mapping, r)) {
+                let mut start = run.0.start;
+                while start < run.0.end {
+                    let bytes = &mut buffer[..(run.0.end - start).min(PIECE) as usize];
+                    from.source
+                        .read(|p| p.memory().read(start, bytes))
+                        .map_err(WalkError::Lost)?;
+                    give(start, bytes, anonymous, sink)?;
+                    start = start + bytes.len() as u64;
+                }
+            }
+        }
+    }
+    let in_place = from.source.finish().map_err(WalkError::Lost)?;
+    for (addr, bytes) in &from.extra {
+        let anonymous = space.at(*addr).is_some_and(|m| m.backing == Backing::Anonymous);
+        give(*addr, bytes, anonymous, sink)?;
+    }
+    Ok(in_place)
+}
+
+/// Gives the pages of an object to `sink`.
+pub(crate) fn walk_object(from: &ObjectSource, sink: &mut PageSink<'_>) -> Result<(), WalkError> {
+    from.pages
+        .iter()
+        .try_for_each(|(offset, bytes)| give(Addr(*offset), bytes, true, sink))
+}
+
+fn give(addr: Addr, bytes: &[u8], zero_untouched: bool, sink: &mut PageSink<'_>) -> Result<(), WalkError> {
+    if addr.page_floor() != addr || !bytes.len().is_multiple_of(PAGE_BYTES) {
+        return Err(WalkError::Lost(format!(
+            "{} bytes at {addr} are not whole pages",
+            bytes.len()
+        )));
+    }
+    for (i, page) in bytes.chunks_exact(PAGE_BYTES).enumerate() {
+        sink(addr.0 / PAGE + i as u64, page, zero_untouched).map_err(WalkError::Sink)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Checkpoints: a session at an event, stored so that a replay can start there.
+//!
+//! `Checkpoint = SessionImage + Snapshot`: the image is plain data ([`image`]), the snapshot is the contents
+//! of pages. This crate captures the pages of recorded (or replayed) processes without stopping them for longer
+//! than a fork takes, keeps them in one file per checkpoint, gives them back, and compares them with a live
+//! session. It does no ptrace: forks are made, tasks built and processes reaped by recorder and replayer.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`image`] | a session at an event, without its pages |
+//! | [`source`] | where an address space is read from while its program runs on |
+//! | [`capture`] | what a recorder hands over, and which pages are read |
+//! | [`writer`] | the thread that makes checkpoint files of it |
+//! | `store` | one file in the making: known contents, blocks |
+//! | [`file`] | the file format |
+//! | [`block`] | compressed runs of pages |
+//! | `index` | which pages there are and where |
+//! | `codec` | image, index and statistics as Cap'n Proto |
+//! | [`restore`] | reading a checkpoint |
+//! | [`verify`] | comparing one with a live session (I4) |
+//! | [`stats`] | what a checkpoint cost |
+
+pub mod block;
+pub mod capture;
+mod codec;
+pub mod error;
+pub mod file;
+pub mod image;
+mod index;
+pub mod restore;
+pub mod source;
+pub mod stats;
+mod store;
+pub mod verify;
+pub mod writer;
+
+pub use capture::{CaptureRequest, ObjectSource, SpaceSource, copy_unforkable};
+pub use error::{Error, Result};
+pub use file::{checkpoint_path, list};
+pub use image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
+pub use restore::{Checkpoint, PageSource, PageTarget};
+pub use source::{Replaced, SharedSource};
+pub use stats::CheckpointStats;
+pub use verify::{Difference, compare_images, compare_object, compare_space};
+pub use writer::{CheckpointWriter, Options, Outcome, Summary};

@@ -1,0 +1,325 @@
+//! Reading a stored checkpoint: image, statistics, pages.
+//!
+//! Opening reads and checks everything but the pages, and that the earlier files which pages are referred to
+//! are there and of the same trace. Pages are checked as they are read, block by block: a wrong byte anywhere
+//! is an error, never a wrong page.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sched::CpuSet;
+use rr_trace::event::EventNumber;
+use rr_tracee::ids::PAGE;
+use rr_tracee::{Addr, AddrRange};
+
+pub use crate::index::PageTarget;
+
+use crate::block::{BlockRef, PAGE_BYTES};
+use crate::error::{BoxedError, Error, Result};
+use crate::file::{Contents, Header, checkpoint_path, open_file, read_block};
+use crate::image::SessionImage;
+use crate::index::{Run, ZERO_BLOCK};
+use crate::stats::CheckpointStats;
+use crate::writer::bind;
+
+/// Where the contents of pages are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageSource {
+    /// Zeros (where the backing is something else).
+    Zero,
+    /// In a block, from this place in it on.
+    Block(BlockRef, u16),
+}
+
+/// An opened checkpoint. Can be used from several threads.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    dir: PathBuf,
+    file: Arc<File>,
+    contents: Contents,
+    /// Earlier files, opened when needed.
+    others: Mutex<HashMap<u64, Arc<File>>>,
+    recent: Mutex<VecDeque<(BlockRef, Arc<Vec<u8>>)>>,
+    cpus: Option<CpuSet>,
+}
+
+/// Earlier files that are kept open (a long recording refers to hundreds).
+const OPEN_FILES: usize = 64;
+
+/// Decompressed blocks that [`Checkpoint::read_page`] keeps.
+const RECENT_BLOCKS: usize = 16;
+
+impl Checkpoint {
+    /// Opens a checkpoint file; `trace` is the uuid of the trace that it must belong to, if that is known.
+    pub fn open(path: &Path, trace: Option<&[u8; 16]>) -> Result<Checkpoint> {
+        let file = open_file(path, "opening a checkpoint")?;
+        let contents = Contents::read(&file, path)?;
+        if let Some(expected) = trace.filter(|t| **t != contents.header.uuid) {
+            let (found, expected) = (contents.header.uuid, *expected);
+            return Err(Error::OtherTrace {
+                path: path.to_path_buf(),
+                found,
+                expected,
+            });
+        }
+        let checkpoint = Checkpoint {
+            path: path.to_path_buf(),
+            dir: path.parent().unwrap_or(Path::new("")).to_path_buf(),
+            file: Arc::new(file),
+            contents,
+            others: Mutex::default(),
+            recent: Mutex::default(),
+            cpus: None,
+        };
+        checkpoint
+            .references()
+            .into_iter()
+            .try_for_each(|event| checkpoint.file_of(event.0).map(drop))?;
+        Ok(checkpoint)
+    }
+
+    /// Opens the checkpoint at an event, in the directory of checkpoints of the trace with this uuid.
+    pub fn open_at(dir: &Path, event: EventNumber, trace: &[u8; 16]) -> Result<Checkpoint> {
+        let path = checkpoint_path(dir, event);
+        let checkpoint = Self::open(&path, Some(trace))?;
+        if checkpoint.event() != event {
+            return Err(Error::OtherEvent {
+                path,
+                found: checkpoint.event().0,
+                expected: event.0,
+            });
+        }
+        Ok(checkpoint)
+    }
+
+    /// The CPUs that threads of [`Checkpoint::restore_pages`] may use, for a caller that is bound to fewer.
+    pub fn set_cpus(&mut self, cpus: CpuSet) {
+        self.cpus = Some(cpus);
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last event that has happened.
+    pub fn event(&self) -> EventNumber {
+        EventNumber(self.contents.header.event)
+    }
+
+    /// The uuid of its trace.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.contents.header.uuid
+    }
+
+    /// The image.
+    pub fn image(&self) -> &SessionImage {
+        &self.contents.image
+    }
+
+    /// What it cost.
+    pub fn stats(&self) -> &CheckpointStats {
+        &self.contents.stats
+    }
+
+    /// The earlier checkpoints whose files it needs, ascending.
+    pub fn references(&self) -> Vec<EventNumber> {
+        self.contents
+            .index
+            .references(self.contents.header.event)
+            .into_iter()
+            .map(EventNumber)
+            .collect()
+    }
+
+    /// What pages there are in the snapshot of a target, ascending. All others are as when untouched.
+    pub fn pages(&self, target: PageTarget) -> Result<impl Iterator<Item = (AddrRange, PageSource)>> {
+        Ok(self.runs(target)?.iter().map(|run| {
+            let source = match run.block {
+                ZERO_BLOCK => PageSource::Zero,
+                i => PageSource::Block(self.contents.index.blocks[i as usize], run.slot),
+            };
+            (run.range(), source)
+        }))
+    }
+
+    /// The page at `addr` (for an object: offset); nothing if it is as when untouched.
+    pub fn read_page(&self, target: PageTarget, addr: Addr) -> Result<Option<Vec<u8>>> {
+        let page = addr.0 / PAGE;
+        let runs = self.runs(target)?;
+        let after = runs.partition_point(|r| r.page <= page);
+        let Some(run) = runs[..after]
+            .last()
+            .filter(|r| page - r.page < u64::from(r.count))
+        else {
+            return Ok(None);
+        };
+        if run.block == ZERO_BLOCK {
+            return Ok(Some(vec![0; PAGE_BYTES]));
+        }
+        let bytes = self.recent_block(&self.contents.index.blocks[run.block as usize])?;
+        let at = (usize::from(run.slot) + (page - run.page) as usize) * PAGE_BYTES;
+        Ok(Some(bytes[at..at + PAGE_BYTES].to_vec()))
+    }
+
+    /// Calls `write` with all pages of a target's snapshot: address (for an object: offset) and bytes of runs
+    /// of pages, each once, in no particular order, from several threads at once (as many as there are CPUs
+    /// for them: [`Checkpoint::set_cpus`], else those of the calling thread). The first error ends it.
+    pub fn restore_pages<E: Into<BoxedError>>(
+        &self,
+        target: PageTarget,
+        write: impl Fn(Addr, &[u8]) -> std::result::Result<(), E> + Sync,
+    ) -> Result<()> {
+        let write = |addr: Addr, bytes: &[u8]| {
+            write(addr, bytes).map_err(|e| Error::Store {
+                addr,
+                len: bytes.len(),
+                source: e.into(),
+            })
+        };
+        let mut runs: Vec<Run> = self.runs(target)?.to_vec();
+        runs.sort_by_key(|r| (r.block, r.page));
+        let blocks: Vec<&[Run]> = runs.chunk_by(|a, b| a.block == b.block).collect();
+        let cpus = match &self.cpus {
+            Some(set) => (0..CpuSet::count())
+                .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+                .count(),
+            None => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        };
+        let threads = cpus.min(8).min(blocks.len());
+        let next = AtomicUsize::new(0);
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let work = || {
+            while let Some(runs) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(e) = self.restore_block(runs, &write) {
+                    next.store(blocks.len(), Ordering::Relaxed);
+                    failure
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(e);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for i in 1..threads {
+                let thread = std::thread::Builder::new().name(format!("rr-restore-{i}"));
+                // A thread less is only slower.
+                let _ = thread.spawn_scoped(scope, || {
+                    bind(self.cpus.as_ref());
+                    work();
+                });
+            }
+            work();
+        });
+        failure
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
+    }
+
+    /// Restores runs of one block.
+    fn restore_block(&self, runs: &[Run], write: &dyn Fn(Addr, &[u8]) -> Result<()>) -> Result<()> {
+        let Some(first) = runs.first() else { return Ok(()) };
+        if first.block == ZERO_BLOCK {
+            let zeros = [0; 16 * PAGE_BYTES];
+            for range in runs.iter().map(Run::range) {
+                let mut at = range.start;
+                while at < range.end {
+                    let len = ((range.end - at) as usize).min(zeros.len());
+                    write(at, &zeros[..len])?;
+                    at = at + len as u64;
+                }
+            }
+            return Ok(());
+        }
+        let bytes = self.block(&self.contents.index.blocks[first.block as usize])?;
+        runs.iter().try_for_each(|run| {
+            let start = usize::from(run.slot) * PAGE_BYTES;
+            write(
+                run.range().start,
+                &bytes[start..start + run.count as usize * PAGE_BYTES],
+            )
+        })
+    }
+
+    fn runs(&self, target: PageTarget) -> Result<&[Run]> {
+        let event = self.contents.header.event;
+        match target {
+            PageTarget::Space(space) if self.image().spaces.iter().all(|s| s.id != space) => {
+                Err(Error::NoSpace { event, space })
+            }
+            PageTarget::Object(object) if self.image().objects.iter().all(|o| o.id != object) => {
+                Err(Error::NoObject { event, object })
+            }
+            _ => Ok(self
+                .contents
+                .index
+                .targets
+                .get(&target)
+                .map_or(&[], Vec::as_slice)),
+        }
+    }
+
+    fn recent_block(&self, block: &BlockRef) -> Result<Arc<Vec<u8>>> {
+        let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = lock().iter().find(|(b, _)| b == block) {
+            return Ok(bytes.clone());
+        }
+        let bytes = Arc::new(self.block(block)?);
+        let mut recent = lock();
+        if recent.len() >= RECENT_BLOCKS {
+            recent.pop_front();
+        }
+        recent.push_back((*block, bytes.clone()));
+        Ok(bytes)
+    }
+
+    /// The pages of a block of this file or an earlier one.
+    fn block(&self, block: &BlockRef) -> Result<Vec<u8>> {
+        let file = self.file_of(block.event)?;
+        read_block(
+            &*file,
+            &checkpoint_path(&self.dir, EventNumber(block.event)),
+            block,
+        )
+    }
+
+    /// The file of the checkpoint at `event`; an earlier one is checked to be what it should be.
+    fn file_of(&self, event: u64) -> Result<Arc<File>> {
+        if event == self.contents.header.event {
+            return Ok(self.file.clone());
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = others.get(&event) {
+            return Ok(file.clone());
+        }
+        let path = checkpoint_path(&self.dir, EventNumber(event));
+        let file = open_file(&path, "opening a checkpoint that a later one refers to")?;
+        let header = Header::read(&file, &path)?;
+        if header.uuid != self.contents.header.uuid {
+            let (found, expected) = (header.uuid, self.contents.header.uuid);
+            return Err(Error::OtherTrace {
+                path,
+                found,
+                expected,
+            });
+        }
+        if header.event != event {
+            return Err(Error::OtherEvent {
+                path,
+                found: header.event,
+                expected: event,
+            });
+        }
+        if others.len() >= OPEN_FILES {
+            others.clear();
+        }
+        let file = Arc::new(file);
+        others.insert(event, file.clone());
+        Ok(file)
+    }
+}

@@ -1,0 +1,28 @@
+//! What a checkpoint cost; it stands in the checkpoint itself.
+
+/// The statistics of one checkpoint. `pages_scanned` is the sum of `pages_zero`, `pages_referenced` and
+/// `pages_stored`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct CheckpointStats {
+    /// How long the recorded program stood still for it, in µs.
+    pub pause_us: u64,
+    /// Pages whose contents were looked at.
+    pub pages_scanned: u64,
+    /// Pages that were zeros: nothing is stored.
+    pub pages_zero: u64,
+    /// Pages with contents that were already stored, by an earlier checkpoint or this one.
+    pub pages_referenced: u64,
+    /// Pages that were stored.
+    pub pages_stored: u64,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// From the writer's taking it up until all but the file's header was written, in ms (the final sync
+    /// is not in it).
+    pub write_ms: u64,
+    /// How pages with data were found ([`rr_tracee::pagemap::Method`], as text).
+    pub method: String,
+    /// Tasks in the image.
+    pub tasks: u64,
+    /// Address spaces that were read in place, without a fork.
+    pub spaces_in_place: u32,
+}

@@ -1,0 +1,10 @@
+//! One file per command.
+
+pub mod dump;
+pub mod ls;
+pub mod ps;
+pub mod record;
+pub mod replay;
+pub mod rm;
+pub mod traceinfo;
+pub mod verify;

@@ -1,0 +1,191 @@
+//! `rr record`: records a program, with checkpoints if asked for.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail};
+use rr_checkpoint::CheckpointWriter;
+use rr_recorder::{Capture, Command, FORWARD, RecordSession, launch};
+use rr_trace::{Header, TraceWriter, WriterOptions};
+
+use crate::{cpu, traces};
+
+/// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
+const UNAVAILABLE: u8 = 69;
+
+/// The command line of `rr record`.
+#[derive(clap::Args, Debug)]
+#[command(long_about = "Record a program and all processes that it starts.\n\n\
+    The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
+    not be started.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]
+pub struct Options {
+    /// Write a checkpoint every N events, so that replay can start there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_interval: Option<u64>,
+    /// Put the trace into this directory, which must not exist
+    #[arg(short = 'o', long, value_name = "DIR")]
+    output_trace_dir: Option<PathBuf>,
+    /// Write the trace directory's path to this file descriptor
+    #[arg(short = 'p', long, value_name = "FD")]
+    print_trace_dir: Option<i32>,
+    /// Wait for all processes, not just the first
+    #[arg(short = 'w', long)]
+    wait: bool,
+    /// Set a variable in the program's environment
+    #[arg(short = 'v', long = "env", value_name = "NAME=VALUE")]
+    env: Vec<OsString>,
+    /// Do not buffer system calls in the program (this version never does)
+    #[arg(short = 'n', long)]
+    no_syscall_buffer: bool,
+    /// Accepted for compatibility: rr always binds recorder and program to one CPU
+    #[arg(long, value_name = "CPU", hide = true)]
+    bind_to_cpu: Option<String>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROG")]
+    command: Vec<OsString>,
+}
+
+fn environment(extra: &[OsString]) -> Result<Vec<(OsString, OsString)>> {
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let mut set = |name: OsString, value: OsString| {
+        env.retain(|(n, _)| *n != name);
+        env.push((name, value));
+    };
+    for (name, value) in launch::ENVIRONMENT {
+        set(name.into(), value.into());
+    }
+    for pair in extra {
+        let bytes = pair.as_bytes();
+        let Some(n) = bytes.iter().position(|&b| b == b'=').filter(|&n| n > 0) else {
+            bail!("--env wants NAME=VALUE, not {}", pair.to_string_lossy());
+        };
+        set(OsString::from_vec(bytes[..n].to_vec()), OsString::from_vec(bytes[n + 1..].to_vec()));
+    }
+    Ok(env)
+}
+
+/// Signals that reach the program by itself (from the terminal) or through us.
+fn take_signals() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    for signal in [SIGINT, SIGQUIT] {
+        // SAFETY: setting a disposition to "ignore" runs no code of ours. A terminal sends these to the program too.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    for signal in [SIGTERM, SIGHUP] {
+        // SAFETY: the handler only stores into an atomic, which is async-signal-safe. Waits are interrupted by it.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = forward as *const () as usize;
+            if libc::sigaction(signal, &action, std::ptr::null_mut()) != 0 {
+                return Err(std::io::Error::last_os_error()).context("sigaction");
+            }
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn forward(signal: i32) {
+    FORWARD.store(signal, Ordering::Relaxed);
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<ExitCode> {
+    let program = options.command[0].clone();
+    let env = environment(&options.env)?;
+    let path_var = env.iter().find(|(n, _)| n == "PATH").map(|(_, v)| v);
+    if let Err(e) = launch::resolve(&program, path_var) {
+        eprintln!("rr: {e}");
+        return Ok(ExitCode::from(UNAVAILABLE));
+    }
+    let (dir, is_default) = match &options.output_trace_dir {
+        Some(dir) => (dir.clone(), false),
+        None => (traces::new_path(&program)?, true),
+    };
+    let cpus = cpu::survey();
+    let background = if cpus.others.is_empty() { vec![cpus.bound] } else { cpus.others.clone() };
+    // Writers are started on the other CPUs; then recorder and tracees bind themselves to theirs.
+    cpu::bind(&background);
+
+    let environ = env.iter().map(|(n, v)| OsString::from_vec([n.as_bytes(), b"=", v.as_bytes()].concat())).collect();
+    let cwd = std::env::current_dir().context("the working directory is gone")?;
+    let mut header = Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
+    header.bound_cpu = Some(cpus.bound as u32);
+    header.checkpoint_interval = options.checkpoint_interval;
+    let store = traces::store();
+    // A trace elsewhere still links its files from the store, if that is on the same file system.
+    let writer_options = WriterOptions { store: Some(store), ..WriterOptions::default() };
+    let writer = TraceWriter::create(&dir, &header, &writer_options)?;
+    let capture = match options.checkpoint_interval {
+        Some(interval) => {
+            let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, Default::default())?;
+            Capture::every(interval, writer)
+        }
+        None => Capture::off(),
+    };
+    cpu::bind(&[cpus.bound]);
+    take_signals()?;
+
+    let session_options = rr_recorder::Options {
+        wait_for_all: options.wait,
+        affinity: cpus.mask.clone(),
+    };
+    let command = Command { args: options.command.clone(), env };
+    let mut session = match RecordSession::start(&command, session_options, writer, capture) {
+        Ok(session) => session,
+        Err(e @ (rr_recorder::Error::Start { .. } | rr_recorder::Error::Capability { .. })) => {
+            // Nothing was recorded: nothing is kept.
+            let _ = std::fs::remove_dir_all(&dir);
+            eprintln!("rr: {e}");
+            return Ok(ExitCode::from(UNAVAILABLE));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if std::io::stdout().is_terminal() {
+        println!("rr: Saving execution to trace directory `{}'.", dir.display());
+    }
+    if is_default {
+        traces::set_latest(&dir);
+    }
+    if let Some(fd) = options.print_trace_dir {
+        print_dir(fd, &dir);
+    }
+    let status = session.run().with_context(|| format!("the recording in {} ends at event {}", dir.display(), session.last_event()))?;
+    let summary = session.finish(status)?;
+    for outcome in &summary.checkpoints {
+        if let Err(e) = &outcome.result {
+            tracing::warn!("checkpoint {} was not written: {e}", outcome.event);
+        }
+    }
+    Ok(end_like(status))
+}
+
+fn print_dir(fd: i32, dir: &std::path::Path) {
+    let mut line = dir.as_os_str().as_bytes().to_vec();
+    line.push(b'\n');
+    // SAFETY: writes `line` to a descriptor that the user gave us; an error is theirs to see by the missing line.
+    unsafe { libc::write(fd, line.as_ptr().cast(), line.len()) };
+}
+
+/// Exits as the program did: with its status, or by its signal (without another core dump).
+fn end_like(status: i32) -> ExitCode {
+    if libc::WIFSIGNALED(status) {
+        let signal = libc::WTERMSIG(status);
+        // SAFETY: plain numbers; a set of one signal on our stack.
+        unsafe {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setrlimit(libc::RLIMIT_CORE, &none);
+            libc::signal(signal, libc::SIG_DFL);
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+            libc::kill(libc::getpid(), signal);
+        }
+        return ExitCode::from(128 + signal as u8);
+    }
+    ExitCode::from(libc::WEXITSTATUS(status) as u8)
+}

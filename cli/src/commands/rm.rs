@@ -1,0 +1,45 @@
+//! `rr rm`: deletes recordings.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::traces;
+
+/// The command line of `rr rm`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Delete what does not look like a recording too
+    #[arg(short, long)]
+    force: bool,
+    /// Trace directories or names
+    #[arg(required = true)]
+    traces: Vec<PathBuf>,
+}
+
+fn remove(path: &Path, force: bool) -> Result<()> {
+    let path = &traces::find(Some(path))?;
+    let real = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+    if !force && !real.join("header").is_file() {
+        bail!("{} does not look like a recording (no file `header` in it); -f deletes it all the same", path.display());
+    }
+    std::fs::remove_dir_all(&real).with_context(|| format!("cannot delete {}", real.display()))?;
+    let latest = traces::root().join(traces::LATEST);
+    if latest.symlink_metadata().is_ok() && !latest.exists() {
+        std::fs::remove_file(&latest).with_context(|| format!("cannot delete {}", latest.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let mut status = ExitCode::SUCCESS;
+    for trace in &options.traces {
+        if let Err(e) = remove(trace, options.force) {
+            eprintln!("rr: {e:#}");
+            status = ExitCode::FAILURE;
+        }
+    }
+    Ok(status)
+}

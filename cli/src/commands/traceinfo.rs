@@ -1,0 +1,64 @@
+//! `rr traceinfo`: what is known about a recording, as JSON.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rr_checkpoint::Checkpoint;
+use serde_json::{Value, json};
+
+use crate::traces;
+
+/// The command line of `rr traceinfo`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Trace directory or name; the latest one if omitted
+    trace: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let reader = traces::open(options.trace.as_deref())?;
+    let header = reader.header();
+    let mut checkpoints = Vec::new();
+    for event in reader.checkpoints()? {
+        checkpoints.push(match Checkpoint::open_at(&reader.checkpoint_dir(), event, &header.uuid) {
+            Ok(checkpoint) => {
+                let s = checkpoint.stats();
+                json!({
+                    "event": event.0, "tasks": s.tasks, "pause_us": s.pause_us,
+                    "pages_scanned": s.pages_scanned, "pages_referenced": s.pages_referenced,
+                    "pages_stored": s.pages_stored, "pages_zero": s.pages_zero, "bytes": s.bytes,
+                    "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
+                })
+            }
+            Err(e) => json!({ "event": event.0, "error": e.to_string() }),
+        });
+    }
+    let lossy = |s: &std::ffi::OsString| s.to_string_lossy().into_owned();
+    let status = reader.exit_status();
+    let info = json!({
+        "path": reader.path(),
+        "uuid": header.uuid_string(),
+        "rrVersion": header.program_version,
+        "startedNs": header.started_ns,
+        "program": header.args.iter().map(lossy).collect::<Vec<_>>(),
+        "cwd": header.cwd,
+        "environ": header.environ.iter().map(lossy).collect::<Vec<_>>(),
+        "uname": { "sysname": header.uname.sysname, "nodename": header.uname.nodename, "release": header.uname.release,
+                   "version": header.uname.version, "machine": header.uname.machine },
+        "cpu": header.cpu_model,
+        "cpuidFaulting": header.cpuid_faulting,
+        "bindToCpu": header.bound_cpu,
+        "checkpointInterval": header.checkpoint_interval,
+        "firstEvent": reader.first_event().0,
+        "events": reader.last_event().0,
+        "complete": reader.is_complete(),
+        "exitCode": status.filter(|s| libc::WIFEXITED(*s)).map(|s| libc::WEXITSTATUS(s)),
+        "signal": status.filter(|s| libc::WIFSIGNALED(*s)).map(|s| libc::WTERMSIG(s)),
+        "tornBytes": reader.torn_bytes(),
+        "checkpoints": Value::Array(checkpoints),
+    });
+    println!("{}", serde_json::to_string_pretty(&info)?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,142 @@
+//! The `rr` binary: argument parsing, and one file per command.
+//!
+//! Keeps the command line of the original rr where a user would notice (shared/reference/rr-interface.md, 1).
+
+mod commands;
+mod cpu;
+mod progress;
+mod traces;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Records a run of a program (a tree of processes), and replays it exactly as often as you like.
+///
+/// `rr PROG ARGS...` is short for `rr record PROG ARGS...`, `rr TRACE-DIRECTORY` for `rr replay TRACE-DIRECTORY`.
+#[derive(Parser)]
+#[command(name = "rr", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "rr -N, --version prints the version; rr -L, --list-commands the commands.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// What to log on stderr, for example `warn` or `rr_recorder=debug` (also: $RR_LOG)
+    #[arg(long, value_name = "SPEC", global = true)]
+    log: Option<String>,
+    /// Do not warn about the environment (accepted for compatibility)
+    #[arg(short = 'S', long, global = true, hide = true)]
+    suppress_environment_warnings: bool,
+    /// Accepted for compatibility
+    #[arg(long, global = true, hide = true)]
+    non_interactive: bool,
+    /// Accepted for compatibility
+    #[arg(long, value_name = "P", global = true, hide = true)]
+    resource_path: Option<OsString>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Record a program
+    Record(commands::record::Options),
+    /// Replay a recording
+    Replay(commands::replay::Options),
+    /// Check that replay gives back what was recorded: image and pages at every checkpoint
+    Verify(commands::verify::Options),
+    /// Print the events of a recording
+    Dump(commands::dump::Options),
+    /// Print the processes of a recording
+    Ps(commands::ps::Options),
+    /// List the recordings in the trace directory
+    Ls(commands::ls::Options),
+    /// Delete recordings
+    Rm(commands::rm::Options),
+    /// Print what is known about a recording, as JSON
+    Traceinfo(commands::traceinfo::Options),
+}
+
+/// `rr ./prog` records and `rr trace-dir` replays: puts the command word in where it was left out.
+fn with_command_word(mut args: Vec<OsString>) -> Vec<OsString> {
+    let known: Vec<String> =
+        Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).chain(["help".into()]).collect();
+    let Some(first) = args.get(1).and_then(|a| a.to_str().map(str::to_owned)).or_else(|| args.get(1).map(|_| String::new()))
+    else {
+        return args;
+    };
+    if known.contains(&first) || first.starts_with('-') {
+        return args;
+    }
+    let word = if Path::new(&args[1]).is_dir() { "replay" } else { "record" };
+    args.insert(1, word.into());
+    args
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match args.get(1).and_then(|a| a.to_str()) {
+        Some("-L" | "--list-commands") => {
+            Cli::command().get_subcommands().for_each(|command| println!("{}", command.get_name()));
+            return ExitCode::SUCCESS;
+        }
+        Some("-N" | "--version") => {
+            println!("rr version {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let cli = match Cli::try_parse_from(with_command_word(args)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Nowhere to print to is no reason to fail differently.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    start_log(cli.global.log.as_deref());
+    let result = match cli.command {
+        Command::Record(options) => commands::record::run(options),
+        Command::Replay(options) => commands::replay::run(&options),
+        Command::Verify(options) => commands::verify::run(&options),
+        Command::Dump(options) => commands::dump::run(&options),
+        Command::Ps(options) => commands::ps::run(&options),
+        Command::Ls(options) => commands::ls::run(&options),
+        Command::Rm(options) => commands::rm::run(&options),
+        Command::Traceinfo(options) => commands::traceinfo::run(&options),
+    };
+    result.unwrap_or_else(|e| {
+        if !is_broken_pipe(&e) {
+            eprintln!("rr: {e:#}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn start_log(spec: Option<&str>) {
+    let spec = spec.map(str::to_owned).or_else(|| std::env::var("RR_LOG").ok()).unwrap_or_else(|| "warn".into());
+    let filter = EnvFilter::try_new(&spec).unwrap_or_else(|_| {
+        eprintln!("rr: cannot understand the log specification {spec:?}; logging warnings");
+        EnvFilter::new("warn")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .compact()
+        .init();
+}

@@ -1,0 +1,90 @@
+//! Where traces are, and how they are named (rr-interface.md, 1.1).
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use rr_trace::TraceReader;
+
+/// The symbolic link to the newest trace.
+pub const LATEST: &str = "latest-trace";
+
+/// The trace directory: `$_RR_TRACE_DIR`; else `$XDG_DATA_HOME/rr` or `~/.local/share/rr` if it is there, else
+/// `~/.rr` if that is there, else the former; without a home `/tmp/rr`.
+pub fn root() -> PathBuf {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(dir) = var("_RR_TRACE_DIR") {
+        return dir;
+    }
+    let home = var("HOME");
+    let data = var("XDG_DATA_HOME").or_else(|| home.as_ref().map(|h| h.join(".local/share"))).map(|d| d.join("rr"));
+    let legacy = home.map(|h| h.join(".rr"));
+    match (data, legacy) {
+        (Some(data), _) if data.is_dir() => data,
+        (_, Some(legacy)) if legacy.is_dir() => legacy,
+        (Some(data), _) => data,
+        (None, _) => "/tmp/rr".into(),
+    }
+}
+
+/// A trace named on the command line: nothing means the latest; a single word is looked up in the working directory
+/// and then among the traces; a path is used as it is.
+pub fn find(name: Option<&Path>) -> Result<PathBuf> {
+    let Some(name) = name else {
+        let latest = root().join(LATEST);
+        if !latest.exists() {
+            bail!("there is no latest trace in {}: record a program first (rr record PROG), or name a trace", root().display());
+        }
+        return Ok(latest);
+    };
+    let single = name.components().count() == 1 && !name.as_os_str().to_string_lossy().contains('/');
+    if single && !name.exists() {
+        let among = root().join(name);
+        if among.exists() {
+            return Ok(among);
+        }
+        bail!("there is no trace {} here or in {} (rr ls lists them)", name.display(), root().display());
+    }
+    if !name.exists() {
+        bail!("there is no trace {}", name.display());
+    }
+    Ok(name.to_owned())
+}
+
+/// Opens a trace named on the command line.
+pub fn open(name: Option<&Path>) -> Result<Arc<TraceReader>> {
+    let path = find(name)?;
+    // The reader's messages name files themselves.
+    let reader = TraceReader::open(&path)?;
+    if reader.torn_bytes() > 0 {
+        tracing::info!("{}: {} bytes at the torn end are not used", path.display(), reader.torn_bytes());
+    }
+    Ok(Arc::new(reader))
+}
+
+/// The path for a new trace of `program`: its name and the first free number.
+pub fn new_path(program: &OsStr) -> Result<PathBuf> {
+    let root = root();
+    std::fs::create_dir_all(&root).with_context(|| format!("cannot make the trace directory {}", root.display()))?;
+    let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
+    let free = (0u32..).map(|n| root.join(format!("{base}-{n}"))).find(|p| p.symlink_metadata().is_err());
+    free.context("no free name for a trace")
+}
+
+/// Lets `latest-trace` point to `trace`, a directory in the trace directory.
+pub fn set_latest(trace: &Path) {
+    let (Some(root), Some(name)) = (trace.parent(), trace.file_name()) else { return };
+    let temporary = root.join(format!(".{LATEST}-{}", std::process::id()));
+    // That there is no link is an inconvenience, not a loss.
+    let made = symlink(name, &temporary).and_then(|()| std::fs::rename(&temporary, root.join(LATEST)));
+    if let Err(e) = made {
+        tracing::warn!("cannot set {}: {e}", root.join(LATEST).display());
+    }
+}
+
+/// Where mapped files are kept for all traces in the trace directory.
+pub fn store() -> PathBuf {
+    root().join(".files")
+}

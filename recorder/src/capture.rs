@@ -1,0 +1,301 @@
+//! Checkpoints while recording: freezing the processes.
+//!
+//! At the first event at which it is possible after every N events, each address space gets a source of its
+//! pages: a fork of a stopped task (made by a remote `clone`, kept frozen), or, if all its tasks are blocked in
+//! the kernel, the process itself, read in place until one of them stops (I3). The image says what replay
+//! would have at this event (I4). Then the writer has it all, and recording goes on.
+//!
+//! *A frozen fork must be invisible to the program.* It
+//! * is created with exit signal 0, so that no `SIGCHLD` comes and `wait4(-1)` does not see it;
+//! * shares the descriptor table for a moment (`CLONE_FILES`), and then takes an empty one of its own
+//!   (`close_range` with `CLOSE_RANGE_UNSHARE`): it never holds a pipe, a socket or a lock;
+//! * has its own process group, so that `kill(0, …)` does not reach it;
+//! * is killed as soon as its pages are read. Since its parent is a task of the program, this
+//!   one must reap it: by a remote `wait4` at its next event.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use rr_checkpoint::{
+    CaptureRequest, CheckpointWriter, ObjectImage, ObjectSource, Outcome, SessionImage, SharedSource, SpaceImage,
+    SpaceSource, TaskImage, copy_unforkable,
+};
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::remote::Remote;
+use rr_tracee::task::{Report, Waited};
+use rr_tracee::{Backing, Registers, Running, SpaceId, Stop, Stopped, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::{State, Task};
+
+const CLOSE_RANGE_UNSHARE: u64 = 2;
+
+/// The checkpoints of one recording.
+#[derive(Debug, Default)]
+pub struct Capture {
+    writer: Option<CheckpointWriter>,
+    interval: u64,
+    next_at: u64,
+    /// Frozen forks that are alive or not reaped by us, with the process that is their parent.
+    forks: HashMap<Tid, Tid>,
+    /// Frozen forks that their parent must reap.
+    unreaped: HashMap<Tid, Vec<Tid>>,
+    /// Checkpoints that were due but could not be taken.
+    skipped: u64,
+}
+
+impl Capture {
+    /// No checkpoints.
+    pub fn off() -> Capture {
+        Capture::default()
+    }
+
+    /// A checkpoint every `interval` events, given to `writer`.
+    pub fn every(interval: u64, writer: CheckpointWriter) -> Capture {
+        Capture { writer: Some(writer), interval, next_at: interval, ..Capture::default() }
+    }
+
+    /// Whether checkpoints are taken at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// How many checkpoints were skipped because the writer was behind or a process could not be forked.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Waits for the writer.
+    pub(crate) fn finish(&mut self) -> Vec<Outcome> {
+        if self.skipped > 0 {
+            tracing::warn!("{} checkpoints were skipped: the writer was behind or a fork failed", self.skipped);
+        }
+        match self.writer.take().map(CheckpointWriter::finish) {
+            Some(Ok(summary)) => summary.outcomes,
+            Some(Err(e)) => {
+                tracing::warn!("{e}");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes a report if it is about a frozen fork.
+    pub(crate) fn fork_is_gone(&mut self, report: Report) -> bool {
+        if !self.forks.contains_key(&report.tid) {
+            return false;
+        }
+        if report.is_gone()
+            && let Some(parent) = self.forks.remove(&report.tid)
+        {
+            self.unreaped.entry(parent).or_default().push(report.tid);
+        }
+        true
+    }
+
+    /// The frozen forks that `tgid` has to reap now.
+    pub(crate) fn take_unreaped(&mut self, tgid: Tid) -> Vec<Tid> {
+        if self.unreaped.is_empty() { Vec::new() } else { self.unreaped.remove(&tgid).unwrap_or_default() }
+    }
+
+    /// Makes a frozen fork of a stopped task. `None` if the kernel does not allow another process.
+    fn fork(&mut self, tgid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
+        let remote = Remote::new(stopped, tgid)?;
+        let (mut remote, result) = remote.call(libc::SYS_clone, [libc::CLONE_FILES as u64, 0, 0, 0, 0, 0])?;
+        let child = remote.take_child();
+        let stopped = remote.finish()?;
+        let Some(child) = child.filter(|_| result > 0) else { return Ok((stopped, None)) };
+        self.forks.insert(child, tgid);
+        let Ok(Waited::Stopped(frozen, Stop::Event)) = Running::newborn(child).wait() else {
+            return Ok((stopped, None));
+        };
+        let prepared = Remote::new(frozen, child)
+            .and_then(|r| r.must("close_range", libc::SYS_close_range, [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0]))
+            .and_then(|(r, _)| r.must("setpgid", libc::SYS_setpgid, [0; 6]))
+            // Its death must not wait for us.
+            .and_then(|(r, _)| r.finish()?.set_options(libc::PTRACE_O_EXITKILL));
+        if let Err(e) = prepared {
+            tracing::warn!("cannot prepare a frozen fork: {e}");
+            rr_tracee::task::kill(child);
+            return Ok((stopped, None));
+        }
+        Ok((stopped, Some(child)))
+    }
+}
+
+/// Whether a task is in a state that an image can describe.
+fn is_capturable(task: &Task) -> bool {
+    match &task.state {
+        State::Ready(_) => true,
+        State::Reported(_, stop) => *stop == Stop::Syscall && task.call.is_some(),
+        State::InKernel(_) => task.exited || task.call.as_ref().is_some_and(|c| c.xstate.is_some()),
+        State::Busy => false,
+    }
+}
+
+impl RecordSession {
+    /// Lets a process reap the frozen forks that were its children; it is stopped at an event.
+    pub(crate) fn reap_forks(&mut self, tid: Tid, mut stopped: Stopped) -> Result<Stopped> {
+        let tgid = self.task(tid)?.tgid;
+        for fork in self.capture.take_unreaped(tgid) {
+            let args = [fork.0 as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0, 0, 0];
+            stopped = Remote::new(stopped, tgid)?.call(libc::SYS_wait4, args)?.0.finish()?;
+        }
+        Ok(stopped)
+    }
+
+    /// Takes a checkpoint if one is due and `current`, which has just had an event, and all others allow it.
+    pub(crate) fn checkpoint_if_due(&mut self, current: Tid) -> Result<()> {
+        if !self.capture.is_on() || self.last_event().0 < self.capture.next_at {
+            return Ok(());
+        }
+        let ready = self.tasks.get(&current).is_some_and(|t| matches!(t.state, State::Ready(_)));
+        if !ready || !self.tasks.values().all(is_capturable) {
+            return Ok(());
+        }
+        self.capture.next_at = self.last_event().0 + self.capture.interval;
+        if self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
+            self.capture.skipped += 1;
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.flush_entries()?;
+        let Some(mut request) = self.freeze()? else {
+            self.capture.skipped += 1;
+            return Ok(());
+        };
+        request.pause_us = began.elapsed().as_micros() as u64;
+        self.start_segment()?;
+        if let Some(writer) = &mut self.capture.writer
+            && !writer.submit(request)
+        {
+            self.capture.skipped += 1;
+        }
+        Ok(())
+    }
+
+    /// Freezes everything; `None` if a process could not be forked.
+    fn freeze(&mut self) -> Result<Option<CaptureRequest>> {
+        let image = self.image()?;
+        let mut request = CaptureRequest { image, spaces: Vec::new(), objects: Vec::new(), pause_us: 0 };
+        let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
+        for id in ids {
+            let Some(leader) = self.leader(id) else { continue };
+            let extra = copy_unforkable(leader, &self.spaces[&id].model)?;
+            let source = match self.task_mut(leader)?.take_state() {
+                State::Ready(stopped) => {
+                    let (stopped, fork) = self.fork_task(leader, stopped)?;
+                    self.task_mut(leader)?.state = State::Ready(stopped);
+                    fork.map(SharedSource::frozen)
+                }
+                State::Reported(stopped, stop) => {
+                    let (stopped, fork) = self.fork_task(leader, stopped)?;
+                    self.task_mut(leader)?.state = State::Reported(stopped, stop);
+                    fork.map(SharedSource::frozen)
+                }
+                state @ (State::InKernel(_) | State::Busy) => {
+                    self.task_mut(leader)?.state = state;
+                    let source = SharedSource::in_place(leader);
+                    self.space_mut(id).in_place.push(source.clone());
+                    Some(source)
+                }
+            };
+            let Some(source) = source else { return Ok(None) };
+            request.spaces.push(SpaceSource { space: id, source, extra });
+        }
+        for object in &request.image.objects {
+            if let Some(file) = self.mapped.file(object.id) {
+                request.objects.push(ObjectSource::from_file(object.id, file).map_err(|e| {
+                    rr_tracee::Error::Proc { path: format!("shared memory object {}", object.id.0), why: e.to_string() }
+                })?);
+            }
+        }
+        Ok(Some(request))
+    }
+
+    fn fork_task(&mut self, tid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
+        let tgid = self.task(tid)?.tgid;
+        self.capture.fork(tgid, stopped)
+    }
+
+    /// The task to fork for an address space: a stopped one if there is one.
+    fn leader(&self, space: SpaceId) -> Option<Tid> {
+        let rank = |t: &Task| match t.state {
+            State::Ready(_) => 0,
+            State::Reported(..) => 1,
+            State::InKernel(_) | State::Busy => 2,
+        };
+        self.tasks.values().filter(|t| t.space == space && !t.exited).min_by_key(|t| rank(t)).map(|t| t.tid)
+    }
+
+    /// The image that replay would have after the last event.
+    fn image(&self) -> Result<SessionImage> {
+        let spaces: Vec<SpaceImage> =
+            self.spaces.iter().map(|(id, space)| SpaceImage { id: *id, space: space.model.clone() }).collect();
+        let mut tasks = Vec::new();
+        for task in self.tasks.values().filter(|t| !t.exited) {
+            let (in_syscall, regs) = match &task.call {
+                Some(call) => (true, call.entry),
+                None => (false, Registers { orig_rax: NOT_IN_SYSCALL, ..task.boundary }),
+            };
+            let at_entry = task.call.as_ref().and_then(|c| c.xstate.clone());
+            let xstate = match (at_entry, &task.state) {
+                (Some(xstate), _) => xstate,
+                (None, State::Ready(stopped) | State::Reported(stopped, _)) => stopped.xstate()?,
+                (None, State::InKernel(_) | State::Busy) => Default::default(),
+            };
+            tasks.push(TaskImage {
+                tid: task.tid,
+                tgid: task.tgid,
+                space: task.space,
+                exe: task.exe.clone(),
+                in_syscall,
+                regs,
+                xstate,
+            });
+        }
+        let mapped: BTreeSet<_> = spaces
+            .iter()
+            .flat_map(|s| s.space.iter())
+            .filter_map(|m| if let Backing::Shared { object, .. } = m.backing { Some(object) } else { None })
+            .collect();
+        let objects = mapped.into_iter().map(|id| ObjectImage { id, size: self.mapped.size(id) }).collect();
+        Ok(SessionImage { event: self.last_event(), time_ns: self.last_time_ns(), spaces, tasks, objects })
+    }
+
+    /// Before a task of this space goes on: what the writer reads in place becomes a fork.
+    pub(crate) fn settle_snapshots(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
+        let id = self.task(tid)?.space;
+        let sources = match self.spaces.get_mut(&id) {
+            Some(space) if !space.in_place.is_empty() => std::mem::take(&mut space.in_place),
+            _ => return Ok(stopped),
+        };
+        let mut held = Some(stopped);
+        let mut failure = None;
+        for source in sources {
+            source.replace_with(|| {
+                let (stopped, fork) = self.fork_task(tid, held.take()?).map_err(|e| failure = Some(e)).ok()?;
+                held = Some(stopped);
+                fork
+            });
+        }
+        match (held, failure) {
+            (Some(stopped), _) => Ok(stopped),
+            (None, Some(e)) => Err(e),
+            (None, None) => Err(rr_tracee::Error::Died(tid).into()),
+        }
+    }
+
+    /// A task of this space dies. What is read in place is let finish for a moment, then given up.
+    pub(crate) fn lose_snapshots(&mut self, id: SpaceId) {
+        let Some(space) = self.spaces.get_mut(&id) else { return };
+        let patience = Instant::now() + Duration::from_millis(50);
+        for source in std::mem::take(&mut space.in_place) {
+            while !source.is_finished() && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            source.replace_with(|| None);
+        }
+    }
+}

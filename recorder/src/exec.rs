@@ -1,0 +1,298 @@
+//! `execve`: a new program in a new address space.
+//!
+//! At the exit stop of a successful `execve` the recorder makes the fresh address space its own:
+//!
+//! 1. with a `syscall` instruction of the vDSO it maps rr's area, then unmaps the vDSO and hides it
+//!    from the program (`AT_SYSINFO_EHDR` becomes `AT_IGNORE`), so that libraries ask for the time by system calls (I2);
+//! 2. it maps the whole room of the stack at once: then it never grows by itself, and its extent is the
+//!    same in replay;
+//! 3. it takes the mappings into the model, their files into the trace, and what the kernel has put into private
+//!    pages (arguments, environment, auxiliary vector, zeroed ends of data segments) into the event.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use rr_trace::event::{EventKind, ExecInfo, MemWrite, TaskOp};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::pagemap::{self, PageKind};
+use rr_tracee::procfs::MapsLine;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::remote::Remote;
+use rr_tracee::task::{Resume, Stop, Waited};
+use rr_tracee::{
+    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId, SpaceOp,
+    Stopped, Tid, procfs, rr_area,
+};
+
+use crate::error::{Error, Result};
+use crate::session::{RecordSession, Space};
+use crate::syscall::is_restart;
+use crate::task::{Call, State, Task};
+
+/// The most that is mapped for a stack at once; stacks without limit get this.
+const STACK_MOST: u64 = 256 << 20;
+const AT_NULL: u64 = 0;
+const AT_IGNORE: u64 = 1;
+const AT_SYSINFO_EHDR: u64 = 33;
+
+/// A fresh address space, taken over.
+struct Taken {
+    stopped: Stopped,
+    after: Registers,
+    space: Space,
+    ops: Vec<SpaceOp>,
+    writes: Vec<MemWrite>,
+    info: ExecInfo,
+}
+
+impl RecordSession {
+    /// From the launched child to the first event.
+    pub(crate) fn first_exec(&mut self, task: Running) -> Result<()> {
+        let tid = task.tid();
+        let died = |s: &Self, why: String| Error::Start { program: s.program().to_owned(), why };
+        let mut running = task;
+        let mut executed = false;
+        loop {
+            let (stopped, stop) = match running.wait()? {
+                Waited::Stopped(stopped, stop) => (stopped, stop),
+                Waited::Gone(status) => {
+                    return Err(died(self, format!("it ended before it began (wait status {status:#x})")));
+                }
+            };
+            match stop {
+                Stop::Exec { .. } => executed = true,
+                Stop::Syscall if executed => {
+                    let taken = self.take_over(tid, tid, stopped)?;
+                    return self.first_event(tid, taken);
+                }
+                Stop::Syscall => {
+                    let result = stopped.regs()?.result();
+                    rr_tracee::task::kill(tid);
+                    // Killed children report their end; nothing else is to be learned from it.
+                    let _ = stopped.resume(Resume::Cont, None)?.wait();
+                    let errno = nix::errno::Errno::from_raw(-result as i32);
+                    let hint = if errno == nix::errno::Errno::ENOEXEC {
+                        " (a script needs a first line such as #!/bin/sh)"
+                    } else {
+                        ""
+                    };
+                    return Err(died(self, format!("{errno}{hint}")));
+                }
+                _ => {}
+            }
+            running = stopped.resume(Resume::Syscall, None)?;
+        }
+    }
+
+    fn first_event(&mut self, tid: Tid, taken: Taken) -> Result<()> {
+        let Taken { stopped, after, space, ops, writes, info } = taken;
+        let xstate = stopped.xstate()?;
+        let mut task = Task::new(stopped, tid, info.space, 0, after);
+        task.exe = info.path.clone();
+        self.spaces.insert(info.space, space);
+        self.tasks.insert(tid, task);
+        self.emit(tid, EventKind::Start { exec: info, after, xstate }, ops, writes)
+    }
+
+    pub(crate) fn begin_exec(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+        let tgid = self.task(tid)?.tgid;
+        let alone = !self.tasks.values().any(|t| t.tgid == tgid && t.tid != tid);
+        self.task_mut(tid)?.call = Some(call);
+        let running = stopped.resume(Resume::Syscall, None)?;
+        if alone {
+            return self.await_stop(tid, running);
+        }
+        // Its siblings must die first, and their ends be handled; and it may come back with the leader's tid.
+        self.enter_kernel(tid, running)
+    }
+
+    /// The stop inside a successful `execve`.
+    pub(crate) fn on_exec(&mut self, tid: Tid, stopped: Stopped, former: Tid) -> Result<()> {
+        if former != tid {
+            // A thread other than the leader takes over the leader's tid; the leader is no more.
+            let (Some(thread), Some(leader)) = (self.tasks.remove(&former), self.tasks.get(&tid)) else {
+                return Err(Error::Unexpected { tid, what: format!("exec by the unknown thread {former}") });
+            };
+            if !leader.exited {
+                self.record_exit(tid, 0, vec![])?;
+            }
+            self.rename_task(tid, former, thread);
+        }
+        let running = stopped.resume(Resume::Syscall, None)?;
+        self.await_stop(tid, running)
+    }
+
+    pub(crate) fn finish_exec(&mut self, tid: Tid, stopped: Stopped, call: Call, raw: Registers) -> Result<()> {
+        let entry = call.entry;
+        if raw.result() < 0 {
+            let after = Registers { orig_rax: NOT_IN_SYSCALL, ..raw };
+            self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
+            let task = self.task_mut(tid)?;
+            task.restarting = is_restart(raw.result()).then(|| Box::new(call));
+            task.state = State::Ready(stopped);
+            return Ok(());
+        }
+        let tgid = self.task(tid)?.tgid;
+        let Taken { stopped, after, space, ops, writes, info } = self.take_over(tid, tgid, stopped)?;
+        let xstate = Some(stopped.xstate()?);
+        let task = self.task_mut(tid)?;
+        let (old_space, old_slot) = (task.space, task.slot);
+        task.space = info.space;
+        task.slot = 0;
+        task.memory = Memory::of(tid);
+        task.exe = info.path.clone();
+        task.clear_child_tid = Addr::NULL;
+        self.leave_space(old_space, old_slot);
+        self.release_vfork(tid);
+        self.spaces.insert(info.space, space);
+        self.record_call(tid, &entry, after, xstate, Some(TaskOp::Exec(info)), ops, writes, None)?;
+        let task = self.task_mut(tid)?;
+        task.recorded_as = None;
+        task.state = State::Ready(stopped);
+        Ok(())
+    }
+
+    /// Steps 1 to 3 of the module's description.
+    fn take_over(&mut self, tid: Tid, tgid: Tid, stopped: Stopped) -> Result<Taken> {
+        let after = Registers { orig_rax: NOT_IN_SYSCALL, ..stopped.regs()? };
+        let memory = Memory::of(tid);
+        hide_vdso(&memory, Addr(after.rsp))?;
+        let stopped = prepare(tid, tgid, stopped, &memory)?;
+        self.last_space += 1;
+        let id = SpaceId(self.last_space);
+        let mut space = Space { brk: start_brk(tid)?, ..Space::default() };
+        space.take_slot();
+        let lines: Vec<MapsLine> =
+            procfs::maps(tid)?.into_iter().filter(|l| l.name != "[vsyscall]" && !is_ours(l.range)).collect();
+        let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
+        let mut writes = Vec::new();
+        for line in &lines {
+            let backing = if line.inode == 0 {
+                Backing::Anonymous
+            } else {
+                let file = match open_mapped(tid, line) {
+                    Some(file) => self.files.add(&file)?,
+                    // The file cannot be reached: its content is what is mapped.
+                    None => {
+                        let mut bytes = vec![0; (line.offset + line.range.len()) as usize];
+                        memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
+                        self.files.add_bytes(&bytes)?
+                    }
+                };
+                Backing::File { file, offset: line.offset }
+            };
+            ops.push(SpaceOp::Map(Mapping {
+                range: line.range,
+                prot: line.prot,
+                backing,
+                fork: ForkPolicy::Copy,
+                name: line.name.as_str().into(),
+            }));
+            for (range, kind) in pagemap::populated(tid, line.range)? {
+                if kind == PageKind::Private {
+                    let data = memory.read_vec(range.start, range.len() as usize)?;
+                    writes.push(MemWrite { space: id, addr: range.start, data });
+                }
+            }
+        }
+        let mut model = AddressSpace::new();
+        ops.iter().for_each(|op| model.apply(op));
+        space.model = model;
+        let path = procfs::exe(tid)?.display().to_string();
+        let info = ExecInfo { path, args: procfs::cmdline(tid)?, space: id, tid };
+        Ok(Taken { stopped, after, space, ops, writes, info })
+    }
+}
+
+fn is_ours(range: AddrRange) -> bool {
+    range.intersect(rr_area::area()).is_some()
+}
+
+fn is_vdso(line: &MapsLine) -> bool {
+    line.name == "[vdso]" || line.name.starts_with("[vvar")
+}
+
+/// Maps rr's area, unmaps the vDSO, and maps the room of the stack.
+fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Stopped> {
+    let maps = procfs::maps(tid)?;
+    let insn = match maps.iter().find(|l| l.name == "[vdso]") {
+        Some(vdso) => {
+            let code = memory.read_vec(vdso.range.start, vdso.range.len() as usize)?;
+            code.windows(2).position(|w| w == [0x0f, 0x05]).map(|n| vdso.range.start + n as u64)
+        }
+        None => None,
+    };
+    let insn = insn.ok_or_else(|| Error::Unexpected { tid, what: "its vDSO holds no syscall instruction".into() })?;
+    if let Some(taken) = maps.iter().find(|l| is_ours(l.range)) {
+        let what = format!("the program occupies {}, where rr needs memory of its own", taken.range);
+        return Err(Error::Unexpected { tid, what });
+    }
+    let mut remote = Remote::at(stopped, tgid, insn)?;
+    for mapping in rr_area::mappings() {
+        remote = remote.map_anonymous(mapping.range, mapping.prot, libc::MAP_NORESERVE)?;
+    }
+    memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
+    remote.use_insn(rr_area::SYSCALL_INSN);
+    for line in maps.iter().filter(|l| is_vdso(l)) {
+        remote = remote.unmap(line.range)?;
+    }
+    if let Some(stack) = maps.iter().find(|l| l.name == "[stack]") {
+        let limit = stack_limit(tid);
+        // The kernel counts the limit from the stack's top, and keeps a gap below.
+        let bottom = Addr((stack.range.end.0 - limit) & !(rr_tracee::ids::PAGE - 1));
+        if bottom < stack.range.start && !maps.iter().any(|l| l.range.end > bottom && l.range.end < stack.range.end) {
+            let room = AddrRange::new(bottom, stack.range.start);
+            remote = remote.map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN)?;
+        }
+    }
+    Ok(remote.finish()?)
+}
+
+fn stack_limit(tid: Tid) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads the limit of another process into `limit`.
+    let r = unsafe { libc::prlimit(tid.0, libc::RLIMIT_STACK, std::ptr::null(), &mut limit) };
+    if r == 0 { limit.rlim_cur.min(STACK_MOST) } else { 8 << 20 }
+}
+
+/// Turns the auxiliary vector's `AT_SYSINFO_EHDR` into `AT_IGNORE`. The stack of a new program (psABI x86-64,
+/// 3.4.1): argc, argv…, 0, envp…, 0, auxv pairs.
+fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
+    let argc = memory.read_u64(stack)?;
+    let mut at = stack + 8 * (argc + 2);
+    while memory.read_u64(at)? != 0 {
+        at = at + 8;
+    }
+    at = at + 8;
+    loop {
+        match memory.read_u64(at)? {
+            AT_NULL => return Ok(()),
+            AT_SYSINFO_EHDR => memory.write(at, &AT_IGNORE.to_le_bytes())?,
+            _ => {}
+        }
+        at = at + 16;
+    }
+}
+
+/// `start_brk`, field 47 of `/proc/PID/stat` (proc(5)).
+fn start_brk(tid: Tid) -> Result<u64> {
+    let path = format!("/proc/{tid}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|_| rr_tracee::Error::Died(tid))?;
+    let field = text.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(47 - 3));
+    let value = field.and_then(|f| f.parse().ok());
+    Ok(value.ok_or(rr_tracee::Error::Proc { path, why: "no start_brk".into() })?)
+}
+
+/// Opens the file of a mapping; checks by inode number that it is the one.
+fn open_mapped(tid: Tid, line: &MapsLine) -> Option<File> {
+    let range = format!("{:x}-{:x}", line.range.start.0, line.range.end.0);
+    let candidates = [
+        format!("/proc/{tid}/map_files/{range}"),
+        format!("/proc/{tid}/root{}", line.name),
+        format!("/proc/{tid}/exe"),
+    ];
+    candidates
+        .iter()
+        .filter_map(|path| File::open(path).ok())
+        .find(|file| file.metadata().is_ok_and(|m| m.ino() == line.inode && m.is_file()))
+}

@@ -1,0 +1,35 @@
+//! `RecordSession`: runs a tree of processes under ptrace and writes down everything that enters it.
+//!
+//! Keeps I1 (one tracee runs), I2 (nothing leaks in) and I3 (kernel writes are placed). See DESIGN.md, "Recording".
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`launch`] | from `fork` to the program's first instruction |
+//! | [`session`] | which task runs, and the events in order |
+//! | `syscall` | system calls: entry, scratch memory, exit |
+//! | `special` | calls that shape the address space, and answers of our own |
+//! | `tasks` | `clone` and exit |
+//! | `exec` | `execve` |
+//! | `signals` | signals and instructions that trap |
+//! | `mapped` | mapped files and shared memory |
+//! | `output` | what goes to our own standard output |
+//! | [`capture`] | freezing everything for a checkpoint |
+
+pub mod capture;
+pub mod error;
+mod exec;
+pub mod launch;
+mod mapped;
+mod output;
+mod seccomp;
+pub mod session;
+mod signals;
+mod special;
+mod syscall;
+mod task;
+mod tasks;
+
+pub use capture::Capture;
+pub use error::{Error, Result};
+pub use launch::Command;
+pub use session::{FORWARD, Options, RecordSession, Summary};

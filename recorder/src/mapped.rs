@@ -1,0 +1,102 @@
+//! Which shared memory objects there are, and the contents of mapped files.
+//!
+//! A file that is mapped privately is kept in the trace as it is when it is mapped.
+//! What is mapped shared and writable becomes one emulated object per inode, so that all
+//! processes that map it share it in replay too.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use rr_trace::FileStore;
+use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, procfs};
+
+use crate::error::Result;
+
+/// Shared memory objects.
+#[derive(Debug, Default)]
+pub struct Mapped {
+    by_inode: HashMap<(u64, u64), ObjectId>,
+    objects: HashMap<ObjectId, Object>,
+    last: u32,
+}
+
+#[derive(Debug)]
+struct Object {
+    size: u64,
+    /// The file that it is in the recording.
+    file: File,
+}
+
+/// What is behind a new mapping.
+#[derive(Debug)]
+pub struct Opened {
+    /// The backing.
+    pub backing: Backing,
+    /// Operations that must come before the mapping.
+    pub before: Vec<SpaceOp>,
+    /// Path for people.
+    pub name: String,
+}
+
+impl Mapped {
+    /// Size of an object in bytes.
+    pub fn size(&self, object: ObjectId) -> u64 {
+        self.objects.get(&object).map_or(0, |o| o.size)
+    }
+
+    /// The file that an object is in the recording.
+    pub fn file(&self, object: ObjectId) -> Option<&File> {
+        self.objects.get(&object).map(|o| &o.file)
+    }
+
+    /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
+    pub fn retain(&mut self, in_use: impl Fn(ObjectId) -> bool) {
+        self.by_inode.retain(|_, object| in_use(*object));
+        self.objects.retain(|object, _| in_use(*object));
+    }
+
+    /// A new object that begins as `content` (zeros without).
+    pub fn create(&mut self, file: File, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
+        self.last += 1;
+        let object = ObjectId(self.last);
+        self.objects.insert(object, Object { size, file });
+        (object, SpaceOp::CreateObject { object, size, content })
+    }
+
+    /// What is behind descriptor `fd` of task `tid` when mapped from `offset` on, `len` bytes, shared or not.
+    pub fn open(
+        &mut self,
+        files: &FileStore,
+        (tid, fd): (Tid, TraceeFd),
+        (offset, len): (u64, u64),
+        shared: bool,
+    ) -> Result<Option<Opened>> {
+        let path = procfs::fd_path(tid, fd);
+        let name = std::fs::read_link(&path).map(|p| p.display().to_string()).unwrap_or_default();
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        let Ok(meta) = file.metadata() else { return Ok(None) };
+        if !meta.is_file() {
+            // /dev/zero is memory by another name; of other devices we know nothing.
+            let zero = name == "/dev/zero" && !shared;
+            return Ok(zero.then(|| Opened { backing: Backing::Anonymous, before: vec![], name }));
+        }
+        if !shared {
+            let file = files.add(&file)?;
+            return Ok(Some(Opened { backing: Backing::File { file, offset }, before: vec![], name }));
+        }
+        let key = (meta.dev(), meta.ino());
+        let mut before = Vec::new();
+        let object = match self.by_inode.get(&key) {
+            Some(object) => *object,
+            None => {
+                let content = files.add(&file)?;
+                let (object, op) = self.create(file, meta.len().max(offset + len), Some(content));
+                before.push(op);
+                self.by_inode.insert(key, object);
+                object
+            }
+        };
+        Ok(Some(Opened { backing: Backing::Shared { object, offset }, before, name }))
+    }
+}

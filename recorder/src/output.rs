@@ -1,0 +1,89 @@
+//! What the program writes to the recording's own standard output and error: noted in the events, shown by replay.
+//!
+//! A tracee's descriptor counts when it is the *same open file* as ours (kcmp(2)), however the tracee came by it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rr_trace::event::{Output, OutputSource, Stdio};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, Tid, TraceeFd, procfs};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::Call;
+
+/// `KCMP_FILE` of `<linux/kcmp.h>`.
+const KCMP_FILE: i32 = 0;
+
+/// Which of our streams a tracee's descriptor is.
+fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
+    let me = std::process::id();
+    let same = |own: i32| {
+        // SAFETY: kcmp takes plain numbers.
+        unsafe { libc::syscall(libc::SYS_kcmp, me, tid.0, KCMP_FILE, own as u64, fd.0 as u64) == 0 }
+    };
+    let (first, second) = if fd.0 == 2 { ((2, Stdio::Err), (1, Stdio::Out)) } else { ((1, Stdio::Out), (2, Stdio::Err)) };
+    [first, second].into_iter().find(|(own, _)| same(*own)).map(|(_, stream)| stream)
+}
+
+/// The last `len` bytes that were read from a tracee's file at the position that its descriptor has now, or
+/// that the variable at `position` has.
+fn copied(tid: Tid, fd: TraceeFd, position: Option<u64>, len: u64) -> Option<Vec<u8>> {
+    let end = match position {
+        Some(position) => position,
+        None => std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0))
+            .ok()?
+            .lines()
+            .find_map(|line| line.strip_prefix("pos:"))
+            .and_then(|value| value.trim().parse().ok())?,
+    };
+    let file = File::open(procfs::fd_path(tid, fd)).ok()?;
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, end.checked_sub(len)?).ok()?;
+    Some(bytes)
+}
+
+impl RecordSession {
+    /// What a call that returned `result` wrote to our standard output or error.
+    pub(crate) fn output_of(&self, tid: Tid, call: &Call, result: i64) -> Result<Option<Output>> {
+        if result <= 0 {
+            return Ok(None);
+        }
+        let (result, entry) = (result as u64, &call.entry);
+        let fd = |n| TraceeFd(entry.arg(n) as i32);
+        let memory = &self.task(tid)?.memory;
+        let (out, source) = match entry.syscall() {
+            libc::SYS_write | libc::SYS_pwrite64 => {
+                (fd(0), Some(OutputSource::Memory(vec![(Addr(entry.rsi), result)])))
+            }
+            libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 if stream(tid, fd(0)).is_some() => {
+                let mut ranges = Vec::new();
+                let mut left = result;
+                for n in 0..entry.rdx.min(1024) {
+                    let base = Addr(memory.read_u64(Addr(entry.rsi) + n * 16)?);
+                    let len = memory.read_u64(Addr(entry.rsi) + n * 16 + 8)?.min(left);
+                    if len > 0 {
+                        ranges.push((base, len));
+                    }
+                    left -= len;
+                }
+                (fd(0), Some(OutputSource::Memory(ranges)))
+            }
+            libc::SYS_sendfile | libc::SYS_copy_file_range => {
+                let (out, input, offset) = match entry.syscall() {
+                    libc::SYS_sendfile => (fd(0), fd(1), entry.rdx),
+                    _ => (fd(2), fd(0), entry.rsi),
+                };
+                if stream(tid, out).is_none() {
+                    return Ok(None);
+                }
+                let position = if offset == 0 { None } else { Some(memory.read_u64(Addr(offset))?) };
+                (out, copied(tid, input, position, result).map(|b| OutputSource::Bytes(b.into())))
+            }
+            _ => return Ok(None),
+        };
+        let Some(stream) = stream(tid, out) else { return Ok(None) };
+        Ok(source.map(|source| Output { stream, source }))
+    }
+}

@@ -1,0 +1,56 @@
+//! The seccomp-bpf filter that turns every system call of a tracee into a ptrace stop, except those made by
+//! the one instruction of rr's own code page.
+//!
+//! ```text
+//!   A = low half of the instruction pointer (which is past the 2-byte syscall instruction)
+//!   A != low(SYSCALL_INSN + 2)  ─► TRACE
+//!   A = high half
+//!   A != 0                      ─► TRACE
+//!                                  ALLOW
+//! ```
+//!
+//! Source: seccomp(2), `struct seccomp_data`.
+
+use nix::errno::Errno;
+use rr_tracee::rr_area;
+
+/// `offsetof(struct seccomp_data, instruction_pointer)`.
+const IP_OFFSET: u32 = 8;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const fn op(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+/// The address after the instruction whose calls pass.
+const PASS: u64 = rr_area::SYSCALL_INSN.0 + 2;
+
+static PROGRAM: [libc::sock_filter; 6] = [
+    op(LOAD, IP_OFFSET, 0, 0),
+    op(JUMP_EQUAL, PASS as u32, 0, 3),
+    op(LOAD, IP_OFFSET + 4, 0, 0),
+    op(JUMP_EQUAL, (PASS >> 32) as u32, 0, 1),
+    op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+    op(RETURN, libc::SECCOMP_RET_TRACE, 0, 0),
+];
+
+/// Installs the filter in the calling thread. Without `CAP_SYS_ADMIN` this needs, and sets, `no_new_privs`.
+/// Async-signal-safe: called between fork and exec.
+pub fn install() -> Result<(), Errno> {
+    let program = libc::sock_fprog { len: PROGRAM.len() as u16, filter: PROGRAM.as_ptr().cast_mut() };
+    // SAFETY: `program` points to a filter of `len` instructions, which the kernel copies.
+    let set = || unsafe {
+        Errno::result(libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program))
+    };
+    match set() {
+        Err(Errno::EACCES) => {
+            // SAFETY: prctl with plain numbers.
+            Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+            set().map(drop)
+        }
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,476 @@
+//! `RecordSession`: the tasks, and which of them runs.
+//!
+//! Keeps I1: at most one tracee executes user code at any time. The scheduler
+//! lets one task run until it blocks in the kernel or its slice is over, and looks at the others
+//! only then. Recorder and tracees share one CPU, where handing over takes 3 µs; so
+//! `sched_yield` is all that it takes to let a resumed task go first, and to find out whether it blocked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
+use rr_trace::{FileStore, TraceWriter};
+use rr_tracee::task::{Report, Resume, wait};
+use rr_tracee::{AddressSpace, Registers, Running, SpaceId, SpaceOp, Stop, Stopped, Tid, procfs};
+
+use crate::capture::Capture;
+use crate::error::{Error, Result};
+use crate::launch::{self, Command};
+use crate::mapped::Mapped;
+use crate::task::{State, Task};
+
+/// How long a task may go on while others are ready.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// A termination signal that rr itself received and that the program shall get; 0 for none.
+pub static FORWARD: AtomicI32 = AtomicI32::new(0);
+
+/// How to record.
+#[derive(Debug)]
+pub struct Options {
+    /// Wait for all processes, not just the first.
+    pub wait_for_all: bool,
+    /// CPU mask that the program is told it may use (what rr itself had before it bound itself to one).
+    pub affinity: Vec<u8>,
+}
+
+/// An address space of the recording.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    pub model: AddressSpace,
+    /// The program break as the program set it.
+    pub brk: u64,
+    /// Scratch slots in use.
+    pub slots: Vec<u64>,
+    /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
+    pub in_place: Vec<rr_checkpoint::SharedSource>,
+}
+
+impl Space {
+    /// The lowest free scratch slot, which is taken.
+    pub fn take_slot(&mut self) -> u64 {
+        let slot = (0..).find(|n| !self.slots.contains(n)).unwrap_or(0);
+        self.slots.push(slot);
+        slot
+    }
+}
+
+/// One recording.
+pub struct RecordSession {
+    pub(crate) tasks: BTreeMap<Tid, Task>,
+    pub(crate) spaces: BTreeMap<SpaceId, Space>,
+    pub(crate) mapped: Mapped,
+    pub(crate) capture: Capture,
+    pub(crate) options: Options,
+    pub(crate) files: Arc<FileStore>,
+    pub(crate) last_space: u32,
+    writer: TraceWriter,
+    started: Instant,
+    number: EventNumber,
+    last_time_ns: u64,
+    current: Tid,
+    root: Tid,
+    root_status: Option<i32>,
+    program: String,
+    /// Tasks that entered a system call whose `SyscallEnter` is not recorded yet, in order of their intervals.
+    pending_entries: Vec<(Tid, Registers)>,
+    /// Reports about tasks that the kernel attached before we know of them.
+    early: HashMap<Tid, Report>,
+    pub(crate) warned: std::collections::HashSet<i64>,
+}
+
+impl RecordSession {
+    /// Starts `command`. `writer` gets the events; `capture` the checkpoints.
+    pub fn start(command: &Command, options: Options, writer: TraceWriter, capture: Capture) -> Result<RecordSession> {
+        let launched = launch::launch(command)?;
+        let tid = launched.task.tid();
+        let mut session = RecordSession {
+            tasks: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            mapped: Mapped::default(),
+            capture,
+            files: Arc::clone(writer.files()),
+            options,
+            last_space: 0,
+            writer,
+            started: Instant::now(),
+            number: EventNumber(0),
+            last_time_ns: 0,
+            current: tid,
+            root: tid,
+            root_status: None,
+            program: launched.program.display().to_string(),
+            pending_entries: Vec::new(),
+            early: HashMap::new(),
+            warned: Default::default(),
+        };
+        session.first_exec(launched.task)?;
+        Ok(session)
+    }
+
+    /// The program's file, for messages.
+    pub(crate) fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// Records until the first process (or all) have exited. Returns the first process's wait status and the
+    /// last event.
+    pub fn run(&mut self) -> Result<i32> {
+        loop {
+            if let Some(status) = self.root_status
+                && (!self.options.wait_for_all || self.tasks.is_empty())
+            {
+                return Ok(status);
+            }
+            self.forward_signal();
+            match self.pick() {
+                Some(tid) => self.run_slice(tid)?,
+                None => self.wait_for_any()?,
+            }
+        }
+    }
+
+    /// Ends the recording: kills what is left, and closes the trace.
+    pub fn finish(mut self, status: i32) -> Result<Summary> {
+        for task in self.tasks.values() {
+            rr_tracee::task::kill(task.tid);
+        }
+        let checkpoints = self.capture.finish();
+        // The trace is whole only when its last checkpoint is; so the end mark comes last.
+        let events = self.number;
+        self.writer.finish(status)?;
+        while let Some(report) = wait(None, false) {
+            if !report.is_gone() {
+                // A stop on the way to death.
+                let _ = Running::newborn(report.tid).waited(report).map(|w| match w {
+                    rr_tracee::task::Waited::Stopped(s, _) => s.resume(Resume::Cont, None).map(drop),
+                    rr_tracee::task::Waited::Gone(_) => Ok(()),
+                });
+            }
+        }
+        Ok(Summary { events, checkpoints })
+    }
+
+    fn forward_signal(&mut self) {
+        let signal = FORWARD.swap(0, Ordering::Relaxed);
+        if signal != 0 {
+            // SAFETY: kill takes plain numbers.
+            unsafe { libc::kill(self.root.0, signal) };
+        }
+    }
+
+    /// The task to run: the current one while it can go on, else the next in turn.
+    fn pick(&self) -> Option<Tid> {
+        // A dying task holds back others (exec, wait) until it is let go.
+        if let Some(dying) = self.tasks.values().find(|t| matches!(t.state, State::Reported(_, Stop::Exiting))) {
+            return Some(dying.tid);
+        }
+        let runnable = |tid: &Tid| self.tasks.get(tid).is_some_and(Task::is_runnable);
+        if runnable(&self.current) {
+            return Some(self.current);
+        }
+        self.next_in_turn()
+    }
+
+    fn next_in_turn(&self) -> Option<Tid> {
+        let after = self.tasks.range((std::ops::Bound::Excluded(self.current), std::ops::Bound::Unbounded));
+        let upto = self.tasks.range(..=self.current);
+        after.chain(upto).find(|(_, t)| t.is_runnable()).map(|(tid, _)| *tid)
+    }
+
+    fn run_slice(&mut self, tid: Tid) -> Result<()> {
+        self.current = tid;
+        let mut end = Instant::now() + SLICE;
+        loop {
+            let before = self.number;
+            match self.advance(tid) {
+                Ok(()) => {}
+                // Killed while it was in our hands: its end will be reported.
+                Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
+                    self.dying(dead);
+                }
+                Err(e) => return Err(e),
+            }
+            if self.root_status.is_some() && !self.options.wait_for_all {
+                return Ok(());
+            }
+            if self.number != before {
+                self.checkpoint_if_due(tid)?;
+            }
+            if !self.tasks.get(&tid).is_some_and(Task::is_runnable) {
+                return Ok(());
+            }
+            self.forward_signal();
+            if self.tasks.len() > 1 && Instant::now() >= end {
+                while let Some(report) = wait(None, true) {
+                    self.note(report)?;
+                }
+                match self.next_in_turn() {
+                    Some(next) if next != tid => {
+                        self.current = next;
+                        return Ok(());
+                    }
+                    _ => end = Instant::now() + SLICE,
+                }
+            }
+        }
+    }
+
+    fn dying(&mut self, tid: Tid) {
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.state = State::InKernel(Running::newborn(tid));
+        }
+    }
+
+    /// One step of a runnable task: lets it go on, or handles the stop it is in.
+    fn advance(&mut self, tid: Tid) -> Result<()> {
+        match self.task_mut(tid)?.take_state() {
+            State::Ready(stopped) => self.go_on(tid, stopped),
+            State::Reported(stopped, stop) => self.handle(tid, stopped, stop),
+            state @ (State::InKernel(_) | State::Busy) => {
+                self.task_mut(tid)?.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets a task run to its next stop.
+    fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let stopped = self.reap_forks(tid, stopped)?;
+        let due = stopped.signal_due()?;
+        self.task_mut(tid)?.due = due;
+        let running = stopped.resume(Resume::Cont, None)?;
+        self.await_stop(tid, running)
+    }
+
+    /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
+    pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
+        self.task_mut(tid)?.state = State::InKernel(running);
+        loop {
+            match wait(Some(tid), false) {
+                Some(report) => return self.note(report),
+                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.forward_signal(),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits until the task stops or is found to sleep in the kernel; then others run.
+    pub(crate) fn await_call(&mut self, tid: Tid, running: Running) -> Result<()> {
+        if self.tasks.values().all(|t| t.tid == tid || t.exited) {
+            return self.await_stop(tid, running);
+        }
+        self.task_mut(tid)?.state = State::InKernel(running);
+        for round in 0.. {
+            // SAFETY: sched_yield has no arguments.
+            unsafe { libc::sched_yield() };
+            if let Some(report) = wait(Some(tid), true) {
+                return self.note(report);
+            }
+            if round >= 1 {
+                match procfs::state(tid) {
+                    Ok('R') => {}
+                    // A disk sleep ends by itself.
+                    Ok('D') => {
+                        if let Some(report) = wait(Some(tid), false) {
+                            return self.note(report);
+                        }
+                    }
+                    // A stop that the next wait reports.
+                    Ok('t') => {}
+                    _ => break,
+                }
+            }
+        }
+        self.note_pending_entry(tid);
+        Ok(())
+    }
+
+    /// The task stays in the kernel while others run.
+    pub(crate) fn enter_kernel(&mut self, tid: Tid, running: Running) -> Result<()> {
+        self.task_mut(tid)?.state = State::InKernel(running);
+        self.note_pending_entry(tid);
+        Ok(())
+    }
+
+    fn note_pending_entry(&mut self, tid: Tid) {
+        if let Some(call) = self.tasks.get(&tid).and_then(|t| t.call.as_ref()) {
+            self.pending_entries.push((tid, call.entry));
+        }
+    }
+
+    fn wait_for_any(&mut self) -> Result<()> {
+        match wait(None, false) {
+            Some(report) => self.note(report),
+            None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
+                let tid = self.root;
+                Err(Error::Unexpected { tid, what: "no tracee is left, but its end was not reported".into() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes notice of what a wait brought.
+    pub(crate) fn note(&mut self, report: Report) -> Result<()> {
+        let tid = report.tid;
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            if !self.capture.fork_is_gone(report) {
+                self.early.insert(tid, report);
+            }
+            return Ok(());
+        };
+        let waited = match task.take_state() {
+            State::InKernel(running) => running.waited(report),
+            State::Ready(stopped) | State::Reported(stopped, _) => stopped.overtaken(report),
+            State::Busy => Running::newborn(tid).waited(report),
+        };
+        match waited {
+            Ok(rr_tracee::task::Waited::Stopped(stopped, stop)) => {
+                task.state = State::Reported(stopped, stop);
+                Ok(())
+            }
+            Ok(rr_tracee::task::Waited::Gone(status)) => self.gone(tid, status),
+            Err(rr_tracee::Error::Died(_)) => {
+                self.dying(tid);
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The first report about a task that was just created.
+    pub(crate) fn first_report(&mut self, tid: Tid) -> Result<Report> {
+        loop {
+            if let Some(report) = self.early.remove(&tid).or_else(|| wait(Some(tid), false)) {
+                return Ok(report);
+            }
+            if nix::errno::Errno::last() == nix::errno::Errno::ECHILD {
+                return Err(rr_tracee::Error::Died(tid).into());
+            }
+        }
+    }
+
+    fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
+        if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
+            self.record_exit(tid, status, Vec::new())?;
+        }
+        self.tasks.remove(&tid);
+        if tid == self.root {
+            self.root_status = Some(status);
+        }
+        Ok(())
+    }
+
+    /// Records the end of a task and releases what it had.
+    pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
+        self.settle_entry(tid)?;
+        self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
+        let task = self.task_mut(tid)?;
+        task.exited = true;
+        let (space, slot) = (task.space, task.slot);
+        self.leave_space(space, slot);
+        self.release_vfork(tid);
+        Ok(())
+    }
+
+    /// A task is no longer in this address space.
+    pub(crate) fn leave_space(&mut self, id: SpaceId, slot: u64) {
+        if !self.tasks.values().any(|t| t.space == id && !t.exited) {
+            self.spaces.remove(&id);
+        } else if let Some(space) = self.spaces.get_mut(&id) {
+            space.slots.retain(|&s| s != slot);
+        }
+    }
+
+    /// The parent that waited for `child` (`vfork`) may go on.
+    pub(crate) fn release_vfork(&mut self, child: Tid) {
+        for task in self.tasks.values_mut().filter(|t| t.held_by == Some(child)) {
+            task.held_by = None;
+        }
+    }
+
+    pub(crate) fn task(&self, tid: Tid) -> Result<&Task> {
+        self.tasks.get(&tid).ok_or(Error::Tracee(rr_tracee::Error::Died(tid)))
+    }
+
+    pub(crate) fn task_mut(&mut self, tid: Tid) -> Result<&mut Task> {
+        self.tasks.get_mut(&tid).ok_or(Error::Tracee(rr_tracee::Error::Died(tid)))
+    }
+
+    pub(crate) fn space_mut(&mut self, id: SpaceId) -> &mut Space {
+        self.spaces.entry(id).or_default()
+    }
+
+    /// The number of the last event.
+    pub fn last_event(&self) -> EventNumber {
+        self.number
+    }
+
+    pub(crate) fn last_time_ns(&self) -> u64 {
+        self.last_time_ns
+    }
+
+    /// A thread has taken over the tid of its group's leader (exec): `thread` was `former` and is `tid` now.
+    /// The events up to that of the exec still bear the former tid.
+    pub(crate) fn rename_task(&mut self, tid: Tid, former: Tid, mut thread: Task) {
+        thread.tid = tid;
+        thread.memory = rr_tracee::Memory::of(tid);
+        thread.recorded_as = Some(former);
+        for (pending, _) in &mut self.pending_entries {
+            if *pending == former {
+                *pending = tid;
+            }
+        }
+        self.tasks.insert(tid, thread);
+    }
+
+    pub(crate) fn start_segment(&mut self) -> Result<()> {
+        Ok(self.writer.start_segment()?)
+    }
+
+    /// Records the entries into system calls that must come before the next event of `tid`. Returns whether
+    /// its own call can be recorded as one event: nobody else ran since it was entered.
+    pub(crate) fn settle_entry(&mut self, tid: Tid) -> Result<bool> {
+        if self.pending_entries.last().is_some_and(|(last, _)| *last == tid) {
+            self.pending_entries.pop();
+        }
+        self.flush_entries()?;
+        Ok(!std::mem::take(&mut self.task_mut(tid)?.entered))
+    }
+
+    /// Records the entries into system calls that are not recorded yet.
+    pub(crate) fn flush_entries(&mut self) -> Result<()> {
+        for (tid, entry) in std::mem::take(&mut self.pending_entries) {
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.entered = true;
+                self.append(tid, EventKind::SyscallEnter { entry }, Vec::new(), Vec::new())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records an event of `tid`, after the entries of other tasks that ran before.
+    pub(crate) fn emit(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
+        self.flush_entries()?;
+        self.append(tid, kind, ops, writes)
+    }
+
+    fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
+        self.number = self.number.next();
+        self.last_time_ns = self.started.elapsed().as_nanos() as u64;
+        let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
+        let event = Event { number: self.number, time_ns: self.last_time_ns, tid, kind, ops, writes };
+        Ok(self.writer.append(event)?)
+    }
+}
+
+/// What a recording came to.
+#[derive(Debug)]
+pub struct Summary {
+    /// The last event.
+    pub events: EventNumber,
+    /// What became of the checkpoints.
+    pub checkpoints: Vec<rr_checkpoint::Outcome>,
+}

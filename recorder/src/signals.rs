@@ -1,0 +1,235 @@
+//! Signals: which become events where.
+//!
+//! * One caused by an instruction (a *fault*) happens at the same place in replay.
+//! * One that is pending when a task is resumed after an event hits it before the
+//!   next instruction: it belongs to that place.
+//! * Any other hits the task at a place that has no name. It is stashed, and the task
+//!   goes on to its next system call; there it is turned back from the entry, and the signal
+//!   is sent to it again (a *carrier*, whose siginfo is replaced by the stashed one).
+//!   If its only effect is to kill, that is not worth waiting for: the task dies where it is.
+//!
+//! Handler frames are made by the kernel and recorded as memory.
+
+use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_code, signo};
+use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::State;
+
+const SI_TKILL: i32 = -6;
+/// `rdtsc` and `rdtscp`.
+const RDTSC: [u8; 2] = [0x0f, 0x31];
+const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
+
+/// Whether it is the carrier of a stashed signal: sent by us to this very task.
+fn is_carrier(info: &SigInfo) -> bool {
+    let pid = i32::from_ne_bytes([info[16], info[17], info[18], info[19]]);
+    si_code(info) == SI_TKILL && pid == std::process::id() as i32
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << ((signal - 1) & 63)
+}
+
+/// What happens to `signal` in a process that neither catches nor ignores it (signal(7)).
+fn default_action(signal: i32) -> Disposition {
+    match signal {
+        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT => Disposition::Ignored,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Disposition::Stopped,
+        _ => Disposition::Fatal,
+    }
+}
+
+fn disposition(tid: Tid, info: &SigInfo) -> Result<Disposition> {
+    let signal = signo(info);
+    let table = procfs::signal_dispositions(tid)?;
+    Ok(if table.caught & bit(signal) != 0 {
+        Disposition::Handler
+    } else if table.ignored & bit(signal) != 0 && !is_fault(info) {
+        Disposition::Ignored
+    } else {
+        default_action(signal)
+    })
+}
+
+/// The bytes of the signal frame that the kernel has just pushed (x86-64 `struct rt_sigframe`):
+///
+/// ```text
+/// rsp ─► return address  8
+///        ucontext        flags 8, link 8, stack 24, sigcontext { 23 words, fpstate pointer, … }, mask
+///        siginfo         128
+///        …
+///        fpstate         XSAVE image; its size is the second word at offset 464 (sw_reserved)
+/// ```
+fn frame(memory: &Memory, rsp: Addr) -> Result<(Addr, Vec<u8>)> {
+    const FPSTATE_POINTER: u64 = 8 + 8 + 8 + 24 + 23 * 8;
+    const WITHOUT_FPSTATE: u64 = 8 + 304 + 128;
+    const SW_RESERVED: u64 = 464;
+    const MOST: u64 = 64 * 1024;
+    let fpstate = Addr(memory.read_u64(rsp + FPSTATE_POINTER)?);
+    let end = if fpstate.is_null() {
+        rsp + WITHOUT_FPSTATE
+    } else {
+        fpstate + u64::from(memory.read_u32(fpstate + SW_RESERVED + 4)?).max(512)
+    };
+    let len = (end - rsp).min(MOST);
+    Ok((rsp, memory.read_vec(rsp, len as usize)?))
+}
+
+impl RecordSession {
+    /// At a system call entry: if a stashed signal can be delivered now, turns the task back from the call.
+    pub(crate) fn turn_back_for_signal(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        entry: &Registers,
+    ) -> Result<Turned> {
+        let mask = if self.task(tid)?.stash.is_empty() { 0 } else { stopped.sigmask()? };
+        let task = self.task_mut(tid)?;
+        let Some(info) = task.stash.iter().find(|info| mask & bit(signo(info)) == 0) else {
+            return Ok(Turned::No(stopped));
+        };
+        let (tgid, signal) = (task.tgid, signo(info));
+        let back = Registers { rip: entry.rip - 2, rax: entry.orig_rax, orig_rax: NOT_IN_SYSCALL, ..*entry };
+        stopped.set_regs(&back)?;
+        send_signal(tgid, tid, signal)?;
+        task.turned_back = Some(*entry);
+        task.boundary = back;
+        task.state = State::Ready(stopped);
+        Ok(Turned::Back)
+    }
+
+    pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
+        let mut info = stopped.siginfo()?;
+        let regs = stopped.regs()?;
+        let task = self.task_mut(tid)?;
+        if is_carrier(&info)
+            && let Some(n) = task.stash.iter().position(|i| signo(i) == signal)
+        {
+            info = task.stash.remove(n);
+            stopped.set_siginfo(&info)?;
+        }
+        let at_boundary = regs.rip == task.boundary.rip && regs.rsp == task.boundary.rsp;
+        let place = if task.restarting.is_some() || (task.due && at_boundary) {
+            task.turned_back.map_or(SignalPlace::Here, SignalPlace::Entry)
+        } else if is_fault(&info) {
+            if signal == libc::SIGSEGV
+                && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
+            {
+                stopped.set_regs(&after)?;
+                let at = Registers { orig_rax: NOT_IN_SYSCALL, ..regs };
+                self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
+                let task = self.task_mut(tid)?;
+                task.boundary = after;
+                task.state = State::Ready(stopped);
+                return Ok(());
+            }
+            SignalPlace::Fault(Registers { orig_rax: NOT_IN_SYSCALL, ..regs })
+        } else if disposition(tid, &info)? == Disposition::Fatal {
+            // Death needs no place.
+            let running = stopped.resume(Resume::Cont, Some(signal))?;
+            return self.await_stop(tid, running);
+        } else {
+            task.stash.push(info);
+            let running = stopped.resume(Resume::Cont, None)?;
+            return self.await_stop(tid, running);
+        };
+        self.deliver(tid, stopped, info, place)
+    }
+
+    fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {
+        let signal = signo(&info);
+        let disposition = disposition(tid, &info)?;
+        let boundary = match &place {
+            SignalPlace::Fault(regs) => *regs,
+            _ => self.task(tid)?.boundary,
+        };
+        let event = |after, xstate| EventKind::Signal {
+            signo: signal,
+            info: info.to_vec(),
+            place,
+            disposition,
+            after,
+            xstate,
+        };
+        match disposition {
+            Disposition::Ignored => {
+                // No effect, so no event: except that it may have turned the task back, which is none either.
+                self.task_mut(tid)?.state = State::Ready(stopped);
+                Ok(())
+            }
+            Disposition::Handler => {
+                let waited = stopped.resume(Resume::Step, Some(signal))?.wait()?;
+                let (stopped, stop) = match waited {
+                    Waited::Stopped(stopped, stop) => (stopped, stop),
+                    Waited::Gone(_) => return Err(rr_tracee::Error::Died(tid).into()),
+                };
+                if stop != Stop::Signal(libc::SIGTRAP) {
+                    // No room for the frame: the kernel sends SIGSEGV instead.
+                    let task = self.task_mut(tid)?;
+                    task.due = true;
+                    task.state = State::Reported(stopped, stop);
+                    return Ok(());
+                }
+                let after = Registers { orig_rax: NOT_IN_SYSCALL, ..stopped.regs()? };
+                let xstate = Some(stopped.xstate()?);
+                let task = self.task_mut(tid)?;
+                let (addr, data) = frame(&task.memory, Addr(after.rsp))?;
+                let writes = vec![MemWrite { space: task.space, addr, data }];
+                task.restarting = None;
+                task.turned_back = None;
+                task.boundary = after;
+                self.settle_entry(tid)?;
+                self.emit(tid, event(after, xstate), vec![], writes)?;
+                self.task_mut(tid)?.state = State::Ready(stopped);
+                Ok(())
+            }
+            Disposition::Fatal | Disposition::Stopped => {
+                self.settle_entry(tid)?;
+                self.emit(tid, event(boundary, None), vec![], vec![])?;
+                self.task_mut(tid)?.turned_back = None;
+                let running = stopped.resume(Resume::Cont, Some(signal))?;
+                self.await_stop(tid, running)
+            }
+        }
+    }
+
+    /// If the task stands at an instruction that reads the time-stamp counter, the registers after it.
+    fn carry_out_rdtsc(&self, tid: Tid, regs: &Registers) -> Result<Option<Registers>> {
+        let mut code = [0u8; 3];
+        let got = self.task(tid)?.memory.read_some(Addr(regs.rip), &mut code)?;
+        let len = if got >= 2 && code[..2] == RDTSC {
+            2
+        } else if got == 3 && code == RDTSCP {
+            3
+        } else {
+            return Ok(None);
+        };
+        let mut aux = 0u32;
+        // SAFETY: RDTSCP reads the counter and the processor number; all x86-64 processors of this century have it.
+        let tsc = unsafe { std::arch::x86_64::__rdtscp(&mut aux) };
+        let mut after = Registers {
+            rax: tsc & 0xffff_ffff,
+            rdx: tsc >> 32,
+            rip: regs.rip + len,
+            orig_rax: NOT_IN_SYSCALL,
+            ..*regs
+        };
+        if len == 3 {
+            after.rcx = u64::from(aux);
+        }
+        Ok(Some(after))
+    }
+}
+
+/// Whether a task was turned back from a system call.
+pub(crate) enum Turned {
+    /// No: here it is.
+    No(Stopped),
+    /// Yes: its next stop is a signal.
+    Back,
+}

@@ -1,0 +1,329 @@
+//! Calls that the table cannot describe alone: those that shape address spaces, and those whose answer is ours.
+//! (Those that shape tasks are in `tasks.rs` and `exec.rs`.)
+
+use rr_trace::event::MemWrite;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::remote::Remote;
+use rr_tracee::syscalls::{Blocking, Special};
+use rr_tracee::{
+    Addr, AddrRange, Backing, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceOp, Stopped, Tid, TraceeFd,
+    procfs, rr_area,
+};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::syscall::returned;
+use crate::task::{Call, State};
+
+/// `MADV_*` of `<linux/mman.h>`.
+mod madv {
+    pub const DONTNEED: u64 = 4;
+    pub const FREE: u64 = 8;
+    pub const REMOVE: u64 = 9;
+    pub const DONTFORK: u64 = 10;
+    pub const DOFORK: u64 = 11;
+    pub const WIPEONFORK: u64 = 18;
+    pub const KEEPONFORK: u64 = 19;
+    pub const DONTNEED_LOCKED: u64 = 24;
+    pub const GUARD_INSTALL: u64 = 102;
+    pub const GUARD_REMOVE: u64 = 103;
+}
+
+/// `PR_*` of `<linux/prctl.h>` that are answered by us.
+mod pr {
+    pub const SET_DUMPABLE: u64 = 4;
+    pub const GET_TSC: u64 = 25;
+    pub const SET_TSC: u64 = 26;
+    pub const SET_SYSCALL_USER_DISPATCH: u64 = 59;
+    pub const SET_PTRACER: u64 = 0x5961_6d61;
+}
+
+/// `mmap` of shared anonymous memory (`/dev/zero` is another name of it).
+fn is_shared_anonymous(entry: &Registers) -> bool {
+    let flags = entry.r10 as i32;
+    flags & libc::MAP_ANONYMOUS != 0 && flags & libc::MAP_TYPE != libc::MAP_PRIVATE && entry.rsi != 0
+}
+
+fn is_error(result: i64) -> bool {
+    (-4095..0).contains(&result)
+}
+
+impl RecordSession {
+    /// The entry of a special call.
+    pub(crate) fn begin_special(&mut self, tid: Tid, stopped: Stopped, mut call: Call, special: Special) -> Result<()> {
+        let entry = call.entry;
+        let touches_rr = |start: u64, len: u64| {
+            AddrRange::sized(Addr(start), len).to_pages().intersect(rr_area::area()).is_some()
+        };
+        match special {
+            Special::Clone => self.begin_clone(tid, stopped, call),
+            Special::Exec => self.begin_exec(tid, stopped, call),
+            Special::Exit => {
+                let running = stopped.resume(rr_tracee::task::Resume::Cont, None)?;
+                self.task_mut(tid)?.call = Some(call);
+                self.await_stop(tid, running)
+            }
+            // Our own pages are not the program's to change.
+            Special::Munmap | Special::Mprotect | Special::Madvise if touches_rr(entry.rdi, entry.rsi) => {
+                self.refuse(tid, stopped, &entry, libc::EINVAL, true)
+            }
+            Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 && touches_rr(entry.rdi, entry.rsi) => {
+                tracing::warn!("the program wants to map memory at {:#x}, where rr has its own", entry.rdi);
+                self.refuse(tid, stopped, &entry, libc::ENOMEM, true)
+            }
+            Special::Mmap if is_shared_anonymous(&entry) => self.map_shared_anonymous(tid, stopped, &entry),
+            // When the kernel takes such pages away is not for us to foresee.
+            Special::Madvise
+                if matches!(entry.rdx, madv::FREE | madv::REMOVE | madv::GUARD_INSTALL | madv::GUARD_REMOVE) =>
+            {
+                self.refuse(tid, stopped, &entry, libc::EINVAL, true)
+            }
+            Special::SchedSetaffinity => {
+                let len = entry.rsi.min(1024) as usize;
+                let task = self.task_mut(tid)?;
+                let mut mask = vec![0; len];
+                if task.memory.read_some(Addr(entry.rdx), &mut mask)? < len {
+                    return self.refuse(tid, stopped, &entry, libc::EFAULT, true);
+                }
+                if entry.rdi == 0 || entry.rdi == tid.0 as u64 {
+                    task.affinity = Some(mask);
+                }
+                self.answer(tid, stopped, &entry, 0, vec![])
+            }
+            Special::Prctl => match entry.rdi {
+                pr::SET_DUMPABLE | pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
+                pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => self.refuse(tid, stopped, &entry, libc::EINVAL, false),
+                pr::GET_TSC => {
+                    let space = self.task(tid)?.space;
+                    let data = libc::PR_TSC_ENABLE.to_le_bytes().to_vec();
+                    self.answer(tid, stopped, &entry, 0, vec![MemWrite { space, addr: Addr(entry.rsi), data }])
+                }
+                _ => self.perform(tid, stopped, call),
+            },
+            Special::Mremap if touches_rr(entry.rdi, entry.rsi) || (entry.r10 & libc::MREMAP_FIXED as u64 != 0 && touches_rr(entry.r8, entry.rdx)) => {
+                self.refuse(tid, stopped, &entry, libc::EINVAL, true)
+            }
+            Special::Shmat | Special::Shmdt => self.refuse(tid, stopped, &entry, libc::ENOSYS, false),
+            _ => {
+                call.described_by = entry;
+                self.perform(tid, stopped, call)
+            }
+        }
+    }
+
+    /// Lets the kernel make a special call.
+    fn perform(&mut self, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
+        if let Some(spec) = call.spec {
+            call.parts = spec.parts(&call.entry, &self.task(tid)?.memory)?;
+            debug_assert!(spec.blocking == Blocking::Never || spec.blocking == Blocking::Maybe);
+        }
+        self.enter(tid, stopped, call, false)
+    }
+
+    /// The exit of a special call.
+    pub(crate) fn finish_special(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        call: Call,
+        special: Special,
+        raw: Registers,
+    ) -> Result<()> {
+        let (entry, result) = (call.entry, raw.result());
+        match special {
+            Special::Clone => return self.finish_clone(tid, stopped, call, raw),
+            Special::Exec => return self.finish_exec(tid, stopped, call, raw),
+            Special::RtSigreturn => {
+                let after = Registers { orig_rax: NOT_IN_SYSCALL, ..raw };
+                let xstate = Some(stopped.xstate()?);
+                self.record_call(tid, &entry, after, xstate, None, vec![], vec![], None)?;
+                self.task_mut(tid)?.state = State::Ready(stopped);
+                return Ok(());
+            }
+            Special::SetTidAddress => self.task_mut(tid)?.clear_child_tid = Addr(entry.rdi),
+            _ => {}
+        }
+        let mut writes = self.gather(tid, &call, result)?;
+        if special == Special::SchedGetaffinity && result > 0 {
+            let task = self.task(tid)?;
+            let mut data = task.affinity.clone().unwrap_or_else(|| self.options.affinity.clone());
+            data.resize(result as usize, 0);
+            task.memory.write(Addr(entry.rdx), &data)?;
+            writes = vec![MemWrite { space: task.space, addr: Addr(entry.rdx), data }];
+        }
+        let ops = self.space_ops(tid, special, &entry, result)?;
+        let id = self.task(tid)?.space;
+        let space = self.space_mut(id);
+        for op in &ops {
+            space.model.apply(op);
+        }
+        let after = Registers { orig_rax: NOT_IN_SYSCALL, ..raw };
+        self.record_call(tid, &entry, after, None, None, ops, writes, None)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        Ok(())
+    }
+
+    /// What a call did to the address space.
+    fn space_ops(&mut self, tid: Tid, special: Special, entry: &Registers, result: i64) -> Result<Vec<SpaceOp>> {
+        let range = AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages();
+        let failed = is_error(result);
+        Ok(match special {
+            Special::Mmap if !failed => self.mapped_ops(tid, entry, Addr(result as u64))?,
+            Special::Munmap if !failed => vec![SpaceOp::Unmap(range)],
+            Special::Mprotect if !failed => vec![SpaceOp::Protect(range, Prot::from_bits(entry.rdx))],
+            // Where the range has holes, the kernel has changed what comes before the first.
+            Special::Mprotect if result == -i64::from(libc::ENOMEM) => procfs::maps(tid)?
+                .iter()
+                .filter_map(|line| Some(SpaceOp::Protect(line.range.intersect(range)?, line.prot)))
+                .collect(),
+            Special::Mremap if !failed => self.moved_ops(tid, entry, Addr(result as u64))?,
+            Special::Brk => self.break_ops(tid, result as u64)?,
+            // MADV_DONTNEED passes over holes and then says ENOMEM.
+            Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => match entry.rdx {
+                madv::DONTNEED | madv::DONTNEED_LOCKED => vec![SpaceOp::Discard(range)],
+                madv::DONTFORK => vec![SpaceOp::SetFork(range, ForkPolicy::Omit)],
+                madv::WIPEONFORK => vec![SpaceOp::SetFork(range, ForkPolicy::Wipe)],
+                madv::DOFORK | madv::KEEPONFORK => vec![SpaceOp::SetFork(range, ForkPolicy::Copy)],
+                _ => vec![],
+            },
+            _ => vec![],
+        })
+    }
+
+    /// Shared anonymous memory is made of a memfd that we hold too: so its pages can be found and read, whichever
+    /// process has touched them.
+    fn map_shared_anonymous(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
+        let mut after = returned(entry, -i64::from(libc::ENOMEM));
+        stopped.set_regs(&after)?;
+        let (tgid, id) = (self.task(tid)?.tgid, self.task(tid)?.space);
+        let remote = Remote::new(stopped, tgid)?;
+        let name = remote.param(b"rr-shared\0")?;
+        let (mut remote, fd) = remote.call(libc::SYS_memfd_create, [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0])?;
+        let size = AddrRange::sized(Addr(0), entry.rsi).to_pages().len();
+        let mut ops = Vec::new();
+        if fd < 0 {
+            after.rax = fd as u64;
+        } else {
+            let file = std::fs::OpenOptions::new().read(true).write(true).open(procfs::fd_path(tid, TraceeFd(fd as i32)));
+            let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
+            remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
+            let args = [entry.rdi, entry.rsi, entry.rdx, flags, fd as u64, 0];
+            let result;
+            (remote, result) = remote.call(libc::SYS_mmap, args)?;
+            remote = remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?.0;
+            after.rax = result as u64;
+            if let (Ok(file), false) = (file, is_error(result)) {
+                let (object, op) = self.mapped.create(file, size, None);
+                let range = AddrRange::sized(Addr(result as u64), size);
+                let backing = Backing::Shared { object, offset: 0 };
+                let prot = Prot::from_bits(entry.rdx);
+                let mapping = Mapping { range, prot, backing, fork: ForkPolicy::Copy, name: "".into() };
+                ops = vec![op, SpaceOp::Map(mapping)];
+            }
+        }
+        remote.set_saved(after);
+        let stopped = remote.finish()?;
+        ops.iter().for_each(|op| self.space_mut(id).model.apply(op));
+        self.record_call(tid, entry, after, None, None, ops, vec![], None)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        Ok(())
+    }
+
+    fn mapped_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
+        let range = AddrRange::sized(at, entry.rsi).to_pages();
+        let flags = entry.r10 as i32;
+        let shared = flags & libc::MAP_TYPE != libc::MAP_PRIVATE;
+        let mut ops = Vec::new();
+        let (backing, name) = if flags & libc::MAP_ANONYMOUS != 0 {
+            (Backing::Anonymous, String::new())
+        } else {
+            let fd = TraceeFd(entry.r8 as i32);
+            // What nobody can write through is as good as private: it is the file as it is now.
+            let shared = shared && is_writable(tid, fd);
+            self.forget_unmapped_objects();
+            match self.mapped.open(&self.files, (tid, fd), (entry.r9, range.len()), shared)? {
+                Some(opened) => {
+                    ops.extend(opened.before);
+                    (opened.backing, opened.name)
+                }
+                None => {
+                    // Memory of a device: what it holds now.
+                    tracing::warn!("the program maps a device, whose memory rr cannot follow");
+                    let mut bytes = vec![0; range.len() as usize];
+                    self.task(tid)?.memory.read_some(at, &mut bytes)?;
+                    (Backing::File { file: self.files.add_bytes(&bytes)?, offset: 0 }, String::new())
+                }
+            }
+        };
+        let prot = Prot::from_bits(entry.rdx);
+        ops.push(SpaceOp::Map(Mapping { range, prot, backing, fork: ForkPolicy::Copy, name: name.into() }));
+        Ok(ops)
+    }
+
+    fn forget_unmapped_objects(&mut self) {
+        let mapped: std::collections::HashSet<ObjectId> = self
+            .spaces
+            .values()
+            .flat_map(|s| s.model.iter())
+            .filter_map(|m| if let Backing::Shared { object, .. } = m.backing { Some(object) } else { None })
+            .collect();
+        self.mapped.retain(|object| mapped.contains(&object));
+    }
+
+    fn moved_ops(&mut self, tid: Tid, entry: &Registers, to: Addr) -> Result<Vec<SpaceOp>> {
+        let from = Addr(entry.rdi);
+        let (old, new) = (AddrRange::sized(from, entry.rsi).to_pages(), AddrRange::sized(to, entry.rdx).to_pages());
+        let keep = entry.r10 & libc::MREMAP_DONTUNMAP as u64 != 0;
+        let id = self.task(tid)?.space;
+        let space = self.space_mut(id);
+        let mut ops = Vec::new();
+        let Some(source) = space.model.at(from).cloned() else { return Ok(ops) };
+        if old.is_empty() {
+            // A second view of shared memory.
+            let backing = source.backing.advanced(from - source.range.start);
+
+            ops.push(SpaceOp::Map(Mapping { range: new, backing, ..source }));
+            return Ok(ops);
+        }
+        let common = AddrRange::sized(from, old.len().min(new.len()));
+        if to != from {
+            ops.push(SpaceOp::Move { from: common, to, keep });
+        }
+        if new.len() > old.len() {
+            // The mapping goes on where it ended.
+            let backing = source.backing.advanced(old.end - source.range.start);
+            let range = AddrRange::new(to + old.len(), new.end);
+            ops.push(SpaceOp::Map(Mapping { range, backing, ..source }));
+        } else if new.len() < old.len() {
+            ops.push(SpaceOp::Unmap(AddrRange::new(from + new.len(), old.end)));
+        }
+        Ok(ops)
+    }
+
+    fn break_ops(&mut self, tid: Tid, now: u64) -> Result<Vec<SpaceOp>> {
+        let id = self.task(tid)?.space;
+        let space = self.space_mut(id);
+        let (before, after) = (Addr(space.brk).page_ceil(), Addr(now).page_ceil());
+        space.brk = now;
+        Ok(match before.cmp(&after) {
+            std::cmp::Ordering::Less => vec![SpaceOp::Map(Mapping {
+                range: AddrRange::new(before, after),
+                prot: Prot::RW,
+                backing: Backing::Anonymous,
+                fork: ForkPolicy::Copy,
+                name: "[heap]".into(),
+            })],
+            std::cmp::Ordering::Greater => vec![SpaceOp::Unmap(AddrRange::new(after, before))],
+            std::cmp::Ordering::Equal => vec![],
+        })
+    }
+}
+
+/// Whether a descriptor was opened for writing (`flags` in `/proc/PID/fdinfo/FD`, octal).
+fn is_writable(tid: Tid, fd: TraceeFd) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0)).unwrap_or_default();
+    info.lines()
+        .find_map(|line| line.strip_prefix("flags:"))
+        .and_then(|value| i32::from_str_radix(value.trim(), 8).ok())
+        .is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+}

@@ -1,0 +1,295 @@
+//! System calls: from the entry stop to the event.
+//!
+//! Keeps I2: everything that the kernel writes for a call is part of its event, and a call that is
+//! not in the table is not made. Keeps I3: the outputs of a call that may block go to
+//! the task's scratch slot, and to their place when the event is recorded.
+
+use rr_trace::event::{EventKind, MemWrite, TaskOp};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::syscalls::{self, Blocking, Class, Holder, Part, Spec};
+use rr_tracee::task::{Resume, Stop};
+use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
+
+use crate::error::{Error, Result};
+use crate::session::RecordSession;
+use crate::signals::Turned;
+use crate::task::{Call, State};
+
+/// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK` (include/linux/errno.h): what the
+/// kernel answers internally when a signal interrupts a call; programs never see them.
+pub(crate) fn is_restart(result: i64) -> bool {
+    matches!(result, -512 | -513 | -514 | -516)
+}
+
+/// Registers after a call that returned `result` without any other effect.
+pub(crate) fn returned(entry: &Registers, result: i64) -> Registers {
+    Registers { rax: result as u64, orig_rax: NOT_IN_SYSCALL, ..*entry }
+}
+
+impl RecordSession {
+    /// Handles a stop of `tid`.
+    pub(crate) fn handle(&mut self, tid: Tid, stopped: Stopped, stop: Stop) -> Result<()> {
+        let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. });
+        let stopped = if leaves { stopped } else { self.settle_snapshots(tid, stopped)? };
+        match stop {
+            Stop::Seccomp => self.on_entry(tid, stopped),
+            Stop::Syscall => self.on_exit(tid, stopped),
+            Stop::NewTask { child } => self.on_new_task(tid, stopped, child),
+            Stop::Exec { former } => self.on_exec(tid, stopped, former),
+            Stop::Exiting => self.on_exiting(tid, stopped),
+            Stop::Signal(signal) => self.on_signal(tid, stopped, signal),
+            Stop::GroupStop(_) => {
+                let running = stopped.resume(Resume::Listen, None)?;
+                self.task_mut(tid)?.state = State::InKernel(running);
+                Ok(())
+            }
+            Stop::Event => {
+                self.task_mut(tid)?.state = State::Ready(stopped);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_entry(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let entry = stopped.regs()?;
+        let task = self.task_mut(tid)?;
+        let restarted = task.restarting.take();
+        task.turned_back = None;
+        if restarted.is_some() {
+            let after =
+                Registers { rip: entry.rip - 2, rax: entry.orig_rax, orig_rax: NOT_IN_SYSCALL, ..entry };
+            self.emit(tid, EventKind::Restart { after }, vec![], vec![])?;
+            self.task_mut(tid)?.boundary = after;
+        }
+        match self.turn_back_for_signal(tid, stopped, &entry)? {
+            Turned::Back => Ok(()),
+            Turned::No(stopped) => self.begin_call(tid, stopped, entry, restarted),
+        }
+    }
+
+    fn begin_call(&mut self, tid: Tid, stopped: Stopped, entry: Registers, restarted: Option<Box<Call>>) -> Result<()> {
+        let number = entry.syscall();
+        let mut call = Call {
+            spec: syscalls::lookup(number),
+            entry,
+            described_by: entry,
+            parts: Vec::new(),
+            placed: None,
+            xstate: None,
+            new_task: None,
+            vfork: false,
+        };
+        if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
+            // The kernel continues the interrupted call with what it remembers of it, scratch addresses included.
+            call = Call { entry, ..*old };
+            return self.enter(tid, stopped, call, true);
+        }
+        let Some(spec) = call.spec else {
+            return self.refuse(tid, stopped, &entry, libc::ENOSYS, false);
+        };
+        match spec.class {
+            Class::Refused { errno, quiet } => self.refuse(tid, stopped, &entry, errno, quiet),
+            Class::Special(special) => self.begin_special(tid, stopped, call, special),
+            Class::Recorded => self.begin_recorded(tid, stopped, call, spec),
+        }
+    }
+
+    /// Makes a call that is only recorded.
+    pub(crate) fn begin_recorded(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call, spec: &Spec) -> Result<()> {
+        let may_block = match spec.blocking {
+            Blocking::Never => false,
+            Blocking::Maybe => true,
+            Blocking::Fd(arg) => !is_plain_file(tid, TraceeFd(call.entry.arg(arg.into()) as i32)),
+        };
+        let task = self.task_mut(tid)?;
+        call.parts = spec.parts(&call.entry, &task.memory)?;
+        if may_block {
+            let slot = rr_area::slot(task.slot);
+            call.placed = place(&call.entry, &mut call.parts, &task.memory, slot.start, slot.len(), &mut stopped)?;
+            if self.capture.is_on() {
+                call.xstate = Some(stopped.xstate()?);
+            }
+        }
+        self.enter(tid, stopped, call, may_block)
+    }
+
+    /// Lets the call run in the kernel.
+    pub(crate) fn enter(&mut self, tid: Tid, stopped: Stopped, call: Call, may_block: bool) -> Result<()> {
+        self.task_mut(tid)?.call = Some(call);
+        let running = stopped.resume(Resume::Syscall, None)?;
+        if may_block { self.await_call(tid, running) } else { self.await_stop(tid, running) }
+    }
+
+    /// Does not make the call; the program gets `errno`.
+    pub(crate) fn refuse(&mut self, tid: Tid, stopped: Stopped, entry: &Registers, errno: i32, quiet: bool) -> Result<()> {
+        let number = entry.syscall();
+        if !quiet && self.warned.insert(number) {
+            let name = syscalls::name(number);
+            let answer = nix::errno::Errno::from_raw(errno);
+            tracing::warn!("the program uses {name}, which rr cannot record; it is told {answer}");
+        }
+        self.answer(tid, stopped, entry, -i64::from(errno), vec![])
+    }
+
+    /// Does not make the call; the program gets our `result` and `writes`.
+    pub(crate) fn answer(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        entry: &Registers,
+        result: i64,
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
+        let after = returned(entry, result);
+        for write in &writes {
+            self.task(tid)?.memory.write(write.addr, &write.data)?;
+        }
+        // With orig_rax −1 the kernel skips the call at a seccomp stop (seccomp(2), SECCOMP_RET_TRACE).
+        stopped.set_regs(&after)?;
+        self.record_call(tid, entry, after, None, None, vec![], writes, None)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        Ok(())
+    }
+
+    fn on_exit(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
+        let raw = stopped.regs()?;
+        let Some(call) = self.task_mut(tid)?.call.take() else {
+            return Err(Error::Unexpected { tid, what: format!("left a system call that it did not enter ({raw:x?})") });
+        };
+        let result = raw.result();
+        if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
+            return self.finish_special(tid, stopped, call, special, raw);
+        }
+        let writes = self.gather(tid, &call, result)?;
+        let mut after = raw;
+        for n in 0..6 {
+            after.set_arg(n, call.entry.arg(n));
+        }
+        if call.placed.is_some() {
+            stopped.set_regs(&after)?;
+            for write in &writes {
+                self.task(tid)?.memory.write(write.addr, &write.data)?;
+            }
+        }
+        after.orig_rax = NOT_IN_SYSCALL;
+        if let Some(spec) = call.spec
+            && spec.unknown_effect(&call.described_by, result)
+            && self.warned.insert(spec.number << 32 | (call.entry.rsi as i64 & 0xffff_ffff))
+        {
+            let (name, request) = (spec.name, call.entry.rsi);
+            tracing::warn!("{name} with request {request:#x} is not in the table: if it writes memory, replay will diverge");
+        }
+        let output = self.output_of(tid, &call, result)?;
+        self.record_call(tid, &call.entry, after, None, None, vec![], writes, output)?;
+        let task = self.task_mut(tid)?;
+        task.restarting = is_restart(result).then(|| Box::new(call));
+        task.state = State::Ready(stopped);
+        Ok(())
+    }
+
+    /// Records a system call's event, alone or as the second half, and the state that it leaves.
+    #[allow(clippy::too_many_arguments)] // the parts of an event
+    pub(crate) fn record_call(
+        &mut self,
+        tid: Tid,
+        entry: &Registers,
+        after: Registers,
+        xstate: Option<rr_tracee::ExtendedState>,
+        task_op: Option<TaskOp>,
+        ops: Vec<rr_tracee::SpaceOp>,
+        writes: Vec<MemWrite>,
+        output: Option<rr_trace::event::Output>,
+    ) -> Result<()> {
+        let whole = self.settle_entry(tid)?;
+        let kind = EventKind::Syscall { entry: whole.then_some(*entry), after, xstate, task: task_op, output };
+        self.emit(tid, kind, ops, writes)?;
+        self.task_mut(tid)?.boundary = after;
+        Ok(())
+    }
+
+    /// What the kernel wrote for a call.
+    pub(crate) fn gather(&self, tid: Tid, call: &Call, result: i64) -> Result<Vec<MemWrite>> {
+        let Some(spec) = call.spec else { return Ok(vec![]) };
+        let task = self.task(tid)?;
+        let effective = |part: usize| call.placed.as_ref().map_or(call.parts[part].addr, |placed| placed[part]);
+        let read = |part: usize, offset: u64, buf: &mut [u8]| task.memory.read(effective(part) + offset, buf);
+        let written = spec.written(&call.described_by, &call.parts, result, &read)?;
+        written
+            .into_iter()
+            .filter(|w| w.len > 0)
+            .map(|w| {
+                let data = task.memory.read_vec(effective(w.part) + w.offset, w.len as usize)?;
+                Ok(MemWrite { space: task.space, addr: call.parts[w.part].addr + w.offset, data })
+            })
+            .collect()
+    }
+}
+
+/// Moves the parts of a call into scratch memory: copies in what the kernel reads, and lets the arguments and
+/// the pointers in earlier parts point there. `None` if the call refers to no memory. Parts that do not fit are
+/// clipped: for calls that block, fewer bytes are a valid answer.
+fn place(
+    entry: &Registers,
+    parts: &mut [Part],
+    memory: &Memory,
+    scratch: Addr,
+    room: u64,
+    stopped: &mut Stopped,
+) -> Result<Option<Vec<Addr>>> {
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let mut at = scratch;
+    let mut regs = *entry;
+    let mut placed: Vec<Addr> = Vec::with_capacity(parts.len());
+    let mut pointers = Vec::new();
+    for part in parts.iter_mut() {
+        let left = (scratch + room) - at;
+        let clipped = part.len > left;
+        part.len = part.len.min(left);
+        match part.holder {
+            Holder::Arg(n) => {
+                regs.set_arg(n.into(), at.0);
+                if let Some(arg) = length_argument(entry.syscall()).filter(|_| clipped) {
+                    regs.set_arg(arg, part.len);
+                }
+            }
+            Holder::Within { part: outer, offset } => {
+                let holder = placed[outer] + offset;
+                pointers.push((holder, at.0));
+                // In every such structure (iovec, msghdr) the pointer is followed by its length.
+                if clipped {
+                    pointers.push((holder + 8, part.len));
+                }
+            }
+        }
+        if part.copy_in && part.len > 0 {
+            memory.write(at, &memory.read_vec(part.addr, part.len as usize)?)?;
+        }
+        placed.push(at);
+        at = Addr((at.0 + part.len + 15) & !15).min(scratch + room);
+    }
+    for (holder, value) in pointers {
+        memory.write(holder, &value.to_le_bytes())?;
+    }
+    stopped.set_regs(&regs)?;
+    Ok(Some(placed))
+}
+
+/// The argument with the size in bytes of the buffer of a call that may block; a smaller one is a valid request.
+fn length_argument(number: i64) -> Option<usize> {
+    match number {
+        libc::SYS_read | libc::SYS_pread64 | libc::SYS_recvfrom => Some(2),
+        libc::SYS_getrandom => Some(1),
+        _ => None,
+    }
+}
+
+/// Whether a descriptor is a regular file, a directory or a block device: reading it never waits for a tracee.
+pub(crate) fn is_plain_file(tid: Tid, fd: TraceeFd) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    // A descriptor that is not open gives an error at once.
+    std::fs::metadata(procfs::fd_path(tid, fd))
+        .map_or(true, |m| m.is_file() || m.is_dir() || m.file_type().is_block_device())
+}

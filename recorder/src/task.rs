@@ -1,0 +1,126 @@
+//! What the recorder knows of one task.
+
+use rr_trace::event::CloneInfo;
+use rr_tracee::syscalls::{Part, Spec};
+use rr_tracee::task::SigInfo;
+use rr_tracee::{Addr, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
+
+/// Where a task is.
+#[derive(Debug)]
+pub enum State {
+    /// Stopped after its last event, with nothing to be handled: it can go on.
+    Ready(Stopped),
+    /// Stopped for a reason that has not been handled yet.
+    Reported(Stopped, Stop),
+    /// In the kernel: in a system call that has not returned, in a group stop, or dying.
+    InKernel(Running),
+    /// Being handled: the `Stopped` is in the hands of the code that handles it.
+    Busy,
+}
+
+/// A system call under way.
+#[derive(Debug)]
+pub struct Call {
+    /// What the table says; `None` for calls that are not in it.
+    pub spec: Option<&'static Spec>,
+    /// Registers at the entry, with the program's own arguments.
+    pub entry: Registers,
+    /// The registers that describe the call: those at the entry, or for `restart_syscall` at that of the call
+    /// that it restarts.
+    pub described_by: Registers,
+    /// The memory that it refers to.
+    pub parts: Vec<Part>,
+    /// Where in scratch memory each part lies, if the parts were moved (I3).
+    pub placed: Option<Vec<Addr>>,
+    /// Extended state at the entry, if a checkpoint may have to be taken while the call blocks.
+    pub xstate: Option<ExtendedState>,
+    /// The task that it created, until the call's event is recorded.
+    pub new_task: Option<(CloneInfo, Box<Task>)>,
+    /// The parent waits for the child to execute a program or exit (`vfork`).
+    pub vfork: bool,
+}
+
+/// One recorded task.
+#[derive(Debug)]
+pub struct Task {
+    /// Its tid.
+    pub tid: Tid,
+    /// Its thread group.
+    pub tgid: Tid,
+    /// Its address space.
+    pub space: SpaceId,
+    /// Its scratch slot in that space.
+    pub slot: u64,
+    /// Where it is.
+    pub state: State,
+    /// Its memory.
+    pub memory: Memory,
+    /// The program that it executes.
+    pub exe: String,
+    /// Registers after its last event (`orig_rax` is −1).
+    pub boundary: Registers,
+    /// The system call under way.
+    pub call: Option<Call>,
+    /// The `SyscallEnter` event of the call under way has been recorded.
+    pub entered: bool,
+    /// The kernel will restart this call, unless a signal handler comes first.
+    pub restarting: Option<Box<Call>>,
+    /// A signal was pending when the task was last resumed: the next stop comes before any instruction.
+    pub due: bool,
+    /// The task was turned back from this system call entry to take a stashed signal.
+    pub turned_back: Option<Registers>,
+    /// Signals that hit it where no event was; delivered at the next one.
+    pub stash: Vec<SigInfo>,
+    /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
+    pub clear_child_tid: Addr,
+    /// Waits for this task to execute a program or exit (`vfork(2)`).
+    pub held_by: Option<Tid>,
+    /// Its `Exit` event has been recorded.
+    pub exited: bool,
+    /// CPU mask that the program has set, as its own `sched_getaffinity` shall answer.
+    pub affinity: Option<Vec<u8>>,
+    /// The tid that its events bear until its exec is recorded, if it changed by that exec.
+    pub recorded_as: Option<Tid>,
+}
+
+impl Task {
+    /// A task at an event boundary.
+    pub fn new(stopped: Stopped, tgid: Tid, space: SpaceId, slot: u64, boundary: Registers) -> Task {
+        let tid = stopped.tid();
+        Task {
+            tid,
+            tgid,
+            space,
+            slot,
+            state: State::Ready(stopped),
+            memory: Memory::of(tid),
+            exe: String::new(),
+            boundary,
+            call: None,
+            entered: false,
+            restarting: None,
+            due: false,
+            turned_back: None,
+            stash: Vec::new(),
+            clear_child_tid: Addr::NULL,
+            held_by: None,
+            exited: false,
+            affinity: None,
+            recorded_as: None,
+        }
+    }
+
+    /// Takes the state for handling.
+    pub fn take_state(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Busy)
+    }
+
+    /// Whether the scheduler can do something with it now.
+    pub fn is_runnable(&self) -> bool {
+        match self.state {
+            State::Ready(_) => self.held_by.is_none() && !self.exited,
+            State::Reported(..) => true,
+            State::InKernel(_) | State::Busy => false,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Tasks come and go: `clone` and its kin, and exit.
+//!
+//! `vfork` is made as a `clone` without `CLONE_VFORK`, and the scheduler keeps the parent waiting: so
+//! the parent is stopped at its event and not somewhere in the kernel, and looks like any other
+//! task to checkpoints and replay.
+
+use rr_trace::event::{CloneInfo, MemWrite, TaskOp};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::task::{Resume, Stop, Waited, wait};
+use rr_tracee::{Addr, Memory, Registers, Running, SpaceId, Stopped, Tid, procfs};
+
+use crate::error::{Error, Result};
+use crate::session::{RecordSession, Space};
+use crate::task::{Call, State, Task};
+
+const CLONE_VM: u64 = libc::CLONE_VM as u64;
+const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
+const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
+const CLONE_PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
+const CLONE_CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
+const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_UNTRACED: u64 = 0x0080_0000;
+
+/// The flags of a call that creates a task.
+fn flags(entry: &Registers) -> u64 {
+    match entry.syscall() {
+        libc::SYS_fork => libc::SIGCHLD as u64,
+        libc::SYS_vfork => libc::SIGCHLD as u64 | CLONE_VM | CLONE_VFORK,
+        _ => entry.rdi,
+    }
+}
+
+impl RecordSession {
+    pub(crate) fn begin_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call) -> Result<()> {
+        let entry = call.entry;
+        // Its arguments are in memory; programs fall back to clone.
+        if entry.syscall() == libc::SYS_clone3 {
+            return self.refuse(tid, stopped, &entry, libc::ENOSYS, true);
+        }
+        let flags = flags(&entry);
+        if flags & (CLONE_VFORK | CLONE_UNTRACED) != 0 {
+            let mut regs = Registers { rdi: flags & !(CLONE_VFORK | CLONE_UNTRACED), ..entry };
+            if entry.syscall() == libc::SYS_vfork {
+                regs = Registers { orig_rax: libc::SYS_clone as u64, rsi: 0, rdx: 0, r10: 0, r8: 0, ..regs };
+            }
+            stopped.set_regs(&regs)?;
+            call.vfork = flags & CLONE_VFORK != 0;
+        }
+        self.enter(tid, stopped, call, false)
+    }
+
+    /// The parent stops in the middle of the call, with the child in existence.
+    pub(crate) fn on_new_task(&mut self, tid: Tid, stopped: Stopped, child: Tid) -> Result<()> {
+        let report = self.first_report(child)?;
+        let waited = Running::newborn(child).waited(report)?;
+        let parent = self.task(tid)?;
+        let Some(call) = &parent.call else {
+            return Err(Error::Unexpected { tid, what: format!("created task {child} outside a system call") });
+        };
+        let entry = call.entry;
+        let flags = flags(&entry);
+        if let Waited::Stopped(mut first, Stop::Event) = waited {
+            let mut regs = first.regs()?;
+            for n in 0..6 {
+                regs.set_arg(n, entry.arg(n));
+            }
+            regs.orig_rax = NOT_IN_SYSCALL;
+            first.set_regs(&regs)?;
+            let tgid = if flags & CLONE_THREAD != 0 { parent.tgid } else { child };
+            let space = if flags & CLONE_VM != 0 { parent.space } else { SpaceId(self.last_space + 1) };
+            let info = CloneInfo { child, tgid, space, flags, regs };
+            let mut task = Task::new(first, tgid, space, 0, regs);
+            task.exe = parent.exe.clone();
+            task.affinity = parent.affinity.clone();
+            if flags & CLONE_CHILD_CLEARTID != 0 {
+                task.clear_child_tid = Addr(entry.r10);
+            }
+            if let Some(call) = &mut self.task_mut(tid)?.call {
+                call.new_task = Some((info, Box::new(task)));
+            }
+        }
+        let running = stopped.resume(Resume::Syscall, None)?;
+        self.await_stop(tid, running)
+    }
+
+    pub(crate) fn finish_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call, raw: Registers) -> Result<()> {
+        let entry = call.entry;
+        let mut after = raw;
+        for n in 0..6 {
+            after.set_arg(n, entry.arg(n));
+        }
+        after.orig_rax = entry.orig_rax;
+        stopped.set_regs(&after)?;
+        after.orig_rax = NOT_IN_SYSCALL;
+        let Some((info, mut task)) = call.new_task.take() else {
+            self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
+            let task = self.task_mut(tid)?;
+            task.restarting = crate::syscall::is_restart(raw.result()).then(|| Box::new(call));
+            task.state = State::Ready(stopped);
+            return Ok(());
+        };
+        let parent = self.task(tid)?;
+        let parent_space = parent.space;
+        let word = |memory: &Memory, space, addr| -> Result<MemWrite> {
+            Ok(MemWrite { space, addr: Addr(addr), data: memory.read_vec(Addr(addr), 4)? })
+        };
+        let mut writes = Vec::new();
+        if info.flags & (CLONE_PARENT_SETTID | CLONE_PIDFD) != 0 {
+            writes.push(word(&parent.memory, parent_space, entry.rdx)?);
+        }
+        if info.flags & CLONE_CHILD_SETTID != 0 {
+            writes.push(word(&task.memory, info.space, entry.r10)?);
+        }
+        if info.space != parent_space {
+            self.last_space = info.space.0;
+            let parent = self.space_mut(parent_space);
+            let forked = Space { model: parent.model.forked(), brk: parent.brk, ..Space::default() };
+            self.spaces.insert(info.space, forked);
+        }
+        task.slot = self.space_mut(info.space).take_slot();
+        let child = info.child;
+        self.tasks.insert(child, *task);
+        if call.vfork {
+            self.task_mut(tid)?.held_by = Some(child);
+        }
+        self.record_call(tid, &entry, after, None, Some(TaskOp::Clone(info)), vec![], writes, None)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        Ok(())
+    }
+
+    /// A task is about to exit: its memory is still there.
+    pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let status = stopped.event_message()? as i32;
+        let task = self.task(tid)?;
+        let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
+        self.task_mut(tid)?.call = None;
+        let witness = self.tasks.values().find(|t| t.space == space && t.tid != tid && !t.exited).map(|t| t.tid);
+        self.lose_snapshots(space);
+        let running = stopped.resume(Resume::Cont, None)?;
+        self.task_mut(tid)?.state = State::InKernel(running);
+        // The kernel clears a word when it lets go of memory that others share (set_tid_address(2)); it must have
+        // done so before any of them runs.
+        let mut writes = Vec::new();
+        let mut gone = None;
+        if let Some(witness) = witness {
+            gone = wait_for_end(tid, tid == tgid);
+            if !word.is_null()
+                && let Ok(data) = self.task(witness)?.memory.read_vec(word, 4)
+            {
+                writes.push(MemWrite { space, addr: word, data });
+            }
+        }
+        self.record_exit(tid, status, writes)?;
+        match gone {
+            Some(report) => self.note(report),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits until a dying task has let go of its memory: until it is gone, or, for the leader of a group that lives
+/// on (whose end is reported only later), until it is a zombie.
+fn wait_for_end(tid: Tid, leader: bool) -> Option<rr_tracee::task::Report> {
+    if !leader {
+        return wait(Some(tid), false);
+    }
+    loop {
+        if let Some(report) = wait(Some(tid), true) {
+            return Some(report);
+        }
+        if !matches!(procfs::state(tid), Ok('R' | 'D' | 'S')) {
+            return None;
+        }
+        // SAFETY: sched_yield has no arguments.
+        unsafe { libc::sched_yield() };
+    }
+}

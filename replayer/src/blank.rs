@@ -1,0 +1,137 @@
+//! Blank tasks: processes with nothing in them but rr's own pages.
+//!
+//! Every replayed task is a clone of the blank template or of another replayed task. All have
+//! the replayer as their parent (`CLONE_PARENT`), so that it reaps them whoever created them, and share one descriptor table
+//! (`CLONE_FILES`), in which the trace's files are opened once. They have no signal handlers and no
+//! kernel state of the recorded program.
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use rr_tracee::remote::Remote;
+use rr_tracee::task::{Waited, kill, wait};
+use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area};
+
+use crate::error::{Error, Result};
+
+/// Options that replayed tasks are traced with: no stops but those that replay asks for.
+const OPTIONS: i32 =
+    libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_EXITKILL;
+
+/// Flags of every clone.
+const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::SIGCHLD) as u64;
+
+const RSEQ_FLAG_UNREGISTER: u64 = 1;
+
+fn os(what: &str) -> impl FnOnce(Errno) -> Error + '_ {
+    move |errno| Error::Os { what: what.to_owned(), source: errno.into() }
+}
+
+fn tracee(source: rr_tracee::Error) -> Error {
+    Error::Tracee { event: Default::default(), source }
+}
+
+/// Makes the template: a forked child of ours, emptied.
+pub(crate) fn template() -> Result<Stopped> {
+    let (ready_read, ready_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(os("pipe"))?;
+    // SAFETY: the child calls only async-signal-safe functions.
+    let pid = match unsafe { libc::fork() } {
+        -1 => return Err(os("fork")(Errno::last())),
+        0 => child(&ready_write),
+        pid => Tid(pid),
+    };
+    drop(ready_write);
+    let mut byte = [0; 1];
+    let ready = std::fs::File::from(ready_read).read_exact(&mut byte);
+    let made = ready
+        .map_err(|source| Error::Os { what: "starting a replayed process".into(), source })
+        .and_then(|()| empty(pid).map_err(tracee));
+    if made.is_err() {
+        kill(pid);
+        wait(Some(pid), false);
+    }
+    made
+}
+
+fn child(ready: &OwnedFd) -> ! {
+    // SAFETY: plain system calls on valid arguments, async-signal-safe.
+    unsafe {
+        // Out of the terminal's reach: ^C is for rr, not for what it replays.
+        libc::setsid();
+        libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0);
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+        libc::write(ready.as_raw_fd(), b"r".as_ptr().cast(), 1);
+        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+/// Stops the child, gives it rr's pages and takes everything else away.
+fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
+    let running = Running::seize(pid)?;
+    running.interrupt()?;
+    let stopped = match running.wait()? {
+        Waited::Stopped(stopped, Stop::Event) => stopped,
+        Waited::Stopped(_, stop) => {
+            return Err(rr_tracee::Error::UnexpectedStop { tid: pid, doing: "emptying", stop: format!("{stop:?}") });
+        }
+        Waited::Gone(_) => return Err(rr_tracee::Error::Died(pid)),
+    };
+    stopped.set_options(OPTIONS)?;
+    let rseq = stopped.rseq();
+    let maps = procfs::maps(pid)?;
+    let memory = Memory::of(pid);
+    let vdso = maps.iter().find(|l| l.name == "[vdso]").map(|l| l.range).unwrap_or(AddrRange::sized(Addr(0), 0));
+    let code = rr_tracee::memory::ReadMemory::read_vec(&memory, vdso.start, vdso.len() as usize)?;
+    let insn = code.windows(2).position(|w| w == [0x0f, 0x05]).map(|n| vdso.start + n as u64);
+    let insn = insn.ok_or_else(|| rr_tracee::Error::Proc {
+        path: format!("/proc/{pid}/maps"),
+        why: "no syscall instruction in the vDSO".into(),
+    })?;
+    let mut remote = Remote::at(stopped, pid, insn)?;
+    for mapping in rr_area::mappings() {
+        remote = remote.map_anonymous(mapping.range, mapping.prot, libc::MAP_NORESERVE)?;
+    }
+    memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
+    remote.use_insn(rr_area::SYSCALL_INSN);
+    // The kernel writes into a registered rseq area whenever it likes.
+    if let Some((pointer, size, signature)) = rseq {
+        let args = [pointer, size.into(), RSEQ_FLAG_UNREGISTER, signature.into(), 0, 0];
+        remote = remote.must("rseq", libc::SYS_rseq, args)?.0;
+    }
+    // The vsyscall page cannot be unmapped, and is the same everywhere.
+    for line in maps.iter().filter(|l| l.name != "[vsyscall]") {
+        remote = remote.unmap(line.range)?;
+    }
+    remote.finish()
+}
+
+/// Clones a stopped task; with `share`, into the same address space.
+pub(crate) fn clone_of(from: Stopped, share: bool) -> rr_tracee::Result<(Stopped, Stopped)> {
+    let tid = from.tid();
+    let flags = CLONE_FLAGS | if share { libc::CLONE_VM as u64 } else { 0 };
+    let (mut remote, result) = Remote::new(from, tid)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+    let child = remote.take_child();
+    let from = remote.finish()?;
+    let Some(child) = child else {
+        let errno = Errno::from_raw(-result as i32);
+        return Err(rr_tracee::Error::Kernel { tid, what: "clone", errno });
+    };
+    match Running::newborn(child).wait()? {
+        Waited::Stopped(stopped, _) => Ok((from, stopped)),
+        Waited::Gone(_) => Err(rr_tracee::Error::Died(child)),
+    }
+}
+
+/// Ends a replayed task and reaps it.
+pub(crate) fn end(tid: Tid) {
+    kill(tid);
+    while wait(Some(tid), false).is_some_and(|report| !report.is_gone()) {}
+}

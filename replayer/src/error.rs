@@ -1,0 +1,94 @@
+//! What can end a replay early.
+
+use std::fmt;
+
+use rr_trace::event::EventNumber;
+use rr_tracee::{Registers, Tid};
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The replay cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not do what was recorded (I7).
+    #[error(transparent)]
+    Divergence(Box<Divergence>),
+    /// A replayed task could not be handled.
+    #[error("at event {event}: a replayed task could not be handled")]
+    Tracee {
+        /// The event that was being replayed.
+        event: EventNumber,
+        /// What went wrong.
+        source: rr_tracee::Error,
+    },
+    /// The trace could not be read.
+    #[error(transparent)]
+    Trace(#[from] rr_trace::Error),
+    /// The checkpoint could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] rr_checkpoint::Error),
+    /// The kernel refused something that replay needs.
+    #[error("{what}")]
+    Os {
+        /// What was being done.
+        what: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The trace says something that cannot be.
+    #[error("at event {event}: {what}; the trace is damaged or was made by a faulty recorder")]
+    BadTrace {
+        /// The event.
+        event: EventNumber,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// The report of a divergence.
+#[derive(Debug)]
+pub struct Divergence {
+    /// The event that did not come out as recorded.
+    pub event: EventNumber,
+    /// The recorded task.
+    pub tid: Tid,
+    /// What was recorded.
+    pub expected: String,
+    /// What replay saw.
+    pub seen: String,
+    /// Registers that differ: name, recorded, seen.
+    pub registers: Vec<(&'static str, u64, u64)>,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the replay diverged at event {} (task {})", self.event, self.tid)?;
+        writeln!(f, "  recorded: {}", self.expected)?;
+        write!(f, "  replayed: {}", self.seen)?;
+        for (name, recorded, seen) in &self.registers {
+            write!(f, "\n  {name}: recorded {recorded:#x}, replayed {seen:#x}")?;
+        }
+        write!(
+            f,
+            "\n  Something reached the program that was not recorded. `rr verify` finds the first checkpoint after \
+             which memory differs; please report it with the output of `rr dump` around this event."
+        )
+    }
+}
+
+impl std::error::Error for Divergence {}
+
+/// A difference between registers, as a divergence.
+pub(crate) fn register_divergence(
+    event: EventNumber,
+    tid: Tid,
+    what: &str,
+    recorded: &Registers,
+    seen: &Registers,
+) -> Error {
+    let registers = recorded.differences(seen);
+    let expected = format!("{what} at {:#x}", recorded.rip);
+    let seen = format!("{what} at {:#x}", seen.rip);
+    Error::Divergence(Box::new(Divergence { event, tid, expected, seen, registers }))
+}

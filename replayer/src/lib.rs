@@ -1,0 +1,23 @@
+//! `ReplaySession`: events back into tasks.
+//!
+//! Replay needs no knowledge of system calls: what a call did to tasks, address spaces and memory stands in its
+//! event. No kernel object of the recorded program (file, socket, timer) exists here. Keeps I7 (no silent
+//! divergence) and, with the `checkpoint` crate, I4 and I6.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`session`] | events, one after the other |
+//! | `task` | one replayed task, and how it runs to its next event |
+//! | `space` | operations on address spaces, done for real |
+//! | `blank` | empty processes that replayed tasks are made from |
+//! | `resume` | from a checkpoint, to an image, and comparing the two |
+
+mod blank;
+pub mod error;
+mod resume;
+pub mod session;
+mod space;
+mod task;
+
+pub use error::{Divergence, Error, Result};
+pub use session::{ReplaySession, Replayed};

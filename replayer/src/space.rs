@@ -1,0 +1,217 @@
+//! Address spaces of a replay: the model, and the same operations done for real.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+
+use rr_trace::TraceReader;
+use rr_trace::event::EventNumber;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::remote::Remote;
+use rr_tracee::{
+    Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs,
+};
+
+use crate::error::{Error, Result};
+
+/// `MADV_*` of `<linux/mman.h>`.
+mod madv {
+    pub const DONTNEED: u64 = 4;
+    pub const DONTFORK: u64 = 10;
+    pub const DOFORK: u64 = 11;
+    pub const WIPEONFORK: u64 = 18;
+    pub const KEEPONFORK: u64 = 19;
+}
+
+/// A shared memory object: a memfd that all replayed tasks have under the same number, and we too.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub size: u64,
+    pub file: File,
+    fd: i32,
+}
+
+/// The trace's files and the shared objects, as descriptors of the replayed tasks' common table.
+#[derive(Debug)]
+pub(crate) struct Backings {
+    files: HashMap<FileId, i32>,
+    pub objects: HashMap<ObjectId, Object>,
+    root: PathBuf,
+}
+
+impl Backings {
+    pub fn new(reader: &TraceReader) -> Result<Backings> {
+        // The replayed tasks open files by path: it must not depend on the working directory.
+        let root = std::fs::canonicalize(reader.path())
+            .map_err(|source| Error::Os { what: reader.path().display().to_string(), source })?;
+        Ok(Backings { files: HashMap::new(), objects: HashMap::new(), root })
+    }
+
+    /// The descriptor of a file of the trace, opened now if it was not yet.
+    fn file(&mut self, mut remote: Remote, reader: &TraceReader, file: FileId) -> Result<(Remote, i32), Failure> {
+        if let Some(fd) = self.files.get(&file) {
+            return Ok((remote, *fd));
+        }
+        // A missing or odd file is found here, with its name.
+        drop(reader.open_file(file)?);
+        let relative = reader.file_path(file);
+        let path = relative.strip_prefix(reader.path()).map_or(relative.clone(), |p| self.root.join(p));
+        let mut bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
+        bytes.push(0);
+        let path = remote.param(&bytes)?;
+        let args = [libc::AT_FDCWD as u64, path.0, (libc::O_RDONLY | libc::O_CLOEXEC) as u64, 0, 0, 0];
+        let fd;
+        (remote, fd) = remote.must("opening a file of the trace", libc::SYS_openat, args)?;
+        self.files.insert(file, fd as i32);
+        Ok((remote, fd as i32))
+    }
+
+    fn create_object(
+        &mut self,
+        mut remote: Remote,
+        real: Tid,
+        reader: &TraceReader,
+        (object, size, content): (ObjectId, u64, Option<FileId>),
+    ) -> Result<Remote, Failure> {
+        let name = remote.param(b"rr-object\0")?;
+        let args = [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
+        let fd;
+        (remote, fd) = remote.must("memfd_create", libc::SYS_memfd_create, args)?;
+        let fd = fd as i32;
+        let io = |what: &str| {
+            let what = format!("{what} shared memory object {}", object.0);
+            move |source| Failure::Other(Box::new(Error::Os { what, source }))
+        };
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(procfs::fd_path(real, TraceeFd(fd)))
+            .map_err(io("opening"))?;
+        if let Some(content) = content {
+            std::io::copy(&mut reader.open_file(content)?, &mut file).map_err(io("filling"))?;
+        }
+        file.set_len(Addr(size).page_ceil().0).map_err(io("sizing"))?;
+        self.objects.insert(object, Object { size, file, fd });
+        Ok(remote)
+    }
+}
+
+/// Why an operation failed; the event is added by the caller.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Tracee(rr_tracee::Error),
+    Other(Box<Error>),
+}
+
+impl From<rr_tracee::Error> for Failure {
+    fn from(e: rr_tracee::Error) -> Self {
+        Failure::Tracee(e)
+    }
+}
+
+impl From<rr_trace::Error> for Failure {
+    fn from(e: rr_trace::Error) -> Self {
+        Failure::Other(Box::new(e.into()))
+    }
+}
+
+impl Failure {
+    pub fn at(self, event: EventNumber) -> Error {
+        match self {
+            Failure::Tracee(source) => Error::Tracee { event, source },
+            Failure::Other(error) => *error,
+        }
+    }
+}
+
+/// Carries out operations in the address space of a stopped task.
+pub(crate) fn perform(
+    stopped: Stopped,
+    ops: &[SpaceOp],
+    backings: &mut Backings,
+    reader: &TraceReader,
+) -> Result<Stopped, Failure> {
+    if ops.is_empty() {
+        return Ok(stopped);
+    }
+    let real = stopped.tid();
+    let mut remote = Remote::new(stopped, real)?;
+    for op in ops {
+        remote = match op {
+            SpaceOp::Map(mapping) => map(remote, mapping, backings, reader)?,
+            SpaceOp::Unmap(range) => remote.unmap(*range)?,
+            SpaceOp::Protect(range, prot) => {
+                let args = [range.start.0, range.len(), u64::from(prot.0), 0, 0, 0];
+                remote.must("mprotect", libc::SYS_mprotect, args)?.0
+            }
+            SpaceOp::Move { from, to, keep } => {
+                let keep = if *keep { libc::MREMAP_DONTUNMAP } else { 0 };
+                let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | keep) as u64;
+                let args = [from.start.0, from.len(), from.len(), flags, to.0, 0];
+                remote.must("mremap", libc::SYS_mremap, args)?.0
+            }
+            SpaceOp::Discard(range) => advise(remote, *range, madv::DONTNEED)?,
+            SpaceOp::SetFork(range, ForkPolicy::Omit) => advise(remote, *range, madv::DONTFORK)?,
+            SpaceOp::SetFork(range, ForkPolicy::Wipe) => advise(remote, *range, madv::WIPEONFORK)?,
+            SpaceOp::SetFork(range, ForkPolicy::Copy) => {
+                let remote = advise(remote, *range, madv::DOFORK)?;
+                advise(remote, *range, madv::KEEPONFORK)?
+            }
+            SpaceOp::CreateObject { object, size, content } => {
+                backings.create_object(remote, real, reader, (*object, *size, *content))?
+            }
+        };
+    }
+    Ok(remote.finish()?)
+}
+
+/// `madvise`; passes over holes, as the recorded call did, and over kinds of memory that the advice is not for.
+fn advise(remote: Remote, range: AddrRange, advice: u64) -> Result<Remote, Failure> {
+    let (remote, result) = remote.call(libc::SYS_madvise, [range.start.0, range.len(), advice, 0, 0, 0])?;
+    let tolerable = [-i64::from(libc::ENOMEM), -i64::from(libc::EINVAL)];
+    if result == 0 || tolerable.contains(&result) && advice != madv::DONTNEED || result == tolerable[0] {
+        return Ok(remote);
+    }
+    let tid = remote.finish()?.tid();
+    let errno = nix::errno::Errno::from_raw(-result as i32);
+    Err(rr_tracee::Error::Kernel { tid, what: "madvise", errno }.into())
+}
+
+fn map(remote: Remote, mapping: &Mapping, backings: &mut Backings, reader: &TraceReader) -> Result<Remote, Failure> {
+    let range = mapping.range;
+    let (remote, sharing, fd, offset) = match mapping.backing {
+        // It is there already.
+        Backing::Rr => return Ok(remote),
+        Backing::Anonymous => (remote, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+        Backing::File { file, offset } => {
+            let (remote, fd) = backings.file(remote, reader, file)?;
+            (remote, libc::MAP_PRIVATE, fd, offset)
+        }
+        Backing::Shared { object, offset } => {
+            let fd = backings.objects.get(&object).map(|o| o.fd).ok_or_else(|| {
+                let what = format!("it maps the shared memory object {}, which does not exist", object.0);
+                Failure::Other(Box::new(Error::BadTrace { event: Default::default(), what }))
+            })?;
+            (remote, libc::MAP_SHARED, fd, offset)
+        }
+    };
+    let flags = sharing | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    let args = [range.start.0, range.len(), u64::from(mapping.prot.0), flags as u64, fd as i64 as u64, offset];
+    let mut remote = remote.must("mmap", libc::SYS_mmap, args)?.0;
+    // In an image a mapping comes with its policy.
+    match mapping.fork {
+        ForkPolicy::Copy => {}
+        ForkPolicy::Omit => remote = advise(remote, range, madv::DONTFORK)?,
+        ForkPolicy::Wipe => remote = advise(remote, range, madv::WIPEONFORK)?,
+    }
+    Ok(remote)
+}
+
+/// The bytes at these places of a task's memory, one after the other.
+pub(crate) fn collect(memory: &Memory, ranges: &[(Addr, u64)]) -> rr_tracee::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for (addr, len) in ranges {
+        bytes.extend(memory.read_vec(*addr, *len as usize)?);
+    }
+    Ok(bytes)
+}

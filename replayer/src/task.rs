@@ -1,0 +1,126 @@
+//! One replayed task, and how it runs to its next event.
+
+use rr_trace::event::EventNumber;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::task::{Resume, Waited, si_code};
+use rr_tracee::{Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stop, Stopped, Tid};
+
+use crate::error::{Divergence, Error, Result, register_divergence};
+
+/// A replayed task.
+#[derive(Debug)]
+pub(crate) struct Task {
+    /// The recorded tid.
+    pub tid: Tid,
+    /// The recorded thread group.
+    pub tgid: Tid,
+    /// Its address space.
+    pub space: SpaceId,
+    /// The program that it executes.
+    pub exe: String,
+    /// It is inside a system call whose return is an event to come.
+    pub in_syscall: bool,
+    /// The real task; absent only while it is in the hands of other code.
+    stopped: Option<Stopped>,
+    /// Its real tid.
+    pub real: Tid,
+}
+
+/// What a task is expected to run to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// The entry of a system call, with these registers.
+    Entry(&'a Registers),
+    /// An instruction that traps with this signal, in this state.
+    Fault(i32, &'a Registers),
+}
+
+impl Task {
+    pub fn new(tid: Tid, tgid: Tid, space: SpaceId, exe: String, stopped: Stopped) -> Task {
+        Task { tid, tgid, space, exe, in_syscall: false, real: stopped.tid(), stopped: Some(stopped) }
+    }
+
+    /// Gives the real task away; it must be given back.
+    pub fn take(&mut self) -> rr_tracee::Result<Stopped> {
+        self.stopped.take().ok_or(TraceeError::Died(self.real))
+    }
+
+    /// Gets the real task back, or another one in its place.
+    pub fn give(&mut self, stopped: Stopped) {
+        self.real = stopped.tid();
+        self.stopped = Some(stopped);
+    }
+
+    pub fn stopped(&mut self) -> rr_tracee::Result<&mut Stopped> {
+        self.stopped.as_mut().ok_or(TraceeError::Died(self.real))
+    }
+
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.real)
+    }
+
+    /// Its general registers as an image has them.
+    pub fn regs(&self) -> rr_tracee::Result<Registers> {
+        let regs = self.stopped.as_ref().ok_or(TraceeError::Died(self.real))?.regs()?;
+        Ok(if self.in_syscall { regs } else { Registers { orig_rax: NOT_IN_SYSCALL, ..regs } })
+    }
+
+    /// Its extended state.
+    pub fn xstate(&self) -> rr_tracee::Result<ExtendedState> {
+        self.stopped.as_ref().ok_or(TraceeError::Died(self.real))?.xstate()
+    }
+
+    /// Runs the task from where it is to where it was when `event` was recorded, and compares (I7).
+    pub fn run_to(&mut self, event: EventNumber, target: Target<'_>) -> Result<()> {
+        let failed = |source| Error::Tracee { event, source };
+        let diverged = |expected: String, seen: String| {
+            Error::Divergence(Box::new(Divergence { event, tid: self.tid, expected, seen, registers: vec![] }))
+        };
+        let mut stopped = self.stopped.take().ok_or(failed(TraceeError::Died(self.real)))?;
+        loop {
+            let running = stopped.resume(Resume::Sysemu, None).map_err(failed)?;
+            let (now, stop) = match running.wait().map_err(failed)? {
+                Waited::Stopped(stopped, stop) => (stopped, stop),
+                Waited::Gone(status) => {
+                    return Err(diverged(describe(target), format!("the task died (wait status {status:#x})")));
+                }
+            };
+            let regs = now.regs().map_err(failed)?;
+            let outcome = match (stop, target) {
+                (Stop::Syscall, Target::Entry(entry)) if regs == *entry => Ok(()),
+                (Stop::Syscall, Target::Entry(entry)) => {
+                    let name = rr_tracee::syscalls::name(entry.syscall());
+                    Err(register_divergence(event, self.tid, &format!("entry of {name}"), entry, &regs))
+                }
+                (Stop::Signal(signal), Target::Fault(expected, at)) if signal == expected => {
+                    let regs = Registers { orig_rax: NOT_IN_SYSCALL, ..regs };
+                    let same = regs == *at;
+                    same.then_some(()).ok_or_else(|| {
+                        register_divergence(event, self.tid, &format!("signal {signal}"), at, &regs)
+                    })
+                }
+                // Somebody outside sends signals to a replayed task: they are not part of the recording.
+                (Stop::Signal(_), _) if now.siginfo().is_ok_and(|info| si_code(&info) <= 0) => {
+                    stopped = now;
+                    continue;
+                }
+                (Stop::Syscall, _) => {
+                    let name = rr_tracee::syscalls::name(regs.syscall());
+                    Err(diverged(describe(target), format!("entry of {name} at {:#x}", regs.rip)))
+                }
+                (stop, _) => Err(diverged(describe(target), format!("{stop:?} at {:#x}", regs.rip))),
+            };
+            self.stopped = Some(now);
+            return outcome;
+        }
+    }
+}
+
+fn describe(target: Target<'_>) -> String {
+    match target {
+        Target::Entry(regs) => {
+            format!("entry of {} at {:#x}", rr_tracee::syscalls::name(regs.syscall()), regs.rip)
+        }
+        Target::Fault(signal, regs) => format!("signal {signal} at {:#x}", regs.rip),
+    }
+}

@@ -1,0 +1,185 @@
+@0xa28fea0a9ad89916;
+# The messages of a trace: its header, and the payloads of the frames of its segments. Where they stand in the
+# files, and how they are framed and compressed, is described in `trace/src/lib.rs`.
+#
+# All messages are packed (https://capnproto.org/encoding.html#packing).
+
+using Common = import "common.capnp";
+
+struct Header {
+  # The file `header`: where, when and what was recorded.
+
+  uuid               @0  :Data;        # 16 bytes; every segment and checkpoint of the trace repeats them
+  programVersion     @1  :Text;        # of the rr that recorded
+  startedNs          @2  :Int64;       # wall clock: nanoseconds since 1970-01-01 00:00 UTC
+  args               @3  :List(Data);  # the recorded program and its arguments
+  cwd                @4  :Data;
+  environ            @5  :List(Data);  # NAME=value
+  uname              @6  :Uname;
+  cpuModel           @7  :Text;        # "model name" of /proc/cpuinfo
+  cpuidFaulting      @8  :Bool;        # whether CPUID could be intercepted (arch_prctl(2), ARCH_SET_CPUID)
+  boundCpu           @9  :Int32;       # the CPU that the recording was bound to; -1: none
+  checkpointInterval @10 :UInt64;      # events from one checkpoint to the next; 0: none were made
+  pageSize           @11 :UInt32;      # bytes
+}
+
+struct Uname {
+  # uname(2).
+
+  sysname  @0 :Text;
+  nodename @1 :Text;
+  release  @2 :Text;
+  version  @3 :Text;
+  machine  @4 :Text;
+}
+
+struct Events {
+  # Payload of a frame of kind Events.
+
+  events @0 :List(Event);
+  # One for each number from the frame's first event to its last.
+}
+
+struct End {
+  # Payload of a frame of kind End: the recording ended in an orderly way.
+
+  status @0 :Int32;  # of the program's first process, as wait(2) gives it
+}
+
+struct Event {
+  # One recorded step of one task; see `trace/src/event.rs` for what each means.
+  #
+  # Registers. An event holds up to two sets: `before` and `after`. Each is encoded against the previous set of
+  # the same task in the same frame (all zero if there is none): bit i of `...Changed` says that word i (numbered as
+  # the fields of Common.Registers) differs, and `words` has, for each such bit from low to high, first of `before`,
+  # then of `after`, the word XOR the previous one.
+  #
+  # Bytes. Long byte strings are not here but in the Data frames that stand between the previous Events frame and
+  # this one. Put together, these are the bytes of all writes of the first event, in order, then of its output if
+  # that is `bytes`, then those of the second event, and so on, and nothing else.
+
+  time          @0 :UInt64;
+  # Nanoseconds since the previous event of this frame (modulo 2^64); of the first: since the recording began.
+
+  tid           @1 :Int32;
+  beforeChanged @2 :UInt32;
+  afterChanged  @3 :UInt32;
+  words         @4 :List(UInt64);
+  ops           @5 :List(Common.SpaceOp);
+  writes        @6 :List(Write);
+
+  union {
+    start @7 :Start;
+    # The first event. Sets: after.
+
+    syscallEnter @8 :Void;
+    # Sets: before.
+
+    syscall :group {
+      # Sets: before if `entered`, after.
+      entered @9  :Bool;
+      xstate  @10 :Data;      # null: unchanged
+      task    @11 :TaskOp;    # null: none
+      output  @12 :Output;    # null: none
+    }
+
+    restart @13 :Void;
+    # Sets: after.
+
+    trap @14 :Void;
+    # Sets: before, after.
+
+    signal @15 :Signal;
+    # Sets: before unless its place is `here`, after.
+
+    exit :group {
+      # Sets: none.
+      status @16 :Int32;  # as wait(2) gives it
+    }
+  }
+}
+
+struct Write {
+  # Bytes that the kernel wrote into a tracee.
+
+  space  @0 :UInt32;
+  addr   @1 :UInt64;
+  length @2 :UInt64;  # bytes
+}
+
+struct Start {
+  exec   @0 :Exec;
+  xstate @1 :Data;
+}
+
+struct Exec {
+  # A program that was executed.
+
+  path  @0 :Text;
+  args  @1 :List(Text);
+  space @2 :UInt32;
+  tid   @3 :Int32;
+}
+
+struct TaskOp {
+  union {
+    clone @0 :Clone;
+    exec  @1 :Exec;
+  }
+}
+
+struct Clone {
+  # A new task.
+
+  child   @0 :Int32;
+  tgid    @1 :Int32;
+  space   @2 :UInt32;
+  flags   @3 :UInt64;  # CLONE_*
+  changed @4 :UInt32;
+  # Which words of its registers differ from the event's `after`. They count as the previous set of the child.
+  words   @5 :List(UInt64);
+}
+
+struct Output {
+  # What a call wrote to the recording's own standard output or error.
+
+  stream @0 :Stdio;
+  union {
+    memory @1 :List(Piece);
+    # It is in the task's memory, in this order.
+
+    bytes @2 :UInt64;
+    # It is in the Data frames; this many bytes.
+  }
+}
+
+struct Piece {
+  addr   @0 :UInt64;
+  length @1 :UInt64;  # bytes
+}
+
+enum Stdio {
+  out @0;
+  err @1;
+}
+
+struct Signal {
+  signo       @0 :Int32;
+  info        @1 :Data;  # siginfo_t
+  place       @2 :SignalPlace;
+  disposition @3 :Disposition;
+  xstate      @4 :Data;  # null: unchanged
+}
+
+enum SignalPlace {
+  fault @0;  # the task ran to an instruction that faulted, in the state `before`
+  entry @1;  # the task ran to its next system call instruction, state `before`
+  here  @2;  # where it stood after its previous event
+}
+
+enum Disposition {
+  ignored @0;
+  handler @1;
+  fatal   @2;
+  stopped @3;
+}

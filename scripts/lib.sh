@@ -1,0 +1,45 @@
+# Shared by the scripts here: finding the workspace and getting the tools that they need.
+# shellcheck shell=bash
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+fail() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+# need COMMAND=PACKAGE…: installs the Debian packages of missing commands, or says how to.
+need() {
+    local missing=() entry
+    for entry in "$@"; do
+        command -v "${entry%%=*}" >/dev/null 2>&1 || missing+=("${entry#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || fail "missing tools; please run: sudo apt-get install ${missing[*]}"
+        root=(sudo -n)
+    fi
+    command -v apt-get >/dev/null || fail "missing tools, and no apt-get here: install ${missing[*]}"
+    say "installing ${missing[*]}"
+    "${root[@]}" apt-get update -qq
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
+        fail "cannot install ${missing[*]}: please do that by hand"
+}
+
+need_rust() {
+    command -v cargo >/dev/null 2>&1 ||
+        fail "no cargo: install a Rust toolchain (1.95 or later), for example with rustup, and put it in PATH"
+}
+
+# build PROFILE: builds the rr binary and sets RR to its path.
+build() {
+    say "building rr ($1)"
+    local flags=()
+    [ "$1" = release ] && flags=(--release)
+    cargo build --quiet "${flags[@]}" --bin rr
+    RR="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$1/rr"
+    [ -x "$RR" ] || fail "cargo built no $RR"
+}

@@ -1,0 +1,163 @@
+//! Guest programs: small C sources in `guests/`, compiled when a test needs them.
+//!
+//! A line `// guest: key=value …` at the top of a source says what differs from the usual:
+//! `cflags=-a,-b` (compiler and linker flags, in place of `-O1`'s company), `args=a,b` (arguments), `exit=N` or
+//! `signal=N` (how it ends, natively and recorded; otherwise exit status 0), `special` (does not end by itself or
+//! needs something from its surroundings: a test of its own, not in the matrix).
+//!
+//! A binary is named by a hash of everything that it is made from, so a cached one is never stale, and it is
+//! moved into place when complete, so tests can compile the same guest at the same time.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::run::run;
+
+/// How a program ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// With an exit status.
+    Exit(i32),
+    /// Killed by a signal.
+    Signal(i32),
+}
+
+impl Ending {
+    /// As a shell shows it.
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Ending::Exit(status) => status,
+            Ending::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// As `rr ps` shows it.
+    pub fn ps_status(self) -> String {
+        match self {
+            Ending::Exit(status) => status.to_string(),
+            Ending::Signal(signal) => format!("-{signal}"),
+        }
+    }
+}
+
+/// One compiled guest.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its name: that of the source without `.c`.
+    pub name: String,
+    /// The executable.
+    pub path: PathBuf,
+    /// Arguments to run it with.
+    pub args: Vec<String>,
+    /// How it ends.
+    pub ending: Ending,
+    /// Not for the matrix.
+    pub special: bool,
+}
+
+/// The directory of the sources.
+pub fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests")
+}
+
+/// The names of all guests, sorted.
+pub fn names() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(sources())
+        .expect("the directory of guests")
+        .filter_map(|entry| entry.expect("a directory entry").file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".c").map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+impl Guest {
+    /// Compiles a guest, or finds it compiled.
+    #[track_caller]
+    pub fn build(name: &str) -> Guest {
+        let source = sources().join(format!("{name}.c"));
+        let text = match std::fs::read_to_string(&source) {
+            Ok(text) => text,
+            Err(error) => panic!("cannot read {}: {error}", source.display()),
+        };
+        let header = std::fs::read_to_string(sources().join("guest.h")).expect("guest.h");
+        let mut guest = Guest {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+            args: Vec::new(),
+            ending: Ending::Exit(0),
+            special: false,
+        };
+        let mut flags: Vec<String> = Vec::new();
+        let list = |value: &str| value.split(',').map(str::to_owned).collect();
+        for word in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("// guest:"))
+            .flat_map(str::split_whitespace)
+        {
+            match word.split_once('=') {
+                Some(("cflags", value)) => flags = list(value),
+                Some(("args", value)) => guest.args = list(value),
+                Some(("exit", value)) => guest.ending = Ending::Exit(value.parse().expect("exit=N")),
+                Some(("signal", value)) => guest.ending = Ending::Signal(value.parse().expect("signal=N")),
+                None if word == "special" => guest.special = true,
+                _ => panic!("{}: unknown word {word:?}", source.display()),
+            }
+        }
+        guest.path = compile(name, &source, &flags, &(text, header));
+        guest
+    }
+
+    /// Compiles a source that is not a guest of ours, with the same rules.
+    #[track_caller]
+    pub fn build_source(name: &str, source: &Path) -> PathBuf {
+        let text = std::fs::read_to_string(source).expect("a C source");
+        compile(name, source, &[], &(text, String::new()))
+    }
+}
+
+#[track_caller]
+fn compile(name: &str, source: &Path, flags: &[String], text: &(String, String)) -> PathBuf {
+    const BASE: [&str; 7] = [
+        "-std=gnu11",
+        "-g",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-pthread",
+    ];
+    let mut hasher = DefaultHasher::new();
+    (text, flags, BASE).hash(&mut hasher);
+    // One directory per version: the executable's own name stays the guest's.
+    let dir = cache_dir().join(format!("{name}-{:016x}", hasher.finish()));
+    let path = dir.join(name);
+    if path.exists() {
+        return path;
+    }
+    std::fs::create_dir_all(&dir).expect("the cache directory for guests");
+    let part = tempfile::Builder::new()
+        .prefix("part")
+        .tempfile_in(&dir)
+        .expect("a temporary file")
+        .into_temp_path();
+    let mut command = Command::new("gcc");
+    command.args(BASE).arg("-o").arg(&part).arg(source).args(flags);
+    run(&mut command, Duration::from_secs(120)).expect_success();
+    let part = part.keep().expect("keep the compiled guest");
+    std::fs::rename(&part, &path).expect("move the compiled guest into place");
+    path
+}
+
+/// Beside the test binaries (`target/rr-guests`), so that `cargo clean` removes it.
+fn cache_dir() -> PathBuf {
+    let exe = std::env::current_exe().expect("the test's own path");
+    // target/<profile>/deps/<test>
+    let target = exe
+        .ancestors()
+        .nth(3)
+        .expect("a test binary below the target directory");
+    target.join("rr-guests")
+}

@@ -1,0 +1,35 @@
+//! End-to-end tests: guest programs, and the harness that records and replays them.
+//!
+//! The harness drives the `rr` binary from outside, as a user does, and knows nothing of its insides. What
+//! it asserts is what a user is promised: the recorded program behaves as it does alone, a replay shows the
+//! same bytes, from the start and from every checkpoint, and `rr verify` finds nothing.
+//!
+//! * [`guest`]: the small C programs in `guests/`, compiled on first use;
+//! * [`run`]: a command with a time limit whose whole process group ends with it;
+//! * [`rr`]: the `rr` binary, its commands, the traces it makes (in temporary directories, removed afterwards);
+//! * [`matrix`]: one program through all ways of recording and replaying;
+//! * [`damage`]: broken copies of traces, and all commands tried on them;
+//! * [`programs`]: inputs for tests of real programs.
+//!
+//! Environment: `RR_BIN` names the binary to test (otherwise it is built in this workspace); `RR_TESTS=full`
+//! runs everything at full size; `RR_TESTS_KEEP=1` leaves traces behind for inspection.
+
+// The harness exists for tests only: a broken expectation in it is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+pub mod damage;
+pub mod guest;
+pub mod matrix;
+pub mod programs;
+pub mod rr;
+pub mod run;
+
+pub use guest::{Ending, Guest};
+pub use matrix::{Plan, matrix};
+pub use rr::{Checkpoint, Recording, Rr, TraceInfo};
+pub use run::{Run, run};
+
+/// Whether everything is tested at full size (`RR_TESTS=full`) or the quick selection for every change.
+pub fn full() -> bool {
+    std::env::var_os("RR_TESTS").is_some_and(|value| value == "full")
+}

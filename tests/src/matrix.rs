@@ -1,0 +1,233 @@
+//! One program through all ways of recording and replaying.
+//!
+//! For every checkpoint interval: the recorded program ends as it should; a replay from the start shows the
+//! same bytes on both streams; a replay up to a checkpoint and one from that checkpoint together show them
+//! too, each its part and not one byte twice; `rr verify` finds nothing; `rr ps` knows the exit status.
+
+use std::ffi::OsString;
+
+use crate::full;
+use crate::guest::{Ending, Guest};
+use crate::rr::{Recording, Rr};
+
+/// What to do with a program.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Checkpoint intervals to record with; `None` is without checkpoints.
+    pub intervals: Vec<Option<u64>>,
+    /// At most so many checkpoints of each trace are replayed from, spread evenly.
+    pub replays: usize,
+    /// How the program ends.
+    pub ending: Ending,
+    /// More options for `rr record`.
+    pub options: Vec<String>,
+}
+
+impl Plan {
+    /// The plan for guests: no checkpoints, and every class of intervals.
+    pub fn guest(ending: Ending) -> Plan {
+        Plan {
+            intervals: vec![None, Some(1), Some(2), Some(7), Some(100)],
+            replays: if full() { 60 } else { 6 },
+            ending,
+            options: Vec::new(),
+        }
+    }
+
+    /// The plan for real programs: the given intervals.
+    pub fn program(intervals: &[u64]) -> Plan {
+        Plan {
+            intervals: intervals.iter().copied().map(Some).collect(),
+            replays: if full() { usize::MAX } else { 4 },
+            ending: Ending::Exit(0),
+            options: Vec::new(),
+        }
+    }
+}
+
+/// Takes a guest through the whole matrix.
+#[track_caller]
+pub fn matrix(name: &str) {
+    let guest = Guest::build(name);
+    assert!(!guest.special, "{name} needs a test of its own");
+    check_guest(&Rr::new(), &guest, &Plan::guest(guest.ending));
+}
+
+/// Takes a guest through a plan with a given `rr`: natively first, then recorded.
+#[track_caller]
+pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
+    let path = rr.reachable(&guest.path);
+    let program: Vec<OsString> = std::iter::once(path.into_os_string())
+        .chain(guest.args.iter().map(OsString::from))
+        .collect();
+    rr.native(&program, &rr.new_dir())
+        .expect_status(guest.ending.shell_status());
+    for interval in &plan.intervals {
+        let options = record_options(plan, *interval);
+        let recording = rr.record(&as_strs(&options), &program);
+        check_recording(&recording, plan, *interval);
+        recording.remove();
+    }
+}
+
+/// The options of `rr record` for one interval.
+pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
+    let mut options = plan.options.clone();
+    if let Some(n) = interval {
+        options.extend(["--checkpoint-interval".to_owned(), n.to_string()]);
+    }
+    options
+}
+
+/// Strings as the slices that commands take.
+pub fn as_strs(strings: &[String]) -> Vec<&str> {
+    strings.iter().map(String::as_str).collect()
+}
+
+/// Checks one recording: its end, its replays, its checkpoints.
+#[track_caller]
+pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<u64>) {
+    let run = &recording.run;
+    assert_eq!(
+        run.shell_status(),
+        plan.ending.shell_status(),
+        "recorded with interval {interval:?}, the program ended differently\n{}",
+        run.describe()
+    );
+    let info = recording.info();
+    assert!(
+        info.complete,
+        "a recording that ended is not complete\n{}",
+        run.describe()
+    );
+    assert!(info.events > 0, "no events");
+    check_ps(recording, plan.ending);
+
+    // From the start.
+    let whole = recording.replay(&[]).expect_success();
+    same("replay: standard output", &whole.stdout, &run.stdout);
+    same(
+        "replay: standard error",
+        &whole.program_stderr(),
+        &run.program_stderr(),
+    );
+
+    match interval {
+        None => assert!(info.checkpoints.is_empty(), "checkpoints that nobody asked for"),
+        Some(n) => assert!(
+            !info.checkpoints.is_empty() || info.events < 4 * n,
+            "no checkpoint in {} events at interval {n}",
+            info.events
+        ),
+    }
+    let events: Vec<u64> = info
+        .checkpoints
+        .iter()
+        .map(|checkpoint| checkpoint.event)
+        .collect();
+    assert!(
+        events.is_sorted_by(|a, b| a < b),
+        "checkpoints are not in order: {events:?}"
+    );
+    assert!(
+        events.iter().all(|&event| event >= 1 && event <= info.events),
+        "beyond the end: {events:?}"
+    );
+    for checkpoint in &info.checkpoints {
+        assert!(
+            checkpoint.tasks >= 1 && checkpoint.bytes > 0,
+            "an empty checkpoint: {checkpoint:?}"
+        );
+        assert!(
+            checkpoint.pages_stored + checkpoint.pages_referenced <= checkpoint.pages_scanned,
+            "more pages kept than looked at: {checkpoint:?}"
+        );
+    }
+    for event in spread(&events, plan.replays) {
+        check_checkpoint(recording, event);
+    }
+    recording.verify();
+}
+
+/// Replays up to a checkpoint, and from it.
+#[track_caller]
+fn check_checkpoint(recording: &Recording<'_>, event: u64) {
+    let number = event.to_string();
+    let before = recording
+        .replay(&["--from-start", "--until", &number])
+        .expect_success();
+    let after = recording.replay(&["-g", &number]).expect_success();
+    let what = format!("checkpoint {event}");
+    same(
+        &format!("{what}: standard output until it and from it"),
+        &[before.stdout.as_slice(), &after.stdout].concat(),
+        &recording.run.stdout,
+    );
+    same(
+        &format!("{what}: standard error until it and from it"),
+        &[before.program_stderr(), after.program_stderr()].concat(),
+        &recording.run.program_stderr(),
+    );
+}
+
+/// The first process's exit status in `rr ps` (tab-separated: PID, PPID, EXIT, CMD).
+#[track_caller]
+fn check_ps(recording: &Recording<'_>, ending: Ending) {
+    let ps = recording.rr(&["ps"]).expect_success();
+    let text = ps.out();
+    let first = text.lines().nth(1).unwrap_or_default();
+    let exit = first.split('\t').nth(2).unwrap_or_default();
+    assert_eq!(
+        exit,
+        ending.ps_status(),
+        "rr ps: the first process's exit\n{text}"
+    );
+}
+
+/// At most `count` of `all`, evenly spread, the first and the last among them.
+pub fn spread(all: &[u64], count: usize) -> Vec<u64> {
+    if all.len() <= count {
+        return all.to_vec();
+    }
+    if count < 2 {
+        return all.last().copied().into_iter().take(count).collect();
+    }
+    (0..count)
+        .map(|i| all[i * (all.len() - 1) / (count - 1)])
+        .collect()
+}
+
+/// Compares outputs, with a message that shows where they part.
+#[track_caller]
+pub fn same(what: &str, got: &[u8], expected: &[u8]) {
+    if got == expected {
+        return;
+    }
+    let at = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
+    let around = |bytes: &[u8]| {
+        let end = bytes.len().min(at + 200);
+        String::from_utf8_lossy(&bytes[at.saturating_sub(60).min(end)..end]).into_owned()
+    };
+    panic!(
+        "{what}: differs at byte {at} ({} bytes, expected {})\n got: {:?}\nwant: {:?}",
+        got.len(),
+        expected.len(),
+        around(got),
+        around(expected)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn spread_keeps_first_and_last() {
+        let all: Vec<u64> = (1..=100).collect();
+        assert_eq!(spread(&all, 1000), all);
+        assert_eq!(spread(&all, 2), [1, 100]);
+        assert_eq!(spread(&all, 4), [1, 34, 67, 100]);
+        assert_eq!(spread(&all, 1), [100]);
+        assert!(spread(&[], 3).is_empty());
+    }
+}

@@ -1,0 +1,334 @@
+//! The `rr` binary under test and the traces it makes.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::run::{Run, Started, run, start};
+
+/// `nobody`: the unprivileged user that tests switch to when they are root.
+pub const NOBODY: u32 = 65534;
+
+/// An `rr` with a place of its own: working directories, traces, and a user to run as.
+pub struct Rr {
+    bin: PathBuf,
+    home: TempDir,
+    user: Option<u32>,
+    /// The time limit of every command.
+    pub limit: Duration,
+}
+
+/// What `rr traceinfo` says (the keys that tests need).
+#[derive(Debug, Deserialize)]
+pub struct TraceInfo {
+    /// The number of the last event.
+    pub events: u64,
+    /// Whether the recording ended properly.
+    pub complete: bool,
+    /// The checkpoints in the trace, by event.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// What `rr traceinfo` says about a checkpoint.
+#[derive(Debug, Deserialize)]
+pub struct Checkpoint {
+    /// The event that it was taken at.
+    pub event: u64,
+    /// Tasks in it.
+    pub tasks: u64,
+    /// How long the recording stood still for it, in microseconds.
+    pub pause_us: f64,
+    /// Pages looked at.
+    pub pages_scanned: u64,
+    /// Pages stored as references.
+    pub pages_referenced: u64,
+    /// Pages stored with their content.
+    pub pages_stored: u64,
+    /// Size of its file.
+    pub bytes: u64,
+    /// How long writing it took, beside the recording, in milliseconds.
+    pub write_ms: f64,
+}
+
+/// A trace, and the run of the recorder that made it.
+pub struct Recording<'a> {
+    rr: &'a Rr,
+    /// The trace directory.
+    pub dir: PathBuf,
+    /// The recorder's run: status and output of the recorded program.
+    pub run: Run,
+}
+
+/// The binary: `$RR_BIN`, or built in this workspace in the profile of the tests.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("RR_BIN") {
+            return PathBuf::from(path);
+        }
+        let exe = std::env::current_exe().expect("the test's own path");
+        let profile_dir = exe
+            .ancestors()
+            .nth(2)
+            .expect("a test binary below the target directory");
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the workspace");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(["build", "--quiet", "--bin", "rr"])
+            .current_dir(workspace);
+        cargo
+            .arg("--target-dir")
+            .arg(profile_dir.parent().expect("the target directory"));
+        if profile_dir.file_name() == Some(OsStr::new("release")) {
+            cargo.arg("--release");
+        }
+        run(&mut cargo, Duration::from_secs(900)).expect_success();
+        profile_dir.join("rr")
+    })
+}
+
+impl Rr {
+    /// An `rr` run as the user of the tests.
+    pub fn new() -> Rr {
+        Rr {
+            bin: binary().to_owned(),
+            home: temp_home(),
+            user: None,
+            limit: Duration::from_secs(120),
+        }
+    }
+
+    /// An `rr` run as `nobody`, or `None` if the tests have no right to change the user.
+    pub fn unprivileged() -> Option<Rr> {
+        if !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        let mut rr = Rr::new();
+        rr.user = Some(NOBODY);
+        let home = rr.home.path().to_owned();
+        // The target directory may lie where nobody can go.
+        let copy = home.join("rr");
+        std::fs::copy(&rr.bin, &copy).expect("copy the rr binary");
+        for path in [&home, &copy] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+            std::os::unix::fs::chown(path, rr.user, rr.user).expect("chown");
+        }
+        rr.bin = copy;
+        Some(rr)
+    }
+
+    /// Sets the time limit of every command.
+    pub fn with_limit(mut self, limit: Duration) -> Rr {
+        self.limit = limit;
+        self
+    }
+
+    /// The directory that traces and working directories lie in.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The binary.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// A new empty directory that belongs to the user of this `rr`.
+    pub fn new_dir(&self) -> PathBuf {
+        let dir = tempfile::Builder::new()
+            .prefix("work")
+            .tempdir_in(self.home())
+            .expect("a working directory")
+            .keep();
+        self.give(&dir);
+        dir
+    }
+
+    /// Makes a file or directory the property of the user of this `rr`.
+    pub fn give(&self, path: &Path) {
+        if self.user.is_some() {
+            std::os::unix::fs::chown(path, self.user, self.user).expect("chown");
+        }
+    }
+
+    /// A program as this `rr`'s user can run it: itself, or a copy where the original is out of reach.
+    pub fn reachable(&self, program: &Path) -> PathBuf {
+        if self.user.is_none() {
+            return program.to_owned();
+        }
+        let name = program.file_name().expect("a program has a name");
+        let copy = self.home().join(name);
+        if !copy.exists() {
+            std::fs::copy(program, &copy).expect("copy a guest");
+            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        copy
+    }
+
+    /// Any command as the user of this `rr`, in `cwd`.
+    pub fn plain_command(&self, program: &OsStr, cwd: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(cwd)
+            .env("HOME", self.home())
+            .env("_RR_TRACE_DIR", self.home().join("traces"));
+        command
+            .env_remove("GUEST_RECORDED")
+            .env("LC_ALL", "C")
+            .env_remove("RUST_BACKTRACE");
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    /// An `rr` command.
+    pub fn command<I, S>(&self, args: I) -> Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = self.plain_command(self.bin.as_os_str(), self.home());
+        command.args(args);
+        command
+    }
+
+    /// Runs an `rr` command.
+    #[track_caller]
+    pub fn rr<I, S>(&self, args: I) -> Run
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        run(&mut self.command(args), self.limit)
+    }
+
+    fn record_command(&self, options: &[&str], dir: &Path, cwd: &Path, program: &[OsString]) -> Command {
+        let mut command = self.plain_command(self.bin.as_os_str(), cwd);
+        command
+            .arg("record")
+            .args(options)
+            .args(["-v", "GUEST_RECORDED=1", "-o"])
+            .arg(dir)
+            .args(program);
+        command
+    }
+
+    /// A path for a new trace.
+    pub fn new_trace(&self) -> PathBuf {
+        self.new_dir().join("trace")
+    }
+
+    /// Records a program in a new empty directory.
+    #[track_caller]
+    pub fn record(&self, options: &[&str], program: &[OsString]) -> Recording<'_> {
+        self.record_in(options, program, &self.new_dir())
+    }
+
+    /// Records a program in a given directory.
+    #[track_caller]
+    pub fn record_in(&self, options: &[&str], program: &[OsString], cwd: &Path) -> Recording<'_> {
+        let dir = self.new_trace();
+        let run = run(&mut self.record_command(options, &dir, cwd, program), self.limit);
+        assert!(!run.err().contains("panicked"), "rr panicked\n{}", run.describe());
+        Recording { rr: self, dir, run }
+    }
+
+    /// Starts recording and returns at once, with the directory that the trace will lie in.
+    #[track_caller]
+    pub fn start_recording(&self, options: &[&str], program: &[OsString], cwd: &Path) -> (Started, PathBuf) {
+        let dir = self.new_trace();
+        (start(&mut self.record_command(options, &dir, cwd, program)), dir)
+    }
+
+    /// A trace that a started recorder left.
+    pub fn recording_from(&self, dir: PathBuf, run: Run) -> Recording<'_> {
+        Recording { rr: self, dir, run }
+    }
+
+    /// Runs a program natively, as its recording will be run.
+    #[track_caller]
+    pub fn native(&self, program: &[OsString], cwd: &Path) -> Run {
+        let mut command = self.plain_command(&program[0], cwd);
+        command.args(&program[1..]);
+        run(&mut command, self.limit)
+    }
+}
+
+impl Default for Rr {
+    fn default() -> Self {
+        Rr::new()
+    }
+}
+
+fn temp_home() -> TempDir {
+    let mut home = tempfile::Builder::new()
+        .prefix("rr-tests-")
+        .tempdir()
+        .expect("a temporary directory");
+    if std::env::var_os("RR_TESTS_KEEP").is_some() {
+        home.disable_cleanup(true);
+        eprintln!("kept: {}", home.path().display());
+    }
+    home
+}
+
+impl Recording<'_> {
+    /// An `rr` command on this trace: `args[0]`, the rest of `args`, then the directory.
+    #[track_caller]
+    pub fn rr(&self, args: &[&str]) -> Run {
+        let args = args
+            .iter()
+            .map(|arg| OsString::from(*arg))
+            .chain([self.dir.clone().into_os_string()]);
+        self.rr.rr(args)
+    }
+
+    /// `rr replay -a …`, whatever its status.
+    #[track_caller]
+    pub fn replay(&self, options: &[&str]) -> Run {
+        self.rr(&[&["replay", "-a"], options].concat())
+    }
+
+    /// `rr traceinfo`.
+    #[track_caller]
+    pub fn info(&self) -> TraceInfo {
+        let run = self.rr(&["traceinfo"]).expect_success();
+        match serde_json::from_slice(&run.stdout) {
+            Ok(info) => info,
+            Err(error) => panic!("traceinfo: {error}\n{}", run.describe()),
+        }
+    }
+
+    /// `rr verify`, which must find nothing.
+    #[track_caller]
+    pub fn verify(&self) -> Run {
+        self.rr(&["verify"]).expect_success()
+    }
+
+    /// Removes the trace before the end of the test: some are large.
+    pub fn remove(self) {
+        let parent = self.dir.parent().expect("a trace lies in a directory of its own");
+        if std::env::var_os("RR_TESTS_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(parent);
+        }
+    }
+}
+
+/// A command line from strings and paths.
+pub fn words<I, S>(words: I) -> Vec<OsString>
+where
+    I: IntoIterator<Item = S>,
+    S: Into<OsString>,
+{
+    words.into_iter().map(Into::into).collect()
+}

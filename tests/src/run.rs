@@ -1,0 +1,251 @@
+//! Runs a command with a time limit.
+//!
+//! A recorder that hangs must fail its test and not the whole run: the command gets its own process group,
+//! and when the limit is reached, that group is killed (tracees outside of it die with their tracer).
+//! Output goes to unnamed files, so that no reader can be blocked by a process that outlives the command.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Run {
+    /// The command line, for messages.
+    pub command: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Run {
+    /// Standard output as text.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Standard error without what rr itself says (lines that begin with `rr: `, and its log): what the program wrote.
+    pub fn program_stderr(&self) -> Vec<u8> {
+        self.stderr
+            .split_inclusive(|&b| b == b'\n')
+            .filter(|line| !line.starts_with(b"rr: "))
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    /// The exit status as a shell shows it: 128 + signal for a death by signal.
+    pub fn shell_status(&self) -> i32 {
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// Checks that the command succeeded and that rr did not panic.
+    #[track_caller]
+    pub fn expect_success(self) -> Run {
+        self.expect_status(0)
+    }
+
+    /// Checks the exit status (128 + signal for a death) and that rr did not panic.
+    #[track_caller]
+    pub fn expect_status(self, status: i32) -> Run {
+        assert!(
+            !self.err().contains("panicked"),
+            "rr panicked\n{}",
+            self.describe()
+        );
+        assert_eq!(
+            self.shell_status(),
+            status,
+            "unexpected exit status\n{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// Everything about the run, for a message: command, status, the ends of both outputs.
+    pub fn describe(&self) -> String {
+        format!(
+            "command: {}\nstatus: {} after {:?}\nstdout (end): {}\nstderr (end): {}",
+            self.command,
+            self.status,
+            self.elapsed,
+            tail(&self.stdout),
+            tail(&self.stderr)
+        )
+    }
+}
+
+fn tail(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(3000)..]).into_owned()
+}
+
+/// A command that was started and not yet waited for.
+pub struct Started {
+    child: std::process::Child,
+    command: String,
+    stdout: File,
+    stderr: File,
+    start: Instant,
+}
+
+/// Starts a command without standard input, with its outputs in files.
+#[track_caller]
+pub fn start(command: &mut Command) -> Started {
+    let stdout = tempfile::tempfile().expect("a temporary file for standard output");
+    let stderr = tempfile::tempfile().expect("a temporary file for standard error");
+    command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone().expect("duplicate of the output file"))
+        .stderr(stderr.try_clone().expect("duplicate of the error file"));
+    let line = format!("{command:?}");
+    let start = Instant::now();
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!("cannot start {line}: {error}"),
+    };
+    Started {
+        child,
+        command: line,
+        stdout,
+        stderr,
+        start,
+    }
+}
+
+impl Started {
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// What has been written to standard output so far.
+    pub fn stdout_so_far(&mut self) -> Vec<u8> {
+        contents(&mut self.stdout)
+    }
+
+    /// Whether the command has ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("wait for a child").is_some()
+    }
+
+    /// Sends a signal to the process (not to its group).
+    pub fn signal(&self, signal: Signal) {
+        // The child may have ended: then there is nothing to signal.
+        let _ = nix::sys::signal::kill(self.pid(), signal);
+    }
+
+    /// Waits for the end. A command that takes longer than `limit` is killed with its group and fails the test.
+    #[track_caller]
+    pub fn finish(mut self, limit: Duration) -> Run {
+        let mut pause = Duration::from_micros(500);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait for a child") {
+                break status;
+            }
+            if self.start.elapsed() > limit {
+                let tree = describe_tree(self.pid());
+                let _ = killpg(self.pid(), Signal::SIGKILL);
+                let _ = self.child.wait();
+                panic!(
+                    "no end within {limit:?}\ncommand: {}\nprocesses:\n{tree}stdout (end): {}\nstderr (end): {}",
+                    self.command,
+                    tail(&contents(&mut self.stdout)),
+                    tail(&contents(&mut self.stderr))
+                );
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        };
+        let elapsed = self.start.elapsed();
+        Run {
+            command: std::mem::take(&mut self.command),
+            status,
+            stdout: contents(&mut self.stdout),
+            stderr: contents(&mut self.stderr),
+            elapsed,
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // A test that failed between start and finish must not leave a recorder behind.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = killpg(self.pid(), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Runs a command to its end, at most `limit` long.
+#[track_caller]
+pub fn run(command: &mut Command, limit: Duration) -> Run {
+    start(command).finish(limit)
+}
+
+fn contents(file: &mut File) -> Vec<u8> {
+    // The descriptor shares its offset with the child's: read through a fresh one, leaving the child's alone.
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+    let mut bytes = Vec::new();
+    let mut own = File::open(path).expect("reopen an output file");
+    own.seek(SeekFrom::Start(0)).expect("seek in an output file");
+    own.read_to_end(&mut bytes).expect("read an output file");
+    bytes
+}
+
+/// The processes below `root`, one a line, with state and current system call: what a hang looks like.
+fn describe_tree(root: Pid) -> String {
+    let mut text = String::new();
+    let mut todo = vec![(root.as_raw(), 0)];
+    while let Some((pid, depth)) = todo.pop() {
+        let field = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let stat = field("stat");
+        let state = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .chars()
+            .next()
+            .unwrap_or('?');
+        let _ = writeln!(
+            text,
+            "{:depth$}{pid} {} {state} syscall {}",
+            "",
+            field("comm").trim(),
+            field("syscall")
+                .split(' ')
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+                .trim(),
+        );
+        let children = field(&format!("task/{pid}/children"));
+        todo.extend(
+            children
+                .split_whitespace()
+                .filter_map(|c| c.parse().ok())
+                .map(|c| (c, depth + 2)),
+        );
+    }
+    text
+}

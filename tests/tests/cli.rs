@@ -1,0 +1,320 @@
+//! The commands as a user sees them: exit statuses, options, what is printed where.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rr_tests::matrix::{Plan, check_recording, same};
+use rr_tests::rr::words;
+use rr_tests::{Ending, Guest, Rr};
+
+fn program(name: &str) -> Vec<std::ffi::OsString> {
+    words([Guest::build(name).path])
+}
+
+/// Records a guest that does not end, kills *it* from outside, and checks what is left.
+fn killed_from_outside(guest: &str, signal: Signal, interval: Option<u64>) {
+    let rr = Rr::new();
+    let options: Vec<String> = interval
+        .iter()
+        .flat_map(|n| ["--checkpoint-interval".into(), n.to_string()])
+        .collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let (mut started, dir) = rr.start_recording(&options, &program(guest), &rr.new_dir());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let pid = loop {
+        let out = String::from_utf8(started.stdout_so_far()).unwrap();
+        if let Some(pid) = out
+            .lines()
+            .next()
+            .filter(|_| out.contains('\n'))
+            .and_then(|line| line.strip_prefix("pid "))
+        {
+            break pid.parse().expect("a pid");
+        }
+        assert!(
+            Instant::now() < deadline && !started.ended(),
+            "the guest never said its pid: {out:?}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    std::thread::sleep(Duration::from_millis(60));
+    kill(Pid::from_raw(pid), signal).expect("kill the tracee");
+    let run = started.finish(rr.limit);
+    assert!(!run.err().contains("panicked"), "{}", run.describe());
+    let recording = rr.recording_from(dir, run);
+    let mut plan = Plan::guest(Ending::Signal(signal as i32));
+    plan.replays = 4;
+    check_recording(&recording, &plan, interval);
+}
+
+#[test]
+fn sigkill_from_outside() {
+    killed_from_outside("forever", Signal::SIGKILL, None);
+    killed_from_outside("forever", Signal::SIGKILL, Some(5));
+}
+
+#[test]
+fn sigkill_from_outside_while_blocked() {
+    killed_from_outside("forever_blocked", Signal::SIGKILL, None);
+    killed_from_outside("forever_blocked", Signal::SIGKILL, Some(1));
+}
+
+#[test]
+fn sigterm_from_outside() {
+    killed_from_outside("forever", Signal::SIGTERM, Some(20));
+    killed_from_outside("forever_blocked", Signal::SIGTERM, None);
+}
+
+#[test]
+fn wait_option_records_daemons_to_their_end() {
+    let rr = Rr::new();
+    let recording = rr.record(&["-w", "--checkpoint-interval", "5"], &program("daemon"));
+    assert!(
+        recording.run.out().ends_with("daemon done\n"),
+        "{}",
+        recording.run.describe()
+    );
+    let mut plan = Plan::guest(Ending::Exit(4));
+    plan.replays = 5;
+    check_recording(&recording, &plan, Some(5));
+}
+
+#[test]
+fn env_option_sets_variables() {
+    let rr = Rr::new();
+    let recording = rr.record(&["-v", "FIRST=1 2", "--env=SECOND=x=y"], &words(["/usr/bin/env"]));
+    let out = recording.run.out();
+    for line in ["FIRST=1 2", "SECOND=x=y", "GUEST_RECORDED=1"] {
+        assert!(
+            out.lines().any(|l| l == line),
+            "{line} is missing\n{}",
+            recording.run.describe()
+        );
+    }
+}
+
+#[test]
+fn no_syscall_buffer_option_is_accepted() {
+    let rr = Rr::new();
+    let recording = rr.record(&["-n"], &program("hello"));
+    assert_eq!(recording.run.out(), "hello, world\n");
+    assert_eq!(recording.run.shell_status(), 0);
+}
+
+#[test]
+fn program_arguments_are_not_options_of_rr() {
+    let rr = Rr::new();
+    let recording = rr.record(&[], &words(["/bin/echo", "-o", "--until", "-v", "--", "-w"]));
+    assert_eq!(recording.run.out(), "-o --until -v -- -w\n");
+    assert_eq!(
+        recording.replay(&[]).expect_success().out(),
+        "-o --until -v -- -w\n"
+    );
+}
+
+#[test]
+fn a_program_is_looked_up_in_path() {
+    let rr = Rr::new();
+    let recording = rr.record(&[], &words(["true"]));
+    recording.run.expect_status(0);
+}
+
+#[test]
+fn quiet_replay_shows_nothing() {
+    let rr = Rr::new();
+    let recording = rr.record(&["--checkpoint-interval", "10"], &program("stdio_mix"));
+    let quiet = recording.replay(&["-q"]).expect_success();
+    assert_eq!(quiet.out(), "");
+    assert_eq!(quiet.program_stderr(), b"");
+}
+
+#[test]
+fn replay_can_be_repeated_and_leaves_the_trace_alone() {
+    let rr = Rr::new();
+    let recording = rr.record(&["--checkpoint-interval", "7"], &program("random"));
+    let before = listing(&recording.dir);
+    for _ in 0..5 {
+        same(
+            "replay",
+            &recording.replay(&[]).expect_success().stdout,
+            &recording.run.stdout,
+        );
+    }
+    recording.verify();
+    assert_eq!(before, listing(&recording.dir));
+}
+
+/// Paths, sizes and contents of all files in a directory.
+fn listing(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(listing(&entry.path()));
+        } else {
+            all.push((entry.path(), std::fs::read(entry.path()).unwrap()));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// I6: a trace can be moved, and needs nothing that it was recorded from.
+#[test]
+fn a_trace_can_be_moved_and_outlives_the_program() {
+    let rr = Rr::new();
+    let dir = rr.new_dir();
+    let copy = dir.join("copy-of-program");
+    std::fs::copy(Guest::build("private_file").path, &copy).unwrap();
+    let recording = rr.record_in(&["--checkpoint-interval", "10"], &words([copy.clone()]), &dir);
+    recording.run.describe();
+    std::fs::remove_file(&copy).unwrap();
+    let moved = rr.new_dir().join("elsewhere");
+    std::fs::rename(&recording.dir, &moved).unwrap();
+    let stdout = recording.run.stdout.clone();
+    let recording = rr.recording_from(moved, recording.run);
+    same(
+        "replay of a moved trace",
+        &recording.replay(&[]).expect_success().stdout,
+        &stdout,
+    );
+    recording.verify();
+}
+
+#[test]
+fn verbose_replay_says_where_it_started() {
+    let rr = Rr::new();
+    let recording = rr.record(&["--checkpoint-interval", "10"], &program("fork_many"));
+    let info = recording.info();
+    let checkpoint = info.checkpoints[info.checkpoints.len() / 2].event;
+    let goal = (checkpoint + 1).to_string();
+    let run = recording
+        .replay(&["-v", "-q", "-g", &goal, "--until", &goal])
+        .expect_success();
+    let err = run.err();
+    assert!(
+        err.contains(&checkpoint.to_string()),
+        "does not name checkpoint {checkpoint}\n{err}"
+    );
+    assert!(err.contains(&goal), "does not name event {goal}\n{err}");
+    let from_start = recording
+        .replay(&["-v", "-q", "--from-start", "-g", &goal, "--until", &goal])
+        .expect_success();
+    assert_ne!(err, from_start.err(), "--from-start makes no difference");
+}
+
+#[test]
+fn until_stops_after_an_event() {
+    let rr = Rr::new();
+    let recording = rr.record(&[], &program("hello"));
+    let info = recording.info();
+    assert_eq!(recording.replay(&["--until", "1"]).expect_success().out(), "");
+    let last = info.events.to_string();
+    assert_eq!(
+        recording.replay(&["--until", &last]).expect_success().out(),
+        "hello, world\n"
+    );
+}
+
+#[test]
+fn latest_trace_and_names() {
+    let rr = Rr::new();
+    let traces = rr.home().join("traces");
+    for _ in 0..2 {
+        rr.rr(["record", "-v", "A=B", "/bin/echo", "one"])
+            .expect_success();
+    }
+    rr.rr(["record", "/bin/sh", "-c", "echo two; exit 0"])
+        .expect_success();
+    let link = std::fs::read_link(traces.join("latest-trace")).expect("latest-trace is a link");
+    assert_eq!(
+        link,
+        std::path::Path::new("sh-0"),
+        "a relative link to the last trace"
+    );
+    assert!(traces.join("echo-0").is_dir() && traces.join("echo-1").is_dir());
+    assert_eq!(rr.rr(["replay", "-a"]).expect_success().out(), "two\n");
+    assert_eq!(rr.rr(["replay", "-a", "echo-1"]).expect_success().out(), "one\n");
+    let list = rr.rr(["ls"]).expect_success().out();
+    for name in ["echo-0", "echo-1", "sh-0"] {
+        assert!(list.contains(name), "{name} is missing in\n{list}");
+    }
+    rr.rr(["rm", "echo-0"]).expect_success();
+    assert!(!traces.join("echo-0").exists() && traces.join("echo-1").exists());
+    rr.rr(["record", "echo", "again"]).expect_success();
+    assert!(traces.join("echo-0").is_dir(), "the first free number is used");
+}
+
+#[test]
+fn dump_shows_every_event() {
+    let rr = Rr::new();
+    let recording = rr.record(&[], &program("hello"));
+    let info = recording.info();
+    let out = recording.rr(&["dump"]).expect_success().out();
+    assert!(out.contains("write") && out.contains("exit_group"), "{out}");
+    assert!(
+        out.lines().count() as u64 >= info.events,
+        "fewer lines than events:\n{out}"
+    );
+}
+
+#[test]
+fn ps_lists_processes() {
+    let rr = Rr::new();
+    let recording = rr.record(
+        &[],
+        &words(["/bin/sh", "-c", "/bin/true; sh -c 'exit 3'; exit 5"]),
+    );
+    let out = recording.rr(&["ps"]).expect_success().out();
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some("PID\tPPID\tEXIT\tCMD"));
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows.len(), 3, "{out}");
+    assert_eq!(rows[0][2], "5");
+    assert!(
+        rows.iter()
+            .any(|row| row[2] == "0" && row[1] == rows[0][0] && row[3].contains("/bin/true")),
+        "{out}"
+    );
+    assert!(
+        rows.iter().any(|row| row[2] == "3" && row[1] == rows[0][0]),
+        "{out}"
+    );
+}
+
+#[test]
+fn usage_errors() {
+    let rr = Rr::new();
+    for args in [
+        &["no-such-command-or-program-at-all"][..],
+        &["record"],
+        &["record", "--no-such-option", "true"],
+        &["record", "--checkpoint-interval", "x", "true"],
+        &["record", "--checkpoint-interval", "0", "true"],
+        &["replay", "-a", "-g", "x"],
+        &["replay", "-a", "--until"],
+        &["verify", "no-such-trace"],
+        &["traceinfo", "/nonexistent/trace"],
+        &["rm", "no-such-trace"],
+    ] {
+        let run = rr.rr(args);
+        assert_ne!(run.shell_status(), 0, "{}", run.describe());
+        assert!(
+            run.status.code().is_some(),
+            "died of a signal: {}",
+            run.describe()
+        );
+        assert!(
+            !run.stderr.is_empty() && !run.err().contains("panicked"),
+            "{}",
+            run.describe()
+        );
+    }
+    rr.rr(["--version"]).expect_success();
+    rr.rr(["--help"]).expect_success();
+    rr.rr(["record", "--help"]).expect_success();
+}

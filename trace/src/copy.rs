@@ -1,0 +1,143 @@
+//! Copying a file while its content hash is computed.
+//!
+//! The hash is always that of the copy and not of the original, which may change while it is read. Holes stay holes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
+use rr_tracee::FileId;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+const CHUNK: usize = 1 << 20;
+
+/// The name of some bytes.
+pub(crate) fn hash(bytes: &[u8]) -> FileId {
+    FileId(xxh3_128(bytes))
+}
+
+/// Copies all of `from` into the empty file `to` (open for reading and writing): shares its blocks where the file system can
+/// (`FICLONE`, ioctl_ficlonerange(2)), else copies what is not a hole. The name of the copy.
+pub(crate) fn copy(from: &File, to: &File) -> io::Result<FileId> {
+    if reflink(from, to) {
+        return Ok(walk(to, true, |_, _| Ok(()))?.0);
+    }
+    let write = |offset, bytes: &[u8]| to.write_all_at(bytes, offset);
+    // A descriptor of our own: seeking must not move the offset of the caller's, which a tracee may share.
+    let own = File::open(format!("/proc/self/fd/{}", from.as_raw_fd()));
+    let (id, len) = match &own {
+        Ok(own) => walk(own, true, write)?,
+        Err(_) => walk(from, false, write)?,
+    };
+    // There may be a hole at the end.
+    to.set_len(len)?;
+    Ok(id)
+}
+
+/// Whether `to` now shares the blocks of `from`.
+fn reflink(from: &File, to: &File) -> bool {
+    // SAFETY: FICLONE takes a descriptor as its argument and touches no memory of ours; both are open.
+    let result = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) };
+    result == 0
+}
+
+/// Reads a file from its beginning to its end, hands what is not a hole to `sink` with its offset, and returns hash and length.
+fn walk(
+    file: &File,
+    may_seek: bool,
+    mut sink: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<(FileId, u64)> {
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; CHUNK];
+    let zeros = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let (data, hole) = if may_seek {
+            next_extent(file, offset)?
+        } else {
+            (offset, u64::MAX)
+        };
+        let mut left = data - offset;
+        while left > 0 {
+            let n = left.min(CHUNK as u64);
+            hash.update(&zeros[..n as usize]);
+            left -= n;
+        }
+        offset = data;
+        if data == hole {
+            return Ok((FileId(hash.digest128()), offset));
+        }
+        while offset < hole {
+            let want = (hole - offset).min(CHUNK as u64) as usize;
+            let n = match file.read_at(&mut buffer[..want], offset) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if n == 0 {
+                return Ok((FileId(hash.digest128()), offset));
+            }
+            hash.update(&buffer[..n]);
+            sink(offset, &buffer[..n])?;
+            offset += n as u64;
+        }
+    }
+}
+
+/// Start and end of the next data at or after `offset`; twice the end of the file if there is none (lseek(2)).
+fn next_extent(file: &File, offset: u64) -> io::Result<(u64, u64)> {
+    let seek = |at: u64, whence| lseek(file.as_fd(), i64::try_from(at).unwrap_or(i64::MAX), whence);
+    match seek(offset, Whence::SeekData) {
+        Ok(data) => {
+            let hole = seek(data as u64, Whence::SeekHole)?;
+            Ok((data as u64, hole.max(data) as u64))
+        }
+        Err(Errno::ENXIO) => {
+            let end = (seek(0, Whence::SeekEnd)? as u64).max(offset);
+            Ok((end, end))
+        }
+        // A file system that knows no holes.
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok((offset, u64::MAX)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn holes_stay_holes() {
+        let mut from = tempfile::tempfile().unwrap();
+        from.write_all(b"head").unwrap();
+        from.seek(SeekFrom::Start(64 << 20)).unwrap();
+        from.write_all(&[7; 5000]).unwrap();
+        from.set_len(200 << 20).unwrap();
+        let offset = from.stream_position().unwrap();
+        let to = tempfile::tempfile().unwrap();
+        let id = copy(&from, &to).unwrap();
+        assert_eq!(from.stream_position().unwrap(), offset);
+        assert_eq!(to.metadata().unwrap().len(), 200 << 20);
+        assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
+
+        let mut all = vec![0; 200 << 20];
+        to.read_exact_at(&mut all, 0).unwrap();
+        assert_eq!(&all[..4], b"head");
+        assert_eq!(all[64 << 20], 7);
+        assert_eq!(hash(&all), id);
+        // Without seeking it is the same.
+        assert_eq!(walk(&from, false, |_, _| Ok(())).unwrap(), (id, 200 << 20));
+    }
+
+    #[test]
+    fn empty_file() {
+        let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        assert_eq!(copy(&from, &to).unwrap(), hash(b""));
+        assert_eq!(to.metadata().unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,253 @@
+//! Events: the recorded steps of a run, and what replay does for each.
+//!
+//! An event says what a task did at the end of an *interval* (the instructions
+//! it executed since its previous event), and everything that entered the
+//! program there (I2). Replaying one is always the same, whatever system call
+//! caused it:
+//!
+//! 1. run the task to the place where the event happened and compare its registers ([`EventKind`]);
+//! 2. carry out the [`TaskOp`] (clone, exec);
+//! 3. carry out the [`SpaceOp`]s on the task's address space (after an exec: the new one);
+//! 4. store the [`MemWrite`]s;
+//! 5. set the registers, and the extended state if there is one.
+//!
+//! Intervals happened one after the other (I1), in the order of the events that end them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, SpaceOp, Tid};
+
+/// The number of an event: from 1, in trace order. 0 is "before the first event".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct EventNumber(pub u64);
+
+impl EventNumber {
+    /// The number after this one.
+    pub fn next(self) -> EventNumber {
+        EventNumber(self.0 + 1)
+    }
+}
+
+impl fmt::Display for EventNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// One recorded step of one task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Event {
+    /// Its number.
+    pub number: EventNumber,
+    /// When it was recorded: nanoseconds since the recording began (`CLOCK_MONOTONIC`).
+    pub time_ns: u64,
+    /// Whose step it was.
+    pub tid: Tid,
+    /// What happened.
+    pub kind: EventKind,
+    /// Changes of the task's address space, in order.
+    pub ops: Vec<SpaceOp>,
+    /// Memory that the kernel wrote, in order.
+    pub writes: Vec<MemWrite>,
+}
+
+/// Bytes that the kernel wrote into a tracee.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemWrite {
+    /// Into which address space.
+    pub space: SpaceId,
+    /// From which address on.
+    pub addr: Addr,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+/// What happened, and in which state it left the task.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant)] // nearly all events are the largest variant, `Syscall`
+pub enum EventKind {
+    /// The first event: the program's first process stands at its entry point.
+    Start {
+        /// What was executed.
+        exec: ExecInfo,
+        /// Registers at the entry point.
+        after: Registers,
+        /// Extended state at the entry point.
+        xstate: ExtendedState,
+    },
+    /// The task ran to a system call and entered it, and other tasks went on before it returned.
+    SyscallEnter {
+        /// Registers at the entry (`orig_rax` is the number, `rax` is −ENOSYS).
+        entry: Registers,
+    },
+    /// A system call returned: one entered before, if `entry` is `None`; else the task ran to it and it
+    /// was entered and left with nothing between.
+    Syscall {
+        /// Registers at the entry.
+        entry: Option<Registers>,
+        /// Registers after it (`orig_rax` is −1).
+        after: Registers,
+        /// Extended state after it, when the call changed it (`rt_sigreturn`, `execve`).
+        xstate: Option<ExtendedState>,
+        /// A task was created or replaced its program.
+        task: Option<TaskOp>,
+        /// The call wrote to the recording's own standard output or error.
+        output: Option<Output>,
+    },
+    /// A call interrupted by a signal goes back to its `syscall` instruction (nothing is run in replay).
+    Restart {
+        /// Registers to restart with.
+        after: Registers,
+    },
+    /// The task ran to an instruction that reads the outside world (`rdtsc`), which was carried out for it.
+    Trap {
+        /// Registers at the instruction.
+        at: Registers,
+        /// Registers after it.
+        after: Registers,
+    },
+    /// A signal was delivered.
+    Signal {
+        /// Its number.
+        signo: i32,
+        /// `siginfo_t`, 128 bytes.
+        info: Vec<u8>,
+        /// Where it hit the task.
+        place: SignalPlace,
+        /// What became of it.
+        disposition: Disposition,
+        /// Registers after it (at the handler's first instruction if there is one).
+        after: Registers,
+        /// Extended state after it, when a handler begins.
+        xstate: Option<ExtendedState>,
+    },
+    /// The task is gone. Nothing is run in replay: an interval cut short by death has no effect that lasts.
+    Exit {
+        /// Status as `wait(2)` gives it.
+        status: i32,
+    },
+}
+
+impl EventKind {
+    /// The registers that the task has when it arrives at the event: what replay compares (I7).
+    pub fn before(&self) -> Option<&Registers> {
+        match self {
+            EventKind::SyscallEnter { entry } => Some(entry),
+            EventKind::Syscall { entry, .. } => entry.as_ref(),
+            EventKind::Trap { at, .. } => Some(at),
+            EventKind::Signal {
+                place: SignalPlace::Fault(regs) | SignalPlace::Entry(regs),
+                ..
+            } => Some(regs),
+            EventKind::Signal {
+                place: SignalPlace::Here,
+                ..
+            }
+            | EventKind::Start { .. }
+            | EventKind::Restart { .. }
+            | EventKind::Exit { .. } => None,
+        }
+    }
+
+    /// The registers that the event leaves the task with, if it sets them.
+    pub fn after(&self) -> Option<&Registers> {
+        match self {
+            EventKind::Start { after, .. }
+            | EventKind::Syscall { after, .. }
+            | EventKind::Restart { after }
+            | EventKind::Trap { after, .. }
+            | EventKind::Signal { after, .. } => Some(after),
+            EventKind::SyscallEnter { .. } | EventKind::Exit { .. } => None,
+        }
+    }
+}
+
+/// Where a signal hit a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SignalPlace {
+    /// The task ran to an instruction that faulted, in this state.
+    Fault(Registers),
+    /// The task ran to its next system call instruction; the call is not entered yet. State as at the
+    /// entry stop.
+    Entry(Registers),
+    /// Where the task stood after its previous event.
+    Here,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disposition {
+    /// Nothing.
+    Ignored,
+    /// A handler was called; its frame is among the event's writes.
+    Handler,
+    /// It kills the thread group; `Exit` events follow.
+    Fatal,
+    /// It stopped the thread group (job control).
+    Stopped,
+}
+
+/// A change in the set of tasks.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TaskOp {
+    /// A new task was created.
+    Clone(CloneInfo),
+    /// The task executes another program.
+    Exec(ExecInfo),
+}
+
+/// A new task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CloneInfo {
+    /// Its tid.
+    pub child: Tid,
+    /// Its thread group.
+    pub tgid: Tid,
+    /// Its address space: the parent's, or a new one that is a copy of it.
+    pub space: SpaceId,
+    /// `CLONE_*` flags of the call (`fork` and `vfork` as their equivalents).
+    pub flags: u64,
+    /// Its first registers.
+    pub regs: Registers,
+}
+
+/// A program that was executed. The event's ops build its address space from nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExecInfo {
+    /// The program's file as the kernel names it.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The new address space.
+    pub space: SpaceId,
+    /// The task takes over this tid (that of the thread group's leader); other tasks of the group are gone.
+    pub tid: Tid,
+}
+
+/// Which of the recording's own streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stdio {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// What a call wrote to standard output or error; replay shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Output {
+    /// To which stream.
+    pub stream: Stdio,
+    /// The bytes.
+    pub source: OutputSource,
+}
+
+/// Where the bytes of an [`Output`] are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OutputSource {
+    /// In the task's memory (address, length), in this order.
+    Memory(Vec<(Addr, u64)>),
+    /// They never were in memory (`sendfile`, `splice`): here.
+    Bytes(Arc<[u8]>),
+}

@@ -1,0 +1,316 @@
+//! Frames: what segments are made of.
+//!
+//! ```text
+//! offset size
+//!      0    4  magic "rrF1"
+//!      4    1  kind: 1 Data, 2 Events, 3 End
+//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932)
+//!      6    2  zero
+//!      8    4  raw length: bytes of the payload before compression, at most 8 MiB
+//!     12    4  stored length: bytes of the payload as they follow; at most the raw length
+//!     16    8  first event that the frame is about
+//!     24    8  last event
+//!     32    8  xxh3-64 of the payload as stored
+//!     40    8  xxh3-64 of bytes 0 to 39
+//!     48       payload
+//! ```
+//!
+//! All numbers are little-endian. Since the header has a checksum of its own, a reader can skip payloads and still
+//! trust the lengths; and what looks like a torn end can be told from damage, because no intact header follows it.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::compress;
+use crate::error::Malformed;
+use crate::event::EventNumber;
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_LEN: usize = 48;
+
+/// Most bytes of a payload before compression.
+pub const FRAME_RAW_MAX: u32 = 8 << 20;
+
+/// The first bytes of every frame.
+pub(crate) const FRAME_MAGIC: [u8; 4] = *b"rrF1";
+
+/// What a frame holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameKind {
+    /// Bytes that the events of the next Events frame carry.
+    Data = 1,
+    /// Events: a packed `Events` message.
+    Events = 2,
+    /// The end of the recording: a packed `End` message. Nothing follows.
+    End = 3,
+}
+
+/// How a payload is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Codec {
+    /// As it is.
+    Stored = 0,
+    /// Brotli.
+    Brotli = 1,
+}
+
+/// How hard to compress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effort {
+    /// Not at all.
+    None,
+    /// With this brotli quality.
+    Brotli(i32),
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameHeader {
+    /// What it holds.
+    pub kind: FrameKind,
+    /// How its payload is stored.
+    pub codec: Codec,
+    /// Bytes of the payload before compression.
+    pub raw_len: u32,
+    /// Bytes of the payload in the file.
+    pub stored_len: u32,
+    /// First event that it is about.
+    pub first: EventNumber,
+    /// Last event that it is about.
+    pub last: EventNumber,
+    /// Checksum of the payload as stored.
+    pub sum: u64,
+}
+
+/// Whether a checksum is right. Fuzzers cannot guess checksums, so for them all are.
+pub(crate) fn sum_is(bytes: &[u8], sum: u64) -> bool {
+    cfg!(feature = "fuzzing") || xxh3_64(bytes) == sum
+}
+
+/// Reads `N` bytes at `at`. The callers' offsets are constants within the array.
+pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+impl FrameHeader {
+    /// The header in its stored form.
+    pub fn encode(&self) -> [u8; FRAME_HEADER_LEN] {
+        let mut out = [0; FRAME_HEADER_LEN];
+        out[0..4].copy_from_slice(&FRAME_MAGIC);
+        out[4] = self.kind as u8;
+        out[5] = self.codec as u8;
+        out[8..12].copy_from_slice(&self.raw_len.to_le_bytes());
+        out[12..16].copy_from_slice(&self.stored_len.to_le_bytes());
+        out[16..24].copy_from_slice(&self.first.0.to_le_bytes());
+        out[24..32].copy_from_slice(&self.last.0.to_le_bytes());
+        out[32..40].copy_from_slice(&self.sum.to_le_bytes());
+        let sum = xxh3_64(&out[..40]);
+        out[40..48].copy_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    /// The header from its stored form, with every field checked by itself.
+    pub fn decode(bytes: &[u8; FRAME_HEADER_LEN]) -> Result<FrameHeader, Malformed> {
+        if bytes[0..4] != FRAME_MAGIC {
+            return Err(Malformed::new("no frame starts here"));
+        }
+        if !sum_is(&bytes[..40], u64::from_le_bytes(bytes_at(bytes, 40))) {
+            return Err(Malformed::new("wrong checksum of a frame header"));
+        }
+        let kind = match bytes[4] {
+            1 => FrameKind::Data,
+            2 => FrameKind::Events,
+            3 => FrameKind::End,
+            kind => return Err(Malformed::new(format!("unknown kind of frame {kind}"))),
+        };
+        let codec = match bytes[5] {
+            0 => Codec::Stored,
+            1 => Codec::Brotli,
+            codec => return Err(Malformed::new(format!("unknown codec {codec}"))),
+        };
+        let header = FrameHeader {
+            kind,
+            codec,
+            raw_len: u32::from_le_bytes(bytes_at(bytes, 8)),
+            stored_len: u32::from_le_bytes(bytes_at(bytes, 12)),
+            first: EventNumber(u64::from_le_bytes(bytes_at(bytes, 16))),
+            last: EventNumber(u64::from_le_bytes(bytes_at(bytes, 24))),
+            sum: u64::from_le_bytes(bytes_at(bytes, 32)),
+        };
+        let lengths_fit = match codec {
+            Codec::Stored => header.stored_len == header.raw_len,
+            Codec::Brotli => header.stored_len < header.raw_len,
+        };
+        if header.raw_len == 0 || header.raw_len > FRAME_RAW_MAX || !lengths_fit {
+            let (raw, stored) = (header.raw_len, header.stored_len);
+            return Err(Malformed::new(format!(
+                "impossible lengths of a frame: {raw} bytes stored in {stored}"
+            )));
+        }
+        if header.first > header.last || bytes[6..8] != [0, 0] {
+            return Err(Malformed::new("impossible fields in a frame header"));
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the whole frame.
+    pub fn frame_len(&self) -> u64 {
+        FRAME_HEADER_LEN as u64 + u64::from(self.stored_len)
+    }
+
+    /// The payload as it was before compression, from what is stored.
+    pub fn payload(&self, stored: Vec<u8>) -> Result<Vec<u8>, Malformed> {
+        if !sum_is(&stored, self.sum) {
+            return Err(Malformed::new("wrong checksum of a frame's payload"));
+        }
+        match self.codec {
+            Codec::Stored => Ok(stored),
+            Codec::Brotli => compress::decompress(&stored, self.raw_len as usize),
+        }
+    }
+}
+
+/// Appends a whole frame with this payload to `out`. `raw` is not empty and not longer than [`FRAME_RAW_MAX`].
+pub fn append_frame(
+    out: &mut Vec<u8>,
+    kind: FrameKind,
+    (first, last): (EventNumber, EventNumber),
+    raw: &[u8],
+    effort: Effort,
+) {
+    let compressed = match effort {
+        Effort::Brotli(quality) if worth_compressing(raw) => compress::compress(raw, quality),
+        _ => None,
+    };
+    let (codec, stored) = match &compressed {
+        Some(bytes) => (Codec::Brotli, &**bytes),
+        None => (Codec::Stored, raw),
+    };
+    let header = FrameHeader {
+        kind,
+        codec,
+        raw_len: raw.len() as u32,
+        stored_len: stored.len() as u32,
+        first,
+        last,
+        sum: xxh3_64(stored),
+    };
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(stored);
+}
+
+/// Whether compressing has a chance. Large payloads are often compressed already (archives, pictures): a sample from
+/// their middle, done the cheap way, tells.
+fn worth_compressing(raw: &[u8]) -> bool {
+    const SAMPLE: usize = 8 << 10;
+    if raw.len() < 32 {
+        return false;
+    }
+    if raw.len() < 8 * SAMPLE {
+        return true;
+    }
+    let start = (raw.len() - SAMPLE) / 2;
+    compress::compress(&raw[start..start + SAMPLE], 1).is_some_and(|c| c.len() < SAMPLE / 16 * 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_is_drawn_right() {
+        let mut out = Vec::new();
+        append_frame(
+            &mut out,
+            FrameKind::Events,
+            (EventNumber(3), EventNumber(4)),
+            b"abc",
+            Effort::Brotli(5),
+        );
+        assert_eq!(&out[0..16], b"rrF1\x02\0\0\0\x03\0\0\0\x03\0\0\0");
+        assert_eq!(&out[48..], b"abc");
+        let header = FrameHeader::decode(&bytes_at(&out, 0)).unwrap();
+        assert_eq!(
+            (header.kind, header.first.0, header.last.0),
+            (FrameKind::Events, 3, 4)
+        );
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let good = FrameHeader {
+            kind: FrameKind::Data,
+            codec: Codec::Brotli,
+            raw_len: 100,
+            stored_len: 50,
+            first: EventNumber(1),
+            last: EventNumber(1),
+            sum: 0,
+        };
+        assert!(FrameHeader::decode(&good.encode()).is_ok());
+        for bad in [
+            FrameHeader {
+                raw_len: FRAME_RAW_MAX + 1,
+                ..good
+            },
+            FrameHeader {
+                raw_len: 0,
+                stored_len: 0,
+                ..good
+            },
+            FrameHeader {
+                stored_len: 100,
+                ..good
+            },
+            FrameHeader {
+                stored_len: u32::MAX,
+                ..good
+            },
+            FrameHeader {
+                codec: Codec::Stored,
+                ..good
+            },
+            FrameHeader {
+                first: EventNumber(2),
+                ..good
+            },
+        ] {
+            assert!(FrameHeader::decode(&bad.encode()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn incompressible_payloads_are_stored() {
+        let mut x = 1u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            x = x
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (x >> 56) as u8
+        })
+        .take(1 << 20)
+        .collect();
+        let mut out = Vec::new();
+        append_frame(
+            &mut out,
+            FrameKind::Data,
+            (EventNumber(1), EventNumber(1)),
+            &noise,
+            Effort::Brotli(5),
+        );
+        assert_eq!(out[5], Codec::Stored as u8);
+        let zeros = vec![0; 1 << 20];
+        out.clear();
+        append_frame(
+            &mut out,
+            FrameKind::Data,
+            (EventNumber(1), EventNumber(1)),
+            &zeros,
+            Effort::Brotli(5),
+        );
+        assert!(out.len() < 200);
+        let header = FrameHeader::decode(&bytes_at(&out, 0)).unwrap();
+        assert_eq!(header.payload(out[48..].to_vec()).unwrap(), zeros);
+    }
+}

@@ -1,0 +1,76 @@
+//! The trace: everything needed to replay a recording, in one directory.
+//!
+//! ```text
+//! DIR/header                              what was recorded                        (module `header`)
+//! DIR/segments/<first event>.seg          the events, with their data              (`segment`, `frame`)
+//! DIR/files/<hash>                        contents of mapped files                 (`files`)
+//! DIR/checkpoints/<event>.ckpt            one file per checkpoint                  (crate rr-checkpoint)
+//! ```
+//!
+//! Event numbers in names are decimal with 16 digits; hashes are xxh3-128 of the contents (seed 0), in 32 lower-case
+//! hexadecimal digits. All numbers in files are little-endian. A trace names nothing outside of its directory, so it can be
+//! moved and packed (I6); the names above are the only ones that matter, others are ignored.
+//!
+//! # Streams and segments
+//!
+//! Events and the bytes that they carry go into one file, as *frames* of different kinds, and not into a file
+//! per kind: a torn end is then a single cut, and streams cannot disagree about where it is. Each Events frame has the Data frames that belong to it
+//! right before it:
+//!
+//! ```text
+//! 0000000000000001.seg  | header | Data 1-90 | Events 1-90 | Events 91-400 | Data 401-401 | Data 401-401 | Events 401-401 |
+//! 0000000000000402.seg  | header | Events 402-800 | … | End |
+//! ```
+//!
+//! A frame needs nothing from another frame but its own group's data; so reading can start at any group, and deleting
+//! segments from the front leaves a trace that replays from the next checkpoint on (flight recorder). A new segment starts at
+//! every checkpoint that is made while recording, so that reading from a checkpoint begins with the first frame of a file.
+//!
+//! Limits that a reader enforces before it allocates: a frame's payload has at most 8 MiB before compression, an Events
+//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event; an unpacked message has at most 32 MiB.
+//!
+//! # Invariants
+//!
+//! - *Flushed is safe* (I5): files only grow, by whole groups; a failed write is cut off. Recovery drops the torn last
+//!   group and nothing else.
+//! - A reader trusts nothing: lengths are bounded before allocation, names are made from numbers and hashes and opened
+//!   without following links, every error names file and offset.
+//! - Event numbers are consecutive, in a frame and from frame to frame.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`event`] | events |
+//! | [`header`] | what was recorded |
+//! | [`writer`] | [`TraceWriter`] |
+//! | [`reader`] | [`TraceReader`] |
+//! | [`cursor`] | [`EventCursor`]: events in order |
+//! | [`files`] | [`FileStore`]: contents of mapped files |
+//! | [`segment`], [`frame`], [`compress`] | the layers of a segment file |
+//! | [`convert`] | shared messages from and to the types of rr-tracee |
+
+mod affinity;
+pub mod compress;
+pub mod convert;
+mod copy;
+pub mod cursor;
+mod delta;
+mod dir;
+pub mod error;
+pub mod event;
+pub mod files;
+pub mod frame;
+pub mod header;
+mod message;
+mod pump;
+mod queue;
+pub mod reader;
+pub mod segment;
+pub mod writer;
+
+pub use cursor::EventCursor;
+pub use error::{Error, Malformed, Result};
+pub use event::{Event, EventKind, EventNumber};
+pub use files::FileStore;
+pub use header::{FORMAT_VERSION, Header, Uname};
+pub use reader::TraceReader;
+pub use writer::{Progress, TraceWriter, WriterOptions};

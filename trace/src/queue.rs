@@ -1,0 +1,176 @@
+//! What the recorder's thread and the writer's thread share.
+//!
+//! The recorder's thread only ever pushes into [`State`] under a lock that is held for some tens of nanoseconds;
+//! encoding, compressing and writing happen on the other side (`pump`). Invariants: jobs are done in order; `backlog`
+//! counts everything accepted and not yet written, and exceeds the limit only by a single event; after a
+//! failure nothing is written any more, and everybody is told.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventNumber};
+use crate::message::BATCH_DATA_MAX;
+
+/// A group is closed when its messages take this many bytes before packing …
+const GROUP_MESSAGE: u64 = 256 << 10;
+/// … or its data this many …
+const GROUP_DATA: u64 = 1 << 20;
+/// … or when it has this many events.
+const GROUP_EVENTS: usize = 8192;
+/// An event that would make the messages of a group larger than this begins a new one.
+const GROUP_MESSAGE_MAX: u64 = 1 << 20;
+
+/// Something for the background thread to do.
+pub(crate) enum Job {
+    /// Write these events, which weigh this much.
+    Events(Vec<Event>, u64),
+    /// The next events begin a new segment.
+    NewSegment,
+    /// Say when this place in the queue is reached; first make everything durable if `sync`.
+    Flush { ticket: u64, sync: bool },
+    /// Write the End frame with this status and make everything durable.
+    End(i32),
+}
+
+/// Size of an event in the various respects.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// Bytes in the message.
+    pub(crate) message: u64,
+    /// Bytes of data.
+    pub(crate) data: u64,
+}
+
+impl Size {
+    /// Bytes of memory, about.
+    pub(crate) fn weight(self) -> u64 {
+        self.message + self.data + size_of::<Event>() as u64
+    }
+}
+
+/// What is under the lock.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The group that events are added to.
+    open: Vec<Event>,
+    open_size: OpenSize,
+    opened_at: Option<Instant>,
+    /// What waits.
+    pub(crate) jobs: VecDeque<Job>,
+    /// Weight of all events accepted and not yet written.
+    pub(crate) backlog: u64,
+    /// The last event written.
+    pub(crate) written: EventNumber,
+    /// The last flush that was reached.
+    pub(crate) flushed: u64,
+    /// Why nothing is written any more.
+    pub(crate) failure: Option<Error>,
+    /// No jobs will come.
+    pub(crate) closed: bool,
+    /// The background thread is gone.
+    pub(crate) done: bool,
+    /// Emptied groups, to be filled again.
+    spare: Vec<Vec<Event>>,
+}
+
+#[derive(Default)]
+struct OpenSize {
+    message: u64,
+    data: u64,
+    weight: u64,
+}
+
+impl State {
+    /// Adds an event to the open group; whether there is a new job now.
+    pub(crate) fn push(&mut self, event: Event, size: Size) -> bool {
+        // What is too large for a group must be a single event.
+        let too_large = self.open_size.data + size.data > BATCH_DATA_MAX
+            || self.open_size.message + size.message > GROUP_MESSAGE_MAX;
+        let sealed = too_large && self.seal();
+        if self.open.is_empty() {
+            self.opened_at = Some(Instant::now());
+        }
+        self.open.push(event);
+        self.open_size.message += size.message;
+        self.open_size.data += size.data;
+        self.open_size.weight += size.weight();
+        self.backlog += size.weight();
+        let full = self.open_size.message >= GROUP_MESSAGE
+            || self.open_size.data >= GROUP_DATA
+            || self.open.len() >= GROUP_EVENTS;
+        if full { self.seal() } else { sealed }
+    }
+
+    /// Closes the open group, if it has events; whether there is a new job now.
+    pub(crate) fn seal(&mut self) -> bool {
+        if self.open.is_empty() {
+            return false;
+        }
+        let fresh = self.spare.pop().unwrap_or_default();
+        let events = std::mem::replace(&mut self.open, fresh);
+        let size = std::mem::take(&mut self.open_size);
+        self.opened_at = None;
+        self.jobs.push_back(Job::Events(events, size.weight));
+        true
+    }
+
+    /// When the open group was opened.
+    pub(crate) fn opened_at(&self) -> Option<Instant> {
+        self.opened_at
+    }
+
+    /// Gives back a group that was written.
+    pub(crate) fn recycle(&mut self, group: Vec<Event>) {
+        if self.spare.len() < 4 && group.capacity() <= GROUP_EVENTS {
+            self.spare.push(group);
+        }
+    }
+
+    /// The failure, if there was one.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// What both threads hold.
+pub(crate) struct Shared {
+    /// The trace, for messages.
+    pub(crate) path: PathBuf,
+    state: Mutex<State>,
+    /// Signalled when there are jobs.
+    pub(crate) work: Condvar,
+    /// Signalled when jobs were done, or failed.
+    pub(crate) progress: Condvar,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(path: PathBuf) -> Shared {
+        Shared {
+            path,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+        }
+    }
+
+    /// The state. A panic while it was locked is reported as a failure by the thread's guard, not here.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for progress.
+    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.progress.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}

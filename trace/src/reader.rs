@@ -1,0 +1,230 @@
+//! Reading a trace.
+//!
+//! [`TraceReader::open`] looks at the header and at the last segment; everything else is read when it is asked for.
+//! What a reader sees is what the trace held when it was opened, so a trace can be read while it is recorded.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::sched::CpuSet;
+use rr_tracee::FileId;
+
+use crate::cursor::{EventCursor, Plan};
+use crate::dir::{Part, TraceDir, checkpoint_name, file_name, segment_name};
+use crate::error::{Error, Result};
+use crate::event::EventNumber;
+use crate::header::Header;
+use crate::segment::{SEGMENT_HEADER_LEN, Scan, Source, Stream};
+
+/// An opened trace.
+#[derive(Debug)]
+pub struct TraceReader {
+    dir: TraceDir,
+    header: Header,
+    /// First events of the segments that count, ascending.
+    segments: Vec<EventNumber>,
+    /// What counts in the last of them; or an empty one.
+    tail: Scan,
+    torn: u64,
+    cpus: Option<CpuSet>,
+}
+
+impl TraceReader {
+    /// Opens the trace in the directory `path`.
+    ///
+    /// A torn end, as a killed recorder leaves it, is left out ([`TraceReader::torn_bytes`]); any other damage of the
+    /// header or the last segment is an error. The other segments are checked when they are read.
+    pub fn open(path: &Path) -> Result<TraceReader> {
+        let dir = TraceDir::open(path)?;
+        let header = Header::read(&dir)?;
+        let mut segments = dir.numbers(Part::Segments, "seg")?;
+        let mut torn = 0;
+        let mut tail = None;
+        // A segment without a whole group of frames holds nothing: what counts ends in the one before.
+        while let Some(&first) = segments.last() {
+            let (scan, size) = scan(&dir, &header.uuid, first)?;
+            let empty = Scan {
+                end: 0,
+                last: EventNumber(first.0.saturating_sub(1)),
+                status: None,
+            };
+            let scan = scan.unwrap_or(empty);
+            torn += size - scan.end;
+            tail = Some(scan);
+            if scan.last >= first || scan.status.is_some() {
+                break;
+            }
+            torn += scan.end;
+            segments.pop();
+        }
+        let tail = tail.unwrap_or(Scan {
+            end: 0,
+            last: EventNumber(0),
+            status: None,
+        });
+        if torn > 0 {
+            tracing::info!(
+                "{}: left out {torn} torn bytes after event {}",
+                path.display(),
+                tail.last
+            );
+        }
+        Ok(TraceReader {
+            dir,
+            header,
+            segments,
+            tail,
+            torn,
+            cpus: None,
+        })
+    }
+
+    /// Lets the threads that read ahead run on these CPUs; otherwise they run where their creator does.
+    pub fn set_background_cpus(&mut self, cpus: CpuSet) {
+        self.cpus = Some(cpus);
+    }
+
+    /// The trace directory, as it was given.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What was recorded.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The first event that the trace holds: 1, unless older segments were deleted. One more than
+    /// [`TraceReader::last_event`] if it holds none.
+    pub fn first_event(&self) -> EventNumber {
+        self.segments.first().copied().unwrap_or(self.tail.last.next())
+    }
+
+    /// The last event that the trace holds; 0 if there is none.
+    pub fn last_event(&self) -> EventNumber {
+        self.tail.last
+    }
+
+    /// Status of the program's first process as wait(2) gives it; `None` if the recording did not end in an orderly way.
+    pub fn exit_status(&self) -> Option<i32> {
+        self.tail.status
+    }
+
+    /// Whether the recording ended in an orderly way.
+    pub fn is_complete(&self) -> bool {
+        self.tail.status.is_some()
+    }
+
+    /// Bytes at the end that the recorder was writing when it was killed, and that do not count.
+    pub fn torn_bytes(&self) -> u64 {
+        self.torn
+    }
+
+    /// First events of the segments, ascending.
+    pub fn segments(&self) -> &[EventNumber] {
+        &self.segments
+    }
+
+    /// The events from `from` to the last one. `from` may be one more than the last event: then there are none.
+    pub fn events_from(&self, from: EventNumber) -> Result<EventCursor> {
+        let (first, last) = (self.first_event(), self.last_event());
+        if from < first || from > last.next() {
+            return Err(Error::NoSuchEvent {
+                path: self.path().to_owned(),
+                event: from,
+                first,
+                last,
+            });
+        }
+        let skip = self
+            .segments
+            .partition_point(|segment| *segment <= from)
+            .saturating_sub(1);
+        EventCursor::start(Plan {
+            dir: self.dir.clone(),
+            uuid: self.header.uuid,
+            segments: self.segments.get(skip..).unwrap_or_default().to_vec(),
+            tail: self.tail,
+            from,
+            cpus: self.cpus,
+        })
+    }
+
+    /// Where a mapped file is. It need not be there: see [`TraceReader::open_file`].
+    pub fn file_path(&self, file: FileId) -> PathBuf {
+        self.dir.path_of(Some(Part::Files), &file_name(file))
+    }
+
+    /// Opens a mapped file for reading.
+    pub fn open_file(&self, file: FileId) -> Result<File> {
+        self.dir
+            .open_file(Some(Part::Files), &file_name(file))
+            .map_err(|e| {
+                let why = match e {
+                    Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                        "no such file".to_owned()
+                    }
+                    Error::Io { source, .. } => source.to_string(),
+                    Error::NotATrace { why, .. } => why,
+                    e => return e,
+                };
+                Error::MissingFile {
+                    path: self.file_path(file),
+                    file,
+                    why,
+                }
+            })
+    }
+
+    /// The directory of the checkpoints.
+    pub fn checkpoint_dir(&self) -> PathBuf {
+        self.dir.path().join(Part::Checkpoints.name())
+    }
+
+    /// Where the checkpoint at `event` is, or would be.
+    pub fn checkpoint_path(&self, event: EventNumber) -> PathBuf {
+        self.dir.path_of(Some(Part::Checkpoints), &checkpoint_name(event))
+    }
+
+    /// Opens the checkpoint at `event` for reading.
+    pub fn open_checkpoint(&self, event: EventNumber) -> Result<File> {
+        self.dir
+            .open_file(Some(Part::Checkpoints), &checkpoint_name(event))
+    }
+
+    /// The events at which there are checkpoints to start from, ascending.
+    ///
+    /// Checkpoints beyond the last event, or before the event that precedes the first one, are left out: the former were written
+    /// by a recorder that was killed before it flushed the events, for the latter the events are gone.
+    pub fn checkpoints(&self) -> Result<Vec<EventNumber>> {
+        let mut all = self.dir.numbers(Part::Checkpoints, "ckpt")?;
+        let (first, last) = (self.first_event(), self.last_event());
+        all.retain(|event| event.next() >= first && *event <= last);
+        Ok(all)
+    }
+}
+
+/// What the segment that begins with `first` holds, if it has a whole header; and its size.
+fn scan(dir: &TraceDir, uuid: &[u8; 16], first: EventNumber) -> Result<(Option<Scan>, u64)> {
+    let name = segment_name(first);
+    let path = dir.path_of(Some(Part::Segments), &name);
+    let file = dir.open_file(Some(Part::Segments), &name)?;
+    let size = file.size().map_err(|e| Error::io(&path, "examining", e))?;
+    if size < SEGMENT_HEADER_LEN as u64 {
+        return Ok((None, size));
+    }
+    let mut start = [0; SEGMENT_HEADER_LEN];
+    file.read_at(0, &mut start)
+        .map_err(|e| Error::io(&path, "reading", e))?;
+    if start == [0; SEGMENT_HEADER_LEN] {
+        // A power failure can leave a file with its size but without its contents.
+        return Ok((None, size));
+    }
+    if first.0 == 0 {
+        return Err(Error::damaged(&path, 0, "there is no event 0"));
+    }
+    let mut stream = Stream::open(file, &path, Some(uuid), Some(first))?;
+    // The file may be growing: what comes later does not count, for both numbers.
+    stream.limit(size);
+    Ok((Some(stream.scan()?), size))
+}

@@ -1,0 +1,431 @@
+//! Reading one segment.
+//!
+//! ```text
+//! offset size
+//!      0    8  magic "rr-segm\n"
+//!      8    4  format version; the layout up to here is the same in all versions
+//!     12    4  zero
+//!     16   16  uuid of the trace
+//!     32    8  first event of the segment; also its name
+//!     40    8  xxh3-64 of bytes 0 to 39
+//!     48       frames (see `frame`)
+//! ```
+//!
+//! The frames of a segment come in groups: any number of Data frames, then the Events frame that they belong to; all
+//! of a group have the same first and last event, and groups follow each other without a gap. The last frame of the
+//! last segment is an End frame if the recording ended in an orderly way.
+//!
+//! What a killed recorder leaves behind is a cut in the last group. [`Stream::scan`] tells it from damage: nothing that
+//! follows a cut is an intact frame header.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rr_schema::rr_capnp as wire;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Malformed, Result};
+use crate::event::{Event, EventNumber};
+use crate::frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader, FrameKind, bytes_at, sum_is};
+use crate::header::{FORMAT_VERSION, check_prefix};
+use crate::message::{self, EVENT_DATA_MAX};
+
+/// Bytes before the first frame.
+pub const SEGMENT_HEADER_LEN: usize = 48;
+
+const MAGIC: [u8; 8] = *b"rr-segm\n";
+
+/// The start of a segment file.
+pub(crate) fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER_LEN] {
+    let mut out = [0; SEGMENT_HEADER_LEN];
+    out[..8].copy_from_slice(&MAGIC);
+    out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out[16..32].copy_from_slice(uuid);
+    out[32..40].copy_from_slice(&first.0.to_le_bytes());
+    let sum = xxh3_64(&out[..40]);
+    out[40..].copy_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// Bytes that can be read from any place.
+pub(crate) trait Source {
+    /// How many there are.
+    fn size(&self) -> io::Result<u64>;
+    /// Fills `buf` from `offset` on.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(buf, offset)
+    }
+}
+
+impl Source for &[u8] {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).ok();
+        let part = start.and_then(|start| self.get(start..start.checked_add(buf.len())?));
+        buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// What a group of frames brought.
+pub(crate) enum Batch {
+    /// Events.
+    Events(Vec<Event>),
+    /// The end of the recording, with the program's exit status.
+    End(i32),
+}
+
+/// What is in the last segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Scan {
+    /// One past the last byte that counts.
+    pub(crate) end: u64,
+    /// The last event.
+    pub(crate) last: EventNumber,
+    /// Exit status, if the recording ended in an orderly way.
+    pub(crate) status: Option<i32>,
+}
+
+/// A frame and where it is.
+#[derive(Clone, Copy)]
+struct Frame {
+    offset: u64,
+    header: FrameHeader,
+}
+
+/// The frames of a segment, in order.
+pub(crate) struct Stream<S> {
+    source: S,
+    path: PathBuf,
+    /// Where reading stops.
+    end: u64,
+    /// Where the next frame begins.
+    offset: u64,
+    /// The event that comes next.
+    next: EventNumber,
+    /// Data frames that wait for their Events frame.
+    data: Vec<Frame>,
+    /// First and last event of the group under way.
+    group: Option<(EventNumber, EventNumber)>,
+    /// Bytes of data of the group under way.
+    data_len: u64,
+    ended: bool,
+}
+
+impl<S: Source> Stream<S> {
+    /// Opens a segment. `uuid` and `first` are what its header must say.
+    pub(crate) fn open(
+        source: S,
+        path: &Path,
+        uuid: Option<&[u8; 16]>,
+        first: Option<EventNumber>,
+    ) -> Result<Self> {
+        let len = source.size().map_err(|e| Error::io(path, "examining", e))?;
+        if len < SEGMENT_HEADER_LEN as u64 {
+            return Err(Error::damaged(path, len, "the file ends within its header"));
+        }
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        source
+            .read_at(0, &mut header)
+            .map_err(|e| Error::io(path, "reading", e))?;
+        check_prefix(&header, &MAGIC, path)?;
+        if !sum_is(&header[..40], u64::from_le_bytes(bytes_at(&header, 40))) {
+            return Err(Error::damaged(path, 0, "wrong checksum of the segment header"));
+        }
+        if uuid.is_some_and(|uuid| header[16..32] != *uuid) {
+            return Err(Error::damaged(path, 16, "the segment belongs to another trace"));
+        }
+        let next = EventNumber(u64::from_le_bytes(bytes_at(&header, 32)));
+        if next.0 == 0 || first.is_some_and(|first| first != next) {
+            return Err(Error::damaged(
+                path,
+                32,
+                format!("the segment begins with event {next}"),
+            ));
+        }
+        let offset = SEGMENT_HEADER_LEN as u64;
+        let path = path.to_owned();
+        Ok(Stream {
+            source,
+            path,
+            end: len,
+            offset,
+            next,
+            data: Vec::new(),
+            group: None,
+            data_len: 0,
+            ended: false,
+        })
+    }
+
+    /// Makes reading stop at `end`, which [`Stream::scan`] found.
+    pub(crate) fn limit(&mut self, end: u64) {
+        self.end = end;
+    }
+
+    /// The event that comes after those read.
+    pub(crate) fn next_event(&self) -> EventNumber {
+        self.next
+    }
+
+    fn damaged(&self, offset: u64, why: impl Into<String>) -> Error {
+        Error::damaged(&self.path, offset, why)
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.source
+            .read_at(offset, buf)
+            .map_err(|e| Error::io(&self.path, "reading", e))
+    }
+
+    /// The frame at `offset`, if it is intact as far as its header says.
+    fn frame_at(&self, offset: u64) -> Result<Result<Frame, Malformed>> {
+        let left = self.end.saturating_sub(offset);
+        if left < FRAME_HEADER_LEN as u64 {
+            return Ok(Err(Malformed::new("the file ends within a frame header")));
+        }
+        let mut bytes = [0; FRAME_HEADER_LEN];
+        self.read(offset, &mut bytes)?;
+        Ok(FrameHeader::decode(&bytes).and_then(|header| {
+            if header.frame_len() > left {
+                return Err(Malformed::new(format!(
+                    "the file ends within a frame of {} bytes",
+                    header.frame_len()
+                )));
+            }
+            Ok(Frame { offset, header })
+        }))
+    }
+
+    /// Checks that a frame may come here, and steps over it.
+    fn accept(&mut self, frame: Frame) -> Result<()> {
+        let Frame { offset, header } = frame;
+        let (first, last) = (header.first, header.last);
+        if self.ended {
+            return Err(self.damaged(offset, "a frame after the end of the recording"));
+        }
+        match header.kind {
+            FrameKind::End => {
+                if self.group.is_some() || first != last || last.0 != self.next.0 - 1 {
+                    return Err(self.damaged(
+                        offset,
+                        format!("the end after event {last}, {} follows", self.next),
+                    ));
+                }
+                self.ended = true;
+            }
+            FrameKind::Data | FrameKind::Events => {
+                if first != self.next
+                    || last.0 == u64::MAX
+                    || self.group.is_some_and(|group| group != (first, last))
+                {
+                    let why = format!("a frame of events {first} to {last}, event {} follows", self.next);
+                    return Err(self.damaged(offset, why));
+                }
+                if header.kind == FrameKind::Data {
+                    self.group = Some((first, last));
+                    self.data_len += u64::from(header.raw_len);
+                    if self.data_len > EVENT_DATA_MAX {
+                        return Err(self.damaged(offset, "more data than a group of frames may have"));
+                    }
+                } else {
+                    self.group = None;
+                    self.data_len = 0;
+                    self.next = last.next();
+                }
+            }
+        }
+        self.offset = offset + header.frame_len();
+        Ok(())
+    }
+
+    /// The payload of a frame.
+    fn payload(&self, frame: &Frame) -> Result<Vec<u8>> {
+        let mut stored = vec![0; frame.header.stored_len as usize];
+        self.read(frame.offset + FRAME_HEADER_LEN as u64, &mut stored)?;
+        frame
+            .header
+            .payload(stored)
+            .map_err(|e| e.at(&self.path, frame.offset))
+    }
+
+    /// The next group with events from `from` on; groups before it are skipped unread. `None` at the end.
+    pub(crate) fn next_batch(&mut self, from: EventNumber) -> Result<Option<Batch>> {
+        while self.offset < self.end {
+            let frame = self
+                .frame_at(self.offset)?
+                .map_err(|e| e.at(&self.path, self.offset))?;
+            self.accept(frame)?;
+            match frame.header.kind {
+                FrameKind::Data if frame.header.last >= from => self.data.push(frame),
+                FrameKind::Events if frame.header.last >= from => return self.events(frame, from).map(Some),
+                FrameKind::Data | FrameKind::Events => {}
+                FrameKind::End => return self.status(&frame).map(|status| Some(Batch::End(status))),
+            }
+        }
+        if self.group.is_some() {
+            return Err(self.damaged(
+                self.offset,
+                "the file ends before the events that its data belong to",
+            ));
+        }
+        Ok(None)
+    }
+
+    fn status(&self, frame: &Frame) -> Result<i32> {
+        let raw = self.payload(frame)?;
+        let read = || {
+            Ok::<_, Malformed>(
+                message::unpack(&raw)?
+                    .get_root::<wire::end::Reader<'_>>()?
+                    .get_status(),
+            )
+        };
+        read().map_err(|e| e.at(&self.path, frame.offset))
+    }
+
+    fn events(&mut self, frame: Frame, from: EventNumber) -> Result<Batch> {
+        let (first, last) = (frame.header.first, frame.header.last);
+        let raw = self.payload(&frame)?;
+        let (mut events, lengths) =
+            message::decode(&raw, first, last).map_err(|e| e.at(&self.path, frame.offset))?;
+        drop(raw);
+        let frames = std::mem::take(&mut self.data);
+        let announced: u64 = lengths.iter().sum();
+        let present: u64 = frames.iter().map(|f| u64::from(f.header.raw_len)).sum();
+        if announced != present {
+            let why =
+                format!("events with {announced} bytes of data, but {present} bytes in the data frames");
+            return Err(self.damaged(frame.offset, why));
+        }
+        let mut data = Data {
+            stream: self,
+            frames: frames.iter(),
+            current: Vec::new(),
+            used: 0,
+        };
+        message::fill(&mut events, lengths, |len| data.take(len))?;
+        if first < from {
+            events.drain(..(from.0 - first.0) as usize);
+        }
+        Ok(Batch::Events(events))
+    }
+
+    /// Finds out what the last segment of a trace holds, and where a torn end begins. Reads headers, and the payload
+    /// of the last frame.
+    pub(crate) fn scan(mut self) -> Result<Scan> {
+        let mut whole = Scan {
+            end: self.offset,
+            last: EventNumber(self.next.0 - 1),
+            status: None,
+        };
+        let mut before = whole;
+        let mut last_frame = None;
+        while self.offset < self.end {
+            let frame = match self.frame_at(self.offset)? {
+                Ok(frame) => frame,
+                Err(why) => {
+                    if let Some(later) = self.find_header(self.offset + 1)? {
+                        let why = format!("{why}, but an intact frame follows at offset {later}");
+                        return Err(self.damaged(self.offset, why));
+                    }
+                    break;
+                }
+            };
+            self.accept(frame)?;
+            last_frame = Some(frame);
+            if frame.header.kind != FrameKind::Data {
+                before = whole;
+                whole = Scan {
+                    end: self.offset,
+                    last: EventNumber(self.next.0 - 1),
+                    status: None,
+                };
+            }
+        }
+        let Some(frame) = last_frame else { return Ok(whole) };
+        match self.payload(&frame) {
+            Ok(_) if frame.header.kind == FrameKind::End => whole.status = Some(self.status(&frame)?),
+            Ok(_) => {}
+            // Data without events do not count anyway.
+            Err(Error::Damaged { .. }) if frame.header.kind == FrameKind::Data => {}
+            Err(Error::Damaged { .. }) => whole = before,
+            Err(e) => return Err(e),
+        }
+        Ok(whole)
+    }
+
+    /// The first offset from `offset` on where there is an intact frame header.
+    fn find_header(&self, mut offset: u64) -> Result<Option<u64>> {
+        let mut buf = vec![0; 256 << 10];
+        while self.end.saturating_sub(offset) >= FRAME_HEADER_LEN as u64 {
+            let len = (buf.len() as u64).min(self.end - offset) as usize;
+            let buf = &mut buf[..len];
+            self.read(offset, buf)?;
+            for (i, window) in buf.windows(FRAME_HEADER_LEN).enumerate() {
+                if window[..4] == FRAME_MAGIC && FrameHeader::decode(&bytes_at(window, 0)).is_ok() {
+                    return Ok(Some(offset + i as u64));
+                }
+            }
+            // The next piece begins with what may be the start of a header.
+            offset += (len - FRAME_HEADER_LEN + 1) as u64;
+        }
+        Ok(None)
+    }
+}
+
+/// The bytes of a group's Data frames, one frame in memory at a time.
+struct Data<'a, S> {
+    stream: &'a Stream<S>,
+    frames: std::slice::Iter<'a, Frame>,
+    current: Vec<u8>,
+    used: usize,
+}
+
+impl<S: Source> Data<'_, S> {
+    /// The next `len` bytes. They are there: the lengths were compared.
+    fn take(&mut self, len: u64) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        while (out.len() as u64) < len {
+            if self.used == self.current.len() {
+                let Some(frame) = self.frames.next() else { break };
+                self.current = self.stream.payload(frame)?;
+                self.used = 0;
+            }
+            let left = &self.current[self.used..];
+            let n = (len - out.len() as u64).min(left.len() as u64) as usize;
+            out.extend_from_slice(&left[..n]);
+            self.used += n;
+        }
+        Ok(out)
+    }
+}
+
+/// All events in the bytes of a segment, read like the last segment of a trace, and the exit status if it ends there.
+pub fn read_all(bytes: &[u8]) -> Result<(Vec<Event>, Option<i32>)> {
+    let path = Path::new("(segment in memory)");
+    let scan = Stream::open(bytes, path, None, None)?.scan()?;
+    let mut stream = Stream::open(bytes, path, None, None)?;
+    stream.limit(scan.end);
+    let mut events = Vec::new();
+    while let Some(batch) = stream.next_batch(EventNumber(0))? {
+        match batch {
+            Batch::Events(more) => events.extend(more),
+            Batch::End(status) => return Ok((events, Some(status))),
+        }
+    }
+    Ok((events, None))
+}

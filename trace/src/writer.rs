@@ -1,0 +1,293 @@
+//! Writing a trace.
+//!
+//! [`TraceWriter::append`] is meant to cost the recorder next to nothing: it takes a lock and pushes. A background
+//! thread does the rest (`pump`), at the latest some hundred milliseconds later, so that little is lost when the
+//! recorder is killed. Memory is bounded: when the thread falls behind it compresses less, and when the queue is full
+//! all the same, `append` waits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sched::CpuSet;
+
+use crate::dir::{Part, TraceDir, checkpoint_name};
+use crate::error::{Error, Result};
+use crate::event::{Event, EventNumber};
+use crate::files::FileStore;
+use crate::header::Header;
+use crate::message::{self, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
+use crate::pump::{Pump, PumpOptions};
+use crate::queue::{Job, Shared, Size};
+
+/// How a trace is written.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// A directory beside the traces in which mapped files are kept for all of them; made if it is not there.
+    /// `None`: every trace has its own copies.
+    pub store: Option<PathBuf>,
+    /// Most bytes of events that wait in memory.
+    pub queue_bytes: u64,
+    /// Events are in the file at most about this long after they were appended.
+    pub flush_after: Duration,
+    /// Brotli quality, 0 to 11, while the writer keeps up.
+    pub quality: u8,
+    /// The CPUs that the background thread may use: what the recorder had before it bound itself to one.
+    /// `None`: those of the thread that creates the writer.
+    pub background_cpus: Option<CpuSet>,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        WriterOptions {
+            store: None,
+            queue_bytes: 256 << 20,
+            flush_after: Duration::from_millis(200),
+            quality: 5,
+            background_cpus: None,
+        }
+    }
+}
+
+/// A trace being written.
+///
+/// Dropping it writes what was appended but no end: the trace counts as incomplete.
+#[derive(Debug)]
+pub struct TraceWriter {
+    dir: TraceDir,
+    header: Header,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    files: Arc<FileStore>,
+    next: EventNumber,
+    tickets: u64,
+    queue_bytes: u64,
+}
+
+impl TraceWriter {
+    /// Makes the directory `dir`, which must not exist yet, and a trace in it.
+    pub fn create(dir: &Path, header: &Header, options: &WriterOptions) -> Result<TraceWriter> {
+        let dir = TraceDir::create(dir)?;
+        let files = Arc::new(FileStore::new(&dir, options.store.as_deref())?);
+        header.write(&dir)?;
+        dir.sync()?;
+        let shared = Arc::new(Shared::new(dir.path().to_owned()));
+        let pump_options = PumpOptions {
+            flush_after: options.flush_after,
+            queue_bytes: options.queue_bytes,
+            quality: options.quality.min(11).into(),
+            cpus: options.background_cpus,
+        };
+        let pump = Pump::new(shared.clone(), pump_options, dir.clone(), header.uuid);
+        let thread = std::thread::Builder::new()
+            .name("rr-trace-write".into())
+            .spawn(|| pump.run())
+            .map_err(|e| Error::io(dir.path(), "starting a thread to write", e))?;
+        Ok(TraceWriter {
+            dir,
+            header: header.clone(),
+            shared,
+            thread: Some(thread),
+            files,
+            next: EventNumber(1),
+            tickets: 0,
+            queue_bytes: options.queue_bytes,
+        })
+    }
+
+    /// The trace directory, as it was given.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The header that the trace was created with.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Where the contents of mapped files go. It can be used from any thread.
+    pub fn files(&self) -> &Arc<FileStore> {
+        &self.files
+    }
+
+    /// The directory of the checkpoints.
+    pub fn checkpoint_dir(&self) -> PathBuf {
+        self.dir.path().join(Part::Checkpoints.name())
+    }
+
+    /// Where a checkpoint at `event` belongs. Write it under another name in the same directory first.
+    pub fn checkpoint_path(&self, event: EventNumber) -> PathBuf {
+        self.dir.path_of(Some(Part::Checkpoints), &checkpoint_name(event))
+    }
+
+    /// The last event appended; 0 if there is none.
+    pub fn last_event(&self) -> EventNumber {
+        EventNumber(self.next.0 - 1)
+    }
+
+    /// Appends the next event; its number must be [`TraceWriter::last_event`] plus one.
+    ///
+    /// Waits only when more than [`WriterOptions::queue_bytes`] have not been written yet. An error of the background
+    /// thread comes back here; then this event and those not yet written are lost, and those before are safe.
+    pub fn append(&mut self, event: Event) -> Result<()> {
+        let size = self.check(&event)?;
+        let mut state = self.shared.lock();
+        state.check()?;
+        while state.backlog > 0 && state.backlog + size.weight() > self.queue_bytes {
+            state.seal();
+            self.shared.work.notify_one();
+            state = self.shared.wait(state);
+            state.check()?;
+        }
+        let wake = state.push(event, size);
+        drop(state);
+        if wake {
+            self.shared.work.notify_one();
+        }
+        self.next = self.next.next();
+        Ok(())
+    }
+
+    /// What a reader would refuse must not be written; and how large the event is.
+    fn check(&self, event: &Event) -> Result<Size> {
+        if event.number != self.next {
+            return Err(Error::Numbering {
+                expected: self.next,
+                found: event.number,
+            });
+        }
+        let number = event.number;
+        for op in &event.ops {
+            crate::convert::check_space_op(op).map_err(|e| Error::Invalid {
+                event: number,
+                why: e.to_string(),
+            })?;
+        }
+        let size = Size {
+            message: message::message_size(event),
+            data: message::blobs(event).map(|b| b.len() as u64).sum(),
+        };
+        let too_large = |what, bytes, limit| {
+            Err(Error::TooLarge {
+                event: number,
+                what,
+                bytes,
+                limit,
+            })
+        };
+        if size.message > EVENT_MESSAGE_MAX {
+            return too_large("description", size.message, EVENT_MESSAGE_MAX);
+        }
+        if size.data > EVENT_DATA_MAX {
+            return too_large("data", size.data, EVENT_DATA_MAX);
+        }
+        Ok(size)
+    }
+
+    /// The events that follow go into a new segment. Nothing happens if none follow.
+    pub fn start_segment(&mut self) -> Result<()> {
+        self.push(Job::NewSegment)
+    }
+
+    /// Waits until everything appended is in the files: it survives the death of this process.
+    pub fn flush(&mut self) -> Result<()> {
+        self.wait_for_ticket(false)
+    }
+
+    /// Waits until everything appended is on the disk: it survives a power failure.
+    pub fn sync(&mut self) -> Result<()> {
+        self.files.sync()?;
+        self.wait_for_ticket(true)
+    }
+
+    /// Ends the trace: writes the End frame with the status of the program's first process, as wait(2) gives it, and waits until all
+    /// is on the disk.
+    pub fn finish(mut self, exit_status: i32) -> Result<()> {
+        let files = self.files.sync();
+        self.push(Job::End(exit_status))?;
+        self.close();
+        self.shared.lock().check()?;
+        files
+    }
+
+    /// A handle that tells how far the files are, for other threads.
+    pub fn progress(&self) -> Progress {
+        Progress(self.shared.clone())
+    }
+
+    fn push(&mut self, job: Job) -> Result<()> {
+        let mut state = self.shared.lock();
+        state.check()?;
+        state.seal();
+        state.jobs.push_back(job);
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    fn wait_for_ticket(&mut self, sync: bool) -> Result<()> {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.push(Job::Flush { ticket, sync })?;
+        let mut state = self.shared.lock();
+        loop {
+            state.check()?;
+            if state.flushed >= ticket {
+                return Ok(());
+            }
+            state = self.shared.wait(state);
+        }
+    }
+
+    /// Lets the thread do what is left, and waits for its end.
+    fn close(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let mut state = self.shared.lock();
+        state.seal();
+        state.closed = true;
+        drop(state);
+        self.shared.work.notify_one();
+        // A panic was reported by the thread's guard.
+        let _ = thread.join();
+    }
+}
+
+impl Drop for TraceWriter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// How far the files of a trace are. A checkpoint may appear in the trace only when the events before it are there.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<Shared>);
+
+impl Progress {
+    /// The last event that is in the files.
+    pub fn written(&self) -> EventNumber {
+        self.0.lock().written
+    }
+
+    /// Waits until `event` is in the files. An error if that will never be, because the writer is gone.
+    pub fn wait_for(&self, event: EventNumber) -> Result<()> {
+        let mut state = self.0.lock();
+        while state.written < event {
+            state.check()?;
+            if state.done {
+                let (path, first, last) = (self.0.path.clone(), EventNumber(1), state.written);
+                return Err(Error::NoSuchEvent {
+                    path,
+                    event,
+                    first,
+                    last,
+                });
+            }
+            if state.seal() {
+                self.0.work.notify_one();
+            }
+            state = self.0.wait(state);
+        }
+        Ok(())
+    }
+}

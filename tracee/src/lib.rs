@@ -1,0 +1,39 @@
+//! One stopped Linux task and everything that can be done to it.
+//!
+//! This crate is the only place that calls `ptrace(2)`. Its central rule is a
+//! type: registers, remote system calls and resuming exist only on
+//! [`Stopped`]; resuming consumes it and yields [`Running`]; the death of a
+//! tracee is a value ([`Error::Died`], [`Stop::Gone`]) and never a stray
+//! `ESRCH`.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`ids`] | newtypes: tids, addresses, ranges, spaces, files |
+//! | [`regs`] | general registers and extended state |
+//! | [`task`] | `Stopped`/`Running`, ptrace stops |
+//! | [`memory`] | reading and writing another address space |
+//! | [`remote`] | system calls performed in a stopped task for us |
+//! | [`space`] | the model of an address space and the operations on it |
+//! | [`pagemap`] | which pages of a process hold data of its own |
+//! | [`procfs`] | the few files of `/proc` that we read |
+//! | [`rr_area`] | the pages that rr itself owns in every tracee |
+//! | [`syscalls`] | the declarative system call table |
+
+pub mod error;
+pub mod ids;
+pub mod memory;
+pub mod pagemap;
+pub mod procfs;
+pub mod regs;
+pub mod remote;
+pub mod rr_area;
+pub mod space;
+pub mod syscalls;
+pub mod task;
+
+pub use error::{Error, Result};
+pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd};
+pub use memory::Memory;
+pub use regs::{ExtendedState, Registers};
+pub use space::{AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceOp};
+pub use task::{Running, Stop, Stopped};

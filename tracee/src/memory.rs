@@ -1,0 +1,126 @@
+//! Reading and writing another process's memory.
+//!
+//! A [`Memory`] can be used from any thread, whether its process is stopped or
+//! not: who may read or write when is the business of the caller (I1, I3).
+//! Ordinary accesses go through `process_vm_readv(2)`/`process_vm_writev(2)`,
+//! which respect protections; what these refuse goes through
+//! `/proc/PID/mem`, which for a tracer does not (ptrace(2), proc(5)).
+
+use std::fs::{File, OpenOptions};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+
+use crate::error::{Error, Result};
+use crate::ids::{Addr, Tid};
+
+/// Anything that tracee memory can be read from.
+pub trait ReadMemory {
+    /// Fills `buf` from `addr`; an error if not all of it can be read.
+    fn read(&self, addr: Addr, buf: &mut [u8]) -> Result<()>;
+
+    /// `len` bytes from `addr`.
+    fn read_vec(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
+        let mut buf = vec![0; len];
+        self.read(addr, &mut buf)?;
+        Ok(buf)
+    }
+
+    /// A little-endian 32-bit word.
+    fn read_u32(&self, addr: Addr) -> Result<u32> {
+        let mut b = [0; 4];
+        self.read(addr, &mut b)?;
+        Ok(u32::from_le_bytes(b))
+    }
+
+    /// A little-endian 64-bit word.
+    fn read_u64(&self, addr: Addr) -> Result<u64> {
+        let mut b = [0; 8];
+        self.read(addr, &mut b)?;
+        Ok(u64::from_le_bytes(b))
+    }
+
+    /// The bytes of a C string without its end, at most `max` of them.
+    fn read_cstring(&self, addr: Addr, max: usize) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut at = addr;
+        while out.len() < max {
+            let to_page_end = (at.page_floor() + crate::ids::PAGE) - at;
+            let chunk = self.read_vec(at, (to_page_end as usize).min(256).min(max - out.len()))?;
+            if let Some(end) = chunk.iter().position(|&b| b == 0) {
+                out.extend_from_slice(&chunk[..end]);
+                break;
+            }
+            at = at + chunk.len() as u64;
+            out.extend_from_slice(&chunk);
+        }
+        Ok(out)
+    }
+}
+
+/// The memory of a process.
+#[derive(Debug)]
+pub struct Memory {
+    tid: Tid,
+    file: OnceLock<Option<File>>,
+}
+
+impl Memory {
+    /// The memory of the process that task `tid` belongs to.
+    pub fn of(tid: Tid) -> Memory {
+        Memory { tid, file: OnceLock::new() }
+    }
+
+    /// Whose memory it is.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    fn file(&self) -> Result<&File> {
+        let open = || OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", self.tid)).ok();
+        self.file.get_or_init(open).as_ref().ok_or(Error::Died(self.tid))
+    }
+
+    fn error(&self, what: &'static str, addr: Addr, len: usize, e: &std::io::Error) -> Error {
+        let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        if errno == Errno::ESRCH { Error::Died(self.tid) } else { Error::Memory { tid: self.tid, what, addr, len, errno } }
+    }
+
+    /// Reads as many bytes as can be read from `addr` on; 0 if the first page cannot be read.
+    pub fn read_some(&self, addr: Addr, buf: &mut [u8]) -> Result<usize> {
+        let len = buf.len();
+        let remote = [RemoteIoVec { base: addr.0 as usize, len }];
+        match process_vm_readv(self.tid.pid(), &mut [IoSliceMut::new(buf)], &remote) {
+            Ok(n) => Ok(n),
+            Err(Errno::EFAULT) => Ok(0),
+            Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
+            Err(errno) => Err(Error::Memory { tid: self.tid, what: "reading", addr, len, errno }),
+        }
+    }
+
+    /// Writes all of `bytes` at `addr`, whatever the protection of the pages.
+    pub fn write(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let remote = [RemoteIoVec { base: addr.0 as usize, len: bytes.len() }];
+        match process_vm_writev(self.tid.pid(), &[IoSlice::new(bytes)], &remote) {
+            Ok(n) if n == bytes.len() => Ok(()),
+            Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
+            _ => self.file()?.write_all_at(bytes, addr.0).map_err(|e| self.error("writing", addr, bytes.len(), &e)),
+        }
+    }
+}
+
+impl ReadMemory for Memory {
+    fn read(&self, addr: Addr, buf: &mut [u8]) -> Result<()> {
+        if buf.is_empty() || self.read_some(addr, buf)? == buf.len() {
+            return Ok(());
+        }
+        let len = buf.len();
+        self.file()?.read_exact_at(buf, addr.0).map_err(|e| self.error("reading", addr, len, &e))
+    }
+}

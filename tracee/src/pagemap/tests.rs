@@ -1,0 +1,193 @@
+use super::*;
+use std::io::Write;
+use std::os::fd::FromRawFd;
+use std::time::{Duration, Instant};
+
+/// A mapping of this process that is unmapped at the end.
+struct Map(AddrRange);
+
+impl Map {
+    fn new(len: u64, prot: i32, flags: i32, fd: i32) -> Map {
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), len as usize, prot, flags, fd, 0) };
+        assert_ne!(p, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        // SAFETY: a mapping of our own.
+        unsafe { libc::madvise(p, len as usize, libc::MADV_NOHUGEPAGE) };
+        Map(AddrRange::sized(Addr(p as u64), len))
+    }
+
+    fn anonymous(len: u64) -> Map {
+        Map::new(
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+        )
+    }
+
+    fn page(&self, n: u64) -> AddrRange {
+        AddrRange::sized(self.0.start + n * PAGE, PAGE)
+    }
+
+    fn write(&self, page: u64, value: u8) {
+        // SAFETY: inside the mapping, which is writable.
+        unsafe { std::ptr::write_volatile((self.0.start + page * PAGE).0 as *mut u8, value) }
+    }
+
+    fn read(&self, page: u64) -> u8 {
+        // SAFETY: inside the mapping, which is readable.
+        unsafe { std::ptr::read_volatile((self.0.start + page * PAGE).0 as *const u8) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, used by nobody else.
+        unsafe { libc::munmap(self.0.start.0 as *mut _, self.0.len() as usize) };
+    }
+}
+
+fn methods() -> Vec<Method> {
+    if method() == Method::Scan {
+        vec![Method::Scan, Method::Table]
+    } else {
+        vec![Method::Table]
+    }
+}
+
+fn own() -> Tid {
+    Tid(std::process::id() as i32)
+}
+
+#[test]
+fn anonymous_pages_are_listed_when_written() {
+    let map = Map::anonymous(16 * PAGE);
+    map.write(1, 7);
+    map.write(2, 7);
+    map.write(9, 0); // a page of its own, though it holds zeros
+    map.read(12); // the shared zero page
+    for m in methods() {
+        let runs = Pagemap::open_with(own(), m).unwrap().populated(map.0).unwrap();
+        let two = AddrRange::new(map.page(1).start, map.page(2).end);
+        let mut expected = vec![(two, PageKind::Private), (map.page(9), PageKind::Private)];
+        if m == Method::Table {
+            expected.push((map.page(12), PageKind::Private));
+        }
+        assert_eq!(runs, expected, "{m}");
+    }
+}
+
+#[test]
+fn file_pages_are_told_from_copied_ones() {
+    // SAFETY: a new file descriptor that `file` owns.
+    let mut file = unsafe { File::from_raw_fd(libc::memfd_create(c"pagemap test".as_ptr(), 0)) };
+    file.write_all(&[3; 4 * PAGE as usize]).unwrap();
+    let map = Map::new(
+        4 * PAGE,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE,
+        file.as_raw_fd(),
+    );
+    map.write(1, 9);
+    assert_eq!(map.read(3), 3);
+    for m in methods() {
+        let runs = Pagemap::open_with(own(), m).unwrap().populated(map.0).unwrap();
+        let private: Vec<_> = runs.iter().filter(|r| r.1 == PageKind::Private).collect();
+        assert_eq!(private, [&(map.page(1), PageKind::Private)], "{m}");
+        assert!(
+            runs.iter()
+                .any(|(r, k)| *k == PageKind::File && r.contains(map.page(3).start)),
+            "{m}: {runs:?}"
+        );
+    }
+}
+
+#[test]
+fn more_regions_than_one_call_returns() {
+    let map = Map::anonymous(4000 * PAGE);
+    (0..4000).step_by(2).for_each(|p| map.write(p, 1));
+    for m in methods() {
+        let runs = Pagemap::open_with(own(), m).unwrap().populated(map.0).unwrap();
+        assert_eq!(runs.len(), 2000, "{m}");
+        assert!(
+            runs.iter()
+                .enumerate()
+                .all(|(i, (r, _))| *r == map.page(2 * i as u64))
+        );
+    }
+}
+
+#[test]
+fn guard_pages_hold_nothing() {
+    const MADV_GUARD_INSTALL: i32 = 102;
+    let map = Map::anonymous(4 * PAGE);
+    map.write(0, 1);
+    // SAFETY: a page of our own mapping that nobody touches afterwards.
+    let r = unsafe { libc::madvise(map.page(1).start.0 as *mut _, PAGE as usize, MADV_GUARD_INSTALL) };
+    if r != 0 {
+        return; // before Linux 6.13 there are none
+    }
+    for m in methods() {
+        let runs = Pagemap::open_with(own(), m).unwrap().populated(map.0).unwrap();
+        assert_eq!(runs, [(map.page(0), PageKind::Private)], "{m}");
+    }
+}
+
+#[test]
+fn a_sparse_terabyte_costs_nothing() {
+    if method() != Method::Scan {
+        return;
+    }
+    let map = Map::anonymous(1 << 40);
+    map.write(3, 1);
+    map.write((1 << 28) - 1, 1);
+    let start = Instant::now();
+    let runs = populated(own(), map.0).unwrap();
+    assert_eq!(runs.len(), 2);
+    assert!(
+        start.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_range_beyond_user_space_is_empty_there() {
+    let map = Map::anonymous(PAGE);
+    map.write(0, 1);
+    for m in methods().into_iter().filter(|m| *m == Method::Scan) {
+        let pagemap = Pagemap::open_with(own(), m).unwrap();
+        let runs = pagemap
+            .populated(AddrRange::new(map.0.start, Addr(!(PAGE - 1))))
+            .unwrap();
+        assert_eq!(runs.first().map(|r| r.0.start), Some(map.0.start));
+        assert_eq!(
+            pagemap
+                .populated(AddrRange::new(
+                    Addr(0xffff_ffff_ff60_0000),
+                    Addr(0xffff_ffff_ff60_1000)
+                ))
+                .unwrap(),
+            []
+        );
+    }
+}
+
+#[test]
+fn a_dead_process_is_an_error_and_not_an_empty_one() {
+    let map = Map::anonymous(PAGE);
+    map.write(0, 1);
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let tid = Tid(child.id() as i32);
+    let maps: Vec<_> = methods()
+        .into_iter()
+        .map(|m| Pagemap::open_with(tid, m).unwrap())
+        .collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for pagemap in maps {
+        let result = pagemap.populated(AddrRange::sized(Addr(0x5000_0000_0000), 1 << 30));
+        assert!(matches!(result, Err(Error::Died(t)) if t == tid), "{result:?}");
+    }
+    assert!(matches!(Pagemap::open(tid), Err(Error::Died(_))));
+}

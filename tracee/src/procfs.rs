@@ -1,0 +1,143 @@
+//! The few files of `/proc/PID` that we read (proc(5)).
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
+use crate::space::Prot;
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MapsLine {
+    /// Where.
+    pub range: AddrRange,
+    /// Access rights.
+    pub prot: Prot,
+    /// Shared (`s`), not private (`p`).
+    pub shared: bool,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Device number as `major:minor`.
+    pub dev: (u32, u32),
+    /// Inode number; 0 for no file.
+    pub inode: u64,
+    /// File name or `[...]`; octal escapes as the kernel writes them.
+    pub name: String,
+}
+
+fn read(path: String, tid: Tid) -> Result<String> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
+            Err(Error::Died(tid))
+        }
+        Err(e) => Err(Error::Proc { path, why: e.to_string() }),
+    }
+}
+
+fn parse_line(line: &str) -> Option<MapsLine> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    let rights = fields.next()?.as_bytes();
+    let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let inode = fields.next()?.parse().ok()?;
+    let name = fields.next().unwrap_or("").trim_start().to_owned();
+    let hex = |s| u64::from_str_radix(s, 16).ok();
+    let right = |n: usize, c: u8, p: Prot| if rights.get(n) == Some(&c) { p.0 } else { 0 };
+    Some(MapsLine {
+        range: AddrRange::new(Addr(hex(start)?), Addr(hex(end)?)),
+        prot: Prot(right(0, b'r', Prot::READ) | right(1, b'w', Prot::WRITE) | right(2, b'x', Prot::EXEC)),
+        shared: rights.get(3) == Some(&b's'),
+        offset,
+        dev: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+        inode,
+        name,
+    })
+}
+
+/// All mappings of a process.
+pub fn maps(tid: Tid) -> Result<Vec<MapsLine>> {
+    let path = format!("/proc/{tid}/maps");
+    let text = read(path.clone(), tid)?;
+    let bad = |line: &str| Error::Proc { path: path.clone(), why: format!("unexpected line {line:?}") };
+    text.lines().map(|line| parse_line(line).ok_or_else(|| bad(line))).collect()
+}
+
+/// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
+pub fn state(tid: Tid) -> Result<char> {
+    let path = format!("/proc/{tid}/stat");
+    let text = read(path.clone(), tid)?;
+    let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.ok_or(Error::Proc { path, why: "no state".into() })
+}
+
+/// What a process does with its signals (`SigIgn` and `SigCgt` of `/proc/PID/status`).
+#[derive(Clone, Copy, Debug)]
+pub struct SignalDispositions {
+    /// Ignored signals, bit n−1 for signal n.
+    pub ignored: u64,
+    /// Signals with a handler.
+    pub caught: u64,
+}
+
+/// The signal dispositions of a process.
+pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
+    Ok(SignalDispositions { ignored: status_mask(tid, "SigIgn:")?, caught: status_mask(tid, "SigCgt:")? })
+}
+
+fn status_mask(tid: Tid, key: &str) -> Result<u64> {
+    let path = format!("/proc/{tid}/status");
+    let text = read(path.clone(), tid)?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
+        .ok_or(Error::Proc { path, why: format!("no {key}") })
+}
+
+/// The thread group of a task (`Tgid` of `/proc/PID/status`).
+pub fn tgid(tid: Tid) -> Result<Tid> {
+    let path = format!("/proc/{tid}/status");
+    let text = read(path.clone(), tid)?;
+    let value = text.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    value.and_then(|v| v.trim().parse().ok()).map(Tid).ok_or(Error::Proc { path, why: "no Tgid".into() })
+}
+
+/// The path that opens the same file as a tracee's descriptor.
+pub fn fd_path(tid: Tid, fd: TraceeFd) -> PathBuf {
+    format!("/proc/{tid}/fd/{}", fd.0).into()
+}
+
+/// The arguments of a process.
+pub fn cmdline(tid: Tid) -> Result<Vec<String>> {
+    let text = read(format!("/proc/{tid}/cmdline"), tid)?;
+    Ok(text.trim_end_matches('\0').split('\0').map(str::to_owned).collect())
+}
+
+/// The path of a process's executable.
+pub fn exe(tid: Tid) -> Result<PathBuf> {
+    fs::read_link(format!("/proc/{tid}/exe")).map_err(|_| Error::Died(tid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_maps_hold_this_function() {
+        let here = Addr(own_maps_hold_this_function as *const () as u64);
+        let maps = maps(Tid(std::process::id() as i32)).unwrap();
+        let mine = maps.iter().find(|m| m.range.contains(here)).unwrap();
+        assert!(mine.prot.has(Prot::EXEC) && !mine.shared && mine.inode != 0);
+        assert_eq!(mine.name, std::env::current_exe().unwrap().to_str().unwrap());
+    }
+
+    #[test]
+    fn names_with_spaces_survive() {
+        let line = "7f0000000000-7f0000001000 r--s 00001000 08:01 42                         /a b/c  d (deleted)";
+        let parsed = parse_line(line).unwrap();
+        assert_eq!(parsed.name, "/a b/c  d (deleted)");
+        assert_eq!((parsed.offset, parsed.inode, parsed.shared), (4096, 42, true));
+    }
+}

@@ -1,0 +1,143 @@
+//! Remote system calls: performed by a stopped task on our behalf.
+//!
+//! The task is made to execute a `syscall` instruction with registers of our
+//! choice and is then put back as it was. All its signals are blocked meanwhile
+//! (`PTRACE_SETSIGMASK`), so that none can be delivered in the middle; `SIGSTOP`, which cannot be blocked, is
+//! sent again afterwards. The calls made this way never wait.
+
+use crate::error::{Error, Result};
+use crate::ids::{Addr, AddrRange, Tid};
+use crate::memory::Memory;
+use crate::regs::{NOT_IN_SYSCALL, Registers};
+use crate::rr_area;
+use crate::space::Prot;
+use crate::task::{Resume, Stop, Stopped, SyscallPhase, Waited, is_fault, send_signal};
+
+/// A stopped task, lent for a series of remote system calls; [`Remote::finish`] gives it back unchanged.
+#[derive(Debug)]
+pub struct Remote {
+    task: Stopped,
+    tgid: Tid,
+    saved: Registers,
+    mask: u64,
+    insn: Addr,
+    held: Vec<i32>,
+    child: Option<Tid>,
+}
+
+impl Remote {
+    /// Borrows `task` of thread group `tgid`, which must not be at the *entry* of a system call that is still
+    /// wanted. The calls are made with the instruction of rr's own code page.
+    pub fn new(task: Stopped, tgid: Tid) -> Result<Remote> {
+        Remote::at(task, tgid, rr_area::SYSCALL_INSN)
+    }
+
+    /// As [`Remote::new`], with the `syscall` instruction at `insn`, for tasks that have no rr page yet.
+    pub fn at(mut task: Stopped, tgid: Tid, insn: Addr) -> Result<Remote> {
+        let saved = task.regs()?;
+        let mask = task.sigmask()?;
+        task.set_sigmask(!0)?;
+        Ok(Remote { task, tgid, saved, mask, insn, held: Vec::new(), child: None })
+    }
+
+    /// The registers that the task will have again.
+    pub fn saved(&self) -> &Registers {
+        &self.saved
+    }
+
+    /// Changes the registers that the task will have afterwards.
+    pub fn set_saved(&mut self, regs: Registers) {
+        self.saved = regs;
+    }
+
+    /// Uses the `syscall` instruction at `insn` from now on.
+    pub fn use_insn(&mut self, insn: Addr) {
+        self.insn = insn;
+    }
+
+    /// Performs one call; the result is as the kernel gave it (negative: −errno).
+    pub fn call(self, number: i64, args: [u64; 6]) -> Result<(Remote, i64)> {
+        let Remote { mut task, tgid, saved, mask, insn, mut held, mut child } = self;
+        let mut regs = saved;
+        regs.rip = insn.0;
+        regs.rax = number as u64;
+        regs.orig_rax = NOT_IN_SYSCALL;
+        for (n, arg) in args.into_iter().enumerate() {
+            regs.set_arg(n, arg);
+        }
+        task.set_regs(&regs)?;
+        let mut entered = false;
+        loop {
+            let running = task.resume(Resume::Syscall, None)?;
+            let tid = running.tid();
+            let stop;
+            (task, stop) = match running.wait()? {
+                Waited::Stopped(_, Stop::Exiting) | Waited::Gone(_) => return Err(Error::Died(tid)),
+                Waited::Stopped(task, stop) => (task, stop),
+            };
+            match stop {
+                Stop::Syscall => match task.syscall_phase()? {
+                    SyscallPhase::Entry => entered = true,
+                    SyscallPhase::Exit if entered => break,
+                    _ => {}
+                },
+                Stop::Seccomp => entered = true,
+                Stop::NewTask { child: new } => child = Some(new),
+                Stop::Signal(signal) if task.siginfo().is_ok_and(|info| is_fault(&info)) => {
+                    let stop = format!("{} at {:#x}", signal, task.regs()?.rip);
+                    return Err(Error::UnexpectedStop { tid, doing: "a remote system call", stop });
+                }
+                Stop::Signal(signal) => held.push(signal),
+                // A group stop begins or ends: it goes on after us.
+                Stop::GroupStop(_) | Stop::Event | Stop::Exec { .. } | Stop::Exiting => {}
+            }
+        }
+        let result = task.regs()?.result();
+        Ok((Remote { task, tgid, saved, mask, insn, held, child }, result))
+    }
+
+    /// As [`Remote::call`], an error if the kernel refuses.
+    pub fn must(self, what: &'static str, number: i64, args: [u64; 6]) -> Result<(Remote, u64)> {
+        let tid = self.task.tid();
+        let (remote, result) = self.call(number, args)?;
+        if result < 0 && result >= -4095 {
+            // The task is put back first: the caller may go on with it.
+            remote.finish()?;
+            return Err(Error::Kernel { tid, what, errno: nix::errno::Errno::from_raw(-result as i32) });
+        }
+        Ok((remote, result as u64))
+    }
+
+    /// The task that a `clone` among the calls created, once.
+    pub fn take_child(&mut self) -> Option<Tid> {
+        self.child.take()
+    }
+
+    /// Puts `bytes` (at most a page) into the parameter page and returns their address.
+    pub fn param(&self, bytes: &[u8]) -> Result<Addr> {
+        Memory::of(self.task.tid()).write(rr_area::PARAM, bytes)?;
+        Ok(rr_area::PARAM)
+    }
+
+    /// Maps anonymous private memory at a fixed place, in place of whatever is there.
+    pub fn map_anonymous(self, range: AddrRange, prot: Prot, extra_flags: i32) -> Result<Remote> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | extra_flags;
+        let args = [range.start.0, range.len(), u64::from(prot.0), flags as u64, u64::MAX, 0];
+        Ok(self.must("remote mmap", libc::SYS_mmap, args)?.0)
+    }
+
+    /// Unmaps a range.
+    pub fn unmap(self, range: AddrRange) -> Result<Remote> {
+        Ok(self.must("remote munmap", libc::SYS_munmap, [range.start.0, range.len(), 0, 0, 0, 0])?.0)
+    }
+
+    /// Puts the task back as it was and returns it.
+    pub fn finish(mut self) -> Result<Stopped> {
+        self.task.set_regs(&self.saved)?;
+        self.task.set_sigmask(self.mask)?;
+        for signal in self.held {
+            send_signal(self.tgid, self.task.tid(), signal)?;
+        }
+        Ok(self.task)
+    }
+}

@@ -1,0 +1,344 @@
+//! The model of an address space: what is mapped where, and from what.
+//!
+//! Recorder and replayer change their models by the same [`SpaceOp`]s, which
+//! are part of the events; so the two models are equal at every event by
+//! construction (I4), and replay needs no knowledge of the system calls that
+//! caused an operation. Tests compare the recorder's model with `/proc/PID/maps`.
+//!
+//! Mappings never overlap and are kept in order of address. Neighbours that
+//! could be one are merged, so that equal spaces have equal models however
+//! they came about.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ids::{Addr, AddrRange, FileId, ObjectId};
+
+/// Access rights of a mapping: `PROT_READ` (1), `PROT_WRITE` (2), `PROT_EXEC` (4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Prot(pub u8);
+
+impl Prot {
+    /// No access.
+    pub const NONE: Prot = Prot(0);
+    /// Readable.
+    pub const READ: Prot = Prot(1);
+    /// Writable.
+    pub const WRITE: Prot = Prot(2);
+    /// Executable.
+    pub const EXEC: Prot = Prot(4);
+    /// Readable and writable.
+    pub const RW: Prot = Prot(3);
+
+    /// The rights in the low three bits of an `mmap(2)` argument.
+    pub fn from_bits(bits: u64) -> Prot {
+        Prot((bits & 7) as u8)
+    }
+
+    /// Whether every right of `other` is among these.
+    pub fn has(self, other: Prot) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What the bytes of a mapping are when nobody has written to them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Backing {
+    /// Zero.
+    Anonymous,
+    /// The file of this content in the trace, from `offset` on; mapped privately.
+    File {
+        /// Which content.
+        file: FileId,
+        /// Offset of the mapping's first byte in the file; a multiple of the page size.
+        offset: u64,
+    },
+    /// A shared memory object (shared file or shared anonymous memory), from `offset` on; mapped shared.
+    Shared {
+        /// Which object.
+        object: ObjectId,
+        /// Offset of the mapping's first byte in the object; a multiple of the page size.
+        offset: u64,
+    },
+    /// Memory of rr itself; private to it (I4), never captured or compared.
+    Rr,
+}
+
+impl Backing {
+    /// The backing of the part that begins `delta` bytes later.
+    pub fn advanced(&self, delta: u64) -> Backing {
+        match *self {
+            Backing::Anonymous => Backing::Anonymous,
+            Backing::Rr => Backing::Rr,
+            Backing::File { file, offset } => Backing::File { file, offset: offset.wrapping_add(delta) },
+            Backing::Shared { object, offset } => Backing::Shared { object, offset: offset.wrapping_add(delta) },
+        }
+    }
+}
+
+/// What happens to a mapping in a forked child (`madvise(2)`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ForkPolicy {
+    /// The child gets a copy (or shares it).
+    #[default]
+    Copy,
+    /// The child does not have it (`MADV_DONTFORK`).
+    Omit,
+    /// The child has it, filled with zeros (`MADV_WIPEONFORK`).
+    Wipe,
+}
+
+/// One mapping.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// Where; whole pages.
+    pub range: AddrRange,
+    /// Access rights.
+    pub prot: Prot,
+    /// What it holds when untouched.
+    pub backing: Backing,
+    /// What a fork does to it.
+    pub fork: ForkPolicy,
+    /// The name that people know it by: the file's path at recording, `[heap]`, `[stack]` or nothing.
+    pub name: Arc<str>,
+}
+
+impl Mapping {
+    /// The part of it that lies in `range`, if any.
+    pub fn clipped(&self, range: AddrRange) -> Option<Mapping> {
+        let range = self.range.intersect(range)?;
+        Some(Mapping { range, backing: self.backing.advanced(range.start - self.range.start), ..self.clone() })
+    }
+
+    /// Whether `next` continues this mapping without any difference but the place.
+    fn continues_with(&self, next: &Mapping) -> bool {
+        self.range.end == next.range.start
+            && self.prot == next.prot
+            && self.fork == next.fork
+            && self.name == next.name
+            && self.backing.advanced(self.range.len()) == next.backing
+    }
+}
+
+/// One change of an address space, as it stands in an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SpaceOp {
+    /// Map this, in place of whatever was there (`MAP_FIXED`).
+    Map(Mapping),
+    /// Unmap everything in the range.
+    Unmap(AddrRange),
+    /// Give everything in the range these rights.
+    Protect(AddrRange, Prot),
+    /// Move pages and their contents to another place, in place of whatever is there (`mremap(2)`).
+    Move {
+        /// From where; wholly mapped.
+        from: AddrRange,
+        /// To where.
+        to: Addr,
+        /// The old place stays mapped, empty (`MREMAP_DONTUNMAP`).
+        keep: bool,
+    },
+    /// Private pages in the range return to what they were when untouched (`MADV_DONTNEED`).
+    Discard(AddrRange),
+    /// Set what a fork does to the range.
+    SetFork(AddrRange, ForkPolicy),
+    /// A shared memory object comes into being, before its first `Map`.
+    CreateObject {
+        /// Its number.
+        object: ObjectId,
+        /// Its size in bytes (rounded up to pages when mapped).
+        size: u64,
+        /// What it holds at first; zeros without.
+        content: Option<FileId>,
+    },
+}
+
+/// All mappings of one address space.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AddressSpace {
+    maps: BTreeMap<Addr, Mapping>,
+}
+
+impl AddressSpace {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One with these mappings; later ones win where they overlap.
+    pub fn from_mappings(mappings: impl IntoIterator<Item = Mapping>) -> Self {
+        let mut space = Self::new();
+        for mapping in mappings {
+            space.map(mapping);
+        }
+        space
+    }
+
+    /// All mappings in order of address.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Mapping> {
+        self.maps.values()
+    }
+
+    /// The mapping that holds `addr`.
+    pub fn at(&self, addr: Addr) -> Option<&Mapping> {
+        self.maps.range(..=addr).next_back().map(|(_, m)| m).filter(|m| m.range.contains(addr))
+    }
+
+    /// The parts of all mappings that lie in `range`, in order.
+    pub fn within(&self, range: AddrRange) -> Vec<Mapping> {
+        let first = self.at(range.start).map_or(range.start, |m| m.range.start);
+        self.maps.range(first..).map(|(_, m)| m).take_while(|m| m.range.start < range.end).filter_map(|m| m.clipped(range)).collect()
+    }
+
+    /// Carries out one operation.
+    pub fn apply(&mut self, op: &SpaceOp) {
+        match op {
+            SpaceOp::Map(mapping) => self.map(mapping.clone()),
+            SpaceOp::Unmap(range) => self.cut(*range),
+            SpaceOp::Protect(range, prot) => self.change(*range, |m| m.prot = *prot),
+            SpaceOp::SetFork(range, policy) => self.change(*range, |m| m.fork = *policy),
+            SpaceOp::Move { from, to, keep } => {
+                let moved = self.within(*from);
+                if !keep {
+                    self.cut(*from);
+                }
+                self.cut(AddrRange::sized(*to, from.len()));
+                for mut mapping in moved {
+                    mapping.range = AddrRange::sized(*to + (mapping.range.start - from.start), mapping.range.len());
+                    self.map(mapping);
+                }
+            }
+            SpaceOp::Discard(_) | SpaceOp::CreateObject { .. } => {}
+        }
+    }
+
+    /// The address space that a fork of this one has.
+    pub fn forked(&self) -> AddressSpace {
+        AddressSpace { maps: self.maps.iter().filter(|(_, m)| m.fork != ForkPolicy::Omit).map(|(a, m)| (*a, m.clone())).collect() }
+    }
+
+    fn map(&mut self, mut mapping: Mapping) {
+        if mapping.range.is_empty() {
+            return;
+        }
+        self.cut(mapping.range);
+        if let Some((start, before)) = self.maps.range(..mapping.range.start).next_back()
+            && before.continues_with(&mapping)
+        {
+            let start = *start;
+            mapping = Mapping { range: AddrRange::new(start, mapping.range.end), ..before.clone() };
+            self.maps.remove(&start);
+        }
+        if let Some(after) = self.maps.get(&mapping.range.end)
+            && mapping.continues_with(after)
+        {
+            let end = after.range.end;
+            self.maps.remove(&mapping.range.end);
+            mapping.range.end = end;
+        }
+        self.maps.insert(mapping.range.start, mapping);
+    }
+
+    /// Removes everything in `range`, splitting what reaches across its ends.
+    fn cut(&mut self, range: AddrRange) {
+        let first = self.at(range.start).map_or(range.start, |m| m.range.start);
+        let hit: Vec<Addr> = self.maps.range(first..range.end.max(first)).map(|(a, _)| *a).collect();
+        for start in hit {
+            let Some(old) = self.maps.remove(&start) else { continue };
+            for keep in [AddrRange::new(old.range.start, range.start), AddrRange::new(range.end, old.range.end)] {
+                if let Some(part) = old.clipped(keep) {
+                    self.maps.insert(part.range.start, part);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, range: AddrRange, f: impl Fn(&mut Mapping)) {
+        let parts = self.within(range);
+        for mut part in parts {
+            f(&mut part);
+            self.map(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mapping(page: u64, pages: u64, prot: u8, file: bool) -> Mapping {
+        let range = AddrRange::sized(Addr(page * 4096), pages * 4096);
+        // A file mapping's offset follows its address, so that neighbours may merge.
+        let backing = if file { Backing::File { file: FileId(7), offset: page * 4096 } } else { Backing::Anonymous };
+        Mapping { range, prot: Prot(prot), backing, fork: ForkPolicy::Copy, name: "".into() }
+    }
+
+    fn op() -> impl Strategy<Value = SpaceOp> {
+        let range = || (0u64..32, 1u64..9).prop_map(|(p, n)| AddrRange::sized(Addr(p * 4096), n * 4096));
+        prop_oneof![
+            (0u64..32, 1u64..9, 0u8..4, any::<bool>()).prop_map(|(p, n, r, f)| SpaceOp::Map(mapping(p, n, r, f))),
+            range().prop_map(SpaceOp::Unmap),
+            (range(), 0u8..4).prop_map(|(r, p)| SpaceOp::Protect(r, Prot(p))),
+            range().prop_map(|r| SpaceOp::SetFork(r, ForkPolicy::Omit)),
+        ]
+    }
+
+    /// The plainest model there is: what is at each page.
+    type Pages = BTreeMap<u64, (Prot, Backing, ForkPolicy)>;
+
+    fn apply_to_pages(pages: &mut Pages, op: &SpaceOp) {
+        let numbers = |r: &AddrRange| r.start.0 / 4096..r.end.0 / 4096;
+        match op {
+            SpaceOp::Map(m) => {
+                for p in numbers(&m.range) {
+                    pages.insert(p, (m.prot, m.backing.advanced(p * 4096 - m.range.start.0), m.fork));
+                }
+            }
+            SpaceOp::Unmap(r) => numbers(r).for_each(|p| drop(pages.remove(&p))),
+            SpaceOp::Protect(r, prot) => numbers(r).for_each(|p| {
+                if let Some(page) = pages.get_mut(&p) {
+                    page.0 = *prot;
+                }
+            }),
+            SpaceOp::SetFork(r, policy) => numbers(r).for_each(|p| {
+                if let Some(page) = pages.get_mut(&p) {
+                    page.2 = *policy;
+                }
+            }),
+            _ => unreachable!(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn model_agrees_with_a_page_by_page_one(ops in proptest::collection::vec(op(), 1..40)) {
+            let mut space = AddressSpace::new();
+            let mut pages = Pages::new();
+            for op in &ops {
+                space.apply(op);
+                apply_to_pages(&mut pages, op);
+            }
+            let mut seen = Pages::new();
+            for m in space.iter() {
+                for p in m.range.start.0 / 4096..m.range.end.0 / 4096 {
+                    seen.insert(p, (m.prot, m.backing.advanced(p * 4096 - m.range.start.0), m.fork));
+                }
+            }
+            prop_assert_eq!(&seen, &pages);
+            // Canonical: built anew from its mappings in any order, it is the same.
+            let again = AddressSpace::from_mappings(space.iter().rev().cloned());
+            prop_assert_eq!(again, space);
+        }
+    }
+
+    #[test]
+    fn move_takes_the_mapping_along() {
+        let mut space = AddressSpace::from_mappings([mapping(1, 2, 3, true)]);
+        space.apply(&SpaceOp::Move { from: AddrRange::sized(Addr(4096), 8192), to: Addr(0x10000), keep: false });
+        let all: Vec<_> = space.iter().cloned().collect();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].range, AddrRange::sized(Addr(0x10000), 8192));
+        assert_eq!(all[0].backing, Backing::File { file: FileId(7), offset: 4096 });
+    }
+}

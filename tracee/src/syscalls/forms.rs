@@ -1,0 +1,486 @@
+//! The words that the tables are written in, and what they mean.
+//!
+//! An [`Out`] describes one output of the regular kind: memory behind an argument, whose length
+//! ([`Len`]) is known at entry, and of which some bytes ([`Extent`]) are written by the time the call returns.
+//! Invariant kept here: an output whose extent is not exact has `copy_in`, and is only as long as
+//! what could be read at entry; so declaring too much as written records bytes unchanged and nothing worse.
+//!
+//! ```text
+//! call(0, "read").blocks_on(0).outs(&[buffer(1, 2)])
+//!      │                    │             │      └ its length is argument 2; the result says how much is written
+//!      number               │             └ argument 1 points to it
+//!                           └ may wait, unless argument 0 is a regular file
+//! ```
+
+use super::{Blocking, Class, Holder, MemorySpec, Part, PartsFn, Predicate, ReadPart, Spec, Special};
+use super::{Written, WrittenFn, to_page_end};
+use crate::error::{Error, Result};
+use crate::ids::Addr;
+use crate::memory::ReadMemory;
+use crate::regs::Registers;
+
+/// The most that one call transfers (`MAX_RW_COUNT`, read(2)).
+pub(super) const MAX_RW: u64 = 0x7fff_f000;
+
+/// One past the highest address of a program with 47-bit addresses; the kernel maps higher only on request.
+const USER_END: u64 = 1 << 56;
+
+/// One output of a regular call.
+#[derive(Clone, Copy, Debug)]
+pub struct Out {
+    /// The argument that points to it.
+    pub arg: u8,
+    /// Its length in bytes.
+    pub len: Len,
+    /// The kernel cuts the length to this.
+    pub max: u64,
+    /// What of it is written.
+    pub extent: Extent,
+    /// See [`Part::copy_in`].
+    pub copy_in: bool,
+}
+
+/// The length of an output, known at entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Len {
+    /// So many bytes.
+    Bytes(u64),
+    /// The value of argument `arg`, times `unit`.
+    Arg {
+        /// The argument with the count.
+        arg: u8,
+        /// Bytes for each.
+        unit: u64,
+    },
+    /// The 32-bit word `offset` bytes behind the address in `arg`, times `unit`, plus `plus`.
+    At {
+        /// The argument that points to the structure with the count.
+        arg: u8,
+        /// Where in the structure the count is.
+        offset: u64,
+        /// Bytes for each.
+        unit: u64,
+        /// Bytes that are there in any case.
+        plus: u64,
+    },
+    /// What a function of the arguments says.
+    Of(fn(&Registers) -> u64),
+}
+
+/// Which bytes of an output are written.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent {
+    /// All, if the call succeeds.
+    Success,
+    /// All, if the result is above 0.
+    Positive,
+    /// If the call succeeds: the result, times `unit`, plus `plus`.
+    Result {
+        /// Bytes for each.
+        unit: u64,
+        /// Bytes in front that are there in any case.
+        plus: u64,
+    },
+    /// If the call succeeds: as many as the 32-bit word at this byte offset behind this argument says *after* the call.
+    Count {
+        /// The argument that points to the structure with the count (an output as well).
+        arg: u8,
+        /// Where in the structure the count is.
+        offset: u64,
+    },
+    /// Any of it, whatever the result.
+    Perhaps,
+    /// In every element of `stride` bytes, `len` bytes at `offset`, if the call succeeds or is interrupted.
+    Field {
+        /// Size of an element.
+        stride: u64,
+        /// Where in the element the kernel writes.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+}
+
+/// A structure of a fixed size, written as a whole if the call succeeds.
+pub(super) const fn fixed(arg: u8, bytes: u64) -> Out {
+    Out {
+        arg,
+        len: Len::Bytes(bytes),
+        max: MAX_RW,
+        extent: Extent::Success,
+        copy_in: false,
+    }
+}
+
+/// A structure of a fixed size that the kernel also reads, writes in part, or writes even if the call fails.
+pub(super) const fn perhaps(arg: u8, bytes: u64) -> Out {
+    Out {
+        arg,
+        len: Len::Bytes(bytes),
+        max: MAX_RW,
+        extent: Extent::Perhaps,
+        copy_in: true,
+    }
+}
+
+/// The same with a length that is not fixed.
+pub(super) const fn perhaps_len(arg: u8, len: Len) -> Out {
+    Out {
+        arg,
+        len,
+        max: MAX_RW,
+        extent: Extent::Perhaps,
+        copy_in: true,
+    }
+}
+
+/// A buffer of as many bytes as argument `len_arg` says; the result is how many bytes are written.
+pub(super) const fn buffer(arg: u8, len_arg: u8) -> Out {
+    elements(arg, len_arg, 1)
+}
+
+/// An array of as many elements as argument `count_arg` says; the result is how many elements are written.
+pub(super) const fn elements(arg: u8, count_arg: u8, size: u64) -> Out {
+    let len = Len::Arg {
+        arg: count_arg,
+        unit: size,
+    };
+    Out {
+        arg,
+        len,
+        max: MAX_RW,
+        extent: Extent::Result { unit: size, plus: 0 },
+        copy_in: false,
+    }
+}
+
+/// As many bytes as argument `len_arg` says, all of them written if the call succeeds.
+pub(super) const fn sized(arg: u8, len_arg: u8) -> Out {
+    Out {
+        arg,
+        len: Len::Arg {
+            arg: len_arg,
+            unit: 1,
+        },
+        max: MAX_RW,
+        extent: Extent::Success,
+        copy_in: false,
+    }
+}
+
+/// A buffer whose capacity is in the word behind argument `count_arg`, and its filling after the call as well.
+pub(super) const fn counted(arg: u8, count_arg: u8) -> Out {
+    let len = Len::At {
+        arg: count_arg,
+        offset: 0,
+        unit: 1,
+        plus: 0,
+    };
+    Out {
+        arg,
+        len,
+        max: MAX_RW,
+        extent: Extent::Count {
+            arg: count_arg,
+            offset: 0,
+        },
+        copy_in: false,
+    }
+}
+
+/// A socket address: [`counted`], and never longer than `struct sockaddr_storage`.
+pub(super) const fn sockaddr(arg: u8, len_arg: u8) -> Out {
+    counted(arg, len_arg).at_most(128)
+}
+
+/// The word that holds the capacity of a [`counted`] output before the call and its filling afterwards.
+pub(super) const fn count_word(arg: u8) -> Out {
+    perhaps(arg, 4)
+}
+
+impl Out {
+    /// The kernel leaves holes in what it writes (padding).
+    pub(super) const fn with_holes(mut self) -> Out {
+        self.copy_in = true;
+        self
+    }
+
+    /// Written only if the result is above 0.
+    pub(super) const fn if_positive(mut self) -> Out {
+        self.extent = Extent::Positive;
+        self
+    }
+
+    /// The kernel touches no more than this.
+    pub(super) const fn at_most(mut self, bytes: u64) -> Out {
+        self.max = bytes;
+        self
+    }
+}
+
+/// A multiplexed call: an argument chooses among commands.
+#[derive(Clone, Copy, Debug)]
+pub struct Commands {
+    /// The argument (an `int`).
+    pub arg: u8,
+    /// The command is the argument shifted right by so many bits.
+    pub shift: u8,
+    /// Commands that write no memory.
+    pub silent: &'static [i32],
+    /// Commands that do.
+    pub cases: &'static [(i32, MemorySpec)],
+}
+
+impl Commands {
+    /// What the command in these arguments does to memory; `None` if the table does not know it.
+    pub(super) fn of(&self, entry: &Registers) -> Option<MemorySpec> {
+        let command = (entry.arg(usize::from(self.arg)) as u32 >> self.shift) as i32;
+        if self.silent.contains(&command) {
+            return Some(MemorySpec::None);
+        }
+        self.cases
+            .iter()
+            .find(|(c, _)| *c == command)
+            .map(|(_, memory)| *memory)
+    }
+}
+
+/// A call that is recorded, does not wait and writes no memory; the methods below say what else it is.
+pub(super) const fn call(number: i64, name: &'static str) -> Spec {
+    Spec {
+        number,
+        name,
+        class: Class::Recorded,
+        blocking: Blocking::Never,
+        memory: MemorySpec::None,
+        waits_if: None,
+        refused_if: None,
+    }
+}
+
+impl Spec {
+    /// The recorder has code for it.
+    pub(super) const fn special(mut self, special: Special) -> Spec {
+        self.class = Class::Special(special);
+        self
+    }
+
+    /// Not performed; the recorder warns once.
+    pub(super) const fn refused(mut self, errno: i32) -> Spec {
+        self.class = Class::Refused { errno, quiet: false };
+        self
+    }
+
+    /// Not performed; programs are used to that.
+    pub(super) const fn refused_quietly(mut self, errno: i32) -> Spec {
+        self.class = Class::Refused { errno, quiet: true };
+        self
+    }
+
+    /// Not performed in this form.
+    pub(super) const fn refused_if(mut self, errno: i32, form: Predicate) -> Spec {
+        self.refused_if = Some((form, errno));
+        self
+    }
+
+    /// It can wait.
+    pub(super) const fn blocks(mut self) -> Spec {
+        self.blocking = Blocking::Maybe;
+        self
+    }
+
+    /// It can wait in this form.
+    pub(super) const fn blocks_if(mut self, form: Predicate) -> Spec {
+        self.waits_if = Some(form);
+        self.blocks()
+    }
+
+    /// It can wait unless the descriptor in this argument is a file.
+    pub(super) const fn blocks_on(mut self, fd_arg: u8) -> Spec {
+        self.blocking = Blocking::Fd(fd_arg);
+        self
+    }
+
+    /// It does not wait in other forms than this.
+    pub(super) const fn only_if(mut self, form: Predicate) -> Spec {
+        self.waits_if = Some(form);
+        self
+    }
+
+    /// It has regular outputs.
+    pub(super) const fn outs(mut self, outs: &'static [Out]) -> Spec {
+        self.memory = MemorySpec::Outputs(outs);
+        self
+    }
+
+    /// It is multiplexed by the `int` in argument `arg`.
+    pub(super) const fn commands(
+        mut self,
+        arg: u8,
+        silent: &'static [i32],
+        cases: &'static [(i32, MemorySpec)],
+    ) -> Spec {
+        self.memory = MemorySpec::Commands(Commands {
+            arg,
+            shift: 0,
+            silent,
+            cases,
+        });
+        self
+    }
+
+    /// Any other description of its memory.
+    pub(super) const fn memory(mut self, memory: MemorySpec) -> Spec {
+        self.memory = memory;
+        self
+    }
+
+    /// Code describes its memory.
+    pub(super) const fn irregular(self, parts: PartsFn, written: WrittenFn) -> Spec {
+        self.memory(MemorySpec::Irregular { parts, written })
+    }
+}
+
+/// The parts of a call with regular outputs.
+pub(super) fn parts(outs: &[Out], entry: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    let mut parts = Vec::with_capacity(outs.len());
+    for out in outs {
+        let addr = Addr(entry.arg(usize::from(out.arg)));
+        let len = match out.len {
+            Len::Bytes(n) => n,
+            Len::Arg { arg, unit } => entry.arg(usize::from(arg)).saturating_mul(unit),
+            Len::At {
+                arg,
+                offset,
+                unit,
+                plus,
+            } => {
+                let at = Addr(entry.arg(usize::from(arg)));
+                let count = if at.is_null() {
+                    None
+                } else {
+                    unless_died(mem.read_u32(at + offset))?
+                };
+                count.map_or(0, |n| u64::from(n).saturating_mul(unit).saturating_add(plus))
+            }
+            Len::Of(f) => f(entry),
+        };
+        let part = Part {
+            holder: Holder::Arg(out.arg),
+            addr,
+            len: len.min(out.max),
+            copy_in: out.copy_in,
+        };
+        push(&mut parts, part, mem)?;
+    }
+    Ok(parts)
+}
+
+/// What a call with regular outputs has written.
+pub(super) fn written(
+    outs: &[Out],
+    parts: &[Part],
+    result: i64,
+    read: &ReadPart<'_>,
+) -> Result<Vec<Written>> {
+    let find = |arg| parts.iter().position(|p| p.holder == Holder::Arg(arg));
+    let positive = u64::try_from(result).ok();
+    let mut all = Vec::with_capacity(parts.len());
+    for out in outs {
+        let Some(part) = find(out.arg) else { continue };
+        let whole = parts[part].len;
+        let len = match (out.extent, positive) {
+            (Extent::Perhaps, _) => whole,
+            (Extent::Success, Some(_)) => whole,
+            (Extent::Positive, Some(1..)) => whole,
+            (Extent::Result { unit, plus }, Some(n)) => n.saturating_mul(unit).saturating_add(plus),
+            (Extent::Count { arg, offset }, Some(_)) => match find(arg) {
+                Some(counter) => u64::from(read_u32(read, counter, offset)?.unwrap_or(0)),
+                None => 0,
+            },
+            (Extent::Field { stride, offset, len }, _) if result >= 0 || is_interrupted(result) => {
+                let fields = (0..whole / stride).map(|i| Written {
+                    part,
+                    offset: i * stride + offset,
+                    len,
+                });
+                all.extend(fields);
+                continue;
+            }
+            _ => 0,
+        };
+        if len.min(whole) > 0 {
+            all.push(Written {
+                part,
+                offset: 0,
+                len: len.min(whole),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// `EINTR`, or one of the kernel's own `ERESTART*`, of which it makes `EINTR` or a new start.
+fn is_interrupted(result: i64) -> bool {
+    result == -i64::from(libc::EINTR) || matches!(result, -516..=-512)
+}
+
+/// Adds a part, cut to what exists: nothing for a null pointer; for a part that is copied in, what can be
+/// read. Returns its index if there is anything left.
+pub(super) fn push(parts: &mut Vec<Part>, mut part: Part, mem: &dyn ReadMemory) -> Result<Option<usize>> {
+    if part.addr.is_null() {
+        return Ok(None);
+    }
+    part.len = part.len.min(USER_END.saturating_sub(part.addr.0));
+    if part.copy_in {
+        part.len = readable_prefix(part.addr, part.len, &|addr, buf| mem.read(addr, buf))?;
+    }
+    if part.len == 0 {
+        return Ok(None);
+    }
+    parts.push(part);
+    Ok(Some(parts.len() - 1))
+}
+
+/// How many of `len` bytes from `addr` on can be read, in whole pages but for the end.
+pub(super) fn readable_prefix(
+    addr: Addr,
+    len: u64,
+    read: &dyn Fn(Addr, &mut [u8]) -> Result<()>,
+) -> Result<u64> {
+    const CHUNK: u64 = 1 << 16;
+    let mut buf = vec![0; len.min(CHUNK) as usize];
+    let mut done = 0;
+    while done < len {
+        let n = (len - done).min(CHUNK);
+        if unless_died(read(addr + done, &mut buf[..n as usize]))?.is_some() {
+            done += n;
+            continue;
+        }
+        // Somewhere in this chunk: page by page up to it.
+        let end = done + n;
+        while done < end {
+            let n = to_page_end(addr + done).min(end - done);
+            if unless_died(read(addr + done, &mut buf[..n as usize]))?.is_none() {
+                return Ok(done);
+            }
+            done += n;
+        }
+    }
+    Ok(done)
+}
+
+/// What was read, or `None` if that memory cannot be read; the death of the task stays an error.
+pub(super) fn unless_died<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Died(tid)) => Err(Error::Died(tid)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A 32-bit word of a part after the call.
+pub(super) fn read_u32(read: &ReadPart<'_>, part: usize, offset: u64) -> Result<Option<u32>> {
+    let mut b = [0; 4];
+    Ok(unless_died(read(part, offset, &mut b))?.map(|()| u32::from_le_bytes(b)))
+}

@@ -1,0 +1,58 @@
+//! The Linux console: keyboard, fonts, virtual terminals (ioctl_console(2)).
+
+use super::{Request, get, set};
+
+const INT: u64 = 4;
+
+#[rustfmt::skip] // one request, one line
+pub(super) static REQUESTS: &[Request] = &[
+    set(0x4b2f, "KIOCSOUND"),
+    set(0x4b30, "KDMKTONE"),
+    get(0x4b31, "KDGETLED", 1),
+    set(0x4b32, "KDSETLED"),
+    get(0x4b33, "KDGKBTYPE", 1),
+    set(0x4b3a, "KDSETMODE"),
+    get(0x4b3b, "KDGETMODE", INT),
+    get(0x4b40, "GIO_SCRNMAP", 256),
+    set(0x4b41, "PIO_SCRNMAP"),
+    get(0x4b44, "KDGKBMODE", INT),
+    set(0x4b45, "KDSKBMODE"),
+    get(0x4b46, "KDGKBENT", 4),
+    set(0x4b47, "KDSKBENT"),
+    get(0x4b48, "KDGKBSENT", 513),
+    set(0x4b49, "KDSKBSENT"),
+    get(0x4b4a, "KDGKBDIACR", 772),
+    set(0x4b4b, "KDSKBDIACR"),
+    get(0x4b4c, "KDGETKEYCODE", 8),
+    set(0x4b4d, "KDSETKEYCODE"),
+    set(0x4b4e, "KDSIGACCEPT"),
+    get(0x4b52, "KDKBDREP", 8),
+    get(0x4b60, "GIO_FONT", 8192),
+    set(0x4b61, "PIO_FONT"),
+    get(0x4b62, "KDGKBMETA", INT),
+    set(0x4b63, "KDSKBMETA"),
+    get(0x4b64, "KDGKBLED", 1),
+    set(0x4b65, "KDSKBLED"),
+    get(0x4b69, "GIO_UNISCRNMAP", 512),
+    set(0x4b6a, "PIO_UNISCRNMAP"),
+    get(0x4b70, "GIO_CMAP", 48),
+    set(0x4b71, "PIO_CMAP"),
+    get(0x4bfa, "KDGKBDIACRUC", 3076),
+    set(0x4bfb, "KDSKBDIACRUC"),
+
+    get(0x5600, "VT_OPENQRY", INT),
+    get(0x5601, "VT_GETMODE", 8),
+    set(0x5602, "VT_SETMODE"),
+    get(0x5603, "VT_GETSTATE", 6),
+    set(0x5605, "VT_RELDISP"),
+    set(0x5606, "VT_ACTIVATE"),
+    set(0x5607, "VT_WAITACTIVE").waits(),
+    set(0x5608, "VT_DISALLOCATE"),
+    set(0x5609, "VT_RESIZE"),
+    set(0x560a, "VT_RESIZEX"),
+    set(0x560b, "VT_LOCKSWITCH"),
+    set(0x560c, "VT_UNLOCKSWITCH"),
+    get(0x560d, "VT_GETHIFONTMASK", 2),
+    get(0x560e, "VT_WAITEVENT", 28).waits(),
+    set(0x560f, "VT_SETACTIVATE"),
+];

@@ -1,0 +1,195 @@
+//! ioctl requests.
+//!
+//! A request in the newer style says in its own number whether the kernel writes to the
+//! argument and how much (`<asm-generic/ioctl.h>`); these need no entry:
+//!
+//! ```text
+//! bits 31-30 direction (1: the kernel reads, 2: it writes)   29-16 size   15-8 type   7-0 number
+//! ```
+//!
+//! Requests of the older style say nothing, and some of the newer style lie. Both stand in the tables: one
+//! file per kind of device, one line per request. What is in no table and has no direction has an unknown effect:
+//! harmless if it fails (`ENOTTY`, `EINVAL`), reported by the recorder if it succeeds.
+//! All outputs are [`perhaps`]: drivers differ in how much they write, and when.
+
+mod console;
+mod sockets;
+mod storage;
+mod terminal;
+
+use super::forms::{Len, perhaps, perhaps_len};
+use super::{MemorySpec, PartsFn, WrittenFn};
+use crate::regs::Registers;
+
+/// One request.
+#[derive(Debug)]
+struct Request {
+    number: u32,
+    /// For readers of the table, and for messages.
+    #[allow(dead_code)]
+    name: &'static str,
+    memory: MemorySpec,
+    waits: bool,
+}
+
+/// The argument every request's pointer is in.
+const POINTER: u8 = 2;
+
+/// A request that writes no memory of the program.
+const fn set(number: u32, name: &'static str) -> Request {
+    Request {
+        number,
+        name,
+        memory: MemorySpec::None,
+        waits: false,
+    }
+}
+
+/// A request that writes at most so many bytes.
+const fn get(number: u32, name: &'static str, bytes: u64) -> Request {
+    Request {
+        memory: MemorySpec::One(perhaps(POINTER, bytes)),
+        ..set(number, name)
+    }
+}
+
+/// A request whose argument is a structure of `plus` bytes with an array of `unit` bytes each behind it, as
+/// many as the 32-bit word at byte `offset` says.
+const fn counted(number: u32, name: &'static str, plus: u64, offset: u64, unit: u64) -> Request {
+    let len = Len::At {
+        arg: POINTER,
+        offset,
+        unit,
+        plus,
+    };
+    Request {
+        memory: MemorySpec::One(perhaps_len(POINTER, len).at_most(1 << 24)),
+        ..set(number, name)
+    }
+}
+
+/// A request that code describes.
+const fn irregular(number: u32, name: &'static str, parts: PartsFn, written: WrittenFn) -> Request {
+    Request {
+        memory: MemorySpec::Irregular { parts, written },
+        ..set(number, name)
+    }
+}
+
+impl Request {
+    /// It waits: for a device to become idle, for a signal line to change …
+    const fn waits(mut self) -> Request {
+        self.waits = true;
+        self
+    }
+}
+
+static TABLES: [&[Request]; 4] = [
+    terminal::REQUESTS,
+    sockets::REQUESTS,
+    storage::REQUESTS,
+    console::REQUESTS,
+];
+
+/// Types whose requests share memory with the kernel or the device: no recording can follow that.
+/// Answered as by a device that does not know them.
+const REFUSED_TYPES: [u32; 3] = [
+    b'd' as u32, // DRM: graphics
+    0xae,        // KVM
+    0xaa,        // userfaultfd
+];
+
+/// Types whose requests hold pointers to further memory, so that their size is not all that is written.
+const NESTED_TYPES: [u32; 6] = [
+    b'U' as u32, // USB devices, ALSA sequencer
+    b'V' as u32, // video
+    b'A' as u32, // ALSA
+    b'b' as u32, // binder
+    0xfd,        // device mapper
+    0xb8,        // GPIO, NVMe passthrough's neighbours
+];
+
+fn request(r: &Registers) -> u32 {
+    r.arg(1) as u32
+}
+
+fn kind(request: u32) -> u32 {
+    (request >> 8) & 0xff
+}
+
+fn find(number: u32) -> Option<&'static Request> {
+    TABLES.iter().flat_map(|t| t.iter()).find(|r| r.number == number)
+}
+
+/// What a request writes; `None` if nobody knows.
+pub(super) fn memory(r: &Registers) -> Option<MemorySpec> {
+    const READ: u32 = 2;
+    let request = request(r);
+    if let Some(known) = find(request) {
+        return Some(known.memory);
+    }
+    let direction = request >> 30;
+    let size = u64::from((request >> 16) & 0x3fff);
+    if direction == 0 || NESTED_TYPES.contains(&kind(request)) {
+        return None;
+    }
+    Some(if direction & READ != 0 {
+        MemorySpec::One(perhaps(POINTER, size))
+    } else {
+        MemorySpec::None
+    })
+}
+
+/// Whether a request can wait. Those that are not in a table may.
+pub(super) fn waits(r: &Registers) -> bool {
+    find(request(r)).is_none_or(|known| known.waits)
+}
+
+/// Whether a request is not to be performed.
+pub(super) fn is_refused(r: &Registers) -> bool {
+    REFUSED_TYPES.contains(&kind(request(r))) && find(request(r)).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_is_given_twice() {
+        let mut numbers: Vec<u32> = TABLES.iter().flat_map(|t| t.iter()).map(|r| r.number).collect();
+        numbers.sort_unstable();
+        let duplicate = numbers.windows(2).find(|w| w[0] == w[1]);
+        assert_eq!(duplicate, None);
+    }
+
+    #[test]
+    fn newer_requests_describe_themselves() {
+        let of = |number: u64| {
+            memory(&Registers {
+                rsi: number,
+                ..Registers::default()
+            })
+        };
+        // RTC_RD_TIME = _IOR('p', 9, struct rtc_time), 36 bytes.
+        assert!(matches!(of(0x8024_7009), Some(MemorySpec::One(out)) if matches!(out.len, Len::Bytes(36))));
+        // FICLONE = _IOW(0x94, 9, int).
+        assert!(matches!(of(0x4004_9409), Some(MemorySpec::None)));
+        assert!(of(0x0000_7777).is_none());
+    }
+
+    #[test]
+    fn what_lies_about_itself_is_in_a_table() {
+        let len = |number: u64| match memory(&Registers {
+            rsi: number,
+            ..Registers::default()
+        }) {
+            Some(MemorySpec::One(out)) => match out.len {
+                Len::Bytes(n) => n,
+                _ => panic!("not of a fixed length"),
+            },
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(len(0x8008_6601), 4); // FS_IOC_GETFLAGS: "long", but an int
+        assert_eq!(len(0x4004_54ca), 40); // TUNSETIFF: "write", but writes the name back
+    }
+}

@@ -1,0 +1,54 @@
+//! Address spaces: mappings, advice, residency, NUMA placement, other processes' memory.
+
+use libc::{EINVAL, ENOSPC, ENOSYS};
+
+use super::forms::*;
+use super::{Spec, Special, vectors};
+use crate::ids::PAGE;
+use crate::regs::Registers;
+
+#[rustfmt::skip] // one call, one line
+pub(super) static CALLS: &[Spec] = &[
+    call(9, "mmap").special(Special::Mmap),
+    call(10, "mprotect").special(Special::Mprotect),
+    call(11, "munmap").special(Special::Munmap),
+    call(12, "brk").special(Special::Brk),
+    call(25, "mremap").special(Special::Mremap),
+    call(28, "madvise").special(Special::Madvise),
+    call(440, "process_madvise").refused(ENOSYS),
+    call(448, "process_mrelease").refused(ENOSYS),
+    call(216, "remap_file_pages").refused(ENOSYS),
+    call(462, "mseal").refused(ENOSYS),
+    call(453, "map_shadow_stack").refused_quietly(ENOSYS),
+
+    // No key is ever handed out, as on processors without them, so that only mprotect's rights count.
+    call(329, "pkey_mprotect").special(Special::Mprotect),
+    call(330, "pkey_alloc").refused_quietly(ENOSPC),
+    call(331, "pkey_free").refused_quietly(EINVAL),
+
+    call(26, "msync"),
+    call(27, "mincore").outs(&[perhaps_len(2, Len::Of(|r| r.arg(1).div_ceil(PAGE)))]),
+    call(149, "mlock"),
+    call(325, "mlock2"),
+    call(150, "munlock"),
+    call(151, "mlockall"),
+    call(152, "munlockall"),
+    call(324, "membarrier"),
+
+    call(237, "mbind"),
+    call(238, "set_mempolicy"),
+    call(450, "set_mempolicy_home_node"),
+    call(239, "get_mempolicy").outs(&[fixed(0, 4), perhaps_len(1, Len::Of(node_mask_len)).at_most(PAGE)]),
+    call(256, "migrate_pages"),
+    call(279, "move_pages").outs(&[perhaps_len(4, Len::Arg { arg: 1, unit: 4 })]),
+
+    call(310, "process_vm_readv").irregular(vectors::readv_parts, vectors::readv_written),
+    // It writes where no part of the caller's is, perhaps into another task of the recording.
+    call(311, "process_vm_writev").refused(ENOSYS),
+    call(323, "userfaultfd").refused(ENOSYS),
+];
+
+/// The kernel writes whole words for `maxnode − 1` bits.
+fn node_mask_len(r: &Registers) -> u64 {
+    r.arg(2).saturating_sub(1).div_ceil(64).saturating_mul(8)
+}

@@ -1,0 +1,54 @@
+//! Sockets.
+
+use libc::EINVAL;
+
+use super::forms::*;
+use super::{Spec, vectors};
+use crate::regs::Registers;
+
+#[rustfmt::skip] // one call, one line
+pub(super) static CALLS: &[Spec] = &[
+    call(41, "socket"),
+    call(53, "socketpair").outs(&[fixed(3, 8)]),
+    call(49, "bind"),
+    call(50, "listen"),
+    call(42, "connect").blocks(),
+    call(43, "accept").blocks().outs(&[sockaddr(1, 2), count_word(2)]),
+    call(288, "accept4").blocks().outs(&[sockaddr(1, 2), count_word(2)]),
+    call(51, "getsockname").outs(&[sockaddr(1, 2), count_word(2)]),
+    call(52, "getpeername").outs(&[sockaddr(1, 2), count_word(2)]),
+    call(48, "shutdown"),
+    call(54, "setsockopt"),
+    // Some options read what is in the buffer first.
+    call(55, "getsockopt").outs(&[counted(3, 4).with_holes(), count_word(4)]).refused_if(EINVAL, is_zero_copy),
+
+    call(44, "sendto").blocks_if(|r| r.arg(3) & DONTWAIT == 0),
+    call(46, "sendmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0),
+    call(307, "sendmmsg").blocks_if(|r| r.arg(3) & DONTWAIT == 0).outs(&[SENT_MESSAGES]),
+    call(45, "recvfrom").blocks_if(|r| r.arg(3) & DONTWAIT == 0).outs(&[buffer(1, 2), sockaddr(4, 5), count_word(5)]),
+    call(47, "recvmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0).irregular(vectors::recvmsg_parts, vectors::recvmsg_written),
+    call(299, "recvmmsg").blocks_if(|r| r.arg(3) & DONTWAIT == 0).irregular(vectors::recvmmsg_parts, vectors::recvmmsg_written),
+];
+
+const DONTWAIT: u64 = libc::MSG_DONTWAIT as u64;
+
+/// `struct mmsghdr { struct msghdr msg_hdr; unsigned msg_len; }[vlen]`, of which `msg_len` is written.
+const SENT_MESSAGES: Out = Out {
+    arg: 1,
+    len: Len::Arg {
+        arg: 2,
+        unit: vectors::MMSGHDR,
+    },
+    max: vectors::MAX_VECTOR * vectors::MMSGHDR,
+    extent: Extent::Field {
+        stride: vectors::MMSGHDR,
+        offset: vectors::MSGHDR,
+        len: 4,
+    },
+    copy_in: true,
+};
+
+/// `TCP_ZEROCOPY_RECEIVE` maps the received pages into the program; it has to do without.
+fn is_zero_copy(r: &Registers) -> bool {
+    r.arg(1) as i32 == libc::IPPROTO_TCP && r.arg(2) as i32 == 35
+}

@@ -1,0 +1,445 @@
+//! `Stopped` and `Running`: a tracee as the kernel lets us see it.
+//!
+//! A task that we trace is either in a ptrace stop, and then we may look at it
+//! and change it, or it is not, and then all we can do is wait. These are two
+//! types; [`Stopped::resume`] turns one into the other and [`Running::waited`] back.
+//!
+//! ```text
+//!   attach ──► Running ──waited──► Stopped ──resume──► Running ──waited──► Waited::Gone(status)
+//! ```
+//!
+//! `SIGKILL` ends a ptrace stop without asking us. Then every operation on the
+//! stale `Stopped` answers [`Error::Died`], and the next wait for that tid
+//! brings `Stop::Exiting` or the exit status.
+
+use std::os::raw::{c_long, c_void};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::ids::Tid;
+use crate::regs::{ExtendedState, Registers};
+
+/// `NT_X86_XSTATE` (`<elf.h>`): the regset of extended state.
+const NT_X86_XSTATE: usize = 0x202;
+/// Room for extended state with AVX-512 and AMX (11 KiB) and some to come.
+const XSTATE_MAX: usize = 16 * 1024;
+/// Kernel signal set size in bytes.
+const SIGSET_BYTES: usize = 8;
+
+/// `siginfo_t` as raw bytes.
+pub type SigInfo = [u8; 128];
+
+/// Options that we trace with (ptrace(2), `PTRACE_SETOPTIONS`).
+pub const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACEEXIT
+    | libc::PTRACE_O_EXITKILL;
+
+/// Why a task stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// Entry or exit of a system call (`PTRACE_SYSCALL`, `PTRACE_SYSEMU`); see [`Stopped::syscall_phase`].
+    Syscall,
+    /// The seccomp filter asked for a stop at the entry of a system call.
+    Seccomp,
+    /// It created the task `child` by `clone`, `fork` or `vfork`; the child stops too, with [`Stop::Event`].
+    NewTask {
+        /// The new task.
+        child: Tid,
+    },
+    /// It executed another program; `former` is the tid it had before, unless it was the leader.
+    Exec {
+        /// The tid before.
+        former: Tid,
+    },
+    /// It is about to exit; its memory is still there.
+    Exiting,
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// The thread group was stopped by this signal (job control).
+    GroupStop(i32),
+    /// A stop of our own making: `PTRACE_INTERRUPT`, the first stop of a new task, the end of a group stop.
+    Event,
+}
+
+/// What a wait brought.
+#[derive(Debug)]
+pub enum Waited {
+    /// The task stopped.
+    Stopped(Stopped, Stop),
+    /// The task is gone; status as in wait(2).
+    Gone(i32),
+}
+
+/// A report of `waitpid(2)` about some tracee.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// The task.
+    pub tid: Tid,
+    /// The raw status.
+    pub status: i32,
+}
+
+impl Report {
+    /// Whether the task is gone, rather than stopped.
+    pub fn is_gone(self) -> bool {
+        !libc::WIFSTOPPED(self.status)
+    }
+}
+
+/// Waits for a report about `tid`, or about any tracee. `None` if there is none now (`nohang`), no tracee at
+/// all, or a signal interrupted the wait.
+pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
+    let mut status = 0;
+    let flags = libc::__WALL | if nohang { libc::WNOHANG } else { 0 };
+    // SAFETY: `status` is a valid place for the status word.
+    let got = unsafe { libc::waitpid(tid.map_or(-1, |t| t.0), &mut status, flags) };
+    (got > 0).then_some(Report { tid: Tid(got), status })
+}
+
+/// Where in a system call a stop is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyscallPhase {
+    /// Not at a system call stop.
+    None,
+    /// Before it.
+    Entry,
+    /// After it.
+    Exit,
+    /// At a seccomp stop.
+    Seccomp,
+}
+
+/// How to let a task go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resume {
+    /// Until the seccomp filter or an event stops it.
+    Cont,
+    /// As `Cont`, and stop at the next entry or exit of a system call.
+    Syscall,
+    /// Stop at the entry of the next system call, and do not perform it.
+    Sysemu,
+    /// One instruction.
+    Step,
+    /// Stay in a group stop, but report its end.
+    Listen,
+}
+
+/// Raw ptrace call.
+///
+/// # Safety
+/// `addr` and `data` must be what the request wants (ptrace(2)).
+unsafe fn ptrace(request: u32, tid: Tid, addr: usize, data: usize) -> Result<c_long, Errno> {
+    Errno::clear();
+    // SAFETY: by this function's contract.
+    let r = unsafe { libc::ptrace(request as _, tid.0, addr as *mut c_void, data as *mut c_void) };
+    if r == -1 && Errno::last_raw() != 0 { Err(Errno::last()) } else { Ok(r) }
+}
+
+/// A task that is not in a ptrace stop.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Running {
+    tid: Tid,
+}
+
+impl Running {
+    /// Starts to trace a process (`PTRACE_SEIZE`); it goes on running.
+    pub fn seize(tid: Tid) -> Result<Running> {
+        // SAFETY: PTRACE_SEIZE takes no address and its options in `data`.
+        unsafe { ptrace(libc::PTRACE_SEIZE, tid, 0, OPTIONS as usize) }
+            .map_err(|e| Error::kernel(tid, "PTRACE_SEIZE", e))?;
+        Ok(Running { tid })
+    }
+
+    /// A task that the kernel attached for us because its creator is traced. It will report its first stop.
+    pub fn newborn(tid: Tid) -> Running {
+        Running { tid }
+    }
+
+    /// Its tid.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Asks it to stop (`PTRACE_INTERRUPT`). Interrupts blocking calls: see signal(7) for what that does.
+    pub fn interrupt(&self) -> Result<()> {
+        // SAFETY: PTRACE_INTERRUPT takes no address or data.
+        unsafe { ptrace(libc::PTRACE_INTERRUPT, self.tid, 0, 0) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_INTERRUPT", e))?;
+        Ok(())
+    }
+
+    /// What `report`, which must be about this task, makes of it.
+    pub fn waited(self, report: Report) -> Result<Waited> {
+        debug_assert_eq!(self.tid, report.tid);
+        let status = report.status;
+        if report.is_gone() {
+            return Ok(Waited::Gone(status));
+        }
+        let stopped = Stopped { tid: self.tid };
+        let signal = libc::WSTOPSIG(status);
+        let stop = match status >> 16 {
+            0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
+            0 => Stop::Signal(signal),
+            libc::PTRACE_EVENT_SECCOMP => Stop::Seccomp,
+            libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
+                Stop::NewTask { child: Tid(stopped.event_message()? as i32) }
+            }
+            libc::PTRACE_EVENT_EXEC => Stop::Exec { former: Tid(stopped.event_message()? as i32) },
+            libc::PTRACE_EVENT_EXIT => Stop::Exiting,
+            libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Event,
+            libc::PTRACE_EVENT_STOP => Stop::GroupStop(signal),
+            _ => Stop::Event,
+        };
+        Ok(Waited::Stopped(stopped, stop))
+    }
+
+    /// Waits for this task.
+    pub fn wait(self) -> Result<Waited> {
+        loop {
+            if let Some(report) = wait(Some(self.tid), false) {
+                return self.waited(report);
+            }
+            if Errno::last() == Errno::ECHILD {
+                return Err(Error::Died(self.tid));
+            }
+        }
+    }
+}
+
+/// A task in a ptrace stop.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stopped {
+    tid: Tid,
+}
+
+impl Stopped {
+    /// Its tid.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Lets it go on, delivering `signal` if the stop is one of signal delivery. If the task has died, the
+    /// next wait says so.
+    pub fn resume(self, how: Resume, signal: Option<i32>) -> Result<Running> {
+        let request = match how {
+            Resume::Cont => libc::PTRACE_CONT,
+            Resume::Syscall => libc::PTRACE_SYSCALL,
+            Resume::Sysemu => libc::PTRACE_SYSEMU,
+            Resume::Step => libc::PTRACE_SINGLESTEP,
+            Resume::Listen => libc::PTRACE_LISTEN,
+        };
+        // SAFETY: these requests take no address and a signal number in `data`.
+        match unsafe { ptrace(request, self.tid, 0, signal.unwrap_or(0) as usize) } {
+            Ok(_) | Err(Errno::ESRCH) => Ok(Running { tid: self.tid }),
+            Err(errno) => Err(Error::kernel(self.tid, "resuming", errno)),
+        }
+    }
+
+    /// Takes notice of `report` about this task, which left its stop because it was killed.
+    pub fn overtaken(self, report: Report) -> Result<Waited> {
+        Running { tid: self.tid }.waited(report)
+    }
+
+    /// Ends the tracing; the task goes on by itself.
+    pub fn detach(self) -> Result<()> {
+        // SAFETY: PTRACE_DETACH takes no address and a signal number in `data`.
+        unsafe { ptrace(libc::PTRACE_DETACH, self.tid, 0, 0) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_DETACH", e))?;
+        Ok(())
+    }
+
+    /// Its general registers.
+    pub fn regs(&self) -> Result<Registers> {
+        let mut regs = Registers::default();
+        // SAFETY: `Registers` has the layout of `user_regs_struct`, which PTRACE_GETREGS fills.
+        unsafe { ptrace(libc::PTRACE_GETREGS, self.tid, 0, &raw mut regs as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETREGS", e))?;
+        Ok(regs)
+    }
+
+    /// Sets its general registers.
+    pub fn set_regs(&mut self, regs: &Registers) -> Result<()> {
+        // SAFETY: `Registers` has the layout of `user_regs_struct`, which PTRACE_SETREGS reads.
+        unsafe { ptrace(libc::PTRACE_SETREGS, self.tid, 0, std::ptr::from_ref(regs) as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGS", e))?;
+        Ok(())
+    }
+
+    /// Its extended state.
+    pub fn xstate(&self) -> Result<ExtendedState> {
+        let mut buf = vec![0u8; XSTATE_MAX];
+        let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        // SAFETY: `iov` describes `buf`, which outlives the call.
+        unsafe { ptrace(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, &raw mut iov as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETREGSET(xstate)", e))?;
+        buf.truncate(iov.iov_len);
+        Ok(ExtendedState(buf))
+    }
+
+    /// Sets its extended state.
+    pub fn set_xstate(&mut self, state: &ExtendedState) -> Result<()> {
+        let mut bytes = state.0.clone();
+        let iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: `iov` describes `bytes`, which outlives the call.
+        unsafe { ptrace(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, &raw const iov as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGSET(xstate)", e))?;
+        Ok(())
+    }
+
+    /// The siginfo of the signal that is about to be delivered.
+    pub fn siginfo(&self) -> Result<SigInfo> {
+        let mut info = [0u8; 128];
+        // SAFETY: `info` has the size of siginfo_t.
+        unsafe { ptrace(libc::PTRACE_GETSIGINFO, self.tid, 0, info.as_mut_ptr() as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETSIGINFO", e))?;
+        Ok(info)
+    }
+
+    /// Replaces the siginfo of the signal that is about to be delivered.
+    pub fn set_siginfo(&mut self, info: &SigInfo) -> Result<()> {
+        // SAFETY: `info` has the size of siginfo_t.
+        unsafe { ptrace(libc::PTRACE_SETSIGINFO, self.tid, 0, info.as_ptr() as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETSIGINFO", e))?;
+        Ok(())
+    }
+
+    /// Its signal mask (bit n−1 for signal n).
+    pub fn sigmask(&self) -> Result<u64> {
+        let mut mask = 0u64;
+        // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
+        unsafe { ptrace(libc::PTRACE_GETSIGMASK as u32, self.tid, SIGSET_BYTES, &raw mut mask as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETSIGMASK", e))?;
+        Ok(mask)
+    }
+
+    /// Sets its signal mask.
+    pub fn set_sigmask(&mut self, mask: u64) -> Result<()> {
+        // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
+        unsafe { ptrace(libc::PTRACE_SETSIGMASK as u32, self.tid, SIGSET_BYTES, &raw const mask as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETSIGMASK", e))?;
+        Ok(())
+    }
+
+    /// The numbers of the signals queued for it (its own queue, or the thread group's), as a mask.
+    fn queued(&self, shared: bool) -> Result<u64> {
+        #[repr(C)]
+        struct PeekArgs {
+            off: u64,
+            flags: u32,
+            nr: i32,
+        }
+        const ROOM: usize = 8;
+        let mut mask = 0u64;
+        let mut off = 0;
+        loop {
+            let args = PeekArgs { off, flags: u32::from(shared), nr: ROOM as i32 };
+            let mut infos = [[0u8; 128]; ROOM];
+            // SAFETY: `args` is a ptrace_peeksiginfo_args and `infos` has room for `nr` entries.
+            let n = unsafe {
+                ptrace(libc::PTRACE_PEEKSIGINFO as u32, self.tid, &raw const args as usize, infos.as_mut_ptr() as usize)
+            }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_PEEKSIGINFO", e))?;
+            for info in infos.iter().take(n as usize) {
+                mask |= 1u64 << ((signo(info) - 1) & 63);
+            }
+            if (n as usize) < ROOM {
+                return Ok(mask);
+            }
+            off += n as u64;
+        }
+    }
+
+    /// Whether a signal is pending that will be reported before the task executes another instruction.
+    pub fn signal_due(&self) -> Result<bool> {
+        let pending = self.queued(false)? | self.queued(true)?;
+        Ok(pending != 0 && pending & !self.sigmask()? != 0)
+    }
+
+    /// Where in a system call the task is stopped (`PTRACE_GET_SYSCALL_INFO`).
+    pub fn syscall_phase(&self) -> Result<SyscallPhase> {
+        let mut info = [0u8; 88];
+        // SAFETY: `info` has room for the number of bytes given in `addr`.
+        unsafe { ptrace(libc::PTRACE_GET_SYSCALL_INFO as u32, self.tid, info.len(), info.as_mut_ptr() as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_GET_SYSCALL_INFO", e))?;
+        Ok(match info[0] {
+            1 => SyscallPhase::Entry,
+            2 => SyscallPhase::Exit,
+            3 => SyscallPhase::Seccomp,
+            _ => SyscallPhase::None,
+        })
+    }
+
+    /// Its restartable-sequences area (rseq(2)) as address, size and signature, if it has registered one
+    /// (`PTRACE_GET_RSEQ_CONFIGURATION`, Linux 5.13).
+    pub fn rseq(&self) -> Option<(u64, u32, u32)> {
+        #[repr(C)]
+        #[derive(Default)]
+        struct Configuration {
+            pointer: u64,
+            size: u32,
+            signature: u32,
+            flags: u32,
+            pad: u32,
+        }
+        const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+        let mut c = Configuration::default();
+        // SAFETY: `c` is a ptrace_rseq_configuration, of the size given in `addr`.
+        let r = unsafe { ptrace(PTRACE_GET_RSEQ_CONFIGURATION, self.tid, size_of::<Configuration>(), &raw mut c as usize) };
+        (r.is_ok() && c.pointer != 0).then_some((c.pointer, c.size, c.signature))
+    }
+
+    /// Changes what it is traced with ([`OPTIONS`]).
+    pub fn set_options(&self, options: i32) -> Result<()> {
+        // SAFETY: PTRACE_SETOPTIONS takes no address and a bit mask in `data`.
+        unsafe { ptrace(libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETOPTIONS", e))?;
+        Ok(())
+    }
+
+    /// The message of an event stop: the new tid, the former tid, or the exit status.
+    pub fn event_message(&self) -> Result<u64> {
+        let mut message = 0u64;
+        // SAFETY: `message` is an unsigned long.
+        unsafe { ptrace(libc::PTRACE_GETEVENTMSG, self.tid, 0, &raw mut message as usize) }
+            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETEVENTMSG", e))?;
+        Ok(message)
+    }
+}
+
+/// The signal number in a siginfo (`si_signo`, sigaction(2)).
+pub fn signo(info: &SigInfo) -> i32 {
+    i32::from_ne_bytes([info[0], info[1], info[2], info[3]])
+}
+
+/// The code in a siginfo (`si_code`, sigaction(2)).
+pub fn si_code(info: &SigInfo) -> i32 {
+    i32::from_ne_bytes([info[8], info[9], info[10], info[11]])
+}
+
+/// Whether an instruction of the task itself caused the signal (`si_code` above 0 on one of these, sigaction(2)).
+pub fn is_fault(info: &SigInfo) -> bool {
+    si_code(info) > 0
+        && matches!(
+            signo(info),
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP | libc::SIGSYS
+        )
+}
+
+/// Sends `signal` to one task (tgkill(2)).
+pub fn send_signal(tgid: Tid, tid: Tid, signal: i32) -> Result<()> {
+    // SAFETY: tgkill takes plain numbers.
+    let r = unsafe { libc::syscall(libc::SYS_tgkill, tgid.0, tid.0, signal) };
+    if r == 0 { Ok(()) } else { Err(Error::kernel(tid, "tgkill", Errno::last())) }
+}
+
+/// Kills a process (kill(2) with `SIGKILL`); no error if it is gone already.
+pub fn kill(tid: Tid) {
+    // SAFETY: kill takes plain numbers.
+    unsafe { libc::kill(tid.0, libc::SIGKILL) };
+}

@@ -19,8 +19,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
-use rr_tracee::pagemap::Pagemap;
-use rr_tracee::{Addr, Memory, Tid};
+use rr_tracee::pagemap::{Pagemap, check_alive};
+use rr_tracee::{Memory, Tid};
 
 /// The pages of an address space, read by the writer and owned by nobody else; clones are the same source.
 #[derive(Clone, Debug)]
@@ -216,8 +216,7 @@ impl Process {
     /// A process that dies writes to its memory (`clear_child_tid`, robust futexes: set_tid_address(2)) and
     /// then loses it; as long as it has it, nothing was written.
     fn check_alive(&self) -> rr_tracee::Result<()> {
-        // Nothing can be mapped at address 0, so this reads nothing; but a process without memory is told.
-        self.memory.read_some(Addr::NULL, &mut [0]).map(drop)
+        check_alive(self.tid)
     }
 
     pub fn pagemap(&self) -> rr_tracee::Result<&Pagemap> {

@@ -19,7 +19,10 @@ pub fn survey() -> Cpus {
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` has the size given; the others are plain numbers.
     let (got, current) = unsafe {
-        (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set), libc::sched_getcpu())
+        (
+            libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set),
+            libc::sched_getcpu(),
+        )
     };
     let mut mask = vec![0u8; size_of::<libc::cpu_set_t>()];
     let mut all = Vec::new();
@@ -33,7 +36,11 @@ pub fn survey() -> Cpus {
         }
     }
     let current = current.max(0) as usize;
-    let bound = if all.contains(&current) { current } else { all.first().copied().unwrap_or(0) };
+    let bound = if all.contains(&current) {
+        current
+    } else {
+        all.first().copied().unwrap_or(0)
+    };
     let others: Vec<usize> = all.into_iter().filter(|&cpu| cpu != bound).collect();
     Cpus { mask, bound, others }
 }
@@ -46,5 +53,30 @@ pub fn bind(cpus: &[usize]) {
         cpus.iter().for_each(|&cpu| libc::CPU_SET(cpu, &mut set));
         // Only speed depends on it.
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+/// The CPU for a replay: that of the recording if we may use it, because `cpuid` tells a program on which CPU it
+/// runs, and where it cannot be intercepted the answer must be the same.
+pub fn for_replay(cpus: &Cpus, header: &rr_trace::Header) -> usize {
+    let Some(recorded) = header.bound_cpu.map(|cpu| cpu as usize) else {
+        return cpus.bound;
+    };
+    if recorded == cpus.bound || cpus.others.contains(&recorded) {
+        return recorded;
+    }
+    if !header.cpuid_faulting {
+        tracing::warn!(
+            "this was recorded on CPU {recorded}, which rr may not use here: if the program looks at its CPU's number, \
+             the replay will diverge"
+        );
+    }
+    cpus.bound
+}
+
+impl Cpus {
+    /// All CPUs.
+    pub fn all(&self) -> Vec<usize> {
+        [&[self.bound][..], &self.others].concat()
     }
 }

@@ -18,7 +18,12 @@ use tracing_subscriber::EnvFilter;
 ///
 /// `rr PROG ARGS...` is short for `rr record PROG ARGS...`, `rr TRACE-DIRECTORY` for `rr replay TRACE-DIRECTORY`.
 #[derive(Parser)]
-#[command(name = "rr", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "rr",
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "rr -N, --version prints the version; rr -L, --list-commands the commands.")]
 struct Cli {
     #[command(flatten)]
@@ -66,16 +71,26 @@ enum Command {
 
 /// `rr ./prog` records and `rr trace-dir` replays: puts the command word in where it was left out.
 fn with_command_word(mut args: Vec<OsString>) -> Vec<OsString> {
-    let known: Vec<String> =
-        Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).chain(["help".into()]).collect();
-    let Some(first) = args.get(1).and_then(|a| a.to_str().map(str::to_owned)).or_else(|| args.get(1).map(|_| String::new()))
+    let known: Vec<String> = Cli::command()
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .chain(["help".into()])
+        .collect();
+    let Some(first) = args
+        .get(1)
+        .and_then(|a| a.to_str().map(str::to_owned))
+        .or_else(|| args.get(1).map(|_| String::new()))
     else {
         return args;
     };
     if known.contains(&first) || first.starts_with('-') {
         return args;
     }
-    let word = if Path::new(&args[1]).is_dir() { "replay" } else { "record" };
+    let word = if Path::new(&args[1]).is_dir() {
+        "replay"
+    } else {
+        "record"
+    };
     args.insert(1, word.into());
     args
 }
@@ -84,7 +99,9 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|a| a.to_str()) {
         Some("-L" | "--list-commands") => {
-            Cli::command().get_subcommands().for_each(|command| println!("{}", command.get_name()));
+            Cli::command()
+                .get_subcommands()
+                .for_each(|command| println!("{}", command.get_name()));
             return ExitCode::SUCCESS;
         }
         Some("-N" | "--version") => {
@@ -98,7 +115,11 @@ fn main() -> ExitCode {
         Err(e) => {
             // Nowhere to print to is no reason to fail differently.
             let _ = e.print();
-            return if e.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if e.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     start_log(cli.global.log.as_deref());
@@ -127,7 +148,10 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
 }
 
 fn start_log(spec: Option<&str>) {
-    let spec = spec.map(str::to_owned).or_else(|| std::env::var("RR_LOG").ok()).unwrap_or_else(|| "warn".into());
+    let spec = spec
+        .map(str::to_owned)
+        .or_else(|| std::env::var("RR_LOG").ok())
+        .unwrap_or_else(|| "warn".into());
     let filter = EnvFilter::try_new(&spec).unwrap_or_else(|_| {
         eprintln!("rr: cannot understand the log specification {spec:?}; logging warnings");
         EnvFilter::new("warn")

@@ -14,12 +14,18 @@ pub const LATEST: &str = "latest-trace";
 /// The trace directory: `$_RR_TRACE_DIR`; else `$XDG_DATA_HOME/rr` or `~/.local/share/rr` if it is there, else
 /// `~/.rr` if that is there, else the former; without a home `/tmp/rr`.
 pub fn root() -> PathBuf {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let var = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     if let Some(dir) = var("_RR_TRACE_DIR") {
         return dir;
     }
     let home = var("HOME");
-    let data = var("XDG_DATA_HOME").or_else(|| home.as_ref().map(|h| h.join(".local/share"))).map(|d| d.join("rr"));
+    let data = var("XDG_DATA_HOME")
+        .or_else(|| home.as_ref().map(|h| h.join(".local/share")))
+        .map(|d| d.join("rr"));
     let legacy = home.map(|h| h.join(".rr"));
     match (data, legacy) {
         (Some(data), _) if data.is_dir() => data,
@@ -35,7 +41,10 @@ pub fn find(name: Option<&Path>) -> Result<PathBuf> {
     let Some(name) = name else {
         let latest = root().join(LATEST);
         if !latest.exists() {
-            bail!("there is no latest trace in {}: record a program first (rr record PROG), or name a trace", root().display());
+            bail!(
+                "there is no latest trace in {}: record a program first (rr record PROG), or name a trace",
+                root().display()
+            );
         }
         return Ok(latest);
     };
@@ -45,7 +54,11 @@ pub fn find(name: Option<&Path>) -> Result<PathBuf> {
         if among.exists() {
             return Ok(among);
         }
-        bail!("there is no trace {} here or in {} (rr ls lists them)", name.display(), root().display());
+        bail!(
+            "there is no trace {} here or in {} (rr ls lists them)",
+            name.display(),
+            root().display()
+        );
     }
     if !name.exists() {
         bail!("there is no trace {}", name.display());
@@ -59,7 +72,11 @@ pub fn open(name: Option<&Path>) -> Result<Arc<TraceReader>> {
     // The reader's messages name files themselves.
     let reader = TraceReader::open(&path)?;
     if reader.torn_bytes() > 0 {
-        tracing::info!("{}: {} bytes at the torn end are not used", path.display(), reader.torn_bytes());
+        tracing::info!(
+            "{}: {} bytes at the torn end are not used",
+            path.display(),
+            reader.torn_bytes()
+        );
     }
     Ok(Arc::new(reader))
 }
@@ -67,15 +84,24 @@ pub fn open(name: Option<&Path>) -> Result<Arc<TraceReader>> {
 /// The path for a new trace of `program`: its name and the first free number.
 pub fn new_path(program: &OsStr) -> Result<PathBuf> {
     let root = root();
-    std::fs::create_dir_all(&root).with_context(|| format!("cannot make the trace directory {}", root.display()))?;
-    let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
-    let free = (0u32..).map(|n| root.join(format!("{base}-{n}"))).find(|p| p.symlink_metadata().is_err());
+    std::fs::create_dir_all(&root)
+        .with_context(|| format!("cannot make the trace directory {}", root.display()))?;
+    let base = Path::new(program)
+        .file_name()
+        .unwrap_or(program)
+        .to_string_lossy()
+        .into_owned();
+    let free = (0u32..)
+        .map(|n| root.join(format!("{base}-{n}")))
+        .find(|p| p.symlink_metadata().is_err());
     free.context("no free name for a trace")
 }
 
 /// Lets `latest-trace` point to `trace`, a directory in the trace directory.
 pub fn set_latest(trace: &Path) {
-    let (Some(root), Some(name)) = (trace.parent(), trace.file_name()) else { return };
+    let (Some(root), Some(name)) = (trace.parent(), trace.file_name()) else {
+        return;
+    };
     let temporary = root.join(format!(".{LATEST}-{}", std::process::id()));
     // That there is no link is an inconvenience, not a loss.
     let made = symlink(name, &temporary).and_then(|()| std::fs::rename(&temporary, root.join(LATEST)));

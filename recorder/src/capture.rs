@@ -17,8 +17,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rr_checkpoint::{
-    CaptureRequest, CheckpointWriter, ObjectImage, ObjectSource, Outcome, SessionImage, SharedSource, SpaceImage,
-    SpaceSource, TaskImage, copy_unforkable,
+    CaptureRequest, CheckpointWriter, ObjectImage, ObjectSource, Outcome, SessionImage, SharedSource,
+    SpaceImage, SpaceSource, TaskImage, copy_unforkable,
 };
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
@@ -37,6 +37,8 @@ pub struct Capture {
     writer: Option<CheckpointWriter>,
     interval: u64,
     next_at: u64,
+    /// Rather let the program wait for the writer than skip a checkpoint.
+    patient: bool,
     /// Frozen forks that are alive or not reaped by us, with the process that is their parent.
     forks: HashMap<Tid, Tid>,
     /// Frozen forks that their parent must reap.
@@ -53,7 +55,12 @@ impl Capture {
 
     /// A checkpoint every `interval` events, given to `writer`.
     pub fn every(interval: u64, writer: CheckpointWriter) -> Capture {
-        Capture { writer: Some(writer), interval, next_at: interval, ..Capture::default() }
+        Capture {
+            writer: Some(writer),
+            interval,
+            next_at: interval,
+            ..Capture::default()
+        }
     }
 
     /// Whether checkpoints are taken at all.
@@ -69,7 +76,10 @@ impl Capture {
     /// Waits for the writer.
     pub(crate) fn finish(&mut self) -> Vec<Outcome> {
         if self.skipped > 0 {
-            tracing::warn!("{} checkpoints were skipped: the writer was behind or a fork failed", self.skipped);
+            tracing::warn!(
+                "{} checkpoints were skipped: the writer was behind or a fork failed",
+                self.skipped
+            );
         }
         match self.writer.take().map(CheckpointWriter::finish) {
             Some(Ok(summary)) => summary.outcomes,
@@ -96,7 +106,11 @@ impl Capture {
 
     /// The frozen forks that `tgid` has to reap now.
     pub(crate) fn take_unreaped(&mut self, tgid: Tid) -> Vec<Tid> {
-        if self.unreaped.is_empty() { Vec::new() } else { self.unreaped.remove(&tgid).unwrap_or_default() }
+        if self.unreaped.is_empty() {
+            Vec::new()
+        } else {
+            self.unreaped.remove(&tgid).unwrap_or_default()
+        }
     }
 
     /// Makes a frozen fork of a stopped task. `None` if the kernel does not allow another process.
@@ -105,13 +119,21 @@ impl Capture {
         let (mut remote, result) = remote.call(libc::SYS_clone, [libc::CLONE_FILES as u64, 0, 0, 0, 0, 0])?;
         let child = remote.take_child();
         let stopped = remote.finish()?;
-        let Some(child) = child.filter(|_| result > 0) else { return Ok((stopped, None)) };
+        let Some(child) = child.filter(|_| result > 0) else {
+            return Ok((stopped, None));
+        };
         self.forks.insert(child, tgid);
         let Ok(Waited::Stopped(frozen, Stop::Event)) = Running::newborn(child).wait() else {
             return Ok((stopped, None));
         };
         let prepared = Remote::new(frozen, child)
-            .and_then(|r| r.must("close_range", libc::SYS_close_range, [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0]))
+            .and_then(|r| {
+                r.must(
+                    "close_range",
+                    libc::SYS_close_range,
+                    [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0],
+                )
+            })
             .and_then(|(r, _)| r.must("setpgid", libc::SYS_setpgid, [0; 6]))
             // Its death must not wait for us.
             .and_then(|(r, _)| r.finish()?.set_options(libc::PTRACE_O_EXITKILL));
@@ -140,7 +162,10 @@ impl RecordSession {
         let tgid = self.task(tid)?.tgid;
         for fork in self.capture.take_unreaped(tgid) {
             let args = [fork.0 as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0, 0, 0];
-            stopped = Remote::new(stopped, tgid)?.call(libc::SYS_wait4, args)?.0.finish()?;
+            stopped = Remote::new(stopped, tgid)?
+                .call(libc::SYS_wait4, args)?
+                .0
+                .finish()?;
         }
         Ok(stopped)
     }
@@ -150,11 +175,17 @@ impl RecordSession {
         if !self.capture.is_on() || self.last_event().0 < self.capture.next_at {
             return Ok(());
         }
-        let ready = self.tasks.get(&current).is_some_and(|t| matches!(t.state, State::Ready(_)));
+        let ready = self
+            .tasks
+            .get(&current)
+            .is_some_and(|t| matches!(t.state, State::Ready(_)));
         if !ready || !self.tasks.values().all(is_capturable) {
             return Ok(());
         }
         self.capture.next_at = self.last_event().0 + self.capture.interval;
+        while self.capture.patient && self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
         if self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
             self.capture.skipped += 1;
             return Ok(());
@@ -178,7 +209,12 @@ impl RecordSession {
     /// Freezes everything; `None` if a process could not be forked.
     fn freeze(&mut self) -> Result<Option<CaptureRequest>> {
         let image = self.image()?;
-        let mut request = CaptureRequest { image, spaces: Vec::new(), objects: Vec::new(), pause_us: 0 };
+        let mut request = CaptureRequest {
+            image,
+            spaces: Vec::new(),
+            objects: Vec::new(),
+            pause_us: 0,
+        };
         let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
         for id in ids {
             let Some(leader) = self.leader(id) else { continue };
@@ -202,13 +238,22 @@ impl RecordSession {
                 }
             };
             let Some(source) = source else { return Ok(None) };
-            request.spaces.push(SpaceSource { space: id, source, extra });
+            request.spaces.push(SpaceSource {
+                space: id,
+                source,
+                extra,
+            });
         }
         for object in &request.image.objects {
             if let Some(file) = self.mapped.file(object.id) {
-                request.objects.push(ObjectSource::from_file(object.id, file).map_err(|e| {
-                    rr_tracee::Error::Proc { path: format!("shared memory object {}", object.id.0), why: e.to_string() }
-                })?);
+                request
+                    .objects
+                    .push(
+                        ObjectSource::from_file(object.id, file).map_err(|e| rr_tracee::Error::Proc {
+                            path: format!("shared memory object {}", object.id.0),
+                            why: e.to_string(),
+                        })?,
+                    );
             }
         }
         Ok(Some(request))
@@ -226,18 +271,34 @@ impl RecordSession {
             State::Reported(..) => 1,
             State::InKernel(_) | State::Busy => 2,
         };
-        self.tasks.values().filter(|t| t.space == space && !t.exited).min_by_key(|t| rank(t)).map(|t| t.tid)
+        self.tasks
+            .values()
+            .filter(|t| t.space == space && !t.exited)
+            .min_by_key(|t| rank(t))
+            .map(|t| t.tid)
     }
 
     /// The image that replay would have after the last event.
     fn image(&self) -> Result<SessionImage> {
-        let spaces: Vec<SpaceImage> =
-            self.spaces.iter().map(|(id, space)| SpaceImage { id: *id, space: space.model.clone() }).collect();
+        let spaces: Vec<SpaceImage> = self
+            .spaces
+            .iter()
+            .map(|(id, space)| SpaceImage {
+                id: *id,
+                space: space.model.clone(),
+            })
+            .collect();
         let mut tasks = Vec::new();
         for task in self.tasks.values().filter(|t| !t.exited) {
             let (in_syscall, regs) = match &task.call {
                 Some(call) => (true, call.entry),
-                None => (false, Registers { orig_rax: NOT_IN_SYSCALL, ..task.boundary }),
+                None => (
+                    false,
+                    Registers {
+                        orig_rax: NOT_IN_SYSCALL,
+                        ..task.boundary
+                    },
+                ),
             };
             let at_entry = task.call.as_ref().and_then(|c| c.xstate.clone());
             let xstate = match (at_entry, &task.state) {
@@ -258,10 +319,28 @@ impl RecordSession {
         let mapped: BTreeSet<_> = spaces
             .iter()
             .flat_map(|s| s.space.iter())
-            .filter_map(|m| if let Backing::Shared { object, .. } = m.backing { Some(object) } else { None })
+            .filter_map(|m| {
+                if let Backing::Shared { object, .. } = m.backing {
+                    Some(object)
+                } else {
+                    None
+                }
+            })
             .collect();
-        let objects = mapped.into_iter().map(|id| ObjectImage { id, size: self.mapped.size(id) }).collect();
-        Ok(SessionImage { event: self.last_event(), time_ns: self.last_time_ns(), spaces, tasks, objects })
+        let objects = mapped
+            .into_iter()
+            .map(|id| ObjectImage {
+                id,
+                size: self.mapped.size(id),
+            })
+            .collect();
+        Ok(SessionImage {
+            event: self.last_event(),
+            time_ns: self.last_time_ns(),
+            spaces,
+            tasks,
+            objects,
+        })
     }
 
     /// Before a task of this space goes on: what the writer reads in place becomes a fork.
@@ -275,7 +354,10 @@ impl RecordSession {
         let mut failure = None;
         for source in sources {
             source.replace_with(|| {
-                let (stopped, fork) = self.fork_task(tid, held.take()?).map_err(|e| failure = Some(e)).ok()?;
+                let (stopped, fork) = self
+                    .fork_task(tid, held.take()?)
+                    .map_err(|e| failure = Some(e))
+                    .ok()?;
                 held = Some(stopped);
                 fork
             });
@@ -289,7 +371,9 @@ impl RecordSession {
 
     /// A task of this space dies. What is read in place is let finish for a moment, then given up.
     pub(crate) fn lose_snapshots(&mut self, id: SpaceId) {
-        let Some(space) = self.spaces.get_mut(&id) else { return };
+        let Some(space) = self.spaces.get_mut(&id) else {
+            return;
+        };
         let patience = Instant::now() + Duration::from_millis(50);
         for source in std::mem::take(&mut space.in_place) {
             while !source.is_finished() && Instant::now() < patience {

@@ -20,8 +20,8 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId, SpaceOp,
-    Stopped, Tid, procfs, rr_area,
+    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
+    SpaceOp, Stopped, Tid, procfs, rr_area,
 };
 
 use crate::error::{Error, Result};
@@ -49,14 +49,20 @@ impl RecordSession {
     /// From the launched child to the first event.
     pub(crate) fn first_exec(&mut self, task: Running) -> Result<()> {
         let tid = task.tid();
-        let died = |s: &Self, why: String| Error::Start { program: s.program().to_owned(), why };
+        let died = |s: &Self, why: String| Error::Start {
+            program: s.program().to_owned(),
+            why,
+        };
         let mut running = task;
         let mut executed = false;
         loop {
             let (stopped, stop) = match running.wait()? {
                 Waited::Stopped(stopped, stop) => (stopped, stop),
                 Waited::Gone(status) => {
-                    return Err(died(self, format!("it ended before it began (wait status {status:#x})")));
+                    return Err(died(
+                        self,
+                        format!("it ended before it began (wait status {status:#x})"),
+                    ));
                 }
             };
             match stop {
@@ -85,13 +91,29 @@ impl RecordSession {
     }
 
     fn first_event(&mut self, tid: Tid, taken: Taken) -> Result<()> {
-        let Taken { stopped, after, space, ops, writes, info } = taken;
+        let Taken {
+            stopped,
+            after,
+            space,
+            ops,
+            writes,
+            info,
+        } = taken;
         let xstate = stopped.xstate()?;
         let mut task = Task::new(stopped, tid, info.space, 0, after);
         task.exe = info.path.clone();
         self.spaces.insert(info.space, space);
         self.tasks.insert(tid, task);
-        self.emit(tid, EventKind::Start { exec: info, after, xstate }, ops, writes)
+        self.emit(
+            tid,
+            EventKind::Start {
+                exec: info,
+                after,
+                xstate,
+            },
+            ops,
+            writes,
+        )
     }
 
     pub(crate) fn begin_exec(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
@@ -111,7 +133,10 @@ impl RecordSession {
         if former != tid {
             // A thread other than the leader takes over the leader's tid; the leader is no more.
             let (Some(thread), Some(leader)) = (self.tasks.remove(&former), self.tasks.get(&tid)) else {
-                return Err(Error::Unexpected { tid, what: format!("exec by the unknown thread {former}") });
+                return Err(Error::Unexpected {
+                    tid,
+                    what: format!("exec by the unknown thread {former}"),
+                });
             };
             if !leader.exited {
                 self.record_exit(tid, 0, vec![])?;
@@ -122,10 +147,19 @@ impl RecordSession {
         self.await_stop(tid, running)
     }
 
-    pub(crate) fn finish_exec(&mut self, tid: Tid, stopped: Stopped, call: Call, raw: Registers) -> Result<()> {
+    pub(crate) fn finish_exec(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        call: Call,
+        raw: Registers,
+    ) -> Result<()> {
         let entry = call.entry;
         if raw.result() < 0 {
-            let after = Registers { orig_rax: NOT_IN_SYSCALL, ..raw };
+            let after = Registers {
+                orig_rax: NOT_IN_SYSCALL,
+                ..raw
+            };
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
             let task = self.task_mut(tid)?;
             task.restarting = is_restart(raw.result()).then(|| Box::new(call));
@@ -133,7 +167,14 @@ impl RecordSession {
             return Ok(());
         }
         let tgid = self.task(tid)?.tgid;
-        let Taken { stopped, after, space, ops, writes, info } = self.take_over(tid, tgid, stopped)?;
+        let Taken {
+            stopped,
+            after,
+            space,
+            ops,
+            writes,
+            info,
+        } = self.take_over(tid, tgid, stopped)?;
         let xstate = Some(stopped.xstate()?);
         let task = self.task_mut(tid)?;
         let (old_space, old_slot) = (task.space, task.slot);
@@ -145,7 +186,16 @@ impl RecordSession {
         self.leave_space(old_space, old_slot);
         self.release_vfork(tid);
         self.spaces.insert(info.space, space);
-        self.record_call(tid, &entry, after, xstate, Some(TaskOp::Exec(info)), ops, writes, None)?;
+        self.record_call(
+            tid,
+            &entry,
+            after,
+            xstate,
+            Some(TaskOp::Exec(info)),
+            ops,
+            writes,
+            None,
+        )?;
         let task = self.task_mut(tid)?;
         task.recorded_as = None;
         task.state = State::Ready(stopped);
@@ -154,16 +204,24 @@ impl RecordSession {
 
     /// Steps 1 to 3 of the module's description.
     fn take_over(&mut self, tid: Tid, tgid: Tid, stopped: Stopped) -> Result<Taken> {
-        let after = Registers { orig_rax: NOT_IN_SYSCALL, ..stopped.regs()? };
+        let after = Registers {
+            orig_rax: NOT_IN_SYSCALL,
+            ..stopped.regs()?
+        };
         let memory = Memory::of(tid);
         hide_vdso(&memory, Addr(after.rsp))?;
         let stopped = prepare(tid, tgid, stopped, &memory)?;
         self.last_space += 1;
         let id = SpaceId(self.last_space);
-        let mut space = Space { brk: start_brk(tid)?, ..Space::default() };
+        let mut space = Space {
+            brk: start_brk(tid)?,
+            ..Space::default()
+        };
         space.take_slot();
-        let lines: Vec<MapsLine> =
-            procfs::maps(tid)?.into_iter().filter(|l| l.name != "[vsyscall]" && !is_ours(l.range)).collect();
+        let lines: Vec<MapsLine> = procfs::maps(tid)?
+            .into_iter()
+            .filter(|l| l.name != "[vsyscall]" && !is_ours(l.range))
+            .collect();
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         for line in &lines {
@@ -179,7 +237,10 @@ impl RecordSession {
                         self.files.add_bytes(&bytes)?
                     }
                 };
-                Backing::File { file, offset: line.offset }
+                Backing::File {
+                    file,
+                    offset: line.offset,
+                }
             };
             ops.push(SpaceOp::Map(Mapping {
                 range: line.range,
@@ -191,7 +252,11 @@ impl RecordSession {
             for (range, kind) in pagemap::populated(tid, line.range)? {
                 if kind == PageKind::Private {
                     let data = memory.read_vec(range.start, range.len() as usize)?;
-                    writes.push(MemWrite { space: id, addr: range.start, data });
+                    writes.push(MemWrite {
+                        space: id,
+                        addr: range.start,
+                        data,
+                    });
                 }
             }
         }
@@ -199,8 +264,20 @@ impl RecordSession {
         ops.iter().for_each(|op| model.apply(op));
         space.model = model;
         let path = procfs::exe(tid)?.display().to_string();
-        let info = ExecInfo { path, args: procfs::cmdline(tid)?, space: id, tid };
-        Ok(Taken { stopped, after, space, ops, writes, info })
+        let info = ExecInfo {
+            path,
+            args: procfs::cmdline(tid)?,
+            space: id,
+            tid,
+        };
+        Ok(Taken {
+            stopped,
+            after,
+            space,
+            ops,
+            writes,
+            info,
+        })
     }
 }
 
@@ -218,13 +295,21 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
     let insn = match maps.iter().find(|l| l.name == "[vdso]") {
         Some(vdso) => {
             let code = memory.read_vec(vdso.range.start, vdso.range.len() as usize)?;
-            code.windows(2).position(|w| w == [0x0f, 0x05]).map(|n| vdso.range.start + n as u64)
+            code.windows(2)
+                .position(|w| w == [0x0f, 0x05])
+                .map(|n| vdso.range.start + n as u64)
         }
         None => None,
     };
-    let insn = insn.ok_or_else(|| Error::Unexpected { tid, what: "its vDSO holds no syscall instruction".into() })?;
+    let insn = insn.ok_or_else(|| Error::Unexpected {
+        tid,
+        what: "its vDSO holds no syscall instruction".into(),
+    })?;
     if let Some(taken) = maps.iter().find(|l| is_ours(l.range)) {
-        let what = format!("the program occupies {}, where rr needs memory of its own", taken.range);
+        let what = format!(
+            "the program occupies {}, where rr needs memory of its own",
+            taken.range
+        );
         return Err(Error::Unexpected { tid, what });
     }
     let mut remote = Remote::at(stopped, tgid, insn)?;
@@ -240,7 +325,11 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
         let limit = stack_limit(tid);
         // The kernel counts the limit from the stack's top, and keeps a gap below.
         let bottom = Addr((stack.range.end.0 - limit) & !(rr_tracee::ids::PAGE - 1));
-        if bottom < stack.range.start && !maps.iter().any(|l| l.range.end > bottom && l.range.end < stack.range.end) {
+        if bottom < stack.range.start
+            && !maps
+                .iter()
+                .any(|l| l.range.end > bottom && l.range.end < stack.range.end)
+        {
             let room = AddrRange::new(bottom, stack.range.start);
             remote = remote.map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN)?;
         }
@@ -249,10 +338,17 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
 }
 
 fn stack_limit(tid: Tid) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: reads the limit of another process into `limit`.
     let r = unsafe { libc::prlimit(tid.0, libc::RLIMIT_STACK, std::ptr::null(), &mut limit) };
-    if r == 0 { limit.rlim_cur.min(STACK_MOST) } else { 8 << 20 }
+    if r == 0 {
+        limit.rlim_cur.min(STACK_MOST)
+    } else {
+        8 << 20
+    }
 }
 
 /// Turns the auxiliary vector's `AT_SYSINFO_EHDR` into `AT_IGNORE`. The stack of a new program (psABI x86-64,
@@ -278,9 +374,14 @@ fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
 fn start_brk(tid: Tid) -> Result<u64> {
     let path = format!("/proc/{tid}/stat");
     let text = std::fs::read_to_string(&path).map_err(|_| rr_tracee::Error::Died(tid))?;
-    let field = text.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(47 - 3));
+    let field = text
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(47 - 3));
     let value = field.and_then(|f| f.parse().ok());
-    Ok(value.ok_or(rr_tracee::Error::Proc { path, why: "no start_brk".into() })?)
+    Ok(value.ok_or(rr_tracee::Error::Proc {
+        path,
+        why: "no start_brk".into(),
+    })?)
 }
 
 /// Opens the file of a mapping; checks by inode number that it is the one.
@@ -294,5 +395,8 @@ fn open_mapped(tid: Tid, line: &MapsLine) -> Option<File> {
     candidates
         .iter()
         .filter_map(|path| File::open(path).ok())
-        .find(|file| file.metadata().is_ok_and(|m| m.ino() == line.inode && m.is_file()))
+        .find(|file| {
+            file.metadata()
+                .is_ok_and(|m| m.ino() == line.inode && m.is_file())
+        })
 }

@@ -43,8 +43,14 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// The file that `execvp(3)` would execute for `program`.
 pub fn resolve(program: &OsString, path: Option<&OsString>) -> Result<PathBuf> {
-    let start_error = |why: String| Error::Start { program: program.to_string_lossy().into_owned(), why };
-    let runnable = |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let start_error = |why: String| Error::Start {
+        program: program.to_string_lossy().into_owned(),
+        why,
+    };
+    let runnable = |p: &Path| {
+        p.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
     if program.as_bytes().contains(&b'/') {
         let path = PathBuf::from(program);
         return match path.metadata() {
@@ -54,10 +60,18 @@ pub fn resolve(program: &OsString, path: Option<&OsString>) -> Result<PathBuf> {
             Ok(_) => Ok(path),
         };
     }
-    let dirs = path.cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let dirs = path
+        .cloned()
+        .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     dirs.as_bytes()
         .split(|&b| b == b':')
-        .map(|dir| if dir.is_empty() { PathBuf::from(".") } else { PathBuf::from(OsString::from_vec(dir.to_vec())) })
+        .map(|dir| {
+            if dir.is_empty() {
+                PathBuf::from(".")
+            } else {
+                PathBuf::from(OsString::from_vec(dir.to_vec()))
+            }
+        })
         .map(|dir| dir.join(program))
         .find(|p| runnable(p))
         .ok_or_else(|| start_error("no such program in $PATH".into()))
@@ -83,18 +97,31 @@ pub fn launch(command: &Command) -> Result<Launched> {
         })
     };
     let file = cstring(program.as_os_str().as_bytes())?;
-    let args = command.args.iter().map(|a| cstring(a.as_bytes())).collect::<Result<Vec<_>>>()?;
+    let args = command
+        .args
+        .iter()
+        .map(|a| cstring(a.as_bytes()))
+        .collect::<Result<Vec<_>>>()?;
     let env = command
         .env
         .iter()
         .map(|(k, v)| cstring(&[k.as_bytes(), b"=", v.as_bytes()].concat()))
         .collect::<Result<Vec<_>>>()?;
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let (argv, envp) = (pointers(&args), pointers(&env));
-    let failed = |what, errno| Error::Capability { what, errno, advice: "the machine is short of resources" };
-    let (go_read, go_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("pipe", e))?;
+    let failed = |what, errno| Error::Capability {
+        what,
+        errno,
+        advice: "the machine is short of resources",
+    };
+    let (go_read, go_write) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("pipe", e))?;
 
     // SAFETY: the child calls only async-signal-safe functions on memory prepared above.
     let pid = match unsafe { libc::fork() } {
@@ -108,10 +135,18 @@ pub fn launch(command: &Command) -> Result<Launched> {
         Err(e) => {
             rr_tracee::task::kill(pid);
             rr_tracee::task::wait(Some(pid), false);
-            let errno = if let rr_tracee::Error::Kernel { errno, .. } = e { errno } else { Errno::ESRCH };
+            let errno = if let rr_tracee::Error::Kernel { errno, .. } = e {
+                errno
+            } else {
+                Errno::ESRCH
+            };
             let advice = "ptrace is not permitted here: in a container run it with --cap-add=SYS_PTRACE or a \
                           seccomp profile that allows ptrace; see kernel.yama.ptrace_scope";
-            return Err(Error::Capability { what: "tracing the program", errno, advice });
+            return Err(Error::Capability {
+                what: "tracing the program",
+                errno,
+                advice,
+            });
         }
     };
     nix::unistd::write(&go_write, b"g").map_err(|e| failed("pipe", e))?;
@@ -134,11 +169,23 @@ fn child(
             libc::_exit(126);
         }
         // What rr ignores for itself, the program gets as usual; SIGPIPE is ignored by Rust's runtime.
-        for signal in [libc::SIGPIPE, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+        for signal in [
+            libc::SIGPIPE,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGTERM,
+            libc::SIGHUP,
+        ] {
             libc::signal(signal, libc::SIG_DFL);
         }
         let none = 0u64;
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, 8usize);
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            0usize,
+            8usize,
+        );
         libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
         libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0);
         if seccomp::install().is_err() {

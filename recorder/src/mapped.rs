@@ -61,7 +61,14 @@ impl Mapped {
         self.last += 1;
         let object = ObjectId(self.last);
         self.objects.insert(object, Object { size, file });
-        (object, SpaceOp::CreateObject { object, size, content })
+        (
+            object,
+            SpaceOp::CreateObject {
+                object,
+                size,
+                content,
+            },
+        )
     }
 
     /// What is behind descriptor `fd` of task `tid` when mapped from `offset` on, `len` bytes, shared or not.
@@ -73,17 +80,31 @@ impl Mapped {
         shared: bool,
     ) -> Result<Option<Opened>> {
         let path = procfs::fd_path(tid, fd);
-        let name = std::fs::read_link(&path).map(|p| p.display().to_string()).unwrap_or_default();
-        let Ok(file) = File::open(&path) else { return Ok(None) };
-        let Ok(meta) = file.metadata() else { return Ok(None) };
+        let name = std::fs::read_link(&path)
+            .map(|p| p.display().to_string())
+            .unwrap_or_default();
+        let Ok(file) = File::open(&path) else {
+            return Ok(None);
+        };
+        let Ok(meta) = file.metadata() else {
+            return Ok(None);
+        };
         if !meta.is_file() {
             // /dev/zero is memory by another name; of other devices we know nothing.
             let zero = name == "/dev/zero" && !shared;
-            return Ok(zero.then(|| Opened { backing: Backing::Anonymous, before: vec![], name }));
+            return Ok(zero.then(|| Opened {
+                backing: Backing::Anonymous,
+                before: vec![],
+                name,
+            }));
         }
         if !shared {
             let file = files.add(&file)?;
-            return Ok(Some(Opened { backing: Backing::File { file, offset }, before: vec![], name }));
+            return Ok(Some(Opened {
+                backing: Backing::File { file, offset },
+                before: vec![],
+                name,
+            }));
         }
         let key = (meta.dev(), meta.ino());
         let mut before = Vec::new();
@@ -97,6 +118,10 @@ impl Mapped {
                 object
             }
         };
-        Ok(Some(Opened { backing: Backing::Shared { object, offset }, before, name }))
+        Ok(Some(Opened {
+            backing: Backing::Shared { object, offset },
+            before,
+            name,
+        }))
     }
 }

@@ -23,8 +23,15 @@ fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
         // SAFETY: kcmp takes plain numbers.
         unsafe { libc::syscall(libc::SYS_kcmp, me, tid.0, KCMP_FILE, own as u64, fd.0 as u64) == 0 }
     };
-    let (first, second) = if fd.0 == 2 { ((2, Stdio::Err), (1, Stdio::Out)) } else { ((1, Stdio::Out), (2, Stdio::Err)) };
-    [first, second].into_iter().find(|(own, _)| same(*own)).map(|(_, stream)| stream)
+    let (first, second) = if fd.0 == 2 {
+        ((2, Stdio::Err), (1, Stdio::Out))
+    } else {
+        ((1, Stdio::Out), (2, Stdio::Err))
+    };
+    [first, second]
+        .into_iter()
+        .find(|(own, _)| same(*own))
+        .map(|(_, stream)| stream)
 }
 
 /// The last `len` bytes that were read from a tracee's file at the position that its descriptor has now, or
@@ -78,12 +85,21 @@ impl RecordSession {
                 if stream(tid, out).is_none() {
                     return Ok(None);
                 }
-                let position = if offset == 0 { None } else { Some(memory.read_u64(Addr(offset))?) };
-                (out, copied(tid, input, position, result).map(|b| OutputSource::Bytes(b.into())))
+                let position = if offset == 0 {
+                    None
+                } else {
+                    Some(memory.read_u64(Addr(offset))?)
+                };
+                (
+                    out,
+                    copied(tid, input, position, result).map(|b| OutputSource::Bytes(b.into())),
+                )
             }
             _ => return Ok(None),
         };
-        let Some(stream) = stream(tid, out) else { return Ok(None) };
+        let Some(stream) = stream(tid, out) else {
+            return Ok(None);
+        };
         Ok(source.map(|source| Output { stream, source }))
     }
 }

@@ -40,10 +40,18 @@ static PROGRAM: [libc::sock_filter; 6] = [
 /// Installs the filter in the calling thread. Without `CAP_SYS_ADMIN` this needs, and sets, `no_new_privs`.
 /// Async-signal-safe: called between fork and exec.
 pub fn install() -> Result<(), Errno> {
-    let program = libc::sock_fprog { len: PROGRAM.len() as u16, filter: PROGRAM.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: PROGRAM.len() as u16,
+        filter: PROGRAM.as_ptr().cast_mut(),
+    };
     // SAFETY: `program` points to a filter of `len` instructions, which the kernel copies.
     let set = || unsafe {
-        Errno::result(libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program))
+        Errno::result(libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        ))
     };
     match set() {
         Err(Errno::EACCES) => {

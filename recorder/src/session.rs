@@ -83,7 +83,12 @@ pub struct RecordSession {
 
 impl RecordSession {
     /// Starts `command`. `writer` gets the events; `capture` the checkpoints.
-    pub fn start(command: &Command, options: Options, writer: TraceWriter, capture: Capture) -> Result<RecordSession> {
+    pub fn start(
+        command: &Command,
+        options: Options,
+        writer: TraceWriter,
+        capture: Capture,
+    ) -> Result<RecordSession> {
         let launched = launch::launch(command)?;
         let tid = launched.task.tid();
         let mut session = RecordSession {
@@ -163,8 +168,16 @@ impl RecordSession {
 
     /// The task to run: the current one while it can go on, else the next in turn.
     fn pick(&self) -> Option<Tid> {
+        // A stop must be handled before anybody else runs: it ends an interval, and intervals are recorded in order.
+        if self.tasks.get(&self.current).is_some_and(|t| matches!(t.state, State::Reported(..))) {
+            return Some(self.current);
+        }
         // A dying task holds back others (exec, wait) until it is let go.
-        if let Some(dying) = self.tasks.values().find(|t| matches!(t.state, State::Reported(_, Stop::Exiting))) {
+        if let Some(dying) = self
+            .tasks
+            .values()
+            .find(|t| matches!(t.state, State::Reported(_, Stop::Exiting)))
+        {
             return Some(dying.tid);
         }
         let runnable = |tid: &Tid| self.tasks.get(tid).is_some_and(Task::is_runnable);
@@ -175,9 +188,15 @@ impl RecordSession {
     }
 
     fn next_in_turn(&self) -> Option<Tid> {
-        let after = self.tasks.range((std::ops::Bound::Excluded(self.current), std::ops::Bound::Unbounded));
+        let after = self.tasks.range((
+            std::ops::Bound::Excluded(self.current),
+            std::ops::Bound::Unbounded,
+        ));
         let upto = self.tasks.range(..=self.current);
-        after.chain(upto).find(|(_, t)| t.is_runnable()).map(|(tid, _)| *tid)
+        after
+            .chain(upto)
+            .find(|(_, t)| t.is_runnable())
+            .map(|(tid, _)| *tid)
     }
 
     fn run_slice(&mut self, tid: Tid) -> Result<()> {
@@ -203,7 +222,8 @@ impl RecordSession {
                 return Ok(());
             }
             self.forward_signal();
-            if self.tasks.len() > 1 && Instant::now() >= end {
+            let at_event = self.tasks.get(&tid).is_some_and(|t| matches!(t.state, State::Ready(_)));
+            if at_event && self.tasks.len() > 1 && Instant::now() >= end {
                 while let Some(report) = wait(None, true) {
                     self.note(report)?;
                 }
@@ -259,10 +279,19 @@ impl RecordSession {
 
     /// Waits until the task stops or is found to sleep in the kernel; then others run.
     pub(crate) fn await_call(&mut self, tid: Tid, running: Running) -> Result<()> {
-        if self.tasks.values().all(|t| t.tid == tid || t.exited) {
-            return self.await_stop(tid, running);
-        }
         self.task_mut(tid)?.state = State::InKernel(running);
+        // Nobody else could run. (A dead task that we have not reaped counts: its parent may wait for it.)
+        while self.tasks.len() == 1 {
+            match wait(None, false) {
+                Some(report) => {
+                    self.note(report)?;
+                    if report.tid == tid {
+                        return Ok(());
+                    }
+                }
+                None => self.forward_signal(),
+            }
+        }
         for round in 0.. {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
@@ -306,7 +335,10 @@ impl RecordSession {
             Some(report) => self.note(report),
             None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
                 let tid = self.root;
-                Err(Error::Unexpected { tid, what: "no tracee is left, but its end was not reported".into() })
+                Err(Error::Unexpected {
+                    tid,
+                    what: "no tracee is left, but its end was not reported".into(),
+                })
             }
             None => Ok(()),
         }
@@ -392,11 +424,15 @@ impl RecordSession {
     }
 
     pub(crate) fn task(&self, tid: Tid) -> Result<&Task> {
-        self.tasks.get(&tid).ok_or(Error::Tracee(rr_tracee::Error::Died(tid)))
+        self.tasks
+            .get(&tid)
+            .ok_or(Error::Tracee(rr_tracee::Error::Died(tid)))
     }
 
     pub(crate) fn task_mut(&mut self, tid: Tid) -> Result<&mut Task> {
-        self.tasks.get_mut(&tid).ok_or(Error::Tracee(rr_tracee::Error::Died(tid)))
+        self.tasks
+            .get_mut(&tid)
+            .ok_or(Error::Tracee(rr_tracee::Error::Died(tid)))
     }
 
     pub(crate) fn space_mut(&mut self, id: SpaceId) -> &mut Space {
@@ -452,7 +488,13 @@ impl RecordSession {
     }
 
     /// Records an event of `tid`, after the entries of other tasks that ran before.
-    pub(crate) fn emit(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
+    pub(crate) fn emit(
+        &mut self,
+        tid: Tid,
+        kind: EventKind,
+        ops: Vec<SpaceOp>,
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
         self.flush_entries()?;
         self.append(tid, kind, ops, writes)
     }
@@ -461,7 +503,14 @@ impl RecordSession {
         self.number = self.number.next();
         self.last_time_ns = self.started.elapsed().as_nanos() as u64;
         let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
-        let event = Event { number: self.number, time_ns: self.last_time_ns, tid, kind, ops, writes };
+        let event = Event {
+            number: self.number,
+            time_ns: self.last_time_ns,
+            tid,
+            kind,
+            ops,
+            writes,
+        };
         Ok(self.writer.append(event)?)
     }
 }

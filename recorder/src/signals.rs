@@ -88,13 +88,22 @@ impl RecordSession {
         mut stopped: Stopped,
         entry: &Registers,
     ) -> Result<Turned> {
-        let mask = if self.task(tid)?.stash.is_empty() { 0 } else { stopped.sigmask()? };
+        let mask = if self.task(tid)?.stash.is_empty() {
+            0
+        } else {
+            stopped.sigmask()?
+        };
         let task = self.task_mut(tid)?;
         let Some(info) = task.stash.iter().find(|info| mask & bit(signo(info)) == 0) else {
             return Ok(Turned::No(stopped));
         };
         let (tgid, signal) = (task.tgid, signo(info));
-        let back = Registers { rip: entry.rip - 2, rax: entry.orig_rax, orig_rax: NOT_IN_SYSCALL, ..*entry };
+        let back = Registers {
+            rip: entry.rip - 2,
+            rax: entry.orig_rax,
+            orig_rax: NOT_IN_SYSCALL,
+            ..*entry
+        };
         stopped.set_regs(&back)?;
         send_signal(tgid, tid, signal)?;
         task.turned_back = Some(*entry);
@@ -121,14 +130,20 @@ impl RecordSession {
                 && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
             {
                 stopped.set_regs(&after)?;
-                let at = Registers { orig_rax: NOT_IN_SYSCALL, ..regs };
+                let at = Registers {
+                    orig_rax: NOT_IN_SYSCALL,
+                    ..regs
+                };
                 self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
                 let task = self.task_mut(tid)?;
                 task.boundary = after;
                 task.state = State::Ready(stopped);
                 return Ok(());
             }
-            SignalPlace::Fault(Registers { orig_rax: NOT_IN_SYSCALL, ..regs })
+            SignalPlace::Fault(Registers {
+                orig_rax: NOT_IN_SYSCALL,
+                ..regs
+            })
         } else if disposition(tid, &info)? == Disposition::Fatal {
             // Death needs no place.
             let running = stopped.resume(Resume::Cont, Some(signal))?;
@@ -175,11 +190,18 @@ impl RecordSession {
                     task.state = State::Reported(stopped, stop);
                     return Ok(());
                 }
-                let after = Registers { orig_rax: NOT_IN_SYSCALL, ..stopped.regs()? };
+                let after = Registers {
+                    orig_rax: NOT_IN_SYSCALL,
+                    ..stopped.regs()?
+                };
                 let xstate = Some(stopped.xstate()?);
                 let task = self.task_mut(tid)?;
                 let (addr, data) = frame(&task.memory, Addr(after.rsp))?;
-                let writes = vec![MemWrite { space: task.space, addr, data }];
+                let writes = vec![MemWrite {
+                    space: task.space,
+                    addr,
+                    data,
+                }];
                 task.restarting = None;
                 task.turned_back = None;
                 task.boundary = after;

@@ -6,8 +6,8 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
 use rr_tracee::{
-    Addr, AddrRange, Backing, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceOp, Stopped, Tid, TraceeFd,
-    procfs, rr_area,
+    Addr, AddrRange, Backing, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceOp, Stopped, Tid,
+    TraceeFd, procfs, rr_area,
 };
 
 use crate::error::Result;
@@ -50,10 +50,19 @@ fn is_error(result: i64) -> bool {
 
 impl RecordSession {
     /// The entry of a special call.
-    pub(crate) fn begin_special(&mut self, tid: Tid, stopped: Stopped, mut call: Call, special: Special) -> Result<()> {
+    pub(crate) fn begin_special(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        mut call: Call,
+        special: Special,
+    ) -> Result<()> {
         let entry = call.entry;
         let touches_rr = |start: u64, len: u64| {
-            AddrRange::sized(Addr(start), len).to_pages().intersect(rr_area::area()).is_some()
+            AddrRange::sized(Addr(start), len)
+                .to_pages()
+                .intersect(rr_area::area())
+                .is_some()
         };
         match special {
             Special::Clone => self.begin_clone(tid, stopped, call),
@@ -68,13 +77,19 @@ impl RecordSession {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
             Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 && touches_rr(entry.rdi, entry.rsi) => {
-                tracing::warn!("the program wants to map memory at {:#x}, where rr has its own", entry.rdi);
+                tracing::warn!(
+                    "the program wants to map memory at {:#x}, where rr has its own",
+                    entry.rdi
+                );
                 self.refuse(tid, stopped, &entry, libc::ENOMEM, true)
             }
             Special::Mmap if is_shared_anonymous(&entry) => self.map_shared_anonymous(tid, stopped, &entry),
             // When the kernel takes such pages away is not for us to foresee.
             Special::Madvise
-                if matches!(entry.rdx, madv::FREE | madv::REMOVE | madv::GUARD_INSTALL | madv::GUARD_REMOVE) =>
+                if matches!(
+                    entry.rdx,
+                    madv::FREE | madv::REMOVE | madv::GUARD_INSTALL | madv::GUARD_REMOVE
+                ) =>
             {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
@@ -92,15 +107,30 @@ impl RecordSession {
             }
             Special::Prctl => match entry.rdi {
                 pr::SET_DUMPABLE | pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
-                pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => self.refuse(tid, stopped, &entry, libc::EINVAL, false),
+                pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => {
+                    self.refuse(tid, stopped, &entry, libc::EINVAL, false)
+                }
                 pr::GET_TSC => {
                     let space = self.task(tid)?.space;
                     let data = libc::PR_TSC_ENABLE.to_le_bytes().to_vec();
-                    self.answer(tid, stopped, &entry, 0, vec![MemWrite { space, addr: Addr(entry.rsi), data }])
+                    self.answer(
+                        tid,
+                        stopped,
+                        &entry,
+                        0,
+                        vec![MemWrite {
+                            space,
+                            addr: Addr(entry.rsi),
+                            data,
+                        }],
+                    )
                 }
                 _ => self.perform(tid, stopped, call),
             },
-            Special::Mremap if touches_rr(entry.rdi, entry.rsi) || (entry.r10 & libc::MREMAP_FIXED as u64 != 0 && touches_rr(entry.r8, entry.rdx)) => {
+            Special::Mremap
+                if touches_rr(entry.rdi, entry.rsi)
+                    || (entry.r10 & libc::MREMAP_FIXED as u64 != 0 && touches_rr(entry.r8, entry.rdx)) =>
+            {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
             Special::Shmat | Special::Shmdt => self.refuse(tid, stopped, &entry, libc::ENOSYS, false),
@@ -134,7 +164,10 @@ impl RecordSession {
             Special::Clone => return self.finish_clone(tid, stopped, call, raw),
             Special::Exec => return self.finish_exec(tid, stopped, call, raw),
             Special::RtSigreturn => {
-                let after = Registers { orig_rax: NOT_IN_SYSCALL, ..raw };
+                let after = Registers {
+                    orig_rax: NOT_IN_SYSCALL,
+                    ..raw
+                };
                 let xstate = Some(stopped.xstate()?);
                 self.record_call(tid, &entry, after, xstate, None, vec![], vec![], None)?;
                 self.task_mut(tid)?.state = State::Ready(stopped);
@@ -146,10 +179,17 @@ impl RecordSession {
         let mut writes = self.gather(tid, &call, result)?;
         if special == Special::SchedGetaffinity && result > 0 {
             let task = self.task(tid)?;
-            let mut data = task.affinity.clone().unwrap_or_else(|| self.options.affinity.clone());
+            let mut data = task
+                .affinity
+                .clone()
+                .unwrap_or_else(|| self.options.affinity.clone());
             data.resize(result as usize, 0);
             task.memory.write(Addr(entry.rdx), &data)?;
-            writes = vec![MemWrite { space: task.space, addr: Addr(entry.rdx), data }];
+            writes = vec![MemWrite {
+                space: task.space,
+                addr: Addr(entry.rdx),
+                data,
+            }];
         }
         let ops = self.space_ops(tid, special, &entry, result)?;
         let id = self.task(tid)?.space;
@@ -157,14 +197,23 @@ impl RecordSession {
         for op in &ops {
             space.model.apply(op);
         }
-        let after = Registers { orig_rax: NOT_IN_SYSCALL, ..raw };
+        let after = Registers {
+            orig_rax: NOT_IN_SYSCALL,
+            ..raw
+        };
         self.record_call(tid, &entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }
 
     /// What a call did to the address space.
-    fn space_ops(&mut self, tid: Tid, special: Special, entry: &Registers, result: i64) -> Result<Vec<SpaceOp>> {
+    fn space_ops(
+        &mut self,
+        tid: Tid,
+        special: Special,
+        entry: &Registers,
+        result: i64,
+    ) -> Result<Vec<SpaceOp>> {
         let range = AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages();
         let failed = is_error(result);
         Ok(match special {
@@ -198,13 +247,19 @@ impl RecordSession {
         let (tgid, id) = (self.task(tid)?.tgid, self.task(tid)?.space);
         let remote = Remote::new(stopped, tgid)?;
         let name = remote.param(b"rr-shared\0")?;
-        let (mut remote, fd) = remote.call(libc::SYS_memfd_create, [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0])?;
+        let (mut remote, fd) = remote.call(
+            libc::SYS_memfd_create,
+            [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0],
+        )?;
         let size = AddrRange::sized(Addr(0), entry.rsi).to_pages().len();
         let mut ops = Vec::new();
         if fd < 0 {
             after.rax = fd as u64;
         } else {
-            let file = std::fs::OpenOptions::new().read(true).write(true).open(procfs::fd_path(tid, TraceeFd(fd as i32)));
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(procfs::fd_path(tid, TraceeFd(fd as i32)));
             let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
             remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
             let args = [entry.rdi, entry.rsi, entry.rdx, flags, fd as u64, 0];
@@ -217,7 +272,13 @@ impl RecordSession {
                 let range = AddrRange::sized(Addr(result as u64), size);
                 let backing = Backing::Shared { object, offset: 0 };
                 let prot = Prot::from_bits(entry.rdx);
-                let mapping = Mapping { range, prot, backing, fork: ForkPolicy::Copy, name: "".into() };
+                let mapping = Mapping {
+                    range,
+                    prot,
+                    backing,
+                    fork: ForkPolicy::Copy,
+                    name: "".into(),
+                };
                 ops = vec![op, SpaceOp::Map(mapping)];
             }
         }
@@ -241,7 +302,10 @@ impl RecordSession {
             // What nobody can write through is as good as private: it is the file as it is now.
             let shared = shared && is_writable(tid, fd);
             self.forget_unmapped_objects();
-            match self.mapped.open(&self.files, (tid, fd), (entry.r9, range.len()), shared)? {
+            match self
+                .mapped
+                .open(&self.files, (tid, fd), (entry.r9, range.len()), shared)?
+            {
                 Some(opened) => {
                     ops.extend(opened.before);
                     (opened.backing, opened.name)
@@ -251,12 +315,24 @@ impl RecordSession {
                     tracing::warn!("the program maps a device, whose memory rr cannot follow");
                     let mut bytes = vec![0; range.len() as usize];
                     self.task(tid)?.memory.read_some(at, &mut bytes)?;
-                    (Backing::File { file: self.files.add_bytes(&bytes)?, offset: 0 }, String::new())
+                    (
+                        Backing::File {
+                            file: self.files.add_bytes(&bytes)?,
+                            offset: 0,
+                        },
+                        String::new(),
+                    )
                 }
             }
         };
         let prot = Prot::from_bits(entry.rdx);
-        ops.push(SpaceOp::Map(Mapping { range, prot, backing, fork: ForkPolicy::Copy, name: name.into() }));
+        ops.push(SpaceOp::Map(Mapping {
+            range,
+            prot,
+            backing,
+            fork: ForkPolicy::Copy,
+            name: name.into(),
+        }));
         Ok(ops)
     }
 
@@ -265,35 +341,58 @@ impl RecordSession {
             .spaces
             .values()
             .flat_map(|s| s.model.iter())
-            .filter_map(|m| if let Backing::Shared { object, .. } = m.backing { Some(object) } else { None })
+            .filter_map(|m| {
+                if let Backing::Shared { object, .. } = m.backing {
+                    Some(object)
+                } else {
+                    None
+                }
+            })
             .collect();
         self.mapped.retain(|object| mapped.contains(&object));
     }
 
     fn moved_ops(&mut self, tid: Tid, entry: &Registers, to: Addr) -> Result<Vec<SpaceOp>> {
         let from = Addr(entry.rdi);
-        let (old, new) = (AddrRange::sized(from, entry.rsi).to_pages(), AddrRange::sized(to, entry.rdx).to_pages());
+        let (old, new) = (
+            AddrRange::sized(from, entry.rsi).to_pages(),
+            AddrRange::sized(to, entry.rdx).to_pages(),
+        );
         let keep = entry.r10 & libc::MREMAP_DONTUNMAP as u64 != 0;
         let id = self.task(tid)?.space;
         let space = self.space_mut(id);
         let mut ops = Vec::new();
-        let Some(source) = space.model.at(from).cloned() else { return Ok(ops) };
+        let Some(source) = space.model.at(from).cloned() else {
+            return Ok(ops);
+        };
         if old.is_empty() {
             // A second view of shared memory.
             let backing = source.backing.advanced(from - source.range.start);
 
-            ops.push(SpaceOp::Map(Mapping { range: new, backing, ..source }));
+            ops.push(SpaceOp::Map(Mapping {
+                range: new,
+                backing,
+                ..source
+            }));
             return Ok(ops);
         }
         let common = AddrRange::sized(from, old.len().min(new.len()));
         if to != from {
-            ops.push(SpaceOp::Move { from: common, to, keep });
+            ops.push(SpaceOp::Move {
+                from: common,
+                to,
+                keep,
+            });
         }
         if new.len() > old.len() {
             // The mapping goes on where it ended.
             let backing = source.backing.advanced(old.end - source.range.start);
             let range = AddrRange::new(to + old.len(), new.end);
-            ops.push(SpaceOp::Map(Mapping { range, backing, ..source }));
+            ops.push(SpaceOp::Map(Mapping {
+                range,
+                backing,
+                ..source
+            }));
         } else if new.len() < old.len() {
             ops.push(SpaceOp::Unmap(AddrRange::new(from + new.len(), old.end)));
         }

@@ -24,14 +24,22 @@ pub(crate) fn is_restart(result: i64) -> bool {
 
 /// Registers after a call that returned `result` without any other effect.
 pub(crate) fn returned(entry: &Registers, result: i64) -> Registers {
-    Registers { rax: result as u64, orig_rax: NOT_IN_SYSCALL, ..*entry }
+    Registers {
+        rax: result as u64,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*entry
+    }
 }
 
 impl RecordSession {
     /// Handles a stop of `tid`.
     pub(crate) fn handle(&mut self, tid: Tid, stopped: Stopped, stop: Stop) -> Result<()> {
         let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. });
-        let stopped = if leaves { stopped } else { self.settle_snapshots(tid, stopped)? };
+        let stopped = if leaves {
+            stopped
+        } else {
+            self.settle_snapshots(tid, stopped)?
+        };
         match stop {
             Stop::Seccomp => self.on_entry(tid, stopped),
             Stop::Syscall => self.on_exit(tid, stopped),
@@ -57,8 +65,12 @@ impl RecordSession {
         let restarted = task.restarting.take();
         task.turned_back = None;
         if restarted.is_some() {
-            let after =
-                Registers { rip: entry.rip - 2, rax: entry.orig_rax, orig_rax: NOT_IN_SYSCALL, ..entry };
+            let after = Registers {
+                rip: entry.rip - 2,
+                rax: entry.orig_rax,
+                orig_rax: NOT_IN_SYSCALL,
+                ..entry
+            };
             self.emit(tid, EventKind::Restart { after }, vec![], vec![])?;
             self.task_mut(tid)?.boundary = after;
         }
@@ -68,7 +80,13 @@ impl RecordSession {
         }
     }
 
-    fn begin_call(&mut self, tid: Tid, stopped: Stopped, entry: Registers, restarted: Option<Box<Call>>) -> Result<()> {
+    fn begin_call(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: Registers,
+        restarted: Option<Box<Call>>,
+    ) -> Result<()> {
         let number = entry.syscall();
         let mut call = Call {
             spec: syscalls::lookup(number),
@@ -96,7 +114,13 @@ impl RecordSession {
     }
 
     /// Makes a call that is only recorded.
-    pub(crate) fn begin_recorded(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call, spec: &Spec) -> Result<()> {
+    pub(crate) fn begin_recorded(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        mut call: Call,
+        spec: &Spec,
+    ) -> Result<()> {
         let may_block = match spec.blocking {
             Blocking::Never => false,
             Blocking::Maybe => true,
@@ -106,7 +130,14 @@ impl RecordSession {
         call.parts = spec.parts(&call.entry, &task.memory)?;
         if may_block {
             let slot = rr_area::slot(task.slot);
-            call.placed = place(&call.entry, &mut call.parts, &task.memory, slot.start, slot.len(), &mut stopped)?;
+            call.placed = place(
+                &call.entry,
+                &mut call.parts,
+                &task.memory,
+                slot.start,
+                slot.len(),
+                &mut stopped,
+            )?;
             if self.capture.is_on() {
                 call.xstate = Some(stopped.xstate()?);
             }
@@ -118,11 +149,22 @@ impl RecordSession {
     pub(crate) fn enter(&mut self, tid: Tid, stopped: Stopped, call: Call, may_block: bool) -> Result<()> {
         self.task_mut(tid)?.call = Some(call);
         let running = stopped.resume(Resume::Syscall, None)?;
-        if may_block { self.await_call(tid, running) } else { self.await_stop(tid, running) }
+        if may_block {
+            self.await_call(tid, running)
+        } else {
+            self.await_stop(tid, running)
+        }
     }
 
     /// Does not make the call; the program gets `errno`.
-    pub(crate) fn refuse(&mut self, tid: Tid, stopped: Stopped, entry: &Registers, errno: i32, quiet: bool) -> Result<()> {
+    pub(crate) fn refuse(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: &Registers,
+        errno: i32,
+        quiet: bool,
+    ) -> Result<()> {
         let number = entry.syscall();
         if !quiet && self.warned.insert(number) {
             let name = syscalls::name(number);
@@ -155,7 +197,10 @@ impl RecordSession {
     fn on_exit(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
         let raw = stopped.regs()?;
         let Some(call) = self.task_mut(tid)?.call.take() else {
-            return Err(Error::Unexpected { tid, what: format!("left a system call that it did not enter ({raw:x?})") });
+            return Err(Error::Unexpected {
+                tid,
+                what: format!("left a system call that it did not enter ({raw:x?})"),
+            });
         };
         let result = raw.result();
         if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
@@ -175,10 +220,14 @@ impl RecordSession {
         after.orig_rax = NOT_IN_SYSCALL;
         if let Some(spec) = call.spec
             && spec.unknown_effect(&call.described_by, result)
-            && self.warned.insert(spec.number << 32 | (call.entry.rsi as i64 & 0xffff_ffff))
+            && self
+                .warned
+                .insert(spec.number << 32 | (call.entry.rsi as i64 & 0xffff_ffff))
         {
             let (name, request) = (spec.name, call.entry.rsi);
-            tracing::warn!("{name} with request {request:#x} is not in the table: if it writes memory, replay will diverge");
+            tracing::warn!(
+                "{name} with request {request:#x} is not in the table: if it writes memory, replay will diverge"
+            );
         }
         let output = self.output_of(tid, &call, result)?;
         self.record_call(tid, &call.entry, after, None, None, vec![], writes, output)?;
@@ -202,7 +251,13 @@ impl RecordSession {
         output: Option<rr_trace::event::Output>,
     ) -> Result<()> {
         let whole = self.settle_entry(tid)?;
-        let kind = EventKind::Syscall { entry: whole.then_some(*entry), after, xstate, task: task_op, output };
+        let kind = EventKind::Syscall {
+            entry: whole.then_some(*entry),
+            after,
+            xstate,
+            task: task_op,
+            output,
+        };
         self.emit(tid, kind, ops, writes)?;
         self.task_mut(tid)?.boundary = after;
         Ok(())
@@ -212,15 +267,25 @@ impl RecordSession {
     pub(crate) fn gather(&self, tid: Tid, call: &Call, result: i64) -> Result<Vec<MemWrite>> {
         let Some(spec) = call.spec else { return Ok(vec![]) };
         let task = self.task(tid)?;
-        let effective = |part: usize| call.placed.as_ref().map_or(call.parts[part].addr, |placed| placed[part]);
+        let effective = |part: usize| {
+            call.placed
+                .as_ref()
+                .map_or(call.parts[part].addr, |placed| placed[part])
+        };
         let read = |part: usize, offset: u64, buf: &mut [u8]| task.memory.read(effective(part) + offset, buf);
         let written = spec.written(&call.described_by, &call.parts, result, &read)?;
         written
             .into_iter()
             .filter(|w| w.len > 0)
             .map(|w| {
-                let data = task.memory.read_vec(effective(w.part) + w.offset, w.len as usize)?;
-                Ok(MemWrite { space: task.space, addr: call.parts[w.part].addr + w.offset, data })
+                let data = task
+                    .memory
+                    .read_vec(effective(w.part) + w.offset, w.len as usize)?;
+                Ok(MemWrite {
+                    space: task.space,
+                    addr: call.parts[w.part].addr + w.offset,
+                    data,
+                })
             })
             .collect()
     }
@@ -290,6 +355,7 @@ fn length_argument(number: i64) -> Option<usize> {
 pub(crate) fn is_plain_file(tid: Tid, fd: TraceeFd) -> bool {
     use std::os::unix::fs::FileTypeExt;
     // A descriptor that is not open gives an error at once.
-    std::fs::metadata(procfs::fd_path(tid, fd))
-        .map_or(true, |m| m.is_file() || m.is_dir() || m.file_type().is_block_device())
+    std::fs::metadata(procfs::fd_path(tid, fd)).map_or(true, |m| {
+        m.is_file() || m.is_dir() || m.file_type().is_block_device()
+    })
 }

@@ -41,9 +41,19 @@ impl RecordSession {
         }
         let flags = flags(&entry);
         if flags & (CLONE_VFORK | CLONE_UNTRACED) != 0 {
-            let mut regs = Registers { rdi: flags & !(CLONE_VFORK | CLONE_UNTRACED), ..entry };
+            let mut regs = Registers {
+                rdi: flags & !(CLONE_VFORK | CLONE_UNTRACED),
+                ..entry
+            };
             if entry.syscall() == libc::SYS_vfork {
-                regs = Registers { orig_rax: libc::SYS_clone as u64, rsi: 0, rdx: 0, r10: 0, r8: 0, ..regs };
+                regs = Registers {
+                    orig_rax: libc::SYS_clone as u64,
+                    rsi: 0,
+                    rdx: 0,
+                    r10: 0,
+                    r8: 0,
+                    ..regs
+                };
             }
             stopped.set_regs(&regs)?;
             call.vfork = flags & CLONE_VFORK != 0;
@@ -57,7 +67,10 @@ impl RecordSession {
         let waited = Running::newborn(child).waited(report)?;
         let parent = self.task(tid)?;
         let Some(call) = &parent.call else {
-            return Err(Error::Unexpected { tid, what: format!("created task {child} outside a system call") });
+            return Err(Error::Unexpected {
+                tid,
+                what: format!("created task {child} outside a system call"),
+            });
         };
         let entry = call.entry;
         let flags = flags(&entry);
@@ -68,9 +81,23 @@ impl RecordSession {
             }
             regs.orig_rax = NOT_IN_SYSCALL;
             first.set_regs(&regs)?;
-            let tgid = if flags & CLONE_THREAD != 0 { parent.tgid } else { child };
-            let space = if flags & CLONE_VM != 0 { parent.space } else { SpaceId(self.last_space + 1) };
-            let info = CloneInfo { child, tgid, space, flags, regs };
+            let tgid = if flags & CLONE_THREAD != 0 {
+                parent.tgid
+            } else {
+                child
+            };
+            let space = if flags & CLONE_VM != 0 {
+                parent.space
+            } else {
+                SpaceId(self.last_space + 1)
+            };
+            let info = CloneInfo {
+                child,
+                tgid,
+                space,
+                flags,
+                regs,
+            };
             let mut task = Task::new(first, tgid, space, 0, regs);
             task.exe = parent.exe.clone();
             task.affinity = parent.affinity.clone();
@@ -85,7 +112,13 @@ impl RecordSession {
         self.await_stop(tid, running)
     }
 
-    pub(crate) fn finish_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call, raw: Registers) -> Result<()> {
+    pub(crate) fn finish_clone(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        mut call: Call,
+        raw: Registers,
+    ) -> Result<()> {
         let entry = call.entry;
         let mut after = raw;
         for n in 0..6 {
@@ -104,7 +137,11 @@ impl RecordSession {
         let parent = self.task(tid)?;
         let parent_space = parent.space;
         let word = |memory: &Memory, space, addr| -> Result<MemWrite> {
-            Ok(MemWrite { space, addr: Addr(addr), data: memory.read_vec(Addr(addr), 4)? })
+            Ok(MemWrite {
+                space,
+                addr: Addr(addr),
+                data: memory.read_vec(Addr(addr), 4)?,
+            })
         };
         let mut writes = Vec::new();
         if info.flags & (CLONE_PARENT_SETTID | CLONE_PIDFD) != 0 {
@@ -116,7 +153,11 @@ impl RecordSession {
         if info.space != parent_space {
             self.last_space = info.space.0;
             let parent = self.space_mut(parent_space);
-            let forked = Space { model: parent.model.forked(), brk: parent.brk, ..Space::default() };
+            let forked = Space {
+                model: parent.model.forked(),
+                brk: parent.brk,
+                ..Space::default()
+            };
             self.spaces.insert(info.space, forked);
         }
         task.slot = self.space_mut(info.space).take_slot();
@@ -125,7 +166,16 @@ impl RecordSession {
         if call.vfork {
             self.task_mut(tid)?.held_by = Some(child);
         }
-        self.record_call(tid, &entry, after, None, Some(TaskOp::Clone(info)), vec![], writes, None)?;
+        self.record_call(
+            tid,
+            &entry,
+            after,
+            None,
+            Some(TaskOp::Clone(info)),
+            vec![],
+            writes,
+            None,
+        )?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }
@@ -136,7 +186,11 @@ impl RecordSession {
         let task = self.task(tid)?;
         let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
         self.task_mut(tid)?.call = None;
-        let witness = self.tasks.values().find(|t| t.space == space && t.tid != tid && !t.exited).map(|t| t.tid);
+        let witness = self
+            .tasks
+            .values()
+            .find(|t| t.space == space && t.tid != tid && !t.exited)
+            .map(|t| t.tid);
         self.lose_snapshots(space);
         let running = stopped.resume(Resume::Cont, None)?;
         self.task_mut(tid)?.state = State::InKernel(running);
@@ -149,7 +203,11 @@ impl RecordSession {
             if !word.is_null()
                 && let Ok(data) = self.task(witness)?.memory.read_vec(word, 4)
             {
-                writes.push(MemWrite { space, addr: word, data });
+                writes.push(MemWrite {
+                    space,
+                    addr: word,
+                    data,
+                });
             }
         }
         self.record_exit(tid, status, writes)?;

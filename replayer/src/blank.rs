@@ -16,8 +16,10 @@ use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr
 use crate::error::{Error, Result};
 
 /// Options that replayed tasks are traced with: no stops but those that replay asks for.
-const OPTIONS: i32 =
-    libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_EXITKILL;
+const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_EXITKILL;
 
 /// Flags of every clone.
 const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::SIGCHLD) as u64;
@@ -25,27 +27,43 @@ const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::SIGCHLD
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
 fn os(what: &str) -> impl FnOnce(Errno) -> Error + '_ {
-    move |errno| Error::Os { what: what.to_owned(), source: errno.into() }
+    move |errno| Error::Os {
+        what: what.to_owned(),
+        source: errno.into(),
+    }
 }
 
 fn tracee(source: rr_tracee::Error) -> Error {
-    Error::Tracee { event: Default::default(), source }
+    Error::Tracee {
+        event: Default::default(),
+        source,
+    }
 }
 
-/// Makes the template: a forked child of ours, emptied.
-pub(crate) fn template() -> Result<Stopped> {
+/// Makes the template: a forked child of ours, emptied, bound to `cpu`.
+pub(crate) fn template(cpu: Option<usize>) -> Result<Stopped> {
+    // SAFETY: an all-zero cpu_set_t is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if let Some(cpu) = cpu.filter(|cpu| *cpu < 8 * size_of::<libc::cpu_set_t>()) {
+        // SAFETY: `cpu` is below the number of bits of the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    let set = cpu.map(|_| set);
     let (ready_read, ready_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(os("pipe"))?;
     // SAFETY: the child calls only async-signal-safe functions.
     let pid = match unsafe { libc::fork() } {
         -1 => return Err(os("fork")(Errno::last())),
-        0 => child(&ready_write),
+        0 => child(&ready_write, set.as_ref()),
         pid => Tid(pid),
     };
     drop(ready_write);
     let mut byte = [0; 1];
     let ready = std::fs::File::from(ready_read).read_exact(&mut byte);
     let made = ready
-        .map_err(|source| Error::Os { what: "starting a replayed process".into(), source })
+        .map_err(|source| Error::Os {
+            what: "starting a replayed process".into(),
+            source,
+        })
         .and_then(|()| empty(pid).map_err(tracee));
     if made.is_err() {
         kill(pid);
@@ -54,13 +72,19 @@ pub(crate) fn template() -> Result<Stopped> {
     made
 }
 
-fn child(ready: &OwnedFd) -> ! {
+fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>) -> ! {
     // SAFETY: plain system calls on valid arguments, async-signal-safe.
     unsafe {
         // Out of the terminal's reach: ^C is for rr, not for what it replays.
         libc::setsid();
+        if let Some(cpus) = cpus {
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus);
+        }
         libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0);
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
@@ -80,7 +104,11 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
     let stopped = match running.wait()? {
         Waited::Stopped(stopped, Stop::Event) => stopped,
         Waited::Stopped(_, stop) => {
-            return Err(rr_tracee::Error::UnexpectedStop { tid: pid, doing: "emptying", stop: format!("{stop:?}") });
+            return Err(rr_tracee::Error::UnexpectedStop {
+                tid: pid,
+                doing: "emptying",
+                stop: format!("{stop:?}"),
+            });
         }
         Waited::Gone(_) => return Err(rr_tracee::Error::Died(pid)),
     };
@@ -88,9 +116,16 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
     let rseq = stopped.rseq();
     let maps = procfs::maps(pid)?;
     let memory = Memory::of(pid);
-    let vdso = maps.iter().find(|l| l.name == "[vdso]").map(|l| l.range).unwrap_or(AddrRange::sized(Addr(0), 0));
+    let vdso = maps
+        .iter()
+        .find(|l| l.name == "[vdso]")
+        .map(|l| l.range)
+        .unwrap_or(AddrRange::sized(Addr(0), 0));
     let code = rr_tracee::memory::ReadMemory::read_vec(&memory, vdso.start, vdso.len() as usize)?;
-    let insn = code.windows(2).position(|w| w == [0x0f, 0x05]).map(|n| vdso.start + n as u64);
+    let insn = code
+        .windows(2)
+        .position(|w| w == [0x0f, 0x05])
+        .map(|n| vdso.start + n as u64);
     let insn = insn.ok_or_else(|| rr_tracee::Error::Proc {
         path: format!("/proc/{pid}/maps"),
         why: "no syscall instruction in the vDSO".into(),
@@ -122,7 +157,11 @@ pub(crate) fn clone_of(from: Stopped, share: bool) -> rr_tracee::Result<(Stopped
     let from = remote.finish()?;
     let Some(child) = child else {
         let errno = Errno::from_raw(-result as i32);
-        return Err(rr_tracee::Error::Kernel { tid, what: "clone", errno });
+        return Err(rr_tracee::Error::Kernel {
+            tid,
+            what: "clone",
+            errno,
+        });
     };
     match Running::newborn(child).wait()? {
         Waited::Stopped(stopped, _) => Ok((from, stopped)),

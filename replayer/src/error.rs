@@ -63,7 +63,11 @@ pub struct Divergence {
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the replay diverged at event {} (task {})", self.event, self.tid)?;
+        writeln!(
+            f,
+            "the replay diverged at event {} (task {})",
+            self.event, self.tid
+        )?;
         writeln!(f, "  recorded: {}", self.expected)?;
         write!(f, "  replayed: {}", self.seen)?;
         for (name, recorded, seen) in &self.registers {
@@ -90,5 +94,11 @@ pub(crate) fn register_divergence(
     let registers = recorded.differences(seen);
     let expected = format!("{what} at {:#x}", recorded.rip);
     let seen = format!("{what} at {:#x}", seen.rip);
-    Error::Divergence(Box::new(Divergence { event, tid, expected, seen, registers }))
+    Error::Divergence(Box::new(Divergence {
+        event,
+        tid,
+        expected,
+        seen,
+        registers,
+    }))
 }

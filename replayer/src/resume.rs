@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rr_checkpoint::{
-    Checkpoint, Difference, ObjectImage, PageTarget, SessionImage, SpaceImage, TaskImage, compare_images, compare_object,
-    compare_space,
+    Checkpoint, Difference, ObjectImage, PageTarget, SessionImage, SpaceImage, TaskImage, compare_images,
+    compare_object, compare_space,
 };
 use rr_trace::TraceReader;
 use rr_tracee::{Backing, Memory, SpaceOp};
@@ -14,12 +14,17 @@ use crate::session::ReplaySession;
 use crate::space::perform;
 
 impl ReplaySession {
-    /// A replay that begins at a checkpoint (I6).
-    pub fn resume(reader: Arc<TraceReader>, checkpoint: &Checkpoint) -> Result<ReplaySession> {
+    /// A replay that begins at a checkpoint (I6), with the replayed tasks bound to `cpu`. Pages are restored on
+    /// the CPUs that the caller may use.
+    pub fn resume(
+        reader: Arc<TraceReader>,
+        checkpoint: &Checkpoint,
+        cpu: Option<usize>,
+    ) -> Result<ReplaySession> {
         let image = checkpoint.image();
         let event = image.event;
         let cursor = reader.events_from(event.next())?;
-        let mut session = ReplaySession::empty(reader, cursor)?;
+        let mut session = ReplaySession::empty(reader, cursor, cpu)?;
         session.last = event;
         session.time_ns = image.time_ns;
         for space in &image.spaces {
@@ -35,7 +40,12 @@ impl ReplaySession {
         Ok(session)
     }
 
-    fn restore_space(&mut self, image: &SessionImage, space: &SpaceImage, checkpoint: &Checkpoint) -> Result<()> {
+    fn restore_space(
+        &mut self,
+        image: &SessionImage,
+        space: &SpaceImage,
+        checkpoint: &Checkpoint,
+    ) -> Result<()> {
         let event = image.event;
         let failed = |source| Error::Tracee { event, source };
         let mut tasks = image.tasks.iter().filter(|t| t.space == space.id);
@@ -45,26 +55,50 @@ impl ReplaySession {
         for mapping in space.space.iter() {
             if let Backing::Shared { object, .. } = mapping.backing
                 && !self.backings.objects.contains_key(&object)
-                && !ops.iter().any(|op| matches!(op, SpaceOp::CreateObject { object: o, .. } if *o == object))
+                && !ops
+                    .iter()
+                    .any(|op| matches!(op, SpaceOp::CreateObject { object: o, .. } if *o == object))
             {
-                let size = image.objects.iter().find(|o| o.id == object).map_or(0, |o| o.size);
-                ops.push(SpaceOp::CreateObject { object, size, content: None });
+                let size = image
+                    .objects
+                    .iter()
+                    .find(|o| o.id == object)
+                    .map_or(0, |o| o.size);
+                ops.push(SpaceOp::CreateObject {
+                    object,
+                    size,
+                    content: None,
+                });
             }
             ops.push(SpaceOp::Map(mapping.clone()));
         }
-        let missing = || Error::BadTrace { event, what: format!("no task {}", first.tid) };
+        let missing = || Error::BadTrace {
+            event,
+            what: format!("no task {}", first.tid),
+        };
         let task = self.tasks.get_mut(&first.tid).ok_or_else(missing)?;
         let stopped = task.take().map_err(failed)?;
         let stopped = perform(stopped, &ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))?;
         task.give(stopped);
         let memory = task.memory();
-        checkpoint.restore_pages(PageTarget::Space(space.id), |addr, bytes| memory.write(addr, bytes))?;
+        checkpoint.restore_pages(PageTarget::Space(space.id), |addr, bytes| {
+            memory.write(addr, bytes)
+        })?;
         self.spaces.insert(space.id, space.space.clone());
         for other in tasks {
-            self.new_thread(event, first.tid, (other.tid, other.tgid), &other.exe, true, space.id)?;
+            self.new_thread(
+                event,
+                first.tid,
+                (other.tid, other.tgid),
+                &other.exe,
+                true,
+                space.id,
+            )?;
         }
         for from in image.tasks.iter().filter(|t| t.space == space.id) {
-            let Some(task) = self.tasks.get_mut(&from.tid) else { continue };
+            let Some(task) = self.tasks.get_mut(&from.tid) else {
+                continue;
+            };
             task.in_syscall = from.in_syscall;
             let stopped = task.stopped().map_err(failed)?;
             stopped.set_xstate(&from.xstate).map_err(failed)?;
@@ -75,9 +109,18 @@ impl ReplaySession {
 
     /// The image of the session after its last event.
     pub fn image(&self) -> Result<SessionImage> {
-        let failed = |source| Error::Tracee { event: self.last, source };
-        let spaces: Vec<SpaceImage> =
-            self.spaces.iter().map(|(id, space)| SpaceImage { id: *id, space: space.clone() }).collect();
+        let failed = |source| Error::Tracee {
+            event: self.last,
+            source,
+        };
+        let spaces: Vec<SpaceImage> = self
+            .spaces
+            .iter()
+            .map(|(id, space)| SpaceImage {
+                id: *id,
+                space: space.clone(),
+            })
+            .collect();
         let mut tasks = Vec::new();
         for task in self.tasks.values() {
             tasks.push(TaskImage {
@@ -93,11 +136,26 @@ impl ReplaySession {
         let mapped: std::collections::BTreeSet<_> = spaces
             .iter()
             .flat_map(|s| s.space.iter())
-            .filter_map(|m| if let Backing::Shared { object, .. } = m.backing { Some(object) } else { None })
+            .filter_map(|m| {
+                if let Backing::Shared { object, .. } = m.backing {
+                    Some(object)
+                } else {
+                    None
+                }
+            })
             .collect();
         let size = |id| self.backings.objects.get(&id).map_or(0, |o| o.size);
-        let objects = mapped.into_iter().map(|id| ObjectImage { id, size: size(id) }).collect();
-        Ok(SessionImage { event: self.last, time_ns: self.time_ns, spaces, tasks, objects })
+        let objects = mapped
+            .into_iter()
+            .map(|id| ObjectImage { id, size: size(id) })
+            .collect();
+        Ok(SessionImage {
+            event: self.last,
+            time_ns: self.time_ns,
+            spaces,
+            tasks,
+            objects,
+        })
     }
 
     /// Compares the session with a checkpoint at the same event (I4): image and every page. Says what differs,
@@ -106,12 +164,21 @@ impl ReplaySession {
         let mut report = compare_images(checkpoint.image(), &self.image()?);
         let mut pages: Vec<Difference> = Vec::new();
         for (id, model) in &self.spaces {
-            let Some(task) = self.tasks.values().find(|t| t.space == *id) else { continue };
+            let Some(task) = self.tasks.values().find(|t| t.space == *id) else {
+                continue;
+            };
             if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
                 continue;
             }
             let open = |file| Ok(self.reader.open_file(file)?);
-            pages.extend(compare_space(checkpoint, *id, model, &Memory::of(task.real), &open, limit)?);
+            pages.extend(compare_space(
+                checkpoint,
+                *id,
+                model,
+                &Memory::of(task.real),
+                &open,
+                limit,
+            )?);
         }
         for object in &checkpoint.image().objects {
             if let Some(made) = self.backings.objects.get(&object.id) {

@@ -27,6 +27,7 @@ pub struct ReplaySession {
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
     pub(crate) backings: Backings,
     pub(crate) template: Option<Stopped>,
+    cpu: Option<usize>,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
 }
@@ -41,21 +42,26 @@ pub struct Replayed {
 }
 
 impl ReplaySession {
-    /// A replay from the first event on.
-    pub fn start(reader: Arc<TraceReader>) -> Result<ReplaySession> {
+    /// A replay from the first event on, with the replayed tasks bound to `cpu`.
+    pub fn start(reader: Arc<TraceReader>, cpu: Option<usize>) -> Result<ReplaySession> {
         let cursor = reader.events_from(EventNumber(1))?;
-        ReplaySession::empty(reader, cursor)
+        ReplaySession::empty(reader, cursor, cpu)
     }
 
     /// One without tasks, whose next event is the cursor's.
-    pub(crate) fn empty(reader: Arc<TraceReader>, cursor: EventCursor) -> Result<ReplaySession> {
+    pub(crate) fn empty(
+        reader: Arc<TraceReader>,
+        cursor: EventCursor,
+        cpu: Option<usize>,
+    ) -> Result<ReplaySession> {
         Ok(ReplaySession {
             backings: Backings::new(&reader)?,
             reader,
             cursor,
             tasks: BTreeMap::new(),
             spaces: BTreeMap::new(),
-            template: Some(blank::template()?),
+            template: Some(blank::template(cpu)?),
+            cpu,
             last: EventNumber(0),
             time_ns: 0,
         })
@@ -68,7 +74,9 @@ impl ReplaySession {
 
     /// Replays the next event; `None` at the end of the trace.
     pub fn step(&mut self) -> Result<Option<Replayed>> {
-        let Some(event) = self.cursor.next().transpose()? else { return Ok(None) };
+        let Some(event) = self.cursor.next().transpose()? else {
+            return Ok(None);
+        };
         let output = self.replay(&event)?;
         self.last = event.number;
         self.time_ns = event.time_ns;
@@ -77,7 +85,10 @@ impl ReplaySession {
 
     fn replay(&mut self, event: &Event) -> Result<Option<(Stdio, Vec<u8>)>> {
         let number = event.number;
-        let failed = |source| Error::Tracee { event: number, source };
+        let failed = |source| Error::Tracee {
+            event: number,
+            source,
+        };
         match &event.kind {
             EventKind::Start { exec, after, xstate } => {
                 self.begin(event.tid, exec, number)?;
@@ -88,19 +99,32 @@ impl ReplaySession {
                 task.run_to(number, Target::Entry(entry))?;
                 task.in_syscall = true;
             }
-            EventKind::Syscall { entry, after, xstate, task: task_op, output } => {
+            EventKind::Syscall {
+                entry,
+                after,
+                xstate,
+                task: task_op,
+                output,
+            } => {
                 let task = self.task(event)?;
                 match entry {
                     Some(entry) if !task.in_syscall => task.run_to(number, Target::Entry(entry))?,
                     None if task.in_syscall => {}
-                    _ => return Err(bad(event, "a system call returns that was not entered, or is entered twice")),
+                    _ => {
+                        return Err(bad(
+                            event,
+                            "a system call returns that was not entered, or is entered twice",
+                        ));
+                    }
                 }
                 task.in_syscall = false;
                 let output = match output {
                     Some(output) => Some((
                         output.stream,
                         match &output.source {
-                            OutputSource::Memory(ranges) => collect(&task.memory(), ranges).map_err(failed)?,
+                            OutputSource::Memory(ranges) => {
+                                collect(&task.memory(), ranges).map_err(failed)?
+                            }
                             OutputSource::Bytes(bytes) => bytes.to_vec(),
                         },
                     )),
@@ -108,7 +132,9 @@ impl ReplaySession {
                 };
                 match task_op {
                     Some(TaskOp::Clone(info)) => self.clone_task(event, info)?,
-                    Some(TaskOp::Exec(info)) => return self.exec(event, info, after, xstate.as_ref()).map(|()| output),
+                    Some(TaskOp::Exec(info)) => {
+                        return self.exec(event, info, after, xstate.as_ref()).map(|()| output);
+                    }
                     None => {}
                 }
                 self.settle(event, after, xstate.as_ref())?;
@@ -119,10 +145,17 @@ impl ReplaySession {
                 self.settle(event, after, None)?;
             }
             EventKind::Trap { at, after } => {
-                self.task(event)?.run_to(number, Target::Fault(libc::SIGSEGV, at))?;
+                self.task(event)?
+                    .run_to(number, Target::Fault(libc::SIGSEGV, at))?;
                 self.settle(event, after, None)?;
             }
-            EventKind::Signal { signo, place, after, xstate, .. } => {
+            EventKind::Signal {
+                signo,
+                place,
+                after,
+                xstate,
+                ..
+            } => {
                 let task = self.task(event)?;
                 match place {
                     SignalPlace::Here => {}
@@ -142,12 +175,17 @@ impl ReplaySession {
     }
 
     pub(crate) fn task(&mut self, event: &Event) -> Result<&mut Task> {
-        self.tasks.get_mut(&event.tid).ok_or_else(|| bad(event, "there is no such task"))
+        self.tasks
+            .get_mut(&event.tid)
+            .ok_or_else(|| bad(event, "there is no such task"))
     }
 
     /// Steps 3 to 5 of an event: operations, writes, registers.
     fn settle(&mut self, event: &Event, after: &Registers, xstate: Option<&ExtendedState>) -> Result<()> {
-        let failed = |source| Error::Tracee { event: event.number, source };
+        let failed = |source| Error::Tracee {
+            event: event.number,
+            source,
+        };
         self.perform(event.tid, event)?;
         for write in &event.writes {
             self.write(event, write)?;
@@ -164,12 +202,21 @@ impl ReplaySession {
         if event.ops.is_empty() {
             return Ok(());
         }
-        let task = self.tasks.get_mut(&tid).ok_or_else(|| bad(event, "there is no such task"))?;
-        let stopped = task.take().map_err(|source| Error::Tracee { event: event.number, source })?;
+        let task = self
+            .tasks
+            .get_mut(&tid)
+            .ok_or_else(|| bad(event, "there is no such task"))?;
+        let stopped = task.take().map_err(|source| Error::Tracee {
+            event: event.number,
+            source,
+        })?;
         let stopped =
             perform(stopped, &event.ops, &mut self.backings, &self.reader).map_err(|f| f.at(event.number))?;
         task.give(stopped);
-        let model = self.spaces.get_mut(&task.space).ok_or_else(|| bad(event, "there is no such address space"))?;
+        let model = self
+            .spaces
+            .get_mut(&task.space)
+            .ok_or_else(|| bad(event, "there is no such address space"))?;
         event.ops.iter().for_each(|op| model.apply(op));
         Ok(())
     }
@@ -180,14 +227,17 @@ impl ReplaySession {
             return Err(bad(event, "it writes into an address space that does not exist"));
         };
         let written = owner.memory().write(write.addr, &write.data);
-        written.map_err(|source| Error::Tracee { event: event.number, source })
+        written.map_err(|source| Error::Tracee {
+            event: event.number,
+            source,
+        })
     }
 
     fn blank(&mut self, event: EventNumber) -> Result<Stopped> {
         let failed = |source| Error::Tracee { event, source };
         let template = match self.template.take() {
             Some(template) => template,
-            None => blank::template()?,
+            None => blank::template(self.cpu)?,
         };
         let (template, new) = blank::clone_of(template, false).map_err(failed)?;
         self.template = Some(template);
@@ -195,20 +245,40 @@ impl ReplaySession {
     }
 
     /// A new process with an empty address space of its own.
-    pub(crate) fn new_process(&mut self, event: EventNumber, tid: Tid, tgid: Tid, space: SpaceId, exe: &str) -> Result<()> {
+    pub(crate) fn new_process(
+        &mut self,
+        event: EventNumber,
+        tid: Tid,
+        tgid: Tid,
+        space: SpaceId,
+        exe: &str,
+    ) -> Result<()> {
         let stopped = self.blank(event)?;
-        self.tasks.insert(tid, Task::new(tid, tgid, space, exe.to_owned(), stopped));
+        self.tasks
+            .insert(tid, Task::new(tid, tgid, space, exe.to_owned(), stopped));
         Ok(())
     }
 
     /// A new task in the address space of `parent`.
-    pub(crate) fn new_thread(&mut self, event: EventNumber, parent: Tid, new: (Tid, Tid), exe: &str, share: bool, space: SpaceId) -> Result<()> {
+    pub(crate) fn new_thread(
+        &mut self,
+        event: EventNumber,
+        parent: Tid,
+        new: (Tid, Tid),
+        exe: &str,
+        share: bool,
+        space: SpaceId,
+    ) -> Result<()> {
         let failed = |source| Error::Tracee { event, source };
-        let missing = || Error::BadTrace { event, what: format!("there is no task {parent}") };
+        let missing = || Error::BadTrace {
+            event,
+            what: format!("there is no task {parent}"),
+        };
         let from = self.tasks.get_mut(&parent).ok_or_else(missing)?;
         let (stopped, child) = blank::clone_of(from.take().map_err(failed)?, share).map_err(failed)?;
         from.give(stopped);
-        self.tasks.insert(new.0, Task::new(new.0, new.1, space, exe.to_owned(), child));
+        self.tasks
+            .insert(new.0, Task::new(new.0, new.1, space, exe.to_owned(), child));
         Ok(())
     }
 
@@ -222,30 +292,65 @@ impl ReplaySession {
         let (space, exe) = (parent.space, parent.exe.clone());
         let share = info.space == space;
         if self.tasks.contains_key(&info.child) || !share && self.spaces.contains_key(&info.space) {
-            return Err(bad(event, "it creates a task or an address space that exists already"));
+            return Err(bad(
+                event,
+                "it creates a task or an address space that exists already",
+            ));
         }
-        self.new_thread(event.number, event.tid, (info.child, info.tgid), &exe, share, info.space)?;
+        self.new_thread(
+            event.number,
+            event.tid,
+            (info.child, info.tgid),
+            &exe,
+            share,
+            info.space,
+        )?;
         if !share {
-            let forked = self.spaces.get(&space).map(AddressSpace::forked).unwrap_or_default();
+            let forked = self
+                .spaces
+                .get(&space)
+                .map(AddressSpace::forked)
+                .unwrap_or_default();
             self.spaces.insert(info.space, forked);
         }
-        let failed = |source| Error::Tracee { event: event.number, source };
-        let child = self.tasks.get_mut(&info.child).ok_or_else(|| bad(event, "there is no such task"))?;
-        child.stopped().map_err(failed)?.set_regs(&info.regs).map_err(failed)
+        let failed = |source| Error::Tracee {
+            event: event.number,
+            source,
+        };
+        let child = self
+            .tasks
+            .get_mut(&info.child)
+            .ok_or_else(|| bad(event, "there is no such task"))?;
+        child
+            .stopped()
+            .map_err(failed)?
+            .set_regs(&info.regs)
+            .map_err(failed)
     }
 
     /// The task goes on as a fresh process: what it was is gone with its old address space.
-    fn exec(&mut self, event: &Event, info: &ExecInfo, after: &Registers, xstate: Option<&ExtendedState>) -> Result<()> {
+    fn exec(
+        &mut self,
+        event: &Event,
+        info: &ExecInfo,
+        after: &Registers,
+        xstate: Option<&ExtendedState>,
+    ) -> Result<()> {
         let tgid = self.task(event)?.tgid;
         self.exit(event.tid);
         self.spaces.insert(info.space, AddressSpace::new());
         self.new_process(event.number, info.tid, tgid, info.space, &info.path)?;
-        let renamed = Event { tid: info.tid, ..event.clone() };
+        let renamed = Event {
+            tid: info.tid,
+            ..event.clone()
+        };
         self.settle(&renamed, after, xstate)
     }
 
     fn exit(&mut self, tid: Tid) {
-        let Some(task) = self.tasks.remove(&tid) else { return };
+        let Some(task) = self.tasks.remove(&tid) else {
+            return;
+        };
         blank::end(task.real);
         if !self.tasks.values().any(|t| t.space == task.space) {
             self.spaces.remove(&task.space);
@@ -255,7 +360,10 @@ impl ReplaySession {
     /// Registers of a task as replay has them now, if there is such a task.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
         let regs = self.tasks.get(&tid)?.regs().ok()?;
-        Some(Registers { orig_rax: NOT_IN_SYSCALL, ..regs })
+        Some(Registers {
+            orig_rax: NOT_IN_SYSCALL,
+            ..regs
+        })
     }
 }
 
@@ -271,5 +379,8 @@ impl Drop for ReplaySession {
 }
 
 fn bad(event: &Event, what: &str) -> Error {
-    Error::BadTrace { event: event.number, what: format!("{what} (task {})", event.tid) }
+    Error::BadTrace {
+        event: event.number,
+        what: format!("{what} (task {})", event.tid),
+    }
 }

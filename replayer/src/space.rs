@@ -9,7 +9,8 @@ use rr_trace::event::EventNumber;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::{
-    Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs,
+    Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped, Tid, TraceeFd,
+    procfs,
 };
 
 use crate::error::{Error, Result};
@@ -42,24 +43,44 @@ pub(crate) struct Backings {
 impl Backings {
     pub fn new(reader: &TraceReader) -> Result<Backings> {
         // The replayed tasks open files by path: it must not depend on the working directory.
-        let root = std::fs::canonicalize(reader.path())
-            .map_err(|source| Error::Os { what: reader.path().display().to_string(), source })?;
-        Ok(Backings { files: HashMap::new(), objects: HashMap::new(), root })
+        let root = std::fs::canonicalize(reader.path()).map_err(|source| Error::Os {
+            what: reader.path().display().to_string(),
+            source,
+        })?;
+        Ok(Backings {
+            files: HashMap::new(),
+            objects: HashMap::new(),
+            root,
+        })
     }
 
     /// The descriptor of a file of the trace, opened now if it was not yet.
-    fn file(&mut self, mut remote: Remote, reader: &TraceReader, file: FileId) -> Result<(Remote, i32), Failure> {
+    fn file(
+        &mut self,
+        mut remote: Remote,
+        reader: &TraceReader,
+        file: FileId,
+    ) -> Result<(Remote, i32), Failure> {
         if let Some(fd) = self.files.get(&file) {
             return Ok((remote, *fd));
         }
         // A missing or odd file is found here, with its name.
         drop(reader.open_file(file)?);
         let relative = reader.file_path(file);
-        let path = relative.strip_prefix(reader.path()).map_or(relative.clone(), |p| self.root.join(p));
+        let path = relative
+            .strip_prefix(reader.path())
+            .map_or(relative.clone(), |p| self.root.join(p));
         let mut bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
         bytes.push(0);
         let path = remote.param(&bytes)?;
-        let args = [libc::AT_FDCWD as u64, path.0, (libc::O_RDONLY | libc::O_CLOEXEC) as u64, 0, 0, 0];
+        let args = [
+            libc::AT_FDCWD as u64,
+            path.0,
+            (libc::O_RDONLY | libc::O_CLOEXEC) as u64,
+            0,
+            0,
+            0,
+        ];
         let fd;
         (remote, fd) = remote.must("opening a file of the trace", libc::SYS_openat, args)?;
         self.files.insert(file, fd as i32);
@@ -157,9 +178,11 @@ pub(crate) fn perform(
                 let remote = advise(remote, *range, madv::DOFORK)?;
                 advise(remote, *range, madv::KEEPONFORK)?
             }
-            SpaceOp::CreateObject { object, size, content } => {
-                backings.create_object(remote, real, reader, (*object, *size, *content))?
-            }
+            SpaceOp::CreateObject {
+                object,
+                size,
+                content,
+            } => backings.create_object(remote, real, reader, (*object, *size, *content))?,
         };
     }
     Ok(remote.finish()?)
@@ -174,10 +197,20 @@ fn advise(remote: Remote, range: AddrRange, advice: u64) -> Result<Remote, Failu
     }
     let tid = remote.finish()?.tid();
     let errno = nix::errno::Errno::from_raw(-result as i32);
-    Err(rr_tracee::Error::Kernel { tid, what: "madvise", errno }.into())
+    Err(rr_tracee::Error::Kernel {
+        tid,
+        what: "madvise",
+        errno,
+    }
+    .into())
 }
 
-fn map(remote: Remote, mapping: &Mapping, backings: &mut Backings, reader: &TraceReader) -> Result<Remote, Failure> {
+fn map(
+    remote: Remote,
+    mapping: &Mapping,
+    backings: &mut Backings,
+    reader: &TraceReader,
+) -> Result<Remote, Failure> {
     let range = mapping.range;
     let (remote, sharing, fd, offset) = match mapping.backing {
         // It is there already.
@@ -189,14 +222,27 @@ fn map(remote: Remote, mapping: &Mapping, backings: &mut Backings, reader: &Trac
         }
         Backing::Shared { object, offset } => {
             let fd = backings.objects.get(&object).map(|o| o.fd).ok_or_else(|| {
-                let what = format!("it maps the shared memory object {}, which does not exist", object.0);
-                Failure::Other(Box::new(Error::BadTrace { event: Default::default(), what }))
+                let what = format!(
+                    "it maps the shared memory object {}, which does not exist",
+                    object.0
+                );
+                Failure::Other(Box::new(Error::BadTrace {
+                    event: Default::default(),
+                    what,
+                }))
             })?;
             (remote, libc::MAP_SHARED, fd, offset)
         }
     };
     let flags = sharing | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    let args = [range.start.0, range.len(), u64::from(mapping.prot.0), flags as u64, fd as i64 as u64, offset];
+    let args = [
+        range.start.0,
+        range.len(),
+        u64::from(mapping.prot.0),
+        flags as u64,
+        fd as i64 as u64,
+        offset,
+    ];
     let mut remote = remote.must("mmap", libc::SYS_mmap, args)?.0;
     // In an image a mapping comes with its policy.
     match mapping.fork {

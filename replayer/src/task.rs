@@ -37,7 +37,15 @@ pub(crate) enum Target<'a> {
 
 impl Task {
     pub fn new(tid: Tid, tgid: Tid, space: SpaceId, exe: String, stopped: Stopped) -> Task {
-        Task { tid, tgid, space, exe, in_syscall: false, real: stopped.tid(), stopped: Some(stopped) }
+        Task {
+            tid,
+            tgid,
+            space,
+            exe,
+            in_syscall: false,
+            real: stopped.tid(),
+            stopped: Some(stopped),
+        }
     }
 
     /// Gives the real task away; it must be given back.
@@ -61,20 +69,40 @@ impl Task {
 
     /// Its general registers as an image has them.
     pub fn regs(&self) -> rr_tracee::Result<Registers> {
-        let regs = self.stopped.as_ref().ok_or(TraceeError::Died(self.real))?.regs()?;
-        Ok(if self.in_syscall { regs } else { Registers { orig_rax: NOT_IN_SYSCALL, ..regs } })
+        let regs = self
+            .stopped
+            .as_ref()
+            .ok_or(TraceeError::Died(self.real))?
+            .regs()?;
+        Ok(if self.in_syscall {
+            regs
+        } else {
+            Registers {
+                orig_rax: NOT_IN_SYSCALL,
+                ..regs
+            }
+        })
     }
 
     /// Its extended state.
     pub fn xstate(&self) -> rr_tracee::Result<ExtendedState> {
-        self.stopped.as_ref().ok_or(TraceeError::Died(self.real))?.xstate()
+        self.stopped
+            .as_ref()
+            .ok_or(TraceeError::Died(self.real))?
+            .xstate()
     }
 
     /// Runs the task from where it is to where it was when `event` was recorded, and compares (I7).
     pub fn run_to(&mut self, event: EventNumber, target: Target<'_>) -> Result<()> {
         let failed = |source| Error::Tracee { event, source };
         let diverged = |expected: String, seen: String| {
-            Error::Divergence(Box::new(Divergence { event, tid: self.tid, expected, seen, registers: vec![] }))
+            Error::Divergence(Box::new(Divergence {
+                event,
+                tid: self.tid,
+                expected,
+                seen,
+                registers: vec![],
+            }))
         };
         let mut stopped = self.stopped.take().ok_or(failed(TraceeError::Died(self.real)))?;
         loop {
@@ -82,7 +110,10 @@ impl Task {
             let (now, stop) = match running.wait().map_err(failed)? {
                 Waited::Stopped(stopped, stop) => (stopped, stop),
                 Waited::Gone(status) => {
-                    return Err(diverged(describe(target), format!("the task died (wait status {status:#x})")));
+                    return Err(diverged(
+                        describe(target),
+                        format!("the task died (wait status {status:#x})"),
+                    ));
                 }
             };
             let regs = now.regs().map_err(failed)?;
@@ -90,10 +121,19 @@ impl Task {
                 (Stop::Syscall, Target::Entry(entry)) if regs == *entry => Ok(()),
                 (Stop::Syscall, Target::Entry(entry)) => {
                     let name = rr_tracee::syscalls::name(entry.syscall());
-                    Err(register_divergence(event, self.tid, &format!("entry of {name}"), entry, &regs))
+                    Err(register_divergence(
+                        event,
+                        self.tid,
+                        &format!("entry of {name}"),
+                        entry,
+                        &regs,
+                    ))
                 }
                 (Stop::Signal(signal), Target::Fault(expected, at)) if signal == expected => {
-                    let regs = Registers { orig_rax: NOT_IN_SYSCALL, ..regs };
+                    let regs = Registers {
+                        orig_rax: NOT_IN_SYSCALL,
+                        ..regs
+                    };
                     let same = regs == *at;
                     same.then_some(()).ok_or_else(|| {
                         register_divergence(event, self.tid, &format!("signal {signal}"), at, &regs)
@@ -106,7 +146,10 @@ impl Task {
                 }
                 (Stop::Syscall, _) => {
                     let name = rr_tracee::syscalls::name(regs.syscall());
-                    Err(diverged(describe(target), format!("entry of {name} at {:#x}", regs.rip)))
+                    Err(diverged(
+                        describe(target),
+                        format!("entry of {name} at {:#x}", regs.rip),
+                    ))
                 }
                 (stop, _) => Err(diverged(describe(target), format!("{stop:?} at {:#x}", regs.rip))),
             };
@@ -119,7 +162,11 @@ impl Task {
 fn describe(target: Target<'_>) -> String {
     match target {
         Target::Entry(regs) => {
-            format!("entry of {} at {:#x}", rr_tracee::syscalls::name(regs.syscall()), regs.rip)
+            format!(
+                "entry of {} at {:#x}",
+                rr_tracee::syscalls::name(regs.syscall()),
+                regs.rip
+            )
         }
         Target::Fault(signal, regs) => format!("signal {signal} at {:#x}", regs.rip),
     }

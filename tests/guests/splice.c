@@ -28,9 +28,12 @@ int main(void) {
     read_all(b[0], back, 4000);
     CHECK(memcmp(back, data + 7, 4000) == 0);
     struct iovec part = {data, 1000};
-    CHECK(vmsplice(a[1], &part, 1, 0) == 1000);
-    read_all(a[0], back, 1000);
-    CHECK(memcmp(back, data, 1000) == 0);
+    if (vmsplice(a[1], &part, 1, 0) == 1000) {
+        read_all(a[0], back, 1000);
+        CHECK(memcmp(back, data, 1000) == 0);
+    } else {
+        CHECK(recorded() && errno == ENOSYS); /* shares pages with the pipe: may be refused */
+    }
     printf("%016llx\n", (unsigned long long)checksum(data, sizeof data));
     return 0;
 }

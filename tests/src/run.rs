@@ -42,9 +42,17 @@ impl Run {
 
     /// Standard error without what rr itself says (lines that begin with `rr: `, and its log): what the program wrote.
     pub fn program_stderr(&self) -> Vec<u8> {
+        let own = |line: &[u8]| {
+            // The log is coloured, perhaps: "\x1b[33m WARN\x1b[0m …".
+            let start = String::from_utf8_lossy(&line[..line.len().min(20)]).into_owned();
+            let word = start.trim_start_matches(|c: char| !c.is_ascii_uppercase());
+            let log =
+                start.starts_with([' ', '\x1b']) && (word.starts_with("WARN") || word.starts_with("ERROR"));
+            log || start.starts_with("rr: ")
+        };
         self.stderr
             .split_inclusive(|&b| b == b'\n')
-            .filter(|line| !line.starts_with(b"rr: "))
+            .filter(|line| !own(line))
             .flatten()
             .copied()
             .collect()

@@ -62,11 +62,14 @@ impl TraceDir {
             },
             _ => Error::io(path, "making the trace directory", e),
         })?;
-        for part in Part::ALL {
+        let parts = Part::ALL.iter().try_for_each(|part| {
             let path = path.join(part.name());
-            make(&path).map_err(|e| Error::io(&path, "making a directory of the trace", e))?;
-        }
-        TraceDir::open(path)
+            make(&path).map_err(|e| Error::io(&path, "making a directory of the trace", e))
+        });
+        parts.and_then(|()| TraceDir::open(path)).inspect_err(|_| {
+            // The directory is ours: it was made a moment ago.
+            let _ = std::fs::remove_dir_all(path);
+        })
     }
 
     /// Opens one.

@@ -218,6 +218,11 @@ impl Header {
         Header::decode(&bytes, &path)
     }
 
+    /// The header in the bytes of a header file.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Header> {
+        Header::decode(bytes, Path::new("(header in memory)"))
+    }
+
     fn decode(bytes: &[u8], path: &Path) -> Result<Header> {
         check_prefix(bytes, &MAGIC, path)?;
         if bytes.len() < PREFIX_LEN {

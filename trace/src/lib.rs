@@ -48,6 +48,12 @@
 //! | [`segment`], [`frame`], [`compress`] | the layers of a segment file |
 //! | [`convert`] | shared messages from and to the types of rr-tracee |
 
+#[cfg(test)]
+extern crate self as rr_trace;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod test_events;
+
 mod affinity;
 pub mod compress;
 pub mod convert;

@@ -37,8 +37,8 @@ pub const SEGMENT_HEADER_LEN: usize = 48;
 
 const MAGIC: [u8; 8] = *b"rr-segm\n";
 
-/// The start of a segment file.
-pub(crate) fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER_LEN] {
+/// The start of a segment file: everything before its first frame.
+pub fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER_LEN] {
     let mut out = [0; SEGMENT_HEADER_LEN];
     out[..8].copy_from_slice(&MAGIC);
     out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());

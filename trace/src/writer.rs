@@ -69,9 +69,16 @@ impl TraceWriter {
     /// Makes the directory `dir`, which must not exist yet, and a trace in it.
     pub fn create(dir: &Path, header: &Header, options: &WriterOptions) -> Result<TraceWriter> {
         let dir = TraceDir::create(dir)?;
-        let files = Arc::new(FileStore::new(&dir, options.store.as_deref())?);
-        header.write(&dir)?;
-        dir.sync()?;
+        let begin = || -> Result<Arc<FileStore>> {
+            let files = FileStore::new(&dir, options.store.as_deref())?;
+            header.write(&dir)?;
+            dir.sync()?;
+            Ok(Arc::new(files))
+        };
+        let files = begin().inspect_err(|_| {
+            // Nothing was recorded, and the directory is ours: it was made a moment ago.
+            let _ = std::fs::remove_dir_all(dir.path());
+        })?;
         let shared = Arc::new(Shared::new(dir.path().to_owned()));
         let pump_options = PumpOptions {
             flush_after: options.flush_after,

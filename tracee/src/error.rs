@@ -59,6 +59,10 @@ pub enum Error {
 impl Error {
     /// The error for a failed kernel call on `tid`; `ESRCH` means that the task died.
     pub fn kernel(tid: Tid, what: &'static str, errno: nix::errno::Errno) -> Self {
-        if errno == nix::errno::Errno::ESRCH { Error::Died(tid) } else { Error::Kernel { tid, what, errno } }
+        if errno == nix::errno::Errno::ESRCH {
+            Error::Died(tid)
+        } else {
+            Error::Kernel { tid, what, errno }
+        }
     }
 }

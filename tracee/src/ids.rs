@@ -97,12 +97,18 @@ pub struct AddrRange {
 impl AddrRange {
     /// The range of `len` bytes from `start`; the end saturates at the top of the address space.
     pub fn sized(start: Addr, len: u64) -> AddrRange {
-        AddrRange { start, end: Addr(start.0.saturating_add(len)) }
+        AddrRange {
+            start,
+            end: Addr(start.0.saturating_add(len)),
+        }
     }
 
     /// `[start, end)`; an `end` below `start` gives the empty range at `start`.
     pub fn new(start: Addr, end: Addr) -> AddrRange {
-        AddrRange { start, end: end.max(start) }
+        AddrRange {
+            start,
+            end: end.max(start),
+        }
     }
 
     /// Number of bytes.

@@ -71,7 +71,10 @@ pub struct Memory {
 impl Memory {
     /// The memory of the process that task `tid` belongs to.
     pub fn of(tid: Tid) -> Memory {
-        Memory { tid, file: OnceLock::new() }
+        Memory {
+            tid,
+            file: OnceLock::new(),
+        }
     }
 
     /// Whose memory it is.
@@ -80,24 +83,49 @@ impl Memory {
     }
 
     fn file(&self) -> Result<&File> {
-        let open = || OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", self.tid)).ok();
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(format!("/proc/{}/mem", self.tid))
+                .ok()
+        };
         self.file.get_or_init(open).as_ref().ok_or(Error::Died(self.tid))
     }
 
     fn error(&self, what: &'static str, addr: Addr, len: usize, e: &std::io::Error) -> Error {
         let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        if errno == Errno::ESRCH { Error::Died(self.tid) } else { Error::Memory { tid: self.tid, what, addr, len, errno } }
+        if errno == Errno::ESRCH {
+            Error::Died(self.tid)
+        } else {
+            Error::Memory {
+                tid: self.tid,
+                what,
+                addr,
+                len,
+                errno,
+            }
+        }
     }
 
     /// Reads as many bytes as can be read from `addr` on; 0 if the first page cannot be read.
     pub fn read_some(&self, addr: Addr, buf: &mut [u8]) -> Result<usize> {
         let len = buf.len();
-        let remote = [RemoteIoVec { base: addr.0 as usize, len }];
+        let remote = [RemoteIoVec {
+            base: addr.0 as usize,
+            len,
+        }];
         match process_vm_readv(self.tid.pid(), &mut [IoSliceMut::new(buf)], &remote) {
             Ok(n) => Ok(n),
             Err(Errno::EFAULT) => Ok(0),
             Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
-            Err(errno) => Err(Error::Memory { tid: self.tid, what: "reading", addr, len, errno }),
+            Err(errno) => Err(Error::Memory {
+                tid: self.tid,
+                what: "reading",
+                addr,
+                len,
+                errno,
+            }),
         }
     }
 
@@ -106,11 +134,17 @@ impl Memory {
         if bytes.is_empty() {
             return Ok(());
         }
-        let remote = [RemoteIoVec { base: addr.0 as usize, len: bytes.len() }];
+        let remote = [RemoteIoVec {
+            base: addr.0 as usize,
+            len: bytes.len(),
+        }];
         match process_vm_writev(self.tid.pid(), &[IoSlice::new(bytes)], &remote) {
             Ok(n) if n == bytes.len() => Ok(()),
             Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
-            _ => self.file()?.write_all_at(bytes, addr.0).map_err(|e| self.error("writing", addr, bytes.len(), &e)),
+            _ => self
+                .file()?
+                .write_all_at(bytes, addr.0)
+                .map_err(|e| self.error("writing", addr, bytes.len(), &e)),
         }
     }
 }
@@ -121,6 +155,8 @@ impl ReadMemory for Memory {
             return Ok(());
         }
         let len = buf.len();
-        self.file()?.read_exact_at(buf, addr.0).map_err(|e| self.error("reading", addr, len, &e))
+        self.file()?
+            .read_exact_at(buf, addr.0)
+            .map_err(|e| self.error("reading", addr, len, &e))
     }
 }

@@ -185,10 +185,14 @@ impl Pagemap {
 
     /// The same with a given method (for measuring and tests).
     pub fn open_with(tid: Tid, method: Method) -> Result<Pagemap> {
-        let file = File::open(format!("/proc/{tid}/pagemap")).map_err(|e| match errno(&e) {
-            Errno::ENOENT => Error::Died(tid),
-            errno => Error::kernel(tid, "opening pagemap", errno),
-        })?;
+        let file = match File::open(format!("/proc/{tid}/pagemap")) {
+            Ok(file) => file,
+            Err(e) => {
+                // The file of a dead process that is not reaped yet belongs to root: "permission denied".
+                check_alive(tid)?;
+                return Err(Error::kernel(tid, "opening pagemap", errno(&e)));
+            }
+        };
         Ok(Pagemap { tid, file, method })
     }
 
@@ -213,7 +217,7 @@ impl Pagemap {
             Method::Scan => scan(&self.file, self.tid, range, ability().return_mask, runs)?,
             Method::Table => self.table(range, runs)?,
         };
-        self.check_alive()?;
+        check_alive(self.tid)?;
         Ok(done)
     }
 
@@ -245,13 +249,13 @@ impl Pagemap {
         }
         Ok(range.start + (n / 8) as u64 * PAGE)
     }
+}
 
-    /// Both methods show a process that died as one without pages; so the answer counts only if the
-    /// process still has its memory now.
-    fn check_alive(&self) -> Result<()> {
-        // Nothing can be mapped at address 0, so this reads nothing; but ESRCH comes first.
-        Memory::of(self.tid).read_some(Addr::NULL, &mut [0]).map(|_| ())
-    }
+/// Fails with [`Error::Died`] if the process of `tid` has no memory any more. Both methods show such a process
+/// as one without pages, so what they answered counts only if it still has its memory afterwards.
+pub fn check_alive(tid: Tid) -> Result<()> {
+    // Nothing can be mapped at address 0, so this reads nothing; but ESRCH comes first.
+    Memory::of(tid).read_some(Addr::NULL, &mut [0]).map(|_| ())
 }
 
 /// One `PAGEMAP_SCAN`; returns the address up to which it came.

@@ -32,7 +32,10 @@ fn read(path: String, tid: Tid) -> Result<String> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
             Err(Error::Died(tid))
         }
-        Err(e) => Err(Error::Proc { path, why: e.to_string() }),
+        Err(e) => Err(Error::Proc {
+            path,
+            why: e.to_string(),
+        }),
     }
 }
 
@@ -51,7 +54,10 @@ fn parse_line(line: &str) -> Option<MapsLine> {
         prot: Prot(right(0, b'r', Prot::READ) | right(1, b'w', Prot::WRITE) | right(2, b'x', Prot::EXEC)),
         shared: rights.get(3) == Some(&b's'),
         offset,
-        dev: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+        dev: (
+            u32::from_str_radix(major, 16).ok()?,
+            u32::from_str_radix(minor, 16).ok()?,
+        ),
         inode,
         name,
     })
@@ -61,8 +67,13 @@ fn parse_line(line: &str) -> Option<MapsLine> {
 pub fn maps(tid: Tid) -> Result<Vec<MapsLine>> {
     let path = format!("/proc/{tid}/maps");
     let text = read(path.clone(), tid)?;
-    let bad = |line: &str| Error::Proc { path: path.clone(), why: format!("unexpected line {line:?}") };
-    text.lines().map(|line| parse_line(line).ok_or_else(|| bad(line))).collect()
+    let bad = |line: &str| Error::Proc {
+        path: path.clone(),
+        why: format!("unexpected line {line:?}"),
+    };
+    text.lines()
+        .map(|line| parse_line(line).ok_or_else(|| bad(line)))
+        .collect()
 }
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
@@ -70,7 +81,10 @@ pub fn state(tid: Tid) -> Result<char> {
     let path = format!("/proc/{tid}/stat");
     let text = read(path.clone(), tid)?;
     let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.ok_or(Error::Proc { path, why: "no state".into() })
+    state.ok_or(Error::Proc {
+        path,
+        why: "no state".into(),
+    })
 }
 
 /// What a process does with its signals (`SigIgn` and `SigCgt` of `/proc/PID/status`).
@@ -84,7 +98,10 @@ pub struct SignalDispositions {
 
 /// The signal dispositions of a process.
 pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
-    Ok(SignalDispositions { ignored: status_mask(tid, "SigIgn:")?, caught: status_mask(tid, "SigCgt:")? })
+    Ok(SignalDispositions {
+        ignored: status_mask(tid, "SigIgn:")?,
+        caught: status_mask(tid, "SigCgt:")?,
+    })
 }
 
 fn status_mask(tid: Tid, key: &str) -> Result<u64> {
@@ -93,7 +110,10 @@ fn status_mask(tid: Tid, key: &str) -> Result<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix(key))
         .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
-        .ok_or(Error::Proc { path, why: format!("no {key}") })
+        .ok_or(Error::Proc {
+            path,
+            why: format!("no {key}"),
+        })
 }
 
 /// The thread group of a task (`Tgid` of `/proc/PID/status`).
@@ -101,7 +121,13 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
     let path = format!("/proc/{tid}/status");
     let text = read(path.clone(), tid)?;
     let value = text.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    value.and_then(|v| v.trim().parse().ok()).map(Tid).ok_or(Error::Proc { path, why: "no Tgid".into() })
+    value
+        .and_then(|v| v.trim().parse().ok())
+        .map(Tid)
+        .ok_or(Error::Proc {
+            path,
+            why: "no Tgid".into(),
+        })
 }
 
 /// The path that opens the same file as a tracee's descriptor.
@@ -112,7 +138,11 @@ pub fn fd_path(tid: Tid, fd: TraceeFd) -> PathBuf {
 /// The arguments of a process.
 pub fn cmdline(tid: Tid) -> Result<Vec<String>> {
     let text = read(format!("/proc/{tid}/cmdline"), tid)?;
-    Ok(text.trim_end_matches('\0').split('\0').map(str::to_owned).collect())
+    Ok(text
+        .trim_end_matches('\0')
+        .split('\0')
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The path of a process's executable.
@@ -135,7 +165,8 @@ mod tests {
 
     #[test]
     fn names_with_spaces_survive() {
-        let line = "7f0000000000-7f0000001000 r--s 00001000 08:01 42                         /a b/c  d (deleted)";
+        let line =
+            "7f0000000000-7f0000001000 r--s 00001000 08:01 42                         /a b/c  d (deleted)";
         let parsed = parse_line(line).unwrap();
         assert_eq!(parsed.name, "/a b/c  d (deleted)");
         assert_eq!((parsed.offset, parsed.inode, parsed.shared), (4096, 42, true));

@@ -53,21 +53,95 @@ impl Registers {
     /// All registers as words, in ABI order.
     pub fn words(&self) -> [u64; Self::WORDS] {
         [
-            self.r15, self.r14, self.r13, self.r12, self.rbp, self.rbx, self.r11, self.r10, self.r9, self.r8,
-            self.rax, self.rcx, self.rdx, self.rsi, self.rdi, self.orig_rax, self.rip, self.cs, self.eflags,
-            self.rsp, self.ss, self.fs_base, self.gs_base, self.ds, self.es, self.fs, self.gs,
+            self.r15,
+            self.r14,
+            self.r13,
+            self.r12,
+            self.rbp,
+            self.rbx,
+            self.r11,
+            self.r10,
+            self.r9,
+            self.r8,
+            self.rax,
+            self.rcx,
+            self.rdx,
+            self.rsi,
+            self.rdi,
+            self.orig_rax,
+            self.rip,
+            self.cs,
+            self.eflags,
+            self.rsp,
+            self.ss,
+            self.fs_base,
+            self.gs_base,
+            self.ds,
+            self.es,
+            self.fs,
+            self.gs,
         ]
     }
 
     /// The inverse of [`Registers::words`].
     pub fn from_words(w: &[u64; Self::WORDS]) -> Registers {
         let [
-            r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, cs, eflags,
-            rsp, ss, fs_base, gs_base, ds, es, fs, gs,
+            r15,
+            r14,
+            r13,
+            r12,
+            rbp,
+            rbx,
+            r11,
+            r10,
+            r9,
+            r8,
+            rax,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            orig_rax,
+            rip,
+            cs,
+            eflags,
+            rsp,
+            ss,
+            fs_base,
+            gs_base,
+            ds,
+            es,
+            fs,
+            gs,
         ] = *w;
         Registers {
-            r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, cs, eflags,
-            rsp, ss, fs_base, gs_base, ds, es, fs, gs,
+            r15,
+            r14,
+            r13,
+            r12,
+            rbp,
+            rbx,
+            r11,
+            r10,
+            r9,
+            r8,
+            rax,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            orig_rax,
+            rip,
+            cs,
+            eflags,
+            rsp,
+            ss,
+            fs_base,
+            gs_base,
+            ds,
+            es,
+            fs,
+            gs,
         }
     }
 
@@ -108,7 +182,10 @@ impl Registers {
     /// The names and values of all registers in which two states differ.
     pub fn differences(&self, other: &Registers) -> Vec<(&'static str, u64, u64)> {
         let (a, b) = (self.words(), other.words());
-        (0..Self::WORDS).filter(|&i| a[i] != b[i]).map(|i| (REGISTER_NAMES[i], a[i], b[i])).collect()
+        (0..Self::WORDS)
+            .filter(|&i| a[i] != b[i])
+            .map(|i| (REGISTER_NAMES[i], a[i], b[i]))
+            .collect()
     }
 }
 

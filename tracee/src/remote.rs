@@ -37,7 +37,15 @@ impl Remote {
         let saved = task.regs()?;
         let mask = task.sigmask()?;
         task.set_sigmask(!0)?;
-        Ok(Remote { task, tgid, saved, mask, insn, held: Vec::new(), child: None })
+        Ok(Remote {
+            task,
+            tgid,
+            saved,
+            mask,
+            insn,
+            held: Vec::new(),
+            child: None,
+        })
     }
 
     /// The registers that the task will have again.
@@ -57,7 +65,15 @@ impl Remote {
 
     /// Performs one call; the result is as the kernel gave it (negative: −errno).
     pub fn call(self, number: i64, args: [u64; 6]) -> Result<(Remote, i64)> {
-        let Remote { mut task, tgid, saved, mask, insn, mut held, mut child } = self;
+        let Remote {
+            mut task,
+            tgid,
+            saved,
+            mask,
+            insn,
+            mut held,
+            mut child,
+        } = self;
         let mut regs = saved;
         regs.rip = insn.0;
         regs.rax = number as u64;
@@ -85,7 +101,11 @@ impl Remote {
                 Stop::NewTask { child: new } => child = Some(new),
                 Stop::Signal(signal) if task.siginfo().is_ok_and(|info| is_fault(&info)) => {
                     let stop = format!("{} at {:#x}", signal, task.regs()?.rip);
-                    return Err(Error::UnexpectedStop { tid, doing: "a remote system call", stop });
+                    return Err(Error::UnexpectedStop {
+                        tid,
+                        doing: "a remote system call",
+                        stop,
+                    });
                 }
                 Stop::Signal(signal) => held.push(signal),
                 // A group stop begins or ends: it goes on after us.
@@ -93,7 +113,18 @@ impl Remote {
             }
         }
         let result = task.regs()?.result();
-        Ok((Remote { task, tgid, saved, mask, insn, held, child }, result))
+        Ok((
+            Remote {
+                task,
+                tgid,
+                saved,
+                mask,
+                insn,
+                held,
+                child,
+            },
+            result,
+        ))
     }
 
     /// As [`Remote::call`], an error if the kernel refuses.
@@ -103,7 +134,11 @@ impl Remote {
         if result < 0 && result >= -4095 {
             // The task is put back first: the caller may go on with it.
             remote.finish()?;
-            return Err(Error::Kernel { tid, what, errno: nix::errno::Errno::from_raw(-result as i32) });
+            return Err(Error::Kernel {
+                tid,
+                what,
+                errno: nix::errno::Errno::from_raw(-result as i32),
+            });
         }
         Ok((remote, result as u64))
     }
@@ -122,13 +157,26 @@ impl Remote {
     /// Maps anonymous private memory at a fixed place, in place of whatever is there.
     pub fn map_anonymous(self, range: AddrRange, prot: Prot, extra_flags: i32) -> Result<Remote> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | extra_flags;
-        let args = [range.start.0, range.len(), u64::from(prot.0), flags as u64, u64::MAX, 0];
+        let args = [
+            range.start.0,
+            range.len(),
+            u64::from(prot.0),
+            flags as u64,
+            u64::MAX,
+            0,
+        ];
         Ok(self.must("remote mmap", libc::SYS_mmap, args)?.0)
     }
 
     /// Unmaps a range.
     pub fn unmap(self, range: AddrRange) -> Result<Remote> {
-        Ok(self.must("remote munmap", libc::SYS_munmap, [range.start.0, range.len(), 0, 0, 0, 0])?.0)
+        Ok(self
+            .must(
+                "remote munmap",
+                libc::SYS_munmap,
+                [range.start.0, range.len(), 0, 0, 0, 0],
+            )?
+            .0)
     }
 
     /// Puts the task back as it was and returns it.

@@ -43,7 +43,13 @@ pub fn slot(n: u64) -> AddrRange {
 
 /// The area as mappings of the model.
 pub fn mappings() -> [Mapping; 2] {
-    let one = |range, prot| Mapping { range, prot, backing: Backing::Rr, fork: ForkPolicy::Copy, name: "[rr]".into() };
+    let one = |range, prot| Mapping {
+        range,
+        prot,
+        backing: Backing::Rr,
+        fork: ForkPolicy::Copy,
+        name: "[rr]".into(),
+    };
     [
         one(AddrRange::sized(CODE, PAGE), Prot(Prot::READ.0 | Prot::EXEC.0)),
         one(AddrRange::new(PARAM, area().end), Prot::RW),

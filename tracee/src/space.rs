@@ -70,8 +70,14 @@ impl Backing {
         match *self {
             Backing::Anonymous => Backing::Anonymous,
             Backing::Rr => Backing::Rr,
-            Backing::File { file, offset } => Backing::File { file, offset: offset.wrapping_add(delta) },
-            Backing::Shared { object, offset } => Backing::Shared { object, offset: offset.wrapping_add(delta) },
+            Backing::File { file, offset } => Backing::File {
+                file,
+                offset: offset.wrapping_add(delta),
+            },
+            Backing::Shared { object, offset } => Backing::Shared {
+                object,
+                offset: offset.wrapping_add(delta),
+            },
         }
     }
 }
@@ -107,7 +113,11 @@ impl Mapping {
     /// The part of it that lies in `range`, if any.
     pub fn clipped(&self, range: AddrRange) -> Option<Mapping> {
         let range = self.range.intersect(range)?;
-        Some(Mapping { range, backing: self.backing.advanced(range.start - self.range.start), ..self.clone() })
+        Some(Mapping {
+            range,
+            backing: self.backing.advanced(range.start - self.range.start),
+            ..self.clone()
+        })
     }
 
     /// Whether `next` continues this mapping without any difference but the place.
@@ -181,13 +191,22 @@ impl AddressSpace {
 
     /// The mapping that holds `addr`.
     pub fn at(&self, addr: Addr) -> Option<&Mapping> {
-        self.maps.range(..=addr).next_back().map(|(_, m)| m).filter(|m| m.range.contains(addr))
+        self.maps
+            .range(..=addr)
+            .next_back()
+            .map(|(_, m)| m)
+            .filter(|m| m.range.contains(addr))
     }
 
     /// The parts of all mappings that lie in `range`, in order.
     pub fn within(&self, range: AddrRange) -> Vec<Mapping> {
         let first = self.at(range.start).map_or(range.start, |m| m.range.start);
-        self.maps.range(first..).map(|(_, m)| m).take_while(|m| m.range.start < range.end).filter_map(|m| m.clipped(range)).collect()
+        self.maps
+            .range(first..)
+            .map(|(_, m)| m)
+            .take_while(|m| m.range.start < range.end)
+            .filter_map(|m| m.clipped(range))
+            .collect()
     }
 
     /// Carries out one operation.
@@ -204,7 +223,8 @@ impl AddressSpace {
                 }
                 self.cut(AddrRange::sized(*to, from.len()));
                 for mut mapping in moved {
-                    mapping.range = AddrRange::sized(*to + (mapping.range.start - from.start), mapping.range.len());
+                    mapping.range =
+                        AddrRange::sized(*to + (mapping.range.start - from.start), mapping.range.len());
                     self.map(mapping);
                 }
             }
@@ -214,7 +234,14 @@ impl AddressSpace {
 
     /// The address space that a fork of this one has.
     pub fn forked(&self) -> AddressSpace {
-        AddressSpace { maps: self.maps.iter().filter(|(_, m)| m.fork != ForkPolicy::Omit).map(|(a, m)| (*a, m.clone())).collect() }
+        AddressSpace {
+            maps: self
+                .maps
+                .iter()
+                .filter(|(_, m)| m.fork != ForkPolicy::Omit)
+                .map(|(a, m)| (*a, m.clone()))
+                .collect(),
+        }
     }
 
     fn map(&mut self, mut mapping: Mapping) {
@@ -226,7 +253,10 @@ impl AddressSpace {
             && before.continues_with(&mapping)
         {
             let start = *start;
-            mapping = Mapping { range: AddrRange::new(start, mapping.range.end), ..before.clone() };
+            mapping = Mapping {
+                range: AddrRange::new(start, mapping.range.end),
+                ..before.clone()
+            };
             self.maps.remove(&start);
         }
         if let Some(after) = self.maps.get(&mapping.range.end)
@@ -242,10 +272,19 @@ impl AddressSpace {
     /// Removes everything in `range`, splitting what reaches across its ends.
     fn cut(&mut self, range: AddrRange) {
         let first = self.at(range.start).map_or(range.start, |m| m.range.start);
-        let hit: Vec<Addr> = self.maps.range(first..range.end.max(first)).map(|(a, _)| *a).collect();
+        let hit: Vec<Addr> = self
+            .maps
+            .range(first..range.end.max(first))
+            .map(|(a, _)| *a)
+            .collect();
         for start in hit {
-            let Some(old) = self.maps.remove(&start) else { continue };
-            for keep in [AddrRange::new(old.range.start, range.start), AddrRange::new(range.end, old.range.end)] {
+            let Some(old) = self.maps.remove(&start) else {
+                continue;
+            };
+            for keep in [
+                AddrRange::new(old.range.start, range.start),
+                AddrRange::new(range.end, old.range.end),
+            ] {
                 if let Some(part) = old.clipped(keep) {
                     self.maps.insert(part.range.start, part);
                 }
@@ -270,14 +309,28 @@ mod tests {
     fn mapping(page: u64, pages: u64, prot: u8, file: bool) -> Mapping {
         let range = AddrRange::sized(Addr(page * 4096), pages * 4096);
         // A file mapping's offset follows its address, so that neighbours may merge.
-        let backing = if file { Backing::File { file: FileId(7), offset: page * 4096 } } else { Backing::Anonymous };
-        Mapping { range, prot: Prot(prot), backing, fork: ForkPolicy::Copy, name: "".into() }
+        let backing = if file {
+            Backing::File {
+                file: FileId(7),
+                offset: page * 4096,
+            }
+        } else {
+            Backing::Anonymous
+        };
+        Mapping {
+            range,
+            prot: Prot(prot),
+            backing,
+            fork: ForkPolicy::Copy,
+            name: "".into(),
+        }
     }
 
     fn op() -> impl Strategy<Value = SpaceOp> {
         let range = || (0u64..32, 1u64..9).prop_map(|(p, n)| AddrRange::sized(Addr(p * 4096), n * 4096));
         prop_oneof![
-            (0u64..32, 1u64..9, 0u8..4, any::<bool>()).prop_map(|(p, n, r, f)| SpaceOp::Map(mapping(p, n, r, f))),
+            (0u64..32, 1u64..9, 0u8..4, any::<bool>())
+                .prop_map(|(p, n, r, f)| SpaceOp::Map(mapping(p, n, r, f))),
             range().prop_map(SpaceOp::Unmap),
             (range(), 0u8..4).prop_map(|(r, p)| SpaceOp::Protect(r, Prot(p))),
             range().prop_map(|r| SpaceOp::SetFork(r, ForkPolicy::Omit)),
@@ -292,7 +345,10 @@ mod tests {
         match op {
             SpaceOp::Map(m) => {
                 for p in numbers(&m.range) {
-                    pages.insert(p, (m.prot, m.backing.advanced(p * 4096 - m.range.start.0), m.fork));
+                    pages.insert(
+                        p,
+                        (m.prot, m.backing.advanced(p * 4096 - m.range.start.0), m.fork),
+                    );
                 }
             }
             SpaceOp::Unmap(r) => numbers(r).for_each(|p| drop(pages.remove(&p))),
@@ -335,10 +391,20 @@ mod tests {
     #[test]
     fn move_takes_the_mapping_along() {
         let mut space = AddressSpace::from_mappings([mapping(1, 2, 3, true)]);
-        space.apply(&SpaceOp::Move { from: AddrRange::sized(Addr(4096), 8192), to: Addr(0x10000), keep: false });
+        space.apply(&SpaceOp::Move {
+            from: AddrRange::sized(Addr(4096), 8192),
+            to: Addr(0x10000),
+            keep: false,
+        });
         let all: Vec<_> = space.iter().cloned().collect();
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].range, AddrRange::sized(Addr(0x10000), 8192));
-        assert_eq!(all[0].backing, Backing::File { file: FileId(7), offset: 4096 });
+        assert_eq!(
+            all[0].backing,
+            Backing::File {
+                file: FileId(7),
+                offset: 4096
+            }
+        );
     }
 }

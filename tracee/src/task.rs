@@ -99,7 +99,10 @@ pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     let flags = libc::__WALL | if nohang { libc::WNOHANG } else { 0 };
     // SAFETY: `status` is a valid place for the status word.
     let got = unsafe { libc::waitpid(tid.map_or(-1, |t| t.0), &mut status, flags) };
-    (got > 0).then_some(Report { tid: Tid(got), status })
+    (got > 0).then_some(Report {
+        tid: Tid(got),
+        status,
+    })
 }
 
 /// Where in a system call a stop is.
@@ -138,7 +141,11 @@ unsafe fn ptrace(request: u32, tid: Tid, addr: usize, data: usize) -> Result<c_l
     Errno::clear();
     // SAFETY: by this function's contract.
     let r = unsafe { libc::ptrace(request as _, tid.0, addr as *mut c_void, data as *mut c_void) };
-    if r == -1 && Errno::last_raw() != 0 { Err(Errno::last()) } else { Ok(r) }
+    if r == -1 && Errno::last_raw() != 0 {
+        Err(Errno::last())
+    } else {
+        Ok(r)
+    }
 }
 
 /// A task that is not in a ptrace stop.
@@ -187,10 +194,12 @@ impl Running {
             0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
             0 => Stop::Signal(signal),
             libc::PTRACE_EVENT_SECCOMP => Stop::Seccomp,
-            libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
-                Stop::NewTask { child: Tid(stopped.event_message()? as i32) }
-            }
-            libc::PTRACE_EVENT_EXEC => Stop::Exec { former: Tid(stopped.event_message()? as i32) },
+            libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => Stop::NewTask {
+                child: Tid(stopped.event_message()? as i32),
+            },
+            libc::PTRACE_EVENT_EXEC => Stop::Exec {
+                former: Tid(stopped.event_message()? as i32),
+            },
             libc::PTRACE_EVENT_EXIT => Stop::Exiting,
             libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Event,
             libc::PTRACE_EVENT_STOP => Stop::GroupStop(signal),
@@ -266,18 +275,35 @@ impl Stopped {
     /// Sets its general registers.
     pub fn set_regs(&mut self, regs: &Registers) -> Result<()> {
         // SAFETY: `Registers` has the layout of `user_regs_struct`, which PTRACE_SETREGS reads.
-        unsafe { ptrace(libc::PTRACE_SETREGS, self.tid, 0, std::ptr::from_ref(regs) as usize) }
-            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGS", e))?;
+        unsafe {
+            ptrace(
+                libc::PTRACE_SETREGS,
+                self.tid,
+                0,
+                std::ptr::from_ref(regs) as usize,
+            )
+        }
+        .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGS", e))?;
         Ok(())
     }
 
     /// Its extended state.
     pub fn xstate(&self) -> Result<ExtendedState> {
         let mut buf = vec![0u8; XSTATE_MAX];
-        let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        let mut iov = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
         // SAFETY: `iov` describes `buf`, which outlives the call.
-        unsafe { ptrace(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, &raw mut iov as usize) }
-            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETREGSET(xstate)", e))?;
+        unsafe {
+            ptrace(
+                libc::PTRACE_GETREGSET,
+                self.tid,
+                NT_X86_XSTATE,
+                &raw mut iov as usize,
+            )
+        }
+        .map_err(|e| Error::kernel(self.tid, "PTRACE_GETREGSET(xstate)", e))?;
         buf.truncate(iov.iov_len);
         Ok(ExtendedState(buf))
     }
@@ -285,10 +311,20 @@ impl Stopped {
     /// Sets its extended state.
     pub fn set_xstate(&mut self, state: &ExtendedState) -> Result<()> {
         let mut bytes = state.0.clone();
-        let iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        let iov = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
         // SAFETY: `iov` describes `bytes`, which outlives the call.
-        unsafe { ptrace(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, &raw const iov as usize) }
-            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGSET(xstate)", e))?;
+        unsafe {
+            ptrace(
+                libc::PTRACE_SETREGSET,
+                self.tid,
+                NT_X86_XSTATE,
+                &raw const iov as usize,
+            )
+        }
+        .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGSET(xstate)", e))?;
         Ok(())
     }
 
@@ -313,16 +349,30 @@ impl Stopped {
     pub fn sigmask(&self) -> Result<u64> {
         let mut mask = 0u64;
         // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
-        unsafe { ptrace(libc::PTRACE_GETSIGMASK as u32, self.tid, SIGSET_BYTES, &raw mut mask as usize) }
-            .map_err(|e| Error::kernel(self.tid, "PTRACE_GETSIGMASK", e))?;
+        unsafe {
+            ptrace(
+                libc::PTRACE_GETSIGMASK as u32,
+                self.tid,
+                SIGSET_BYTES,
+                &raw mut mask as usize,
+            )
+        }
+        .map_err(|e| Error::kernel(self.tid, "PTRACE_GETSIGMASK", e))?;
         Ok(mask)
     }
 
     /// Sets its signal mask.
     pub fn set_sigmask(&mut self, mask: u64) -> Result<()> {
         // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
-        unsafe { ptrace(libc::PTRACE_SETSIGMASK as u32, self.tid, SIGSET_BYTES, &raw const mask as usize) }
-            .map_err(|e| Error::kernel(self.tid, "PTRACE_SETSIGMASK", e))?;
+        unsafe {
+            ptrace(
+                libc::PTRACE_SETSIGMASK as u32,
+                self.tid,
+                SIGSET_BYTES,
+                &raw const mask as usize,
+            )
+        }
+        .map_err(|e| Error::kernel(self.tid, "PTRACE_SETSIGMASK", e))?;
         Ok(())
     }
 
@@ -338,11 +388,20 @@ impl Stopped {
         let mut mask = 0u64;
         let mut off = 0;
         loop {
-            let args = PeekArgs { off, flags: u32::from(shared), nr: ROOM as i32 };
+            let args = PeekArgs {
+                off,
+                flags: u32::from(shared),
+                nr: ROOM as i32,
+            };
             let mut infos = [[0u8; 128]; ROOM];
             // SAFETY: `args` is a ptrace_peeksiginfo_args and `infos` has room for `nr` entries.
             let n = unsafe {
-                ptrace(libc::PTRACE_PEEKSIGINFO as u32, self.tid, &raw const args as usize, infos.as_mut_ptr() as usize)
+                ptrace(
+                    libc::PTRACE_PEEKSIGINFO as u32,
+                    self.tid,
+                    &raw const args as usize,
+                    infos.as_mut_ptr() as usize,
+                )
             }
             .map_err(|e| Error::kernel(self.tid, "PTRACE_PEEKSIGINFO", e))?;
             for info in infos.iter().take(n as usize) {
@@ -365,8 +424,15 @@ impl Stopped {
     pub fn syscall_phase(&self) -> Result<SyscallPhase> {
         let mut info = [0u8; 88];
         // SAFETY: `info` has room for the number of bytes given in `addr`.
-        unsafe { ptrace(libc::PTRACE_GET_SYSCALL_INFO as u32, self.tid, info.len(), info.as_mut_ptr() as usize) }
-            .map_err(|e| Error::kernel(self.tid, "PTRACE_GET_SYSCALL_INFO", e))?;
+        unsafe {
+            ptrace(
+                libc::PTRACE_GET_SYSCALL_INFO as u32,
+                self.tid,
+                info.len(),
+                info.as_mut_ptr() as usize,
+            )
+        }
+        .map_err(|e| Error::kernel(self.tid, "PTRACE_GET_SYSCALL_INFO", e))?;
         Ok(match info[0] {
             1 => SyscallPhase::Entry,
             2 => SyscallPhase::Exit,
@@ -390,7 +456,14 @@ impl Stopped {
         const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
         let mut c = Configuration::default();
         // SAFETY: `c` is a ptrace_rseq_configuration, of the size given in `addr`.
-        let r = unsafe { ptrace(PTRACE_GET_RSEQ_CONFIGURATION, self.tid, size_of::<Configuration>(), &raw mut c as usize) };
+        let r = unsafe {
+            ptrace(
+                PTRACE_GET_RSEQ_CONFIGURATION,
+                self.tid,
+                size_of::<Configuration>(),
+                &raw mut c as usize,
+            )
+        };
         (r.is_ok() && c.pointer != 0).then_some((c.pointer, c.size, c.signature))
     }
 
@@ -435,7 +508,11 @@ pub fn is_fault(info: &SigInfo) -> bool {
 pub fn send_signal(tgid: Tid, tid: Tid, signal: i32) -> Result<()> {
     // SAFETY: tgkill takes plain numbers.
     let r = unsafe { libc::syscall(libc::SYS_tgkill, tgid.0, tid.0, signal) };
-    if r == 0 { Ok(()) } else { Err(Error::kernel(tid, "tgkill", Errno::last())) }
+    if r == 0 {
+        Ok(())
+    } else {
+        Err(Error::kernel(tid, "tgkill", Errno::last()))
+    }
 }
 
 /// Kills a process (kill(2) with `SIGKILL`); no error if it is gone already.

@@ -12,8 +12,10 @@ use crate::traces;
 
 /// The command line of `rr dump`.
 #[derive(clap::Args, Debug)]
-#[command(long_about = "Print the events of a recording.\n\nSPEC is an event number N, a range A-B, or `end` for the \
-    last event; without one, all events.")]
+#[command(
+    long_about = "Print the events of a recording.\n\nSPEC is an event number N, a range A-B, or `end` for the \
+    last event; without one, all events."
+)]
 pub struct Options {
     /// One line per event: N TID TYPE
     #[arg(short, long)]
@@ -42,7 +44,9 @@ fn name(event: &Event) -> String {
     match &event.kind {
         EventKind::Start { .. } => "START".into(),
         EventKind::SyscallEnter { entry } => format!("SYSCALL: {}", syscalls::name(entry.syscall())),
-        EventKind::Syscall { entry: Some(entry), .. } => format!("SYSCALL: {}", syscalls::name(entry.syscall())),
+        EventKind::Syscall {
+            entry: Some(entry), ..
+        } => format!("SYSCALL: {}", syscalls::name(entry.syscall())),
         EventKind::Syscall { .. } => "SYSCALL".into(),
         EventKind::Restart { .. } => "SYSCALL_RESTART".into(),
         EventKind::Trap { .. } => "INSTRUCTION_TRAP".into(),
@@ -61,7 +65,13 @@ fn state(event: &Event) -> &'static str {
 
 fn print(out: &mut impl Write, event: &Event, options: &Options) -> std::io::Result<()> {
     if options.raw {
-        return writeln!(out, "{} {} {} 0", event.number, event.tid, name(event).replace(' ', ""));
+        return writeln!(
+            out,
+            "{} {} {} 0",
+            event.number,
+            event.tid,
+            name(event).replace(' ', "")
+        );
     }
     writeln!(out, "{{")?;
     writeln!(
@@ -78,23 +88,54 @@ fn print(out: &mut impl Write, event: &Event, options: &Options) -> std::io::Res
             out,
             "rax:{:#x} rbx:{:#x} rcx:{:#x} rdx:{:#x} rsi:{:#x} rdi:{:#x} rbp:{:#x} rsp:{:#x} r8:{:#x} r9:{:#x} r10:{:#x} \
              r11:{:#x} r12:{:#x} r13:{:#x} r14:{:#x} r15:{:#x} rip:{:#x} eflags:{:#x} fs_base:{:#x} gs_base:{:#x}",
-            r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15,
-            r.rip, r.eflags, r.fs_base, r.gs_base
+            r.rax,
+            r.rbx,
+            r.rcx,
+            r.rdx,
+            r.rsi,
+            r.rdi,
+            r.rbp,
+            r.rsp,
+            r.r8,
+            r.r9,
+            r.r10,
+            r.r11,
+            r.r12,
+            r.r13,
+            r.r14,
+            r.r15,
+            r.rip,
+            r.eflags,
+            r.fs_base,
+            r.gs_base
         )?;
     }
     if options.task_events {
         match &event.kind {
-            EventKind::Start { exec, .. } | EventKind::Syscall { task: Some(TaskOp::Exec(exec)), .. } => {
-                writeln!(out, "  TraceTaskEvent::EXEC tid={} file={} space={}", exec.tid, exec.path, exec.space)?;
+            EventKind::Start { exec, .. }
+            | EventKind::Syscall {
+                task: Some(TaskOp::Exec(exec)),
+                ..
+            } => {
+                writeln!(
+                    out,
+                    "  TraceTaskEvent::EXEC tid={} file={} space={}",
+                    exec.tid, exec.path, exec.space
+                )?;
             }
-            EventKind::Syscall { task: Some(TaskOp::Clone(c)), .. } => {
+            EventKind::Syscall {
+                task: Some(TaskOp::Clone(c)),
+                ..
+            } => {
                 writeln!(
                     out,
                     "  TraceTaskEvent::CLONE tid={} parent={} flags={:#x} space={}",
                     c.child, event.tid, c.flags, c.space
                 )?;
             }
-            EventKind::Exit { status } => writeln!(out, "  TraceTaskEvent::EXIT tid={} status={status}", event.tid)?,
+            EventKind::Exit { status } => {
+                writeln!(out, "  TraceTaskEvent::EXIT tid={} status={status}", event.tid)?
+            }
             _ => {}
         }
     }
@@ -118,7 +159,10 @@ fn print(out: &mut impl Write, event: &Event, options: &Options) -> std::io::Res
 }
 
 /// Splits the arguments into the trace and ranges of events.
-fn parse(rest: &[String], last: impl Fn(Option<PathBuf>) -> Result<u64>) -> Result<(Option<PathBuf>, Vec<(u64, u64)>)> {
+fn parse(
+    rest: &[String],
+    last: impl Fn(Option<PathBuf>) -> Result<u64>,
+) -> Result<(Option<PathBuf>, Vec<(u64, u64)>)> {
     let range = |s: &str, last: u64| -> Option<(u64, u64)> {
         if s == "end" {
             return Some((last, last));
@@ -143,10 +187,15 @@ fn parse(rest: &[String], last: impl Fn(Option<PathBuf>) -> Result<u64>) -> Resu
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let (trace, ranges) =
-        parse(&options.rest, |trace| Ok(traces::open(trace.as_deref())?.last_event().0))?;
+    let (trace, ranges) = parse(&options.rest, |trace| {
+        Ok(traces::open(trace.as_deref())?.last_event().0)
+    })?;
     let reader = traces::open(trace.as_deref())?;
-    let ranges = if ranges.is_empty() { vec![(reader.first_event().0.max(1), reader.last_event().0)] } else { ranges };
+    let ranges = if ranges.is_empty() {
+        vec![(reader.first_event().0.max(1), reader.last_event().0)]
+    } else {
+        ranges
+    };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     let mut bytes = 0;

@@ -23,10 +23,16 @@ pub struct Options {
 }
 
 fn size_of(dir: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
     entries
         .flatten()
-        .filter_map(|e| e.metadata().ok().map(|m| if m.is_dir() { size_of(&e.path()) } else { m.len() }))
+        .filter_map(|e| {
+            e.metadata()
+                .ok()
+                .map(|m| if m.is_dir() { size_of(&e.path()) } else { m.len() })
+        })
         .sum()
 }
 
@@ -69,7 +75,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 reader.last_event(),
                 reader.checkpoints().map_or(0, |c| c.len()),
                 size_of(&path) / 1024,
-                if reader.is_complete() { "complete" } else { "incomplete" },
+                if reader.is_complete() {
+                    "complete"
+                } else {
+                    "incomplete"
+                },
             ),
             Err(e) => println!("{name}\t{e}"),
         }

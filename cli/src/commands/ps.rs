@@ -36,18 +36,34 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         match &event.kind {
             EventKind::Start { exec, .. } => {
                 live.insert(event.tid, all.len());
-                all.push(Process { pid: event.tid, parent: None, status: None, command: Some(exec.args.clone()) });
+                all.push(Process {
+                    pid: event.tid,
+                    parent: None,
+                    status: None,
+                    command: Some(exec.args.clone()),
+                });
             }
-            EventKind::Syscall { task: Some(TaskOp::Clone(info)), .. } => {
+            EventKind::Syscall {
+                task: Some(TaskOp::Clone(info)),
+                ..
+            } => {
                 if info.tgid == info.child {
                     let parent = live.get(&event.tid).map(|&n| all[n].pid);
                     live.insert(info.child, all.len());
-                    all.push(Process { pid: info.child, parent, status: None, command: None });
+                    all.push(Process {
+                        pid: info.child,
+                        parent,
+                        status: None,
+                        command: None,
+                    });
                 } else if let Some(&n) = live.get(&event.tid) {
                     live.insert(info.child, n);
                 }
             }
-            EventKind::Syscall { task: Some(TaskOp::Exec(info)), .. } => {
+            EventKind::Syscall {
+                task: Some(TaskOp::Exec(info)),
+                ..
+            } => {
                 if let Some(&n) = live.get(&event.tid) {
                     all[n].command = Some(info.args.clone());
                     live.insert(info.tid, n);
@@ -71,7 +87,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             Some(status) if libc::WIFSIGNALED(status) => format!("-{}", libc::WTERMSIG(status)),
             Some(status) => libc::WEXITSTATUS(status).to_string(),
         };
-        let command = process.command.as_ref().map_or("(forked without exec)".into(), |c| c.join(" "));
+        let command = process
+            .command
+            .as_ref()
+            .map_or("(forked without exec)".into(), |c| c.join(" "));
         println!("{}\t{parent}\t{exit}\t{command}", process.pid);
     }
     Ok(ExitCode::SUCCESS)

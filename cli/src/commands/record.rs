@@ -26,6 +26,9 @@ pub struct Options {
     /// Write a checkpoint every N events, so that replay can start there
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_interval: Option<u64>,
+    /// When the checkpoint writer falls behind, let the program wait instead of skipping checkpoints
+    #[arg(long)]
+    checkpoint_wait: bool,
     /// Put the trace into this directory, which must not exist
     #[arg(short = 'o', long, value_name = "DIR")]
     output_trace_dir: Option<PathBuf>,
@@ -45,7 +48,12 @@ pub struct Options {
     #[arg(long, value_name = "CPU", hide = true)]
     bind_to_cpu: Option<String>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROG")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "PROG"
+    )]
     command: Vec<OsString>,
 }
 
@@ -63,7 +71,10 @@ fn environment(extra: &[OsString]) -> Result<Vec<(OsString, OsString)>> {
         let Some(n) = bytes.iter().position(|&b| b == b'=').filter(|&n| n > 0) else {
             bail!("--env wants NAME=VALUE, not {}", pair.to_string_lossy());
         };
-        set(OsString::from_vec(bytes[..n].to_vec()), OsString::from_vec(bytes[n + 1..].to_vec()));
+        set(
+            OsString::from_vec(bytes[..n].to_vec()),
+            OsString::from_vec(bytes[n + 1..].to_vec()),
+        );
     }
     Ok(env)
 }
@@ -106,23 +117,34 @@ pub fn run(options: Options) -> Result<ExitCode> {
         None => (traces::new_path(&program)?, true),
     };
     let cpus = cpu::survey();
-    let background = if cpus.others.is_empty() { vec![cpus.bound] } else { cpus.others.clone() };
+    let background = if cpus.others.is_empty() {
+        vec![cpus.bound]
+    } else {
+        cpus.others.clone()
+    };
     // Writers are started on the other CPUs; then recorder and tracees bind themselves to theirs.
     cpu::bind(&background);
 
-    let environ = env.iter().map(|(n, v)| OsString::from_vec([n.as_bytes(), b"=", v.as_bytes()].concat())).collect();
+    let environ = env
+        .iter()
+        .map(|(n, v)| OsString::from_vec([n.as_bytes(), b"=", v.as_bytes()].concat()))
+        .collect();
     let cwd = std::env::current_dir().context("the working directory is gone")?;
-    let mut header = Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
+    let mut header =
+        Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
     header.bound_cpu = Some(cpus.bound as u32);
     header.checkpoint_interval = options.checkpoint_interval;
     let store = traces::store();
     // A trace elsewhere still links its files from the store, if that is on the same file system.
-    let writer_options = WriterOptions { store: Some(store), ..WriterOptions::default() };
+    let writer_options = WriterOptions {
+        store: Some(store),
+        ..WriterOptions::default()
+    };
     let writer = TraceWriter::create(&dir, &header, &writer_options)?;
     let capture = match options.checkpoint_interval {
         Some(interval) => {
             let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, Default::default())?;
-            Capture::every(interval, writer)
+            Capture::every(interval, writer, options.checkpoint_wait)
         }
         None => Capture::off(),
     };
@@ -133,7 +155,10 @@ pub fn run(options: Options) -> Result<ExitCode> {
         wait_for_all: options.wait,
         affinity: cpus.mask.clone(),
     };
-    let command = Command { args: options.command.clone(), env };
+    let command = Command {
+        args: options.command.clone(),
+        env,
+    };
     let mut session = match RecordSession::start(&command, session_options, writer, capture) {
         Ok(session) => session,
         Err(e @ (rr_recorder::Error::Start { .. } | rr_recorder::Error::Capability { .. })) => {
@@ -153,7 +178,13 @@ pub fn run(options: Options) -> Result<ExitCode> {
     if let Some(fd) = options.print_trace_dir {
         print_dir(fd, &dir);
     }
-    let status = session.run().with_context(|| format!("the recording in {} ends at event {}", dir.display(), session.last_event()))?;
+    let status = session.run().with_context(|| {
+        format!(
+            "the recording in {} ends at event {}",
+            dir.display(),
+            session.last_event()
+        )
+    })?;
     let summary = session.finish(status)?;
     for outcome in &summary.checkpoints {
         if let Err(e) = &outcome.result {
@@ -176,7 +207,10 @@ fn end_like(status: i32) -> ExitCode {
         let signal = libc::WTERMSIG(status);
         // SAFETY: plain numbers; a set of one signal on our stack.
         unsafe {
-            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            let none = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
             libc::setrlimit(libc::RLIMIT_CORE, &none);
             libc::signal(signal, libc::SIG_DFL);
             let mut set: libc::sigset_t = std::mem::zeroed();

@@ -16,10 +16,12 @@ use crate::{cpu, progress, traces};
 
 /// The command line of `rr replay`.
 #[derive(clap::Args, Debug)]
-#[command(long_about = "Replay a recording. What the program wrote to standard output and error is shown at the \
+#[command(
+    long_about = "Replay a recording. What the program wrote to standard output and error is shown at the \
     same points (not with -q).\n\nWith --goto the replay starts at the nearest checkpoint at or before EVENT, so \
     that it takes as long as the distance from there. `rr traceinfo` lists the checkpoints, `rr dump` and \
-    `rr ps` help to find events.")]
+    `rr ps` help to find events."
+)]
 pub struct Options {
     /// Replay without a debugger
     #[arg(short, long)]
@@ -51,7 +53,12 @@ pub struct Options {
 
 /// The newest checkpoint at or before `event` that can be used; damaged ones are passed over with a warning.
 pub fn nearest_checkpoint(reader: &TraceReader, event: EventNumber) -> Result<Option<Checkpoint>> {
-    for at in reader.checkpoints()?.into_iter().rev().filter(|at| *at <= event && *at <= reader.last_event()) {
+    for at in reader
+        .checkpoints()?
+        .into_iter()
+        .rev()
+        .filter(|at| *at <= event && *at <= reader.last_event())
+    {
         match Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
             Err(e) => eprintln!("rr: {e}; using the checkpoint before it"),
@@ -64,9 +71,13 @@ fn show(output: &(Stdio, Vec<u8>)) -> Result<()> {
     match output.0 {
         Stdio::Out => {
             let mut out = std::io::stdout().lock();
-            out.write_all(&output.1).and_then(|()| out.flush()).context("writing the program's output")
+            out.write_all(&output.1)
+                .and_then(|()| out.flush())
+                .context("writing the program's output")
         }
-        Stdio::Err => std::io::stderr().write_all(&output.1).context("writing the program's error output"),
+        Stdio::Err => std::io::stderr()
+            .write_all(&output.1)
+            .context("writing the program's error output"),
     }
 }
 
@@ -85,7 +96,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     let cpus = cpu::survey();
-    cpu::bind(&[cpus.bound]);
+    let bound = cpu::for_replay(&cpus, reader.header());
     let began = Instant::now();
     let goto = options.goto.map(EventNumber);
     let checkpoint = match goto {
@@ -93,15 +104,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         _ => None,
     };
     let mut session = match &checkpoint {
-        Some(checkpoint) => {
-            // Pages are restored on all CPUs.
-            cpu::bind(&[&[cpus.bound][..], &cpus.others].concat());
-            let session = ReplaySession::resume(Arc::clone(&reader), checkpoint)?;
-            cpu::bind(&[cpus.bound]);
-            session
-        }
-        None => ReplaySession::start(Arc::clone(&reader))?,
+        Some(checkpoint) => ReplaySession::resume(Arc::clone(&reader), checkpoint, Some(bound))?,
+        None => ReplaySession::start(Arc::clone(&reader), Some(bound))?,
     };
+    cpu::bind(&[bound]);
     if options.verbose {
         match &checkpoint {
             Some(checkpoint) => eprintln!(
@@ -117,7 +123,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             && let Some(event) = goto
             && session.last_event() == event
         {
-            eprintln!("rr: event {event} reached after {} ms", began.elapsed().as_millis());
+            eprintln!(
+                "rr: event {event} reached after {} ms",
+                began.elapsed().as_millis()
+            );
         }
     };
     reached(&session);

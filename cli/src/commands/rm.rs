@@ -20,9 +20,14 @@ pub struct Options {
 
 fn remove(path: &Path, force: bool) -> Result<()> {
     let path = &traces::find(Some(path))?;
-    let real = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+    let real = path
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))?;
     if !force && !real.join("header").is_file() {
-        bail!("{} does not look like a recording (no file `header` in it); -f deletes it all the same", path.display());
+        bail!(
+            "{} does not look like a recording (no file `header` in it); -f deletes it all the same",
+            path.display()
+        );
     }
     std::fs::remove_dir_all(&real).with_context(|| format!("cannot delete {}", real.display()))?;
     let latest = traces::root().join(traces::LATEST);

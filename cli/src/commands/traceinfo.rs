@@ -22,18 +22,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let header = reader.header();
     let mut checkpoints = Vec::new();
     for event in reader.checkpoints()? {
-        checkpoints.push(match Checkpoint::open_at(&reader.checkpoint_dir(), event, &header.uuid) {
-            Ok(checkpoint) => {
-                let s = checkpoint.stats();
-                json!({
-                    "event": event.0, "tasks": s.tasks, "pause_us": s.pause_us,
-                    "pages_scanned": s.pages_scanned, "pages_referenced": s.pages_referenced,
-                    "pages_stored": s.pages_stored, "pages_zero": s.pages_zero, "bytes": s.bytes,
-                    "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
-                })
-            }
-            Err(e) => json!({ "event": event.0, "error": e.to_string() }),
-        });
+        checkpoints.push(
+            match Checkpoint::open_at(&reader.checkpoint_dir(), event, &header.uuid) {
+                Ok(checkpoint) => {
+                    let s = checkpoint.stats();
+                    json!({
+                        "event": event.0, "tasks": s.tasks, "pause_us": s.pause_us,
+                        "pages_scanned": s.pages_scanned, "pages_referenced": s.pages_referenced,
+                        "pages_stored": s.pages_stored, "pages_zero": s.pages_zero, "bytes": s.bytes,
+                        "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
+                    })
+                }
+                Err(e) => json!({ "event": event.0, "error": e.to_string() }),
+            },
+        );
     }
     let lossy = |s: &std::ffi::OsString| s.to_string_lossy().into_owned();
     let status = reader.exit_status();

@@ -10,14 +10,16 @@ use rr_replayer::ReplaySession;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 
-use crate::{progress, traces};
+use crate::{cpu, progress, traces};
 
 /// The command line of `rr verify`.
 #[derive(clap::Args, Debug)]
-#[command(long_about = "Check that replay gives back exactly what was recorded. The replay runs from the start to \
+#[command(
+    long_about = "Check that replay gives back exactly what was recorded. The replay runs from the start to \
     the first checkpoint, and from each checkpoint to the next one (from the last to the end); there the image \
     (tasks, registers, mappings) and all pages are compared with what was stored while recording. Status 0: \
-    everything is identical.")]
+    everything is identical."
+)]
 pub struct Options {
     /// Verify only the stretch that begins at this checkpoint (0: at the start)
     #[arg(long, value_name = "EVENT")]
@@ -38,25 +40,35 @@ struct Stretch {
 
 /// Verifies one stretch; says what differs.
 fn verify(reader: &Arc<TraceReader>, stretch: Stretch) -> Result<Vec<String>> {
+    let cpus = cpu::survey();
+    let bound = cpu::for_replay(&cpus, reader.header());
     let open = |at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid);
     let mut session = if stretch.from.0 == 0 {
-        ReplaySession::start(Arc::clone(reader))?
+        ReplaySession::start(Arc::clone(reader), Some(bound))?
     } else {
         let checkpoint = open(stretch.from)?;
-        let session = ReplaySession::resume(Arc::clone(reader), &checkpoint)?;
+        let session = ReplaySession::resume(Arc::clone(reader), &checkpoint, Some(bound))?;
         // What was restored must be what was stored, before anything runs.
         let report = session.compare(&checkpoint, 10)?;
         if !report.is_empty() {
-            return Ok(report.into_iter().map(|line| format!("after restoring: {line}")).collect());
+            return Ok(report
+                .into_iter()
+                .map(|line| format!("after restoring: {line}"))
+                .collect());
         }
         session
     };
     let until = stretch.to.unwrap_or(reader.last_event());
+    cpu::bind(&[bound]);
     while session.last_event() < until {
         if session.step()?.is_none() {
-            bail!("the trace ends at event {}, before the checkpoint at {until}", session.last_event());
+            bail!(
+                "the trace ends at event {}, before the checkpoint at {until}",
+                session.last_event()
+            );
         }
     }
+    cpu::bind(&cpus.all());
     match stretch.to {
         Some(to) => Ok(session.compare(&open(to)?, 10)?),
         None => Ok(Vec::new()),
@@ -66,17 +78,26 @@ fn verify(reader: &Arc<TraceReader>, stretch: Stretch) -> Result<Vec<String>> {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let reader = traces::open(options.trace.as_deref())?;
-    let checkpoints: Vec<EventNumber> =
-        reader.checkpoints()?.into_iter().filter(|at| *at <= reader.last_event()).collect();
+    let checkpoints: Vec<EventNumber> = reader
+        .checkpoints()?
+        .into_iter()
+        .filter(|at| *at <= reader.last_event())
+        .collect();
     let starts: Vec<EventNumber> = if reader.first_event().0 <= 1 {
-        [EventNumber(0)].into_iter().chain(checkpoints.iter().copied()).collect()
+        [EventNumber(0)]
+            .into_iter()
+            .chain(checkpoints.iter().copied())
+            .collect()
     } else {
         checkpoints.clone()
     };
     let stretches: Vec<Stretch> = starts
         .iter()
         .enumerate()
-        .map(|(n, from)| Stretch { from: *from, to: starts.get(n + 1).copied() })
+        .map(|(n, from)| Stretch {
+            from: *from,
+            to: starts.get(n + 1).copied(),
+        })
         .collect();
     if let Some(from) = options.from {
         let stretch = stretches.iter().find(|s| s.from.0 == from);
@@ -109,7 +130,9 @@ fn verify_all(options: &Options, reader: &TraceReader, stretches: &[Stretch]) ->
     std::thread::scope(|scope| {
         for _ in 0..jobs.min(stretches.len()) {
             scope.spawn(|| {
-                while let Some(stretch) = stretches.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                while let Some(stretch) =
+                    stretches.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
                     let outcome = Command::new(&exe)
                         .args(["verify", "--from", &stretch.from.to_string()])
                         .arg(reader.path())
@@ -119,7 +142,9 @@ fn verify_all(options: &Options, reader: &TraceReader, stretches: &[Stretch]) ->
                     if !fine {
                         failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         let text = match &outcome {
-                            Ok(o) if o.stderr.is_empty() => format!("rr: {}: ended with {}\n", describe(*stretch), o.status),
+                            Ok(o) if o.stderr.is_empty() => {
+                                format!("rr: {}: ended with {}\n", describe(*stretch), o.status)
+                            }
                             Ok(o) => String::from_utf8_lossy(&o.stderr).into_owned(),
                             Err(e) => format!("rr: cannot start {}: {e}\n", exe.display()),
                         };
@@ -133,7 +158,10 @@ fn verify_all(options: &Options, reader: &TraceReader, stretches: &[Stretch]) ->
     bar.finish_and_clear();
     let failed = failed.into_inner();
     if failed > 0 {
-        eprintln!("rr: {failed} of {} stretches are not what was recorded", stretches.len());
+        eprintln!(
+            "rr: {failed} of {} stretches are not what was recorded",
+            stretches.len()
+        );
         return Ok(ExitCode::FAILURE);
     }
     println!(
@@ -145,7 +173,11 @@ fn verify_all(options: &Options, reader: &TraceReader, stretches: &[Stretch]) ->
 }
 
 fn describe(stretch: Stretch) -> String {
-    let from = if stretch.from.0 == 0 { "the start".into() } else { format!("the checkpoint at event {}", stretch.from) };
+    let from = if stretch.from.0 == 0 {
+        "the start".into()
+    } else {
+        format!("the checkpoint at event {}", stretch.from)
+    };
     match stretch.to {
         Some(to) => format!("from {from} to the checkpoint at event {to}"),
         None => format!("from {from} to the end"),

@@ -191,3 +191,23 @@ fn a_dead_process_is_an_error_and_not_an_empty_one() {
     }
     assert!(matches!(Pagemap::open(tid), Err(Error::Died(_))));
 }
+
+#[test]
+fn a_dead_process_is_told_before_it_is_reaped() {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let tid = Tid(child.id() as i32);
+    let pagemap = Pagemap::open(tid).unwrap();
+    child.kill().unwrap();
+    let start = Instant::now();
+    while Pagemap::open(tid).is_ok() && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let range = AddrRange::sized(Addr(0x5000_0000_0000), 1 << 30);
+    assert!(matches!(pagemap.populated(range), Err(Error::Died(_))));
+    assert!(
+        matches!(populated(tid, range), Err(Error::Died(_))),
+        "{:?}",
+        populated(tid, range)
+    );
+    child.wait().unwrap();
+}

@@ -93,20 +93,22 @@ static TABLES: [&[Request]; 4] = [
 
 /// Types whose requests share memory with the kernel or the device: no recording can follow that.
 /// Answered as by a device that does not know them.
-const REFUSED_TYPES: [u32; 3] = [
+const REFUSED_TYPES: [u32; 4] = [
     b'd' as u32, // DRM: graphics
     0xae,        // KVM
+    0xaf,        // vhost
     0xaa,        // userfaultfd
 ];
 
 /// Types whose requests hold pointers to further memory, so that their size is not all that is written.
-const NESTED_TYPES: [u32; 6] = [
-    b'U' as u32, // USB devices, ALSA sequencer
-    b'V' as u32, // video
+const NESTED_TYPES: [u32; 7] = [
     b'A' as u32, // ALSA
+    b'N' as u32, // NVMe
+    b'U' as u32, // USB devices, ALSA mixers
+    b'V' as u32, // video
     b'b' as u32, // binder
+    b'|' as u32, // media controllers
     0xfd,        // device mapper
-    0xb8,        // GPIO, NVMe passthrough's neighbours
 ];
 
 fn request(r: &Registers) -> u32 {

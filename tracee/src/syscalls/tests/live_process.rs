@@ -30,6 +30,8 @@ fn waiting_for_children() {
 fn users_and_groups() {
     writes("getresuid", |l| args([l.out(4), l.out(4), l.out(4)]));
     writes("getresgid", |l| args([l.out(4), l.out(4), l.out(4)]));
+    // The first is written before the second turns out to be nowhere.
+    fails("getresuid", libc::EFAULT, |l| args([l.out(4), 8, l.out(4)]));
     ok("getgroups", |l| args([100, l.out(400)]));
     ok("getgroups", |l| args([0, l.out(400)]));
     for version in [0x1998_0330, 0x2007_1026, 0x2008_0522] {

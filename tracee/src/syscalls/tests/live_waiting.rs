@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{Write, pipe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::harness::*;
@@ -113,16 +114,23 @@ fn interrupted(what: impl FnOnce()) {
         assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
     }
     let (process, thread) = (u64::from(std::process::id()), raw("gettid", [0; 6]) as u64);
-    let over = std::sync::atomic::AtomicBool::new(false);
+    /// Ends the signals even if a check fails.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(20));
                 raw("tgkill", args([process, thread, libc::SIGUSR1 as u64]));
             }
         });
+        let _end = End(&over);
         what();
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 

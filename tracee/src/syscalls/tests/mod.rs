@@ -2,6 +2,7 @@
 //! can be performed safely against the kernel.
 
 mod harness;
+mod hostile;
 mod irregular;
 mod live_files;
 mod live_process;

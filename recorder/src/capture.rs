@@ -53,12 +53,14 @@ impl Capture {
         Capture::default()
     }
 
-    /// A checkpoint every `interval` events, given to `writer`.
-    pub fn every(interval: u64, writer: CheckpointWriter) -> Capture {
+    /// A checkpoint every `interval` events, given to `writer`. If that falls behind, checkpoints are skipped, or
+    /// the program waits for it (`patient`).
+    pub fn every(interval: u64, writer: CheckpointWriter, patient: bool) -> Capture {
         Capture {
             writer: Some(writer),
             interval,
             next_at: interval,
+            patient,
             ..Capture::default()
         }
     }

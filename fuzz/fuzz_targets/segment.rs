@@ -1,0 +1,25 @@
+//! The stream reader: whatever the bytes, it returns, and without much memory.
+//!
+//! An input that begins like a segment is read as one, an input that begins like a trace header as that; anything else is
+//! taken for the frames of a segment. Checksums count as right (feature `fuzzing` of rr-trace).
+//!
+//! ```text
+//! cargo run -p rr-trace --example fuzz_seeds -- fuzz/corpus/segment
+//! cargo +nightly fuzz run segment -- -max_total_time=60 -max_len=16384 -rss_limit_mb=2048
+//! ```
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rr_trace::{EventNumber, Header, segment};
+
+fuzz_target!(|data: &[u8]| {
+    if data.starts_with(b"rrtrace\n") {
+        let _ = Header::from_bytes(data);
+    } else if data.starts_with(b"rr-segm\n") {
+        let _ = segment::read_all(data);
+    } else {
+        let header = segment::encode_header(&[0; 16], EventNumber(1));
+        let _ = segment::read_all(&[&header, data].concat());
+    }
+});

@@ -59,6 +59,18 @@ fn fill(region: &mut Region) {
     }
 }
 
+/// CPU time of this process, all threads; on a busy machine more telling than the clock.
+fn cpu() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills in `usage`, for which zeros are valid, too.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
 #[test]
 #[ignore = "measures; run with --release"]
 fn throughput() {
@@ -78,7 +90,7 @@ fn throughput() {
             let mut writer = CheckpointWriter::start(dir.path().to_path_buf(), UUID, options).unwrap();
             let mut one = |name: &str| {
                 event += 1;
-                let begin = Instant::now();
+                let (begin, cpu_begin) = (Instant::now(), cpu());
                 let child = Child::fork();
                 let fork = begin.elapsed();
                 assert!(writer.submit(request(event, region.space(), SharedSource::frozen(child.0))));
@@ -86,12 +98,15 @@ fn throughput() {
                 let read = begin.elapsed();
                 let stats = wait(&mut writer).result.unwrap();
                 let all = begin.elapsed();
+                let cpu = cpu() - cpu_begin;
                 let rate = |t: Duration| mb / t.as_secs_f64();
                 println!(
-                    "quality {quality}, {workers} compressing: {name} checkpoint: fork {fork:.1?}, frozen for {read:.1?} ({:.0} MB/s), \
-                     on disk after {all:.1?} ({:.0} MB/s), {:.2} MB ({:.1} %)",
+                    "quality {quality}, {workers} compressing: {name} checkpoint: fork {fork:.1?}, frozen for \
+                     {read:.1?} ({:.0} MB/s), on disk after {all:.1?} ({:.0} MB/s), CPU {cpu:.1?} ({:.0} MB/s), \
+                     {:.2} MB ({:.1} %)",
                     rate(read),
                     rate(all),
+                    rate(cpu),
                     stats.bytes as f64 / 1e6,
                     stats.bytes as f64 / mb / 1e4
                 );
@@ -101,16 +116,18 @@ fn throughput() {
             writer.finish().unwrap();
             if workers == 2 {
                 let checkpoint = open(dir.path(), event);
-                let begin = Instant::now();
+                let (begin, cpu_begin) = (Instant::now(), cpu());
                 let copy = Region::anonymous(PAGES);
                 let own = Memory::of(rr_tracee::Tid(std::process::id() as i32));
                 let (from, to) = (region.0.start, copy.0.start);
                 checkpoint
                     .restore_pages(TARGET, |addr, bytes| own.write(to + (addr - from), bytes))
                     .unwrap();
+                let (clock, cpu) = (begin.elapsed().as_secs_f64(), (cpu() - cpu_begin).as_secs_f64());
                 println!(
-                    "quality {quality}: restore {:.0} MB/s",
-                    mb / begin.elapsed().as_secs_f64()
+                    "quality {quality}: restore {:.0} MB/s, CPU {:.0} MB/s",
+                    mb / clock,
+                    mb / cpu
                 );
                 let begin = Instant::now();
                 let found =

@@ -75,6 +75,10 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
     let mut options = plan.options.clone();
     if let Some(n) = interval {
         options.extend(["--checkpoint-interval".to_owned(), n.to_string()]);
+        // Where the writer could not keep up: no checkpoint is skipped, so that every kind of event gets its own.
+        if n < 20 {
+            options.push("--checkpoint-wait".to_owned());
+        }
     }
     options
 }

@@ -15,7 +15,7 @@
 //! of a group have the same first and last event, and groups follow each other without a gap. The last frame of the
 //! last segment is an End frame if the recording ended in an orderly way.
 //!
-//! What a killed recorder leaves behind is a cut in the last group. [`Stream::scan`] tells it from damage: nothing that
+//! What a killed recorder leaves behind is a cut in the last group. `Stream::scan` tells it from damage: nothing that
 //! follows a cut is an intact frame header.
 
 use std::fs::File;

@@ -175,6 +175,7 @@ fn fill(mount: &Path) {
     let e = TraceWriter::create(&mount.join("other"), &header(), &WriterOptions::default());
     if let Err(e) = e {
         assert!(matches!(e, Error::Full { .. }), "{e}");
+        assert!(!mount.join("other").exists(), "half a trace is left");
     }
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let trace = mount.join("trace2");

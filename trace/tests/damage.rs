@@ -95,8 +95,9 @@ fn truncated_anywhere() {
     let whole = std::fs::read(&path).unwrap();
     let ends = group_ends(&whole);
     assert!(ends.len() > 4);
-    for len in 0..whole.len() {
-        std::fs::write(&path, &whole[..len]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for len in (0..whole.len()).rev() {
+        file.set_len(len as u64).unwrap();
         let (end, last) = *ends.iter().rev().find(|(end, _)| *end <= len).unwrap_or(&(0, 0));
         let trace = TraceReader::open(&dir).unwrap_or_else(|e| panic!("cut at {len}: {e}"));
         assert_eq!(trace.last_event().0, last, "cut at {len}");
@@ -386,11 +387,8 @@ fn forged_streams() {
 
 #[test]
 fn data_bombs_are_bounded() {
-    // A thousand events of 4 GiB each, in a message of a few bytes: no data for them, and too much for one group.
-    let mut event = typical(1, vec![]);
-    event.writes = vec![];
-    let mut events = vec![event.clone(), typical(2, b"xyz".to_vec())];
-    events[1].writes[0].data = b"xyz".to_vec();
+    // The message announces more data than is there, and more than a group may have.
+    let events = vec![typical(1, vec![]), typical(2, b"xyz".to_vec())];
     let raw = message(&events);
     // The length 3 stands in the last word that is not zero; make it enormous.
     let at = raw.iter().rposition(|b| *b == 3).unwrap();

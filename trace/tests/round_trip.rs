@@ -268,6 +268,27 @@ fn large_data() {
 }
 
 #[test]
+fn compression_gives_way_to_backlog() {
+    let tmp = tempfile::tempdir().unwrap();
+    // Any backlog is too much for a queue of one byte, and none is for the usual one.
+    for (queue_bytes, codec) in [(1, 0u8), (256 << 20, 1)] {
+        let dir = tmp.path().join(codec.to_string());
+        let options = WriterOptions {
+            queue_bytes,
+            ..Default::default()
+        };
+        let mut writer = TraceWriter::create(&dir, &header(), &options).unwrap();
+        for n in 1..=100 {
+            writer.append(typical(n, vec![1; 100])).unwrap();
+        }
+        writer.finish(0).unwrap();
+        let bytes = std::fs::read(dir.join("segments").join(&segment_files(&dir)[0])).unwrap();
+        assert_eq!(bytes[48 + 5], codec);
+        assert_eq!(read_from(&TraceReader::open(&dir).unwrap(), 1).len(), 100);
+    }
+}
+
+#[test]
 fn wrong_events_are_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("trace");

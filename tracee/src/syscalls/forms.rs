@@ -425,13 +425,13 @@ fn is_interrupted(result: i64) -> bool {
     result == -i64::from(libc::EINTR) || matches!(result, -516..=-512)
 }
 
-/// Adds a part, cut to what exists: nothing for a null pointer; for a part that is copied in, what can be
+/// Adds a part, cut to what one call transfers and to what exists: nothing for a null pointer; for a part that is copied in, what can be
 /// read. Returns its index if there is anything left.
 pub(super) fn push(parts: &mut Vec<Part>, mut part: Part, mem: &dyn ReadMemory) -> Result<Option<usize>> {
     if part.addr.is_null() {
         return Ok(None);
     }
-    part.len = part.len.min(USER_END.saturating_sub(part.addr.0));
+    part.len = part.len.min(MAX_RW).min(USER_END.saturating_sub(part.addr.0));
     if part.copy_in {
         part.len = readable_prefix(part.addr, part.len, &|addr, buf| mem.read(addr, buf))?;
     }

@@ -129,5 +129,11 @@ struct SpaceOp {
       hashHigh   @13 :UInt64;
       hashLow    @14 :UInt64;
     }
+
+    resizeObject :group {
+      # A shared memory object has another size now (ftruncate, or a write beyond its end).
+      resizedObject @15 :UInt32;
+      newSize       @16 :UInt64;  # bytes
+    }
   }
 }

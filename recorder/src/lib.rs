@@ -12,6 +12,7 @@
 //! | `exec` | `execve` |
 //! | `signals` | signals and instructions that trap |
 //! | `mapped` | mapped files and shared memory |
+//! | `objects` | writes to files that are mapped shared |
 //! | `output` | what goes to our own standard output |
 //! | [`capture`] | freezing everything for a checkpoint |
 
@@ -20,6 +21,7 @@ pub mod error;
 mod exec;
 pub mod launch;
 mod mapped;
+mod objects;
 mod output;
 mod seccomp;
 pub mod session;

@@ -50,6 +50,20 @@ impl Mapped {
         self.objects.get(&object).map(|o| &o.file)
     }
 
+    /// The object that a tracee's descriptor refers to, if it is mapped shared somewhere, and whether its size has
+    /// changed (to the second).
+    pub fn object_of(&mut self, tid: Tid, fd: TraceeFd) -> Option<(ObjectId, Option<u64>)> {
+        if self.by_inode.is_empty() {
+            return None;
+        }
+        let meta = std::fs::metadata(procfs::fd_path(tid, fd)).ok()?;
+        let id = *self.by_inode.get(&(meta.dev(), meta.ino()))?;
+        let object = self.objects.get_mut(&id)?;
+        let changed = (object.size != meta.len()).then_some(meta.len());
+        object.size = meta.len();
+        Some((id, changed))
+    }
+
     /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
     pub fn retain(&mut self, in_use: impl Fn(ObjectId) -> bool) {
         self.by_inode.retain(|_, object| in_use(*object));
@@ -71,12 +85,12 @@ impl Mapped {
         )
     }
 
-    /// What is behind descriptor `fd` of task `tid` when mapped from `offset` on, `len` bytes, shared or not.
+    /// What is behind descriptor `fd` of task `tid` when mapped from `offset` on, shared or not.
     pub fn open(
         &mut self,
         files: &FileStore,
         (tid, fd): (Tid, TraceeFd),
-        (offset, len): (u64, u64),
+        offset: u64,
         shared: bool,
     ) -> Result<Option<Opened>> {
         let path = procfs::fd_path(tid, fd);
@@ -112,7 +126,7 @@ impl Mapped {
             Some(object) => *object,
             None => {
                 let content = files.add(&file)?;
-                let (object, op) = self.create(file, meta.len().max(offset + len), Some(content));
+                let (object, op) = self.create(file, meta.len(), Some(content));
                 before.push(op);
                 self.by_inode.insert(key, object);
                 object

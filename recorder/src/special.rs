@@ -1,7 +1,7 @@
 //! Calls that the table cannot describe alone: those that shape address spaces, and those whose answer is ours.
 //! (Those that shape tasks are in `tasks.rs` and `exec.rs`.)
 
-use rr_trace::event::MemWrite;
+use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
@@ -68,8 +68,9 @@ impl RecordSession {
             Special::Clone => self.begin_clone(tid, stopped, call),
             Special::Exec => self.begin_exec(tid, stopped, call),
             Special::Exit => {
+                // What it did before, others may see: so its last interval ends with an event.
+                self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
                 let running = stopped.resume(rr_tracee::task::Resume::Cont, None)?;
-                self.task_mut(tid)?.call = Some(call);
                 self.await_stop(tid, running)
             }
             // Our own pages are not the program's to change.
@@ -193,6 +194,7 @@ impl RecordSession {
         }
         let ops = self.space_ops(tid, special, &entry, result)?;
         let id = self.task(tid)?.space;
+        writes.extend(self.refresh_objects(id, &ops)?);
         let space = self.space_mut(id);
         for op in &ops {
             space.model.apply(op);
@@ -299,12 +301,10 @@ impl RecordSession {
             (Backing::Anonymous, String::new())
         } else {
             let fd = TraceeFd(entry.r8 as i32);
-            // What nobody can write through is as good as private: it is the file as it is now.
-            let shared = shared && is_writable(tid, fd);
             self.forget_unmapped_objects();
             match self
                 .mapped
-                .open(&self.files, (tid, fd), (entry.r9, range.len()), shared)?
+                .open(&self.files, (tid, fd), entry.r9, shared)?
             {
                 Some(opened) => {
                     ops.extend(opened.before);
@@ -416,13 +416,4 @@ impl RecordSession {
             std::cmp::Ordering::Equal => vec![],
         })
     }
-}
-
-/// Whether a descriptor was opened for writing (`flags` in `/proc/PID/fdinfo/FD`, octal).
-fn is_writable(tid: Tid, fd: TraceeFd) -> bool {
-    let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0)).unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("flags:"))
-        .and_then(|value| i32::from_str_radix(value.trim(), 8).ok())
-        .is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }

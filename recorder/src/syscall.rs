@@ -7,9 +7,9 @@
 use rr_trace::event::{EventKind, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::syscalls::{self, Blocking, Class, Holder, Part, Spec};
+use rr_tracee::syscalls::{self, Blocking, Class, Holder, Spec, Written};
 use rr_tracee::task::{Resume, Stop};
-use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
@@ -106,7 +106,7 @@ impl RecordSession {
         let Some(spec) = call.spec else {
             return self.refuse(tid, stopped, &entry, libc::ENOSYS, false);
         };
-        match spec.class {
+        match spec.class_of(&entry) {
             Class::Refused { errno, quiet } => self.refuse(tid, stopped, &entry, errno, quiet),
             Class::Special(special) => self.begin_special(tid, stopped, call, special),
             Class::Recorded => self.begin_recorded(tid, stopped, call, spec),
@@ -121,26 +121,20 @@ impl RecordSession {
         mut call: Call,
         spec: &Spec,
     ) -> Result<()> {
-        let may_block = match spec.blocking {
+        let may_block = match spec.blocking_of(&call.entry) {
             Blocking::Never => false,
             Blocking::Maybe => true,
             Blocking::Fd(arg) => !is_plain_file(tid, TraceeFd(call.entry.arg(arg.into()) as i32)),
         };
-        let task = self.task_mut(tid)?;
+        let task = self.task(tid)?;
+        let (slot, space) = (task.slot, task.space);
         call.parts = spec.parts(&call.entry, &task.memory)?;
-        if may_block {
-            let slot = rr_area::slot(task.slot);
-            call.placed = place(
-                &call.entry,
-                &mut call.parts,
-                &task.memory,
-                slot.start,
-                slot.len(),
-                &mut stopped,
-            )?;
-            if self.capture.is_on() {
-                call.xstate = Some(stopped.xstate()?);
-            }
+        if may_block && !call.parts.is_empty() {
+            let slot = rr_area::slot(slot);
+            call.placed = place(&mut call, &self.spaces[&space].model, &self.task(tid)?.memory, slot, &mut stopped)?;
+        }
+        if may_block && self.capture.is_on() {
+            call.xstate = Some(stopped.xstate()?);
         }
         self.enter(tid, stopped, call, may_block)
     }
@@ -206,7 +200,7 @@ impl RecordSession {
         if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
             return self.finish_special(tid, stopped, call, special, raw);
         }
-        let writes = self.gather(tid, &call, result)?;
+        let mut writes = self.gather(tid, &call, result)?;
         let mut after = raw;
         for n in 0..6 {
             after.set_arg(n, call.entry.arg(n));
@@ -230,7 +224,9 @@ impl RecordSession {
             );
         }
         let output = self.output_of(tid, &call, result)?;
-        self.record_call(tid, &call.entry, after, None, None, vec![], writes, output)?;
+        let (ops, more) = self.object_effect(tid, &call, result)?;
+        writes.extend(more);
+        self.record_call(tid, &call.entry, after, None, None, ops, writes, output)?;
         let task = self.task_mut(tid)?;
         task.restarting = is_restart(result).then(|| Box::new(call));
         task.state = State::Ready(stopped);
@@ -273,7 +269,12 @@ impl RecordSession {
                 .map_or(call.parts[part].addr, |placed| placed[part])
         };
         let read = |part: usize, offset: u64, buf: &mut [u8]| task.memory.read(effective(part) + offset, buf);
-        let written = spec.written(&call.described_by, &call.parts, result, &read)?;
+        let mut written = spec.written(&call.described_by, &call.parts, result, &read)?;
+        if result == -i64::from(libc::EFAULT) {
+            // What the kernel wrote before it came to the bad page, nobody says.
+            let in_place = |w: &Written| effective(w.part) == call.parts[w.part].addr;
+            written.extend(Spec::touchable(&call.parts, &read)?.into_iter().filter(in_place));
+        }
         written
             .into_iter()
             .filter(|w| w.len > 0)
@@ -292,38 +293,58 @@ impl RecordSession {
 }
 
 /// Moves the parts of a call into scratch memory: copies in what the kernel reads, and lets the arguments and
-/// the pointers in earlier parts point there. `None` if the call refers to no memory. Parts that do not fit are
-/// clipped: for calls that block, fewer bytes are a valid answer.
+/// the pointers in earlier parts point there. `None` if the call refers to no memory.
+///
+/// A buffer that does not fit is clipped, where the call has its size: for calls that block, fewer bytes are a valid
+/// answer. What cannot be clipped stays where it is, and so does what the program may not access: the kernel
+/// shall find that out.
 fn place(
-    entry: &Registers,
-    parts: &mut [Part],
+    call: &mut Call,
+    space: &AddressSpace,
     memory: &Memory,
-    scratch: Addr,
-    room: u64,
+    scratch: AddrRange,
     stopped: &mut Stopped,
 ) -> Result<Option<Vec<Addr>>> {
-    if parts.is_empty() {
+    if call.parts.is_empty() {
         return Ok(None);
     }
-    let mut at = scratch;
-    let mut regs = *entry;
-    let mut placed: Vec<Addr> = Vec::with_capacity(parts.len());
+    let number = call.entry.syscall();
+    let mut at = scratch.start;
+    let mut regs = call.entry;
+    let mut placed: Vec<Addr> = Vec::with_capacity(call.parts.len());
     let mut pointers = Vec::new();
-    for part in parts.iter_mut() {
-        let left = (scratch + room) - at;
+    // What lies within a part that stays where it is cannot be moved: the pointer is the program's own.
+    let parts_addr: Vec<Addr> = call.parts.iter().map(|p| p.addr).collect();
+    let holders: Vec<usize> = call
+        .parts
+        .iter()
+        .filter_map(|p| if let Holder::Within { part, .. } = p.holder { Some(part) } else { None })
+        .collect();
+    for (n, part) in call.parts.iter_mut().enumerate() {
+        let left = scratch.end - at;
         let clipped = part.len > left;
+        let rights = if holders.contains(&n) { Prot::READ } else { Prot::WRITE };
+        let movable = match part.holder {
+            Holder::Arg(_) => !clipped || length_argument(number).is_some(),
+            Holder::Within { part: outer, .. } => {
+                placed[outer] != parts_addr[outer] && (!clipped || is_iovec(number, outer)) && left > 0
+            }
+        };
+        if !movable || !space.grants(AddrRange::sized(part.addr, part.len), rights) {
+            placed.push(part.addr);
+            continue;
+        }
         part.len = part.len.min(left);
         match part.holder {
             Holder::Arg(n) => {
                 regs.set_arg(n.into(), at.0);
-                if let Some(arg) = length_argument(entry.syscall()).filter(|_| clipped) {
+                if let Some(arg) = length_argument(number).filter(|_| clipped) {
                     regs.set_arg(arg, part.len);
                 }
             }
             Holder::Within { part: outer, offset } => {
                 let holder = placed[outer] + offset;
                 pointers.push((holder, at.0));
-                // In every such structure (iovec, msghdr) the pointer is followed by its length.
                 if clipped {
                     pointers.push((holder + 8, part.len));
                 }
@@ -333,13 +354,23 @@ fn place(
             memory.write(at, &memory.read_vec(part.addr, part.len as usize)?)?;
         }
         placed.push(at);
-        at = Addr((at.0 + part.len + 15) & !15).min(scratch + room);
+        at = Addr((at.0 + part.len + 15) & !15).min(scratch.end);
     }
     for (holder, value) in pointers {
         memory.write(holder, &value.to_le_bytes())?;
     }
     stopped.set_regs(&regs)?;
     Ok(Some(placed))
+}
+
+/// Whether pointers within this part of a call are those of an iovec, which its length follows as a 64-bit word.
+fn is_iovec(number: i64, holder: usize) -> bool {
+    match number {
+        libc::SYS_readv | libc::SYS_preadv | libc::SYS_preadv2 => true,
+        // Part 0 is the msghdr itself.
+        libc::SYS_recvmsg => holder != 0,
+        _ => false,
+    }
 }
 
 /// The argument with the size in bytes of the buffer of a call that may block; a smaller one is a valid request.

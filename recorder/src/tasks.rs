@@ -192,6 +192,7 @@ impl RecordSession {
             .find(|t| t.space == space && t.tid != tid && !t.exited)
             .map(|t| t.tid);
         self.lose_snapshots(space);
+        let robust = if witness.is_some() { robust_words(tid, &self.task(tid)?.memory) } else { Vec::new() };
         let running = stopped.resume(Resume::Cont, None)?;
         self.task_mut(tid)?.state = State::InKernel(running);
         // The kernel clears a word when it lets go of memory that others share (set_tid_address(2)); it must have
@@ -216,6 +217,37 @@ impl RecordSession {
             None => Ok(()),
         }
     }
+}
+
+/// The futex words of the robust locks that a task holds: the kernel marks them when it dies (get_robust_list(2),
+/// Documentation/locking/robust-futexes.rst).
+///
+/// ```text
+/// head ─► next entry   8    (the list ends where it points back to the head)
+///         futex offset 8    from an entry to its futex word, signed
+///         pending      8    an entry that is being locked or unlocked
+/// ```
+fn robust_words(tid: Tid, memory: &Memory) -> Vec<Addr> {
+    /// `ROBUST_LIST_LIMIT` of the kernel.
+    const LIMIT: usize = 2048;
+    let (mut head, mut len) = (0u64, 0usize);
+    // SAFETY: the kernel stores a pointer and a size into our two variables.
+    let got = unsafe { libc::syscall(libc::SYS_get_robust_list, tid.0, &raw mut head, &raw mut len) };
+    if got != 0 || head == 0 {
+        return Vec::new();
+    }
+    let read = |addr: u64| memory.read_u64(Addr(addr)).ok();
+    let (Some(offset), Some(pending)) = (read(head + 8), read(head + 16)) else { return Vec::new() };
+    // The lowest bit of an entry's address marks priority inheritance.
+    let word = |entry: u64| Addr((entry & !1).wrapping_add(offset));
+    let mut words: Vec<Addr> = Vec::new();
+    let mut entry = read(head);
+    while let Some(at) = entry.filter(|at| *at & !1 != head && words.len() < LIMIT) {
+        words.push(word(at));
+        entry = read(at & !1);
+    }
+    words.extend((pending & !1 != 0).then(|| word(pending)));
+    words
 }
 
 /// Waits until a dying task has let go of its memory: until it is gone, or, for the leader of a group that lives

@@ -103,18 +103,59 @@ impl Backings {
             let what = format!("{what} shared memory object {}", object.0);
             move |source| Failure::Other(Box::new(Error::Os { what, source }))
         };
-        let mut file = std::fs::OpenOptions::new()
+        let file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open(procfs::fd_path(real, TraceeFd(fd)))
             .map_err(io("opening"))?;
         if let Some(content) = content {
-            std::io::copy(&mut reader.open_file(content)?, &mut file).map_err(io("filling"))?;
+            copy_sparse(&reader.open_file(content)?, &file).map_err(io("filling"))?;
         }
         file.set_len(Addr(size).page_ceil().0).map_err(io("sizing"))?;
         self.objects.insert(object, Object { size, file, fd });
         Ok(remote)
     }
+}
+
+impl Backings {
+    fn resize_object(&mut self, object: ObjectId, size: u64) -> Result<(), Failure> {
+        let Some(known) = self.objects.get_mut(&object) else { return Ok(()) };
+        known.size = size;
+        let bytes = Addr(size).page_ceil().0;
+        known.file.set_len(size.min(bytes)).and_then(|()| known.file.set_len(bytes)).map_err(|source| {
+            let what = format!("resizing shared memory object {}", object.0);
+            Failure::Other(Box::new(Error::Os { what, source }))
+        })
+    }
+}
+
+/// Copies what is not a hole (lseek(2), `SEEK_DATA`).
+fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    let size = from.metadata()?.len();
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < size {
+        // SAFETY: lseek takes plain numbers.
+        let data = unsafe { libc::lseek(from.as_raw_fd(), at as i64, libc::SEEK_DATA) };
+        if data < 0 {
+            break;
+        }
+        // SAFETY: lseek takes plain numbers.
+        let end = unsafe { libc::lseek(from.as_raw_fd(), data, libc::SEEK_HOLE) }.max(0) as u64;
+        at = data as u64;
+        while at < end.min(size) {
+            let len = buffer.len().min((end.min(size) - at) as usize);
+            from.read_exact_at(&mut buffer[..len], at)?;
+            to.write_all_at(&buffer[..len], at)?;
+            at += len as u64;
+        }
+        if end == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Why an operation failed; the event is added by the caller.
@@ -177,6 +218,10 @@ pub(crate) fn perform(
             SpaceOp::SetFork(range, ForkPolicy::Copy) => {
                 let remote = advise(remote, *range, madv::DOFORK)?;
                 advise(remote, *range, madv::KEEPONFORK)?
+            }
+            SpaceOp::ResizeObject { object, size } => {
+                backings.resize_object(*object, *size)?;
+                remote
             }
             SpaceOp::CreateObject {
                 object,

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use crate::full;
 use crate::guest::{Ending, Guest};
-use crate::rr::{Recording, Rr};
+use crate::rr::{Recording, Rr, TraceInfo};
 
 /// What to do with a program.
 #[derive(Clone, Debug)]
@@ -21,6 +21,11 @@ pub struct Plan {
     pub ending: Ending,
     /// More options for `rr record`.
     pub options: Vec<String>,
+    /// How many checkpoints of a trace the recorder may be made to wait for, so that none is skipped. Each costs
+    /// some tens of milliseconds to write and to verify.
+    pub waits: u64,
+    /// Events of the program, once known.
+    pub events: u64,
 }
 
 impl Plan {
@@ -28,9 +33,11 @@ impl Plan {
     pub fn guest(ending: Ending) -> Plan {
         Plan {
             intervals: vec![None, Some(1), Some(2), Some(7), Some(100)],
-            replays: if full() { 60 } else { 6 },
+            replays: if full() { 60 } else { 4 },
             ending,
             options: Vec::new(),
+            waits: if full() { 3000 } else { 50 },
+            events: u64::MAX,
         }
     }
 
@@ -41,6 +48,8 @@ impl Plan {
             replays: if full() { usize::MAX } else { 4 },
             ending: Ending::Exit(0),
             options: Vec::new(),
+            waits: 0,
+            events: u64::MAX,
         }
     }
 }
@@ -62,10 +71,11 @@ pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
         .collect();
     rr.native(&program, &rr.new_dir())
         .expect_status(guest.ending.shell_status());
-    for interval in &plan.intervals {
-        let options = record_options(plan, *interval);
+    let mut plan = plan.clone();
+    for interval in plan.intervals.clone() {
+        let options = record_options(&plan, interval);
         let recording = rr.record(&as_strs(&options), &program);
-        check_recording(&recording, plan, *interval);
+        plan.events = check_recording(&recording, &plan, interval).events;
         recording.remove();
     }
 }
@@ -76,7 +86,7 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
     if let Some(n) = interval {
         options.extend(["--checkpoint-interval".to_owned(), n.to_string()]);
         // Where the writer could not keep up: no checkpoint is skipped, so that every kind of event gets its own.
-        if n < 20 {
+        if plan.events / n <= plan.waits {
             options.push("--checkpoint-wait".to_owned());
         }
     }
@@ -90,7 +100,7 @@ pub fn as_strs(strings: &[String]) -> Vec<&str> {
 
 /// Checks one recording: its end, its replays, its checkpoints.
 #[track_caller]
-pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<u64>) {
+pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<u64>) -> TraceInfo {
     let run = &recording.run;
     assert_eq!(
         run.shell_status(),
@@ -151,6 +161,7 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
         check_checkpoint(recording, event);
     }
     recording.verify();
+    info
 }
 
 /// Replays up to a checkpoint, and from it.

@@ -185,7 +185,7 @@ pub fn check_space_op(op: &SpaceOp) -> Result<()> {
         | SpaceOp::Move { from: range, .. }
         | SpaceOp::Discard(range)
         | SpaceOp::SetFork(range, _) => ordered(range),
-        SpaceOp::CreateObject { .. } => Ok(()),
+        SpaceOp::CreateObject { .. } | SpaceOp::ResizeObject { .. } => Ok(()),
     }
 }
 
@@ -210,6 +210,11 @@ pub fn write_space_op(out: space_op::Builder<'_>, op: &SpaceOp) {
             let mut out = out.init_set_fork();
             out.set_policy(write_fork(*policy));
             write_range(out.init_set_fork_range(), *range);
+        }
+        SpaceOp::ResizeObject { object, size } => {
+            let mut out = out.init_resize_object();
+            out.set_resized_object(object.0);
+            out.set_new_size(*size);
         }
         SpaceOp::CreateObject {
             object,
@@ -247,6 +252,10 @@ pub fn read_space_op(from: space_op::Reader<'_>) -> Result<SpaceOp> {
         space_op::SetFork(s) => {
             SpaceOp::SetFork(read_range(s.get_set_fork_range()?)?, read_fork(s.get_policy()?))
         }
+        space_op::ResizeObject(r) => SpaceOp::ResizeObject {
+            object: ObjectId(r.get_resized_object()),
+            size: r.get_new_size(),
+        },
         space_op::CreateObject(c) => SpaceOp::CreateObject {
             object: ObjectId(c.get_object()),
             size: c.get_size(),

@@ -161,6 +161,13 @@ pub enum SpaceOp {
         /// What it holds at first; zeros without.
         content: Option<FileId>,
     },
+    /// A shared memory object has another size now: bytes beyond it are gone, new ones are zero.
+    ResizeObject {
+        /// Its number.
+        object: ObjectId,
+        /// Its new size in bytes.
+        size: u64,
+    },
 }
 
 /// All mappings of one address space.
@@ -209,6 +216,18 @@ impl AddressSpace {
             .collect()
     }
 
+    /// Whether all of `range` is mapped with these rights.
+    pub fn grants(&self, range: AddrRange, prot: Prot) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            match self.at(at) {
+                Some(m) if m.prot.has(prot) => at = m.range.end,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// Carries out one operation.
     pub fn apply(&mut self, op: &SpaceOp) {
         match op {
@@ -228,7 +247,7 @@ impl AddressSpace {
                     self.map(mapping);
                 }
             }
-            SpaceOp::Discard(_) | SpaceOp::CreateObject { .. } => {}
+            SpaceOp::Discard(_) | SpaceOp::CreateObject { .. } | SpaceOp::ResizeObject { .. } => {}
         }
     }
 

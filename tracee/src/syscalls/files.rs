@@ -96,8 +96,8 @@ const FCNTL_SILENT: &[i32] = &[
     libc::F_OFD_SETLKW,
     libc::F_SETOWN,
     libc::F_GETOWN,
-    10,
-    11, // F_SETSIG, F_GETSIG
+    10, // F_SETSIG
+    11, // F_GETSIG
     15, // F_SETOWN_EX
     libc::F_SETLEASE,
     libc::F_GETLEASE,
@@ -106,11 +106,11 @@ const FCNTL_SILENT: &[i32] = &[
     libc::F_GETPIPE_SZ,
     libc::F_ADD_SEALS,
     libc::F_GET_SEALS,
-    1027,
-    1028,
-    1029, // F_DUPFD_QUERY, F_CREATED_QUERY, F_CANCELLK
-    1036,
-    1038, // F_SET_RW_HINT, F_SET_FILE_RW_HINT
+    1027, // F_DUPFD_QUERY
+    1028, // F_CREATED_QUERY
+    1029, // F_CANCELLK
+    1036, // F_SET_RW_HINT
+    1038, // F_SET_FILE_RW_HINT
 ];
 
 const FCNTL_OUTS: &[(i32, MemorySpec)] = &[

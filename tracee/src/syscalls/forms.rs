@@ -426,9 +426,14 @@ fn is_interrupted(result: i64) -> bool {
 }
 
 /// Adds a part, cut to what one call transfers and to what exists: nothing for a null pointer; for a part that is copied in, what can be
-/// read. Returns its index if there is anything left.
+/// read; for one whose holder was cut off, nothing. Returns its index if there is anything left.
 pub(super) fn push(parts: &mut Vec<Part>, mut part: Part, mem: &dyn ReadMemory) -> Result<Option<usize>> {
     if part.addr.is_null() {
+        return Ok(None);
+    }
+    if let Holder::Within { part: outer, offset } = part.holder
+        && parts[outer].len < offset + 8
+    {
         return Ok(None);
     }
     part.len = part.len.min(MAX_RW).min(USER_END.saturating_sub(part.addr.0));
@@ -440,6 +445,16 @@ pub(super) fn push(parts: &mut Vec<Part>, mut part: Part, mem: &dyn ReadMemory) 
     }
     parts.push(part);
     Ok(Some(parts.len() - 1))
+}
+
+/// Adds a structure that is of no use in parts: nothing if not all of it can be read.
+pub(super) fn push_whole(parts: &mut Vec<Part>, part: Part, mem: &dyn ReadMemory) -> Result<Option<usize>> {
+    let index = push(parts, part, mem)?;
+    if index.is_some_and(|i| parts[i].len < part.len) {
+        parts.pop();
+        return Ok(None);
+    }
+    Ok(index)
 }
 
 /// How many of `len` bytes from `addr` on can be read, in whole pages but for the end.

@@ -58,7 +58,7 @@ fn capget_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
         len: 8,
         copy_in: true,
     };
-    let Some(header) = push(&mut parts, header, mem)? else {
+    let Some(header) = push_whole(&mut parts, header, mem)? else {
         return Ok(parts);
     };
     let Some(version) = unless_died(mem.read_u32(parts[header].addr))? else {

@@ -114,7 +114,7 @@ fn getxattrat_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
         len: ARGS,
         copy_in: true,
     };
-    let Some(args) = push(&mut parts, args, mem)? else {
+    let Some(args) = push_whole(&mut parts, args, mem)? else {
         return Ok(parts);
     };
     let Some(value) = unless_died(mem.read_u64(parts[args].addr))? else {

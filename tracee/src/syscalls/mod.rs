@@ -36,7 +36,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`mod@self`] | types, lookup, and what can be asked of a [`Spec`] |
+//! | this one | types, lookup, and what can be asked of a [`Spec`] |
 //! | `forms` | the words that the tables are written in: `call(..)`, `fixed(..)`, `buffer(..)` … |
 //! | `vectors` | `iovec` arrays and `msghdr`s, for which no word is enough |
 //! | `files`, `memory`, `process` … | the tables, one file per family |

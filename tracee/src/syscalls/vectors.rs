@@ -11,7 +11,7 @@
 //! word in the part before it that has that word. What a receive writes of the headers themselves is namelen, controllen,
 //! flags and msg_len, never a pointer.
 
-use super::forms::{MAX_RW, push, read_u32, unless_died};
+use super::forms::{MAX_RW, push, push_whole, read_u32, unless_died};
 use super::{Holder, Part, ReadPart, Written};
 use crate::error::Result;
 use crate::ids::Addr;
@@ -59,7 +59,7 @@ pub(super) fn recvmsg_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<P
         len: MSGHDR,
         copy_in: true,
     };
-    if push(&mut parts, header, mem)? == Some(0) && parts[0].len == MSGHDR {
+    if push_whole(&mut parts, header, mem)?.is_some() {
         push_message(&mut parts, 0, mem)?;
     }
     Ok(parts)

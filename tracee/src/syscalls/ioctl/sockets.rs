@@ -1,6 +1,6 @@
 //! Sockets and network interfaces (netdevice(7)).
 
-use super::super::forms::{push, read_u32, unless_died};
+use super::super::forms::{push, push_whole, read_u32, unless_died};
 use super::super::{Holder, Part, ReadPart, Written};
 use super::{POINTER, Request, get, irregular, set};
 use crate::error::Result;
@@ -97,7 +97,7 @@ fn ifconf_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
         len: 16,
         copy_in: true,
     };
-    let Some(conf) = push(&mut parts, conf, mem)? else {
+    let Some(conf) = push_whole(&mut parts, conf, mem)? else {
         return Ok(parts);
     };
     let base = parts[conf].addr;
@@ -182,7 +182,7 @@ fn ethtool_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
         len: IFREQ,
         copy_in: true,
     };
-    let Some(ifreq) = push(&mut parts, ifreq, mem)? else {
+    let Some(ifreq) = push_whole(&mut parts, ifreq, mem)? else {
         return Ok(parts);
     };
     let Some(data) = unless_died(mem.read_u64(parts[ifreq].addr + DATA))? else {

@@ -271,7 +271,7 @@ fn hostile_messages_do_no_harm() {
     );
     // A header that is cut off by the end of memory.
     let mem = Fake::default().with(0x1fe0, &[1; 32]);
-    assert_eq!(parts("recvmsg", [3, 0x1fe0, 0], &mem), [arg(1, 0x1fe0, 32, true)]);
+    assert_eq!(parts("recvmsg", [3, 0x1fe0, 0], &mem), []);
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | `signals` | signals and instructions that trap |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
+//! | `own_files` | `/proc/PID/maps` and `mem` of recorded processes |
 //! | `output` | what goes to our own standard output |
 //! | [`capture`] | freezing everything for a checkpoint |
 
@@ -23,6 +24,7 @@ pub mod launch;
 mod mapped;
 mod objects;
 mod output;
+mod own_files;
 mod seccomp;
 pub mod session;
 mod signals;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Backing, ObjectId, SpaceId, SpaceOp, Tid, TraceeFd};
+use rr_tracee::{Addr, AddrRange, Backing, ObjectId, SpaceId, SpaceOp, Tid, TraceeFd, procfs};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
@@ -14,12 +14,6 @@ use crate::task::Call;
 
 /// Bytes of one write event at most; more are several.
 const PIECE: u64 = 1 << 20;
-
-/// The position of a tracee's descriptor (`/proc/PID/fdinfo/FD`).
-fn position(tid: Tid, fd: TraceeFd) -> Option<u64> {
-    let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0)).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
-}
 
 impl RecordSession {
     /// The effect of a call that returned `result` on a shared memory object.
@@ -31,7 +25,7 @@ impl RecordSession {
         }
         let fd = |n: usize| TraceeFd(entry.arg(n) as i32);
         let written = result as u64;
-        let end = |fd| position(tid, fd).unwrap_or(0);
+        let end = |fd| procfs::fd_position(tid, fd).unwrap_or(0);
         let from_pointer = |n: usize| self.task(tid).and_then(|t| Ok(t.memory.read_u64(Addr(entry.arg(n)))?)).unwrap_or(0);
         // The descriptor, and the bytes of the file that may have changed.
         let (fd, start, len) = match entry.syscall() {
@@ -52,7 +46,7 @@ impl RecordSession {
     }
 
     /// These bytes of an object, as writes to a place where they are mapped.
-    fn object_writes(&self, object: ObjectId, start: u64, len: u64) -> Result<Vec<MemWrite>> {
+    pub(crate) fn object_writes(&self, object: ObjectId, start: u64, len: u64) -> Result<Vec<MemWrite>> {
         let wanted = AddrRange::sized(Addr(start), len.min(self.mapped.size(object).saturating_sub(start)));
         let mut writes = Vec::new();
         let mut missing = vec![wanted];

@@ -39,11 +39,7 @@ fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
 fn copied(tid: Tid, fd: TraceeFd, position: Option<u64>, len: u64) -> Option<Vec<u8>> {
     let end = match position {
         Some(position) => position,
-        None => std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0))
-            .ok()?
-            .lines()
-            .find_map(|line| line.strip_prefix("pos:"))
-            .and_then(|value| value.trim().parse().ok())?,
+        None => procfs::fd_position(tid, fd)?,
     };
     let file = File::open(procfs::fd_path(tid, fd)).ok()?;
     let mut bytes = vec![0; len as usize];

@@ -78,6 +78,9 @@ pub struct RecordSession {
     pending_entries: Vec<(Tid, Registers)>,
     /// Reports about tasks that the kernel attached before we know of them.
     early: HashMap<Tid, Report>,
+    /// Some task has opened `/proc/PID/mem`.
+    pub(crate) memory_files: bool,
+    /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
 }
 
@@ -109,6 +112,7 @@ impl RecordSession {
             program: launched.program.display().to_string(),
             pending_entries: Vec::new(),
             early: HashMap::new(),
+            memory_files: false,
             warned: Default::default(),
         };
         session.first_exec(launched.task)?;

@@ -226,6 +226,8 @@ impl RecordSession {
         let output = self.output_of(tid, &call, result)?;
         let (ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);
+        writes.extend(self.memory_file_effect(tid, &call, result)?);
+        let stopped = self.hide_own_pages(tid, stopped, &call, result)?;
         self.record_call(tid, &call.entry, after, None, None, ops, writes, output)?;
         let task = self.task_mut(tid)?;
         task.restarting = is_restart(result).then(|| Box::new(call));

@@ -8,7 +8,7 @@ use rr_trace::event::{CloneInfo, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, Stop, Waited, wait};
-use rr_tracee::{Addr, Memory, Registers, Running, SpaceId, Stopped, Tid, procfs};
+use rr_tracee::{Addr, Backing, Memory, ObjectId, Registers, Running, SpaceId, Stopped, Tid, procfs};
 
 use crate::error::{Error, Result};
 use crate::session::{RecordSession, Space};
@@ -180,6 +180,23 @@ impl RecordSession {
         Ok(())
     }
 
+    /// Takes those words that lie in shared memory objects out of `words`: as object and offset.
+    fn shared_words(&self, space: SpaceId, words: &mut Vec<Addr>) -> Vec<(ObjectId, u64)> {
+        let mut shared = Vec::new();
+        let Some(space) = self.spaces.get(&space) else { return shared };
+        words.retain(|word| match space.model.at(*word) {
+            Some(mapping) => match mapping.backing {
+                Backing::Shared { object, offset } => {
+                    shared.push((object, offset + (*word - mapping.range.start)));
+                    false
+                }
+                _ => true,
+            },
+            None => false,
+        });
+        shared
+    }
+
     /// A task is about to exit: its memory is still there.
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
@@ -192,23 +209,26 @@ impl RecordSession {
             .find(|t| t.space == space && t.tid != tid && !t.exited)
             .map(|t| t.tid);
         self.lose_snapshots(space);
-        let robust = if witness.is_some() { robust_words(tid, &self.task(tid)?.memory) } else { Vec::new() };
+        let mut words = robust_words(tid, &self.task(tid)?.memory);
+        let shared = self.shared_words(space, &mut words);
+        words.extend((!word.is_null()).then_some(word));
         let running = stopped.resume(Resume::Cont, None)?;
         self.task_mut(tid)?.state = State::InKernel(running);
-        // The kernel clears a word when it lets go of memory that others share (set_tid_address(2)); it must have
-        // done so before any of them runs.
+        // The kernel marks the robust locks that it held, and clears a word when it lets go of memory that others
+        // share (set_tid_address(2)); it must have done so before any of them runs.
         let mut writes = Vec::new();
         let mut gone = None;
-        if let Some(witness) = witness {
+        if witness.is_some() || !shared.is_empty() {
             gone = wait_for_end(tid, tid == tgid);
-            if !word.is_null()
-                && let Ok(data) = self.task(witness)?.memory.read_vec(word, 4)
-            {
-                writes.push(MemWrite {
-                    space,
-                    addr: word,
-                    data,
-                });
+        }
+        for (object, offset) in shared {
+            writes.extend(self.object_writes(object, offset, 4)?);
+        }
+        if let Some(witness) = witness {
+            for addr in words {
+                if let Ok(data) = self.task(witness)?.memory.read_vec(addr, 4) {
+                    writes.push(MemWrite { space, addr, data });
+                }
             }
         }
         self.record_exit(tid, status, writes)?;

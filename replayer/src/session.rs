@@ -4,6 +4,7 @@
 //! are compared with the recorded ones. Nothing is retried or skipped.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rr_trace::event::{
@@ -11,7 +12,7 @@ use rr_trace::event::{
 };
 use rr_trace::{EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::{AddressSpace, ExtendedState, Registers, SpaceId, Stopped, Tid};
+use rr_tracee::{AddressSpace, Backing, ExtendedState, Registers, SpaceId, Stopped, Tid};
 
 use crate::blank;
 use crate::error::{Error, Result};
@@ -227,10 +228,20 @@ impl ReplaySession {
             return Err(bad(event, "it writes into an address space that does not exist"));
         };
         let written = owner.memory().write(write.addr, &write.data);
-        written.map_err(|source| Error::Tracee {
-            event: event.number,
-            source,
-        })
+        if written.is_err() && self.write_object(write) {
+            return Ok(());
+        }
+        written.map_err(|source| Error::Tracee { event: event.number, source })
+    }
+
+    /// Writes into a shared memory object that the task itself may only read.
+    fn write_object(&self, write: &MemWrite) -> bool {
+        let mapping = self.spaces.get(&write.space).and_then(|space| space.at(write.addr));
+        let Some(Backing::Shared { object, offset }) = mapping.map(|m| &m.backing) else { return false };
+        let (Some(object), Some(mapping)) = (self.backings.objects.get(object), mapping) else { return false };
+        let at = offset + (write.addr - mapping.range.start);
+        let fits = write.addr + write.data.len() as u64 <= mapping.range.end;
+        fits && object.file.write_all_at(&write.data, at).is_ok()
     }
 
     fn blank(&mut self, event: EventNumber) -> Result<Stopped> {

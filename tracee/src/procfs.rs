@@ -135,6 +135,12 @@ pub fn fd_path(tid: Tid, fd: TraceeFd) -> PathBuf {
     format!("/proc/{tid}/fd/{}", fd.0).into()
 }
 
+/// The position of a tracee's descriptor (`pos` of `/proc/PID/fdinfo/FD`), if it is open.
+pub fn fd_position(tid: Tid, fd: TraceeFd) -> Option<u64> {
+    let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0)).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
+}
+
 /// The arguments of a process.
 pub fn cmdline(tid: Tid) -> Result<Vec<String>> {
     let text = read(format!("/proc/{tid}/cmdline"), tid)?;

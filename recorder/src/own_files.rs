@@ -1,0 +1,127 @@
+//! What a program can see and do of memory through `/proc`: it shall not see our pages in
+//! `/proc/PID/maps` and `smaps`, and what it writes through `/proc/PID/mem` is a change of memory like any other (I2).
+//!
+//! A descriptor for `maps` or `smaps` of a recorded process is replaced by one for a memfd, with what the file
+//! held when it was opened less our own pages.
+
+use std::io::Write;
+
+use rr_trace::event::MemWrite;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::procfs;
+use rr_tracee::remote::Remote;
+use rr_tracee::{Addr, AddrRange, Stopped, Tid, TraceeFd, rr_area};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::Call;
+
+/// The process and the file's name, for `/proc/PID/NAME` and `/proc/PID/task/TID/NAME`.
+fn parse(link: &str) -> Option<(Tid, &str)> {
+    let mut parts = link.strip_prefix("/proc/")?.split('/');
+    let pid = Tid(parts.next()?.parse().ok()?);
+    let name = link.rsplit('/').next()?;
+    Some((pid, name))
+}
+
+/// A maps or smaps file without the entries of our own pages.
+fn without_ours(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut ours = false;
+    for line in text.split_inclusive('\n') {
+        // Only the first line of an entry begins with a range.
+        let range = line.split(' ').next().and_then(|word| word.split_once('-')).and_then(|(start, end)| {
+            let hex = |s| u64::from_str_radix(s, 16).ok().map(Addr);
+            Some(AddrRange::new(hex(start)?, hex(end)?))
+        });
+        if let Some(range) = range {
+            ours = range.intersect(rr_area::area()).is_some();
+        }
+        if !ours {
+            kept.push_str(line);
+        }
+    }
+    kept
+}
+
+impl RecordSession {
+    /// After a call that returned a descriptor: replaces it if it would show our pages.
+    pub(crate) fn hide_own_pages(&mut self, tid: Tid, stopped: Stopped, call: &Call, result: i64) -> Result<Stopped> {
+        if result < 0 || !matches!(call.entry.syscall(), libc::SYS_open | libc::SYS_openat | libc::SYS_openat2) {
+            return Ok(stopped);
+        }
+        let fd = TraceeFd(result as i32);
+        let link = std::fs::read_link(procfs::fd_path(tid, fd)).unwrap_or_default();
+        let Some((pid, name)) = link.to_str().and_then(parse) else { return Ok(stopped) };
+        if !self.tasks.contains_key(&pid) {
+            return Ok(stopped);
+        }
+        match name {
+            "mem" => {
+                self.memory_files = true;
+                return Ok(stopped);
+            }
+            "maps" | "smaps" => {}
+            _ => return Ok(stopped),
+        }
+        let Ok(text) = std::fs::read_to_string(&link) else { return Ok(stopped) };
+        let tgid = self.task(tid)?.tgid;
+        let remote = Remote::new(stopped, tgid)?;
+        let label = remote.param(b"maps\0")?;
+        let (mut remote, memfd) = remote.call(libc::SYS_memfd_create, [label.0, 0, 0, 0, 0, 0])?;
+        if memfd >= 0 {
+            let path = procfs::fd_path(tid, TraceeFd(memfd as i32));
+            let filled = std::fs::OpenOptions::new().write(true).open(path);
+            if filled.and_then(|mut file| file.write_all(without_ours(&text).as_bytes())).is_ok() {
+                let flags = call.entry.arg(if call.entry.syscall() == libc::SYS_open { 1 } else { 2 });
+                let cloexec = flags & libc::O_CLOEXEC as u64;
+                remote = remote.call(libc::SYS_dup3, [memfd as u64, result as u64, cloexec, 0, 0, 0])?.0;
+            }
+            remote = remote.call(libc::SYS_close, [memfd as u64, 0, 0, 0, 0, 0])?.0;
+        }
+        Ok(remote.finish()?)
+    }
+
+    /// After a write to `/proc/PID/mem` of a recorded process: the memory that changed.
+    pub(crate) fn memory_file_effect(&self, tid: Tid, call: &Call, result: i64) -> Result<Vec<MemWrite>> {
+        if !self.memory_files || result <= 0 {
+            return Ok(vec![]);
+        }
+        let entry = &call.entry;
+        let fd = TraceeFd(entry.rdi as i32);
+        let start = match entry.syscall() {
+            libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => entry.r10,
+            libc::SYS_write | libc::SYS_writev => procfs::fd_position(tid, fd).unwrap_or(0).wrapping_sub(result as u64),
+            _ => return Ok(vec![]),
+        };
+        let link = std::fs::read_link(procfs::fd_path(tid, fd)).unwrap_or_default();
+        let Some((pid, "mem")) = link.to_str().and_then(parse) else { return Ok(vec![]) };
+        let Some(owner) = self.tasks.get(&pid) else { return Ok(vec![]) };
+        let data = owner.memory.read_vec(Addr(start), result as usize)?;
+        Ok(vec![MemWrite { space: owner.space, addr: Addr(start), data }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_entries_are_left_out_whole() {
+        let text = "55550000-55551000 r--p 00000000 00:00 0 /a-b\nSize: 4 kB\n\
+                    70000000-70001000 r-xp 00000000 00:00 0\nSize: 4 kB\n\
+                    7ffff000-80000000 rw-p 00000000 00:00 0 [stack]\nSize: 4 kB\n";
+        let kept = without_ours(text);
+        assert_eq!(kept.lines().count(), 4);
+        assert!(!kept.contains("70000000"));
+        assert!(kept.ends_with("[stack]\nSize: 4 kB\n"));
+    }
+
+    #[test]
+    fn links_are_parsed() {
+        assert_eq!(parse("/proc/12/maps"), Some((Tid(12), "maps")));
+        assert_eq!(parse("/proc/12/task/13/mem"), Some((Tid(12), "mem")));
+        assert_eq!(parse("/proc/meminfo"), None);
+        assert_eq!(parse("/tmp/proc/12/maps"), None);
+    }
+}

@@ -23,7 +23,8 @@ use rr_checkpoint::{
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Report, Waited};
-use rr_tracee::{Backing, Registers, Running, SpaceId, Stop, Stopped, Tid};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -247,18 +248,28 @@ impl RecordSession {
             });
         }
         for object in &request.image.objects {
-            if let Some(file) = self.mapped.file(object.id) {
-                request
-                    .objects
-                    .push(
-                        ObjectSource::from_file(object.id, file).map_err(|e| rr_tracee::Error::Proc {
-                            path: format!("shared memory object {}", object.id.0),
-                            why: e.to_string(),
-                        })?,
-                    );
-            }
+            let source = match self.mapped.file(object.id) {
+                Some(file) => ObjectSource::from_file(object.id, file).map_err(|e| rr_tracee::Error::Proc {
+                    path: format!("shared memory object {}", object.id.0),
+                    why: e.to_string(),
+                })?,
+                None => ObjectSource { object: object.id, pages: self.mapped_pages(object.id)? },
+            };
+            request.objects.push(source);
         }
         Ok(Some(request))
+    }
+
+    /// The contents of an object that is no file, from one of its mappings (which show all of it).
+    fn mapped_pages(&self, object: ObjectId) -> Result<Vec<(u64, Vec<u8>)>> {
+        for (id, space) in &self.spaces {
+            let shows = |m: &&rr_tracee::Mapping| m.backing == Backing::Shared { object, offset: 0 };
+            if let (Some(mapping), Some(leader)) = (space.model.iter().find(shows), self.leader(*id)) {
+                let bytes = Memory::of(leader).read_vec(mapping.range.start, mapping.range.len() as usize)?;
+                return Ok(vec![(0, bytes)]);
+            }
+        }
+        Ok(Vec::new())
     }
 
     fn fork_task(&mut self, tid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {

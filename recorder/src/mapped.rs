@@ -17,6 +17,8 @@ use crate::error::Result;
 #[derive(Debug, Default)]
 pub struct Mapped {
     by_inode: HashMap<(u64, u64), ObjectId>,
+    /// System V segments by their ids.
+    by_segment: HashMap<u64, ObjectId>,
     objects: HashMap<ObjectId, Object>,
     last: u32,
 }
@@ -24,8 +26,8 @@ pub struct Mapped {
 #[derive(Debug)]
 struct Object {
     size: u64,
-    /// The file that it is in the recording.
-    file: File,
+    /// The file that it is in the recording; a System V segment has none, and is read where it is mapped.
+    file: Option<File>,
 }
 
 /// What is behind a new mapping.
@@ -47,7 +49,7 @@ impl Mapped {
 
     /// The file that an object is in the recording.
     pub fn file(&self, object: ObjectId) -> Option<&File> {
-        self.objects.get(&object).map(|o| &o.file)
+        self.objects.get(&object).and_then(|o| o.file.as_ref())
     }
 
     /// The object that a tracee's descriptor refers to, if it is mapped shared somewhere, and whether its size has
@@ -67,14 +69,29 @@ impl Mapped {
     /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
     pub fn retain(&mut self, in_use: impl Fn(ObjectId) -> bool) {
         self.by_inode.retain(|_, object| in_use(*object));
+        self.by_segment.retain(|_, object| in_use(*object));
         self.objects.retain(|object, _| in_use(*object));
+    }
+
+    /// The object that a System V segment is, if it is known.
+    pub fn segment(&self, id: u64) -> Option<ObjectId> {
+        self.by_segment.get(&id).copied()
+    }
+
+    /// A new object for a System V segment.
+    pub fn create_segment(&mut self, id: u64, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
+        self.last += 1;
+        let object = ObjectId(self.last);
+        self.objects.insert(object, Object { size, file: None });
+        self.by_segment.insert(id, object);
+        (object, SpaceOp::CreateObject { object, size, content })
     }
 
     /// A new object that begins as `content` (zeros without).
     pub fn create(&mut self, file: File, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
         self.last += 1;
         let object = ObjectId(self.last);
-        self.objects.insert(object, Object { size, file });
+        self.objects.insert(object, Object { size, file: Some(file) });
         (
             object,
             SpaceOp::CreateObject {

@@ -2,6 +2,7 @@
 //! (Those that shape tasks are in `tasks.rs` and `exec.rs`.)
 
 use rr_trace::event::{EventKind, MemWrite};
+use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
@@ -134,7 +135,6 @@ impl RecordSession {
             {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
-            Special::Shmat | Special::Shmdt => self.refuse(tid, stopped, &entry, libc::ENOSYS, false),
             _ => {
                 call.described_by = entry;
                 self.perform(tid, stopped, call)
@@ -228,6 +228,12 @@ impl RecordSession {
                 .filter_map(|line| Some(SpaceOp::Protect(line.range.intersect(range)?, line.prot)))
                 .collect(),
             Special::Mremap if !failed => self.moved_ops(tid, entry, Addr(result as u64))?,
+            Special::Shmat if !failed => self.attached_ops(tid, entry, Addr(result as u64))?,
+            Special::Shmdt if !failed => {
+                let space = self.task(tid)?.space;
+                let attached = self.space_mut(space).model.at(Addr(entry.rdi)).map(|m| m.range);
+                attached.map(SpaceOp::Unmap).into_iter().collect()
+            }
             Special::Brk => self.break_ops(tid, result as u64)?,
             // MADV_DONTNEED passes over holes and then says ENOMEM.
             Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => match entry.rdx {
@@ -333,6 +339,28 @@ impl RecordSession {
             fork: ForkPolicy::Copy,
             name: name.into(),
         }));
+        Ok(ops)
+    }
+
+    /// A System V segment (shmat(2)): an object like any other, known by its id.
+    fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
+        let maps = procfs::maps(tid)?;
+        let Some(line) = maps.iter().find(|l| l.range.start == at) else { return Ok(vec![]) };
+        self.forget_unmapped_objects();
+        let mut ops = Vec::new();
+        let object = match self.mapped.segment(entry.rdi) {
+            Some(object) => object,
+            None => {
+                let bytes = self.task(tid)?.memory.read_vec(at, line.range.len() as usize)?;
+                let content = if bytes.iter().all(|b| *b == 0) { None } else { Some(self.files.add_bytes(&bytes)?) };
+                let (object, op) = self.mapped.create_segment(entry.rdi, line.range.len(), content);
+                ops.push(op);
+                object
+            }
+        };
+        let backing = Backing::Shared { object, offset: 0 };
+        let name = line.name.as_str().into();
+        ops.push(SpaceOp::Map(Mapping { range: line.range, prot: line.prot, backing, fork: ForkPolicy::Copy, name }));
         Ok(ops)
     }
 

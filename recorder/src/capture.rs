@@ -6,14 +6,14 @@
 //! would have at this event (I4). Then the writer has it all, and recording goes on.
 //!
 //! *A frozen fork must be invisible to the program.* It
-//! * is created with exit signal 0, so that no `SIGCHLD` comes and `wait4(-1)` does not see it;
+//! * is a child of ours, not of the program's: it is made by a helper that dies at once, and is reaped there
+//!   and then. So no `SIGCHLD` comes, no `wait4` sees it, and it is not among the process's children;
 //! * shares the descriptor table for a moment (`CLONE_FILES`), and then takes an empty one of its own
 //!   (`close_range` with `CLOSE_RANGE_UNSHARE`): it never holds a pipe, a socket or a lock;
 //! * has its own process group, so that `kill(0, …)` does not reach it;
-//! * is killed as soon as its pages are read. Since its parent is a task of the program, this
-//!   one must reap it: by a remote `wait4` at its next event.
+//! * is killed as soon as its pages are read, or when an executable that it keeps busy is to be written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rr_checkpoint::{
@@ -22,7 +22,7 @@ use rr_checkpoint::{
 };
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Report, Waited};
+use rr_tracee::task::{Report, Waited, wait};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
@@ -31,6 +31,7 @@ use crate::session::RecordSession;
 use crate::task::{State, Task};
 
 const CLOSE_RANGE_UNSHARE: u64 = 2;
+const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 
 /// The checkpoints of one recording.
 #[derive(Debug, Default)]
@@ -40,10 +41,10 @@ pub struct Capture {
     next_at: u64,
     /// Rather let the program wait for the writer than skip a checkpoint.
     patient: bool,
-    /// Frozen forks that are alive or not reaped by us, with the process that is their parent.
-    forks: HashMap<Tid, Tid>,
-    /// Frozen forks that their parent must reap.
-    unreaped: HashMap<Tid, Vec<Tid>>,
+    /// Frozen forks that are alive.
+    forks: BTreeSet<Tid>,
+    /// What the writer reads, or has read.
+    sources: Vec<SharedSource>,
     /// Checkpoints that were due but could not be taken.
     skipped: u64,
 }
@@ -96,57 +97,81 @@ impl Capture {
 
     /// Takes a report if it is about a frozen fork.
     pub(crate) fn fork_is_gone(&mut self, report: Report) -> bool {
-        if !self.forks.contains_key(&report.tid) {
-            return false;
-        }
-        if report.is_gone()
-            && let Some(parent) = self.forks.remove(&report.tid)
-        {
-            self.unreaped.entry(parent).or_default().push(report.tid);
-        }
-        true
-    }
-
-    /// The frozen forks that `tgid` has to reap now.
-    pub(crate) fn take_unreaped(&mut self, tgid: Tid) -> Vec<Tid> {
-        if self.unreaped.is_empty() {
-            Vec::new()
-        } else {
-            self.unreaped.remove(&tgid).unwrap_or_default()
-        }
+        if report.is_gone() { self.forks.remove(&report.tid) } else { self.forks.contains(&report.tid) }
     }
 
     /// Makes a frozen fork of a stopped task. `None` if the kernel does not allow another process.
+    ///
+    /// ```text
+    /// task ──clone(VM)──► helper ──clone──► frozen
+    ///                     exits             becomes a child of rr, its subreaper for this moment
+    /// ```
     fn fork(&mut self, tgid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
-        let remote = Remote::new(stopped, tgid)?;
-        let (mut remote, result) = remote.call(libc::SYS_clone, [libc::CLONE_FILES as u64, 0, 0, 0, 0, 0])?;
-        let child = remote.take_child();
-        let stopped = remote.finish()?;
-        let Some(child) = child.filter(|_| result > 0) else {
-            return Ok((stopped, None));
-        };
-        self.forks.insert(child, tgid);
-        let Ok(Waited::Stopped(frozen, Stop::Event)) = Running::newborn(child).wait() else {
-            return Ok((stopped, None));
-        };
-        let prepared = Remote::new(frozen, child)
-            .and_then(|r| {
-                r.must(
-                    "close_range",
-                    libc::SYS_close_range,
-                    [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0],
-                )
-            })
+        let (stopped, helper) = clone_task(stopped, tgid, CLONE_FILES | libc::CLONE_VM as u64)?;
+        let Some(helper) = helper else { return Ok((stopped, None)) };
+        let helper_tid = helper.tid();
+        let frozen = clone_task(helper, helper_tid, CLONE_FILES).map(|(_, frozen)| frozen);
+        subreaper(true);
+        rr_tracee::task::kill(helper_tid);
+        while wait(Some(helper_tid), false).is_some_and(|report| !report.is_gone()) {}
+        subreaper(false);
+        let args = [helper_tid.0 as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0, 0, 0];
+        let stopped = Remote::new(stopped, tgid)?.call(libc::SYS_wait4, args)?.0.finish()?;
+        let Some(frozen) = frozen? else { return Ok((stopped, None)) };
+        let tid = frozen.tid();
+        self.forks.insert(tid);
+        let prepared = Remote::new(frozen, tid)
+            .and_then(|r| r.must("close_range", libc::SYS_close_range, [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0]))
             .and_then(|(r, _)| r.must("setpgid", libc::SYS_setpgid, [0; 6]))
-            // Its death must not wait for us.
-            .and_then(|(r, _)| r.finish()?.set_options(libc::PTRACE_O_EXITKILL));
+            .and_then(|(r, _)| r.finish().map(drop));
         if let Err(e) = prepared {
             tracing::warn!("cannot prepare a frozen fork: {e}");
-            rr_tracee::task::kill(child);
+            rr_tracee::task::kill(tid);
             return Ok((stopped, None));
         }
-        Ok((stopped, Some(child)))
+        Ok((stopped, Some(tid)))
     }
+
+    /// Ends all frozen forks, after a moment of patience for the writer. Says whether there were any.
+    pub(crate) fn release_forks(&mut self) -> bool {
+        if self.forks.is_empty() {
+            return false;
+        }
+        let patience = Instant::now() + Duration::from_millis(100);
+        for source in std::mem::take(&mut self.sources) {
+            while !source.is_finished() && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            source.abandon("the program wants to write to an executable that its frozen processes kept busy");
+        }
+        for fork in std::mem::take(&mut self.forks) {
+            rr_tracee::task::kill(fork);
+            while wait(Some(fork), false).is_some_and(|report| !report.is_gone()) {}
+        }
+        true
+    }
+}
+
+/// Lets a stopped task clone itself; the clone is stopped and tells us nothing but what we ask for.
+fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Option<Stopped>)> {
+    let (mut remote, _) = Remote::new(stopped, tgid)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+    let child = remote.take_child();
+    let stopped = remote.finish()?;
+    let Some(child) = child else { return Ok((stopped, None)) };
+    match Running::newborn(child).wait()? {
+        Waited::Stopped(new, Stop::Event) => {
+            // Above all, its death must not wait for us.
+            new.set_options(libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL)?;
+            Ok((stopped, Some(new)))
+        }
+        _ => Ok((stopped, None)),
+    }
+}
+
+/// Whether orphans among our descendants become our children (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+fn subreaper(on: bool) {
+    // SAFETY: prctl with plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0, 0, 0) };
 }
 
 /// Whether a task is in a state that an image can describe.
@@ -160,19 +185,6 @@ fn is_capturable(task: &Task) -> bool {
 }
 
 impl RecordSession {
-    /// Lets a process reap the frozen forks that were its children; it is stopped at an event.
-    pub(crate) fn reap_forks(&mut self, tid: Tid, mut stopped: Stopped) -> Result<Stopped> {
-        let tgid = self.task(tid)?.tgid;
-        for fork in self.capture.take_unreaped(tgid) {
-            let args = [fork.0 as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0, 0, 0];
-            stopped = Remote::new(stopped, tgid)?
-                .call(libc::SYS_wait4, args)?
-                .0
-                .finish()?;
-        }
-        Ok(stopped)
-    }
-
     /// Takes a checkpoint if one is due and `current`, which has just had an event, and all others allow it.
     pub(crate) fn checkpoint_if_due(&mut self, current: Tid) -> Result<()> {
         if !self.capture.is_on() || self.last_event().0 < self.capture.next_at {
@@ -201,6 +213,8 @@ impl RecordSession {
         };
         request.pause_us = began.elapsed().as_micros() as u64;
         self.start_segment()?;
+        self.capture.sources.retain(|source| !source.is_finished());
+        self.capture.sources.extend(request.spaces.iter().map(|s| s.source.clone()));
         if let Some(writer) = &mut self.capture.writer
             && !writer.submit(request)
         {

@@ -39,6 +39,10 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("OPENSSL_ia32cap", "~0x4000000000000000:~0x40000"),
     ("QT_NO_CPU_FEATURE", "rdrand rdseed"),
     ("SYSTEMD_RDRAND", "0"),
+    // glibc's lazy binding saves registers with XSAVEC, and what that writes depends on which register components the
+    // processor counts as unused: after an untimely context switch it may be others (seen on AMD EPYC: one byte of the
+    // stack differs between two runs).
+    ("LD_BIND_NOW", "1"),
 ];
 
 /// The file that `execvp(3)` would execute for `program`.

@@ -197,6 +197,13 @@ impl RecordSession {
             });
         };
         let result = raw.result();
+        if result == -i64::from(libc::ETXTBSY) && self.capture.release_forks() {
+            // It may have been our fault: the program asks again, and does not notice.
+            let again = Registers { rip: call.entry.rip - 2, rax: call.entry.orig_rax, orig_rax: NOT_IN_SYSCALL, ..call.entry };
+            stopped.set_regs(&again)?;
+            self.task_mut(tid)?.state = State::Ready(stopped);
+            return Ok(());
+        }
         if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
             return self.finish_special(tid, stopped, call, special, raw);
         }

@@ -28,6 +28,7 @@ use rr_tracee::{Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, St
 
 use crate::error::Result;
 use crate::session::RecordSession;
+use crate::syscall::is_restart;
 use crate::task::{State, Task};
 
 const CLOSE_RANGE_UNSHARE: u64 = 2;
@@ -177,7 +178,9 @@ fn subreaper(on: bool) {
 /// Whether a task is in a state that an image can describe.
 fn is_capturable(task: &Task) -> bool {
     match &task.state {
-        State::Ready(_) => true,
+        // While a signal is about to be delivered with the mask of a sigsuspend or ppoll, the task may make no calls
+        // for us: they would put the old mask back.
+        State::Ready(_) => task.restarting.is_none() && task.boundary.result() != -i64::from(libc::EINTR),
         State::Reported(_, stop) => *stop == Stop::Syscall && task.call.is_some(),
         State::InKernel(_) => task.exited || task.call.as_ref().is_some_and(|c| c.xstate.is_some()),
         State::Busy => false,
@@ -242,12 +245,12 @@ impl RecordSession {
                     self.task_mut(leader)?.state = State::Ready(stopped);
                     fork.map(SharedSource::frozen)
                 }
-                State::Reported(stopped, stop) => {
+                State::Reported(stopped, stop) if may_call(&stopped)? => {
                     let (stopped, fork) = self.fork_task(leader, stopped)?;
                     self.task_mut(leader)?.state = State::Reported(stopped, stop);
                     fork.map(SharedSource::frozen)
                 }
-                state @ (State::InKernel(_) | State::Busy) => {
+                state => {
                     self.task_mut(leader)?.state = state;
                     let source = SharedSource::in_place(leader);
                     self.space_mut(id).in_place.push(source.clone());
@@ -377,6 +380,10 @@ impl RecordSession {
             Some(space) if !space.in_place.is_empty() => std::mem::take(&mut space.in_place),
             _ => return Ok(stopped),
         };
+        if !may_call(&stopped)? {
+            await_readers(&sources);
+            return Ok(stopped);
+        }
         let mut held = Some(stopped);
         let mut failure = None;
         for source in sources {
@@ -401,12 +408,24 @@ impl RecordSession {
         let Some(space) = self.spaces.get_mut(&id) else {
             return;
         };
-        let patience = Instant::now() + Duration::from_millis(50);
-        for source in std::mem::take(&mut space.in_place) {
-            while !source.is_finished() && Instant::now() < patience {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            source.replace_with(|| None);
+        await_readers(&std::mem::take(&mut space.in_place));
+    }
+}
+
+/// Whether a task stopped at the exit of a system call can make remote calls now: not if the call was interrupted
+/// (see [`is_capturable`]).
+fn may_call(stopped: &Stopped) -> Result<bool> {
+    let result = stopped.regs()?.result();
+    Ok(!is_restart(result) && result != -i64::from(libc::EINTR))
+}
+
+/// Lets the writer finish what it reads in place, for a moment; then gives these checkpoints up.
+fn await_readers(sources: &[SharedSource]) {
+    let patience = Instant::now() + Duration::from_millis(50);
+    for source in sources {
+        while !source.is_finished() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_micros(200));
         }
+        source.replace_with(|| None);
     }
 }

@@ -208,19 +208,14 @@ impl RecordSession {
         let mut end = Instant::now() + SLICE;
         loop {
             let before = self.number;
-            match self.advance(tid) {
-                Ok(()) => {}
-                // Killed while it was in our hands: its end will be reported.
-                Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
-                    self.dying(dead);
-                }
-                Err(e) => return Err(e),
-            }
+            let advanced = self.advance(tid);
+            self.survive(advanced)?;
             if self.root_status.is_some() && !self.options.wait_for_all {
                 return Ok(());
             }
             if self.number != before {
-                self.checkpoint_if_due(tid)?;
+                let taken = self.checkpoint_if_due(tid);
+                self.survive(taken)?;
             }
             if !self.tasks.get(&tid).is_some_and(Task::is_runnable) {
                 return Ok(());
@@ -239,6 +234,17 @@ impl RecordSession {
                     _ => end = Instant::now() + SLICE,
                 }
             }
+        }
+    }
+
+    /// A task that was killed while it was in our hands is no error: its end will be reported.
+    fn survive(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
+                self.dying(dead);
+                Ok(())
+            }
+            other => other,
         }
     }
 

@@ -131,7 +131,7 @@ impl Remote {
     pub fn must(self, what: &'static str, number: i64, args: [u64; 6]) -> Result<(Remote, u64)> {
         let tid = self.task.tid();
         let (remote, result) = self.call(number, args)?;
-        if result < 0 && result >= -4095 {
+        if (-4095..0).contains(&result) {
             // The task is put back first: the caller may go on with it.
             remote.finish()?;
             return Err(Error::Kernel {

@@ -351,7 +351,7 @@ impl Stopped {
         // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
         unsafe {
             ptrace(
-                libc::PTRACE_GETSIGMASK as u32,
+                libc::PTRACE_GETSIGMASK,
                 self.tid,
                 SIGSET_BYTES,
                 &raw mut mask as usize,
@@ -366,7 +366,7 @@ impl Stopped {
         // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
         unsafe {
             ptrace(
-                libc::PTRACE_SETSIGMASK as u32,
+                libc::PTRACE_SETSIGMASK,
                 self.tid,
                 SIGSET_BYTES,
                 &raw const mask as usize,
@@ -397,7 +397,7 @@ impl Stopped {
             // SAFETY: `args` is a ptrace_peeksiginfo_args and `infos` has room for `nr` entries.
             let n = unsafe {
                 ptrace(
-                    libc::PTRACE_PEEKSIGINFO as u32,
+                    libc::PTRACE_PEEKSIGINFO,
                     self.tid,
                     &raw const args as usize,
                     infos.as_mut_ptr() as usize,
@@ -426,7 +426,7 @@ impl Stopped {
         // SAFETY: `info` has room for the number of bytes given in `addr`.
         unsafe {
             ptrace(
-                libc::PTRACE_GET_SYSCALL_INFO as u32,
+                libc::PTRACE_GET_SYSCALL_INFO,
                 self.tid,
                 info.len(),
                 info.as_mut_ptr() as usize,

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 
 use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::pagemap::{PageKind, Pagemap, Run};
+use rr_tracee::pagemap::{Method, PageKind, Pagemap, Run, method};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, ObjectId, SpaceId, Tid,
 };
@@ -163,28 +163,31 @@ pub(crate) fn walk_space(
 ) -> Result<bool, WalkError> {
     let mut runs = Vec::new();
     buffer.resize(PIECE as usize, 0);
-    for mapping in space
-        .iter()
-        .filter(|m| captured(&m.backing) && m.fork == ForkPolicy::Copy)
-    {
-        let anonymous = mapping.backing == Backing::Anonymous;
-        let mut at = mapping.range.start;
-        while at < mapping.range.end {
+    for group in groups(space) {
+        let mut at = group[0].range.start;
+        let end = group[group.len() - 1].range.end;
+        let mut mappings = &group[..];
+        while at < end {
             runs.clear();
-            let rest = AddrRange::new(at, mapping.range.end);
+            let rest = AddrRange::new(at, end);
             at = from
                 .source
                 .read(|p| p.pagemap()?.step(rest, &mut runs))
                 .map_err(WalkError::Lost)?;
-            for &run in runs.iter().filter(|&&r| must_read(mapping, r)) {
-                let mut start = run.0.start;
-                while start < run.0.end {
-                    let bytes = &mut buffer[..(run.0.end - start).min(PIECE) as usize];
-                    from.source
-                        .read(|p| p.memory().read(start, bytes))
-                        .map_err(WalkError::Lost)?;
-                    give(start, bytes, anonymous, sink)?;
-                    start = start + bytes.len() as u64;
+            for &(range, kind) in &runs {
+                // Runs and mappings both ascend. A run can go on through several mappings.
+                while mappings.first().is_some_and(|m| m.range.end <= range.start) {
+                    mappings = &mappings[1..];
+                }
+                for mapping in mappings.iter().take_while(|m| m.range.start < range.end) {
+                    let part = AddrRange::new(
+                        range.start.max(mapping.range.start),
+                        range.end.min(mapping.range.end),
+                    );
+                    if must_read(mapping, (part, kind)) {
+                        let anonymous = mapping.backing == Backing::Anonymous;
+                        read_run(from, part, anonymous, buffer, sink)?;
+                    }
                 }
             }
         }
@@ -195,6 +198,47 @@ pub(crate) fn walk_space(
         give(*addr, bytes, anonymous, sink)?;
     }
     Ok(in_place)
+}
+
+/// The mappings whose pages are read from the source, in groups that are asked about together: a small process
+/// has dozens of mappings with a few pages each. A group never reaches across a mapping that is not read, which
+/// could hold any number of pages.
+fn groups(space: &AddressSpace) -> Vec<Vec<&Mapping>> {
+    // The other method looks at every page of a range, be there something or not.
+    let together = method() == Method::Scan;
+    let mut groups: Vec<Vec<&Mapping>> = Vec::new();
+    let mut open = false;
+    for mapping in space.iter() {
+        let is_read = captured(&mapping.backing) && mapping.fork == ForkPolicy::Copy;
+        if is_read {
+            match groups.last_mut().filter(|_| open && together) {
+                Some(group) => group.push(mapping),
+                None => groups.push(vec![mapping]),
+            }
+        }
+        open = is_read;
+    }
+    groups
+}
+
+/// Gives the pages of a run to `sink`.
+fn read_run(
+    from: &SpaceSource,
+    run: AddrRange,
+    anonymous: bool,
+    buffer: &mut [u8],
+    sink: &mut PageSink<'_>,
+) -> Result<(), WalkError> {
+    let mut start = run.start;
+    while start < run.end {
+        let bytes = &mut buffer[..(run.end - start).min(PIECE) as usize];
+        from.source
+            .read(|p| p.memory().read(start, bytes))
+            .map_err(WalkError::Lost)?;
+        give(start, bytes, anonymous, sink)?;
+        start = start + bytes.len() as u64;
+    }
+    Ok(())
 }
 
 /// Gives the pages of an object to `sink`.

@@ -55,8 +55,12 @@ pub const VERSION: u32 = 1;
 /// Bytes of the fixed header; the first block begins here.
 pub const HEADER_LEN: usize = 160;
 
-/// Brotli quality for sections, which are small beside the pages.
-const SECTION_QUALITY: i32 = 4;
+/// Brotli quality for sections. Those of a small process take as long as its pages; 4 would make its file 4 %
+/// smaller, and clears tables of twice the size each time.
+const SECTION_QUALITY: i32 = 2;
+
+/// Sections shorter than this are kept as they are: the encoder's set-up is not worth it.
+const SECTION_MIN: usize = 256;
 
 /// The most that a section can decompress to.
 const MAX_SECTION: u64 = 1 << 30;
@@ -270,7 +274,9 @@ fn word32(bytes: &[u8], at: usize) -> u32 {
 /// A section as it goes into the file, and its entry for that place.
 pub(crate) fn pack_section(raw: Vec<u8>, offset: u64) -> (Vec<u8>, Section) {
     let raw_len = raw.len() as u64;
-    let packed = compress(&raw, SECTION_QUALITY)
+    let packed = (raw.len() >= SECTION_MIN)
+        .then(|| compress(&raw, SECTION_QUALITY))
+        .flatten()
         .filter(|p| (p.len() as u64) < raw_len && raw_len <= section_limit(p.len() as u64));
     let bytes = packed.unwrap_or(raw);
     let section = Section {

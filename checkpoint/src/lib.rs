@@ -10,8 +10,11 @@
 //! | [`image`] | a session at an event, without its pages |
 //! | [`source`] | where an address space is read from while its program runs on |
 //! | [`capture`] | what a recorder hands over, and which pages are read |
-//! | [`writer`] | the thread that makes checkpoint files of it |
-//! | `store` | one file in the making: known contents, blocks |
+//! | [`writer`] | the threads that make checkpoint files of it, and the one that reads |
+//! | `store` | one capture being read: what is new, what is known |
+//! | `known` | contents that a checkpoint can refer to |
+//! | `assemble` | the thread that writes files |
+//! | `publish` | the thread that makes them durable, under their names, in order |
 //! | [`file`] | the file format |
 //! | [`block`] | compressed runs of pages |
 //! | `index` | which pages there are and where |
@@ -20,6 +23,7 @@
 //! | [`verify`] | comparing one with a live session (I4) |
 //! | [`stats`] | what a checkpoint cost |
 
+mod assemble;
 pub mod block;
 pub mod capture;
 mod codec;
@@ -27,6 +31,8 @@ pub mod error;
 pub mod file;
 pub mod image;
 mod index;
+mod known;
+mod publish;
 pub mod restore;
 pub mod source;
 pub mod stats;

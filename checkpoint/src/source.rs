@@ -19,6 +19,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
+use rr_tracee::ids::PAGE;
 use rr_tracee::pagemap::{Pagemap, check_alive};
 use rr_tracee::{Memory, Tid};
 
@@ -176,6 +177,19 @@ impl SharedSource {
     /// Whether it is read in place at this moment.
     pub(crate) fn is_in_place(&self) -> bool {
         matches!(*self.lock(), State::InPlace(_))
+    }
+
+    /// How much anonymous memory the process has, in bytes (proc(5), `statm`); 0 if it is gone.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
+        let tid = match &*self.lock() {
+            State::InPlace(process) => process.tid,
+            State::Frozen(frozen) => frozen.process.tid,
+            State::Done | State::Lost(_) => return 0,
+        };
+        let statm = std::fs::read_to_string(format!("/proc/{tid}/statm")).unwrap_or_default();
+        let mut pages = statm.split(' ').skip(1).map_while(|n| n.parse::<u64>().ok());
+        let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+        resident.saturating_sub(shared) * PAGE
     }
 
     fn close(&self, state: &mut State, last: State) {

@@ -1,110 +1,130 @@
-//! One checkpoint file in the making: pages come in, blocks go out.
+//! One capture being read: pages come in, blocks go out to be compressed.
 //!
 //! A page is looked at in this order: zero; content already stored (in this file or an earlier one); else it
-//! joins the block under way. Full blocks go to the compressing threads and come back in any order; what
-//! waits there is bounded, so memory is too. What is known about stored contents ([`Known`]) passes to the
-//! next checkpoint only when this one's file has its final name: nothing ever refers to a file that is not
-//! there.
+//! joins the block under way. Full blocks go to the compressing threads, and from there to the thread that
+//! writes files (`assemble`), which gives the buffers back: there is a fixed number of these, so memory is
+//! bounded, and a reader that is faster than the others waits here.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use rr_trace::event::EventNumber;
+use crossbeam_channel::{Receiver, Sender};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::block::{BLOCK_PAGES, BlockRef, PAGE_BYTES, pack};
-use crate::codec;
+use crate::assemble::{Message, Packed, Reading};
+use crate::block::{BLOCK_PAGES, PAGE_BYTES, pack};
 use crate::error::{Error, Result};
-use crate::file::{HEADER_LEN, Header, checkpoint_path, pack_section, temporary_path};
 use crate::image::SessionImage;
 use crate::index::{PageIndex, PageTarget, Run, ZERO_BLOCK};
+use crate::known::{Block, Fate, Known, KnownBlock, Place};
 use crate::stats::CheckpointStats;
 
 /// A block on its way to a compressing thread.
 pub(crate) struct Job {
-    block: u32,
+    number: u64,
+    block: Arc<Block>,
     raw: Vec<u8>,
     quality: i32,
-    reply: Sender<Packed>,
-}
-
-/// A block on its way back.
-struct Packed {
-    block: u32,
-    bytes: Vec<u8>,
-    checksum: u64,
-    /// The buffer, to be used again.
-    raw: Vec<u8>,
+    /// Taken when it is answered.
+    reply: Option<Sender<Message>>,
 }
 
 impl Job {
     /// What a compressing thread does.
-    pub fn run(self) {
+    pub fn run(mut self) {
         let bytes = pack(&self.raw, self.quality);
-        let packed = Packed {
-            block: self.block,
-            checksum: xxh3_64(&bytes),
-            bytes,
-            raw: self.raw,
-        };
-        // If nobody waits any more, the checkpoint has been given up.
-        let _ = self.reply.send(packed);
+        let checksum = xxh3_64(&bytes);
+        self.answer(Some((bytes, checksum)));
+    }
+
+    fn answer(&mut self, packed: Option<(Vec<u8>, u64)>) {
+        if let Some(reply) = self.reply.take() {
+            let answer = Packed {
+                number: self.number,
+                block: self.block.clone(),
+                raw: std::mem::take(&mut self.raw),
+                packed,
+            };
+            // If nobody waits any more, the checkpoint has been given up.
+            let _ = reply.send(Message::Packed(answer));
+        }
     }
 }
 
-/// Contents that a checkpoint can refer to: those of the previous one's pages.
-#[derive(Default)]
-pub(crate) struct Known {
-    pages: HashMap<u128, Place>,
-    blocks: Vec<KnownBlock>,
+impl Drop for Job {
+    /// Whatever becomes of a compressing thread, somebody is told.
+    fn drop(&mut self) {
+        self.answer(None);
+    }
 }
 
-#[derive(Clone, Copy)]
-struct Place {
-    block: u32,
-    slot: u16,
+/// Buffers for blocks: no more of them than memory is to be used, and those that are done with come back.
+pub(crate) struct Buffers {
+    back: Receiver<Vec<u8>>,
+    made: usize,
+    max: usize,
 }
 
-#[derive(Clone, Copy)]
-struct KnownBlock {
-    block: BlockRef,
-    /// How many of its pages were in use.
-    live: u16,
-}
+/// Buffers that are kept between two captures.
+const SPARE: usize = 8;
 
-impl KnownBlock {
-    /// Whether too little of it is in use to be kept alive: a restore decompresses whole blocks. With this
-    /// bound, it decompresses at most eight times what it needs.
-    fn is_sparse(&self) -> bool {
-        self.live * 8 < self.block.pages
+impl Buffers {
+    /// Up to `max` buffers, coming back over `back`.
+    pub fn new(back: Receiver<Vec<u8>>, max: usize) -> Buffers {
+        let max = max.max(1);
+        Buffers { back, made: 0, max }
+    }
+
+    /// An empty buffer; waits for one to come back if none may be made.
+    fn take(&mut self) -> Result<Vec<u8>> {
+        let mut buffer = match self.back.try_recv() {
+            Ok(buffer) => buffer,
+            Err(_) if self.made < self.max => {
+                self.made += 1;
+                Vec::with_capacity(BLOCK_PAGES * PAGE_BYTES)
+            }
+            Err(_) => {
+                let gone = |_| Error::Writer("the thread that writes checkpoint files is gone".into());
+                self.back.recv().map_err(gone)?
+            }
+        };
+        buffer.clear();
+        Ok(buffer)
+    }
+
+    /// Frees most of those that are not in use.
+    fn trim(&mut self) {
+        while self.back.len() > SPARE && self.back.try_recv().is_ok() {
+            self.made -= 1;
+        }
     }
 }
 
 /// Not yet in the new table.
 const UNMAPPED: u32 = u32::MAX;
 
-/// A checkpoint file in the making; dropped unfinished, it leaves nothing behind.
+/// What a store works with.
+pub(crate) struct Tools<'a> {
+    pub jobs: &'a Sender<Job>,
+    /// Where compressed blocks go.
+    pub reply: &'a Sender<Message>,
+    pub buffers: &'a mut Buffers,
+    pub quality: i32,
+    /// Contents that may be referred to.
+    pub previous: &'a Known,
+}
+
+/// A capture being read.
 pub(crate) struct Store<'a> {
-    dir: &'a Path,
-    temporary: Temporary,
-    uuid: [u8; 16],
-    event: EventNumber,
-    file: File,
-    end: u64,
-    jobs: &'a Sender<Job>,
-    quality: i32,
-    reply: (Sender<Packed>, Receiver<Packed>),
-    in_flight: usize,
-    max_in_flight: usize,
-    spare: Vec<Vec<u8>>,
+    tools: Tools<'a>,
+    /// Its number among all captures.
+    number: u64,
+    fate: Arc<Fate>,
+    /// Blocks that were sent to be compressed.
+    sent: u64,
     /// The block under way: its number in the table, and its pages.
     open: Option<(u32, Vec<u8>)>,
-    previous: &'a Known,
-    /// For every block of `previous`: its number in the new table.
+    /// For every block of the previous table: its number in the new one.
     moved: Vec<u32>,
     now: Known,
     index: PageIndex,
@@ -113,60 +133,22 @@ pub(crate) struct Store<'a> {
     begin: Instant,
 }
 
-/// A file that is removed unless it got its final name.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After the rename there is no such file, which is fine.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// What a store works with.
-pub(crate) struct Tools<'a> {
-    pub dir: &'a Path,
-    pub uuid: [u8; 16],
-    pub jobs: &'a Sender<Job>,
-    pub quality: i32,
-    /// Blocks that may wait for compression.
-    pub max_in_flight: usize,
-    /// Contents that may be referred to.
-    pub previous: &'a Known,
-}
-
 impl<'a> Store<'a> {
-    pub fn create(tools: &Tools<'a>, event: EventNumber) -> Result<Store<'a>> {
-        let path = temporary_path(tools.dir, event);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(Error::io("creating a checkpoint", &path))?;
-        Ok(Store {
-            dir: tools.dir,
-            temporary: Temporary(path),
-            uuid: tools.uuid,
-            event,
-            file,
-            end: HEADER_LEN as u64,
-            jobs: tools.jobs,
-            quality: tools.quality,
-            reply: unbounded(),
-            in_flight: 0,
-            max_in_flight: tools.max_in_flight.max(1),
-            spare: Vec::new(),
+    pub fn new(tools: Tools<'a>, number: u64, fate: Arc<Fate>) -> Store<'a> {
+        tools.buffers.trim();
+        Store {
+            number,
+            fate,
+            sent: 0,
             open: None,
-            previous: tools.previous,
             moved: vec![UNMAPPED; tools.previous.blocks.len()],
             now: Known::default(),
             index: PageIndex::default(),
             runs: Vec::new(),
             stats: CheckpointStats::default(),
             begin: Instant::now(),
-        })
+            tools,
+        }
     }
 
     /// Takes one page of the target that [`Store::end_target`] will name. `zero_untouched`: where nothing
@@ -218,10 +200,14 @@ impl<'a> Store<'a> {
     /// All pages since the last call belong to `target`.
     pub fn end_target(&mut self, target: PageTarget) -> Result<()> {
         let runs = std::mem::take(&mut self.runs);
-        self.index.insert(target, runs).map_err(|page| Error::Dropped {
-            event: self.event.0,
-            why: format!("page {page} of {target} was handed over twice"),
-        })
+        self.index
+            .insert(target, runs)
+            .map_err(|page| self.dropped(format!("page {page} of {target} was handed over twice")))
+    }
+
+    fn dropped(&self, why: String) -> Error {
+        let event = self.fate.event;
+        Error::Dropped { event, why }
     }
 
     /// Where this content is, if it is stored already.
@@ -229,13 +215,14 @@ impl<'a> Store<'a> {
         if let Some(place) = self.now.pages.get(&hash) {
             return Some(*place);
         }
-        let old = *self.previous.pages.get(&hash)?;
-        let known = self.previous.blocks[old.block as usize];
-        if known.is_sparse() {
-            return None;
-        }
+        let old = *self.tools.previous.pages.get(&hash)?;
+        let known = &self.tools.previous.blocks[old.block as usize];
         if self.moved[old.block as usize] == UNMAPPED {
+            if !known.is_of_use() {
+                return None;
+            }
             self.moved[old.block as usize] = self.now.blocks.len() as u32;
+            let known = known.clone();
             self.now.blocks.push(KnownBlock { live: 0, ..known });
         }
         let place = Place {
@@ -249,29 +236,30 @@ impl<'a> Store<'a> {
 
     /// Puts new content into the block under way.
     fn add(&mut self, hash: u128, bytes: &[u8]) -> Result<Place> {
-        let (block, mut raw) = self.open.take().unwrap_or_else(|| {
-            // Its place in the table is taken now; its place in the file will be known when it is compressed.
-            let block = BlockRef {
-                event: self.event.0,
-                offset: 0,
-                length: 0,
-                pages: 0,
-                checksum: 0,
-            };
-            self.now.blocks.push(KnownBlock { block, live: 0 });
-            let raw = self
-                .spare
-                .pop()
-                .unwrap_or_else(|| Vec::with_capacity(BLOCK_PAGES * PAGE_BYTES));
-            (self.now.blocks.len() as u32 - 1, raw)
-        });
+        let (block, mut raw) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let raw = self.tools.buffers.take()?;
+                // Its place in the table is taken now; its place in the file will be known when it is written.
+                let block = Block {
+                    fate: self.fate.clone(),
+                    place: OnceLock::new(),
+                };
+                self.now.blocks.push(KnownBlock {
+                    block: Arc::new(block),
+                    pages: 0,
+                    live: 0,
+                });
+                (self.now.blocks.len() as u32 - 1, raw)
+            }
+        };
         let place = Place {
             block,
             slot: (raw.len() / PAGE_BYTES) as u16,
         };
         raw.extend_from_slice(bytes);
         let known = &mut self.now.blocks[block as usize];
-        known.block.pages += 1;
+        known.pages += 1;
         known.live += 1;
         self.now.pages.insert(hash, place);
         if raw.len() < BLOCK_PAGES * PAGE_BYTES {
@@ -283,114 +271,57 @@ impl<'a> Store<'a> {
     }
 
     fn send(&mut self, block: u32, raw: Vec<u8>) -> Result<()> {
-        while self.in_flight >= self.max_in_flight {
-            self.receive()?;
-        }
         let job = Job {
-            block,
+            number: self.number,
+            block: self.now.blocks[block as usize].block.clone(),
             raw,
-            quality: self.quality,
-            reply: self.reply.0.clone(),
+            quality: self.tools.quality,
+            reply: Some(self.tools.reply.clone()),
         };
-        self.jobs
-            .send(job)
-            .map_err(|_| Error::Writer("the compressing threads are gone".into()))?;
-        self.in_flight += 1;
-        // Writing what is ready now keeps the buffers few.
-        while let Ok(packed) = self.reply.1.try_recv() {
-            self.write_block(packed)?;
+        self.sent += 1;
+        let gone = |_| Error::Writer("the compressing threads are gone".into());
+        self.tools.jobs.send(job).map_err(gone)?;
+        if self.fate.has_failed() {
+            // The thread that writes the file knows why, and says it.
+            return Err(self.dropped("its file could not be written".into()));
         }
         Ok(())
     }
 
-    /// Waits for one block to come back.
-    fn receive(&mut self) -> Result<()> {
-        match self.reply.1.recv_timeout(std::time::Duration::from_secs(60)) {
-            Ok(packed) => self.write_block(packed),
-            Err(_) => Err(Error::Writer("a compressing thread does not answer".into())),
-        }
-    }
-
-    fn write_block(&mut self, packed: Packed) -> Result<()> {
-        self.in_flight -= 1;
-        let at = self.append(&packed.bytes)?;
-        let block = &mut self.now.blocks[packed.block as usize].block;
-        block.offset = at;
-        block.length = packed.bytes.len() as u32;
-        block.checksum = packed.checksum;
-        let mut raw = packed.raw;
-        raw.clear();
-        self.spare.push(raw);
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<u64> {
-        let at = self.end;
-        self.file
-            .write_all_at(bytes, at)
-            .map_err(Error::io("writing a checkpoint", &self.temporary.0))?;
-        self.end += bytes.len() as u64;
-        Ok(at)
-    }
-
-    /// Writes the rest, syncs the file and gives it its name. What is known is for the next checkpoint.
+    /// All pages were taken. What is known now is for the next capture; the rest for the thread that writes.
     /// `given` are the statistics that the store cannot know.
-    pub fn finish(
-        mut self,
-        image: &SessionImage,
-        given: CheckpointStats,
-    ) -> Result<(CheckpointStats, Known)> {
+    pub fn finish(mut self, image: SessionImage, given: CheckpointStats) -> Result<(Reading, Known)> {
         if let Some((block, raw)) = self.open.take() {
             self.send(block, raw)?;
         }
-        while self.in_flight > 0 {
-            self.receive()?;
-        }
-        self.index.blocks = self.now.blocks.iter().map(|b| b.block).collect();
-        let event = self.event.0;
-        let unfit = |why: String| Error::Dropped { event, why };
-        if let Some(why) = self.index.fault(image, HEADER_LEN as u64..self.end) {
-            return Err(unfit(format!("pages and image do not fit together: {why}")));
-        }
-        let (index, index_section) = pack_section(codec::encode_index(&self.index).map_err(unfit)?, self.end);
-        self.append(&index)?;
-        let (image_bytes, image_section) = pack_section(codec::encode_image(image).map_err(unfit)?, self.end);
-        self.append(&image_bytes)?;
-        let write_ms = self.begin.elapsed().as_millis() as u64;
         let pages = &self.stats;
-        let mut stats = CheckpointStats {
+        let stats = CheckpointStats {
             pages_scanned: pages.pages_scanned,
             pages_zero: pages.pages_zero,
             pages_referenced: pages.pages_referenced,
             pages_stored: pages.pages_stored,
-            write_ms,
             tasks: image.tasks.len() as u64,
             ..given
         };
-        let (stats_bytes, stats_section) =
-            pack_section(codec::encode_stats(&stats).map_err(unfit)?, self.end);
-        self.append(&stats_bytes)?;
-        stats.bytes = self.end;
-        let sections = [index_section, image_section, stats_section];
-        let header = Header {
-            uuid: self.uuid,
-            event,
-            file_len: self.end,
-            sections,
+        let reading = Reading {
+            fate: self.fate.clone(),
+            image,
+            index: std::mem::take(&mut self.index),
+            blocks: self.now.blocks.iter().map(|b| b.block.clone()).collect(),
+            sent: self.sent,
+            stats,
+            begin: self.begin,
         };
-        let path = &self.temporary.0;
-        self.file
-            .write_all_at(&header.encode(), 0)
-            .map_err(Error::io("writing a checkpoint", path))?;
-        self.file
-            .sync_all()
-            .map_err(Error::io("syncing a checkpoint", path))?;
-        let last = checkpoint_path(self.dir, self.event);
-        std::fs::rename(path, &last).map_err(Error::io("renaming a checkpoint", path))?;
-        File::open(self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::io("syncing the directory of checkpoints", self.dir))?;
-        Ok((stats, self.now))
+        Ok((reading, std::mem::take(&mut self.now)))
+    }
+}
+
+impl Drop for Store<'_> {
+    /// The buffer of a capture that failed goes back, by the way of all.
+    fn drop(&mut self) {
+        if let Some((block, raw)) = self.open.take() {
+            let _ = self.send(block, raw);
+        }
     }
 }
 

@@ -1,39 +1,50 @@
-//! The thread that turns captures into checkpoint files while the program runs on.
+//! The threads that turn captures into checkpoint files while the program runs on.
 //!
 //! ```text
-//!   recorder ──submit──▶ queue (bounded) ──▶ writer thread ──blocks──▶ compressing threads
-//!      ▲                                        │   ▲                        │
-//!      └──────────── outcomes ──────────────────┘   └──────── bytes ◀────────┘
+//!   recorder ──submit──▶ queue (bounded) ──▶ reading ──blocks──▶ compressing
+//!      ▲                                        │ ▲                 │
+//!      │                                        │ └─── buffers ◀─┐  │
+//!      │                                        ▼                │  ▼
+//!      └───── outcomes ──── publishing ◀─── writing files (`assemble`)
+//!                           (`publish`)
 //! ```
 //!
 //! * Recording never waits for it: a capture that finds the queue full is refused, and counted.
-//! * A checkpoint that fails (a process was lost, the disk is full) is dropped with its reason; the next one
-//!   is tried again.
+//! * A frozen process lives until its pages are read, not until they are compressed, written or synced, as long
+//!   as there are buffers. Whatever happens, it is killed in the end.
+//! * A checkpoint that fails (a process was lost, the disk is full) is dropped with its reason, as are those
+//!   that were read in the meantime and refer to it (see `known`); the next one is tried again. Checkpoints
+//!   are published, and their outcomes reported, in the order of their events.
 //! * Memory is bounded: by the queue (frozen processes, which share their pages with the program until it
-//!   writes), by the blocks that wait for compression ([`Options::buffer`]), and by some 40 bytes per page of
-//!   the previous checkpoint to recognise contents.
-//! * A frozen process lives until its pages are read, not until they are compressed, as long as the buffer
-//!   lasts. Whatever happens, it is killed in the end.
+//!   writes: [`Options::queue`], [`Options::frozen`]), by the blocks that wait for compression or for being
+//!   written ([`Options::buffer`]), by the checkpoints that wait for the disk with their image and index
+//!   ([`Options::unpublished`]), and by some 40 bytes per page of the previous checkpoint to recognise contents.
+//!   When one of these bounds is reached, the thread before it waits, and in the end the queue is full.
 //!
-//! A checkpoint must not be there before what it rests on: mapped files, and the events up to its own. The
-//! recorder flushes these before it submits.
+//! A checkpoint must not be there before what it rests on: mapped files, and the events up to its own. For the
+//! events, `publish` waits ([`Options::trace`]); the mapped files are in the trace before the recorder submits.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use rr_trace::Progress;
 use rr_trace::event::EventNumber;
 
+use crate::assemble::{self, Message, Reading};
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
 use crate::capture::{CaptureRequest, WalkError, walk_object, walk_space};
 use crate::error::{Error, Result};
+use crate::image::SessionImage;
 use crate::index::PageTarget;
+use crate::known::{Fate, Known};
+use crate::publish;
 use crate::stats::CheckpointStats;
-use crate::store::{Job, Known, Store, Tools};
+use crate::store::{Buffers, Job, Store, Tools};
 
 /// How the writer works.
 #[derive(Clone, Debug)]
@@ -46,10 +57,19 @@ pub struct Options {
     /// CPUs that the threads may use. Without, they inherit those of the thread that starts them, and a
     /// recorder is bound to the CPU of the program, which it should not share with these.
     pub cpus: Option<CpuSet>,
-    /// Captures that may wait while one is being written.
+    /// Captures that may wait while one is being read.
     pub queue: usize,
-    /// Bytes of pages that may wait for compression.
+    /// Bytes of anonymous memory that the processes of captures may have together which wait or are being read.
+    /// They share most of it with the program and each other; this is the worst case, if the program wrote to all
+    /// of it after each capture. One capture is always taken.
+    pub frozen: u64,
+    /// Bytes of pages that may wait for compression, or for being written.
     pub buffer: usize,
+    /// Checkpoints that may be read and not yet on the disk. Each has a file open.
+    pub unpublished: usize,
+    /// How far the trace is. A checkpoint gets its name only when the events up to its own are in the trace.
+    /// Without, the recorder must flush these before it submits.
+    pub trace: Option<Progress>,
 }
 
 impl Default for Options {
@@ -58,8 +78,11 @@ impl Default for Options {
             quality: 2,
             workers: 0,
             cpus: None,
-            queue: 2,
+            queue: 32,
+            frozen: 256 << 20,
             buffer: 64 << 20,
+            unpublished: 256,
+            trace: None,
         }
     }
 }
@@ -85,7 +108,10 @@ pub struct Summary {
 /// The recorder's end of the writer.
 #[derive(Debug)]
 pub struct CheckpointWriter {
-    requests: Option<Sender<CaptureRequest>>,
+    requests: Option<Sender<Queued>>,
+    /// Bytes of the processes that are frozen now, and how many may be.
+    frozen: Arc<AtomicU64>,
+    max_frozen: u64,
     outcomes: Receiver<Outcome>,
     thread: Option<JoinHandle<()>>,
     give_up: Arc<AtomicBool>,
@@ -103,12 +129,15 @@ impl CheckpointWriter {
         let (outcomes_in, outcomes) = unbounded();
         let give_up = Arc::new(AtomicBool::new(false));
         let seen = give_up.clone();
+        let max_frozen = options.frozen;
         let thread = std::thread::Builder::new()
             .name("rr-checkpoint".into())
             .spawn(move || run(&dir, uuid, &options, &queue, &outcomes_in, &seen))
             .map_err(|e| Error::Writer(format!("cannot start a thread: {e}")))?;
         Ok(CheckpointWriter {
             requests: Some(requests),
+            frozen: Arc::default(),
+            max_frozen,
             outcomes,
             thread: Some(thread),
             give_up,
@@ -119,7 +148,9 @@ impl CheckpointWriter {
     /// Whether [`CheckpointWriter::submit`] would take a capture now: asked before any fork is made for it.
     /// Counts as refused what finds no room.
     pub fn has_room(&mut self) -> bool {
-        let room = self.requests.as_ref().is_some_and(|r| !r.is_full());
+        let frozen = self.frozen.load(Ordering::Acquire);
+        let room =
+            (frozen == 0 || frozen < self.max_frozen) && self.requests.as_ref().is_some_and(|r| !r.is_full());
         self.refused += u64::from(!room);
         room
     }
@@ -132,13 +163,17 @@ impl CheckpointWriter {
         let Some(requests) = &self.requests else {
             return false;
         };
-        match requests.try_send(request) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.refused += 1;
-                false
-            }
-        }
+        let bytes = request.spaces.iter().map(|s| s.source.anonymous_bytes()).sum();
+        self.frozen.fetch_add(bytes, Ordering::AcqRel);
+        let frozen = self.frozen.clone();
+        let queued = Queued {
+            request,
+            bytes,
+            frozen,
+        };
+        let taken = requests.try_send(queued).is_ok();
+        self.refused += u64::from(!taken);
+        taken
     }
 
     /// What has been done since the last call; never waits.
@@ -179,11 +214,26 @@ impl Drop for CheckpointWriter {
     }
 }
 
+/// A capture in the queue.
+#[derive(Debug)]
+struct Queued {
+    request: CaptureRequest,
+    /// What it adds to `frozen` as long as it lives.
+    bytes: u64,
+    frozen: Arc<AtomicU64>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.frozen.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
 fn run(
     dir: &Path,
     uuid: [u8; 16],
     options: &Options,
-    queue: &Receiver<CaptureRequest>,
+    queue: &Receiver<Queued>,
     outcomes: &Sender<Outcome>,
     give_up: &AtomicBool,
 ) {
@@ -192,121 +242,181 @@ fn run(
         0 => std::thread::available_parallelism().map_or(1, |n| (n.get() - 1).clamp(1, 4)),
         n => n,
     };
-    let (jobs_in, jobs) = unbounded::<Job>();
+    // Each thread ends when those before it have ended and dropped their ends of the channels.
+    let (jobs, jobs_out) = unbounded::<Job>();
+    let (messages, messages_out) = unbounded();
+    let (buffers, buffers_out) = unbounded();
+    let (finished, finished_out) = unbounded();
+    let (slots, slots_out) = bounded(options.unpublished.max(1));
     std::thread::scope(|scope| {
-        let compress = || {
-            let jobs = jobs.clone();
-            move || jobs.iter().for_each(Job::run)
+        let start = |name: String, body: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name);
+            thread.spawn_scoped(scope, body).is_ok()
         };
-        let started = (0..workers)
-            .filter(|i| {
-                let thread = std::thread::Builder::new().name(format!("rr-compress-{i}"));
-                thread.spawn_scoped(scope, compress()).is_ok()
-            })
-            .count();
-        drop(jobs);
-        let jobs = jobs_in; // the workers end when this is dropped
-        let mut known = Known::default();
-        let mut last = None;
-        for request in queue {
-            let event = request.image.event;
-            let result = if give_up.load(Ordering::Relaxed) {
-                Err(Error::Dropped {
-                    event: event.0,
-                    why: "the recording was given up".into(),
-                })
-            } else if started == 0 {
-                Err(Error::Writer(
-                    "no thread to compress with could be started".into(),
-                ))
-            } else if last.is_some_and(|l| l >= event) {
-                Err(Error::Dropped {
-                    event: event.0,
-                    why: "a later checkpoint was submitted before it".into(),
-                })
+        let mut started = 0;
+        for i in 0..workers {
+            let jobs = jobs_out.clone();
+            let compress = move || jobs.iter().for_each(Job::run);
+            started += usize::from(start(format!("rr-compress-{i}"), Box::new(compress)));
+        }
+        drop(jobs_out);
+        let write = {
+            let dir = dir.to_path_buf();
+            move || assemble::run(&dir, uuid, &messages_out, &buffers, &finished)
+        };
+        let publish = {
+            let (dir, outcomes) = (dir.to_path_buf(), outcomes.clone());
+            let trace = options.trace.clone();
+            move || publish::run(&dir, trace.as_ref(), &finished_out, &outcomes, &slots_out)
+        };
+        let all = started > 0
+            && start("rr-ckpt-write".into(), Box::new(write))
+            && start("rr-ckpt-sync".into(), Box::new(publish));
+        let max_buffers = (options.buffer / (BLOCK_PAGES * PAGE_BYTES)).max(started + 1);
+        let mut reader = Reader {
+            jobs,
+            messages,
+            buffers: Buffers::new(buffers_out, max_buffers),
+            quality: options.quality,
+            buffer: Vec::new(),
+            known: Known::default(),
+            last: None,
+            give_up,
+        };
+        for (number, queued) in queue.iter().enumerate() {
+            // The publisher takes it out again.
+            if !all || slots.send(()).is_err() {
+                let event = queued.request.image.event;
+                let result = Err(Error::Writer(
+                    "not all threads could be started, or one is gone".into(),
+                ));
+                let _ = outcomes.send(Outcome { event, result });
             } else {
-                let max_in_flight = (options.buffer / (BLOCK_PAGES * PAGE_BYTES)).max(started + 1);
-                let (jobs, quality, previous) = (&jobs, options.quality, &known);
-                let tools = Tools {
-                    dir,
-                    uuid,
-                    jobs,
-                    quality,
-                    max_in_flight,
-                    previous,
-                };
-                write(&tools, &request, give_up)
-            };
-            drop(request);
-            let result = result.map(|(stats, now)| {
-                known = now;
-                last = Some(event);
-                stats
-            });
-            if let Err(e) = &result {
-                tracing::warn!("no checkpoint at event {event}: {e}");
+                reader.process(number as u64, queued);
             }
-            // The recorder may have gone without waiting.
-            let _ = outcomes.send(Outcome { event, result });
         }
     });
 }
 
-/// Writes one checkpoint.
-fn write(
-    tools: &Tools<'_>,
-    request: &CaptureRequest,
-    give_up: &AtomicBool,
-) -> Result<(CheckpointStats, Known)> {
-    let event = request.image.event;
-    let dropped = |why: String| Error::Dropped { event: event.0, why };
-    let failed = |what: PageTarget| {
-        move |e| match e {
-            WalkError::Lost(why) => dropped(format!("{what}: {why}")),
-            WalkError::Sink(e) => e,
-        }
-    };
-    let mut store = Store::create(tools, event)?;
-    let mut given = CheckpointStats {
-        pause_us: request.pause_us,
-        method: rr_tracee::pagemap::method().to_string(),
-        ..CheckpointStats::default()
-    };
-    if let Some(s) = request
-        .image
-        .spaces
-        .iter()
-        .find(|s| request.spaces.iter().all(|r| r.space != s.id))
-    {
-        return Err(dropped(format!("address space {} has no source", s.id)));
-    }
-    // Those in place first: each that is read before its process goes on saves the recorder a fork.
-    let (in_place, frozen): (Vec<_>, Vec<_>) = request.spaces.iter().partition(|s| s.source.is_in_place());
-    let mut buffer = Vec::new();
-    for source in in_place.into_iter().chain(frozen) {
-        let Some(space) = request.image.spaces.iter().find(|s| s.id == source.space) else {
-            return Err(dropped(format!(
-                "address space {} is not in the image",
-                source.space
-            )));
+/// The thread that reads captures.
+struct Reader<'a> {
+    jobs: Sender<Job>,
+    messages: Sender<Message>,
+    buffers: Buffers,
+    quality: i32,
+    /// What was read last from a process.
+    buffer: Vec<u8>,
+    /// Contents of the capture before.
+    known: Known,
+    /// The latest capture that was read whole.
+    last: Option<Arc<Fate>>,
+    give_up: &'a AtomicBool,
+}
+
+impl Reader<'_> {
+    fn process(&mut self, number: u64, mut queued: Queued) {
+        let event = queued.request.image.event;
+        let fate = Fate::new(event.0);
+        let is_late =
+            |last: &Arc<Fate>| last.event > event.0 || (last.event == event.0 && !last.has_failed());
+        let result = if self.give_up.load(Ordering::Relaxed) {
+            Err(Error::Dropped {
+                event: event.0,
+                why: "the recording was given up".into(),
+            })
+        } else if self.last.as_ref().is_some_and(is_late) {
+            Err(Error::Dropped {
+                event: event.0,
+                why: "a later checkpoint was submitted before it".into(),
+            })
+        } else {
+            self.read(number, &mut queued.request, fate.clone())
         };
-        let target = PageTarget::Space(source.space);
-        let mut sink = |number: u64, bytes: &[u8], zero_untouched: bool| {
-            if give_up.load(Ordering::Relaxed) {
-                return Err(dropped("the recording was given up".into()));
+        drop(queued);
+        let message = match result {
+            Ok((reading, known)) => {
+                self.known = known;
+                self.last = Some(fate);
+                Message::Read(number, Box::new(reading))
             }
-            store.page(number, bytes, zero_untouched)
+            Err(e) => Message::Dropped(number, fate, e),
         };
-        let in_place = walk_space(source, &space.space, &mut buffer, &mut sink).map_err(failed(target))?;
-        given.spaces_in_place += u32::from(in_place);
-        store.end_target(target)?;
+        // A thread that is gone is noticed when it is joined.
+        let _ = self.messages.send(message);
     }
-    for object in &request.objects {
-        let target = PageTarget::Object(object.object);
-        walk_object(object, &mut |n, bytes, zero| store.page(n, bytes, zero)).map_err(failed(target))?;
-        store.end_target(target)?;
+
+    /// Reads all pages of one capture. Its image is taken out.
+    fn read(
+        &mut self,
+        number: u64,
+        request: &mut CaptureRequest,
+        fate: Arc<Fate>,
+    ) -> Result<(Reading, Known)> {
+        let event = request.image.event;
+        let dropped = |why: String| Error::Dropped { event: event.0, why };
+        let failed = |what: PageTarget| {
+            move |e| match e {
+                WalkError::Lost(why) => dropped(format!("{what}: {why}")),
+                WalkError::Sink(e) => e,
+            }
+        };
+        let tools = Tools {
+            jobs: &self.jobs,
+            reply: &self.messages,
+            buffers: &mut self.buffers,
+            quality: self.quality,
+            previous: &self.known,
+        };
+        let mut store = Store::new(tools, number, fate);
+        let mut given = CheckpointStats {
+            pause_us: request.pause_us,
+            method: rr_tracee::pagemap::method().to_string(),
+            ..CheckpointStats::default()
+        };
+        if let Some(s) = request
+            .image
+            .spaces
+            .iter()
+            .find(|s| request.spaces.iter().all(|r| r.space != s.id))
+        {
+            return Err(dropped(format!("address space {} has no source", s.id)));
+        }
+        // Those in place first: each that is read before its process goes on saves the recorder a fork.
+        let (in_place, frozen): (Vec<_>, Vec<_>) =
+            request.spaces.iter().partition(|s| s.source.is_in_place());
+        for source in in_place.into_iter().chain(frozen) {
+            let Some(space) = request.image.spaces.iter().find(|s| s.id == source.space) else {
+                return Err(dropped(format!(
+                    "address space {} is not in the image",
+                    source.space
+                )));
+            };
+            let target = PageTarget::Space(source.space);
+            let mut sink = |number: u64, bytes: &[u8], zero_untouched: bool| {
+                if self.give_up.load(Ordering::Relaxed) {
+                    return Err(dropped("the recording was given up".into()));
+                }
+                store.page(number, bytes, zero_untouched)
+            };
+            let in_place =
+                walk_space(source, &space.space, &mut self.buffer, &mut sink).map_err(failed(target))?;
+            given.spaces_in_place += u32::from(in_place);
+            store.end_target(target)?;
+        }
+        for object in &request.objects {
+            let target = PageTarget::Object(object.object);
+            walk_object(object, &mut |n, bytes, zero| store.page(n, bytes, zero)).map_err(failed(target))?;
+            store.end_target(target)?;
+        }
+        let nothing = SessionImage {
+            event,
+            time_ns: 0,
+            spaces: Vec::new(),
+            tasks: Vec::new(),
+            objects: Vec::new(),
+        };
+        store.finish(std::mem::replace(&mut request.image, nothing), given)
     }
-    store.finish(&request.image, given)
 }
 
 /// Lets the calling thread run on these CPUs, if any are named.

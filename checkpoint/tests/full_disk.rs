@@ -45,13 +45,26 @@ fn a_full_disk_costs_one_checkpoint() {
         0,
         "nothing half-written stays"
     );
+    // Several at once: those that are read before the first has failed refer to it.
+    let children: Vec<Child> = (2..8).map(|_| Child::fork()).collect();
+    for (event, child) in (2..8).zip(&children) {
+        assert!(writer.submit(request(event, region.space(), SharedSource::frozen(child.0))));
+    }
+    let mut outcomes = Outcomes::default();
+    for event in 2..8 {
+        let outcome = outcomes.next(&mut writer);
+        assert_eq!(outcome.event, EventNumber(event), "in order");
+        assert!(outcome.result.is_err(), "there was no room for it: {outcome:?}");
+    }
+    assert!(children.iter().all(Child::is_killed));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     limit(libc::RLIM_INFINITY);
-    let stats = take(&mut writer, 2, region.space());
+    let stats = take(&mut writer, 8, region.space());
     assert_eq!(
         (stats.pages_stored, stats.pages_referenced),
         (1000, 0),
         "nothing refers to what was dropped"
     );
-    assert_eq!(list(dir.path()).unwrap(), [EventNumber(2)]);
-    assert_eq!(pages(&open(dir.path(), 2), TARGET).unwrap().len(), 1000);
+    assert_eq!(list(dir.path()).unwrap(), [EventNumber(8)]);
+    assert_eq!(pages(&open(dir.path(), 8), TARGET).unwrap().len(), 1000);
 }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod cpu;
+mod log;
 mod progress;
 mod traces;
 
@@ -135,10 +136,25 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|e| {
         if !is_broken_pipe(&e) {
-            eprintln!("rr: {e:#}");
+            eprintln!("rr: {}", message(&e));
         }
         ExitCode::FAILURE
     })
+}
+
+/// The error and its causes; one that the error before it quotes already is not said again.
+fn message(e: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in e.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn is_broken_pipe(e: &anyhow::Error) -> bool {
@@ -159,8 +175,6 @@ fn start_log(spec: Option<&str>) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .compact()
+        .event_format(log::Plain)
         .init();
 }

@@ -20,10 +20,10 @@ use rr_checkpoint::{
     CaptureRequest, CheckpointWriter, ObjectImage, ObjectSource, Outcome, SessionImage, SharedSource,
     SpaceImage, SpaceSource, TaskImage, copy_unforkable,
 };
+use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Report, Waited, wait};
-use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::error::Result;
@@ -44,6 +44,8 @@ pub struct Capture {
     patient: bool,
     /// Frozen forks that are alive.
     forks: BTreeSet<Tid>,
+    /// Processes of the program that have made themselves subreapers.
+    subreapers: BTreeSet<Tid>,
     /// What the writer reads, or has read.
     sources: Vec<SharedSource>,
     /// Checkpoints that were due but could not be taken.
@@ -96,9 +98,22 @@ impl Capture {
         }
     }
 
+    /// A process is a subreaper (prctl(2)) now, or is none any more.
+    pub(crate) fn note_subreaper(&mut self, tgid: Tid, on: bool) {
+        if on {
+            self.subreapers.insert(tgid);
+        } else {
+            self.subreapers.remove(&tgid);
+        }
+    }
+
     /// Takes a report if it is about a frozen fork.
     pub(crate) fn fork_is_gone(&mut self, report: Report) -> bool {
-        if report.is_gone() { self.forks.remove(&report.tid) } else { self.forks.contains(&report.tid) }
+        if report.is_gone() {
+            self.forks.remove(&report.tid)
+        } else {
+            self.forks.contains(&report.tid)
+        }
     }
 
     /// Makes a frozen fork of a stopped task. `None` if the kernel does not allow another process.
@@ -109,20 +124,40 @@ impl Capture {
     /// ```
     fn fork(&mut self, tgid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
         let (stopped, helper) = clone_task(stopped, tgid, CLONE_FILES | libc::CLONE_VM as u64)?;
-        let Some(helper) = helper else { return Ok((stopped, None)) };
+        let Some(helper) = helper else {
+            return Ok((stopped, None));
+        };
         let helper_tid = helper.tid();
         let frozen = clone_task(helper, helper_tid, CLONE_FILES).map(|(_, frozen)| frozen);
         subreaper(true);
         rr_tracee::task::kill(helper_tid);
         while wait(Some(helper_tid), false).is_some_and(|report| !report.is_gone()) {}
         subreaper(false);
-        let args = [helper_tid.0 as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0, 0, 0];
-        let stopped = Remote::new(stopped, tgid)?.call(libc::SYS_wait4, args)?.0.finish()?;
-        let Some(frozen) = frozen? else { return Ok((stopped, None)) };
+        let args = [
+            helper_tid.0 as u64,
+            0,
+            (libc::__WALL | libc::WNOHANG) as u64,
+            0,
+            0,
+            0,
+        ];
+        let stopped = Remote::new(stopped, tgid)?
+            .call(libc::SYS_wait4, args)?
+            .0
+            .finish()?;
+        let Some(frozen) = frozen? else {
+            return Ok((stopped, None));
+        };
         let tid = frozen.tid();
         self.forks.insert(tid);
         let prepared = Remote::new(frozen, tid)
-            .and_then(|r| r.must("close_range", libc::SYS_close_range, [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0]))
+            .and_then(|r| {
+                r.must(
+                    "close_range",
+                    libc::SYS_close_range,
+                    [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0],
+                )
+            })
             .and_then(|(r, _)| r.must("setpgid", libc::SYS_setpgid, [0; 6]))
             .and_then(|(r, _)| r.finish().map(drop));
         if let Err(e) = prepared {
@@ -158,11 +193,15 @@ fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Optio
     let (mut remote, _) = Remote::new(stopped, tgid)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
     let child = remote.take_child();
     let stopped = remote.finish()?;
-    let Some(child) = child else { return Ok((stopped, None)) };
+    let Some(child) = child else {
+        return Ok((stopped, None));
+    };
     match Running::newborn(child).wait()? {
         Waited::Stopped(new, Stop::Event) => {
             // Above all, its death must not wait for us.
-            new.set_options(libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL)?;
+            new.set_options(
+                libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL,
+            )?;
             Ok((stopped, Some(new)))
         }
         _ => Ok((stopped, None)),
@@ -210,20 +249,53 @@ impl RecordSession {
         }
         let began = Instant::now();
         self.flush_entries()?;
-        let Some(mut request) = self.freeze()? else {
+        // A frozen fork shall become our child and nobody else's.
+        let frozen = if self.set_subreapers(false)? {
+            self.freeze()
+        } else {
+            Ok(None)
+        };
+        self.set_subreapers(true)?;
+        let Some(mut request) = frozen? else {
             self.capture.skipped += 1;
             return Ok(());
         };
         request.pause_us = began.elapsed().as_micros() as u64;
         self.start_segment()?;
         self.capture.sources.retain(|source| !source.is_finished());
-        self.capture.sources.extend(request.spaces.iter().map(|s| s.source.clone()));
+        self.capture
+            .sources
+            .extend(request.spaces.iter().map(|s| s.source.clone()));
         if let Some(writer) = &mut self.capture.writer
             && !writer.submit(request)
         {
             self.capture.skipped += 1;
         }
         Ok(())
+    }
+
+    /// Lets the program's own subreapers be none for a moment, or be some again. `false` if one of them is blocked
+    /// in the kernel and cannot be asked.
+    fn set_subreapers(&mut self, on: bool) -> Result<bool> {
+        for tgid in self.capture.subreapers.clone() {
+            let stopped_one = |t: &&Task| t.tgid == tgid && !t.exited && matches!(t.state, State::Ready(_));
+            let Some(tid) = self.tasks.values().find(stopped_one).map(|t| t.tid) else {
+                if self.tasks.values().any(|t| t.tgid == tgid && !t.exited) {
+                    return Ok(false);
+                }
+                self.capture.subreapers.remove(&tgid);
+                continue;
+            };
+            if let State::Ready(stopped) = self.task_mut(tid)?.take_state() {
+                let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
+                let stopped = Remote::new(stopped, tgid)?
+                    .call(libc::SYS_prctl, args)?
+                    .0
+                    .finish()?;
+                self.task_mut(tid)?.state = State::Ready(stopped);
+            }
+        }
+        Ok(true)
     }
 
     /// Freezes everything; `None` if a process could not be forked.
@@ -266,11 +338,16 @@ impl RecordSession {
         }
         for object in &request.image.objects {
             let source = match self.mapped.file(object.id) {
-                Some(file) => ObjectSource::from_file(object.id, file).map_err(|e| rr_tracee::Error::Proc {
-                    path: format!("shared memory object {}", object.id.0),
-                    why: e.to_string(),
-                })?,
-                None => ObjectSource { object: object.id, pages: self.mapped_pages(object.id)? },
+                Some(file) => {
+                    ObjectSource::from_file(object.id, file).map_err(|e| rr_tracee::Error::Proc {
+                        path: format!("shared memory object {}", object.id.0),
+                        why: e.to_string(),
+                    })?
+                }
+                None => ObjectSource {
+                    object: object.id,
+                    pages: self.mapped_pages(object.id)?,
+                },
             };
             request.objects.push(source);
         }

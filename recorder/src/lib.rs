@@ -15,9 +15,11 @@
 //! | `objects` | writes to files that are mapped shared |
 //! | `own_files` | `/proc/PID/maps` and `mem` of recorded processes |
 //! | `output` | what goes to our own standard output |
+//! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
 
 pub mod capture;
+mod check;
 pub mod error;
 mod exec;
 pub mod launch;

@@ -84,14 +84,27 @@ impl Mapped {
         let object = ObjectId(self.last);
         self.objects.insert(object, Object { size, file: None });
         self.by_segment.insert(id, object);
-        (object, SpaceOp::CreateObject { object, size, content })
+        (
+            object,
+            SpaceOp::CreateObject {
+                object,
+                size,
+                content,
+            },
+        )
     }
 
     /// A new object that begins as `content` (zeros without).
     pub fn create(&mut self, file: File, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
         self.last += 1;
         let object = ObjectId(self.last);
-        self.objects.insert(object, Object { size, file: Some(file) });
+        self.objects.insert(
+            object,
+            Object {
+                size,
+                file: Some(file),
+            },
+        );
         (
             object,
             SpaceOp::CreateObject {

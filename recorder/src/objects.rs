@@ -17,7 +17,12 @@ const PIECE: u64 = 1 << 20;
 
 impl RecordSession {
     /// The effect of a call that returned `result` on a shared memory object.
-    pub(crate) fn object_effect(&mut self, tid: Tid, call: &Call, result: i64) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+    pub(crate) fn object_effect(
+        &mut self,
+        tid: Tid,
+        call: &Call,
+        result: i64,
+    ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let none = (Vec::new(), Vec::new());
         let entry = &call.entry;
         if result < 0 {
@@ -26,7 +31,11 @@ impl RecordSession {
         let fd = |n: usize| TraceeFd(entry.arg(n) as i32);
         let written = result as u64;
         let end = |fd| procfs::fd_position(tid, fd).unwrap_or(0);
-        let from_pointer = |n: usize| self.task(tid).and_then(|t| Ok(t.memory.read_u64(Addr(entry.arg(n)))?)).unwrap_or(0);
+        let from_pointer = |n: usize| {
+            self.task(tid)
+                .and_then(|t| Ok(t.memory.read_u64(Addr(entry.arg(n)))?))
+                .unwrap_or(0)
+        };
         // The descriptor, and the bytes of the file that may have changed.
         let (fd, start, len) = match entry.syscall() {
             libc::SYS_write | libc::SYS_writev => (fd(0), end(fd(0)).saturating_sub(written), written),
@@ -35,24 +44,42 @@ impl RecordSession {
             libc::SYS_fallocate => (fd(0), entry.arg(2), entry.arg(3)),
             libc::SYS_sendfile => (fd(0), end(fd(0)).saturating_sub(written), written),
             libc::SYS_copy_file_range | libc::SYS_splice => {
-                let end = if entry.arg(3) == 0 { end(fd(2)) } else { from_pointer(3) };
+                let end = if entry.arg(3) == 0 {
+                    end(fd(2))
+                } else {
+                    from_pointer(3)
+                };
                 (fd(2), end.saturating_sub(written), written)
             }
             _ => return Ok(none),
         };
-        let Some((object, resized)) = self.mapped.object_of(tid, fd) else { return Ok(none) };
-        let ops = resized.map(|size| SpaceOp::ResizeObject { object, size }).into_iter().collect();
+        let Some((object, resized)) = self.mapped.object_of(tid, fd) else {
+            return Ok(none);
+        };
+        let ops = resized
+            .map(|size| SpaceOp::ResizeObject { object, size })
+            .into_iter()
+            .collect();
         Ok((ops, self.object_writes(object, start, len)?))
     }
 
     /// These bytes of an object, as writes to a place where they are mapped.
     pub(crate) fn object_writes(&self, object: ObjectId, start: u64, len: u64) -> Result<Vec<MemWrite>> {
-        let wanted = AddrRange::sized(Addr(start), len.min(self.mapped.size(object).saturating_sub(start)));
+        let wanted = AddrRange::sized(
+            Addr(start),
+            len.min(self.mapped.size(object).saturating_sub(start)),
+        );
         let mut writes = Vec::new();
         let mut missing = vec![wanted];
         for (id, space) in &self.spaces {
             for mapping in space.model.iter() {
-                let Backing::Shared { object: mapped, offset } = mapping.backing else { continue };
+                let Backing::Shared {
+                    object: mapped,
+                    offset,
+                } = mapping.backing
+                else {
+                    continue;
+                };
                 if mapped != object {
                     continue;
                 }
@@ -63,11 +90,19 @@ impl RecordSession {
                         rest.push(range);
                         continue;
                     };
-                    self.push_writes(&mut writes, object, hit, (*id, mapping.range.start + (hit.start.0 - offset)))?;
+                    self.push_writes(
+                        &mut writes,
+                        object,
+                        hit,
+                        (*id, mapping.range.start + (hit.start.0 - offset)),
+                    )?;
                     rest.extend(
-                        [AddrRange::new(range.start, hit.start), AddrRange::new(hit.end, range.end)]
-                            .into_iter()
-                            .filter(|r| !r.is_empty()),
+                        [
+                            AddrRange::new(range.start, hit.start),
+                            AddrRange::new(hit.end, range.end),
+                        ]
+                        .into_iter()
+                        .filter(|r| !r.is_empty()),
                     );
                 }
                 missing = rest;
@@ -83,16 +118,25 @@ impl RecordSession {
         bytes: AddrRange,
         (space, addr): (SpaceId, Addr),
     ) -> Result<()> {
-        let Some(file) = self.mapped.file(object) else { return Ok(()) };
+        let Some(file) = self.mapped.file(object) else {
+            return Ok(());
+        };
         let mut at = bytes.start;
         while at < bytes.end {
             let mut data = vec![0; (bytes.end - at).min(PIECE) as usize];
             file.read_exact_at(&mut data, at.0).map_err(|e| {
                 let path = format!("shared memory object {}", object.0);
-                Error::Tracee(rr_tracee::Error::Proc { path, why: e.to_string() })
+                Error::Tracee(rr_tracee::Error::Proc {
+                    path,
+                    why: e.to_string(),
+                })
             })?;
             let len = data.len() as u64;
-            writes.push(MemWrite { space, addr: addr + (at - bytes.start), data });
+            writes.push(MemWrite {
+                space,
+                addr: addr + (at - bytes.start),
+                data,
+            });
             at = at + len;
         }
         Ok(())
@@ -102,10 +146,15 @@ impl RecordSession {
     /// were mapped nowhere.
     pub(crate) fn refresh_objects(&self, space: SpaceId, ops: &[SpaceOp]) -> Result<Vec<MemWrite>> {
         let mut writes = Vec::new();
-        let created = |object| ops.iter().any(|op| matches!(op, SpaceOp::CreateObject { object: o, .. } if *o == object));
+        let created = |object| {
+            ops.iter()
+                .any(|op| matches!(op, SpaceOp::CreateObject { object: o, .. } if *o == object))
+        };
         for op in ops {
             let SpaceOp::Map(mapping) = op else { continue };
-            let Backing::Shared { object, offset } = mapping.backing else { continue };
+            let Backing::Shared { object, offset } = mapping.backing else {
+                continue;
+            };
             let view = AddrRange::sized(Addr(offset), mapping.range.len());
             if created(object) || self.is_mapped(object, view) {
                 continue;
@@ -120,11 +169,14 @@ impl RecordSession {
 
     /// Whether one mapping shows all of `view`.
     fn is_mapped(&self, object: ObjectId, view: AddrRange) -> bool {
-        self.spaces.values().flat_map(|s| s.model.iter()).any(|m| match m.backing {
-            Backing::Shared { object: o, offset } if o == object => {
-                offset <= view.start.0 && view.end.0 <= offset + m.range.len()
-            }
-            _ => false,
-        })
+        self.spaces
+            .values()
+            .flat_map(|s| s.model.iter())
+            .any(|m| match m.backing {
+                Backing::Shared { object: o, offset } if o == object => {
+                    offset <= view.start.0 && view.end.0 <= offset + m.range.len()
+                }
+                _ => false,
+            })
     }
 }

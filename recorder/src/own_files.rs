@@ -30,10 +30,14 @@ fn without_ours(text: &str) -> String {
     let mut ours = false;
     for line in text.split_inclusive('\n') {
         // Only the first line of an entry begins with a range.
-        let range = line.split(' ').next().and_then(|word| word.split_once('-')).and_then(|(start, end)| {
-            let hex = |s| u64::from_str_radix(s, 16).ok().map(Addr);
-            Some(AddrRange::new(hex(start)?, hex(end)?))
-        });
+        let range = line
+            .split(' ')
+            .next()
+            .and_then(|word| word.split_once('-'))
+            .and_then(|(start, end)| {
+                let hex = |s| u64::from_str_radix(s, 16).ok().map(Addr);
+                Some(AddrRange::new(hex(start)?, hex(end)?))
+            });
         if let Some(range) = range {
             ours = range.intersect(rr_area::area()).is_some();
         }
@@ -46,13 +50,26 @@ fn without_ours(text: &str) -> String {
 
 impl RecordSession {
     /// After a call that returned a descriptor: replaces it if it would show our pages.
-    pub(crate) fn hide_own_pages(&mut self, tid: Tid, stopped: Stopped, call: &Call, result: i64) -> Result<Stopped> {
-        if result < 0 || !matches!(call.entry.syscall(), libc::SYS_open | libc::SYS_openat | libc::SYS_openat2) {
+    pub(crate) fn hide_own_pages(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        call: &Call,
+        result: i64,
+    ) -> Result<Stopped> {
+        if result < 0
+            || !matches!(
+                call.entry.syscall(),
+                libc::SYS_open | libc::SYS_openat | libc::SYS_openat2
+            )
+        {
             return Ok(stopped);
         }
         let fd = TraceeFd(result as i32);
         let link = std::fs::read_link(procfs::fd_path(tid, fd)).unwrap_or_default();
-        let Some((pid, name)) = link.to_str().and_then(parse) else { return Ok(stopped) };
+        let Some((pid, name)) = link.to_str().and_then(parse) else {
+            return Ok(stopped);
+        };
         if !self.tasks.contains_key(&pid) {
             return Ok(stopped);
         }
@@ -64,7 +81,9 @@ impl RecordSession {
             "maps" | "smaps" => {}
             _ => return Ok(stopped),
         }
-        let Ok(text) = std::fs::read_to_string(&link) else { return Ok(stopped) };
+        let Ok(text) = std::fs::read_to_string(&link) else {
+            return Ok(stopped);
+        };
         let tgid = self.task(tid)?.tgid;
         let remote = Remote::new(stopped, tgid)?;
         let label = remote.param(b"maps\0")?;
@@ -72,10 +91,19 @@ impl RecordSession {
         if memfd >= 0 {
             let path = procfs::fd_path(tid, TraceeFd(memfd as i32));
             let filled = std::fs::OpenOptions::new().write(true).open(path);
-            if filled.and_then(|mut file| file.write_all(without_ours(&text).as_bytes())).is_ok() {
-                let flags = call.entry.arg(if call.entry.syscall() == libc::SYS_open { 1 } else { 2 });
+            if filled
+                .and_then(|mut file| file.write_all(without_ours(&text).as_bytes()))
+                .is_ok()
+            {
+                let flags = call.entry.arg(if call.entry.syscall() == libc::SYS_open {
+                    1
+                } else {
+                    2
+                });
                 let cloexec = flags & libc::O_CLOEXEC as u64;
-                remote = remote.call(libc::SYS_dup3, [memfd as u64, result as u64, cloexec, 0, 0, 0])?.0;
+                remote = remote
+                    .call(libc::SYS_dup3, [memfd as u64, result as u64, cloexec, 0, 0, 0])?
+                    .0;
             }
             remote = remote.call(libc::SYS_close, [memfd as u64, 0, 0, 0, 0, 0])?.0;
         }
@@ -91,14 +119,24 @@ impl RecordSession {
         let fd = TraceeFd(entry.rdi as i32);
         let start = match entry.syscall() {
             libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => entry.r10,
-            libc::SYS_write | libc::SYS_writev => procfs::fd_position(tid, fd).unwrap_or(0).wrapping_sub(result as u64),
+            libc::SYS_write | libc::SYS_writev => procfs::fd_position(tid, fd)
+                .unwrap_or(0)
+                .wrapping_sub(result as u64),
             _ => return Ok(vec![]),
         };
         let link = std::fs::read_link(procfs::fd_path(tid, fd)).unwrap_or_default();
-        let Some((pid, "mem")) = link.to_str().and_then(parse) else { return Ok(vec![]) };
-        let Some(owner) = self.tasks.get(&pid) else { return Ok(vec![]) };
+        let Some((pid, "mem")) = link.to_str().and_then(parse) else {
+            return Ok(vec![]);
+        };
+        let Some(owner) = self.tasks.get(&pid) else {
+            return Ok(vec![]);
+        };
         let data = owner.memory.read_vec(Addr(start), result as usize)?;
-        Ok(vec![MemWrite { space: owner.space, addr: Addr(start), data }])
+        Ok(vec![MemWrite {
+            space: owner.space,
+            addr: Addr(start),
+            data,
+        }])
     }
 }
 

@@ -32,6 +32,8 @@ pub static FORWARD: AtomicI32 = AtomicI32::new(0);
 pub struct Options {
     /// Wait for all processes, not just the first.
     pub wait_for_all: bool,
+    /// At every event, compare the model of the address space with `/proc/PID/maps`.
+    pub check_maps: bool,
     /// CPU mask that the program is told it may use (what rr itself had before it bound itself to one).
     pub affinity: Vec<u8>,
 }
@@ -173,7 +175,11 @@ impl RecordSession {
     /// The task to run: the current one while it can go on, else the next in turn.
     fn pick(&self) -> Option<Tid> {
         // A stop must be handled before anybody else runs: it ends an interval, and intervals are recorded in order.
-        if self.tasks.get(&self.current).is_some_and(|t| matches!(t.state, State::Reported(..))) {
+        if self
+            .tasks
+            .get(&self.current)
+            .is_some_and(|t| matches!(t.state, State::Reported(..)))
+        {
             return Some(self.current);
         }
         // A dying task holds back others (exec, wait) until it is let go.
@@ -214,6 +220,10 @@ impl RecordSession {
                 return Ok(());
             }
             if self.number != before {
+                if self.options.check_maps {
+                    let checked = self.check_model(tid);
+                    self.survive(checked)?;
+                }
                 let taken = self.checkpoint_if_due(tid);
                 self.survive(taken)?;
             }
@@ -221,7 +231,10 @@ impl RecordSession {
                 return Ok(());
             }
             self.forward_signal();
-            let at_event = self.tasks.get(&tid).is_some_and(|t| matches!(t.state, State::Ready(_)));
+            let at_event = self
+                .tasks
+                .get(&tid)
+                .is_some_and(|t| matches!(t.state, State::Ready(_)));
             if at_event && self.tasks.len() > 1 && Instant::now() >= end {
                 while let Some(report) = wait(None, true) {
                     self.note(report)?;

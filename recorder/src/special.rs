@@ -35,6 +35,7 @@ mod pr {
     pub const SET_DUMPABLE: u64 = 4;
     pub const GET_TSC: u64 = 25;
     pub const SET_TSC: u64 = 26;
+    pub const SET_CHILD_SUBREAPER: u64 = 36;
     pub const SET_SYSCALL_USER_DISPATCH: u64 = 59;
     pub const SET_PTRACER: u64 = 0x5961_6d61;
 }
@@ -175,6 +176,10 @@ impl RecordSession {
                 return Ok(());
             }
             Special::SetTidAddress => self.task_mut(tid)?.clear_child_tid = Addr(entry.rdi),
+            Special::Prctl if entry.rdi == pr::SET_CHILD_SUBREAPER && result == 0 => {
+                let tgid = self.task(tid)?.tgid;
+                self.capture.note_subreaper(tgid, entry.rsi != 0);
+            }
             _ => {}
         }
         let mut writes = self.gather(tid, &call, result)?;
@@ -308,10 +313,7 @@ impl RecordSession {
         } else {
             let fd = TraceeFd(entry.r8 as i32);
             self.forget_unmapped_objects();
-            match self
-                .mapped
-                .open(&self.files, (tid, fd), entry.r9, shared)?
-            {
+            match self.mapped.open(&self.files, (tid, fd), entry.r9, shared)? {
                 Some(opened) => {
                     ops.extend(opened.before);
                     (opened.backing, opened.name)
@@ -345,14 +347,20 @@ impl RecordSession {
     /// A System V segment (shmat(2)): an object like any other, known by its id.
     fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
         let maps = procfs::maps(tid)?;
-        let Some(line) = maps.iter().find(|l| l.range.start == at) else { return Ok(vec![]) };
+        let Some(line) = maps.iter().find(|l| l.range.start == at) else {
+            return Ok(vec![]);
+        };
         self.forget_unmapped_objects();
         let mut ops = Vec::new();
         let object = match self.mapped.segment(entry.rdi) {
             Some(object) => object,
             None => {
                 let bytes = self.task(tid)?.memory.read_vec(at, line.range.len() as usize)?;
-                let content = if bytes.iter().all(|b| *b == 0) { None } else { Some(self.files.add_bytes(&bytes)?) };
+                let content = if bytes.iter().all(|b| *b == 0) {
+                    None
+                } else {
+                    Some(self.files.add_bytes(&bytes)?)
+                };
                 let (object, op) = self.mapped.create_segment(entry.rdi, line.range.len(), content);
                 ops.push(op);
                 object
@@ -360,7 +368,13 @@ impl RecordSession {
         };
         let backing = Backing::Shared { object, offset: 0 };
         let name = line.name.as_str().into();
-        ops.push(SpaceOp::Map(Mapping { range: line.range, prot: line.prot, backing, fork: ForkPolicy::Copy, name }));
+        ops.push(SpaceOp::Map(Mapping {
+            range: line.range,
+            prot: line.prot,
+            backing,
+            fork: ForkPolicy::Copy,
+            name,
+        }));
         Ok(ops)
     }
 

@@ -9,7 +9,9 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::{self, Blocking, Class, Holder, Spec, Written};
 use rr_tracee::task::{Resume, Stop};
-use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
+use rr_tracee::{
+    Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped, Tid, TraceeFd, procfs, rr_area,
+};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
@@ -131,7 +133,13 @@ impl RecordSession {
         call.parts = spec.parts(&call.entry, &task.memory)?;
         if may_block && !call.parts.is_empty() {
             let slot = rr_area::slot(slot);
-            call.placed = place(&mut call, &self.spaces[&space].model, &self.task(tid)?.memory, slot, &mut stopped)?;
+            call.placed = place(
+                &mut call,
+                &self.spaces[&space].model,
+                &self.task(tid)?.memory,
+                slot,
+                &mut stopped,
+            )?;
         }
         if may_block && self.capture.is_on() {
             call.xstate = Some(stopped.xstate()?);
@@ -199,7 +207,12 @@ impl RecordSession {
         let result = raw.result();
         if result == -i64::from(libc::ETXTBSY) && self.capture.release_forks() {
             // It may have been our fault: the program asks again, and does not notice.
-            let again = Registers { rip: call.entry.rip - 2, rax: call.entry.orig_rax, orig_rax: NOT_IN_SYSCALL, ..call.entry };
+            let again = Registers {
+                rip: call.entry.rip - 2,
+                rax: call.entry.orig_rax,
+                orig_rax: NOT_IN_SYSCALL,
+                ..call.entry
+            };
             stopped.set_regs(&again)?;
             self.task_mut(tid)?.state = State::Ready(stopped);
             return Ok(());
@@ -327,12 +340,22 @@ fn place(
     let holders: Vec<usize> = call
         .parts
         .iter()
-        .filter_map(|p| if let Holder::Within { part, .. } = p.holder { Some(part) } else { None })
+        .filter_map(|p| {
+            if let Holder::Within { part, .. } = p.holder {
+                Some(part)
+            } else {
+                None
+            }
+        })
         .collect();
     for (n, part) in call.parts.iter_mut().enumerate() {
         let left = scratch.end - at;
         let clipped = part.len > left;
-        let rights = if holders.contains(&n) { Prot::READ } else { Prot::WRITE };
+        let rights = if holders.contains(&n) {
+            Prot::READ
+        } else {
+            Prot::WRITE
+        };
         let movable = match part.holder {
             Holder::Arg(_) => !clipped || length_argument(number).is_some(),
             Holder::Within { part: outer, .. } => {

@@ -183,7 +183,9 @@ impl RecordSession {
     /// Takes those words that lie in shared memory objects out of `words`: as object and offset.
     fn shared_words(&self, space: SpaceId, words: &mut Vec<Addr>) -> Vec<(ObjectId, u64)> {
         let mut shared = Vec::new();
-        let Some(space) = self.spaces.get(&space) else { return shared };
+        let Some(space) = self.spaces.get(&space) else {
+            return shared;
+        };
         words.retain(|word| match space.model.at(*word) {
             Some(mapping) => match mapping.backing {
                 Backing::Shared { object, offset } => {
@@ -257,7 +259,9 @@ fn robust_words(tid: Tid, memory: &Memory) -> Vec<Addr> {
         return Vec::new();
     }
     let read = |addr: u64| memory.read_u64(Addr(addr)).ok();
-    let (Some(offset), Some(pending)) = (read(head + 8), read(head + 16)) else { return Vec::new() };
+    let (Some(offset), Some(pending)) = (read(head + 8), read(head + 16)) else {
+        return Vec::new();
+    };
     // The lowest bit of an entry's address marks priority inheritance.
     let word = |entry: u64| Addr((entry & !1).wrapping_add(offset));
     let mut words: Vec<Addr> = Vec::new();

@@ -231,14 +231,24 @@ impl ReplaySession {
         if written.is_err() && self.write_object(write) {
             return Ok(());
         }
-        written.map_err(|source| Error::Tracee { event: event.number, source })
+        written.map_err(|source| Error::Tracee {
+            event: event.number,
+            source,
+        })
     }
 
     /// Writes into a shared memory object that the task itself may only read.
     fn write_object(&self, write: &MemWrite) -> bool {
-        let mapping = self.spaces.get(&write.space).and_then(|space| space.at(write.addr));
-        let Some(Backing::Shared { object, offset }) = mapping.map(|m| &m.backing) else { return false };
-        let (Some(object), Some(mapping)) = (self.backings.objects.get(object), mapping) else { return false };
+        let mapping = self
+            .spaces
+            .get(&write.space)
+            .and_then(|space| space.at(write.addr));
+        let Some(Backing::Shared { object, offset }) = mapping.map(|m| &m.backing) else {
+            return false;
+        };
+        let (Some(object), Some(mapping)) = (self.backings.objects.get(object), mapping) else {
+            return false;
+        };
         let at = offset + (write.addr - mapping.range.start);
         let fits = write.addr + write.data.len() as u64 <= mapping.range.end;
         fits && object.file.write_all_at(&write.data, at).is_ok()

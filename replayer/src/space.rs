@@ -119,13 +119,19 @@ impl Backings {
 
 impl Backings {
     fn resize_object(&mut self, object: ObjectId, size: u64) -> Result<(), Failure> {
-        let Some(known) = self.objects.get_mut(&object) else { return Ok(()) };
+        let Some(known) = self.objects.get_mut(&object) else {
+            return Ok(());
+        };
         known.size = size;
         let bytes = Addr(size).page_ceil().0;
-        known.file.set_len(size.min(bytes)).and_then(|()| known.file.set_len(bytes)).map_err(|source| {
-            let what = format!("resizing shared memory object {}", object.0);
-            Failure::Other(Box::new(Error::Os { what, source }))
-        })
+        known
+            .file
+            .set_len(size.min(bytes))
+            .and_then(|()| known.file.set_len(bytes))
+            .map_err(|source| {
+                let what = format!("resizing shared memory object {}", object.0);
+                Failure::Other(Box::new(Error::Os { what, source }))
+            })
     }
 }
 

@@ -255,7 +255,7 @@ fn dump_shows_every_event() {
     let recording = rr.record(&[], &program("hello"));
     let info = recording.info();
     let out = recording.rr(&["dump"]).expect_success().out();
-    assert!(out.contains("write") && out.contains("exit_group"), "{out}");
+    assert!(out.contains("SYSCALL: write'") && out.contains("`EXIT'"), "{out}");
     assert!(
         out.lines().count() as u64 >= info.events,
         "fewer lines than events:\n{out}"

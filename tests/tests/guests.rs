@@ -76,7 +76,6 @@ guests! {
         fork_tree
         futex
         getdents
-        growsdown
         hello
         ids
         jit
@@ -87,6 +86,7 @@ guests! {
         madvise
         many_fds
         maps
+        maps_hidden
         memfd
         mmap_fail
         mmap_mix
@@ -143,6 +143,7 @@ guests! {
         stdio_mix
         subreaper
         sysinfo
+        sysv_shm
         tcp
         thread_exec
         thread_exit_group
@@ -169,7 +170,5 @@ guests! {
     }
     // For each the reason.
     waits {
-        sysv_shm "shmat is refused until shared memory between processes is recorded (issue 3)"
-        maps_hidden "what a program reads of /proc/self/maps shows rr's own pages (issue 3)"
     }
 }

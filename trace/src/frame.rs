@@ -179,7 +179,13 @@ pub fn append_frame(
     raw: &[u8],
     effort: Effort,
 ) {
+    // Higher qualities set up large tables first, which a small frame (there is one per checkpoint) does not repay.
+    const SMALL: usize = 64 << 10;
+    const QUALITY_OF_SMALL: i32 = 2;
     let compressed = match effort {
+        Effort::Brotli(quality) if raw.len() < SMALL => worth_compressing(raw)
+            .then(|| compress::compress(raw, quality.min(QUALITY_OF_SMALL)))
+            .flatten(),
         Effort::Brotli(quality) if worth_compressing(raw) => compress::compress(raw, quality),
         _ => None,
     };

@@ -138,7 +138,11 @@ pub fn fd_path(tid: Tid, fd: TraceeFd) -> PathBuf {
 /// The position of a tracee's descriptor (`pos` of `/proc/PID/fdinfo/FD`), if it is open.
 pub fn fd_position(tid: Tid, fd: TraceeFd) -> Option<u64> {
     let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0)).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
+    info.lines()
+        .find_map(|line| line.strip_prefix("pos:"))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// The arguments of a process.

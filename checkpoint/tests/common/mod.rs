@@ -193,6 +193,26 @@ pub fn writer(dir: &Path) -> CheckpointWriter {
     CheckpointWriter::start(dir.to_path_buf(), UUID, Options::default()).unwrap()
 }
 
+/// Outcomes one by one.
+#[derive(Default)]
+pub struct Outcomes(std::collections::VecDeque<rr_checkpoint::Outcome>);
+
+impl Outcomes {
+    /// Waits for the next one.
+    pub fn next(&mut self, writer: &mut CheckpointWriter) -> rr_checkpoint::Outcome {
+        let start = Instant::now();
+        loop {
+            self.0.extend(writer.poll_done());
+            if let Some(outcome) = self.0.pop_front() {
+                return outcome;
+            }
+            let waited = start.elapsed();
+            assert!(waited < Duration::from_secs(60), "the writer does not answer");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 /// Waits for the outcome of one capture.
 pub fn wait(writer: &mut CheckpointWriter) -> rr_checkpoint::Outcome {
     let start = Instant::now();

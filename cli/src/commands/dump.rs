@@ -162,10 +162,7 @@ fn print(out: &mut impl Write, event: &Event, options: &Options) -> std::io::Res
 type Selection = (Option<PathBuf>, Vec<(u64, u64)>);
 
 /// Splits the arguments into the trace and ranges of events.
-fn parse(
-    rest: &[String],
-    last: impl Fn(Option<PathBuf>) -> Result<u64>,
-) -> Result<Selection> {
+fn parse(rest: &[String], last: impl Fn(Option<PathBuf>) -> Result<u64>) -> Result<Selection> {
     let range = |s: &str, last: u64| -> Option<(u64, u64)> {
         if s == "end" {
             return Some((last, last));

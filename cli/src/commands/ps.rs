@@ -69,11 +69,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                     live.insert(info.tid, n);
                 }
             }
+            // The process ends with its last task.
             EventKind::Exit { status } => {
-                if let Some(n) = live.remove(&event.tid)
-                    && all[n].pid == event.tid
-                {
-                    all[n].status = Some(*status);
+                if let Some(n) = live.remove(&event.tid) {
+                    all[n].status = (!live.values().any(|&m| m == n)).then_some(*status);
                 }
             }
             _ => {}

@@ -44,6 +44,9 @@ pub struct Options {
     /// Do not buffer system calls in the program (this version never does)
     #[arg(short = 'n', long)]
     no_syscall_buffer: bool,
+    /// Check at every event that rr's model of the program's memory is what the kernel says (slow)
+    #[arg(short = 'K', long)]
+    check_cached_mmaps: bool,
     /// Accepted for compatibility: rr always binds recorder and program to one CPU
     #[arg(long, value_name = "CPU", hide = true)]
     bind_to_cpu: Option<String>,
@@ -143,7 +146,12 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let writer = TraceWriter::create(&dir, &header, &writer_options)?;
     let capture = match options.checkpoint_interval {
         Some(interval) => {
-            let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, Default::default())?;
+            // No checkpoint is there before the events that lead to it.
+            let options_of_writer = rr_checkpoint::Options {
+                trace: Some(writer.progress()),
+                ..Default::default()
+            };
+            let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, options_of_writer)?;
             Capture::every(interval, writer, options.checkpoint_wait)
         }
         None => Capture::off(),
@@ -153,6 +161,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
 
     let session_options = rr_recorder::Options {
         wait_for_all: options.wait,
+        check_maps: options.check_cached_mmaps,
         affinity: cpus.mask.clone(),
     };
     let command = Command {

@@ -42,7 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut status = ExitCode::SUCCESS;
     for trace in &options.traces {
         if let Err(e) = remove(trace, options.force) {
-            eprintln!("rr: {e:#}");
+            eprintln!("rr: {}", crate::message(&e));
             status = ExitCode::FAILURE;
         }
     }

@@ -1,0 +1,140 @@
+//! The thread that makes finished files durable and gives them their names.
+//!
+//! Syncing is what takes longest for a small checkpoint, and costs little more for many: so everything that is
+//! finished at a time is published together. First all files are sent on their way to the disk and synced, one
+//! after the other; then they are renamed, in the order of their events; then the directory is synced, once. So
+//!
+//! * a final name exists only after its contents are on the disk (I5), and
+//! * after those of all checkpoints that this one refers to: if one of these fails, this one is dropped, too;
+//! * and, if the recorder lets us know how far the trace is ([`crate::Options::trace`]), after the events up to
+//!   its own are in the trace.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use rr_trace::Progress;
+use rr_trace::event::EventNumber;
+
+use crate::assemble::{Temporary, unfailed};
+use crate::error::{Error, Result};
+use crate::file::checkpoint_path;
+use crate::known::Fate;
+use crate::stats::CheckpointStats;
+use crate::writer::Outcome;
+
+/// A checkpoint that is written, or dropped.
+pub(crate) struct Finished {
+    pub fate: Arc<Fate>,
+    pub result: Result<Box<Written>>,
+}
+
+/// A file that is complete but for its name.
+pub(crate) struct Written {
+    pub fate: Arc<Fate>,
+    /// The checkpoints that it refers to.
+    pub needs: Vec<Arc<Fate>>,
+    pub temporary: Temporary,
+    pub stats: CheckpointStats,
+}
+
+impl Written {
+    /// Starts writing to the disk, without waiting: then the syncs of a batch share one journal commit.
+    fn push(&self) {
+        // SAFETY: plain numbers and our descriptor. What this fails to do, the sync does.
+        unsafe {
+            let fd = self.temporary.file.as_raw_fd();
+            libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE);
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        let file = &self.temporary.file;
+        file.sync_all()
+            .map_err(Error::io("syncing a checkpoint", &self.temporary.path))
+    }
+
+    fn rename(&self, dir: &Path, trace: Option<&Progress>) -> Result<()> {
+        unfailed(self.fate.event, &self.needs)?;
+        let event = self.fate.event;
+        if let Some(trace) = trace {
+            trace.wait_for(EventNumber(event)).map_err(|e| Error::Dropped {
+                event,
+                why: format!("the events up to it are not in the trace: {e}"),
+            })?;
+        }
+        let last = checkpoint_path(dir, EventNumber(self.fate.event));
+        std::fs::rename(&self.temporary.path, last)
+            .map_err(Error::io("renaming a checkpoint", &self.temporary.path))
+    }
+}
+
+/// The thread. Ends when nobody can send any more. Takes one from `slots` for every outcome.
+pub(crate) fn run(
+    dir: &Path,
+    trace: Option<&Progress>,
+    finished: &Receiver<Finished>,
+    outcomes: &Sender<Outcome>,
+    slots: &Receiver<()>,
+) {
+    while let Ok(first) = finished.recv() {
+        let batch: Vec<Finished> = std::iter::once(first).chain(finished.try_iter()).collect();
+        for (fate, result) in publish(dir, trace, batch) {
+            let event = EventNumber(fate.event);
+            if let Err(e) = &result {
+                tracing::warn!("no checkpoint at event {event}: {e}");
+            }
+            // The recorder may have gone without waiting.
+            let _ = outcomes.send(Outcome { event, result });
+            let _ = slots.try_recv();
+        }
+    }
+}
+
+fn publish(
+    dir: &Path,
+    trace: Option<&Progress>,
+    mut batch: Vec<Finished>,
+) -> Vec<(Arc<Fate>, Result<CheckpointStats>)> {
+    batch.iter().flat_map(|f| &f.result).for_each(|w| w.push());
+    for f in &mut batch {
+        f.attempt(|w| w.sync());
+    }
+    for f in &mut batch {
+        f.attempt(|w| w.rename(dir, trace));
+    }
+    if batch.iter().any(|f| f.result.is_ok()) {
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        if let Err(e) = synced {
+            // The names are there, but nobody knows for how long. Those that refer to others go first.
+            for f in batch.iter_mut().rev() {
+                f.attempt(|w| {
+                    let _ = std::fs::remove_file(checkpoint_path(dir, EventNumber(w.fate.event)));
+                    let kind = std::io::Error::from(e.kind());
+                    Err(Error::io("syncing the directory of checkpoints", dir)(kind))
+                });
+            }
+        }
+    }
+    batch
+        .into_iter()
+        .map(|f| (f.fate, f.result.map(|w| w.stats)))
+        .collect()
+}
+
+impl Finished {
+    /// Goes on with it if it has not failed; a failure is final.
+    fn attempt(&mut self, step: impl FnOnce(&Written) -> Result<()>) {
+        if let Ok(written) = &self.result
+            && let Err(e) = step(written)
+        {
+            self.result = Err(e); // and the temporary file is gone
+            self.fate.fail();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The check of `rr record --check-cached-mmaps`: the model of an address space against `/proc/PID/maps`.
+
+use rr_tracee::{AddrRange, AddressSpace, Backing, Prot, Tid, procfs};
+
+use crate::error::{Error, Result};
+use crate::session::RecordSession;
+
+/// What both the kernel and the model know of a stretch of memory.
+type Stretch = (AddrRange, Prot, bool);
+
+/// Joins neighbours of the same kind: kernel and model need not split alike.
+fn joined(stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new();
+    for (range, prot, shared) in stretches {
+        match all.last_mut() {
+            Some((last, p, s)) if last.end == range.start && *p == prot && *s == shared => {
+                last.end = range.end
+            }
+            _ => all.push((range, prot, shared)),
+        }
+    }
+    all
+}
+
+fn of_model(model: &AddressSpace) -> Vec<Stretch> {
+    joined(
+        model
+            .iter()
+            .map(|m| (m.range, m.prot, matches!(m.backing, Backing::Shared { .. }))),
+    )
+}
+
+fn of_kernel(tid: Tid) -> Result<Vec<Stretch>> {
+    let lines = procfs::maps(tid)?;
+    Ok(joined(
+        lines
+            .into_iter()
+            .filter(|l| l.name != "[vsyscall]")
+            .map(|l| (l.range, l.prot, l.shared)),
+    ))
+}
+
+impl RecordSession {
+    /// An error if the model of the task's address space is not what the kernel has.
+    pub(crate) fn check_model(&self, tid: Tid) -> Result<()> {
+        let Some(task) = self.tasks.get(&tid).filter(|t| !t.exited) else {
+            return Ok(());
+        };
+        let Some(space) = self.spaces.get(&task.space) else {
+            return Ok(());
+        };
+        let (model, kernel) = (of_model(&space.model), of_kernel(tid)?);
+        if model == kernel {
+            return Ok(());
+        }
+        let only = |a: &[Stretch], b: &[Stretch]| -> Vec<String> {
+            let show = |(range, prot, shared): &Stretch| {
+                let right = |p: Prot, c| if prot.has(p) { c } else { '-' };
+                let sharing = if *shared { 's' } else { 'p' };
+                format!(
+                    "{range} {}{}{}{sharing}",
+                    right(Prot::READ, 'r'),
+                    right(Prot::WRITE, 'w'),
+                    right(Prot::EXEC, 'x')
+                )
+            };
+            a.iter().filter(|s| !b.contains(s)).take(4).map(show).collect()
+        };
+        let what = format!(
+            "at event {} the model of its memory is not /proc/{tid}/maps: the model has {:?}, the kernel {:?}",
+            self.last_event(),
+            only(&model, &kernel),
+            only(&kernel, &model)
+        );
+        Err(Error::Unexpected { tid, what })
+    }
+}

@@ -370,7 +370,7 @@ mod tests {
                     );
                 }
             }
-            SpaceOp::Unmap(r) => numbers(r).for_each(|p| drop(pages.remove(&p))),
+            SpaceOp::Unmap(r) => pages.retain(|p, _| !numbers(r).contains(p)),
             SpaceOp::Protect(r, prot) => numbers(r).for_each(|p| {
                 if let Some(page) = pages.get_mut(&p) {
                     page.0 = *prot;

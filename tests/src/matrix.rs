@@ -89,6 +89,9 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
         if plan.events / n <= plan.waits {
             options.push("--checkpoint-wait".to_owned());
         }
+    } else {
+        // Without checkpoints there is time to compare the recorder's model of memory with the kernel's at every event.
+        options.push("--check-cached-mmaps".to_owned());
     }
     options
 }

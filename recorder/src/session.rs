@@ -80,6 +80,8 @@ pub struct RecordSession {
     pending_entries: Vec<(Tid, Registers)>,
     /// Reports about tasks that the kernel attached before we know of them.
     early: HashMap<Tid, Report>,
+    /// The current task has called `sched_yield`: others go first.
+    pub(crate) yields: bool,
     /// Some task has opened `/proc/PID/mem`.
     pub(crate) memory_files: bool,
     /// System calls (and ioctl requests) that the user was warned of.
@@ -114,6 +116,7 @@ impl RecordSession {
             program: launched.program.display().to_string(),
             pending_entries: Vec::new(),
             early: HashMap::new(),
+            yields: false,
             memory_files: false,
             warned: Default::default(),
         };
@@ -235,7 +238,8 @@ impl RecordSession {
                 .tasks
                 .get(&tid)
                 .is_some_and(|t| matches!(t.state, State::Ready(_)));
-            if at_event && self.tasks.len() > 1 && Instant::now() >= end {
+            let yields = std::mem::take(&mut self.yields);
+            if at_event && self.tasks.len() > 1 && (yields || Instant::now() >= end) {
                 while let Some(report) = wait(None, true) {
                     self.note(report)?;
                 }

@@ -243,6 +243,7 @@ impl RecordSession {
                 "{name} with request {request:#x} is not in the table: if it writes memory, replay will diverge"
             );
         }
+        self.yields |= call.entry.syscall() == libc::SYS_sched_yield;
         let output = self.output_of(tid, &call, result)?;
         let (ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);

@@ -249,14 +249,7 @@ impl RecordSession {
         }
         let began = Instant::now();
         self.flush_entries()?;
-        // A frozen fork shall become our child and nobody else's.
-        let frozen = if self.set_subreapers(false)? {
-            self.freeze()
-        } else {
-            Ok(None)
-        };
-        self.set_subreapers(true)?;
-        let Some(mut request) = frozen? else {
+        let Some(mut request) = self.freeze()? else {
             self.capture.skipped += 1;
             return Ok(());
         };
@@ -274,28 +267,35 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Lets the program's own subreapers be none for a moment, or be some again. `false` if one of them is blocked
-    /// in the kernel and cannot be asked.
-    fn set_subreapers(&mut self, on: bool) -> Result<bool> {
-        for tgid in self.capture.subreapers.clone() {
-            let stopped_one = |t: &&Task| t.tgid == tgid && !t.exited && matches!(t.state, State::Ready(_));
-            let Some(tid) = self.tasks.values().find(stopped_one).map(|t| t.tid) else {
-                if self.tasks.values().any(|t| t.tgid == tgid && !t.exited) {
-                    return Ok(false);
-                }
-                self.capture.subreapers.remove(&tgid);
-                continue;
-            };
-            if let State::Ready(stopped) = self.task_mut(tid)?.take_state() {
-                let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
-                let stopped = Remote::new(stopped, tgid)?
+    /// Lets the program's own subreapers be none for a moment, or be some again; `stopped` is a task of `tgid`.
+    /// `false` if one of them is blocked in the kernel and cannot be asked.
+    fn set_subreapers(&mut self, on: bool, tgid: Tid, mut stopped: Stopped) -> Result<(Stopped, bool)> {
+        let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
+        for reaper in self.capture.subreapers.clone() {
+            if reaper == tgid {
+                stopped = Remote::new(stopped, tgid)?
                     .call(libc::SYS_prctl, args)?
                     .0
                     .finish()?;
-                self.task_mut(tid)?.state = State::Ready(stopped);
+                continue;
+            }
+            let stopped_one = |t: &&Task| t.tgid == reaper && !t.exited && matches!(t.state, State::Ready(_));
+            let Some(tid) = self.tasks.values().find(stopped_one).map(|t| t.tid) else {
+                if self.tasks.values().any(|t| t.tgid == reaper && !t.exited) {
+                    return Ok((stopped, false));
+                }
+                self.capture.subreapers.remove(&reaper);
+                continue;
+            };
+            if let State::Ready(other) = self.task_mut(tid)?.take_state() {
+                let other = Remote::new(other, reaper)?
+                    .call(libc::SYS_prctl, args)?
+                    .0
+                    .finish()?;
+                self.task_mut(tid)?.state = State::Ready(other);
             }
         }
-        Ok(true)
+        Ok((stopped, true))
     }
 
     /// Freezes everything; `None` if a process could not be forked.
@@ -368,7 +368,15 @@ impl RecordSession {
 
     fn fork_task(&mut self, tid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
         let tgid = self.task(tid)?.tgid;
-        self.capture.fork(tgid, stopped)
+        // A frozen fork shall become our child and nobody else's.
+        let (stopped, possible) = self.set_subreapers(false, tgid, stopped)?;
+        let (stopped, fork) = if possible {
+            self.capture.fork(tgid, stopped)?
+        } else {
+            (stopped, None)
+        };
+        let (stopped, _) = self.set_subreapers(true, tgid, stopped)?;
+        Ok((stopped, fork))
     }
 
     /// The task to fork for an address space: a stopped one if there is one.

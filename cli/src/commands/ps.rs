@@ -64,7 +64,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 task: Some(TaskOp::Exec(info)),
                 ..
             } => {
-                if let Some(&n) = live.get(&event.tid) {
+                // A thread that executes a program takes over the tid of its process.
+                if let Some(n) = live.remove(&event.tid) {
                     all[n].command = Some(info.args.clone());
                     live.insert(info.tid, n);
                 }

@@ -141,15 +141,15 @@ impl Capture {
             0,
             0,
         ];
-        let stopped = Remote::new(stopped, tgid)?
-            .call(libc::SYS_wait4, args)?
-            .0
-            .finish()?;
-        let Some(frozen) = frozen? else {
+        // If the helper was killed, there is no fork; if the task is, the fork must not be forgotten.
+        let frozen = frozen.unwrap_or(None);
+        self.forks.extend(frozen.as_ref().map(Stopped::tid));
+        let remote = Remote::new(stopped, tgid)?;
+        let stopped = remote.call(libc::SYS_wait4, args)?.0.finish()?;
+        let Some(frozen) = frozen else {
             return Ok((stopped, None));
         };
         let tid = frozen.tid();
-        self.forks.insert(tid);
         let prepared = Remote::new(frozen, tid)
             .and_then(|r| {
                 r.must(
@@ -166,6 +166,11 @@ impl Capture {
             return Ok((stopped, None));
         }
         Ok((stopped, Some(tid)))
+    }
+
+    /// Kills all frozen forks, at the end of the recording.
+    pub(crate) fn kill_forks(&mut self) {
+        self.forks.iter().for_each(|fork| rr_tracee::task::kill(*fork));
     }
 
     /// Ends all frozen forks, after a moment of patience for the writer. Says whether there were any.
@@ -219,7 +224,11 @@ fn is_capturable(task: &Task) -> bool {
     match &task.state {
         // While a signal is about to be delivered with the mask of a sigsuspend or ppoll, the task may make no calls
         // for us: they would put the old mask back.
-        State::Ready(_) => task.restarting.is_none() && task.boundary.result() != -i64::from(libc::EINTR),
+        State::Ready(_) => {
+            !task.is_mid_interval()
+                && task.restarting.is_none()
+                && task.boundary.result() != -i64::from(libc::EINTR)
+        }
         State::Reported(_, stop) => *stop == Stop::Syscall && task.call.is_some(),
         State::InKernel(_) => task.exited || task.call.as_ref().is_some_and(|c| c.xstate.is_some()),
         State::Busy => false,

@@ -148,10 +148,12 @@ impl RecordSession {
 
     /// Ends the recording: kills what is left, and closes the trace.
     pub fn finish(mut self, status: i32) -> Result<Summary> {
+        // The writer may be reading from a task that is still there.
+        let checkpoints = self.capture.finish();
         for task in self.tasks.values() {
             rr_tracee::task::kill(task.tid);
         }
-        let checkpoints = self.capture.finish();
+        self.capture.kill_forks();
         // The trace is whole only when its last checkpoint is; so the end mark comes last.
         let events = self.number;
         self.writer.finish(status)?;
@@ -237,7 +239,7 @@ impl RecordSession {
             let at_event = self
                 .tasks
                 .get(&tid)
-                .is_some_and(|t| matches!(t.state, State::Ready(_)));
+                .is_some_and(|t| matches!(t.state, State::Ready(_)) && !t.is_mid_interval());
             let yields = std::mem::take(&mut self.yields);
             if at_event && self.tasks.len() > 1 && (yields || Instant::now() >= end) {
                 while let Some(report) = wait(None, true) {
@@ -259,6 +261,10 @@ impl RecordSession {
         match result {
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
                 self.dying(dead);
+                // Reaped already, in the middle of something else: then no report will come.
+                if procfs::state(dead).is_err() {
+                    return self.gone(dead, libc::SIGKILL);
+                }
                 Ok(())
             }
             other => other,
@@ -351,6 +357,10 @@ impl RecordSession {
     }
 
     fn note_pending_entry(&mut self, tid: Tid) {
+        let known = self.pending_entries.iter().any(|(pending, _)| *pending == tid);
+        if known || self.tasks.get(&tid).is_some_and(|t| t.entered) {
+            return;
+        }
         if let Some(call) = self.tasks.get(&tid).and_then(|t| t.call.as_ref()) {
             self.pending_entries.push((tid, call.entry));
         }
@@ -423,7 +433,6 @@ impl RecordSession {
 
     /// Records the end of a task and releases what it had.
     pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
-        self.settle_entry(tid)?;
         self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
         let task = self.task_mut(tid)?;
         task.exited = true;

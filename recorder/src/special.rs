@@ -228,7 +228,7 @@ impl RecordSession {
             Special::Munmap if !failed => vec![SpaceOp::Unmap(range)],
             Special::Mprotect if !failed => vec![SpaceOp::Protect(range, Prot::from_bits(entry.rdx))],
             // Where the range has holes, the kernel has changed what comes before the first.
-            Special::Mprotect if result == -i64::from(libc::ENOMEM) => procfs::maps(tid)?
+            Special::Mprotect => procfs::maps(tid)?
                 .iter()
                 .filter_map(|line| Some(SpaceOp::Protect(line.range.intersect(range)?, line.prot)))
                 .collect(),
@@ -255,6 +255,7 @@ impl RecordSession {
     /// Shared anonymous memory is made of a memfd that we hold too: so its pages can be found and read, whichever
     /// process has touched them.
     fn map_shared_anonymous(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
+        self.forget_unmapped_objects();
         let mut after = returned(entry, -i64::from(libc::ENOMEM));
         stopped.set_regs(&after)?;
         let (tgid, id) = (self.task(tid)?.tgid, self.task(tid)?.space);

@@ -66,6 +66,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         let restarted = task.restarting.take();
         task.turned_back = None;
+        task.retrying = false;
         if restarted.is_some() {
             let after = Registers {
                 rip: entry.rip - 2,
@@ -131,7 +132,7 @@ impl RecordSession {
         let task = self.task(tid)?;
         let (slot, space) = (task.slot, task.space);
         call.parts = spec.parts(&call.entry, &task.memory)?;
-        if may_block && !call.parts.is_empty() {
+        if may_block && !call.parts.is_empty() && slot < rr_area::SLOTS {
             let slot = rr_area::slot(slot);
             call.placed = place(
                 &mut call,
@@ -214,7 +215,9 @@ impl RecordSession {
                 ..call.entry
             };
             stopped.set_regs(&again)?;
-            self.task_mut(tid)?.state = State::Ready(stopped);
+            let task = self.task_mut(tid)?;
+            task.retrying = true;
+            task.state = State::Ready(stopped);
             return Ok(());
         }
         if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {

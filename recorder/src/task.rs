@@ -69,6 +69,8 @@ pub struct Task {
     pub due: bool,
     /// The task was turned back from this system call entry to take a stashed signal.
     pub turned_back: Option<Registers>,
+    /// It was sent back to repeat a system call that failed through our fault.
+    pub retrying: bool,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
@@ -101,6 +103,7 @@ impl Task {
             restarting: None,
             due: false,
             turned_back: None,
+            retrying: false,
             stash: Vec::new(),
             clear_child_tid: Addr::NULL,
             held_by: None,
@@ -113,6 +116,11 @@ impl Task {
     /// Takes the state for handling.
     pub fn take_state(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Busy)
+    }
+
+    /// Whether it was stopped between two events: it has executed what no event has ended yet.
+    pub fn is_mid_interval(&self) -> bool {
+        self.turned_back.is_some() || self.retrying
     }
 
     /// Whether the scheduler can do something with it now.

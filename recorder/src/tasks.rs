@@ -74,7 +74,10 @@ impl RecordSession {
         };
         let entry = call.entry;
         let flags = flags(&entry);
-        if let Waited::Stopped(mut first, Stop::Event) = waited {
+        if let Waited::Stopped(dying, Stop::Exiting) = waited {
+            // Killed before its first instruction.
+            dying.resume(Resume::Cont, None)?;
+        } else if let Waited::Stopped(mut first, Stop::Event) = waited {
             let mut regs = first.regs()?;
             for n in 0..6 {
                 regs.set_arg(n, entry.arg(n));
@@ -136,6 +139,7 @@ impl RecordSession {
         };
         let parent = self.task(tid)?;
         let parent_space = parent.space;
+        // A bad address is none of the kernel's concern, and none of ours.
         let word = |memory: &Memory, space, addr| -> Result<MemWrite> {
             Ok(MemWrite {
                 space,
@@ -145,10 +149,10 @@ impl RecordSession {
         };
         let mut writes = Vec::new();
         if info.flags & (CLONE_PARENT_SETTID | CLONE_PIDFD) != 0 {
-            writes.push(word(&parent.memory, parent_space, entry.rdx)?);
+            writes.extend(word(&parent.memory, parent_space, entry.rdx).ok());
         }
         if info.flags & CLONE_CHILD_SETTID != 0 {
-            writes.push(word(&task.memory, info.space, entry.r10)?);
+            writes.extend(word(&task.memory, info.space, entry.r10).ok());
         }
         if info.space != parent_space {
             self.last_space = info.space.0;

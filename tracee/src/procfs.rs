@@ -104,7 +104,8 @@ pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
     })
 }
 
-fn status_mask(tid: Tid, key: &str) -> Result<u64> {
+/// A mask of signals in `/proc/PID/status`, by its key with the colon.
+pub(crate) fn status_mask(tid: Tid, key: &str) -> Result<u64> {
     let path = format!("/proc/{tid}/status");
     let text = read(path.clone(), tid)?;
     text.lines()

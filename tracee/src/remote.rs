@@ -88,7 +88,12 @@ impl Remote {
             let tid = running.tid();
             let stop;
             (task, stop) = match running.wait()? {
-                Waited::Stopped(_, Stop::Exiting) | Waited::Gone(_) => return Err(Error::Died(tid)),
+                // Killed: nobody else will let it leave this stop.
+                Waited::Stopped(task, Stop::Exiting) => {
+                    task.resume(Resume::Cont, None)?;
+                    return Err(Error::Died(tid));
+                }
+                Waited::Gone(_) => return Err(Error::Died(tid)),
                 Waited::Stopped(task, stop) => (task, stop),
             };
             match stop {

@@ -18,6 +18,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::ids::Tid;
+use crate::procfs;
 use crate::regs::{ExtendedState, Registers};
 
 /// `NT_X86_XSTATE` (`<elf.h>`): the regset of extended state.
@@ -417,7 +418,8 @@ impl Stopped {
     /// Whether a signal is pending that will be reported before the task executes another instruction.
     pub fn signal_due(&self) -> Result<bool> {
         let pending = self.queued(false)? | self.queued(true)?;
-        Ok(pending != 0 && pending & !self.sigmask()? != 0)
+        // Not `sigmask`: after an interrupted `epoll_pwait` that is the mask to come, not the one in force.
+        Ok(pending != 0 && pending & !procfs::status_mask(self.tid, "SigBlk:")? != 0)
     }
 
     /// Where in a system call the task is stopped (`PTRACE_GET_SYSCALL_INFO`).

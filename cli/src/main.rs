@@ -124,6 +124,14 @@ fn main() -> ExitCode {
         }
     };
     start_log(cli.global.log.as_deref());
+    if matches!(
+        cli.command,
+        Command::Dump(_) | Command::Ps(_) | Command::Ls(_) | Command::Traceinfo(_)
+    ) {
+        // Like other tools that list: `rr ps | head` ends when nobody reads any more. (Rust ignores the signal.)
+        // SAFETY: setting a disposition to the default runs no code of ours.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     let result = match cli.command {
         Command::Record(options) => commands::record::run(options),
         Command::Replay(options) => commands::replay::run(&options),

@@ -117,7 +117,7 @@ impl Rr {
         let home = rr.home.path().to_owned();
         // The target directory may lie where nobody can go.
         let copy = home.join("rr");
-        std::fs::copy(&rr.bin, &copy).expect("copy the rr binary");
+        copy_program(&rr.bin, &copy);
         for path in [&home, &copy] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
             std::os::unix::fs::chown(path, rr.user, rr.user).expect("chown");
@@ -168,7 +168,7 @@ impl Rr {
         let name = program.file_name().expect("a program has a name");
         let copy = self.home().join(name);
         if !copy.exists() {
-            std::fs::copy(program, &copy).expect("copy a guest");
+            copy_program(program, &copy);
             std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("chmod");
         }
         copy
@@ -262,6 +262,20 @@ impl Rr {
         command.args(&program[1..]);
         run(&mut command, self.limit)
     }
+}
+
+/// Copies a program that is to be executed soon.
+///
+/// By another process: had this one a descriptor open for writing, a child that another thread is about to start
+/// would hold it too until its own exec, and executing the copy would fail meanwhile (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("--")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("run cp");
+    assert!(status.success(), "cannot copy {from:?} to {to:?}: {status}");
 }
 
 impl Default for Rr {

@@ -169,7 +169,7 @@ fn a_trace_can_be_moved_and_outlives_the_program() {
     let rr = Rr::new();
     let dir = rr.new_dir();
     let copy = dir.join("copy-of-program");
-    std::fs::copy(Guest::build("private_file").path, &copy).unwrap();
+    rr_tests::rr::copy_program(&Guest::build("private_file").path, &copy);
     let recording = rr.record_in(&["--checkpoint-interval", "10"], &words([copy.clone()]), &dir);
     recording.run.describe();
     std::fs::remove_file(&copy).unwrap();

@@ -103,7 +103,7 @@ impl RecordSession {
         let mut task = Task::new(stopped, tid, info.space, 0, after);
         task.exe = info.path.clone();
         self.spaces.insert(info.space, space);
-        self.tasks.insert(tid, task);
+        self.add_task(task);
         self.emit(
             tid,
             EventKind::Start {

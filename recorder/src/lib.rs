@@ -5,7 +5,9 @@
 //! | module | concept |
 //! |---|---|
 //! | [`launch`] | from `fork` to the program's first instruction |
-//! | [`session`] | which task runs, and the events in order |
+//! | [`session`] | the tasks, and the events in order |
+//! | [`scheduler`] | whose turn it is |
+//! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: entry, scratch memory, exit |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
@@ -13,13 +15,16 @@
 //! | `signals` | signals and instructions that trap |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
+//! | [`cores`] | the CPUs that a program sees |
 //! | `own_files` | `/proc/PID/maps` and `mem` of recorded processes |
 //! | `output` | what goes to our own standard output |
 //! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
 
 pub mod capture;
+pub mod chaos;
 mod check;
+pub mod cores;
 pub mod error;
 mod exec;
 pub mod launch;
@@ -27,6 +32,7 @@ mod mapped;
 mod objects;
 mod output;
 mod own_files;
+pub mod scheduler;
 mod seccomp;
 pub mod session;
 mod signals;
@@ -38,4 +44,5 @@ mod tasks;
 pub use capture::Capture;
 pub use error::{Error, Result};
 pub use launch::Command;
+pub use scheduler::Schedule;
 pub use session::{FORWARD, Options, RecordSession, Summary};

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use rr_trace::event::{Output, OutputSource, Stdio};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, Tid, TraceeFd, procfs};
+use rr_tracee::{Addr, Registers, Tid, TraceeFd, procfs};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -47,7 +47,55 @@ fn copied(tid: Tid, fd: TraceeFd, position: Option<u64>, len: u64) -> Option<Vec
     Some(bytes)
 }
 
+/// The descriptor that a call writes to, of those calls whose output is noted.
+fn target(entry: &Registers) -> Option<TraceeFd> {
+    let arg = match entry.syscall() {
+        libc::SYS_write | libc::SYS_pwrite64 => 0,
+        libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 => 0,
+        libc::SYS_sendfile => 0,
+        libc::SYS_copy_file_range => 2,
+        _ => return None,
+    };
+    Some(TraceeFd(entry.arg(arg) as i32))
+}
+
+/// Writes all of `bytes` to a stream of ours. What cannot be written is not there: the program's own write fails too.
+fn write_own(stream: Stdio, mut bytes: &[u8]) {
+    let fd = match stream {
+        Stdio::Out => 1,
+        Stdio::Err => 2,
+    };
+    while !bytes.is_empty() {
+        // SAFETY: writes from a slice that is there, to a descriptor of ours.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match written {
+            1.. => bytes = &bytes[written as usize..],
+            _ if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {}
+            _ if nix::errno::Errno::last() == nix::errno::Errno::EAGAIN => {
+                let mut ready = libc::pollfd {
+                    fd,
+                    events: libc::POLLOUT,
+                    revents: 0,
+                };
+                // SAFETY: one pollfd, as said.
+                unsafe { libc::poll(&mut ready, 1, -1) };
+            }
+            _ => return,
+        }
+    }
+}
+
 impl RecordSession {
+    /// At the entry of a call that may write to our standard output or error: writes a mark before it, with the
+    /// number that the event will have in which the call is entered.
+    pub(crate) fn mark_output(&self, tid: Tid, call: &Call) -> Result<()> {
+        if let Some(stream) = target(&call.entry).and_then(|fd| stream(tid, fd)) {
+            let (process, event) = (self.task(tid)?.tgid, self.next_entry());
+            write_own(stream, format!("[rr {process} {event}]").as_bytes());
+        }
+        Ok(())
+    }
+
     /// What a call that returned `result` wrote to our standard output or error.
     pub(crate) fn output_of(&self, tid: Tid, call: &Call, result: i64) -> Result<Option<Output>> {
         if result <= 0 {

@@ -49,8 +49,22 @@ fn without_ours(text: &str) -> String {
 }
 
 impl RecordSession {
-    /// After a call that returned a descriptor: replaces it if it would show our pages.
-    pub(crate) fn hide_own_pages(
+    /// What a file that would show our pages holds for the program.
+    fn own_text(&mut self, link: &str) -> Option<String> {
+        let (pid, name) = parse(link)?;
+        if !self.tasks.contains_key(&pid) {
+            return None;
+        }
+        match name {
+            "mem" => self.memory_files = true,
+            "maps" | "smaps" => return std::fs::read_to_string(link).ok().map(|text| without_ours(&text)),
+            _ => {}
+        }
+        None
+    }
+
+    /// After a call that returned a descriptor: replaces it if the program shall see something else in the file.
+    pub(crate) fn substitute_file(
         &mut self,
         tid: Tid,
         stopped: Stopped,
@@ -67,21 +81,10 @@ impl RecordSession {
         }
         let fd = TraceeFd(result as i32);
         let link = std::fs::read_link(procfs::fd_path(tid, fd)).unwrap_or_default();
-        let Some((pid, name)) = link.to_str().and_then(parse) else {
+        let Some(link) = link.to_str() else {
             return Ok(stopped);
         };
-        if !self.tasks.contains_key(&pid) {
-            return Ok(stopped);
-        }
-        match name {
-            "mem" => {
-                self.memory_files = true;
-                return Ok(stopped);
-            }
-            "maps" | "smaps" => {}
-            _ => return Ok(stopped),
-        }
-        let Ok(text) = std::fs::read_to_string(&link) else {
+        let Some(text) = self.list_of_cpus(link).or_else(|| self.own_text(link)) else {
             return Ok(stopped);
         };
         let tgid = self.task(tid)?.tgid;
@@ -92,7 +95,7 @@ impl RecordSession {
             let path = procfs::fd_path(tid, TraceeFd(memfd as i32));
             let filled = std::fs::OpenOptions::new().write(true).open(path);
             if filled
-                .and_then(|mut file| file.write_all(without_ours(&text).as_bytes()))
+                .and_then(|mut file| file.write_all(text.as_bytes()))
                 .is_ok()
             {
                 let flags = call.entry.arg(if call.entry.syscall() == libc::SYS_open {

@@ -1,7 +1,7 @@
-//! `RecordSession`: the tasks, and which of them runs.
+//! `RecordSession`: the tasks, and the events in order.
 //!
-//! Keeps I1: at most one tracee executes user code at any time. The scheduler
-//! lets one task run until it blocks in the kernel or its slice is over, and looks at the others
+//! Keeps I1: at most one tracee executes user code at any time. One task runs until it blocks in the kernel or the
+//! scheduler ends its turn; the others are looked at
 //! only then. Recorder and tracees share one CPU, where handing over takes 3 µs; so
 //! `sched_yield` is all that it takes to let a resumed task go first, and to find out whether it blocked.
 
@@ -19,10 +19,8 @@ use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
+use crate::scheduler::{Choice, Schedule, Scheduler};
 use crate::task::{State, Task};
-
-/// How long a task may go on while others are ready.
-const SLICE: Duration = Duration::from_millis(20);
 
 /// A termination signal that rr itself received and that the program shall get; 0 for none.
 pub static FORWARD: AtomicI32 = AtomicI32::new(0);
@@ -36,6 +34,16 @@ pub struct Options {
     pub check_maps: bool,
     /// CPU mask that the program is told it may use (what rr itself had before it bound itself to one).
     pub affinity: Vec<u8>,
+    /// The machine is said to have so many CPUs, numbered from 0 (and `affinity` is all of them).
+    pub cores: Option<usize>,
+    /// A signal that never reaches the program.
+    pub ignored_signal: Option<i32>,
+    /// A signal that does not kill a program which does not handle it.
+    pub survived_signal: Option<i32>,
+    /// Write `[rr PID EVENT]` before whatever the program writes to our standard output and error.
+    pub mark_stdio: bool,
+    /// Whose turn it is when.
+    pub schedule: Schedule,
 }
 
 /// An address space of the recording.
@@ -72,6 +80,8 @@ pub struct RecordSession {
     started: Instant,
     number: EventNumber,
     last_time_ns: u64,
+    pub(crate) scheduler: Scheduler,
+    /// The task that executed user code last.
     current: Tid,
     root: Tid,
     root_status: Option<i32>,
@@ -104,6 +114,7 @@ impl RecordSession {
             mapped: Mapped::default(),
             capture,
             files: Arc::clone(writer.files()),
+            scheduler: Scheduler::new(options.schedule),
             options,
             last_space: 0,
             writer,
@@ -133,15 +144,32 @@ impl RecordSession {
     /// last event.
     pub fn run(&mut self) -> Result<i32> {
         loop {
-            if let Some(status) = self.root_status
-                && (!self.options.wait_for_all || self.tasks.is_empty())
-            {
+            if let Some(status) = self.end() {
                 return Ok(status);
             }
             self.forward_signal();
-            match self.pick() {
-                Some(tid) => self.run_slice(tid)?,
-                None => self.wait_for_any()?,
+            if let Some(tid) = self.urgent() {
+                self.run_turn(tid)?;
+                continue;
+            }
+            if let Some(tid) = self.scheduler.turn() {
+                if self.tasks.get(&tid).is_some_and(Task::is_runnable) {
+                    self.current = tid;
+                    self.run_turn(tid)?;
+                    continue;
+                }
+                self.scheduler.end_turn();
+            }
+            self.settle_wakes()?;
+            if self.end().is_some() {
+                continue;
+            }
+            let tasks = &self.tasks;
+            let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
+            match self.scheduler.choose(self.number, ready) {
+                Choice::Run(_) => {}
+                Choice::Wait(None) => self.wait_for_any()?,
+                Choice::Wait(Some(patience)) => self.wait_for_a_while(patience)?,
             }
         }
     }
@@ -177,51 +205,52 @@ impl RecordSession {
         }
     }
 
-    /// The task to run: the current one while it can go on, else the next in turn.
-    fn pick(&self) -> Option<Tid> {
-        // A stop must be handled before anybody else runs: it ends an interval, and intervals are recorded in order.
-        if self
-            .tasks
-            .get(&self.current)
-            .is_some_and(|t| matches!(t.state, State::Reported(..)))
-        {
+    /// The first process's wait status, when there is nothing left to record.
+    fn end(&self) -> Option<i32> {
+        self.root_status
+            .filter(|_| !self.options.wait_for_all || self.tasks.is_empty())
+    }
+
+    /// A task that must be seen to before anybody runs.
+    fn urgent(&self) -> Option<Tid> {
+        let reported = |t: &Task| matches!(t.state, State::Reported(..));
+        // A stop that ends an interval: intervals are recorded in order.
+        if self.tasks.get(&self.current).is_some_and(reported) {
             return Some(self.current);
         }
         // A dying task holds back others (exec, wait) until it is let go.
-        if let Some(dying) = self
-            .tasks
-            .values()
-            .find(|t| matches!(t.state, State::Reported(_, Stop::Exiting)))
-        {
-            return Some(dying.tid);
-        }
-        let runnable = |tid: &Tid| self.tasks.get(tid).is_some_and(Task::is_runnable);
-        if runnable(&self.current) {
-            return Some(self.current);
-        }
-        self.next_in_turn()
+        let dying = |t: &&Task| matches!(t.state, State::Reported(_, Stop::Exiting));
+        self.tasks.values().find(dying).map(|t| t.tid)
     }
 
-    fn next_in_turn(&self) -> Option<Tid> {
-        let after = self.tasks.range((
-            std::ops::Bound::Excluded(self.current),
-            std::ops::Bound::Unbounded,
-        ));
-        let upto = self.tasks.range(..=self.current);
-        after
-            .chain(upto)
-            .find(|(_, t)| t.is_runnable())
-            .map(|(tid, _)| *tid)
+    /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, those that were woken
+    /// get the time to come out of it.
+    fn settle_wakes(&mut self) -> Result<()> {
+        loop {
+            while let Some(report) = wait(None, true) {
+                self.note(report)?;
+            }
+            let on_its_way =
+                |t: &&Task| matches!(t.state, State::InKernel(_)) && matches!(procfs::state(t.tid), Ok('R'));
+            if !self.scheduler.is_exact() || !self.tasks.values().any(|t| on_its_way(&t)) {
+                break;
+            }
+            // SAFETY: sched_yield has no arguments.
+            unsafe { libc::sched_yield() };
+        }
+        while let Some(report) = wait(None, true) {
+            self.note(report)?;
+        }
+        Ok(())
     }
 
-    fn run_slice(&mut self, tid: Tid) -> Result<()> {
-        self.current = tid;
-        let mut end = Instant::now() + SLICE;
+    /// Lets a task go on until its turn is over or it cannot.
+    fn run_turn(&mut self, tid: Tid) -> Result<()> {
         loop {
             let before = self.number;
             let advanced = self.advance(tid);
             self.survive(advanced)?;
-            if self.root_status.is_some() && !self.options.wait_for_all {
+            if self.end().is_some() {
                 return Ok(());
             }
             if self.number != before {
@@ -241,16 +270,14 @@ impl RecordSession {
                 .get(&tid)
                 .is_some_and(|t| matches!(t.state, State::Ready(_)) && !t.is_mid_interval());
             let yields = std::mem::take(&mut self.yields);
-            if at_event && self.tasks.len() > 1 && (yields || Instant::now() >= end) {
-                while let Some(report) = wait(None, true) {
-                    self.note(report)?;
+            if at_event && (yields || self.number != before) {
+                if yields || self.scheduler.has_rivals() {
+                    self.settle_wakes()?;
                 }
-                match self.next_in_turn() {
-                    Some(next) if next != tid => {
-                        self.current = next;
-                        return Ok(());
-                    }
-                    _ => end = Instant::now() + SLICE,
+                let tasks = &self.tasks;
+                let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
+                if self.scheduler.turn_is_over(self.number, yields, ready) {
+                    return Ok(());
                 }
             }
         }
@@ -380,6 +407,23 @@ impl RecordSession {
         }
     }
 
+    /// Waits for any task to come out of the kernel, but at most so long.
+    fn wait_for_a_while(&mut self, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(report) = wait(None, true) {
+                return self.note(report);
+            }
+            self.forward_signal();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.scheduler.end_interval();
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(1)));
+        }
+    }
+
     /// Takes notice of what a wait brought.
     pub(crate) fn note(&mut self, report: Report) -> Result<()> {
         let tid = report.tid;
@@ -425,6 +469,7 @@ impl RecordSession {
             self.record_exit(tid, status, Vec::new())?;
         }
         self.tasks.remove(&tid);
+        self.scheduler.remove(tid);
         if tid == self.root {
             self.root_status = Some(status);
         }
@@ -495,10 +540,30 @@ impl RecordSession {
             }
         }
         self.tasks.insert(tid, thread);
+        self.scheduler.rename(former, tid);
+    }
+
+    /// A task has come into being.
+    pub(crate) fn add_task(&mut self, task: Task) {
+        self.scheduler.add(task.tid, procfs::nice(task.tid));
+        self.tasks.insert(task.tid, task);
+    }
+
+    /// After a call that changes nice values: of whom, only the kernel knows.
+    pub(crate) fn refresh_priorities(&mut self) {
+        for tid in self.tasks.keys() {
+            self.scheduler.set_nice(*tid, procfs::nice(*tid));
+        }
     }
 
     pub(crate) fn start_segment(&mut self) -> Result<()> {
         Ok(self.writer.start_segment()?)
+    }
+
+    /// The event that a system call entered now will be recorded in, be it whole or only its entry: those that were
+    /// entered before it and are not recorded come first.
+    pub(crate) fn next_entry(&self) -> EventNumber {
+        EventNumber(self.number.0 + self.pending_entries.len() as u64 + 1)
     }
 
     /// Records the entries into system calls that must come before the next event of `tid`. Returns whether

@@ -17,7 +17,7 @@ use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_c
 use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs};
 
 use crate::error::Result;
-use crate::session::RecordSession;
+use crate::session::{Options, RecordSession};
 use crate::task::State;
 
 const SI_TKILL: i32 = -6;
@@ -44,15 +44,22 @@ fn default_action(signal: i32) -> Disposition {
     }
 }
 
-fn disposition(tid: Tid, info: &SigInfo) -> Result<Disposition> {
+fn disposition(tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
     let signal = signo(info);
+    // A fault that has no effect would happen again and again.
+    if options.ignored_signal == Some(signal) && !is_fault(info) {
+        return Ok(Disposition::Ignored);
+    }
     let table = procfs::signal_dispositions(tid)?;
     Ok(if table.caught & bit(signal) != 0 {
         Disposition::Handler
     } else if table.ignored & bit(signal) != 0 && !is_fault(info) {
         Disposition::Ignored
     } else {
-        default_action(signal)
+        match default_action(signal) {
+            Disposition::Fatal if options.survived_signal == Some(signal) => Disposition::Ignored,
+            action => action,
+        }
     })
 }
 
@@ -144,13 +151,18 @@ impl RecordSession {
                 orig_rax: NOT_IN_SYSCALL,
                 ..regs
             })
-        } else if disposition(tid, &info)? == Disposition::Fatal {
-            // Death needs no place.
-            let running = stopped.resume(Resume::Cont, Some(signal))?;
-            return self.await_stop(tid, running);
         } else {
-            task.stash.push(info);
-            let running = stopped.resume(Resume::Cont, None)?;
+            let passed_on = match disposition(tid, &info, &self.options)? {
+                // Death needs no place,
+                Disposition::Fatal => Some(signal),
+                // and what has no effect neither.
+                Disposition::Ignored => None,
+                Disposition::Handler | Disposition::Stopped => {
+                    self.task_mut(tid)?.stash.push(info);
+                    None
+                }
+            };
+            let running = stopped.resume(Resume::Cont, passed_on)?;
             return self.await_stop(tid, running);
         };
         self.deliver(tid, stopped, info, place)
@@ -158,7 +170,7 @@ impl RecordSession {
 
     fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {
         let signal = signo(&info);
-        let disposition = disposition(tid, &info)?;
+        let disposition = disposition(tid, &info, &self.options)?;
         let boundary = match &place {
             SignalPlace::Fault(regs) => *regs,
             _ => self.task(tid)?.boundary,
@@ -172,6 +184,14 @@ impl RecordSession {
             xstate,
         };
         match disposition {
+            Disposition::Ignored if is_fault(&info) => {
+                // It stopped the task where no other event is.
+                self.emit(tid, event(boundary, None), vec![], vec![])?;
+                let task = self.task_mut(tid)?;
+                task.boundary = boundary;
+                task.state = State::Ready(stopped);
+                Ok(())
+            }
             Disposition::Ignored => {
                 // No effect, so no event: except that it may have turned the task back, which is none either.
                 self.task_mut(tid)?.state = State::Ready(stopped);

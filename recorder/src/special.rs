@@ -97,16 +97,8 @@ impl RecordSession {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
             Special::SchedSetaffinity => {
-                let len = entry.rsi.min(1024) as usize;
-                let task = self.task_mut(tid)?;
-                let mut mask = vec![0; len];
-                if task.memory.read_some(Addr(entry.rdx), &mut mask)? < len {
-                    return self.refuse(tid, stopped, &entry, libc::EFAULT, true);
-                }
-                if entry.rdi == 0 || entry.rdi == tid.0 as u64 {
-                    task.affinity = Some(mask);
-                }
-                self.answer(tid, stopped, &entry, 0, vec![])
+                let errno = self.set_affinity(tid, &entry)?;
+                self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
             }
             Special::Prctl => match entry.rdi {
                 pr::SET_DUMPABLE | pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
@@ -156,10 +148,10 @@ impl RecordSession {
     pub(crate) fn finish_special(
         &mut self,
         tid: Tid,
-        stopped: Stopped,
+        mut stopped: Stopped,
         call: Call,
         special: Special,
-        raw: Registers,
+        mut raw: Registers,
     ) -> Result<()> {
         let (entry, result) = (call.entry, raw.result());
         match special {
@@ -184,18 +176,10 @@ impl RecordSession {
         }
         let mut writes = self.gather(tid, &call, result)?;
         if special == Special::SchedGetaffinity && result > 0 {
-            let task = self.task(tid)?;
-            let mut data = task
-                .affinity
-                .clone()
-                .unwrap_or_else(|| self.options.affinity.clone());
-            data.resize(result as usize, 0);
-            task.memory.write(Addr(entry.rdx), &data)?;
-            writes = vec![MemWrite {
-                space: task.space,
-                addr: Addr(entry.rdx),
-                data,
-            }];
+            let (told, write) = self.affinity_answer(tid, &entry, result)?;
+            raw.rax = told as u64;
+            stopped.set_regs(&raw)?;
+            writes = write.into_iter().collect();
         }
         let ops = self.space_ops(tid, special, &entry, result)?;
         let id = self.task(tid)?.space;

@@ -142,6 +142,9 @@ impl RecordSession {
                 &mut stopped,
             )?;
         }
+        if self.options.mark_stdio {
+            self.mark_output(tid, &call)?;
+        }
         if may_block && self.capture.is_on() {
             call.xstate = Some(stopped.xstate()?);
         }
@@ -223,6 +226,7 @@ impl RecordSession {
         if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
             return self.finish_special(tid, stopped, call, special, raw);
         }
+        self.pretend_cpu(tid, &call, result)?;
         let mut writes = self.gather(tid, &call, result)?;
         let mut after = raw;
         for n in 0..6 {
@@ -246,12 +250,16 @@ impl RecordSession {
                 "{name} with request {request:#x} is not in the table: if it writes memory, replay will diverge"
             );
         }
-        self.yields |= call.entry.syscall() == libc::SYS_sched_yield;
+        match call.entry.syscall() {
+            libc::SYS_sched_yield => self.yields = true,
+            libc::SYS_setpriority | libc::SYS_sched_setattr => self.refresh_priorities(),
+            _ => {}
+        }
         let output = self.output_of(tid, &call, result)?;
         let (ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);
         writes.extend(self.memory_file_effect(tid, &call, result)?);
-        let stopped = self.hide_own_pages(tid, stopped, &call, result)?;
+        let stopped = self.substitute_file(tid, stopped, &call, result)?;
         self.record_call(tid, &call.entry, after, None, None, ops, writes, output)?;
         let task = self.task_mut(tid)?;
         task.restarting = is_restart(result).then(|| Box::new(call));

@@ -166,7 +166,7 @@ impl RecordSession {
         }
         task.slot = self.space_mut(info.space).take_slot();
         let child = info.child;
-        self.tasks.insert(child, *task);
+        self.add_task(*task);
         if call.vfork {
             self.task_mut(tid)?.held_by = Some(child);
         }

@@ -87,6 +87,13 @@ pub fn state(tid: Tid) -> Result<char> {
     })
 }
 
+/// The nice value of a thread (getpriority(2)); that of a thread that is gone does not matter: 0.
+pub fn nice(tid: Tid) -> i32 {
+    // SAFETY: plain numbers. The system call itself gives 20 − nice.
+    let answer = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, tid.0) };
+    if answer > 0 { 20 - answer as i32 } else { 0 }
+}
+
 /// What a process does with its signals (`SigIgn` and `SigCgt` of `/proc/PID/status`).
 #[derive(Clone, Copy, Debug)]
 pub struct SignalDispositions {

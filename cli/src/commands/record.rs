@@ -163,6 +163,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
         wait_for_all: options.wait,
         check_maps: options.check_cached_mmaps,
         affinity: cpus.mask.clone(),
+        schedule: rr_recorder::Schedule::default(),
+        cores: None,
+        ignored_signal: None,
+        survived_signal: None,
+        mark_stdio: false,
     };
     let command = Command {
         args: options.command.clone(),

@@ -1,0 +1,165 @@
+//! Chaos mode: the dice that the scheduler throws to find bugs that need an unusual order.
+//!
+//! Keeps: what is thrown depends on the seed and on the throws before, and on nothing else. So the same seed makes the
+//! same decisions, as long as the program asks for the same ones.
+
+use std::time::Duration;
+
+use rr_trace::event::EventNumber;
+
+/// The most CPUs that a program is told of.
+const MOST_CORES: u64 = 8;
+/// How long the recording may stand idle for the sake of intervals, to begin with…
+const CREDIT: Duration = Duration::from_millis(500);
+/// …and what each event adds: a fraction of what it costs to record.
+const CREDIT_PER_EVENT: Duration = Duration::from_micros(10);
+
+/// How many CPUs the program is told of in chaos mode.
+pub fn cores(seed: u64) -> usize {
+    // A sequence of its own: asking for it changes no decision.
+    1 + Dice::new(!seed).below(MOST_CORES) as usize
+}
+
+/// A sequence of random numbers (splitmix64).
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `n` − 1.
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// From 1 to 2^`bits`, small numbers as often as large ones.
+    fn spread(&mut self, bits: u64) -> u64 {
+        let most = 1 << self.below(bits + 1);
+        1 + self.below(most)
+    }
+}
+
+/// A stretch in which tasks of low priority do not run, even if nobody else can.
+#[derive(Clone, Copy, Debug)]
+struct Interval {
+    /// It ends at this event at the latest…
+    until: EventNumber,
+    /// …and when the recording has stood idle for so long.
+    patience: Duration,
+}
+
+/// The state of chaos mode.
+#[derive(Debug)]
+pub struct Chaos {
+    dice: Dice,
+    interval: Option<Interval>,
+    /// Idle time that intervals were given so far.
+    spent: Duration,
+}
+
+impl Chaos {
+    /// With a seed.
+    pub fn new(seed: u64) -> Chaos {
+        Chaos {
+            dice: Dice::new(seed),
+            interval: None,
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// A priority for a task: 0 (high) or 1 (low).
+    pub fn priority(&mut self) -> i32 {
+        i32::from(self.dice.one_in(3))
+    }
+
+    /// Whether a task whose turn is over gets another priority.
+    pub fn redraws(&mut self) -> bool {
+        self.dice.one_in(4)
+    }
+
+    /// The events of a turn, at most `most`.
+    pub fn turn(&mut self, most: u64) -> u64 {
+        self.dice.spread(9).min(most)
+    }
+
+    /// One of `count` candidates.
+    pub fn one_of(&mut self, count: usize) -> usize {
+        self.dice.below(count as u64) as usize
+    }
+
+    /// At the end of a turn: perhaps an interval begins, or the one that is on ends.
+    pub fn turn_over(&mut self, now: EventNumber) {
+        if self.interval.is_some_and(|interval| now >= interval.until) {
+            self.interval = None;
+        }
+        if self.interval.is_some() || !self.dice.one_in(16) {
+            return;
+        }
+        let patience = Duration::from_millis(self.dice.spread(9));
+        let events = self.dice.spread(9);
+        let credit = CREDIT + CREDIT_PER_EVENT.saturating_mul(u32::try_from(now.0).unwrap_or(u32::MAX));
+        // By what they are given and not by what they use: the clock decides nothing.
+        if self.spent + patience <= credit {
+            self.spent += patience;
+            let until = EventNumber(now.0 + events);
+            self.interval = Some(Interval { until, patience });
+        }
+    }
+
+    /// In an interval: how long to wait for a task of high priority.
+    pub fn patience(&self) -> Option<Duration> {
+        self.interval.map(|interval| interval.patience)
+    }
+
+    /// Nobody of high priority came.
+    pub fn end_interval(&mut self) {
+        self.interval = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_cores_comes_up() {
+        let seen: std::collections::BTreeSet<usize> = (0..200).map(cores).collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn turns_are_short_and_long() {
+        let mut chaos = Chaos::new(1);
+        let turns: Vec<u64> = (0..1000).map(|_| chaos.turn(500)).collect();
+        assert!(turns.iter().all(|n| (1..=500).contains(n)));
+        assert!(turns.iter().filter(|n| **n == 1).count() > 100);
+        assert!(turns.iter().filter(|n| **n > 100).count() > 50);
+    }
+
+    #[test]
+    fn intervals_cost_a_bounded_time() {
+        let mut chaos = Chaos::new(3);
+        let mut intervals = 0;
+        for event in 1..20_000 {
+            chaos.turn_over(EventNumber(event));
+            intervals += u32::from(chaos.patience().is_some());
+            chaos.end_interval();
+        }
+        assert!(intervals > 5);
+        assert!(chaos.spent <= Duration::from_millis(700));
+    }
+}

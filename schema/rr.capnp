@@ -21,6 +21,8 @@ struct Header {
   boundCpu           @9  :Int32;       # the CPU that the recording was bound to; -1: none
   checkpointInterval @10 :UInt64;      # events from one checkpoint to the next; 0: none were made
   pageSize           @11 :UInt32;      # bytes
+  chaos              @12 :Bool;        # whether scheduling was random (rr record --chaos)…
+  chaosSeed          @13 :UInt64;      # …and with which seed
 }
 
 struct Uname {

@@ -75,6 +75,13 @@ pub fn for_replay(cpus: &Cpus, header: &rr_trace::Header) -> usize {
 }
 
 impl Cpus {
+    /// Binds recorder and tracees to this one, which is among them.
+    pub fn choose(&mut self, cpu: usize) {
+        self.others = self.all();
+        self.others.retain(|other| *other != cpu);
+        self.bound = cpu;
+    }
+
     /// All CPUs.
     pub fn all(&self) -> Vec<usize> {
         [&[self.bound][..], &self.others].concat()

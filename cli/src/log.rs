@@ -1,4 +1,4 @@
-//! How log lines look: `rr: warning: TEXT`, like every other message of ours.
+//! How log lines look: `rr: warning: TEXT`, like every other message of ours; and how a choice of them is written.
 
 use std::fmt;
 
@@ -6,6 +6,23 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
+
+/// A specification as the original rr takes it (`all:warn,Session:debug`) in the form of ours (`warn,session=debug`);
+/// what is in that form already stays as it is.
+pub fn directives(spec: &str) -> String {
+    let directive = |part: &str| match part.split_once(':') {
+        Some((name, level)) if !level.starts_with(':') => {
+            let level = if level == "fatal" { "error" } else { level };
+            if name == "all" {
+                level.to_owned()
+            } else {
+                format!("{}={level}", name.to_lowercase())
+            }
+        }
+        _ => part.to_owned(),
+    };
+    spec.split(',').map(directive).collect::<Vec<_>>().join(",")
+}
 
 /// Plain lines, without colours or time.
 pub struct Plain;
@@ -31,5 +48,23 @@ where
         write!(out, "rr: {level}: ")?;
         ctx.format_fields(out.by_ref(), event)?;
         writeln!(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::directives;
+
+    #[test]
+    fn both_forms_are_understood() {
+        assert_eq!(
+            directives("all:warn,RecordSession:debug"),
+            "warn,recordsession=debug"
+        );
+        assert_eq!(
+            directives("warn,rr_recorder::signals=debug"),
+            "warn,rr_recorder::signals=debug"
+        );
+        assert_eq!(directives("all:fatal"), "error");
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! Keeps the command line of the original rr where a user would notice (shared/reference/rr-interface.md, 1).
 
+mod command_line;
 mod commands;
 mod cpu;
+mod echo;
 mod log;
+mod processes;
 mod progress;
+mod registers;
+mod signals;
 mod traces;
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -48,6 +52,28 @@ pub struct Global {
     /// Accepted for compatibility
     #[arg(long, value_name = "P", global = true, hide = true)]
     resource_path: Option<OsString>,
+    /// Put `[rr PID EVENT]` before everything that the program writes to standard output and error, while
+    /// recording and in replay
+    #[arg(short = 'M', long, global = true)]
+    mark_stdio: bool,
+    /// Check at every event that rr's model of the program's memory is what the kernel says (slow)
+    #[arg(short = 'K', long, global = true)]
+    check_cached_mmaps: bool,
+    /// Accepted for compatibility
+    #[arg(short = 'E', long, global = true, hide = true)]
+    fatal_errors: bool,
+    /// Accepted for compatibility
+    #[arg(short = 'F', long, global = true, hide = true)]
+    force_things: bool,
+    /// Accepted for compatibility: rr uses no counters of the processor
+    #[arg(short = 'A', long, value_name = "NAME", global = true, hide = true)]
+    microarch: Option<OsString>,
+    /// Print the version
+    #[arg(short = 'N', long, global = true, hide = true)]
+    version: bool,
+    /// Print the commands
+    #[arg(short = 'L', long, global = true, hide = true)]
+    list_commands: bool,
 }
 
 #[derive(Subcommand)]
@@ -66,52 +92,43 @@ enum Command {
     Ls(commands::ls::Options),
     /// Delete recordings
     Rm(commands::rm::Options),
+    /// Rename or move a recording
+    Mv(commands::mv::Options),
+    /// Print the original name of a file in a trace
+    Filename(commands::filename::Options),
     /// Print what is known about a recording, as JSON
     Traceinfo(commands::traceinfo::Options),
 }
 
-/// `rr ./prog` records and `rr trace-dir` replays: puts the command word in where it was left out.
-fn with_command_word(mut args: Vec<OsString>) -> Vec<OsString> {
-    let known: Vec<String> = Cli::command()
+/// The names of all commands, `help` among them.
+fn commands() -> Vec<String> {
+    let mut command = Cli::command();
+    command.build();
+    command
         .get_subcommands()
         .map(|c| c.get_name().to_owned())
-        .chain(["help".into()])
-        .collect();
-    let Some(first) = args
-        .get(1)
-        .and_then(|a| a.to_str().map(str::to_owned))
-        .or_else(|| args.get(1).map(|_| String::new()))
-    else {
-        return args;
-    };
-    if known.contains(&first) || first.starts_with('-') {
-        return args;
-    }
-    let word = if Path::new(&args[1]).is_dir() {
-        "replay"
-    } else {
-        "record"
-    };
-    args.insert(1, word.into());
-    args
+        .collect()
 }
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    match args.get(1).and_then(|a| a.to_str()) {
-        Some("-L" | "--list-commands") => {
-            Cli::command()
-                .get_subcommands()
-                .for_each(|command| println!("{}", command.get_name()));
-            return ExitCode::SUCCESS;
-        }
-        Some("-N" | "--version") => {
-            println!("rr version {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        _ => {}
+    let args = command_line::with_command_word(std::env::args_os().collect(), &commands());
+    // What rr says about itself needs no command.
+    let about = |names: [&str; 2]| {
+        let options = args
+            .iter()
+            .skip(1)
+            .take_while(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+        options
+            .into_iter()
+            .any(|arg| names.iter().any(|name| arg == name))
+    };
+    if about(["-L", "--list-commands"]) {
+        return list_commands();
     }
-    let cli = match Cli::try_parse_from(with_command_word(args)) {
+    if about(["-N", "--version"]) {
+        return print_version();
+    }
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
             // Nowhere to print to is no reason to fail differently.
@@ -123,23 +140,31 @@ fn main() -> ExitCode {
             };
         }
     };
+    if cli.global.list_commands {
+        return list_commands();
+    }
+    if cli.global.version {
+        return print_version();
+    }
     start_log(cli.global.log.as_deref());
     if matches!(
         cli.command,
-        Command::Dump(_) | Command::Ps(_) | Command::Ls(_) | Command::Traceinfo(_)
+        Command::Dump(_) | Command::Ps(_) | Command::Ls(_) | Command::Traceinfo(_) | Command::Filename(_)
     ) {
         // Like other tools that list: `rr ps | head` ends when nobody reads any more. (Rust ignores the signal.)
         // SAFETY: setting a disposition to the default runs no code of ours.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
     let result = match cli.command {
-        Command::Record(options) => commands::record::run(options),
-        Command::Replay(options) => commands::replay::run(&options),
+        Command::Record(options) => commands::record::run(options, &cli.global),
+        Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Verify(options) => commands::verify::run(&options),
         Command::Dump(options) => commands::dump::run(&options),
         Command::Ps(options) => commands::ps::run(&options),
         Command::Ls(options) => commands::ls::run(&options),
         Command::Rm(options) => commands::rm::run(&options),
+        Command::Mv(options) => commands::mv::run(&options),
+        Command::Filename(options) => commands::filename::run(&options),
         Command::Traceinfo(options) => commands::traceinfo::run(&options),
     };
     result.unwrap_or_else(|e| {
@@ -171,12 +196,25 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
         .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+fn list_commands() -> ExitCode {
+    commands()
+        .iter()
+        .filter(|name| *name != "help")
+        .for_each(|name| println!("{name}"));
+    ExitCode::SUCCESS
+}
+
+fn print_version() -> ExitCode {
+    println!("rr version {}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
 fn start_log(spec: Option<&str>) {
     let spec = spec
         .map(str::to_owned)
         .or_else(|| std::env::var("RR_LOG").ok())
         .unwrap_or_else(|| "warn".into());
-    let filter = EnvFilter::try_new(&spec).unwrap_or_else(|_| {
+    let filter = EnvFilter::try_new(log::directives(&spec)).unwrap_or_else(|_| {
         eprintln!("rr: cannot understand the log specification {spec:?}; logging warnings");
         EnvFilter::new("warn")
     });

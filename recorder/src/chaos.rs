@@ -66,6 +66,8 @@ struct Interval {
 #[derive(Debug)]
 pub struct Chaos {
     dice: Dice,
+    /// Turns have up to 2^`pace` events at present: some bugs need many switches, others few.
+    pace: u64,
     interval: Option<Interval>,
     /// Idle time that intervals were given so far.
     spent: Duration,
@@ -74,8 +76,10 @@ pub struct Chaos {
 impl Chaos {
     /// With a seed.
     pub fn new(seed: u64) -> Chaos {
+        let mut dice = Dice::new(seed);
         Chaos {
-            dice: Dice::new(seed),
+            pace: dice.below(10),
+            dice,
             interval: None,
             spent: Duration::ZERO,
         }
@@ -93,7 +97,7 @@ impl Chaos {
 
     /// The events of a turn, at most `most`.
     pub fn turn(&mut self, most: u64) -> u64 {
-        self.dice.spread(9).min(most)
+        self.dice.spread(self.pace).min(most)
     }
 
     /// One of `count` candidates.
@@ -103,6 +107,9 @@ impl Chaos {
 
     /// At the end of a turn: perhaps an interval begins, or the one that is on ends.
     pub fn turn_over(&mut self, now: EventNumber) {
+        if self.dice.one_in(32) {
+            self.pace = self.dice.below(10);
+        }
         if self.interval.is_some_and(|interval| now >= interval.until) {
             self.interval = None;
         }
@@ -144,7 +151,11 @@ mod tests {
     #[test]
     fn turns_are_short_and_long() {
         let mut chaos = Chaos::new(1);
-        let turns: Vec<u64> = (0..1000).map(|_| chaos.turn(500)).collect();
+        let mut turns = Vec::new();
+        for event in 0..1000 {
+            turns.push(chaos.turn(500));
+            chaos.turn_over(EventNumber(event));
+        }
         assert!(turns.iter().all(|n| (1..=500).contains(n)));
         assert!(turns.iter().filter(|n| **n == 1).count() > 100);
         assert!(turns.iter().filter(|n| **n > 100).count() > 50);

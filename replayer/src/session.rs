@@ -378,6 +378,11 @@ impl ReplaySession {
         }
     }
 
+    /// The process (thread group) of a task, if there is such a task.
+    pub fn process_of(&self, tid: Tid) -> Option<Tid> {
+        self.tasks.get(&tid).map(|task| task.tgid)
+    }
+
     /// Registers of a task as replay has them now, if there is such a task.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
         let regs = self.tasks.get(&tid)?.regs().ok()?;

@@ -64,6 +64,8 @@ pub struct Header {
     pub checkpoint_interval: Option<u64>,
     /// Size of a page, in bytes.
     pub page_size: u32,
+    /// The seed, if scheduling was random.
+    pub chaos_seed: Option<u64>,
 }
 
 /// What uname(2) says.
@@ -101,7 +103,8 @@ impl Uname {
 
 impl Header {
     /// A header for a recording that begins now on this machine. The caller sets what only the recorder knows:
-    /// CPUID faulting (here: none), the CPU (here: none) and the checkpoint interval (here: none).
+    /// CPUID faulting (here: none), the CPU (here: none), the checkpoint interval (here: none) and the seed of chaos mode
+    /// (here: none).
     pub fn for_this_machine(
         program_version: &str,
         args: Vec<OsString>,
@@ -122,6 +125,7 @@ impl Header {
             bound_cpu: None,
             checkpoint_interval: None,
             page_size: rr_tracee::ids::PAGE as u32,
+            chaos_seed: None,
         })
     }
 
@@ -202,6 +206,8 @@ impl Header {
         );
         out.set_checkpoint_interval(self.checkpoint_interval.unwrap_or(0));
         out.set_page_size(self.page_size);
+        out.set_chaos(self.chaos_seed.is_some());
+        out.set_chaos_seed(self.chaos_seed.unwrap_or(0));
     }
 
     /// Reads the header of a trace.
@@ -290,6 +296,7 @@ impl Header {
             bound_cpu: u32::try_from(from.get_bound_cpu()).ok(),
             checkpoint_interval: Some(from.get_checkpoint_interval()).filter(|n| *n != 0),
             page_size: from.get_page_size(),
+            chaos_seed: from.get_chaos().then(|| from.get_chaos_seed()),
         })
     }
 }

@@ -1,7 +1,9 @@
 //! One file per command.
 
 pub mod dump;
+pub mod filename;
 pub mod ls;
+pub mod mv;
 pub mod ps;
 pub mod record;
 pub mod replay;

@@ -1,7 +1,7 @@
 //! `rr record`: records a program, with checkpoints if asked for.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,16 +9,17 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::CheckpointWriter;
-use rr_recorder::{Capture, Command, FORWARD, RecordSession, launch};
+use rr_recorder::{Capture, Command, FORWARD, RecordSession, Schedule, chaos, cores, launch};
 use rr_trace::{Header, TraceWriter, WriterOptions};
 
-use crate::{cpu, traces};
+use crate::{Global, cpu, traces};
 
 /// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
 const UNAVAILABLE: u8 = 69;
 
 /// The command line of `rr record`.
 #[derive(clap::Args, Debug)]
+#[command(disable_help_flag = true)]
 #[command(long_about = "Record a program and all processes that it starts.\n\n\
     The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
     not be started.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]
@@ -44,20 +45,88 @@ pub struct Options {
     /// Do not buffer system calls in the program (this version never does)
     #[arg(short = 'n', long)]
     no_syscall_buffer: bool,
-    /// Check at every event that rr's model of the program's memory is what the kernel says (slow)
-    #[arg(short = 'K', long)]
-    check_cached_mmaps: bool,
-    /// Accepted for compatibility: rr always binds recorder and program to one CPU
-    #[arg(long, value_name = "CPU", hide = true)]
-    bind_to_cpu: Option<String>,
+    /// Schedule at random, to find bugs that need an unusual order: priorities, the lengths of turns, who goes
+    /// first, intervals in which only high priorities run, 1 to 8 CPUs
+    #[arg(short = 'h', long)]
+    chaos: bool,
+    /// The seed of --chaos (and --chaos itself): the same seed makes the same decisions
+    #[arg(long, value_name = "N")]
+    chaos_seed: Option<u64>,
+    /// Let another task run after every event, if one can
+    #[arg(short = 's', long)]
+    always_switch: bool,
+    /// The longest turn of a task while others are ready. The original rr counts branches; here 5,000 of these ticks
+    /// are one event
+    #[arg(short = 'c', long, value_name = "N", default_value_t = 2_500_000,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    num_cpu_ticks: u64,
+    /// Tell the program that the machine has N CPUs (1 to 128)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
+    num_cores: Option<u16>,
+    /// Bind recorder and program to this CPU: a number, or `any`
+    #[arg(long, value_name = "CPU", default_value = "any")]
+    bind_to_cpu: String,
+    /// Accepted for compatibility: recorder and program share one CPU all the same
+    #[arg(short = 'u', long, hide = true)]
+    cpu_unbound: bool,
+    /// Drop this signal (name or number) instead of delivering it
+    #[arg(short = 'i', long, value_name = "SIG", value_parser = crate::signals::parse)]
+    ignore_signal: Option<i32>,
+    /// Go on when this signal (name or number) would end the program
+    #[arg(short = 't', long, value_name = "SIG", value_parser = crate::signals::parse)]
+    continue_through_signal: Option<i32>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
     /// The program and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROG"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROG")]
     command: Vec<OsString>,
+}
+
+/// Events in a turn, from ticks.
+const TICKS_PER_EVENT: u64 = 5_000;
+
+impl Options {
+    /// The seed of chaos mode; the user is told.
+    fn chosen_seed(&self) -> Result<Option<u64>> {
+        let seed = match self.chaos_seed {
+            Some(seed) => seed,
+            None if !self.chaos => return Ok(None),
+            None => {
+                let mut bytes = [0; 4];
+                std::fs::File::open("/dev/urandom")
+                    .and_then(|mut f| f.read_exact(&mut bytes))
+                    .context("reading random bytes")?;
+                u32::from_ne_bytes(bytes).into()
+            }
+        };
+        eprintln!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})");
+        Ok(Some(seed))
+    }
+
+    /// The CPU to bind to, of those that there are.
+    fn choose_cpu(&self, cpus: &mut cpu::Cpus) -> Result<()> {
+        if self.cpu_unbound {
+            tracing::warn!("recorder and program share one CPU: this rr ignores --cpu-unbound");
+        }
+        match self.bind_to_cpu.as_str() {
+            "any" | "p-core" => Ok(()),
+            number => {
+                let wanted = number
+                    .parse()
+                    .ok()
+                    .filter(|cpu| cpus.all().contains(cpu))
+                    .with_context(|| {
+                        format!(
+                            "--bind-to-cpu {number}: rr may use the CPUs {:?}, or say `any`",
+                            cpus.all()
+                        )
+                    })?;
+                cpus.choose(wanted);
+                Ok(())
+            }
+        }
+    }
 }
 
 fn environment(extra: &[OsString]) -> Result<Vec<(OsString, OsString)>> {
@@ -107,7 +176,7 @@ extern "C" fn forward(signal: i32) {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<ExitCode> {
+pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let program = options.command[0].clone();
     let env = environment(&options.env)?;
     let path_var = env.iter().find(|(n, _)| n == "PATH").map(|(_, v)| v);
@@ -119,7 +188,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
         Some(dir) => (dir.clone(), false),
         None => (traces::new_path(&program)?, true),
     };
-    let cpus = cpu::survey();
+    let mut cpus = cpu::survey();
+    options.choose_cpu(&mut cpus)?;
+    let chaos = options.chosen_seed()?;
     let background = if cpus.others.is_empty() {
         vec![cpus.bound]
     } else {
@@ -137,6 +208,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
     header.bound_cpu = Some(cpus.bound as u32);
     header.checkpoint_interval = options.checkpoint_interval;
+    header.chaos_seed = chaos;
     let store = traces::store();
     // A trace elsewhere still links its files from the store, if that is on the same file system.
     let writer_options = WriterOptions {
@@ -159,15 +231,21 @@ pub fn run(options: Options) -> Result<ExitCode> {
     cpu::bind(&[cpus.bound]);
     take_signals()?;
 
+    let cores = options.num_cores.map(usize::from).or(chaos.map(chaos::cores));
+    let turn_events = if options.always_switch {
+        1
+    } else {
+        (options.num_cpu_ticks / TICKS_PER_EVENT).max(1)
+    };
     let session_options = rr_recorder::Options {
         wait_for_all: options.wait,
-        check_maps: options.check_cached_mmaps,
-        affinity: cpus.mask.clone(),
-        schedule: rr_recorder::Schedule::default(),
-        cores: None,
-        ignored_signal: None,
-        survived_signal: None,
-        mark_stdio: false,
+        check_maps: global.check_cached_mmaps,
+        affinity: cores.map_or_else(|| cpus.mask.clone(), cores::mask),
+        cores,
+        ignored_signal: options.ignore_signal,
+        survived_signal: options.continue_through_signal,
+        mark_stdio: global.mark_stdio,
+        schedule: Schedule { turn_events, chaos },
     };
     let command = Command {
         args: options.command.clone(),

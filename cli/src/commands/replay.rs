@@ -1,18 +1,19 @@
 //! `rr replay`: replays a recording, from the beginning or from a checkpoint.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use rr_checkpoint::Checkpoint;
 use rr_replayer::ReplaySession;
 use rr_trace::TraceReader;
-use rr_trace::event::{EventNumber, Stdio};
+use rr_trace::event::{Event, EventKind, EventNumber};
+use rr_tracee::Tid;
 
-use crate::{cpu, progress, traces};
+use crate::echo::{Chosen, Echo};
+use crate::{Global, cpu, processes, progress, registers, traces};
 
 /// The command line of `rr replay`.
 #[derive(clap::Args, Debug)]
@@ -41,10 +42,35 @@ pub struct Options {
     /// Say on stderr from which checkpoint the replay started and when EVENT was reached
     #[arg(short, long)]
     verbose: bool,
+    /// Show only what this process writes: the first that executes a program and has this number, or executes a
+    /// program of this name; with --goto-exit, stop before it exits
+    #[arg(short = 'p', long, value_name = "PID|COMMAND", conflicts_with = "onfork")]
+    onprocess: Option<String>,
+    /// The same for a process that need not execute a program
+    #[arg(short = 'f', long, value_name = "PID")]
+    onfork: Option<i32>,
+    /// Stop just before the first process, or that of -p or -f, exits
+    #[arg(short = 'e', long)]
+    goto_exit: bool,
+    /// Append what the program writes to FILE (a terminal, perhaps) instead of showing it here
+    #[arg(long, value_name = "FILE", conflicts_with = "quiet")]
+    tty: Option<PathBuf>,
+    /// Print registers on stderr after EVENT and every later event
+    #[arg(short = 't', long = "trace", value_name = "EVENT")]
+    trace_from: Option<u64>,
+    /// Print statistics on stderr every N events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    stats: Option<u64>,
+    /// Port of the debugger's server; not built yet
+    #[arg(short = 's', long, value_name = "PORT", hide = true)]
+    dbgport: Option<u16>,
+    /// Accept another debugger after the first (with -s)
+    #[arg(short = 'k', long, hide = true)]
+    keep_listening: bool,
     /// Accepted for compatibility: rr binds replay to one CPU
     #[arg(short = 'u', long, hide = true)]
     cpu_unbound: bool,
-    /// Accepted for compatibility
+    /// Accepted for compatibility: a replay here has no transient errors
     #[arg(long, hide = true)]
     retry_transient_errors: bool,
     /// Trace directory or name; the latest one if omitted
@@ -67,22 +93,94 @@ pub fn nearest_checkpoint(reader: &TraceReader, event: EventNumber) -> Result<Op
     Ok(None)
 }
 
-fn show(output: &(Stdio, Vec<u8>)) -> Result<()> {
-    match output.0 {
-        Stdio::Out => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(&output.1)
-                .and_then(|()| out.flush())
-                .context("writing the program's output")
+/// The statuses that replay ends with before it begins (rr-interface.md, 1.1).
+mod status {
+    /// There is no such process.
+    pub const NO_PROCESS: u8 = 2;
+    /// Inside a recording, and no trace was named: the latest trace is the one being made.
+    pub const NESTED: u8 = 3;
+    /// `-k` without `-s`.
+    pub const KEEP_WITHOUT_PORT: u8 = 4;
+}
+
+/// Says why, and the status to end with.
+fn refuse(why: &str, status: u8) -> Result<ExitCode> {
+    eprintln!("rr: {why}");
+    Ok(ExitCode::from(status))
+}
+
+/// The process that -p, -f and -e are about, or why there is none.
+fn chosen(options: &Options, reader: &TraceReader) -> Result<Result<Option<Chosen>, String>> {
+    if options.onprocess.is_none() && options.onfork.is_none() && !options.goto_exit {
+        return Ok(Ok(None));
+    }
+    let all = processes::all(reader)?;
+    let found = if let Some(name) = &options.onprocess {
+        let found = processes::that_executed(&all, name);
+        let pid = name.parse().ok().map(Tid);
+        match found {
+            Some(found) => found,
+            None if all.iter().any(|p| Some(p.pid) == pid) => {
+                return Ok(Err(format!(
+                    "process {name} executes no program (choose it with -f)"
+                )));
+            }
+            None => {
+                return Ok(Err(format!(
+                    "no process {name} executes a program in the recording (rr ps lists them)"
+                )));
+            }
         }
-        Stdio::Err => std::io::stderr()
-            .write_all(&output.1)
-            .context("writing the program's error output"),
+    } else {
+        let first = all.first().map(|p| p.pid);
+        let pid = options.onfork.map(Tid).or(first);
+        match all.iter().find(|p| Some(p.pid) == pid) {
+            Some(process) => (process, process.began),
+            None => {
+                let pid = pid.unwrap_or(Tid(0));
+                return Ok(Err(format!(
+                    "there is no process {pid} in the recording (rr ps lists them)"
+                )));
+            }
+        }
+    };
+    let (process, from) = found;
+    let to = process.ended.unwrap_or(reader.last_event());
+    if options.goto_exit && process.ended.is_none() {
+        return Ok(Err(format!(
+            "process {} does not exit in the recording",
+            process.pid
+        )));
+    }
+    let pid = process.pid;
+    Ok(Ok(Some(Chosen { pid, from, to })))
+}
+
+/// Counts for `--stats`.
+#[derive(Default)]
+struct Counts {
+    calls: u64,
+    written: u64,
+}
+
+impl Counts {
+    fn add(&mut self, event: &Event) {
+        self.calls += u64::from(matches!(event.kind, EventKind::Syscall { .. }));
+        self.written += event.writes.iter().map(|w| w.data.len() as u64).sum::<u64>();
     }
 }
 
 /// Runs the command.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
+    if options.keep_listening && options.dbgport.is_none() {
+        return refuse("-k (--keep-listening) needs -s PORT", status::KEEP_WITHOUT_PORT);
+    }
+    if options.trace.is_none() && std::env::var_os("RUNNING_UNDER_RR").is_some() {
+        return refuse(
+            "inside a recording there is no latest trace: name one",
+            status::NESTED,
+        );
+    }
     if !options.autopilot {
         bail!("debugging a replay is not built yet: use `rr replay -a` (with --goto and --until)");
     }
@@ -94,6 +192,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         {
             bail!("{name} {event}: the recording has the events 1 to {last}");
         }
+    }
+    let chosen = match chosen(options, &reader)? {
+        Ok(chosen) => chosen,
+        Err(why) => return refuse(&why, status::NO_PROCESS),
+    };
+    let mut echo = Echo::new()
+        .only(chosen.filter(|_| options.onprocess.is_some() || options.onfork.is_some()))
+        .with_marks(global.mark_stdio);
+    if let Some(path) = &options.tty {
+        echo = echo.into_file(path)?;
     }
     let cpus = cpu::survey();
     let bound = cpu::for_replay(&cpus, reader.header());
@@ -130,21 +238,48 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     };
     reached(&session);
-    let until = options.until.map_or(last, EventNumber);
+    let before_exit = chosen
+        .filter(|_| options.goto_exit)
+        .map(|process| (process.pid, process.to));
+    let mut until = options.until.map_or(last, EventNumber);
+    if let Some((_, exit)) = before_exit {
+        until = until.min(EventNumber(exit.0 - 1));
+    }
+    let mut counts = Counts::default();
     let bar = progress::bar(until.0, "replaying");
     bar.set_position(session.last_event().0);
     while session.last_event() < until {
         let Some(replayed) = session.step()? else { break };
-        if let Some(output) = replayed.output.filter(|_| !options.quiet) {
-            bar.suspend(|| show(&output))?;
+        let (number, tid) = (replayed.event.number, replayed.event.tid);
+        counts.add(&replayed.event);
+        if !options.quiet {
+            bar.suspend(|| echo.show(&session, replayed, &reader))?;
         }
         reached(&session);
-        if replayed.event.number.0 % 1024 == 0 {
-            bar.set_position(replayed.event.number.0);
+        if options.trace_from.is_some_and(|from| number.0 >= from) {
+            let regs = session.registers(tid).map(|regs| registers::line(&regs));
+            eprintln!("rr: event {number} tid {tid} {}", regs.unwrap_or("gone".into()));
+        }
+        if options.stats.is_some_and(|n| number.0 % n == 0) {
+            eprintln!(
+                "rr: {number} events: {} system calls, {} bytes written, {} ms",
+                counts.calls,
+                counts.written,
+                began.elapsed().as_millis()
+            );
+        }
+        if number.0 % 1024 == 0 {
+            bar.set_position(number.0);
         }
     }
     bar.finish_and_clear();
-    if options.until.is_none() && !reader.is_complete() {
+    if let Some((pid, exit)) = before_exit
+        && session.last_event() == until
+        && until.0 == exit.0 - 1
+    {
+        eprintln!("rr: process {pid} exits at event {exit}; stopped before it, at event {until}");
+    }
+    if options.until.is_none() && before_exit.is_none() && !reader.is_complete() {
         eprintln!(
             "rr: the recording is incomplete (rr was killed or the disk was full): replayed up to its last flushed event {last}"
         );

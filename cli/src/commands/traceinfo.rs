@@ -52,6 +52,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "cpu": header.cpu_model,
         "cpuidFaulting": header.cpuid_faulting,
         "bindToCpu": header.bound_cpu,
+        "chaosMode": header.chaos_seed.is_some(),
+        "chaosSeed": header.chaos_seed,
         "checkpointInterval": header.checkpoint_interval,
         "firstEvent": reader.first_event().0,
         "events": reader.last_event().0,

@@ -78,23 +78,16 @@ pub struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Record a program
     Record(commands::record::Options),
-    /// Replay a recording
     Replay(commands::replay::Options),
-    /// Check that replay gives back what was recorded: image and pages at every checkpoint
     Verify(commands::verify::Options),
-    /// Print the events of a recording
     Dump(commands::dump::Options),
-    /// Print the processes of a recording
     Ps(commands::ps::Options),
     /// List the recordings in the trace directory
     Ls(commands::ls::Options),
     /// Delete recordings
     Rm(commands::rm::Options),
-    /// Rename or move a recording
     Mv(commands::mv::Options),
-    /// Print the original name of a file in a trace
     Filename(commands::filename::Options),
     /// Print what is known about a recording, as JSON
     Traceinfo(commands::traceinfo::Options),

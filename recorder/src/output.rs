@@ -99,7 +99,12 @@ impl RecordSession {
     /// What a call that returned `result` wrote to our standard output or error.
     pub(crate) fn output_of(&self, tid: Tid, call: &Call, result: i64) -> Result<Option<Output>> {
         if result <= 0 {
-            return Ok(None);
+            // The mark is there already: replay shall show it too.
+            let marked = target(&call.entry).filter(|_| self.options.mark_stdio);
+            return Ok(marked.and_then(|fd| stream(tid, fd)).map(|stream| Output {
+                stream,
+                source: OutputSource::Memory(Vec::new()),
+            }));
         }
         let (result, entry) = (result as u64, &call.entry);
         let fd = |n| TraceeFd(entry.arg(n) as i32);

@@ -12,6 +12,7 @@ use rr_tracee::{Backing, SpaceOp};
 /// The command line of `rr filename`.
 #[derive(clap::Args, Debug)]
 #[command(
+    about = "Print the original name of a file in a trace",
     long_about = "Print the original names of files in a trace (TRACE/files/...): one line each, several if the \
     recorded program mapped files of the same contents."
 )]

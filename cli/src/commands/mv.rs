@@ -10,6 +10,7 @@ use crate::traces;
 /// The command line of `rr mv`.
 #[derive(clap::Args, Debug)]
 #[command(
+    about = "Rename or move a recording",
     long_about = "Rename or move a recording.\n\nA TO of one word is a name in the trace directory if FROM lies \
     there, otherwise a path. `latest-trace` follows."
 )]

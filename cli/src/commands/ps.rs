@@ -10,6 +10,7 @@ use crate::{processes, traces};
 /// The command line of `rr ps`.
 #[derive(clap::Args, Debug)]
 #[command(
+    about = "Print the processes of a recording",
     long_about = "Print the processes of a recording, one a line, with tabs between: PID, PPID (`--` for the first), \
     EXIT (an exit status; -N: killed by signal N; `none`: the recording ended before) and CMD (what it executed last; \
     `(forked without exec)`)."

@@ -20,6 +20,7 @@ const UNAVAILABLE: u8 = 69;
 /// The command line of `rr record`.
 #[derive(clap::Args, Debug)]
 #[command(disable_help_flag = true)]
+#[command(about = "Record a program")]
 #[command(long_about = "Record a program and all processes that it starts.\n\n\
     The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
     not be started.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]

@@ -18,6 +18,7 @@ use crate::{Global, cpu, processes, progress, registers, traces};
 /// The command line of `rr replay`.
 #[derive(clap::Args, Debug)]
 #[command(
+    about = "Replay a recording",
     long_about = "Replay a recording. What the program wrote to standard output and error is shown at the \
     same points (not with -q).\n\nWith --goto the replay starts at the nearest checkpoint at or before EVENT, so \
     that it takes as long as the distance from there. `rr traceinfo` lists the checkpoints, `rr dump` and \

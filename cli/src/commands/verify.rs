@@ -15,6 +15,7 @@ use crate::{cpu, progress, traces};
 /// The command line of `rr verify`.
 #[derive(clap::Args, Debug)]
 #[command(
+    about = "Check that replay gives back what was recorded: image and pages at every checkpoint",
     long_about = "Check that replay gives back exactly what was recorded. The replay runs from the start to \
     the first checkpoint, and from each checkpoint to the next one (from the last to the end); there the image \
     (tasks, registers, mappings) and all pages are compared with what was stored while recording. Status 0: \

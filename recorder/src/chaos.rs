@@ -10,7 +10,7 @@ use rr_trace::event::EventNumber;
 /// The most CPUs that a program is told of.
 const MOST_CORES: u64 = 8;
 /// How long the recording may stand idle for the sake of intervals, to begin with…
-const CREDIT: Duration = Duration::from_millis(500);
+const CREDIT: Duration = Duration::from_millis(200);
 /// …and what each event adds: a fraction of what it costs to record.
 const CREDIT_PER_EVENT: Duration = Duration::from_micros(10);
 
@@ -171,6 +171,6 @@ mod tests {
             chaos.end_interval();
         }
         assert!(intervals > 5);
-        assert!(chaos.spent <= Duration::from_millis(700));
+        assert!(chaos.spent <= Duration::from_millis(400));
     }
 }

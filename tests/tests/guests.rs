@@ -99,6 +99,8 @@ guests! {
         pipe_small
         poll
         posix_timer
+        priority_order
+        priority_spin
         private_file
         proc_self
         prot_none

@@ -1,0 +1,195 @@
+//! What decides which task runs: chaos mode, `--always-switch`, and what the program is told about CPUs.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use rr_tests::matrix::{Plan, as_strs, check_recording, record_options};
+use rr_tests::rr::words;
+use rr_tests::{Guest, Recording, Rr};
+
+fn program(name: &str) -> Vec<OsString> {
+    words([Guest::build(name).path])
+}
+
+/// Records with each of 30 seeds; how many runs showed the bug (status 1). Every trace of such a run must replay.
+fn found_by_chaos(guest: &str) -> usize {
+    let rr = Rr::new();
+    let mut found = 0;
+    for seed in 0..30 {
+        let seed = seed.to_string();
+        let recording = rr.record(&["--chaos-seed", &seed], &program(guest));
+        let status = recording.run.shell_status();
+        assert!(status <= 1, "{}", recording.run.describe());
+        if status == 1 {
+            found += 1;
+            let replay = recording.replay(&[]).expect_success();
+            assert_eq!(replay.out(), recording.run.out());
+        }
+        recording.remove();
+    }
+    found
+}
+
+fn never_found_by_default(guest: &str) {
+    let rr = Rr::new();
+    for _ in 0..10 {
+        let recording = rr.record(&[], &program(guest));
+        assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
+        recording.remove();
+    }
+}
+
+#[test]
+fn chaos_finds_a_lost_update() {
+    never_found_by_default("race_lost_update");
+    let found = found_by_chaos("race_lost_update");
+    assert!((1..30).contains(&found), "found {found} times");
+}
+
+#[test]
+fn chaos_finds_a_thread_that_starts_early() {
+    never_found_by_default("race_early_start");
+    let found = found_by_chaos("race_early_start");
+    assert!((1..30).contains(&found), "found {found} times");
+}
+
+#[test]
+fn always_switch_finds_a_lost_update_every_time() {
+    let rr = Rr::new();
+    for options in [&["-s"][..], &["-c", "5000"]] {
+        let recording = rr.record(options, &program("race_lost_update"));
+        recording.run.expect_status(1);
+    }
+}
+
+/// The events of a recording with tasks numbered as they come.
+fn decisions(recording: &Recording<'_>) -> Vec<(usize, String)> {
+    let dump = recording.rr(&["dump", "-r"]).expect_success().out();
+    let mut tasks = HashMap::new();
+    let lines = dump.lines().map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let next = tasks.len();
+        let task = *tasks.entry(fields[1].to_owned()).or_insert(next);
+        (task, fields[2].to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_same_seed_makes_the_same_decisions() {
+    let rr = Rr::new();
+    let record = |guest, seed| {
+        let recording = rr.record(&["--chaos-seed", seed], &program(guest));
+        let decisions = decisions(&recording);
+        recording.remove();
+        decisions
+    };
+    for guest in ["race_lost_update", "futex", "thread_pipes"] {
+        let mut different = 0;
+        for seed in ["1", "2", "3"] {
+            let first = record(guest, seed);
+            assert_eq!(first, record(guest, seed), "{guest} with seed {seed}");
+            different += usize::from(first != record(guest, "4"));
+        }
+        assert!(different > 0, "{guest}: all seeds are alike");
+    }
+}
+
+#[test]
+fn chaos_says_its_seed_and_the_trace_knows_it() {
+    let rr = Rr::new();
+    let recording = rr.record(&["--chaos-seed", "77"], &program("hello"));
+    assert_eq!(
+        recording.run.err(),
+        "rr: Chaos seed 77 (repeat with --chaos-seed 77)\n"
+    );
+    let info: serde_json::Value =
+        serde_json::from_slice(&recording.rr(&["traceinfo"]).expect_success().stdout).unwrap();
+    assert_eq!(
+        (&info["chaosMode"], &info["chaosSeed"]),
+        (&true.into(), &77.into())
+    );
+
+    let recording = rr.record(&["-h"], &program("hello"));
+    let err = recording.run.err();
+    let seed = err
+        .strip_prefix("rr: Chaos seed ")
+        .and_then(|rest| rest.split(' ').next())
+        .expect("a seed");
+    assert_eq!(
+        err,
+        format!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})\n")
+    );
+
+    let recording = rr.record(&[], &program("hello"));
+    let info: serde_json::Value =
+        serde_json::from_slice(&recording.rr(&["traceinfo"]).expect_success().stdout).unwrap();
+    assert_eq!(
+        (&info["chaosMode"], &info["chaosSeed"]),
+        (&false.into(), &serde_json::Value::Null)
+    );
+}
+
+/// Orders that never come up otherwise must replay like all others, from every checkpoint.
+#[test]
+fn unusual_orders_replay() {
+    let rr = Rr::new();
+    for name in [
+        "threads",
+        "thread_pipes",
+        "thread_signals",
+        "thread_exits",
+        "thread_exec",
+        "thread_fork",
+        "fork_many",
+        "shared_spin",
+        "wait_variants",
+        "sigchld_count",
+    ] {
+        let guest = Guest::build(name);
+        for (option, interval) in [("--always-switch", None), ("--chaos-seed=1", Some(7))] {
+            let mut plan = Plan::guest(guest.ending);
+            plan.options = vec![option.to_owned()];
+            plan.replays = 2;
+            let options = record_options(&plan, interval);
+            let recording = rr.record(&as_strs(&options), &words([guest.path.clone()]));
+            check_recording(&recording, &plan, interval);
+            recording.remove();
+        }
+    }
+}
+
+#[test]
+fn the_program_sees_as_many_cpus_as_it_is_told() {
+    let rr = Rr::new();
+    for (cores, list) in [("1", "0"), ("3", "0-2"), ("100", "0-99"), ("128", "0-127")] {
+        let recording = rr.record(&["--num-cores", cores], &program("cpus"));
+        let expected = format!("{cores} {cores} {cores} {list}\n");
+        assert_eq!(recording.run.out(), expected, "{}", recording.run.describe());
+        assert_eq!(recording.replay(&[]).expect_success().out(), expected);
+        let recording = rr.record(&["--num-cores", cores], &words(["nproc"]));
+        assert_eq!(recording.run.out(), format!("{cores}\n"));
+    }
+    for bad in ["0", "129", "x"] {
+        let run = rr.rr(["record", "--num-cores", bad, "true"]);
+        assert_eq!(run.shell_status(), 1, "{}", run.describe());
+    }
+}
+
+#[test]
+fn chaos_pretends_one_to_eight_cpus() {
+    let rr = Rr::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..12 {
+        let recording = rr.record(&["--chaos-seed", &seed.to_string()], &words(["nproc"]));
+        let cores: usize = recording.run.out().trim().parse().unwrap();
+        assert!((1..=8).contains(&cores), "{}", recording.run.describe());
+        seen.insert(cores);
+    }
+    assert!(seen.len() > 2, "{seen:?}");
+    let recording = rr.record(&["--chaos", "--num-cores=5"], &words(["nproc"]));
+    assert_eq!(recording.run.out(), "5\n");
+}

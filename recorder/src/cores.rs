@@ -89,6 +89,14 @@ impl RecordSession {
         Ok(())
     }
 
+    /// What `rdtscp` says of the CPU (its number in the low 12 bits, the node above; set by the kernel).
+    pub(crate) fn pretended_aux(&self, aux: u32) -> u32 {
+        match self.options.cores {
+            Some(cores) => aux & !0xfff | (aux & 0xfff) % cores as u32,
+            None => aux,
+        }
+    }
+
     /// What a file that lists CPUs holds for the program.
     pub(crate) fn list_of_cpus(&self, path: &str) -> Option<String> {
         let cores = self.options.cores.filter(|_| LISTS.contains(&path))?;

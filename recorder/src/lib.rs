@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`launch`] | from `fork` to the program's first instruction |
 //! | [`session`] | the tasks, and the events in order |
+//! | `session::turns` | the loop that lets one task go on, and then the next |
 //! | [`scheduler`] | whose turn it is |
 //! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: entry, scratch memory, exit |

@@ -141,7 +141,9 @@ impl Scheduler {
 
     /// Whether it matters for decisions who exactly can go on: then nobody must be on the way out of the kernel.
     pub fn is_exact(&self) -> bool {
-        self.chaos.is_some() || self.members.values().any(|m| m.nice != 0)
+        let mut nice = self.members.values().map(|m| m.nice);
+        let first = nice.next();
+        self.chaos.is_some() || nice.any(|nice| Some(nice) != first)
     }
 
     /// Whether somebody has a higher priority than the task whose turn it is, and may come to need the CPU.
@@ -339,6 +341,7 @@ mod tests {
     #[test]
     fn equals_take_turns_in_the_order_of_their_coming() {
         let mut scheduler = scheduler(turns_of(2), [0; 3]);
+        assert!(!scheduler.is_exact());
         let ran = run(&mut scheduler, 0..8, |_| false);
         assert_eq!(ran, [A, A, B, B, C, C, A, A]);
     }
@@ -348,7 +351,7 @@ mod tests {
         let mut scheduler = scheduler(turns_of(5), [5, 0, 5]);
         let only_a = |tid| tid == A;
         assert_eq!(scheduler.choose(EventNumber(0), only_a), Choice::Run(A));
-        assert!(scheduler.has_rivals());
+        assert!(scheduler.has_rivals() && scheduler.is_exact());
         assert!(!scheduler.turn_is_over(EventNumber(1), false, only_a));
         assert!(scheduler.turn_is_over(EventNumber(2), false, |tid| tid != C));
         assert_eq!(scheduler.choose(EventNumber(2), |_| true), Choice::Run(B));

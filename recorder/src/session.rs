@@ -5,21 +5,23 @@
 //! only then. Recorder and tracees share one CPU, where handing over takes 3 µs; so
 //! `sched_yield` is all that it takes to let a resumed task go first, and to find out whether it blocked.
 
+mod turns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, wait};
-use rr_tracee::{AddressSpace, Registers, Running, SpaceId, SpaceOp, Stop, Stopped, Tid, procfs};
+use rr_tracee::{AddressSpace, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs};
 
 use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
-use crate::scheduler::{Choice, Schedule, Scheduler};
+use crate::scheduler::{Schedule, Scheduler};
 use crate::task::{State, Task};
 
 /// A termination signal that rr itself received and that the program shall get; 0 for none.
@@ -140,40 +142,6 @@ impl RecordSession {
         &self.program
     }
 
-    /// Records until the first process (or all) have exited. Returns the first process's wait status and the
-    /// last event.
-    pub fn run(&mut self) -> Result<i32> {
-        loop {
-            if let Some(status) = self.end() {
-                return Ok(status);
-            }
-            self.forward_signal();
-            if let Some(tid) = self.urgent() {
-                self.run_turn(tid)?;
-                continue;
-            }
-            if let Some(tid) = self.scheduler.turn() {
-                if self.tasks.get(&tid).is_some_and(Task::is_runnable) {
-                    self.current = tid;
-                    self.run_turn(tid)?;
-                    continue;
-                }
-                self.scheduler.end_turn();
-            }
-            self.settle_wakes()?;
-            if self.end().is_some() {
-                continue;
-            }
-            let tasks = &self.tasks;
-            let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
-            match self.scheduler.choose(self.number, ready) {
-                Choice::Run(_) => {}
-                Choice::Wait(None) => self.wait_for_any()?,
-                Choice::Wait(Some(patience)) => self.wait_for_a_while(patience)?,
-            }
-        }
-    }
-
     /// Ends the recording: kills what is left, and closes the trace.
     pub fn finish(mut self, status: i32) -> Result<Summary> {
         // The writer may be reading from a task that is still there.
@@ -202,84 +170,6 @@ impl RecordSession {
         if signal != 0 {
             // SAFETY: kill takes plain numbers.
             unsafe { libc::kill(self.root.0, signal) };
-        }
-    }
-
-    /// The first process's wait status, when there is nothing left to record.
-    fn end(&self) -> Option<i32> {
-        self.root_status
-            .filter(|_| !self.options.wait_for_all || self.tasks.is_empty())
-    }
-
-    /// A task that must be seen to before anybody runs.
-    fn urgent(&self) -> Option<Tid> {
-        let reported = |t: &Task| matches!(t.state, State::Reported(..));
-        // A stop that ends an interval: intervals are recorded in order.
-        if self.tasks.get(&self.current).is_some_and(reported) {
-            return Some(self.current);
-        }
-        // A dying task holds back others (exec, wait) until it is let go.
-        let dying = |t: &&Task| matches!(t.state, State::Reported(_, Stop::Exiting));
-        self.tasks.values().find(dying).map(|t| t.tid)
-    }
-
-    /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, those that were woken
-    /// get the time to come out of it.
-    fn settle_wakes(&mut self) -> Result<()> {
-        loop {
-            while let Some(report) = wait(None, true) {
-                self.note(report)?;
-            }
-            let on_its_way =
-                |t: &&Task| matches!(t.state, State::InKernel(_)) && matches!(procfs::state(t.tid), Ok('R'));
-            if !self.scheduler.is_exact() || !self.tasks.values().any(|t| on_its_way(&t)) {
-                break;
-            }
-            // SAFETY: sched_yield has no arguments.
-            unsafe { libc::sched_yield() };
-        }
-        while let Some(report) = wait(None, true) {
-            self.note(report)?;
-        }
-        Ok(())
-    }
-
-    /// Lets a task go on until its turn is over or it cannot.
-    fn run_turn(&mut self, tid: Tid) -> Result<()> {
-        loop {
-            let before = self.number;
-            let advanced = self.advance(tid);
-            self.survive(advanced)?;
-            if self.end().is_some() {
-                return Ok(());
-            }
-            if self.number != before {
-                if self.options.check_maps {
-                    let checked = self.check_model(tid);
-                    self.survive(checked)?;
-                }
-                let taken = self.checkpoint_if_due(tid);
-                self.survive(taken)?;
-            }
-            if !self.tasks.get(&tid).is_some_and(Task::is_runnable) {
-                return Ok(());
-            }
-            self.forward_signal();
-            let at_event = self
-                .tasks
-                .get(&tid)
-                .is_some_and(|t| matches!(t.state, State::Ready(_)) && !t.is_mid_interval());
-            let yields = std::mem::take(&mut self.yields);
-            if at_event && (yields || self.number != before) {
-                if yields || self.scheduler.has_rivals() {
-                    self.settle_wakes()?;
-                }
-                let tasks = &self.tasks;
-                let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
-                if self.scheduler.turn_is_over(self.number, yields, ready) {
-                    return Ok(());
-                }
-            }
         }
     }
 
@@ -390,37 +280,6 @@ impl RecordSession {
         }
         if let Some(call) = self.tasks.get(&tid).and_then(|t| t.call.as_ref()) {
             self.pending_entries.push((tid, call.entry));
-        }
-    }
-
-    fn wait_for_any(&mut self) -> Result<()> {
-        match wait(None, false) {
-            Some(report) => self.note(report),
-            None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
-                let tid = self.root;
-                Err(Error::Unexpected {
-                    tid,
-                    what: "no tracee is left, but its end was not reported".into(),
-                })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for any task to come out of the kernel, but at most so long.
-    fn wait_for_a_while(&mut self, patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
-        loop {
-            if let Some(report) = wait(None, true) {
-                return self.note(report);
-            }
-            self.forward_signal();
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.scheduler.end_interval();
-                return Ok(());
-            }
-            std::thread::sleep(left.min(Duration::from_millis(1)));
         }
     }
 

@@ -262,7 +262,7 @@ impl RecordSession {
             ..*regs
         };
         if len == 3 {
-            after.rcx = u64::from(aux);
+            after.rcx = u64::from(self.pretended_aux(aux));
         }
         Ok(Some(after))
     }

@@ -1,0 +1,159 @@
+//! Turns: the loop that lets one task go on, and then the next.
+//!
+//! Keeps I1. Who is next, the [scheduler](crate::scheduler) says; here its decisions are carried out, and it
+//! is told what they rest on: who can go on, and who is out of the kernel by now.
+
+use std::time::{Duration, Instant};
+
+use rr_tracee::task::wait;
+use rr_tracee::{Stop, Tid, procfs};
+
+use crate::error::{Error, Result};
+use crate::scheduler::Choice;
+use crate::session::RecordSession;
+use crate::task::{State, Task};
+
+impl RecordSession {
+    /// Records until the first process (or all) have exited. Returns the first process's wait status and the
+    /// last event.
+    pub fn run(&mut self) -> Result<i32> {
+        loop {
+            if let Some(status) = self.end() {
+                return Ok(status);
+            }
+            self.forward_signal();
+            if let Some(tid) = self.urgent() {
+                self.run_turn(tid)?;
+                continue;
+            }
+            if let Some(tid) = self.scheduler.turn() {
+                if self.tasks.get(&tid).is_some_and(Task::is_runnable) {
+                    self.current = tid;
+                    self.run_turn(tid)?;
+                    continue;
+                }
+                self.scheduler.end_turn();
+            }
+            self.settle_wakes()?;
+            if self.end().is_some() {
+                continue;
+            }
+            let tasks = &self.tasks;
+            let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
+            match self.scheduler.choose(self.number, ready) {
+                Choice::Run(_) => {}
+                Choice::Wait(None) => self.wait_for_any()?,
+                Choice::Wait(Some(patience)) => self.wait_for_a_while(patience)?,
+            }
+        }
+    }
+
+    /// The first process's wait status, when there is nothing left to record.
+    fn end(&self) -> Option<i32> {
+        self.root_status
+            .filter(|_| !self.options.wait_for_all || self.tasks.is_empty())
+    }
+
+    /// A task that must be seen to before anybody runs.
+    fn urgent(&self) -> Option<Tid> {
+        let reported = |t: &Task| matches!(t.state, State::Reported(..));
+        // A stop that ends an interval: intervals are recorded in order.
+        if self.tasks.get(&self.current).is_some_and(reported) {
+            return Some(self.current);
+        }
+        // A dying task holds back others (exec, wait) until it is let go.
+        let dying = |t: &&Task| matches!(t.state, State::Reported(_, Stop::Exiting));
+        self.tasks.values().find(dying).map(|t| t.tid)
+    }
+
+    /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, those that were woken
+    /// get the time to come out of it.
+    fn settle_wakes(&mut self) -> Result<()> {
+        loop {
+            while let Some(report) = wait(None, true) {
+                self.note(report)?;
+            }
+            let on_its_way =
+                |t: &&Task| matches!(t.state, State::InKernel(_)) && matches!(procfs::state(t.tid), Ok('R'));
+            if !self.scheduler.is_exact() || !self.tasks.values().any(|t| on_its_way(&t)) {
+                break;
+            }
+            // SAFETY: sched_yield has no arguments.
+            unsafe { libc::sched_yield() };
+        }
+        while let Some(report) = wait(None, true) {
+            self.note(report)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a task go on until its turn is over or it cannot.
+    fn run_turn(&mut self, tid: Tid) -> Result<()> {
+        loop {
+            let before = self.number;
+            let advanced = self.advance(tid);
+            self.survive(advanced)?;
+            if self.end().is_some() {
+                return Ok(());
+            }
+            if self.number != before {
+                if self.options.check_maps {
+                    let checked = self.check_model(tid);
+                    self.survive(checked)?;
+                }
+                let taken = self.checkpoint_if_due(tid);
+                self.survive(taken)?;
+            }
+            if !self.tasks.get(&tid).is_some_and(Task::is_runnable) {
+                return Ok(());
+            }
+            self.forward_signal();
+            let at_event = self
+                .tasks
+                .get(&tid)
+                .is_some_and(|t| matches!(t.state, State::Ready(_)) && !t.is_mid_interval());
+            let yields = std::mem::take(&mut self.yields);
+            if at_event && (yields || self.number != before) {
+                if yields || self.scheduler.has_rivals() {
+                    self.settle_wakes()?;
+                }
+                let tasks = &self.tasks;
+                let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
+                if self.scheduler.turn_is_over(self.number, yields, ready) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn wait_for_any(&mut self) -> Result<()> {
+        match wait(None, false) {
+            Some(report) => self.note(report),
+            None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
+                let tid = self.root;
+                Err(Error::Unexpected {
+                    tid,
+                    what: "no tracee is left, but its end was not reported".into(),
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for any task to come out of the kernel, but at most so long.
+    fn wait_for_a_while(&mut self, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(report) = wait(None, true) {
+                return self.note(report);
+            }
+            self.forward_signal();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.scheduler.end_interval();
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(1)));
+        }
+    }
+}

@@ -34,7 +34,7 @@ fn global(arg: &OsStr) -> usize {
         text.strip_prefix(*name)
             .is_some_and(|rest| rest.starts_with('=') || (!name.starts_with("--") && !rest.is_empty()))
     };
-    if FLAGS.contains(&text) || WITH_VALUE.iter().any(|name| attached(name)) {
+    if FLAGS.contains(&text) || WITH_VALUE.iter().any(attached) {
         1
     } else if WITH_VALUE.contains(&text) {
         2

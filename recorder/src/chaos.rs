@@ -152,7 +152,7 @@ mod tests {
     fn turns_are_short_and_long() {
         let mut chaos = Chaos::new(1);
         let mut turns = Vec::new();
-        for event in 0..1000 {
+        for event in 0..10_000 {
             turns.push(chaos.turn(500));
             chaos.turn_over(EventNumber(event));
         }

@@ -92,7 +92,7 @@ impl RecordSession {
     /// What `rdtscp` says of the CPU (its number in the low 12 bits, the node above; set by the kernel).
     pub(crate) fn pretended_aux(&self, aux: u32) -> u32 {
         match self.options.cores {
-            Some(cores) => aux & !0xfff | (aux & 0xfff) % cores as u32,
+            Some(cores) => aux & !0xfff | ((aux & 0xfff) % cores as u32),
             None => aux,
         }
     }

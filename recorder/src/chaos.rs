@@ -127,9 +127,21 @@ impl Chaos {
         }
     }
 
-    /// In an interval: how long to wait for a task of high priority.
-    pub fn patience(&self) -> Option<Duration> {
-        self.interval.map(|interval| interval.patience)
+    /// Whether only tasks of high priority may run.
+    pub fn in_interval(&self) -> bool {
+        self.interval.is_some()
+    }
+
+    /// In an interval: how long to wait for a task of high priority. Half as long every time: one that sleeps and
+    /// sleeps again does not make the interval last.
+    pub fn patience(&mut self) -> Duration {
+        match &mut self.interval {
+            Some(interval) => {
+                interval.patience /= 2;
+                interval.patience
+            }
+            None => Duration::ZERO,
+        }
     }
 
     /// Nobody of high priority came.
@@ -167,7 +179,7 @@ mod tests {
         let mut intervals = 0;
         for event in 1..20_000 {
             chaos.turn_over(EventNumber(event));
-            intervals += u32::from(chaos.patience().is_some());
+            intervals += u32::from(chaos.in_interval());
             chaos.end_interval();
         }
         assert!(intervals > 5);

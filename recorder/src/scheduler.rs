@@ -191,15 +191,7 @@ impl Scheduler {
                 self.round = self.ready_after(self.last, &ready).into();
                 self.round.retain(|other| *other != tid);
             }
-            self.turn = None;
-            if let Some(chaos) = &mut self.chaos {
-                if chaos.redraws()
-                    && let Some(member) = self.members.get_mut(&tid)
-                {
-                    member.lot = chaos.priority();
-                }
-                chaos.turn_over(now);
-            }
+            self.end_turn(now);
         }
         over
     }
@@ -226,12 +218,12 @@ impl Scheduler {
             }
         }
         let mut able = self.ready_after(self.last, &ready);
-        if let Some(patience) = self.chaos.as_ref().and_then(Chaos::patience) {
+        if self.chaos.as_ref().is_some_and(Chaos::in_interval) {
             let high = |tid: &Tid| self.priority(*tid) == 0;
             if able.iter().any(high) {
                 able.retain(high);
             } else if self.members.keys().any(|tid| high(tid) && !ready(*tid)) {
-                return Choice::Wait(Some(patience));
+                return Choice::Wait(self.chaos.as_mut().map(Chaos::patience));
             } else {
                 self.end_interval();
             }
@@ -280,9 +272,17 @@ impl Scheduler {
         Choice::Run(tid)
     }
 
-    /// The task whose turn it is cannot go on.
-    pub fn end_turn(&mut self) {
-        self.turn = None;
+    /// The turn is over, be it that the task cannot go on.
+    pub fn end_turn(&mut self, now: EventNumber) {
+        let Some(turn) = self.turn.take() else { return };
+        if let Some(chaos) = &mut self.chaos {
+            if chaos.redraws()
+                && let Some(member) = self.members.get_mut(&turn.tid)
+            {
+                member.lot = chaos.priority();
+            }
+            chaos.turn_over(now);
+        }
     }
 
     /// The wait of a [`Choice::Wait`] with a time was in vain.
@@ -402,13 +402,16 @@ mod tests {
             scheduler.members.get_mut(&tid).unwrap().lot = lot;
         }
         let chaos = scheduler.chaos.as_mut().unwrap();
-        while chaos.patience().is_none() {
+        while !chaos.in_interval() {
             chaos.turn_over(EventNumber(0));
         }
-        assert!(matches!(
-            scheduler.choose(EventNumber(0), low),
-            Choice::Wait(Some(_))
-        ));
+        // Whoever sleeps again and again is waited for less and less.
+        let waits = |scheduler: &mut Scheduler| match scheduler.choose(EventNumber(0), low) {
+            Choice::Wait(Some(patience)) => patience,
+            other => panic!("{other:?}"),
+        };
+        let first = waits(&mut scheduler);
+        assert!(waits(&mut scheduler) < first);
         scheduler.end_interval();
         assert!(matches!(scheduler.choose(EventNumber(0), low), Choice::Run(_)));
     }

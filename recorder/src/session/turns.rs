@@ -32,7 +32,7 @@ impl RecordSession {
                     self.run_turn(tid)?;
                     continue;
                 }
-                self.scheduler.end_turn();
+                self.scheduler.end_turn(self.number);
             }
             self.settle_wakes()?;
             if self.end().is_some() {

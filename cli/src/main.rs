@@ -11,6 +11,7 @@ mod processes;
 mod progress;
 mod registers;
 mod signals;
+mod started;
 mod traces;
 
 use std::ffi::OsString;

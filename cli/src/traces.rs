@@ -81,20 +81,14 @@ pub fn open(name: Option<&Path>) -> Result<Arc<TraceReader>> {
     Ok(Arc::new(reader))
 }
 
-/// The path for a new trace of `program`: its name and the first free number.
-pub fn new_path(program: &OsStr) -> Result<PathBuf> {
+/// The path for trace number `n` of `program`, in the trace directory, which is made if it is not there.
+pub fn numbered(program: &OsStr, n: u32) -> Result<PathBuf> {
     let root = root();
     std::fs::create_dir_all(&root)
         .with_context(|| format!("cannot make the trace directory {}", root.display()))?;
-    let base = Path::new(program)
-        .file_name()
-        .unwrap_or(program)
-        .to_string_lossy()
-        .into_owned();
-    let free = (0u32..)
-        .map(|n| root.join(format!("{base}-{n}")))
-        .find(|p| p.symlink_metadata().is_err());
-    free.context("no free name for a trace")
+    let mut name = Path::new(program).file_name().unwrap_or(program).to_owned();
+    name.push(format!("-{n}"));
+    Ok(root.join(name))
 }
 
 /// Lets `latest-trace` point to `trace`, a directory in the trace directory.
@@ -103,6 +97,8 @@ pub fn set_latest(trace: &Path) {
         return;
     };
     let temporary = root.join(format!(".{LATEST}-{}", std::process::id()));
+    // One that a killed rr of the same number left.
+    let _ = std::fs::remove_file(&temporary);
     // That there is no link is an inconvenience, not a loss.
     let made = symlink(name, &temporary).and_then(|()| std::fs::rename(&temporary, root.join(LATEST)));
     if let Err(e) = made {

@@ -98,6 +98,12 @@ impl Capture {
         }
     }
 
+    /// Gives up what is not written yet.
+    pub(crate) fn abandon(&mut self) {
+        // The writer ends early when it is dropped.
+        self.writer = None;
+    }
+
     /// A process is a subreaper (prctl(2)) now, or is none any more.
     pub(crate) fn note_subreaper(&mut self, tgid: Tid, on: bool) {
         if on {

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use rr_tracee::{Running, Tid};
 
 use crate::error::{Error, Result};
+use crate::inherited::Inherited;
 use crate::seccomp;
 
 /// The program to record.
@@ -23,6 +24,8 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// The whole environment of the program.
     pub env: Vec<(OsString, OsString)>,
+    /// What rr was started with and has changed for itself.
+    pub inherited: Inherited,
 }
 
 /// Variables that every recorded program gets (see `shared/reference/rr-interface.md`, 1.3): they steer
@@ -130,7 +133,7 @@ pub fn launch(command: &Command) -> Result<Launched> {
     // SAFETY: the child calls only async-signal-safe functions on memory prepared above.
     let pid = match unsafe { libc::fork() } {
         -1 => return Err(failed("fork", Errno::last())),
-        0 => child(&go_read, &go_write, &file, &argv, &envp),
+        0 => child(&go_read, &go_write, &command.inherited, &file, &argv, &envp),
         pid => Tid(pid),
     };
     drop(go_read);
@@ -161,6 +164,7 @@ pub fn launch(command: &Command) -> Result<Launched> {
 fn child(
     go: &OwnedFd,
     other: &OwnedFd,
+    inherited: &Inherited,
     file: &CString,
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
@@ -172,24 +176,7 @@ fn child(
         if libc::read(go.as_raw_fd(), byte.as_mut_ptr().cast(), 1) != 1 {
             libc::_exit(126);
         }
-        // What rr ignores for itself, the program gets as usual; SIGPIPE is ignored by Rust's runtime.
-        for signal in [
-            libc::SIGPIPE,
-            libc::SIGINT,
-            libc::SIGQUIT,
-            libc::SIGTERM,
-            libc::SIGHUP,
-        ] {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let none = 0u64;
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const none,
-            0usize,
-            8usize,
-        );
+        inherited.restore();
         libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
         libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0);
         if seccomp::install().is_err() {

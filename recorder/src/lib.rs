@@ -5,6 +5,8 @@
 //! | module | concept |
 //! |---|---|
 //! | [`launch`] | from `fork` to the program's first instruction |
+//! | [`inherited`] | what rr changes for itself and the program gets back |
+//! | [`terminate`] | ending a recording from outside |
 //! | [`session`] | the tasks, and the events in order |
 //! | `session::turns` | the loop that lets one task go on, and then the next |
 //! | [`scheduler`] | whose turn it is |
@@ -28,6 +30,7 @@ mod check;
 pub mod cores;
 pub mod error;
 mod exec;
+pub mod inherited;
 pub mod launch;
 mod mapped;
 mod objects;
@@ -41,9 +44,12 @@ mod special;
 mod syscall;
 mod task;
 mod tasks;
+pub mod terminate;
 
 pub use capture::Capture;
 pub use error::{Error, Result};
+pub use inherited::Inherited;
 pub use launch::Command;
 pub use scheduler::Schedule;
-pub use session::{FORWARD, Options, RecordSession, Summary};
+pub use session::{Options, RecordSession, Summary};
+pub use terminate::Terminator;

@@ -9,12 +9,11 @@ mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
-use rr_tracee::task::{Report, Resume, wait};
+use rr_tracee::task::{Report, Resume, Waited, wait};
 use rr_tracee::{AddressSpace, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs};
 
 use crate::capture::Capture;
@@ -23,9 +22,6 @@ use crate::launch::{self, Command};
 use crate::mapped::Mapped;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::task::{State, Task};
-
-/// A termination signal that rr itself received and that the program shall get; 0 for none.
-pub static FORWARD: AtomicI32 = AtomicI32::new(0);
 
 /// How to record.
 #[derive(Debug)]
@@ -146,31 +142,38 @@ impl RecordSession {
     pub fn finish(mut self, status: i32) -> Result<Summary> {
         // The writer may be reading from a task that is still there.
         let checkpoints = self.capture.finish();
-        for task in self.tasks.values() {
-            rr_tracee::task::kill(task.tid);
-        }
-        self.capture.kill_forks();
+        self.kill_all();
         // The trace is whole only when its last checkpoint is; so the end mark comes last.
         let events = self.number;
-        self.writer.finish(status)?;
-        while let Some(report) = wait(None, false) {
-            if !report.is_gone() {
-                // A stop on the way to death.
-                let _ = Running::newborn(report.tid).waited(report).map(|w| match w {
-                    rr_tracee::task::Waited::Stopped(s, _) => s.resume(Resume::Cont, None).map(drop),
-                    rr_tracee::task::Waited::Gone(_) => Ok(()),
-                });
-            }
-        }
+        let closed = self.writer.finish(status);
+        reap_all();
+        closed?;
         Ok(Summary { events, checkpoints })
     }
 
-    fn forward_signal(&mut self) {
-        let signal = FORWARD.swap(0, Ordering::Relaxed);
-        if signal != 0 {
-            // SAFETY: kill takes plain numbers.
-            unsafe { libc::kill(self.root.0, signal) };
+    /// Ends a recording that failed: kills everything, and closes the trace without an end mark, so that it
+    /// counts as incomplete. What was recorded before can be replayed (I5).
+    pub fn abort(mut self) {
+        self.capture.abandon();
+        self.kill_all();
+        drop(self.writer);
+        reap_all();
+    }
+
+    fn kill_all(&mut self) {
+        self.tasks
+            .values()
+            .for_each(|task| rr_tracee::task::kill(task.tid));
+        self.capture.kill_forks();
+        // Those that nobody knows of.
+        for tracee in procfs::tracees_of(Tid(std::process::id() as i32)) {
+            rr_tracee::task::kill(tracee);
         }
+    }
+
+    /// The program's first process.
+    pub fn root(&self) -> Tid {
+        self.root
     }
 
     /// A task that was killed while it was in our hands is no error: its end will be reported.
@@ -220,7 +223,7 @@ impl RecordSession {
         loop {
             match wait(Some(tid), false) {
                 Some(report) => return self.note(report),
-                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.forward_signal(),
+                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {}
                 None => return Ok(()),
             }
         }
@@ -238,7 +241,8 @@ impl RecordSession {
                         return Ok(());
                     }
                 }
-                None => self.forward_signal(),
+                None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => return Ok(()),
+                None => {}
             }
         }
         for round in 0.. {
@@ -298,11 +302,11 @@ impl RecordSession {
             State::Busy => Running::newborn(tid).waited(report),
         };
         match waited {
-            Ok(rr_tracee::task::Waited::Stopped(stopped, stop)) => {
+            Ok(Waited::Stopped(stopped, stop)) => {
                 task.state = State::Reported(stopped, stop);
                 Ok(())
             }
-            Ok(rr_tracee::task::Waited::Gone(status)) => self.gone(tid, status),
+            Ok(Waited::Gone(status)) => self.gone(tid, status),
             Err(rr_tracee::Error::Died(_)) => {
                 self.dying(tid);
                 Ok(())
@@ -471,6 +475,16 @@ impl RecordSession {
             writes,
         };
         Ok(self.writer.append(event)?)
+    }
+}
+
+/// Lets killed tracees die: they stop once more on their way.
+fn reap_all() {
+    while let Some(report) = wait(None, false) {
+        if let Ok(Waited::Stopped(stopped, _)) = Running::newborn(report.tid).waited(report) {
+            // It is killed, or dies with us.
+            let _ = stopped.resume(Resume::Cont, None);
+        }
     }
 }
 

@@ -138,6 +138,21 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
         })
 }
 
+/// The processes that `tracer` traces (`TracerPid` of `/proc/PID/status`).
+pub fn tracees_of(tracer: Tid) -> Vec<Tid> {
+    let traced = |pid: &Tid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let by = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        by.and_then(|by| by.trim().parse().ok()) == Some(tracer.0)
+    };
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Tid))
+        .filter(traced)
+        .collect()
+}
+
 /// The path that opens the same file as a tracee's descriptor.
 pub fn fd_path(tid: Tid, fd: TraceeFd) -> PathBuf {
     format!("/proc/{tid}/fd/{}", fd.0).into()

@@ -1,21 +1,23 @@
 //! `rr record`: records a program, with checkpoints if asked for.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::CheckpointWriter;
-use rr_recorder::{Capture, Command, FORWARD, RecordSession, Schedule, chaos, cores, launch};
+use rr_recorder::{Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, cores, launch};
+use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
 
-use crate::{Global, cpu, traces};
+use crate::{Global, cpu, started, traces};
 
 /// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
 const UNAVAILABLE: u8 = 69;
+/// The recording failed (`EX_SOFTWARE`).
+const FAILED: u8 = 70;
 
 /// The command line of `rr record`.
 #[derive(clap::Args, Debug)]
@@ -23,7 +25,7 @@ const UNAVAILABLE: u8 = 69;
 #[command(about = "Record a program")]
 #[command(long_about = "Record a program and all processes that it starts.\n\n\
     The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
-    not be started.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]
+    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]
 pub struct Options {
     /// Write a checkpoint every N events, so that replay can start there
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -152,28 +154,35 @@ fn environment(extra: &[OsString]) -> Result<Vec<(OsString, OsString)>> {
     Ok(env)
 }
 
-/// Signals that reach the program by itself (from the terminal) or through us.
-fn take_signals() -> Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    for signal in [SIGINT, SIGQUIT] {
-        // SAFETY: setting a disposition to "ignore" runs no code of ours. A terminal sends these to the program too.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
+/// A new trace: in the directory that the user names, or else in the first free one of the program's.
+fn create(
+    dir: Option<&Path>,
+    program: &OsStr,
+    header: &Header,
+    options: &WriterOptions,
+) -> Result<TraceWriter> {
+    if let Some(dir) = dir {
+        return Ok(TraceWriter::create(dir, header, options)?);
     }
-    for signal in [SIGTERM, SIGHUP] {
-        // SAFETY: the handler only stores into an atomic, which is async-signal-safe. Waits are interrupted by it.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = forward as *const () as usize;
-            if libc::sigaction(signal, &action, std::ptr::null_mut()) != 0 {
-                return Err(std::io::Error::last_os_error()).context("sigaction");
-            }
+    for n in 0.. {
+        match TraceWriter::create(&traces::numbered(program, n)?, header, options) {
+            // There before us, or made a moment ago by another rr.
+            Err(rr_trace::Error::Exists { .. }) => {}
+            other => return Ok(other?),
         }
     }
-    Ok(())
+    bail!("no free name for a trace")
 }
 
-extern "C" fn forward(signal: i32) {
-    FORWARD.store(signal, Ordering::Relaxed);
+/// What the user has in the end of a recording that failed.
+fn epitaph(dir: &Path, written: EventNumber) -> String {
+    if written == EventNumber(0) {
+        return format!("nothing was recorded in {}", dir.display());
+    }
+    format!(
+        "recorded up to event {written} can be replayed: rr replay {}",
+        dir.display()
+    )
 }
 
 /// Runs the command.
@@ -185,10 +194,8 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         eprintln!("rr: {e}");
         return Ok(ExitCode::from(UNAVAILABLE));
     }
-    let (dir, is_default) = match &options.output_trace_dir {
-        Some(dir) => (dir.clone(), false),
-        None => (traces::new_path(&program)?, true),
-    };
+    // Threads inherit the signal mask: before the first of them.
+    let inherited = Inherited::take(started::broken_pipe_ignored());
     let mut cpus = cpu::survey();
     options.choose_cpu(&mut cpus)?;
     let chaos = options.chosen_seed()?;
@@ -216,7 +223,14 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         store: Some(store),
         ..WriterOptions::default()
     };
-    let writer = TraceWriter::create(&dir, &header, &writer_options)?;
+    let writer = create(
+        options.output_trace_dir.as_deref(),
+        &program,
+        &header,
+        &writer_options,
+    )?;
+    let dir = writer.path().to_owned();
+    let progress = writer.progress();
     let capture = match options.checkpoint_interval {
         Some(interval) => {
             // No checkpoint is there before the events that lead to it.
@@ -230,7 +244,6 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         None => Capture::off(),
     };
     cpu::bind(&[cpus.bound]);
-    take_signals()?;
 
     let cores = options.num_cores.map(usize::from).or(chaos.map(chaos::cores));
     let turn_events = if options.always_switch {
@@ -251,34 +264,60 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let command = Command {
         args: options.command.clone(),
         env,
+        inherited,
     };
     let mut session = match RecordSession::start(&command, session_options, writer, capture) {
         Ok(session) => session,
-        Err(e @ (rr_recorder::Error::Start { .. } | rr_recorder::Error::Capability { .. })) => {
+        Err(e) => {
             // Nothing was recorded: nothing is kept.
             let _ = std::fs::remove_dir_all(&dir);
-            eprintln!("rr: {e}");
-            return Ok(ExitCode::from(UNAVAILABLE));
+            let fault = matches!(
+                e,
+                rr_recorder::Error::Start { .. } | rr_recorder::Error::Capability { .. }
+            );
+            eprintln!("rr: {}", crate::message(&e.into()));
+            return Ok(ExitCode::from(if fault { UNAVAILABLE } else { FAILED }));
         }
-        Err(e) => return Err(e.into()),
     };
     if std::io::stdout().is_terminal() {
         println!("rr: Saving execution to trace directory `{}'.", dir.display());
     }
-    if is_default {
+    if options.output_trace_dir.is_none() {
         traces::set_latest(&dir);
     }
     if let Some(fd) = options.print_trace_dir {
         print_dir(fd, &dir);
     }
-    let status = session.run().with_context(|| {
-        format!(
-            "the recording in {} ends at event {}",
-            dir.display(),
-            session.last_event()
-        )
-    })?;
-    let summary = session.finish(status)?;
+    let end = {
+        let (dir, progress) = (dir.clone(), progress.clone());
+        move || {
+            eprintln!("rr: the recording does not end, and is given up");
+            eprintln!("rr: {}", epitaph(&dir, progress.written()));
+            // SAFETY: ends the process without a look at its other threads. The kernel kills the tracees.
+            unsafe { libc::_exit(FAILED.into()) }
+        }
+    };
+    let terminator = Terminator::start(session.root(), end);
+    let result = terminator.and_then(|terminator| {
+        let status = session.run()?;
+        terminator.program_ended();
+        Ok(status)
+    });
+    let finished = match result {
+        Ok(status) => session.finish(status).map(|summary| (status, summary)),
+        Err(e) => {
+            session.abort();
+            Err(e)
+        }
+    };
+    let (status, summary) = match finished {
+        Ok(finished) => finished,
+        Err(e) => {
+            eprintln!("rr: the recording failed: {}", crate::message(&e.into()));
+            eprintln!("rr: {}", epitaph(&dir, progress.written()));
+            return Ok(ExitCode::from(FAILED));
+        }
+    };
     for outcome in &summary.checkpoints {
         if let Err(e) = &outcome.result {
             tracing::warn!("checkpoint {} was not written: {e}", outcome.event);
@@ -310,7 +349,7 @@ fn end_like(status: i32) -> ExitCode {
             libc::sigemptyset(&mut set);
             libc::sigaddset(&mut set, signal);
             libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
-            libc::kill(libc::getpid(), signal);
+            libc::raise(signal);
         }
         return ExitCode::from(128 + signal as u8);
     }

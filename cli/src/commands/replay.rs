@@ -173,6 +173,7 @@ impl Counts {
 
 /// Runs the command.
 pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
+    rr_recorder::inherited::raise_file_limit();
     if options.keep_listening && options.dbgport.is_none() {
         return refuse("-k (--keep-listening) needs -s PORT", status::KEEP_WITHOUT_PORT);
     }

@@ -78,6 +78,7 @@ fn verify(reader: &Arc<TraceReader>, stretch: Stretch) -> Result<Vec<String>> {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    rr_recorder::inherited::raise_file_limit();
     let reader = traces::open(options.trace.as_deref())?;
     let checkpoints: Vec<EventNumber> = reader
         .checkpoints()?

@@ -21,7 +21,6 @@ impl RecordSession {
             if let Some(status) = self.end() {
                 return Ok(status);
             }
-            self.forward_signal();
             if let Some(tid) = self.urgent() {
                 self.run_turn(tid)?;
                 continue;
@@ -107,7 +106,6 @@ impl RecordSession {
             if !self.tasks.get(&tid).is_some_and(Task::is_runnable) {
                 return Ok(());
             }
-            self.forward_signal();
             let at_event = self
                 .tasks
                 .get(&tid)
@@ -147,7 +145,6 @@ impl RecordSession {
             if let Some(report) = wait(None, true) {
                 return self.note(report);
             }
-            self.forward_signal();
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 self.scheduler.end_interval();

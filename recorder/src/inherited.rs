@@ -1,0 +1,123 @@
+//! What rr was started with and changes for itself: the recorded program gets it back as it was.
+//!
+//! rr blocks the signals that ask it to end (a thread waits for them, see `terminate`), ignores those that a terminal
+//! sends to the program too, and raises its own limit of open files. All this is inherited through `fork` and `exec`; so
+//! it is noted before, and undone between the two.
+
+use std::mem::size_of;
+
+/// Signals that ask a process to end.
+pub(crate) const ENDING: [i32; 2] = [libc::SIGTERM, libc::SIGHUP];
+/// Signals that rr ignores: those that a terminal sends to it and to the program, and that of the limit of file sizes,
+/// which is an error like a full disk.
+const NOT_OURS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGXFSZ];
+/// Size of the kernel's signal set in bytes.
+const SIGSET_BYTES: usize = size_of::<u64>();
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// The signals of [`ENDING`] as the kernel's set.
+pub(crate) fn ending_set() -> u64 {
+    ENDING.iter().map(|signal| bit(*signal)).sum()
+}
+
+/// What the program shall have again.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited {
+    /// The signal mask, bit n−1 for signal n.
+    mask: u64,
+    /// Signals that are ignored, as far as rr or Rust's runtime change them.
+    ignored: u64,
+    /// The limit of open files.
+    files: libc::rlimit,
+}
+
+impl Inherited {
+    /// Notes how things are, and changes them for rr. To be called before there are threads, which inherit the mask.
+    ///
+    /// `broken_pipe_ignored`: whether `SIGPIPE` was ignored when rr was started (Rust's runtime ignores it always).
+    pub fn take(broken_pipe_ignored: bool) -> Inherited {
+        let mut inherited = Inherited {
+            mask: 0,
+            ignored: 0,
+            files: raise_file_limit(),
+        };
+        if broken_pipe_ignored {
+            inherited.ignored |= bit(libc::SIGPIPE);
+        }
+        for signal in ENDING.into_iter().chain(NOT_OURS) {
+            if is_ignored(signal) {
+                inherited.ignored |= bit(signal);
+            }
+        }
+        // What is ignored needs no attention (`nohup rr record …`).
+        let blocked = ending_set() & !inherited.ignored;
+        set_mask(libc::SIG_BLOCK, blocked, &mut inherited.mask);
+        for signal in NOT_OURS {
+            // SAFETY: setting a disposition to "ignore" runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        inherited
+    }
+
+    /// Puts everything back, in the child that will be the program. Async-signal-safe.
+    pub(crate) fn restore(&self) {
+        for signal in ENDING.into_iter().chain(NOT_OURS).chain([libc::SIGPIPE]) {
+            let action = if self.ignored & bit(signal) != 0 {
+                libc::SIG_IGN
+            } else {
+                libc::SIG_DFL
+            };
+            // SAFETY: neither disposition runs code of ours.
+            unsafe { libc::signal(signal, action) };
+        }
+        // SAFETY: the limit is a valid one: it was ours.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &self.files) };
+        set_mask(libc::SIG_SETMASK, self.mask, &mut 0);
+    }
+}
+
+/// Raises the limit of open files to what is allowed at most: every shared memory object and many tasks take one.
+/// Returns what it was.
+pub fn raise_file_limit() -> libc::rlimit {
+    let mut before = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: both calls get a valid rlimit. A failure leaves things as they are.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut before) == 0 {
+            let raised = libc::rlimit {
+                rlim_cur: before.rlim_max,
+                ..before
+            };
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raised);
+        }
+    }
+    before
+}
+
+/// Whether this process ignores a signal.
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is a valid one, and the call only fills it.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Changes the signal mask of the calling thread: by the system call, which knows all 64 signals (glibc hides two).
+fn set_mask(how: i32, set: u64, before: &mut u64) {
+    // SAFETY: both sets are words of the size given.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            &raw const set,
+            std::ptr::from_mut(before),
+            SIGSET_BYTES,
+        )
+    };
+}

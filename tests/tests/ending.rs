@@ -1,0 +1,211 @@
+//! How recordings begin and end: what the program inherits through rr, signals sent to rr, failures of the recorder,
+//! two recorders at a time.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use rr_tests::programs::shell;
+use rr_tests::rr::words;
+use rr_tests::run::{Started, run, start};
+use rr_tests::{Rr, Run};
+
+/// Waits until the program has written this.
+#[track_caller]
+fn wait_for_output(started: &mut Started, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !String::from_utf8_lossy(&started.stdout_so_far()).contains(text) {
+        assert!(
+            Instant::now() < deadline && !started.ended(),
+            "the program never said {text:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Records a script, sends rr a signal once it has said `ready`, and checks that the trace is complete and replays.
+#[track_caller]
+fn signalled(rr: &Rr, options: &[&str], script: &str, signal: Signal) -> Run {
+    let (mut started, dir) = rr.start_recording(options, &shell(script), &rr.new_dir());
+    wait_for_output(&mut started, "ready\n");
+    started.signal(signal);
+    let run = started.finish(Duration::from_secs(30));
+    let recording = rr.recording_from(dir, run);
+    assert!(recording.info().complete, "{}", recording.run.describe());
+    let replay = recording.replay(&[]).expect_success();
+    assert_eq!(replay.stdout, recording.run.stdout);
+    recording.verify();
+    recording.run
+}
+
+#[test]
+fn sigterm_reaches_the_program() {
+    let rr = Rr::new();
+    let run = signalled(&rr, &[], "echo ready; sleep 100", Signal::SIGTERM);
+    assert_eq!(run.shell_status(), 128 + 15, "{}", run.describe());
+    let run = signalled(
+        &rr,
+        &["--checkpoint-interval", "3"],
+        "trap 'echo asked; exit 3' TERM; echo ready; while :; do sleep 0.02; done",
+        Signal::SIGTERM,
+    );
+    assert_eq!(
+        (run.shell_status(), run.out().as_str()),
+        (3, "ready\nasked\n"),
+        "{}",
+        run.describe()
+    );
+}
+
+#[test]
+fn sigterm_becomes_sigkill() {
+    let rr = Rr::new();
+    let script = "trap '' TERM; (while :; do sleep 0.02; done) & echo ready; wait";
+    let run = signalled(
+        &rr,
+        &["-w", "--checkpoint-interval", "50"],
+        script,
+        Signal::SIGTERM,
+    );
+    assert_eq!(run.shell_status(), 128 + 9, "{}", run.describe());
+    assert!(run.elapsed > Duration::from_secs(5) && run.elapsed < Duration::from_secs(9));
+}
+
+#[test]
+fn sighup_reaches_the_program_and_is_not_urgent() {
+    let rr = Rr::new();
+    let script = "trap 'echo again; exec sleep 6' HUP; echo ready; while :; do sleep 0.02; done";
+    let run = signalled(&rr, &[], script, Signal::SIGHUP);
+    assert_eq!(
+        (run.shell_status(), run.out().as_str()),
+        (0, "ready\nagain\n"),
+        "{}",
+        run.describe()
+    );
+}
+
+#[test]
+fn keyboard_signals_are_the_programs_own() {
+    let rr = Rr::new();
+    let (mut started, dir) = rr.start_recording(&[], &shell("echo ready; sleep 0.5; exit 4"), &rr.new_dir());
+    wait_for_output(&mut started, "ready\n");
+    started.signal(Signal::SIGINT);
+    started.signal(Signal::SIGQUIT);
+    let run = started.finish(rr.limit);
+    assert_eq!(run.shell_status(), 4, "{}", run.describe());
+    assert!(rr.recording_from(dir, run).info().complete);
+}
+
+/// `nohup rr record …`, a script's `trap '' PIPE`, `ulimit -n`: the program starts as it would without rr.
+#[test]
+fn signals_and_limits_are_inherited() {
+    let rr = Rr::new();
+    let script = "grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; ulimit -n; ulimit -Hn";
+    let prepare = |command: &mut std::process::Command| {
+        // SAFETY: plain system calls, allowed between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [
+                    Signal::SIGHUP,
+                    Signal::SIGPIPE,
+                    Signal::SIGINT,
+                    Signal::SIGUSR2,
+                    Signal::SIGXFSZ,
+                ] {
+                    nix::sys::signal::signal(signal, SigHandler::SigIgn)?;
+                }
+                let mut blocked = SigSet::empty();
+                blocked.add(Signal::SIGTERM);
+                blocked.add(Signal::SIGUSR1);
+                sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
+                setrlimit(Resource::RLIMIT_NOFILE, 50, 100)?;
+                Ok(())
+            });
+        }
+    };
+    let mut native = rr.plain_command("/bin/sh".as_ref(), &rr.new_dir());
+    prepare(native.args(["-c", script]));
+    let native = run(&mut native, rr.limit).expect_success();
+    assert!(native.out().ends_with("50\n100\n"), "{}", native.describe());
+    let dir = rr.new_trace();
+    let mut recorded = rr.command(["record", "-o"]);
+    prepare(recorded.arg(&dir).args(["/bin/sh", "-c", script]));
+    let recorded = run(&mut recorded, rr.limit).expect_success();
+    assert_eq!(recorded.out(), native.out());
+    rr.recording_from(dir, recorded).verify();
+}
+
+/// Recorders of one program started together take different names, and `latest-trace` names one of them.
+#[test]
+fn parallel_recordings_have_their_own_directories() {
+    let rr = Rr::new();
+    let all: Vec<Started> = (0..6)
+        .map(|_| start(&mut rr.command(["record", "/bin/true"])))
+        .collect();
+    for started in all {
+        started.finish(rr.limit).expect_success();
+    }
+    let traces = rr.home().join("traces");
+    for n in 0..6 {
+        let dir = traces.join(format!("true-{n}"));
+        assert!(dir.join("header").is_file(), "{} is missing", dir.display());
+        rr.rr(words([
+            PathBuf::from("replay"),
+            "-a".into(),
+            "--from-start".into(),
+            dir,
+        ]))
+        .expect_success();
+    }
+    assert!(traces.join("latest-trace").join("header").is_file());
+    // A program that cannot be started leaves nothing, and the link alone.
+    let before = std::fs::read_link(traces.join("latest-trace")).unwrap();
+    let script = rr.new_dir().join("broken");
+    std::fs::write(&script, "#!/nonexistent\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    rr.rr(words([PathBuf::from("record"), script])).expect_status(69);
+    assert!(!traces.join("broken-0").exists());
+    assert_eq!(before, std::fs::read_link(traces.join("latest-trace")).unwrap());
+}
+
+/// The trace cannot grow any more: rr says up to where it replays, and it does.
+#[test]
+fn a_failed_recording_can_be_replayed() {
+    let rr = Rr::new();
+    let dir = rr.new_trace();
+    let flood = rr_tests::Guest::build("random_flood").path;
+    // Then the mapped files are in the store already.
+    rr.rr(words(["record".as_ref(), flood.as_os_str()]))
+        .expect_success();
+    let mut command = rr.command(["record", "-o"]);
+    command.arg(&dir).arg(flood);
+    // SAFETY: setrlimit is a plain system call, allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            setrlimit(Resource::RLIMIT_FSIZE, 8 << 20, 8 << 20)?;
+            Ok(())
+        });
+    }
+    let run = run(&mut command, Duration::from_secs(100)).expect_status(70);
+    let err = run.err();
+    let up_to = err
+        .lines()
+        .find_map(|l| l.strip_prefix("rr: recorded up to event "))
+        .and_then(|l| l.split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or_else(|| panic!("{}", run.describe()));
+    let recording = rr.recording_from(dir, run);
+    let info = recording.info();
+    assert!(!info.complete && info.events == up_to, "{info:?}, said {up_to}");
+    let replay = recording.replay(&[]).expect_success();
+    assert!(
+        replay.err().contains("incomplete") && recording.run.stdout.starts_with(&replay.stdout),
+        "{}",
+        replay.describe()
+    );
+    recording.verify();
+}

@@ -23,7 +23,7 @@ use rr_checkpoint::{
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Report, Waited, wait};
+use rr_tracee::task::{Report, Resume, Waited, wait};
 use rr_tracee::{Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::error::Result;
@@ -150,8 +150,13 @@ impl Capture {
         // If the helper was killed, there is no fork; if the task is, the fork must not be forgotten.
         let frozen = frozen.unwrap_or(None);
         self.forks.extend(frozen.as_ref().map(Stopped::tid));
-        let remote = Remote::new(stopped, tgid)?;
-        let stopped = remote.call(libc::SYS_wait4, args)?.0.finish()?;
+        let reaped = Remote::new(stopped, tgid)
+            .and_then(|remote| remote.call(libc::SYS_wait4, args))
+            .and_then(|(remote, _)| remote.finish());
+        if let (Err(_), Some(frozen)) = (&reaped, &frozen) {
+            rr_tracee::task::kill(frozen.tid());
+        }
+        let stopped = reaped?;
         let Some(frozen) = frozen else {
             return Ok((stopped, None));
         };
@@ -207,16 +212,19 @@ fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Optio
     let Some(child) = child else {
         return Ok((stopped, None));
     };
-    match Running::newborn(child).wait()? {
-        Waited::Stopped(new, Stop::Event) => {
-            // Above all, its death must not wait for us.
-            new.set_options(
-                libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL,
-            )?;
-            Ok((stopped, Some(new)))
+    // Killed meanwhile? Then there is no fork, and its end is reported to whoever waits next.
+    let first = match Running::newborn(child).wait() {
+        Ok(Waited::Stopped(new, Stop::Event)) => Some(new),
+        Ok(Waited::Stopped(dying, _)) => {
+            dying.resume(Resume::Cont, None)?;
+            None
         }
-        _ => Ok((stopped, None)),
-    }
+        Ok(Waited::Gone(_)) | Err(_) => None,
+    };
+    // Above all, its death must not wait for us.
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
+    let new = first.filter(|new| new.set_options(options).is_ok());
+    Ok((stopped, new))
 }
 
 /// Whether orphans among our descendants become our children (prctl(2), `PR_SET_CHILD_SUBREAPER`).

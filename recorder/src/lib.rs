@@ -14,6 +14,7 @@
 //! | `syscall` | system calls: entry, scratch memory, exit |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
+//! | `newborn` | tasks between their creation and their parent's event |
 //! | `exec` | `execve` |
 //! | `signals` | signals and instructions that trap |
 //! | `mapped` | mapped files and shared memory |
@@ -33,6 +34,7 @@ mod exec;
 pub mod inherited;
 pub mod launch;
 mod mapped;
+mod newborn;
 mod objects;
 mod output;
 mod own_files;

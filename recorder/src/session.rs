@@ -23,6 +23,9 @@ use crate::mapped::Mapped;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::task::{State, Task};
 
+/// How long killed tracees are waited for at the end.
+const REAPING: Duration = Duration::from_secs(2);
+
 /// How to record.
 #[derive(Debug)]
 pub struct Options {
@@ -87,7 +90,7 @@ pub struct RecordSession {
     /// Tasks that entered a system call whose `SyscallEnter` is not recorded yet, in order of their intervals.
     pending_entries: Vec<(Tid, Registers)>,
     /// Reports about tasks that the kernel attached before we know of them.
-    early: HashMap<Tid, Report>,
+    pub(crate) early: HashMap<Tid, Report>,
     /// The current task has called `sched_yield`: others go first.
     pub(crate) yields: bool,
     /// Some task has opened `/proc/PID/mem`.
@@ -176,8 +179,8 @@ impl RecordSession {
         self.root
     }
 
-    /// A task that was killed while it was in our hands is no error: its end will be reported.
-    fn survive(&mut self, result: Result<()>) -> Result<()> {
+    /// A task that was killed while it was in our hands (`tid` is the one that ran) is no error: its end will be reported.
+    fn survive(&mut self, tid: Tid, result: Result<()>) -> Result<()> {
         match result {
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
                 self.dying(dead);
@@ -187,6 +190,11 @@ impl RecordSession {
                 }
                 Ok(())
             }
+            // Without its memory a dying task is a strange sight.
+            Err(e @ (Error::Tracee(_) | Error::Unexpected { .. })) => match is_dying(tid) {
+                Some(report) => self.note(report),
+                None => Err(e),
+            },
             other => other,
         }
     }
@@ -291,10 +299,7 @@ impl RecordSession {
     pub(crate) fn note(&mut self, report: Report) -> Result<()> {
         let tid = report.tid;
         let Some(task) = self.tasks.get_mut(&tid) else {
-            if !self.capture.fork_is_gone(report) {
-                self.early.insert(tid, report);
-            }
-            return Ok(());
+            return self.note_stranger(report);
         };
         let waited = match task.take_state() {
             State::InKernel(running) => running.waited(report),
@@ -315,18 +320,6 @@ impl RecordSession {
         }
     }
 
-    /// The first report about a task that was just created.
-    pub(crate) fn first_report(&mut self, tid: Tid) -> Result<Report> {
-        loop {
-            if let Some(report) = self.early.remove(&tid).or_else(|| wait(Some(tid), false)) {
-                return Ok(report);
-            }
-            if nix::errno::Errno::last() == nix::errno::Errno::ECHILD {
-                return Err(rr_tracee::Error::Died(tid).into());
-            }
-        }
-    }
-
     fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
             self.record_exit(tid, status, Vec::new())?;
@@ -341,6 +334,7 @@ impl RecordSession {
 
     /// Records the end of a task and releases what it had.
     pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
+        self.forget_call(tid);
         self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
         let task = self.task_mut(tid)?;
         task.exited = true;
@@ -478,12 +472,33 @@ impl RecordSession {
     }
 }
 
-/// Lets killed tracees die: they stop once more on their way.
+/// The report of a task's end, if that is near.
+fn is_dying(tid: Tid) -> Option<Report> {
+    const NEAR: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + NEAR;
+    while Instant::now() < deadline {
+        if let Some(report) = wait(Some(tid), true) {
+            let exiting = report.status >> 16 == libc::PTRACE_EVENT_EXIT;
+            return (exiting || report.is_gone()).then_some(report);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
+}
+
+/// Lets killed tracees die: they stop once more on their way. One that does not, in the time that anybody would wait,
+/// dies with us.
 fn reap_all() {
-    while let Some(report) = wait(None, false) {
-        if let Ok(Waited::Stopped(stopped, _)) = Running::newborn(report.tid).waited(report) {
-            // It is killed, or dies with us.
-            let _ = stopped.resume(Resume::Cont, None);
+    let deadline = Instant::now() + REAPING;
+    while Instant::now() < deadline {
+        match wait(None, true) {
+            Some(report) => {
+                if let Ok(Waited::Stopped(stopped, _)) = Running::newborn(report.tid).waited(report) {
+                    let _ = stopped.resume(Resume::Cont, None);
+                }
+            }
+            None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => return,
+            None => std::thread::sleep(Duration::from_micros(200)),
         }
     }
 }

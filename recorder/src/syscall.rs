@@ -98,6 +98,7 @@ impl RecordSession {
             parts: Vec::new(),
             placed: None,
             xstate: None,
+            created: None,
             new_task: None,
             vfork: false,
         };

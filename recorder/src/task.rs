@@ -34,7 +34,9 @@ pub struct Call {
     pub placed: Option<Vec<Addr>>,
     /// Extended state at the entry, if a checkpoint may have to be taken while the call blocks.
     pub xstate: Option<ExtendedState>,
-    /// The task that it created, until the call's event is recorded.
+    /// The tid of the task that it created, as soon as we are told.
+    pub created: Option<Tid>,
+    /// The task that it created, until the call's event is recorded; none if it has died already.
     pub new_task: Option<(CloneInfo, Box<Task>)>,
     /// The parent waits for the child to execute a program or exit (`vfork`).
     pub vfork: bool,

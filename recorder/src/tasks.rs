@@ -4,27 +4,27 @@
 //! the parent is stopped at its event and not somewhere in the kernel, and looks like any other
 //! task to checkpoints and replay.
 
-use rr_trace::event::{CloneInfo, MemWrite, TaskOp};
+use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::task::{Resume, Stop, Waited, wait};
-use rr_tracee::{Addr, Backing, Memory, ObjectId, Registers, Running, SpaceId, Stopped, Tid, procfs};
+use rr_tracee::task::{Resume, wait};
+use rr_tracee::{Addr, Backing, Memory, ObjectId, Registers, SpaceId, Stopped, Tid, procfs};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::session::{RecordSession, Space};
-use crate::task::{Call, State, Task};
+use crate::task::{Call, State};
 
-const CLONE_VM: u64 = libc::CLONE_VM as u64;
+pub(crate) const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
-const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
+pub(crate) const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
 const CLONE_PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
 const CLONE_CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
-const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
+pub(crate) const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_UNTRACED: u64 = 0x0080_0000;
 
 /// The flags of a call that creates a task.
-fn flags(entry: &Registers) -> u64 {
+pub(crate) fn flags(entry: &Registers) -> u64 {
     match entry.syscall() {
         libc::SYS_fork => libc::SIGCHLD as u64,
         libc::SYS_vfork => libc::SIGCHLD as u64 | CLONE_VM | CLONE_VFORK,
@@ -63,59 +63,31 @@ impl RecordSession {
 
     /// The parent stops in the middle of the call, with the child in existence.
     pub(crate) fn on_new_task(&mut self, tid: Tid, stopped: Stopped, child: Tid) -> Result<()> {
-        let report = self.first_report(child)?;
-        let waited = Running::newborn(child).waited(report)?;
-        let parent = self.task(tid)?;
-        let Some(call) = &parent.call else {
-            return Err(Error::Unexpected {
-                tid,
-                what: format!("created task {child} outside a system call"),
-            });
-        };
-        let entry = call.entry;
-        let flags = flags(&entry);
-        if let Waited::Stopped(dying, Stop::Exiting) = waited {
-            // Killed before its first instruction.
-            dying.resume(Resume::Cont, None)?;
-        } else if let Waited::Stopped(mut first, Stop::Event) = waited {
-            let mut regs = first.regs()?;
-            for n in 0..6 {
-                regs.set_arg(n, entry.arg(n));
-            }
-            regs.orig_rax = NOT_IN_SYSCALL;
-            first.set_regs(&regs)?;
-            let tgid = if flags & CLONE_THREAD != 0 {
-                parent.tgid
-            } else {
-                child
-            };
-            let space = if flags & CLONE_VM != 0 {
-                parent.space
-            } else {
-                SpaceId(self.last_space + 1)
-            };
-            let info = CloneInfo {
-                child,
-                tgid,
-                space,
-                flags,
-                regs,
-            };
-            let mut task = Task::new(first, tgid, space, 0, regs);
-            task.exe = parent.exe.clone();
-            task.affinity = parent.affinity.clone();
-            if flags & CLONE_CHILD_CLEARTID != 0 {
-                task.clear_child_tid = Addr(entry.r10);
-            }
-            if let Some(call) = &mut self.task_mut(tid)?.call {
-                call.new_task = Some((info, Box::new(task)));
-            }
+        let new = self.receive(tid, child)?;
+        if let Some(call) = &mut self.task_mut(tid)?.call {
+            call.new_task = new;
         }
         let running = stopped.resume(Resume::Syscall, None)?;
         self.await_stop(tid, running)
     }
 
     pub(crate) fn finish_clone(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        call: Call,
+        raw: Registers,
+    ) -> Result<()> {
+        let created = call.created;
+        let result = self.try_finish_clone(tid, stopped, call, raw);
+        if result.is_err() {
+            // The parent is dead.
+            created.into_iter().for_each(|child| self.forget_child(child));
+        }
+        result
+    }
+
+    fn try_finish_clone(
         &mut self,
         tid: Tid,
         mut stopped: Stopped,
@@ -208,7 +180,7 @@ impl RecordSession {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
         let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
-        self.task_mut(tid)?.call = None;
+        self.forget_call(tid);
         let witness = self
             .tasks
             .values()

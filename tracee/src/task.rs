@@ -98,6 +98,8 @@ impl Report {
 pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     let mut status = 0;
     let flags = libc::__WALL | if nohang { libc::WNOHANG } else { 0 };
+    // Then callers can tell by errno why there is no report.
+    Errno::clear();
     // SAFETY: `status` is a valid place for the status word.
     let got = unsafe { libc::waitpid(tid.map_or(-1, |t| t.0), &mut status, flags) };
     (got > 0).then_some(Report {

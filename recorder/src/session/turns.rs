@@ -91,17 +91,17 @@ impl RecordSession {
         loop {
             let before = self.number;
             let advanced = self.advance(tid);
-            self.survive(advanced)?;
+            self.survive(tid, advanced)?;
             if self.end().is_some() {
                 return Ok(());
             }
             if self.number != before {
                 if self.options.check_maps {
                     let checked = self.check_model(tid);
-                    self.survive(checked)?;
+                    self.survive(tid, checked)?;
                 }
                 let taken = self.checkpoint_if_due(tid);
-                self.survive(taken)?;
+                self.survive(tid, taken)?;
             }
             if !self.tasks.get(&tid).is_some_and(Task::is_runnable) {
                 return Ok(());

@@ -1,0 +1,171 @@
+//! Tasks that exist before we know of them: between their creation and their parent's event.
+//!
+//! The kernel attaches a new task to us and lets it report by itself, before or after its parent says that it has
+//! created it; and either of them can be killed in between. Two rules hold:
+//!
+//! * *The death of one is not the end of the recording.* A new task that was killed before its parent's event is
+//!   not recorded at all: it executed nothing.
+//! * *Nobody stays stopped for ever.* A new task whose parent was killed before its event is killed too. To the
+//!   program that is as if its parent had been killed a moment earlier, before the call.
+
+use rr_trace::event::CloneInfo;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::syscalls::{Class, Special};
+use rr_tracee::task::{Report, Resume, Stop, Waited, wait};
+use rr_tracee::{Addr, Running, SpaceId, Tid, procfs};
+
+use crate::error::{Error, Result};
+use crate::session::RecordSession;
+use crate::task::{Call, Task};
+use crate::tasks::{CLONE_CHILD_CLEARTID, CLONE_THREAD, CLONE_VM, flags};
+
+impl Call {
+    /// Whether it may create a task of which we have not been told.
+    fn is_creating(&self) -> bool {
+        let class = self.spec.map(|spec| spec.class);
+        self.created.is_none() && matches!(class, Some(Class::Special(Special::Clone)))
+    }
+}
+
+/// Lets a task that we do not know die, if it is about to; otherwise says where it stopped.
+fn let_die(report: Report) -> Result<Option<Waited>> {
+    match Running::newborn(report.tid).waited(report) {
+        Ok(Waited::Stopped(stopped, Stop::Exiting)) => {
+            stopped.resume(Resume::Cont, None)?;
+            Ok(None)
+        }
+        Ok(other) => Ok(Some(other)),
+        Err(rr_tracee::Error::Died(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Ends a task that nobody will ever know of.
+fn end_orphan(tid: Tid) {
+    // A thread is left to what killed its group: a signal to it would reach all of them, and they may live on (exec).
+    if procfs::tgid(tid).is_ok_and(|tgid| tgid == tid) {
+        rr_tracee::task::kill(tid);
+    }
+}
+
+impl RecordSession {
+    /// Takes notice of a report about a task that is not in the table.
+    pub(crate) fn note_stranger(&mut self, report: Report) -> Result<()> {
+        if self.capture.fork_is_gone(report) {
+            return Ok(());
+        }
+        let awaited = self
+            .tasks
+            .values()
+            .any(|t| t.call.as_ref().is_some_and(Call::is_creating));
+        match let_die(report)? {
+            Some(_) if awaited => {
+                self.early.insert(report.tid, report);
+            }
+            Some(Waited::Stopped(..)) => end_orphan(report.tid),
+            Some(Waited::Gone(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    /// The first report about a task that was just created. Not that it is about to die: that it is gone then.
+    fn first_report(&mut self, tid: Tid) -> Result<Waited> {
+        loop {
+            let Some(report) = self.early.remove(&tid).or_else(|| wait(Some(tid), false)) else {
+                if nix::errno::Errno::last() == nix::errno::Errno::ECHILD {
+                    return Err(rr_tracee::Error::Died(tid).into());
+                }
+                continue;
+            };
+            if let Some(waited) = let_die(report)? {
+                return Ok(waited);
+            }
+        }
+    }
+
+    /// The new task `child` of `parent`, made ready to be let go at its parent's event. `None` if it was killed already.
+    pub(crate) fn receive(&mut self, parent: Tid, child: Tid) -> Result<Option<(CloneInfo, Box<Task>)>> {
+        match self.try_receive(parent, child) {
+            Err(Error::Tracee(rr_tracee::Error::Died(dead))) if dead == child => Ok(None),
+            other => other,
+        }
+    }
+
+    fn try_receive(&mut self, parent: Tid, child: Tid) -> Result<Option<(CloneInfo, Box<Task>)>> {
+        let waited = self.first_report(child)?;
+        // Whatever else is known of unknown tasks belongs to nobody.
+        for (_, report) in std::mem::take(&mut self.early) {
+            if !report.is_gone() {
+                end_orphan(report.tid);
+            }
+        }
+        let parent_task = self.task_mut(parent)?;
+        let Some(call) = &mut parent_task.call else {
+            return Err(Error::Unexpected {
+                tid: parent,
+                what: format!("created task {child} outside a system call"),
+            });
+        };
+        call.created = Some(child);
+        let entry = call.entry;
+        let Waited::Stopped(mut first, Stop::Event) = waited else {
+            return Ok(None);
+        };
+        let flags = flags(&entry);
+        let mut regs = first.regs()?;
+        for n in 0..6 {
+            regs.set_arg(n, entry.arg(n));
+        }
+        regs.orig_rax = NOT_IN_SYSCALL;
+        first.set_regs(&regs)?;
+        let parent = self.task(parent)?;
+        let tgid = if flags & CLONE_THREAD != 0 {
+            parent.tgid
+        } else {
+            child
+        };
+        let space = if flags & CLONE_VM != 0 {
+            parent.space
+        } else {
+            SpaceId(self.last_space + 1)
+        };
+        let info = CloneInfo {
+            child,
+            tgid,
+            space,
+            flags,
+            regs,
+        };
+        let mut task = Task::new(first, tgid, space, 0, regs);
+        task.exe = parent.exe.clone();
+        task.affinity = parent.affinity.clone();
+        if flags & CLONE_CHILD_CLEARTID != 0 {
+            task.clear_child_tid = Addr(entry.r10);
+        }
+        Ok(Some((info, Box::new(task))))
+    }
+
+    /// A task is about to be gone: its system call will not return, and what that has created belongs to nobody.
+    pub(crate) fn forget_call(&mut self, tid: Tid) {
+        let Some(call) = self.tasks.get_mut(&tid).and_then(|t| t.call.take()) else {
+            return;
+        };
+        if let Some(child) = call.created {
+            self.forget_child(child);
+        }
+        if call.is_creating() {
+            for (_, report) in std::mem::take(&mut self.early) {
+                if !report.is_gone() {
+                    end_orphan(report.tid);
+                }
+            }
+        }
+    }
+
+    /// `child` was created by a call whose event will never be recorded.
+    pub(crate) fn forget_child(&mut self, child: Tid) {
+        if !self.tasks.contains_key(&child) {
+            end_orphan(child);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Processes that somebody outside kills at any moment: in the middle of fork, clone, exec and exit, in the hands of
+//! the recorder, and before it knows of them. The recording goes on, and nobody stays stopped for ever.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use rr_tests::rr::words;
+use rr_tests::{Guest, Rr, full, run};
+
+#[test]
+fn killed_from_outside_at_any_moment() {
+    let rr = Rr::new().with_limit(Duration::from_secs(90));
+    let (storm, killer) = (
+        Guest::build("death_storm").path,
+        Guest::build("outside_killer").path,
+    );
+    let milliseconds = if full() { "10000" } else { "600" };
+    for options in [
+        &[][..],
+        &["--checkpoint-interval", "1"],
+        &["--checkpoint-interval", "7"],
+        &["--checkpoint-interval", "100"],
+    ] {
+        let program = words([storm.as_os_str(), "0".as_ref(), milliseconds.as_ref()]);
+        let (mut started, dir) = rr.start_recording(options, &program, &rr.new_dir());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let root = loop {
+            let out = String::from_utf8(started.stdout_so_far()).unwrap();
+            if let Some(root) = out.strip_prefix("root ").and_then(|o| o.strip_suffix('\n')) {
+                break root.to_owned();
+            }
+            assert!(Instant::now() < deadline && !started.ended(), "no root: {out:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let mut command = std::process::Command::new(&killer);
+        run(command.arg(root).arg(milliseconds), rr.limit).expect_success();
+        let recording = rr.recording_from(dir, started.finish(rr.limit));
+        let run = &recording.run;
+        assert!(
+            run.shell_status() == 0 && run.out().ends_with("nobody is left\n"),
+            "{options:?}\n{}",
+            run.describe()
+        );
+        assert!(recording.info().complete);
+        let replay = recording.replay(&[]).expect_success();
+        assert_eq!(replay.stdout, run.stdout);
+        recording.verify();
+        recording.remove();
+    }
+}

@@ -35,6 +35,14 @@ pub enum Error {
     /// The checkpoint writer could not be started.
     #[error(transparent)]
     Checkpoint(#[from] rr_checkpoint::Error),
+    /// A task is something that cannot be recorded.
+    #[error("task {tid}: {what}")]
+    Unsupported {
+        /// The task.
+        tid: Tid,
+        /// What it is.
+        what: &'static str,
+    },
     /// A task did something that the recorder does not understand.
     #[error("task {tid}: {what}; please report this as a bug of rr")]
     Unexpected {

@@ -25,6 +25,7 @@ use rr_tracee::{
 };
 
 use crate::error::{Error, Result};
+use crate::foreign::is_32_bit;
 use crate::session::{RecordSession, Space};
 use crate::syscall::is_restart;
 use crate::task::{Call, State, Task};
@@ -68,7 +69,10 @@ impl RecordSession {
             match stop {
                 Stop::Exec { .. } => executed = true,
                 Stop::Syscall if executed => {
-                    let taken = self.take_over(tid, tid, stopped)?;
+                    let taken = self.take_over(tid, tid, stopped).map_err(|e| match e {
+                        Error::Unsupported { what, .. } => died(self, what.into()),
+                        other => other,
+                    })?;
                     return self.first_event(tid, taken);
                 }
                 Stop::Syscall => {
@@ -117,6 +121,9 @@ impl RecordSession {
     }
 
     pub(crate) fn begin_exec(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+        let Some(stopped) = self.refuse_32_bit(tid, stopped, &call.entry)? else {
+            return Ok(());
+        };
         let tgid = self.task(tid)?.tgid;
         let alone = !self.tasks.values().any(|t| t.tgid == tgid && t.tid != tid);
         self.task_mut(tid)?.call = Some(call);
@@ -167,6 +174,15 @@ impl RecordSession {
             return Ok(());
         }
         let tgid = self.task(tid)?.tgid;
+        let taken = match self.take_over(tid, tgid, stopped) {
+            // With its old memory gone, there is nothing that it could go back to.
+            Err(
+                e @ (Error::Tracee(rr_tracee::Error::Kernel { .. } | rr_tracee::Error::UnexpectedStop { .. })
+                | Error::Unsupported { .. }
+                | Error::Unexpected { .. }),
+            ) => return self.end_process(tid, &e),
+            other => other?,
+        };
         let Taken {
             stopped,
             after,
@@ -174,7 +190,7 @@ impl RecordSession {
             ops,
             writes,
             info,
-        } = self.take_over(tid, tgid, stopped)?;
+        } = taken;
         let xstate = Some(stopped.xstate()?);
         let task = self.task_mut(tid)?;
         let (old_space, old_slot) = (task.space, task.slot);
@@ -208,6 +224,10 @@ impl RecordSession {
             orig_rax: NOT_IN_SYSCALL,
             ..stopped.regs()?
         };
+        if is_32_bit(&after) {
+            let what = "it executes a 32-bit program, which rr cannot record";
+            return Err(Error::Unsupported { tid, what });
+        }
         let memory = Memory::of(tid);
         hide_vdso(&memory, Addr(after.rsp))?;
         let stopped = prepare(tid, tgid, stopped, &memory)?;

@@ -16,6 +16,7 @@
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
 //! | `exec` | `execve` |
+//! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
@@ -31,6 +32,7 @@ mod check;
 pub mod cores;
 pub mod error;
 mod exec;
+mod foreign;
 pub mod inherited;
 pub mod launch;
 mod mapped;

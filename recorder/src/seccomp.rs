@@ -1,7 +1,10 @@
 //! The seccomp-bpf filter that turns every system call of a tracee into a ptrace stop, except those made by
-//! the one instruction of rr's own code page.
+//! the one instruction of rr's own code page. Calls of another architecture (`int 0x80`), whose numbers mean something
+//! else, become a `SIGSYS`.
 //!
 //! ```text
+//!   A = architecture
+//!   A != x86-64                 ─► TRAP
 //!   A = low half of the instruction pointer (which is past the 2-byte syscall instruction)
 //!   A != low(SYSCALL_INSN + 2)  ─► TRACE
 //!   A = high half
@@ -14,6 +17,10 @@
 use nix::errno::Errno;
 use rr_tracee::rr_area;
 
+/// `offsetof(struct seccomp_data, arch)`.
+const ARCH_OFFSET: u32 = 4;
+/// `AUDIT_ARCH_X86_64` (`<linux/audit.h>`).
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// `offsetof(struct seccomp_data, instruction_pointer)`.
 const IP_OFFSET: u32 = 8;
 
@@ -28,13 +35,16 @@ const fn op(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 /// The address after the instruction whose calls pass.
 const PASS: u64 = rr_area::SYSCALL_INSN.0 + 2;
 
-static PROGRAM: [libc::sock_filter; 6] = [
+static PROGRAM: [libc::sock_filter; 9] = [
+    op(LOAD, ARCH_OFFSET, 0, 0),
+    op(JUMP_EQUAL, AUDIT_ARCH_X86_64, 0, 6),
     op(LOAD, IP_OFFSET, 0, 0),
     op(JUMP_EQUAL, PASS as u32, 0, 3),
     op(LOAD, IP_OFFSET + 4, 0, 0),
     op(JUMP_EQUAL, (PASS >> 32) as u32, 0, 1),
     op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
     op(RETURN, libc::SECCOMP_RET_TRACE, 0, 0),
+    op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0),
 ];
 
 /// Installs the filter in the calling thread. Without `CAP_SYS_ADMIN` this needs, and sets, `no_new_privs`.

@@ -17,6 +17,7 @@ use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_c
 use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs};
 
 use crate::error::Result;
+use crate::foreign;
 use crate::session::{Options, RecordSession};
 use crate::task::State;
 
@@ -122,6 +123,9 @@ impl RecordSession {
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
         let mut info = stopped.siginfo()?;
         let regs = stopped.regs()?;
+        if let Some(entry) = foreign::int80(&info, &regs) {
+            return self.refuse_int80(tid, stopped, &entry);
+        }
         let task = self.task_mut(tid)?;
         if is_carrier(&info)
             && let Some(n) = task.stash.iter().position(|i| signo(i) == signal)

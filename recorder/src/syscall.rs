@@ -14,6 +14,7 @@ use rr_tracee::{
 };
 
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::session::RecordSession;
 use crate::signals::Turned;
 use crate::task::{Call, State};
@@ -63,6 +64,9 @@ impl RecordSession {
 
     fn on_entry(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let entry = stopped.regs()?;
+        if foreign::is_vsyscall(&entry) {
+            return self.end_process(tid, &"it calls the vsyscall page, an interface of long ago");
+        }
         let task = self.task_mut(tid)?;
         let restarted = task.restarting.take();
         task.turned_back = None;

@@ -209,3 +209,46 @@ fn a_failed_recording_can_be_replayed() {
     );
     recording.verify();
 }
+
+/// A process that cannot be recorded is ended, with a warning; the others go on.
+#[test]
+fn one_process_that_cannot_be_recorded() {
+    let rr = Rr::new();
+    for (guest, reason) in [
+        ("in_our_place", "where rr needs memory of its own"),
+        ("vsyscall", "vsyscall"),
+    ] {
+        let program = rr_tests::Guest::build(guest).path;
+        let script = format!("{} & wait $!; echo $?; exec /bin/echo done", program.display());
+        for options in [&["-w"][..], &["-w", "--checkpoint-interval", "1"]] {
+            let recording = rr.record(options, &shell(&script));
+            let run = &recording.run;
+            assert!(
+                run.shell_status() == 0 && run.out().ends_with("done\n") && run.err().contains(reason),
+                "{}",
+                run.describe()
+            );
+            if guest == "in_our_place" {
+                assert_eq!(run.out(), "137\ndone\n");
+            }
+            let replay = recording.replay(&[]).expect_success();
+            assert_eq!(replay.stdout, run.stdout);
+            recording.verify();
+        }
+    }
+    // The first program itself.
+    let program = rr_tests::Guest::build("in_our_place").path;
+    let dir = rr.new_trace();
+    let run = rr.rr(words([
+        PathBuf::from("record"),
+        "-o".into(),
+        dir.clone(),
+        program,
+    ]));
+    assert!(
+        run.shell_status() == 70 && run.err().contains("where rr needs memory of its own"),
+        "{}",
+        run.describe()
+    );
+    assert!(!dir.exists());
+}

@@ -70,6 +70,7 @@ guests! {
         fifo
         file_ops
         flock_released
+        foreign_calls
         fork_deep
         fork_many
         fork_memory

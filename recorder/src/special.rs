@@ -87,6 +87,9 @@ impl RecordSession {
                 self.refuse(tid, stopped, &entry, libc::ENOMEM, true)
             }
             Special::Mmap if is_shared_anonymous(&entry) => self.map_shared_anonymous(tid, stopped, &entry),
+            Special::Shmat if entry.rsi != 0 && touches_rr(entry.rsi, 1) => {
+                self.refuse(tid, stopped, &entry, libc::EINVAL, true)
+            }
             // When the kernel takes such pages away is not for us to foresee.
             Special::Madvise
                 if matches!(

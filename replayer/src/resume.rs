@@ -11,7 +11,7 @@ use rr_tracee::{Backing, Memory, SpaceOp};
 
 use crate::error::{Error, Result};
 use crate::session::ReplaySession;
-use crate::space::perform;
+use crate::space::{hits_our_code, perform};
 
 impl ReplaySession {
     /// A replay that begins at a checkpoint (I6), with the replayed tasks bound to `cpu`. Pages are restored on
@@ -82,6 +82,17 @@ impl ReplaySession {
         task.give(stopped);
         let memory = task.memory();
         checkpoint.restore_pages(PageTarget::Space(space.id), |addr, bytes| {
+            if hits_our_code(addr, bytes.len()) {
+                let (tid, len, errno) = (memory.tid(), bytes.len(), nix::errno::Errno::EACCES);
+                let what = "restoring rr's own code from a checkpoint:";
+                return Err(rr_tracee::Error::Memory {
+                    tid,
+                    what,
+                    addr,
+                    len,
+                    errno,
+                });
+            }
             memory.write(addr, bytes)
         })?;
         self.spaces.insert(space.id, space.space.clone());

@@ -16,7 +16,7 @@ use rr_tracee::{AddressSpace, Backing, ExtendedState, Registers, SpaceId, Stoppe
 
 use crate::blank;
 use crate::error::{Error, Result};
-use crate::space::{Backings, collect, perform};
+use crate::space::{Backings, collect, hits_our_code, perform};
 use crate::task::{Target, Task};
 
 /// One replay.
@@ -86,10 +86,6 @@ impl ReplaySession {
 
     fn replay(&mut self, event: &Event) -> Result<Option<(Stdio, Vec<u8>)>> {
         let number = event.number;
-        let failed = |source| Error::Tracee {
-            event: number,
-            source,
-        };
         match &event.kind {
             EventKind::Start { exec, after, xstate } => {
                 self.begin(event.tid, exec, number)?;
@@ -124,7 +120,7 @@ impl ReplaySession {
                         output.stream,
                         match &output.source {
                             OutputSource::Memory(ranges) => {
-                                collect(&task.memory(), ranges).map_err(failed)?
+                                collect(&task.memory(), ranges).map_err(|f| f.at(number))?
                             }
                             OutputSource::Bytes(bytes) => bytes.to_vec(),
                         },
@@ -223,6 +219,9 @@ impl ReplaySession {
     }
 
     fn write(&self, event: &Event, write: &MemWrite) -> Result<()> {
+        if hits_our_code(write.addr, write.data.len()) {
+            return Err(bad(event, "it writes into rr's own code"));
+        }
         let mut owners = self.tasks.values().filter(|t| t.space == write.space);
         let Some(owner) = owners.next() else {
             return Err(bad(event, "it writes into an address space that does not exist"));
@@ -249,8 +248,10 @@ impl ReplaySession {
         let (Some(object), Some(mapping)) = (self.backings.objects.get(object), mapping) else {
             return false;
         };
-        let at = offset + (write.addr - mapping.range.start);
-        let fits = write.addr + write.data.len() as u64 <= mapping.range.end;
+        let Some(at) = offset.checked_add(write.addr - mapping.range.start) else {
+            return false;
+        };
+        let fits = write.data.len() as u64 <= mapping.range.end - write.addr;
         fits && object.file.write_all_at(&write.data, at).is_ok()
     }
 
@@ -265,6 +266,15 @@ impl ReplaySession {
         Ok(new)
     }
 
+    /// Every task has a tid of its own; a second one would take the first one's place, which nobody would end.
+    fn check_new(&self, event: EventNumber, tid: Tid) -> Result<()> {
+        if self.tasks.contains_key(&tid) {
+            let what = format!("it creates task {tid}, which exists already");
+            return Err(Error::BadTrace { event, what });
+        }
+        Ok(())
+    }
+
     /// A new process with an empty address space of its own.
     pub(crate) fn new_process(
         &mut self,
@@ -274,6 +284,7 @@ impl ReplaySession {
         space: SpaceId,
         exe: &str,
     ) -> Result<()> {
+        self.check_new(event, tid)?;
         let stopped = self.blank(event)?;
         self.tasks
             .insert(tid, Task::new(tid, tgid, space, exe.to_owned(), stopped));
@@ -295,6 +306,7 @@ impl ReplaySession {
             event,
             what: format!("there is no task {parent}"),
         };
+        self.check_new(event, new.0)?;
         let from = self.tasks.get_mut(&parent).ok_or_else(missing)?;
         let (stopped, child) = blank::clone_of(from.take().map_err(failed)?, share).map_err(failed)?;
         from.give(stopped);
@@ -304,6 +316,10 @@ impl ReplaySession {
     }
 
     fn begin(&mut self, tid: Tid, exec: &ExecInfo, event: EventNumber) -> Result<()> {
+        if !self.tasks.is_empty() {
+            let what = "the program starts a second time".to_owned();
+            return Err(Error::BadTrace { event, what });
+        }
         self.spaces.insert(exec.space, AddressSpace::new());
         self.new_process(event, tid, exec.tid, exec.space, &exec.path)
     }
@@ -359,6 +375,9 @@ impl ReplaySession {
     ) -> Result<()> {
         let tgid = self.task(event)?.tgid;
         self.exit(event.tid);
+        if self.spaces.contains_key(&info.space) {
+            return Err(bad(event, "it creates an address space that exists already"));
+        }
         self.spaces.insert(info.space, AddressSpace::new());
         self.new_process(event.number, info.tid, tgid, info.space, &info.path)?;
         let renamed = Event {

@@ -10,7 +10,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::{
     Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped, Tid, TraceeFd,
-    procfs,
+    procfs, rr_area,
 };
 
 use crate::error::{Error, Result};
@@ -168,6 +168,8 @@ fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
 #[derive(Debug)]
 pub(crate) enum Failure {
     Tracee(rr_tracee::Error),
+    /// The trace says something that cannot be.
+    Bad(String),
     Other(Box<Error>),
 }
 
@@ -187,6 +189,7 @@ impl Failure {
     pub fn at(self, event: EventNumber) -> Error {
         match self {
             Failure::Tracee(source) => Error::Tracee { event, source },
+            Failure::Bad(what) => Error::BadTrace { event, what },
             Failure::Other(error) => *error,
         }
     }
@@ -205,6 +208,7 @@ pub(crate) fn perform(
     let real = stopped.tid();
     let mut remote = Remote::new(stopped, real)?;
     for op in ops {
+        check(op)?;
         remote = match op {
             SpaceOp::Map(mapping) => map(remote, mapping, backings, reader)?,
             SpaceOp::Unmap(range) => remote.unmap(*range)?,
@@ -273,14 +277,10 @@ fn map(
         }
         Backing::Shared { object, offset } => {
             let fd = backings.objects.get(&object).map(|o| o.fd).ok_or_else(|| {
-                let what = format!(
+                Failure::Bad(format!(
                     "it maps the shared memory object {}, which does not exist",
                     object.0
-                );
-                Failure::Other(Box::new(Error::BadTrace {
-                    event: Default::default(),
-                    what,
-                }))
+                ))
             })?;
             (remote, libc::MAP_SHARED, fd, offset)
         }
@@ -304,11 +304,53 @@ fn map(
     Ok(remote)
 }
 
-/// The bytes at these places of a task's memory, one after the other.
-pub(crate) fn collect(memory: &Memory, ranges: &[(Addr, u64)]) -> rr_tracee::Result<Vec<u8>> {
+/// The bytes at these places of a task's memory, one after the other. What a trace says of lengths is not believed:
+/// no more is allocated than can be read, and than one system call can write.
+pub(crate) fn collect(memory: &Memory, ranges: &[(Addr, u64)]) -> Result<Vec<u8>, Failure> {
+    /// `MAX_RW_COUNT` of the kernel (write(2)).
+    const MOST: u64 = 0x7fff_f000;
+    const PIECE: u64 = 1 << 20;
     let mut bytes = Vec::new();
     for (addr, len) in ranges {
-        bytes.extend(memory.read_vec(*addr, *len as usize)?);
+        if bytes.len() as u64 + len.min(&MOST) > MOST || *len > MOST {
+            return Err(Failure::Bad(
+                "more output than one system call can write".to_owned(),
+            ));
+        }
+        let mut done = 0;
+        while done < *len {
+            let now = PIECE.min(len - done);
+            bytes.extend(memory.read_vec(*addr + done, now as usize)?);
+            done += now;
+        }
     }
     Ok(bytes)
+}
+
+/// rr's own pages are not a trace's to change: there is the instruction that our system calls are made with.
+fn check(op: &SpaceOp) -> Result<(), Failure> {
+    let own = |range: &AddrRange| range.to_pages().intersect(rr_area::area()).is_some();
+    let allowed = match op {
+        SpaceOp::Map(mapping) if mapping.backing == Backing::Rr => {
+            rr_area::area().intersect(mapping.range) == Some(mapping.range)
+        }
+        SpaceOp::Map(Mapping { range, .. })
+        | SpaceOp::Unmap(range)
+        | SpaceOp::Protect(range, _)
+        | SpaceOp::Discard(range)
+        | SpaceOp::SetFork(range, _) => !own(range),
+        SpaceOp::Move { from, to, .. } => !own(from) && !own(&AddrRange::sized(*to, from.len())),
+        SpaceOp::CreateObject { .. } | SpaceOp::ResizeObject { .. } => true,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(Failure::Bad(format!("a change of rr's own memory ({op:?})")))
+    }
+}
+
+/// Whether a write would change the code that our system calls are made with.
+pub(crate) fn hits_our_code(addr: Addr, len: usize) -> bool {
+    let code = AddrRange::sized(rr_area::CODE, rr_tracee::ids::PAGE);
+    AddrRange::sized(addr, len as u64).intersect(code).is_some()
 }

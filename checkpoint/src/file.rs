@@ -84,6 +84,28 @@ pub(crate) fn temporary_path(dir: &Path, event: EventNumber) -> PathBuf {
     dir.join(format!(".{:016}.ckpt.tmp", event.0))
 }
 
+/// Removes what a writer that was killed left unfinished. There is one writer for a trace at a time.
+pub(crate) fn sweep(dir: &Path) -> Result<()> {
+    let failed = Error::io("sweeping the directory of checkpoints", dir);
+    let left = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|n| n.strip_prefix('.')?.strip_suffix(".tmp"));
+        number.and_then(event_of).is_some()
+    };
+    let sweep = || -> std::io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if left(&entry) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    sweep().map_err(failed)
+}
+
 /// The event of a checkpoint file's name; nothing if it is not exactly such a name.
 fn event_of(name: &str) -> Option<EventNumber> {
     let digits = name.strip_suffix(".ckpt")?;

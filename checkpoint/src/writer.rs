@@ -125,6 +125,7 @@ impl CheckpointWriter {
         if !dir.is_dir() {
             std::fs::create_dir(&dir).map_err(Error::io("making the directory of checkpoints", &dir))?;
         }
+        crate::file::sweep(&dir)?;
         let (requests, queue) = bounded(options.queue.max(1));
         let (outcomes_in, outcomes) = unbounded();
         let give_up = Arc::new(AtomicBool::new(false));

@@ -249,6 +249,32 @@ fn latest_trace_and_names() {
     assert!(traces.join("echo-0").is_dir(), "the first free number is used");
 }
 
+/// What the store of mapped files keeps for traces that are gone goes with the last of them; what others need stays.
+#[test]
+fn rm_cleans_the_store_of_mapped_files() {
+    let rr = Rr::new();
+    let traces = rr.home().join("traces");
+    let count = |dir: &str| {
+        let entries = std::fs::read_dir(traces.join(dir)).expect("a directory of the store");
+        entries
+            .filter(|e| e.as_ref().unwrap().file_name() != "index")
+            .count()
+    };
+    let copy = rr.new_dir().join("own-program");
+    rr_tests::rr::copy_program(&Guest::build("hello").path, &copy);
+    rr.rr(words(["record".as_ref(), copy.as_os_str()]))
+        .expect_success();
+    rr.rr(["record", "/bin/echo", "kept"]).expect_success();
+    let both = count(".files");
+    rr.rr(["rm", "own-program-0"]).expect_success();
+    assert_eq!(count(".files"), both - 1, "the program's own file goes");
+    assert_eq!(rr.rr(["replay", "-a", "echo-0"]).expect_success().out(), "kept\n");
+    rr.rr(["rm", "echo-0"]).expect_success();
+    assert_eq!((count(".files"), count(".files/index")), (0, 0));
+    rr.rr(["record", "/bin/echo", "again"]).expect_success();
+    assert_eq!(rr.rr(["replay", "-a"]).expect_success().out(), "again\n");
+}
+
 #[test]
 fn dump_shows_every_event() {
     let rr = Rr::new();

@@ -67,6 +67,7 @@ pub mod files;
 pub mod frame;
 pub mod header;
 mod message;
+pub mod prune;
 mod pump;
 mod queue;
 pub mod reader;

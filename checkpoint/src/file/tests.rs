@@ -433,3 +433,20 @@ fn names_are_exact() {
         Path::new("d/0000000000000012.ckpt")
     );
 }
+
+#[test]
+fn what_a_killed_writer_left_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = [
+        ".0000000000000007.ckpt.tmp",
+        "0000000000000006.ckpt",
+        ".note",
+        "0000000000000007.ckpt.tmp",
+    ];
+    for name in names {
+        std::fs::write(dir.path().join(name), b"x").unwrap();
+    }
+    sweep(dir.path()).unwrap();
+    let left: Vec<bool> = names.iter().map(|name| dir.path().join(name).exists()).collect();
+    assert_eq!(left, [false, true, true, true]);
+}

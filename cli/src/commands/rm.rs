@@ -1,4 +1,4 @@
-//! `rr rm`: deletes recordings.
+//! `rr rm`: deletes recordings, and the contents of mapped files that no recording needs any more.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +45,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             eprintln!("rr: {}", crate::message(&e));
             status = ExitCode::FAILURE;
         }
+    }
+    let store = traces::store();
+    if let Err(e) = rr_trace::prune::prune_store(&store) {
+        tracing::warn!("cannot clean {}: {e}", store.display());
     }
     Ok(status)
 }

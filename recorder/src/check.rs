@@ -1,6 +1,6 @@
 //! The check of `rr record --check-cached-mmaps`: the model of an address space against `/proc/PID/maps`.
 
-use rr_tracee::{AddrRange, AddressSpace, Backing, Prot, Tid, procfs};
+use rr_tracee::{AddrRange, AddressSpace, Backing, Prot, Tid, procfs, rr_area};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
@@ -26,6 +26,8 @@ fn of_model(model: &AddressSpace) -> Vec<Stretch> {
     joined(
         model
             .iter()
+            // Of rr's area not all is mapped.
+            .filter(|m| m.backing != Backing::Rr)
             .map(|m| (m.range, m.prot, matches!(m.backing, Backing::Shared { .. }))),
     )
 }
@@ -35,7 +37,7 @@ fn of_kernel(tid: Tid) -> Result<Vec<Stretch>> {
     Ok(joined(
         lines
             .into_iter()
-            .filter(|l| l.name != "[vsyscall]")
+            .filter(|l| l.name != "[vsyscall]" && l.range.intersect(rr_area::area()).is_none())
             .map(|l| (l.range, l.prot, l.shared)),
     ))
 }

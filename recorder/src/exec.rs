@@ -104,7 +104,7 @@ impl RecordSession {
             info,
         } = taken;
         let xstate = stopped.xstate()?;
-        let mut task = Task::new(stopped, tid, info.space, 0, after);
+        let mut task = Task::new(stopped, tid, info.space, after);
         task.exe = info.path.clone();
         self.spaces.insert(info.space, space);
         self.add_task(task);
@@ -192,14 +192,14 @@ impl RecordSession {
             info,
         } = taken;
         let xstate = Some(stopped.xstate()?);
+        self.release_scratch(tid);
         let task = self.task_mut(tid)?;
-        let (old_space, old_slot) = (task.space, task.slot);
+        let old_space = task.space;
         task.space = info.space;
-        task.slot = 0;
         task.memory = Memory::of(tid);
         task.exe = info.path.clone();
         task.clear_child_tid = Addr::NULL;
-        self.leave_space(old_space, old_slot);
+        self.leave_space(old_space);
         self.release_vfork(tid);
         self.spaces.insert(info.space, space);
         self.record_call(
@@ -237,7 +237,6 @@ impl RecordSession {
             brk: start_brk(tid)?,
             ..Space::default()
         };
-        space.take_slot();
         let lines: Vec<MapsLine> = procfs::maps(tid)?
             .into_iter()
             .filter(|l| l.name != "[vsyscall]" && !is_ours(l.range))
@@ -333,8 +332,8 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
         return Err(Error::Unexpected { tid, what });
     }
     let mut remote = Remote::at(stopped, tgid, insn)?;
-    for mapping in rr_area::mappings() {
-        remote = remote.map_anonymous(mapping.range, mapping.prot, libc::MAP_NORESERVE)?;
+    for (range, prot) in rr_area::initial() {
+        remote = remote.map_anonymous(range, prot, libc::MAP_NORESERVE)?;
     }
     memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
     remote.use_insn(rr_area::SYSCALL_INSN);
@@ -357,18 +356,21 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
     Ok(remote.finish()?)
 }
 
+/// How large the stack may become: as its limit says, and not so much that a limited address space (`ulimit -v`) is
+/// taken up by it.
 fn stack_limit(tid: Tid) -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+    let limit = |resource| {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: reads the limit of another process into `limit`.
+        let r = unsafe { libc::prlimit(tid.0, resource, std::ptr::null(), &mut limit) };
+        (r == 0).then_some(limit.rlim_cur)
     };
-    // SAFETY: reads the limit of another process into `limit`.
-    let r = unsafe { libc::prlimit(tid.0, libc::RLIMIT_STACK, std::ptr::null(), &mut limit) };
-    if r == 0 {
-        limit.rlim_cur.min(STACK_MOST)
-    } else {
-        8 << 20
-    }
+    let stack = limit(libc::RLIMIT_STACK).map_or(8 << 20, |limit| limit.min(STACK_MOST));
+    let all = limit(libc::RLIMIT_AS).unwrap_or(libc::RLIM_INFINITY);
+    stack.min((all / 8).max(128 << 10))
 }
 
 /// Turns the auxiliary vector's `AT_SYSINFO_EHDR` into `AT_IGNORE`. The stack of a new program (psABI x86-64,

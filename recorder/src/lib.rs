@@ -12,6 +12,7 @@
 //! | [`scheduler`] | whose turn it is |
 //! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: entry, scratch memory, exit |
+//! | `scratch` | memory for the outputs of calls that may block |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
@@ -41,6 +42,7 @@ mod objects;
 mod output;
 mod own_files;
 pub mod scheduler;
+mod scratch;
 mod seccomp;
 pub mod session;
 mod signals;

@@ -136,7 +136,7 @@ impl RecordSession {
             flags,
             regs,
         };
-        let mut task = Task::new(first, tgid, space, 0, regs);
+        let mut task = Task::new(first, tgid, space, regs);
         task.exe = parent.exe.clone();
         task.affinity = parent.affinity.clone();
         if flags & CLONE_CHILD_CLEARTID != 0 {

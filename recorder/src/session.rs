@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
 use crate::scheduler::{Schedule, Scheduler};
+use crate::scratch::Scratch;
 use crate::task::{State, Task};
 
 /// How long killed tracees are waited for at the end.
@@ -53,19 +54,10 @@ pub(crate) struct Space {
     pub model: AddressSpace,
     /// The program break as the program set it.
     pub brk: u64,
-    /// Scratch slots in use.
-    pub slots: Vec<u64>,
+    /// Where calls that may block put their outputs.
+    pub scratch: Scratch,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
-}
-
-impl Space {
-    /// The lowest free scratch slot, which is taken.
-    pub fn take_slot(&mut self) -> u64 {
-        let slot = (0..).find(|n| !self.slots.contains(n)).unwrap_or(0);
-        self.slots.push(slot);
-        slot
-    }
 }
 
 /// One recording.
@@ -336,20 +328,19 @@ impl RecordSession {
     pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
         self.forget_call(tid);
         self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
+        self.release_scratch(tid);
         let task = self.task_mut(tid)?;
         task.exited = true;
-        let (space, slot) = (task.space, task.slot);
-        self.leave_space(space, slot);
+        let space = task.space;
+        self.leave_space(space);
         self.release_vfork(tid);
         Ok(())
     }
 
     /// A task is no longer in this address space.
-    pub(crate) fn leave_space(&mut self, id: SpaceId, slot: u64) {
+    pub(crate) fn leave_space(&mut self, id: SpaceId) {
         if !self.tasks.values().any(|t| t.space == id && !t.exited) {
             self.spaces.remove(&id);
-        } else if let Some(space) = self.spaces.get_mut(&id) {
-            space.slots.retain(|&s| s != slot);
         }
     }
 

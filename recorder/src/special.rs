@@ -55,7 +55,7 @@ impl RecordSession {
     pub(crate) fn begin_special(
         &mut self,
         tid: Tid,
-        stopped: Stopped,
+        mut stopped: Stopped,
         mut call: Call,
         special: Special,
     ) -> Result<()> {
@@ -78,6 +78,21 @@ impl RecordSession {
             // Our own pages are not the program's to change.
             Special::Munmap | Special::Mprotect | Special::Madvise if touches_rr(entry.rdi, entry.rsi) => {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
+            }
+            // Not all of our area is mapped: the kernel could take the program at its word.
+            Special::Mmap
+                if entry.r10 & libc::MAP_FIXED_NOREPLACE as u64 != 0 && touches_rr(entry.rdi, entry.rsi) =>
+            {
+                self.refuse(tid, stopped, &entry, libc::EEXIST, true)
+            }
+            Special::Mmap
+                if entry.r10 & libc::MAP_FIXED as u64 == 0
+                    && entry.rdi != 0
+                    && !is_shared_anonymous(&entry)
+                    && touches_rr(entry.rdi, entry.rsi) =>
+            {
+                stopped.set_regs(&Registers { rdi: 0, ..entry })?;
+                self.perform(tid, stopped, call)
             }
             Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 && touches_rr(entry.rdi, entry.rsi) => {
                 tracing::warn!(
@@ -157,6 +172,11 @@ impl RecordSession {
         mut raw: Registers,
     ) -> Result<()> {
         let (entry, result) = (call.entry, raw.result());
+        if special == Special::Mmap && raw.rdi != entry.rdi {
+            // A hint that was not passed on.
+            raw.rdi = entry.rdi;
+            stopped.set_regs(&raw)?;
+        }
         match special {
             Special::Clone => return self.finish_clone(tid, stopped, call, raw),
             Special::Exec => return self.finish_exec(tid, stopped, call, raw),
@@ -263,7 +283,10 @@ impl RecordSession {
                 .open(procfs::fd_path(tid, TraceeFd(fd as i32)));
             let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
             remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
-            let args = [entry.rdi, entry.rsi, entry.rdx, flags, fd as u64, 0];
+            let fixed = entry.r10 & libc::MAP_FIXED as u64 != 0;
+            let ours = AddrRange::sized(Addr(entry.rdi), entry.rsi).intersect(rr_area::area());
+            let hint = if fixed || ours.is_none() { entry.rdi } else { 0 };
+            let args = [hint, entry.rsi, entry.rdx, flags, fd as u64, 0];
             let result;
             (remote, result) = remote.call(libc::SYS_mmap, args)?;
             remote = remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?.0;

@@ -7,11 +7,9 @@
 use rr_trace::event::{EventKind, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::syscalls::{self, Blocking, Class, Holder, Spec, Written};
+use rr_tracee::syscalls::{self, Blocking, Class, Holder, Part, Spec, Written};
 use rr_tracee::task::{Resume, Stop};
-use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped, Tid, TraceeFd, procfs, rr_area,
-};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped, Tid, TraceeFd, procfs};
 
 use crate::error::{Error, Result};
 use crate::foreign;
@@ -66,6 +64,9 @@ impl RecordSession {
         let entry = stopped.regs()?;
         if foreign::is_vsyscall(&entry) {
             return self.end_process(tid, &"it calls the vsyscall page, an interface of long ago");
+        }
+        if entry.syscall() != libc::SYS_restart_syscall {
+            self.release_scratch(tid);
         }
         let task = self.task_mut(tid)?;
         let restarted = task.restarting.take();
@@ -135,17 +136,26 @@ impl RecordSession {
             Blocking::Fd(arg) => !is_plain_file(tid, TraceeFd(call.entry.arg(arg.into()) as i32)),
         };
         let task = self.task(tid)?;
-        let (slot, space) = (task.slot, task.space);
+        let space = task.space;
         call.parts = spec.parts(&call.entry, &task.memory)?;
-        if may_block && !call.parts.is_empty() && slot < rr_area::SLOTS {
-            let slot = rr_area::slot(slot);
-            call.placed = place(
-                &mut call,
-                &self.spaces[&space].model,
-                &self.task(tid)?.memory,
-                slot,
-                &mut stopped,
-            )?;
+        if may_block && !call.parts.is_empty() {
+            match self.space_mut(space).scratch.take(room_for(&call.parts)) {
+                Ok(Some(scratch)) => {
+                    self.task_mut(tid)?.scratch = Some(scratch);
+                    call.placed = place(
+                        &mut call,
+                        &self.spaces[&space].model,
+                        &self.task(tid)?.memory,
+                        scratch,
+                        &mut stopped,
+                    )?;
+                }
+                Ok(None) if self.warned.insert(SCRATCH_IS_FULL) => {
+                    tracing::warn!("too many calls block at the same time: replay may diverge");
+                }
+                Ok(None) => {}
+                Err(end) => return self.grow_scratch(tid, stopped, &call.entry, space, end),
+            }
         }
         if self.options.mark_stdio {
             self.mark_output(tid, &call)?;
@@ -329,6 +339,19 @@ impl RecordSession {
             })
             .collect()
     }
+}
+
+/// A key of warnings, beside the system call numbers.
+const SCRATCH_IS_FULL: i64 = -3;
+
+/// The scratch memory that a call wants.
+fn room_for(parts: &[Part]) -> u64 {
+    parts
+        .iter()
+        .fold(0u64, |sum, part| {
+            sum.saturating_add(part.len.saturating_add(15) & !15)
+        })
+        .max(1)
 }
 
 /// Moves the parts of a call into scratch memory: copies in what the kernel reads, and lets the arguments and

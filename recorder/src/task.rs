@@ -3,7 +3,7 @@
 use rr_trace::event::CloneInfo;
 use rr_tracee::syscalls::{Part, Spec};
 use rr_tracee::task::SigInfo;
-use rr_tracee::{Addr, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
+use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 /// Where a task is.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub struct Task {
     pub tgid: Tid,
     /// Its address space.
     pub space: SpaceId,
-    /// Its scratch slot in that space.
-    pub slot: u64,
+    /// Its scratch memory in that space, if its last call needed some.
+    pub scratch: Option<AddrRange>,
     /// Where it is.
     pub state: State,
     /// Its memory.
@@ -89,13 +89,13 @@ pub struct Task {
 
 impl Task {
     /// A task at an event boundary.
-    pub fn new(stopped: Stopped, tgid: Tid, space: SpaceId, slot: u64, boundary: Registers) -> Task {
+    pub fn new(stopped: Stopped, tgid: Tid, space: SpaceId, boundary: Registers) -> Task {
         let tid = stopped.tid();
         Task {
             tid,
             tgid,
             space,
-            slot,
+            scratch: None,
             state: State::Ready(stopped),
             memory: Memory::of(tid),
             exe: String::new(),

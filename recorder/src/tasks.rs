@@ -102,7 +102,7 @@ impl RecordSession {
         after.orig_rax = entry.orig_rax;
         stopped.set_regs(&after)?;
         after.orig_rax = NOT_IN_SYSCALL;
-        let Some((info, mut task)) = call.new_task.take() else {
+        let Some((info, task)) = call.new_task.take() else {
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
             let task = self.task_mut(tid)?;
             task.restarting = crate::syscall::is_restart(raw.result()).then(|| Box::new(call));
@@ -132,11 +132,11 @@ impl RecordSession {
             let forked = Space {
                 model: parent.model.forked(),
                 brk: parent.brk,
+                scratch: parent.scratch.forked(),
                 ..Space::default()
             };
             self.spaces.insert(info.space, forked);
         }
-        task.slot = self.space_mut(info.space).take_slot();
         let child = info.child;
         self.add_task(*task);
         if call.vfork {

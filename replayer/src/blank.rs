@@ -131,8 +131,8 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
         why: "no syscall instruction in the vDSO".into(),
     })?;
     let mut remote = Remote::at(stopped, pid, insn)?;
-    for mapping in rr_area::mappings() {
-        remote = remote.map_anonymous(mapping.range, mapping.prot, libc::MAP_NORESERVE)?;
+    for (range, prot) in rr_area::initial() {
+        remote = remote.map_anonymous(range, prot, libc::MAP_NORESERVE)?;
     }
     memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
     remote.use_insn(rr_area::SYSCALL_INSN);

@@ -252,3 +252,23 @@ fn one_process_that_cannot_be_recorded() {
     );
     assert!(!dir.exists());
 }
+
+/// A program that limits its own resources has what it had without rr.
+#[test]
+fn limits_of_the_program() {
+    let rr = Rr::new();
+    for limit in ["-v 60000", "-d 8000", "-s 256", "-n 16", "-s unlimited -v 100000"] {
+        let script = format!("ulimit {limit}; ls / >/dev/null && ulimit -a | grep -v pending");
+        let program = words(["/bin/bash", "-c", &script]);
+        let native = rr.native(&program, &rr.new_dir()).expect_success();
+        let recording = rr.record(&["--checkpoint-interval", "50"], &program);
+        assert_eq!(
+            recording.run.out(),
+            native.out(),
+            "{limit}\n{}",
+            recording.run.describe()
+        );
+        recording.replay(&[]).expect_success();
+        recording.verify();
+    }
+}

@@ -47,6 +47,7 @@ guests! {
         auxv
         big_output
         big_rss
+        blocked_threads
         brk
         child_deaths
         child_memory

@@ -4,8 +4,8 @@
 //! 0x7000_0000  code    r-x  one page: `syscall` at offset 0; the only system calls that the seccomp
 //!                           filter lets pass without a stop are those of this instruction
 //! 0x7000_1000  param   rw-  one page: paths and structures for our remote system calls
-//! 0x7000_2000  scratch rw-  SLOTS slots of SLOT_SIZE bytes, one per task of the address space: where the
-//!                           kernel puts the outputs of calls that block (I3)
+//! 0x7000_2000  scratch rw-  SCRATCH_BYTES: where the kernel puts the outputs of calls that block (I3); the recorder
+//!                           maps the first MiB of it, and more when it is needed (replay needs none)
 //! ```
 //!
 //! The area lies below 2 GiB, so that it is reachable with 32-bit addresses, and above where programs
@@ -21,27 +21,37 @@ pub const CODE: Addr = Addr(0x7000_0000);
 pub const SYSCALL_INSN: Addr = CODE;
 /// The page for parameters of remote system calls.
 pub const PARAM: Addr = Addr(0x7000_1000);
-/// Where the scratch slots begin.
+/// Where scratch memory begins.
 pub const SCRATCH: Addr = Addr(0x7000_2000);
-/// Size of one scratch slot in bytes.
-pub const SLOT_SIZE: u64 = 256 * 1024;
-/// Number of scratch slots of an address space.
-pub const SLOTS: u64 = 512;
+/// Size of scratch memory at most.
+pub const SCRATCH_BYTES: u64 = 128 << 20;
+/// Size of what one call gets of it at most.
+pub const SCRATCH_MOST: u64 = 256 << 10;
+/// Size of what is mapped of it at first.
+const INITIAL: u64 = 1 << 20;
 
 /// What the code page begins with: `syscall; int3`.
 pub const CODE_BYTES: [u8; 3] = [0x0f, 0x05, 0xcc];
 
 /// The whole area.
 pub fn area() -> AddrRange {
-    AddrRange::new(CODE, SCRATCH + SLOTS * SLOT_SIZE)
+    AddrRange::new(CODE, SCRATCH + SCRATCH_BYTES)
 }
 
-/// The scratch slot number `n`.
-pub fn slot(n: u64) -> AddrRange {
-    AddrRange::sized(SCRATCH + n * SLOT_SIZE, SLOT_SIZE)
+/// Up to where the area is mapped at first.
+pub fn initial_end() -> Addr {
+    SCRATCH + INITIAL
 }
 
-/// The area as mappings of the model.
+/// What is mapped at first.
+pub fn initial() -> [(AddrRange, Prot); 2] {
+    [
+        (AddrRange::sized(CODE, PAGE), Prot(Prot::READ.0 | Prot::EXEC.0)),
+        (AddrRange::new(PARAM, initial_end()), Prot::RW),
+    ]
+}
+
+/// The area as mappings of the model: all that can ever be mapped.
 pub fn mappings() -> [Mapping; 2] {
     let one = |range, prot| Mapping {
         range,
@@ -50,8 +60,6 @@ pub fn mappings() -> [Mapping; 2] {
         fork: ForkPolicy::Copy,
         name: "[rr]".into(),
     };
-    [
-        one(AddrRange::sized(CODE, PAGE), Prot(Prot::READ.0 | Prot::EXEC.0)),
-        one(AddrRange::new(PARAM, area().end), Prot::RW),
-    ]
+    let [(code, rx), (rest, rw)] = initial();
+    [one(code, rx), one(AddrRange::new(rest.start, area().end), rw)]
 }

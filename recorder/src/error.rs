@@ -35,6 +35,15 @@ pub enum Error {
     /// The checkpoint writer could not be started.
     #[error(transparent)]
     Checkpoint(#[from] rr_checkpoint::Error),
+    /// No more descriptors for shared memory objects, of which each needs one.
+    #[error(
+        "rr cannot open any more files (the program has {objects} shared memory objects); a higher hard limit of open \
+         files (ulimit -Hn) helps"
+    )]
+    TooManyFiles {
+        /// How many objects there are.
+        objects: usize,
+    },
     /// A task is something that cannot be recorded.
     #[error("task {tid}: {what}")]
     Unsupported {

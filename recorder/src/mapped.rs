@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use rr_trace::FileStore;
 use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, procfs};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Shared memory objects.
 #[derive(Debug, Default)]
@@ -28,6 +29,17 @@ struct Object {
     size: u64,
     /// The file that it is in the recording; a System V segment has none, and is read where it is mapped.
     file: Option<File>,
+}
+
+/// How many files rr may have open.
+fn file_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: fills a valid rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur
 }
 
 /// What is behind a new mapping.
@@ -71,6 +83,22 @@ impl Mapped {
         self.by_inode.retain(|_, object| in_use(*object));
         self.by_segment.retain(|_, object| in_use(*object));
         self.objects.retain(|object, _| in_use(*object));
+    }
+
+    /// A file that was to be opened; that there are too many already is no reason to do without. A few descriptors are
+    /// spared for closing the trace.
+    pub fn opened(&self, result: std::io::Result<File>) -> Result<Option<File>> {
+        const SPARE: u64 = 16;
+        let too_many = match &result {
+            Ok(file) => file.as_raw_fd() as u64 + SPARE >= file_limit(),
+            Err(e) => matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)),
+        };
+        if too_many {
+            return Err(Error::TooManyFiles {
+                objects: self.objects.len(),
+            });
+        }
+        Ok(result.ok())
     }
 
     /// The object that a System V segment is, if it is known.
@@ -127,7 +155,7 @@ impl Mapped {
         let name = std::fs::read_link(&path)
             .map(|p| p.display().to_string())
             .unwrap_or_default();
-        let Ok(file) = File::open(&path) else {
+        let Some(file) = self.opened(File::open(&path))? else {
             return Ok(None);
         };
         let Ok(meta) = file.metadata() else {

@@ -281,6 +281,7 @@ impl RecordSession {
                 .read(true)
                 .write(true)
                 .open(procfs::fd_path(tid, TraceeFd(fd as i32)));
+            let file = self.mapped.opened(file)?;
             let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
             remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
             let fixed = entry.r10 & libc::MAP_FIXED as u64 != 0;
@@ -291,7 +292,7 @@ impl RecordSession {
             (remote, result) = remote.call(libc::SYS_mmap, args)?;
             remote = remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?.0;
             after.rax = result as u64;
-            if let (Ok(file), false) = (file, is_error(result)) {
+            if let (Some(file), false) = (file, is_error(result)) {
                 let (object, op) = self.mapped.create(file, size, None);
                 let range = AddrRange::sized(Addr(result as u64), size);
                 let backing = Backing::Shared { object, offset: 0 };

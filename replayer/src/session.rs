@@ -12,11 +12,11 @@ use rr_trace::event::{
 };
 use rr_trace::{EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::{AddressSpace, Backing, ExtendedState, Registers, SpaceId, Stopped, Tid};
+use rr_tracee::{AddressSpace, Backing, ExtendedState, Registers, SpaceId, SpaceOp, Stopped, Tid};
 
 use crate::blank;
 use crate::error::{Error, Result};
-use crate::space::{Backings, collect, hits_our_code, perform};
+use crate::space::{Backings, close, collect, hits_our_code, perform};
 use crate::task::{Target, Task};
 
 /// One replay.
@@ -204,6 +204,16 @@ impl ReplaySession {
             .get_mut(&tid)
             .ok_or_else(|| bad(event, "there is no such task"))?;
         let stopped = task.take().map_err(|source| Error::Tracee {
+            event: event.number,
+            source,
+        })?;
+        let creates = |op: &SpaceOp| matches!(op, SpaceOp::CreateObject { .. });
+        let unused = if event.ops.iter().any(creates) {
+            self.backings.forget_unmapped(self.spaces.values())
+        } else {
+            Vec::new()
+        };
+        let stopped = close(stopped, &unused).map_err(|source| Error::Tracee {
             event: event.number,
             source,
         })?;

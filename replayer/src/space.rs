@@ -1,6 +1,6 @@
 //! Address spaces of a replay: the model, and the same operations done for real.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use rr_trace::event::EventNumber;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::{
-    Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped, Tid, TraceeFd,
-    procfs, rr_area,
+    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped,
+    Tid, TraceeFd, procfs, rr_area,
 };
 
 use crate::error::{Error, Result};
@@ -37,8 +37,13 @@ pub(crate) struct Object {
 pub(crate) struct Backings {
     files: HashMap<FileId, i32>,
     pub objects: HashMap<ObjectId, Object>,
+    /// With so many objects, those that nobody maps any more are looked for.
+    sweep_at: usize,
     root: PathBuf,
 }
+
+/// Fewer objects than this are not worth a look.
+const FEW_OBJECTS: usize = 32;
 
 impl Backings {
     pub fn new(reader: &TraceReader) -> Result<Backings> {
@@ -50,6 +55,7 @@ impl Backings {
         Ok(Backings {
             files: HashMap::new(),
             objects: HashMap::new(),
+            sweep_at: FEW_OBJECTS,
             root,
         })
     }
@@ -118,6 +124,32 @@ impl Backings {
 }
 
 impl Backings {
+    /// Forgets the objects that none of these spaces maps, if there are many objects: each holds two descriptors. They
+    /// will not be mapped again: before the recorder makes a new object, it forgets those itself. Returns the tasks'
+    /// descriptors, to be closed.
+    pub fn forget_unmapped<'a>(&mut self, spaces: impl Iterator<Item = &'a AddressSpace>) -> Vec<i32> {
+        if self.objects.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let shared = |m: &Mapping| match m.backing {
+            Backing::Shared { object, .. } => Some(object),
+            _ => None,
+        };
+        let mapped: HashSet<ObjectId> = spaces.flat_map(|space| space.iter().filter_map(shared)).collect();
+        let unmapped: Vec<ObjectId> = self
+            .objects
+            .keys()
+            .filter(|o| !mapped.contains(o))
+            .copied()
+            .collect();
+        self.sweep_at = FEW_OBJECTS.max(2 * mapped.len());
+        unmapped
+            .iter()
+            .filter_map(|id| self.objects.remove(id))
+            .map(|o| o.fd)
+            .collect()
+    }
+
     fn resize_object(&mut self, object: ObjectId, size: u64) -> Result<(), Failure> {
         let Some(known) = self.objects.get_mut(&object) else {
             return Ok(());
@@ -193,6 +225,21 @@ impl Failure {
             Failure::Other(error) => *error,
         }
     }
+}
+
+/// Closes descriptors of the replayed tasks' common table.
+pub(crate) fn close(stopped: Stopped, fds: &[i32]) -> rr_tracee::Result<Stopped> {
+    if fds.is_empty() {
+        return Ok(stopped);
+    }
+    let real = stopped.tid();
+    let mut remote = Remote::new(stopped, real)?;
+    for fd in fds {
+        remote = remote
+            .must("close", libc::SYS_close, [*fd as u64, 0, 0, 0, 0, 0])?
+            .0;
+    }
+    remote.finish()
 }
 
 /// Carries out operations in the address space of a stopped task.

@@ -272,3 +272,39 @@ fn limits_of_the_program() {
         recording.verify();
     }
 }
+
+/// Shared memory objects take descriptors: of those that are gone none, and of those that are there more than rr may
+/// have end the recording in words.
+#[test]
+fn descriptors_of_rr() {
+    let rr = Rr::new();
+    let program = rr_tests::Guest::build("many_objects").path;
+    let limited = |args: Vec<std::ffi::OsString>| {
+        let mut command = rr.command(args);
+        // SAFETY: setrlimit is a plain system call, allowed between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                setrlimit(Resource::RLIMIT_NOFILE, 60, 90)?;
+                Ok(())
+            });
+        }
+        run(&mut command, rr.limit)
+    };
+    let dir = rr.new_trace();
+    let record = |more: &[&str], dir: &PathBuf| {
+        let mut args = words(["record".into(), "-o".into(), dir.clone(), program.clone()]);
+        args.extend(more.iter().map(std::ffi::OsString::from));
+        limited(args)
+    };
+    let recorded = record(&[], &dir).expect_success();
+    let replay = limited(words(["replay".into(), PathBuf::from("-a"), dir])).expect_success();
+    assert_eq!(replay.out(), recorded.out());
+    let dir = rr.new_trace();
+    let run = record(&["200"], &dir).expect_status(70);
+    assert!(
+        run.err().contains("ulimit -Hn") && run.err().contains("recorded up to event"),
+        "{}",
+        run.describe()
+    );
+    rr.recording_from(dir, run).replay(&[]).expect_success();
+}

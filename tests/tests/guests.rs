@@ -87,6 +87,7 @@ guests! {
         madv_free
         madvise
         many_fds
+        many_objects
         maps
         maps_hidden
         memfd

@@ -1,3 +1,4 @@
+// guest: special
 /* More threads than ever blocked at a time: 600, in read and poll, with their buffers next to each other. */
 #include "guest.h"
 #include <poll.h>

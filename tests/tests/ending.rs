@@ -308,3 +308,14 @@ fn descriptors_of_rr() {
     );
     rr.recording_from(dir, run).replay(&[]).expect_success();
 }
+
+/// Every blocked call has scratch memory of its own (I3), however many there are.
+#[test]
+fn more_blocked_threads_than_ever() {
+    let guest = rr_tests::Guest::build("blocked_threads");
+    let mut plan = rr_tests::Plan::guest(guest.ending);
+    plan.intervals = vec![None, Some(2000)];
+    (plan.replays, plan.waits) = (1, 0);
+    let rr = Rr::new().with_limit(Duration::from_secs(300));
+    rr_tests::matrix::check_guest(&rr, &guest, &plan);
+}

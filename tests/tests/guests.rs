@@ -47,7 +47,6 @@ guests! {
         auxv
         big_output
         big_rss
-        blocked_threads
         brk
         child_deaths
         child_memory

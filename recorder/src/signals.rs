@@ -6,6 +6,7 @@
 //! * Any other hits the task at a place that has no name. It is stashed, and the task
 //!   goes on to its next system call; there it is turned back from the entry, and the signal
 //!   is sent to it again (a *carrier*, whose siginfo is replaced by the stashed one).
+//!   If it is blocked by then, it becomes pending in the kernel, as if it came only now: so the call can see it.
 //!   If its only effect is to kill, that is not worth waiting for: the task dies where it is.
 //!
 //! Handler frames are made by the kernel and recorded as memory.
@@ -13,6 +14,7 @@
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_code, signo};
 use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs};
 
@@ -89,23 +91,18 @@ fn frame(memory: &Memory, rsp: Addr) -> Result<(Addr, Vec<u8>)> {
 }
 
 impl RecordSession {
-    /// At a system call entry: if a stashed signal can be delivered now, turns the task back from the call.
+    /// At a system call entry: if a signal is stashed, turns the task back from the call, to take it or to have it pending.
     pub(crate) fn turn_back_for_signal(
         &mut self,
         tid: Tid,
         mut stopped: Stopped,
         entry: &Registers,
     ) -> Result<Turned> {
-        let mask = if self.task(tid)?.stash.is_empty() {
-            0
-        } else {
-            stopped.sigmask()?
-        };
-        let task = self.task_mut(tid)?;
-        let Some(info) = task.stash.iter().find(|info| mask & bit(signo(info)) == 0) else {
+        if self.task(tid)?.stash.is_empty() {
             return Ok(Turned::No(stopped));
-        };
-        let (tgid, signal) = (task.tgid, signo(info));
+        }
+        let mask = stopped.sigmask()?;
+        let task = self.task_mut(tid)?;
         let back = Registers {
             rip: entry.rip - 2,
             rax: entry.orig_rax,
@@ -113,11 +110,54 @@ impl RecordSession {
             ..*entry
         };
         stopped.set_regs(&back)?;
+        let open = task.stash.iter().find(|info| mask & bit(signo(info)) == 0);
+        let Some((tgid, signal)) = open.map(|info| (task.tgid, signo(info))) else {
+            let stopped = self.make_pending(tid, stopped)?;
+            let task = self.task_mut(tid)?;
+            task.retrying = true;
+            task.state = State::Ready(stopped);
+            return Ok(Turned::Back);
+        };
         send_signal(tgid, tid, signal)?;
         task.turned_back = Some(*entry);
         task.boundary = back;
         task.state = State::Ready(stopped);
         Ok(Turned::Back)
+    }
+
+    /// Gives the stashed signals back to the kernel, which must block them all: as pending, with what was known
+    /// of them. The task does that itself, because nobody else may say that the kernel or another process was the sender.
+    ///
+    /// One for the whole process must stay one, where that can be done: another thread may be waiting for it.
+    fn make_pending(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
+        let task = self.task_mut(tid)?;
+        let (tgid, stash) = (task.tgid, std::mem::take(&mut task.stash));
+        // Its ids may be others in its own namespace.
+        let (remote, pid) = Remote::new(stopped, tgid)?.call(libc::SYS_getpid, [0; 6])?;
+        let (mut remote, own) = remote.call(libc::SYS_gettid, [0; 6])?;
+        for info in stash {
+            let signal = signo(&info);
+            let at = remote.param(&info)?.0;
+            // For other threads than the first the kernel does not allow all codes with rt_sigqueueinfo.
+            let mine = pid != own || matches!(si_code(&info), SI_TKILL | libc::SI_TIMER);
+            let (number, args) = if mine {
+                (
+                    libc::SYS_rt_tgsigqueueinfo,
+                    [pid as u64, own as u64, signal as u64, at, 0, 0],
+                )
+            } else {
+                (
+                    libc::SYS_rt_sigqueueinfo,
+                    [pid as u64, signal as u64, at, 0, 0, 0],
+                )
+            };
+            let result;
+            (remote, result) = remote.call(number, args)?;
+            if result < 0 {
+                tracing::warn!("signal {signal} of task {tid} is lost: the kernel does not queue it again ({result})");
+            }
+        }
+        Ok(remote.finish()?)
     }
 
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
@@ -156,6 +196,7 @@ impl RecordSession {
                 ..regs
             })
         } else {
+            self.cancel_opposite(tid, signal)?;
             let passed_on = match disposition(tid, &info, &self.options)? {
                 // Death needs no place,
                 Disposition::Fatal => Some(signal),
@@ -170,6 +211,21 @@ impl RecordSession {
             return self.await_stop(tid, running);
         };
         self.deliver(tid, stopped, info, place)
+    }
+
+    /// A stop and a continue cancel each other among the stashed signals of all threads, as they do among the pending
+    /// ones (signal(7)): else a stop would come after the continue that was to end it.
+    fn cancel_opposite(&mut self, tid: Tid, signal: i32) -> Result<()> {
+        let tgid = self.task(tid)?.tgid;
+        let cancelled: &[i32] = match signal {
+            libc::SIGCONT => &[libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU],
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => &[libc::SIGCONT],
+            _ => &[],
+        };
+        for other in self.tasks.values_mut().filter(|t| t.tgid == tgid) {
+            other.stash.retain(|i| !cancelled.contains(&signo(i)));
+        }
+        Ok(())
     }
 
     fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {

@@ -73,6 +73,18 @@ pub fn names() -> Vec<String> {
     names
 }
 
+/// All that guests can include, one after the other.
+fn headers() -> String {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(sources())
+        .expect("the directory of guests")
+        .map(|entry| entry.expect("a directory entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "h"))
+        .collect();
+    paths.sort();
+    let read = |path: &PathBuf| std::fs::read_to_string(path).expect("a header");
+    paths.iter().map(read).collect()
+}
+
 impl Guest {
     /// Compiles a guest, or finds it compiled.
     #[track_caller]
@@ -82,7 +94,7 @@ impl Guest {
             Ok(text) => text,
             Err(error) => panic!("cannot read {}: {error}", source.display()),
         };
-        let header = std::fs::read_to_string(sources().join("guest.h")).expect("guest.h");
+        let header = headers();
         let mut guest = Guest {
             name: name.to_owned(),
             path: PathBuf::new(),

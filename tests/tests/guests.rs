@@ -56,6 +56,7 @@ guests! {
         close_all
         closed_stdio
         cpuid
+        datagrams
         descriptors
         epoll
         etxtbsy
@@ -77,9 +78,14 @@ guests! {
         fork_tree
         futex
         getdents
+        group_stop
         hello
         ids
+        interrupt_io
+        interrupt_wait
+        ipc_queues
         jit
+        job_control
         kill_group_self
         kill_zero
         large_read
@@ -96,10 +102,12 @@ guests! {
         nolibc
         nopie
         pgid
+        pidfds
         pipe_big
         pipe_eof
         pipe_small
         poll
+        posix_shm
         posix_timer
         priority_order
         priority_spin
@@ -108,6 +116,7 @@ guests! {
         prot_none
         ptrace_refused
         pty
+        pty_jobs
         raise
         random
         read_overlap
@@ -133,6 +142,8 @@ guests! {
         signal_mask_exec
         signal_nested
         signal_queue
+        signal_stashed
+        signal_stop_race
         signal_wait
         sigpipe
         sigterm_self

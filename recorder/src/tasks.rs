@@ -35,10 +35,6 @@ pub(crate) fn flags(entry: &Registers) -> u64 {
 impl RecordSession {
     pub(crate) fn begin_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call) -> Result<()> {
         let entry = call.entry;
-        // Its arguments are in memory; programs fall back to clone.
-        if entry.syscall() == libc::SYS_clone3 {
-            return self.refuse(tid, stopped, &entry, libc::ENOSYS, true);
-        }
         let flags = flags(&entry);
         if flags & (CLONE_VFORK | CLONE_UNTRACED) != 0 {
             let mut regs = Registers {

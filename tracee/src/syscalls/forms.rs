@@ -13,7 +13,7 @@
 //! ```
 
 use super::{Blocking, Class, Holder, MemorySpec, Part, PartsFn, Predicate, ReadPart, Spec, Special};
-use super::{Written, WrittenFn, to_page_end};
+use super::{RefusedForm, Written, WrittenFn, to_page_end};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::memory::ReadMemory;
@@ -277,9 +277,9 @@ impl Spec {
         self
     }
 
-    /// Not performed in this form.
-    pub(super) const fn refused_if(mut self, errno: i32, form: Predicate) -> Spec {
-        self.refused_if = Some((form, errno));
+    /// Not performed in this form, which `what` names.
+    pub(super) const fn refused_if(mut self, errno: i32, what: &'static str, form: Predicate) -> Spec {
+        self.refused_if = Some(RefusedForm { form, errno, what });
         self
     }
 

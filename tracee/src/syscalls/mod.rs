@@ -90,8 +90,19 @@ pub struct Spec {
     pub memory: MemorySpec,
     /// It waits only if this holds of its arguments (no `O_NONBLOCK`, a timeout other than 0 …).
     pub waits_if: Option<Predicate>,
-    /// It is refused if this holds of its arguments, with this errno.
-    pub refused_if: Option<(Predicate, i32)>,
+    /// It is refused in this form.
+    pub refused_if: Option<RefusedForm>,
+}
+
+/// A form of a call that is refused, while others are not.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedForm {
+    /// Whether arguments have this form.
+    pub form: Predicate,
+    /// The program gets this errno.
+    pub errno: i32,
+    /// What it is, for the documentation.
+    pub what: &'static str,
 }
 
 /// Something that can be said of a call's arguments.
@@ -126,7 +137,7 @@ pub enum Special {
     Madvise,
     Shmat,
     Shmdt,
-    /// `clone`, `clone3`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`,
+    /// `clone`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`,
     /// pidfd); `child_tid` lies in the child's memory and is the recorder's business.
     Clone,
     /// `execve`, `execveat`.
@@ -279,7 +290,10 @@ impl Spec {
     /// What to do about a call with these arguments.
     pub fn class_of(&self, entry: &Registers) -> Class {
         match self.refused_if {
-            Some((refused, errno)) if refused(entry) => Class::Refused { errno, quiet: false },
+            Some(refused) if (refused.form)(entry) => Class::Refused {
+                errno: refused.errno,
+                quiet: false,
+            },
             _ => self.class,
         }
     }
@@ -378,31 +392,39 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
     TABLE.iter().copied().flatten()
 }
 
+/// What is done about a call, in words for the documentation.
+fn class_in_words(spec: &Spec) -> String {
+    let errno = |errno| format!("{:?}", nix::errno::Errno::from_raw(errno));
+    let mut words = match spec.class {
+        Class::Recorded => "recorded".to_owned(),
+        Class::Special(Special::SchedGetaffinity | Special::SchedSetaffinity) => "answered by rr".to_owned(),
+        Class::Special(
+            Special::RtSigreturn | Special::ArchPrctl | Special::SetTidAddress | Special::Prctl,
+        ) => "recorded".to_owned(),
+        Class::Special(_) => "performed".to_owned(),
+        Class::Refused { errno: e, quiet: false } => format!("refused: {}", errno(e)),
+        Class::Refused { errno: e, quiet: true } => format!("refused: {}, no warning", errno(e)),
+    };
+    if let Some(form) = spec.refused_if {
+        // Writing to a String cannot fail.
+        let _ = write!(words, "; {}: {}", form.what, errno(form.errno));
+    }
+    words
+}
+
 /// The whole table in markdown, for the documentation: number, name, class, whether it can wait.
 pub fn status_table() -> String {
-    let mut out = String::from("| number | name | class | may wait |\n|---|---|---|---|\n");
+    let mut out = String::from("| number | name | class | may wait |\n|---:|---|---|---|\n");
     for spec in all() {
-        let class = match spec.class {
-            Class::Recorded => "recorded".to_owned(),
-            Class::Special(special) => format!("special ({special:?})"),
-            Class::Refused { errno, .. } => format!("refused ({:?})", nix::errno::Errno::from_raw(errno)),
+        let wait = match (spec.blocking, spec.waits_if) {
+            (Blocking::Never, _) => "",
+            (Blocking::Maybe, None) => "yes",
+            (Blocking::Maybe, Some(_)) => "in some forms",
+            (Blocking::Fd(_), _) => "unless a file",
         };
-        let partly = if spec.refused_if.is_some() {
-            ", some forms refused"
-        } else {
-            ""
-        };
-        let wait = match spec.blocking {
-            Blocking::Never => "no",
-            Blocking::Maybe => "yes",
-            Blocking::Fd(_) => "unless a file",
-        };
+        let class = class_in_words(spec);
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "| {} | {} | {class}{partly} | {wait} |",
-            spec.number, spec.name
-        );
+        let _ = writeln!(out, "| {} | `{}` | {class} | {wait} |", spec.number, spec.name);
     }
     out
 }

@@ -3,10 +3,8 @@
 use libc::{EINVAL, ENOSYS, EPERM};
 
 use super::forms::*;
-use super::{Holder, MemorySpec, Part, ReadPart, Spec, Special, Written};
-use crate::error::Result;
-use crate::ids::{Addr, PAGE};
-use crate::memory::ReadMemory;
+use super::{MemorySpec, Spec, Special};
+use crate::ids::PAGE;
 use crate::regs::Registers;
 
 /// `struct rusage`.
@@ -17,7 +15,8 @@ const SIGCHLD_INFO: u64 = 28;
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
     call(56, "clone").special(Special::Clone).memory(MemorySpec::Choice(clone_memory)),
-    call(435, "clone3").special(Special::Clone).irregular(clone3_parts, clone3_written),
+    // Its arguments are in memory; the C libraries fall back to clone.
+    call(435, "clone3").refused_quietly(ENOSYS),
     call(57, "fork").special(Special::Clone),
     call(58, "vfork").special(Special::Clone),
     call(59, "execve").special(Special::Exec),
@@ -33,7 +32,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(308, "setns"),
 
     // LOCK_PI and its kin write the futex word while they wait, where other tasks see it (I3).
-    call(202, "futex").blocks_if(futex_waits).memory(MemorySpec::Choice(futex_memory)).refused_if(ENOSYS, futex_is_pi),
+    call(202, "futex").blocks_if(futex_waits).memory(MemorySpec::Choice(futex_memory)).refused_if(ENOSYS, "priority inheritance", futex_is_pi),
     call(449, "futex_waitv").blocks(),
     call(454, "futex_wake"),
     call(455, "futex_wait").blocks(),
@@ -67,12 +66,12 @@ pub(super) static CALLS: &[Spec] = &[
     call(98, "getrusage").outs(&[fixed(1, RUSAGE)]),
     call(163, "acct"),
     call(135, "personality"),
-    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS).refused_if(EINVAL, prctl_is_refused),
+    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS).refused_if(EINVAL, "seccomp, user dispatch", prctl_is_refused),
     call(158, "arch_prctl").special(Special::ArchPrctl).commands(0, ARCH_PRCTL_SILENT, ARCH_PRCTL_OUTS),
     call(312, "kcmp"),
 
     // A filter of the program's own would answer calls without us seeing them.
-    call(317, "seccomp").commands(0, &[2], &[(3, MemorySpec::One(fixed(2, 6)))]).refused_if(ENOSYS, |r| (r.arg(0) as u32) < 2),
+    call(317, "seccomp").commands(0, &[2], &[(3, MemorySpec::One(fixed(2, 6)))]).refused_if(ENOSYS, "filters", |r| (r.arg(0) as u32) < 2),
     call(444, "landlock_create_ruleset"),
     call(445, "landlock_add_rule"),
     call(446, "landlock_restrict_self"),
@@ -93,56 +92,6 @@ fn clone_memory(r: &Registers) -> Option<MemorySpec> {
     } else {
         MemorySpec::None
     })
-}
-
-/// ```text
-/// struct clone_args   0 flags   8 pidfd (pointer)   16 child_tid   24 parent_tid (pointer)   32 …
-/// ```
-fn clone3_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    let len = r.arg(1).min(PAGE);
-    let args = Part {
-        holder: Holder::Arg(0),
-        addr: Addr(r.arg(0)),
-        len,
-        copy_in: true,
-    };
-    let Some(args) = push(&mut parts, args, mem)? else {
-        return Ok(parts);
-    };
-    let base = parts[args].addr;
-    let Some(flags) = unless_died(mem.read_u64(base))? else {
-        return Ok(parts);
-    };
-    for (flag, offset) in [(libc::CLONE_PIDFD, 8), (libc::CLONE_PARENT_SETTID, 24)] {
-        if flags & flag as u64 != 0
-            && let Some(addr) = unless_died(mem.read_u64(base + offset))?
-        {
-            let holder = Holder::Within { part: args, offset };
-            push(
-                &mut parts,
-                Part {
-                    holder,
-                    addr: Addr(addr),
-                    len: 4,
-                    copy_in: false,
-                },
-                mem,
-            )?;
-        }
-    }
-    Ok(parts)
-}
-
-fn clone3_written(_: &Registers, parts: &[Part], result: i64, _: &ReadPart<'_>) -> Result<Vec<Written>> {
-    let words = (1..parts.len()).filter(|_| result > 0);
-    Ok(words
-        .map(|part| Written {
-            part,
-            offset: 0,
-            len: parts[part].len,
-        })
-        .collect())
 }
 
 /// The operation without `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME`.

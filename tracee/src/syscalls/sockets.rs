@@ -20,7 +20,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(48, "shutdown"),
     call(54, "setsockopt"),
     // Some options read what is in the buffer first.
-    call(55, "getsockopt").outs(&[counted(3, 4).with_holes(), count_word(4)]).refused_if(EINVAL, is_zero_copy),
+    call(55, "getsockopt").outs(&[counted(3, 4).with_holes(), count_word(4)]).refused_if(EINVAL, "TCP_ZEROCOPY_RECEIVE", is_zero_copy),
 
     call(44, "sendto").blocks_if(|r| r.arg(3) & DONTWAIT == 0),
     call(46, "sendmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0),

@@ -31,7 +31,7 @@ pub(super) static CALLS: &[Spec] = &[
 
     // Rings in shared memory, written by the kernel whenever it likes. Run-time libraries probe for
     // io_uring and fall back.
-    call(425, "io_uring_setup").refused_quietly(ENOSYS),
+    call(425, "io_uring_setup").refused(ENOSYS),
     call(426, "io_uring_enter").refused(ENOSYS),
     call(427, "io_uring_register").refused(ENOSYS),
     call(206, "io_setup").refused(ENOSYS),

@@ -354,19 +354,6 @@ fn clone_writes_only_what_its_flags_say() {
     assert_eq!(parts("clone", [17, 0, 0x1000], &mem), []);
     let thread = libc::CLONE_PARENT_SETTID as u64;
     assert_eq!(written("clone", [thread, 0, 0x1000], &mem, 5), [w(0, 0, 4)]);
-
-    let flags = (libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID) as u64;
-    let mem = Fake::default().words(0x1000, &[flags, 0x5000, 0x6000, 0x7000, 17, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(
-        parts("clone3", [0x1000, 88], &mem),
-        [
-            arg(0, 0x1000, 88, true),
-            within(0, 8, 0x5000, 4, false),
-            within(0, 24, 0x7000, 4, false)
-        ]
-    );
-    assert_eq!(written("clone3", [0x1000, 88], &mem, 5), [w(1, 0, 4), w(2, 0, 4)]);
-    assert_eq!(written("clone3", [0x1000, 88], &mem, -22), []);
 }
 
 #[test]

@@ -71,9 +71,10 @@ fn refused_calls_have_an_errno_and_no_memory() {
 fn the_status_table_has_a_line_for_each_call() {
     let table = status_table();
     assert_eq!(table.lines().count(), all().count() + 2);
-    assert!(table.contains("| 0 | read | recorded | unless a file |"));
-    assert!(table.contains("| 9 | mmap | special (Mmap) | no |"));
-    assert!(table.contains("| 101 | ptrace | refused (EPERM) | no |"));
+    assert!(table.contains("| 0 | `read` | recorded | unless a file |"));
+    assert!(table.contains("| 9 | `mmap` | performed |  |"));
+    assert!(table.contains("| 101 | `ptrace` | refused: EPERM |  |"));
+    assert!(table.contains("| 202 | `futex` | recorded; priority inheritance: ENOSYS | in some forms |"));
 }
 
 fn registers(args: [u64; 6]) -> Registers {

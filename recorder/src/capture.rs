@@ -244,7 +244,12 @@ fn is_capturable(task: &Task) -> bool {
                 && task.boundary.result() != -i64::from(libc::EINTR)
         }
         State::Reported(_, stop) => *stop == Stop::Syscall && task.call.is_some(),
-        State::InKernel(_) => task.exited || task.call.as_ref().is_some_and(|c| c.xstate.is_some()),
+        State::InKernel(_) => {
+            task.exited
+                || task.call.as_ref().is_some_and(|c| c.xstate.is_some())
+                // Stopped by job control after an event, until a continue comes.
+                || (task.group_stop.is_some() && !task.is_mid_interval())
+        }
         State::Busy => false,
     }
 }
@@ -439,7 +444,8 @@ impl RecordSession {
                 ),
             };
             let at_entry = task.call.as_ref().and_then(|c| c.xstate.clone());
-            let xstate = match (at_entry, &task.state) {
+            let known = at_entry.or_else(|| task.group_stop.clone());
+            let xstate = match (known, &task.state) {
                 (Some(xstate), _) => xstate,
                 (None, State::Ready(stopped) | State::Reported(stopped, _)) => stopped.xstate()?,
                 (None, State::InKernel(_) | State::Busy) => Default::default(),

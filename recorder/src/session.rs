@@ -254,12 +254,9 @@ impl RecordSession {
             if round >= 1 {
                 match procfs::state(tid) {
                     Ok('R') => {}
-                    // A disk sleep ends by itself.
-                    Ok('D') => {
-                        if let Some(report) = wait(Some(tid), false) {
-                            return self.note(report);
-                        }
-                    }
+                    // It waits for a disk, or for a lock in the kernel; neither takes long. After the lock it may
+                    // sleep for another task: so it is not waited for without looking at it again.
+                    Ok('D') => std::thread::sleep(Duration::from_micros(20)),
                     // A stop that the next wait reports.
                     Ok('t') => {}
                     _ => break,

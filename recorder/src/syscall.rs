@@ -41,6 +41,7 @@ impl RecordSession {
         } else {
             self.settle_snapshots(tid, stopped)?
         };
+        self.task_mut(tid)?.group_stop = None;
         match stop {
             Stop::Seccomp => self.on_entry(tid, stopped),
             Stop::Syscall => self.on_exit(tid, stopped),
@@ -49,6 +50,12 @@ impl RecordSession {
             Stop::Exiting => self.on_exiting(tid, stopped),
             Stop::Signal(signal) => self.on_signal(tid, stopped, signal),
             Stop::GroupStop(_) => {
+                let xstate = self
+                    .capture
+                    .is_on()
+                    .then(|| stopped.xstate())
+                    .transpose()?;
+                self.task_mut(tid)?.group_stop = xstate;
                 let running = stopped.resume(Resume::Listen, None)?;
                 self.task_mut(tid)?.state = State::InKernel(running);
                 Ok(())

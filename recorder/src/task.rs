@@ -73,6 +73,8 @@ pub struct Task {
     pub turned_back: Option<Registers>,
     /// It was sent back to repeat a system call that failed through our fault.
     pub retrying: bool,
+    /// Extended state in a group stop, if checkpoints are taken.
+    pub group_stop: Option<ExtendedState>,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
@@ -106,6 +108,7 @@ impl Task {
             due: false,
             turned_back: None,
             retrying: false,
+            group_stop: None,
             stash: Vec::new(),
             clear_child_tid: Addr::NULL,
             held_by: None,

@@ -3,7 +3,7 @@
 //! The task is made to execute a `syscall` instruction with registers of our
 //! choice and is then put back as it was. All its signals are blocked meanwhile
 //! (`PTRACE_SETSIGMASK`), so that none can be delivered in the middle; `SIGSTOP`, which cannot be blocked, is
-//! sent again afterwards. The calls made this way never wait.
+//! sent again afterwards, and a group stop (job control) goes on after them. The calls made this way never wait.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid};
@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::regs::{NOT_IN_SYSCALL, Registers};
 use crate::rr_area;
 use crate::space::Prot;
-use crate::task::{Resume, Stop, Stopped, SyscallPhase, Waited, is_fault, send_signal};
+use crate::task::{Resume, Running, Stop, Stopped, SyscallPhase, Waited, is_fault, send_signal};
 
 /// A stopped task, lent for a series of remote system calls; [`Remote::finish`] gives it back unchanged.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Remote {
     mask: u64,
     insn: Addr,
     held: Vec<i32>,
+    group_stop: bool,
     child: Option<Tid>,
 }
 
@@ -44,6 +45,7 @@ impl Remote {
             mask,
             insn,
             held: Vec::new(),
+            group_stop: false,
             child: None,
         })
     }
@@ -72,6 +74,7 @@ impl Remote {
             mask,
             insn,
             mut held,
+            mut group_stop,
             mut child,
         } = self;
         let mut regs = saved;
@@ -113,8 +116,8 @@ impl Remote {
                     });
                 }
                 Stop::Signal(signal) => held.push(signal),
-                // A group stop begins or ends: it goes on after us.
-                Stop::GroupStop(_) | Stop::Event | Stop::Exec { .. } | Stop::Exiting => {}
+                Stop::GroupStop(_) => group_stop = true,
+                Stop::Event | Stop::Exec { .. } | Stop::Exiting => {}
             }
         }
         let result = task.regs()?.result();
@@ -126,6 +129,7 @@ impl Remote {
                 mask,
                 insn,
                 held,
+                group_stop,
                 child,
             },
             result,
@@ -190,6 +194,11 @@ impl Remote {
         self.task.set_sigmask(self.mask)?;
         for signal in self.held {
             send_signal(self.tgid, self.task.tid(), signal)?;
+        }
+        if self.group_stop {
+            // It left the stop to make our calls. This lets it stop again, if its group is still stopped then,
+            // before it executes anything.
+            Running::newborn(self.task.tid()).interrupt()?;
         }
         Ok(self.task)
     }

@@ -195,7 +195,12 @@ impl RecordSession {
     ) -> Result<()> {
         let number = entry.syscall();
         if !quiet && self.warned.insert(number) {
-            let name = syscalls::name(number);
+            let mut name = syscalls::name(number).into_owned();
+            // Not the whole call: this form of it.
+            let form = syscalls::lookup(number).and_then(|spec| spec.refused_if);
+            if let Some(form) = form.filter(|f| (f.form)(entry)) {
+                name = format!("{name} ({})", form.what);
+            }
             let answer = nix::errno::Errno::from_raw(errno);
             tracing::warn!("the program uses {name}, which rr cannot record; it is told {answer}");
         }

@@ -143,7 +143,6 @@ guests! {
         signal_nested
         signal_queue
         signal_stashed
-        signal_stop_race
         signal_wait
         sigpipe
         sigterm_self

@@ -1,0 +1,42 @@
+// guest: special
+/* What a recording refuses with a warning: each call answers its documented errno, twice, and the program goes on. */
+#include "guest.h"
+#include <linux/futex.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+
+static void refused(const char *name, long result, int expected) {
+    int error = errno;
+    if (result != -1 || error != expected) {
+        dprintf(2, "%s: %ld, errno %d\n", name, result, error);
+        _exit(98);
+    }
+    printf("%s\n", name);
+}
+
+int main(void) {
+    static char memory[4096];
+    static int word;
+    for (int i = 0; i < 2; i++) {
+        refused("io_uring_setup", syscall(SYS_io_uring_setup, 4, memory), ENOSYS);
+        refused("io_uring_enter", syscall(SYS_io_uring_enter, 3, 1, 0, 0, NULL, 0), ENOSYS);
+        refused("io_setup", syscall(SYS_io_setup, 4, memory), ENOSYS);
+        refused("userfaultfd", syscall(SYS_userfaultfd, 0), ENOSYS);
+        refused("perf_event_open", syscall(SYS_perf_event_open, memory, 0, -1, -1, 0), ENOSYS);
+        refused("ptrace", ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), EPERM);
+        refused("bpf", syscall(SYS_bpf, 0, memory, 64), EPERM);
+        refused("futex", syscall(SYS_futex, &word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), ENOSYS);
+        refused("seccomp", syscall(SYS_seccomp, 1, 0, memory), ENOSYS);
+        refused("prctl", prctl(PR_SET_SECCOMP, 2, memory, 0, 0), EINVAL);
+        refused("vmsplice", syscall(SYS_vmsplice, 1, memory, 0, 0), ENOSYS);
+        refused("modify_ldt", syscall(SYS_modify_ldt, 0, memory, 16), ENOSYS);
+        refused("reboot", syscall(SYS_reboot, 0, 0, 0, NULL), EPERM);
+        refused("memfd_secret", syscall(447, 0), ENOSYS);
+        refused("syscall_499", syscall(499), ENOSYS);
+        /* No warning: the C library asks in every thread. */
+        CHECK(syscall(SYS_rseq, NULL, 0, 0, 0) == -1 && errno == ENOSYS);
+        CHECK(syscall(SYS_clone3, memory, 88) == -1 && errno == ENOSYS);
+        CHECK(syscall(SYS_pkey_alloc, 0, 0) == -1 && errno == ENOSPC);
+    }
+    return 0;
+}

@@ -1,0 +1,99 @@
+//! The edges of what can be recorded: refused calls, many processes, signals from outside.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rr_tests::Rr;
+use rr_tests::guest::{Ending, Guest};
+use rr_tests::matrix::{Plan, check_guest, check_recording};
+
+fn program(rr: &Rr, guest: &Guest) -> Vec<OsString> {
+    vec![rr.reachable(&guest.path).into_os_string()]
+}
+
+#[test]
+fn refused_calls_are_answered_and_named_once() {
+    let rr = Rr::new();
+    let guest = Guest::build("refused_all");
+    let recording = rr.record(&[], &program(&rr, &guest));
+    let info = check_recording(&recording, &Plan::guest(Ending::Exit(0)), None);
+    assert!(info.complete);
+    let out = recording.run.out();
+    let warnings = recording.run.err();
+    let mut names: Vec<&str> = out.lines().collect();
+    assert_eq!(names.len() % 2, 0, "{out}");
+    names.truncate(names.len() / 2);
+    for name in &names {
+        let count = warnings
+            .lines()
+            .filter(|line| {
+                line.contains(&format!("uses {name},")) || line.contains(&format!("uses {name} ("))
+            })
+            .count();
+        assert_eq!(count, 1, "warnings that name {name}:\n{warnings}");
+    }
+    assert_eq!(
+        warnings.lines().count(),
+        names.len(),
+        "only what was refused with a warning:\n{warnings}"
+    );
+}
+
+#[test]
+fn two_thousand_processes() {
+    let rr = Rr::new().with_limit(Duration::from_secs(240));
+    let guest = Guest::build("processes_2000");
+    let mut plan = Plan::guest(Ending::Exit(0));
+    plan.intervals = vec![None, Some(4000)];
+    plan.replays = 1;
+    plan.waits = 0;
+    check_guest(&rr, &guest, &plan);
+}
+
+/// A stop and the continue that ends it, both while the program computes: whatever the recorder makes of it, the
+/// program must not be stopped afterwards.
+#[test]
+fn a_stop_is_taken_back_by_a_continue() {
+    let rr = Rr::new().with_limit(Duration::from_secs(60));
+    let guest = Guest::build("spin_stopped");
+    for pause in [0, 30] {
+        let (mut started, trace) = rr.start_recording(&[], &program(&rr, &guest), &rr.new_dir());
+        let begin = Instant::now();
+        let pid = loop {
+            assert!(begin.elapsed() < rr.limit, "the program said nothing");
+            let text = String::from_utf8(started.stdout_so_far()).unwrap();
+            if let Some(line) = text.strip_suffix('\n') {
+                break Pid::from_raw(line.parse().unwrap());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        std::thread::sleep(Duration::from_millis(20));
+        kill(pid, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        kill(pid, Signal::SIGCONT).unwrap();
+        let run = started.finish(rr.limit).expect_status(5);
+        let recording = rr.recording_from(trace, run);
+        check_recording(&recording, &Plan::guest(Ending::Exit(5)), None);
+    }
+}
+
+/// A process that is stopped by job control does not keep checkpoints from being taken.
+#[test]
+fn checkpoints_are_taken_while_a_process_is_stopped() {
+    let rr = Rr::new();
+    let guest = Guest::build("stopped_child");
+    let options = ["--checkpoint-interval", "10", "--checkpoint-wait"];
+    let recording = rr.record(&options, &program(&rr, &guest));
+    let info = check_recording(&recording, &Plan::guest(Ending::Exit(0)), Some(10));
+    // The parent makes 200 calls of its own meanwhile.
+    assert!(
+        info.checkpoints.iter().filter(|c| c.tasks == 5).count() >= 10,
+        "{:?}",
+        info.checkpoints
+    );
+}

@@ -495,7 +495,7 @@ impl RecordSession {
             _ => return Ok(stopped),
         };
         if !may_call(&stopped)? {
-            await_readers(&sources);
+            self.await_readers(&sources);
             return Ok(stopped);
         }
         let mut held = Some(stopped);
@@ -522,7 +522,21 @@ impl RecordSession {
         let Some(space) = self.spaces.get_mut(&id) else {
             return;
         };
-        await_readers(&std::mem::take(&mut space.in_place));
+        let sources = std::mem::take(&mut space.in_place);
+        self.await_readers(&sources);
+    }
+
+    /// Lets the writer finish what it reads in place, for a moment; then gives these checkpoints up. Where none is to
+    /// be skipped, the moment is as long as it takes.
+    fn await_readers(&self, sources: &[SharedSource]) {
+        let moment = if self.capture.patient { 60_000 } else { 50 };
+        let patience = Instant::now() + Duration::from_millis(moment);
+        for source in sources {
+            while !source.is_finished() && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            source.replace_with(|| None);
+        }
     }
 }
 
@@ -533,13 +547,3 @@ fn may_call(stopped: &Stopped) -> Result<bool> {
     Ok(!is_restart(result) && result != -i64::from(libc::EINTR))
 }
 
-/// Lets the writer finish what it reads in place, for a moment; then gives these checkpoints up.
-fn await_readers(sources: &[SharedSource]) {
-    let patience = Instant::now() + Duration::from_millis(50);
-    for source in sources {
-        while !source.is_finished() && Instant::now() < patience {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        source.replace_with(|| None);
-    }
-}

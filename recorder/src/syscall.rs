@@ -35,7 +35,8 @@ pub(crate) fn returned(entry: &Registers, result: i64) -> Registers {
 impl RecordSession {
     /// Handles a stop of `tid`.
     pub(crate) fn handle(&mut self, tid: Tid, stopped: Stopped, stop: Stop) -> Result<()> {
-        let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. });
+        // In a group stop it executes nothing, and must not leave it for us.
+        let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. } | Stop::GroupStop(_));
         let stopped = if leaves {
             stopped
         } else {

@@ -546,4 +546,3 @@ fn may_call(stopped: &Stopped) -> Result<bool> {
     let result = stopped.regs()?.result();
     Ok(!is_restart(result) && result != -i64::from(libc::EINTR))
 }
-

@@ -1,5 +1,6 @@
 //! What a program can see and do of memory through `/proc`: it shall not see our pages in
-//! `/proc/PID/maps` and `smaps`, and what it writes through `/proc/PID/mem` is a change of memory like any other (I2).
+//! `/proc/PID/maps` and `smaps`, and what it writes through `/proc/PID/mem`, or by `process_vm_writev`, is a change of
+//! memory like any other (I2).
 //!
 //! A descriptor for `maps` or `smaps` of a recorded process is replaced by one for a memfd, with what the file
 //! held when it was opened less our own pages.
@@ -10,7 +11,7 @@ use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::procfs;
 use rr_tracee::remote::Remote;
-use rr_tracee::{Addr, AddrRange, Stopped, Tid, TraceeFd, rr_area};
+use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, rr_area};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -140,6 +141,62 @@ impl RecordSession {
             addr: Addr(start),
             data,
         }])
+    }
+}
+
+impl RecordSession {
+    /// Before a call that may write into the memory of another process, which may be blocked: what the writer of
+    /// checkpoints reads there in place is let finish first.
+    pub(crate) fn before_foreign_write(&mut self, tid: Tid, entry: &Registers) {
+        let target = match entry.syscall() {
+            libc::SYS_process_vm_writev => Some(Tid(entry.rdi as i32)),
+            libc::SYS_write
+            | libc::SYS_writev
+            | libc::SYS_pwrite64
+            | libc::SYS_pwritev
+            | libc::SYS_pwritev2
+                if self.memory_files =>
+            {
+                let link = std::fs::read_link(procfs::fd_path(tid, TraceeFd(entry.rdi as i32)));
+                let link = link.unwrap_or_default();
+                link.to_str()
+                    .and_then(parse)
+                    .filter(|(_, name)| *name == "mem")
+                    .map(|(pid, _)| pid)
+            }
+            _ => None,
+        };
+        if let Some(space) = target.and_then(|pid| self.tasks.get(&pid)).map(|t| t.space) {
+            self.lose_snapshots(space);
+        }
+    }
+
+    /// After a `process_vm_writev` to a recorded process: the memory that changed. The result is exact even if the
+    /// kernel came to a bad page (process_vm_readv(2)).
+    pub(crate) fn other_memory_effect(&self, tid: Tid, call: &Call, result: i64) -> Result<Vec<MemWrite>> {
+        const MOST_PARTS: u64 = 1024;
+        let entry = &call.entry;
+        if entry.syscall() != libc::SYS_process_vm_writev || result <= 0 {
+            return Ok(vec![]);
+        }
+        let Some(owner) = self.tasks.get(&Tid(entry.rdi as i32)) else {
+            return Ok(vec![]);
+        };
+        let caller = &self.task(tid)?.memory;
+        let mut left = result as u64;
+        let mut writes = Vec::new();
+        for n in 0..entry.r8.min(MOST_PARTS) {
+            // struct iovec { base, len }
+            let part = Addr(entry.r10 + n * 16);
+            let (addr, len) = (Addr(caller.read_u64(part)?), caller.read_u64(part + 8)?.min(left));
+            if len > 0 {
+                let data = owner.memory.read_vec(addr, len as usize)?;
+                let space = owner.space;
+                writes.push(MemWrite { space, addr, data });
+            }
+            left -= len;
+        }
+        Ok(writes)
     }
 }
 

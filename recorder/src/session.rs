@@ -199,6 +199,16 @@ impl RecordSession {
 
     /// One step of a runnable task: lets it go on, or handles the stop it is in.
     fn advance(&mut self, tid: Tid) -> Result<()> {
+        // Another task may have killed it meanwhile (exec, exit_group): then it stands at its exit, which must not be
+        // taken for the stop that we know of. Resumed from there, a leader would be no more and never be reported.
+        if self.tasks.len() > 1
+            && let Some(report) = wait(Some(tid), true)
+        {
+            self.note(report)?;
+            if !self.tasks.contains_key(&tid) {
+                return Ok(());
+            }
+        }
         match self.task_mut(tid)?.take_state() {
             State::Ready(stopped) => self.go_on(tid, stopped),
             State::Reported(stopped, stop) => self.handle(tid, stopped, stop),

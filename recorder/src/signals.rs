@@ -154,7 +154,9 @@ impl RecordSession {
             let result;
             (remote, result) = remote.call(number, args)?;
             if result < 0 {
-                tracing::warn!("signal {signal} of task {tid} is lost: the kernel does not queue it again ({result})");
+                tracing::warn!(
+                    "signal {signal} of task {tid} is lost: the kernel does not queue it again ({result})"
+                );
             }
         }
         Ok(remote.finish()?)

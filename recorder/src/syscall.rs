@@ -51,11 +51,7 @@ impl RecordSession {
             Stop::Exiting => self.on_exiting(tid, stopped),
             Stop::Signal(signal) => self.on_signal(tid, stopped, signal),
             Stop::GroupStop(_) => {
-                let xstate = self
-                    .capture
-                    .is_on()
-                    .then(|| stopped.xstate())
-                    .transpose()?;
+                let xstate = self.capture.is_on().then(|| stopped.xstate()).transpose()?;
                 self.task_mut(tid)?.group_stop = xstate;
                 let running = stopped.resume(Resume::Listen, None)?;
                 self.task_mut(tid)?.state = State::InKernel(running);
@@ -143,6 +139,7 @@ impl RecordSession {
             Blocking::Maybe => true,
             Blocking::Fd(arg) => !is_plain_file(tid, TraceeFd(call.entry.arg(arg.into()) as i32)),
         };
+        self.before_foreign_write(tid, &call.entry);
         let task = self.task(tid)?;
         let space = task.space;
         call.parts = spec.parts(&call.entry, &task.memory)?;
@@ -287,6 +284,7 @@ impl RecordSession {
         let (ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);
         writes.extend(self.memory_file_effect(tid, &call, result)?);
+        writes.extend(self.other_memory_effect(tid, &call, result)?);
         let stopped = self.substitute_file(tid, stopped, &call, result)?;
         self.record_call(tid, &call.entry, after, None, None, ops, writes, output)?;
         let task = self.task_mut(tid)?;

@@ -1,4 +1,4 @@
-/* A chain of twenty processes, each the child of the one before; the answer comes back through all. */
+/* A chain of 64 processes, each the child of the one before; the answer comes back through all. */
 #include "guest.h"
 
 static int descend(int depth) {
@@ -18,6 +18,6 @@ static int descend(int depth) {
 }
 
 int main(void) {
-    CHECK(descend(20) == 21);
+    CHECK(descend(64) == 65);
     return 0;
 }

@@ -77,6 +77,7 @@ guests! {
         fork_memory
         fork_tree
         futex
+        futex_ops
         getdents
         group_stop
         hello
@@ -96,9 +97,11 @@ guests! {
         maps
         maps_hidden
         memfd
+        memfd_splice
         mmap_fail
         mmap_mix
         mremap
+        namespaces
         nolibc
         nopie
         pgid
@@ -109,10 +112,12 @@ guests! {
         poll
         posix_shm
         posix_timer
+        prctls
         priority_order
         priority_spin
         private_file
         proc_self
+        process_vm
         prot_none
         ptrace_refused
         pty
@@ -138,6 +143,7 @@ guests! {
         sigkill_self
         signal_altstack
         signal_between
+        signal_details
         signal_in_fork
         signal_mask_exec
         signal_nested
@@ -160,6 +166,7 @@ guests! {
         sysv_shm
         tcp
         thread_exec
+        thread_exec_race
         thread_exit_group
         thread_exits
         thread_fork
@@ -167,8 +174,10 @@ guests! {
         thread_robust
         thread_signals
         threads
+        threads_200
         time
         time_busy
+        timer_storm
         tsc
         tsc_regs
         unix_sockets
@@ -178,6 +187,7 @@ guests! {
         wait_echild
         wait_stopped
         wait_variants
+        xattrs
         xstate
         zero_pages
         zombie

@@ -43,8 +43,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(279, "move_pages").outs(&[perhaps_len(4, Len::Arg { arg: 1, unit: 4 })]),
 
     call(310, "process_vm_readv").irregular(vectors::readv_parts, vectors::readv_written),
-    // It writes where no part of the caller's is, perhaps into another task of the recording.
-    call(311, "process_vm_writev").refused(ENOSYS),
+    // It writes where no part of the caller's is, perhaps into another task of the recording: the recorder sees to that.
+    call(311, "process_vm_writev"),
     call(323, "userfaultfd").refused(ENOSYS),
 ];
 

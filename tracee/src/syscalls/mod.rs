@@ -402,8 +402,14 @@ fn class_in_words(spec: &Spec) -> String {
             Special::RtSigreturn | Special::ArchPrctl | Special::SetTidAddress | Special::Prctl,
         ) => "recorded".to_owned(),
         Class::Special(_) => "performed".to_owned(),
-        Class::Refused { errno: e, quiet: false } => format!("refused: {}", errno(e)),
-        Class::Refused { errno: e, quiet: true } => format!("refused: {}, no warning", errno(e)),
+        Class::Refused {
+            errno: e,
+            quiet: false,
+        } => format!("refused: {}", errno(e)),
+        Class::Refused {
+            errno: e,
+            quiet: true,
+        } => format!("refused: {}, no warning", errno(e)),
     };
     if let Some(form) = spec.refused_if {
         // Writing to a String cannot fail.

@@ -11,7 +11,9 @@
 //! * shares the descriptor table for a moment (`CLONE_FILES`), and then takes an empty one of its own
 //!   (`close_range` with `CLOSE_RANGE_UNSHARE`): it never holds a pipe, a socket or a lock;
 //! * has its own process group, so that `kill(0, …)` does not reach it;
-//! * is killed as soon as its pages are read, or when an executable that it keeps busy is to be written.
+//! * is killed as soon as its pages are read, or when a file that it keeps busy is to be written or sealed.
+//!
+//! Processes in a pid namespace of their own cannot be forked without a trace: they are read in place, and wait for it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -339,13 +341,14 @@ impl RecordSession {
         for id in ids {
             let Some(leader) = self.leader(id) else { continue };
             let extra = copy_unforkable(leader, &self.spaces[&id].model)?;
+            let forkable = is_forkable(leader);
             let source = match self.task_mut(leader)?.take_state() {
-                State::Ready(stopped) => {
+                State::Ready(stopped) if forkable => {
                     let (stopped, fork) = self.fork_task(leader, stopped)?;
                     self.task_mut(leader)?.state = State::Ready(stopped);
                     fork.map(SharedSource::frozen)
                 }
-                State::Reported(stopped, stop) if may_call(&stopped)? => {
+                State::Reported(stopped, stop) if forkable && may_call(&stopped)? => {
                     let (stopped, fork) = self.fork_task(leader, stopped)?;
                     self.task_mut(leader)?.state = State::Reported(stopped, stop);
                     fork.map(SharedSource::frozen)
@@ -494,7 +497,7 @@ impl RecordSession {
             Some(space) if !space.in_place.is_empty() => std::mem::take(&mut space.in_place),
             _ => return Ok(stopped),
         };
-        if !may_call(&stopped)? {
+        if !may_call(&stopped)? || !is_forkable(tid) {
             self.await_readers(&sources);
             return Ok(stopped);
         }
@@ -538,6 +541,16 @@ impl RecordSession {
             source.replace_with(|| None);
         }
     }
+}
+
+/// Whether a task can be forked for a snapshot unnoticed: not if its children are in another pid namespace than ours.
+/// There the helper would take a number that the program's own children count on, or be the namespace's first
+/// process and end it with its own end; and orphans would not become our children.
+fn is_forkable(tid: Tid) -> bool {
+    let ours = std::fs::read_link("/proc/self/ns/pid");
+    // It leads nowhere while the new namespace has no process yet.
+    let theirs = std::fs::read_link(format!("/proc/{tid}/ns/pid_for_children"));
+    matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs)
 }
 
 /// Whether a task stopped at the exit of a system call can make remote calls now: not if the call was interrupted

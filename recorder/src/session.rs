@@ -221,6 +221,7 @@ impl RecordSession {
 
     /// Lets a task run to its next stop.
     fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let stopped = self.settle_snapshots(tid, stopped)?;
         let due = stopped.signal_due()?;
         self.task_mut(tid)?.due = due;
         let running = stopped.resume(Resume::Cont, None)?;

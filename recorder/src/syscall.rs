@@ -234,7 +234,12 @@ impl RecordSession {
             });
         };
         let result = raw.result();
-        if result == -i64::from(libc::ETXTBSY) && self.capture.release_forks() {
+        // A file cannot be written while it is executed, and cannot be sealed while it is mapped for writing.
+        let busy = result == -i64::from(libc::ETXTBSY)
+            || (result == -i64::from(libc::EBUSY)
+                && call.entry.syscall() == libc::SYS_fcntl
+                && call.entry.rsi as i32 == libc::F_ADD_SEALS);
+        if busy && self.capture.release_forks() {
             // It may have been our fault: the program asks again, and does not notice.
             let again = Registers {
                 rip: call.entry.rip - 2,

@@ -298,9 +298,13 @@ impl RecordSession {
     }
 
     /// Lets the program's own subreapers be none for a moment, or be some again; `stopped` is a task of `tgid`.
-    /// `false` if one of them is blocked in the kernel and cannot be asked.
+    /// `false` if one of them is blocked in the kernel and cannot be asked, or some task is dying.
     fn set_subreapers(&mut self, on: bool, tgid: Tid, mut stopped: Stopped) -> Result<(Stopped, bool)> {
         let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
+        // A task that is on its way out may be leaving orphans just now: they belong to the program's reaper.
+        if !on && !self.capture.subreapers.is_empty() && self.tasks.values().any(|t| t.exited) {
+            return Ok((stopped, false));
+        }
         for reaper in self.capture.subreapers.clone() {
             if reaper == tgid {
                 stopped = Remote::new(stopped, tgid)?

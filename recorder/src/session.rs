@@ -267,7 +267,7 @@ impl RecordSession {
                     Ok('R') => {}
                     // It waits for a disk, or for a lock in the kernel; neither takes long. After the lock it may
                     // sleep for another task: so it is not waited for without looking at it again.
-                    Ok('D') => std::thread::sleep(Duration::from_micros(20)),
+                    Ok('D') => std::thread::sleep(std::time::Duration::from_micros(20)),
                     // A stop that the next wait reports.
                     Ok('t') => {}
                     _ => break,

@@ -5,7 +5,7 @@
 int main(void) {
     uint64_t product = 3;
     dprintf(1, "%d\n", getpid());
-    for (int i = 0; i < 400000000; i++) {
+    for (int i = 0; i < 150000000; i++) {
         product = product * 6364136223846793005u + 1;
     }
     dprintf(1, "%llx\n", (unsigned long long)product);

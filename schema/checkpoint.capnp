@@ -40,13 +40,20 @@ struct Task {
 struct Object {
   # A shared memory object that is mapped somewhere.
 
-  id   @0 :UInt32;
-  size @1 :UInt64;  # bytes
+  id       @0 :UInt32;
+  size     @1 :UInt64;  # bytes
+  isFile   @2 :Bool;
+  # Since version 2. It still is the file of the trace that it was made from: files/<32 hex digits: hashHigh, then
+  # hashLow>. Then it has no pages here, and no mapping of it is writable.
+
+  hashHigh @3 :UInt64;
+  hashLow  @4 :UInt64;
 }
 
 struct PageIndex {
   # Where the contents of pages are. A page that is in no run holds what its mapping is backed by: zeros, or
-  # the page of the mapped file (zeros from the file's end to the end of that page); a page of an object: zeros.
+  # the page of the mapped file (zeros from the file's end to the end of that page); a page of an object: zeros,
+  # or what stands there in the file that it is.
 
   blocks  @0 :List(Block);
   targets @1 :List(Target);

@@ -122,6 +122,7 @@ fn request() -> CaptureRequest {
             objects: vec![ObjectImage {
                 id: ObjectId(3),
                 size: 8192,
+                content: None,
             }],
         },
         spaces: vec![SpaceSource {

@@ -9,7 +9,8 @@
 //! | anonymous, copied on write | the source of their address space, if the kernel has a page there |
 //! | private file pages, never written | the mapped file in the trace: nothing is captured |
 //! | `MADV_DONTFORK`, `MADV_WIPEONFORK` ranges | [`SpaceSource::extra`], copied in the pause ([`copy_unforkable`]) |
-//! | shared memory objects | [`ObjectSource`], copied in the pause, once however often they are mapped |
+//! | shared memory objects | [`ObjectSource`]: what is mapped of them, copied in the pause, once however often it is mapped |
+//! | those that are files of the trace | that file: nothing is captured ([`rr_tracee::objects`]) |
 //! | rr's own | not captured |
 
 use std::fs::File;
@@ -37,7 +38,7 @@ pub struct CaptureRequest {
     pub image: SessionImage,
     /// One source for every address space of the image.
     pub spaces: Vec<SpaceSource>,
-    /// The contents of every shared memory object of the image.
+    /// The contents of every shared memory object of the image that is not a file of the trace.
     pub objects: Vec<ObjectSource>,
     /// How long the program stood still for this, in µs; goes into the statistics.
     pub pause_us: u64,
@@ -73,21 +74,25 @@ pub struct ObjectSource {
 }
 
 impl ObjectSource {
-    /// A copy of what `file` holds, which is the object (a file or memfd). Holes are skipped.
-    pub fn from_file(object: ObjectId, file: &File) -> std::io::Result<ObjectSource> {
+    /// A copy of what `file`, which is the object (a file or memfd), holds in these parts: whole pages, ascending,
+    /// apart from each other ([`SessionImage::mapped_parts`]). Holes are skipped.
+    pub fn from_file(object: ObjectId, file: &File, parts: &[AddrRange]) -> std::io::Result<ObjectSource> {
         let size = file.metadata()?.len();
         let mut pages = Vec::new();
-        let mut at = 0;
-        while at < size {
-            let Some(data) = next_data(file, at, size)? else {
-                break;
-            };
-            let range = AddrRange::new(Addr(data.start.0.max(at)), data.end).to_pages();
-            let mut bytes = vec![0; range.len() as usize];
-            let wanted = (size.min(range.end.0) - range.start.0) as usize;
-            file.read_exact_at(&mut bytes[..wanted], range.start.0)?;
-            pages.push((range.start.0, bytes));
-            at = range.end.0;
+        for part in parts {
+            let end = size.min(part.end.0);
+            let mut at = part.start.0;
+            while at < end {
+                let Some(data) = next_data(file, at, end)? else {
+                    break;
+                };
+                let range = AddrRange::new(Addr(data.start.0.max(at)), data.end).to_pages();
+                let mut bytes = vec![0; range.len() as usize];
+                let wanted = (size.min(range.end.0) - range.start.0) as usize;
+                file.read_exact_at(&mut bytes[..wanted], range.start.0)?;
+                pages.push((range.start.0, bytes));
+                at = range.end.0;
+            }
         }
         Ok(ObjectSource { object, pages })
     }

@@ -4,6 +4,8 @@
 //! are ascending, every task has its address space. Faults are told as text; who
 //! reads the file adds where.
 
+use std::collections::BTreeSet;
+
 use capnp::message::{HeapAllocator, ReaderOptions, TypedReader};
 use capnp::serialize_packed;
 use rr_schema::checkpoint_capnp as schema;
@@ -11,7 +13,7 @@ use rr_schema::common_capnp as common;
 use rr_trace::convert;
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
-use rr_tracee::{AddressSpace, Backing, ExtendedState, Mapping, ObjectId, SpaceId, Tid};
+use rr_tracee::{AddressSpace, Backing, ExtendedState, Mapping, ObjectId, Prot, SpaceId, Tid};
 
 use crate::block::BlockRef;
 use crate::image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
@@ -90,6 +92,12 @@ pub(crate) fn encode_image(image: &SessionImage) -> Result<Vec<u8>, Fault> {
         let mut to = objects.reborrow().get(i as u32);
         to.set_id(object.id.0);
         to.set_size(object.size);
+        if let Some(file) = object.content {
+            let (high, low) = convert::file_halves(file);
+            to.set_is_file(true);
+            to.set_hash_high(high);
+            to.set_hash_low(low);
+        }
     }
     pack(&message)
 }
@@ -145,6 +153,9 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<SessionImage, Fault> {
         let object = ObjectImage {
             id: ObjectId(from.get_id()),
             size: from.get_size(),
+            content: from
+                .get_is_file()
+                .then(|| convert::file_from_halves(from.get_hash_high(), from.get_hash_low())),
         };
         if object.size > i64::MAX as u64 || objects.last().is_some_and(|o| o.id >= object.id) {
             return Err(format!(
@@ -154,6 +165,7 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<SessionImage, Fault> {
         }
         objects.push(object);
     }
+    check_files(&spaces, &objects)?;
     Ok(SessionImage {
         event: EventNumber(root.get_event()),
         time_ns: root.get_time_ns(),
@@ -161,6 +173,26 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<SessionImage, Fault> {
         tasks,
         objects,
     })
+}
+
+/// An error if an object that is a file of the trace could be written to: replay maps the file itself.
+fn check_files(spaces: &[SpaceImage], objects: &[ObjectImage]) -> Result<(), Fault> {
+    let files: BTreeSet<ObjectId> = objects
+        .iter()
+        .filter(|o| o.content.is_some())
+        .map(|o| o.id)
+        .collect();
+    for space in spaces {
+        let mut views = space.space.objects();
+        if let Some((id, _, mapping)) = views.find(|(id, _, m)| m.prot.has(Prot::WRITE) && files.contains(id))
+        {
+            return Err(format!(
+                "shared memory object {} is a file of the trace and is writable at {}",
+                id.0, mapping.range
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A mapping, with what the conversion does not promise: it is not empty, and its backing has a place for

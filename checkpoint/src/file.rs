@@ -7,7 +7,7 @@
 //! ```text
 //!      0  ┌──────────────────────────────────────────────┐
 //!         │  0  magic  "rr-ckpt\x1a"               8     │
-//!         │  8  format version (now 1)             4     │   these 16 bytes are the same
+//!         │  8  format version (now 2)             4     │   these 16 bytes are the same
 //!         │ 12  length of this header (160)        4     │   in every version to come
 //!         ├╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌┤
 //!         │ 16  uuid of the trace                 16     │
@@ -49,8 +49,9 @@ use crate::stats::CheckpointStats;
 /// The first bytes of every checkpoint file.
 pub const MAGIC: [u8; 8] = *b"rr-ckpt\x1a";
 
-/// The format version that is written, and the latest that is read.
-pub const VERSION: u32 = 1;
+/// The format version that is written, and the latest that is read. 2: shared memory objects that are files of the
+/// trace have no pages ([`crate::image::ObjectImage::content`]); 1 had no such objects, and is read as before.
+pub const VERSION: u32 = 2;
 
 /// Bytes of the fixed header; the first block begins here.
 pub const HEADER_LEN: usize = 160;

@@ -5,7 +5,7 @@
 //! equal images are equal sessions.
 
 use rr_trace::event::EventNumber;
-use rr_tracee::{AddressSpace, ExtendedState, ObjectId, Registers, SpaceId, Tid};
+use rr_tracee::{AddrRange, AddressSpace, ExtendedState, FileId, ObjectId, Registers, SpaceId, Tid};
 
 /// A session at an event.
 #[derive(Clone, PartialEq, Debug)]
@@ -20,6 +20,27 @@ pub struct SessionImage {
     pub tasks: Vec<TaskImage>,
     /// All shared memory objects that are mapped somewhere, by id.
     pub objects: Vec<ObjectImage>,
+}
+
+impl SessionImage {
+    /// Which parts of a shared memory object are mapped somewhere: whole pages, ascending, apart from each other. Only
+    /// these belong to the snapshot. What nobody maps nobody sees, and replay learns of it when it is mapped.
+    pub fn mapped_parts(&self, object: ObjectId) -> Vec<AddrRange> {
+        let views = self.spaces.iter().flat_map(|s| s.space.objects());
+        let mut parts: Vec<AddrRange> = views
+            .filter(|(id, ..)| *id == object)
+            .map(|(_, part, _)| part)
+            .collect();
+        parts.sort_by_key(|p| p.start);
+        parts.dedup_by(|next, last| {
+            let joins = next.start <= last.end;
+            if joins {
+                last.end = last.end.max(next.end);
+            }
+            joins
+        });
+        parts
+    }
 }
 
 /// One address space.
@@ -51,11 +72,58 @@ pub struct TaskImage {
     pub xstate: ExtendedState,
 }
 
-/// One shared memory object; its pages are part of the snapshot.
+/// One shared memory object; its pages are part of the snapshot, unless it is a file of the trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ObjectImage {
     /// Its id.
     pub id: ObjectId,
     /// Size in bytes.
     pub size: u64,
+    /// The file of the trace that it still is ([`rr_tracee::objects`]). Then the snapshot has no pages of it, and no
+    /// mapping of it is writable.
+    pub content: Option<FileId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rr_tracee::{Addr, Backing, ForkPolicy, Mapping, Prot};
+
+    #[test]
+    fn parts_that_touch_are_one() {
+        let page = |n: u64| Addr(n * 0x1000);
+        let mapping = |at: u64, object, offset: u64, pages: u64| Mapping {
+            range: AddrRange::new(page(at), page(at + pages)),
+            prot: Prot::READ,
+            backing: Backing::Shared {
+                object: ObjectId(object),
+                offset: offset * 0x1000,
+            },
+            fork: ForkPolicy::Copy,
+            name: "".into(),
+        };
+        let space = |id, mappings: Vec<Mapping>| SpaceImage {
+            id: SpaceId(id),
+            space: AddressSpace::from_mappings(mappings),
+        };
+        let image = SessionImage {
+            event: EventNumber(1),
+            time_ns: 0,
+            spaces: vec![
+                space(
+                    1,
+                    vec![mapping(10, 1, 8, 2), mapping(20, 1, 0, 5), mapping(30, 2, 0, 99)],
+                ),
+                space(
+                    2,
+                    vec![mapping(10, 1, 1, 2), mapping(40, 1, 5, 1), mapping(50, 1, 9, 3)],
+                ),
+            ],
+            tasks: vec![],
+            objects: vec![],
+        };
+        let part = |start, end| AddrRange::new(page(start), page(end));
+        assert_eq!(image.mapped_parts(ObjectId(1)), [part(0, 6), part(8, 12)]);
+        assert_eq!(image.mapped_parts(ObjectId(3)), []);
+    }
 }

@@ -166,6 +166,9 @@ fn belongs(image: &SessionImage, target: PageTarget, runs: &[Run]) -> Option<Str
             let Some(object) = image.objects.iter().find(|o| o.id == id) else {
                 return Some("is not in the image".into());
             };
+            if object.content.is_some() {
+                return Some("has pages, but is a file of the trace".into());
+            }
             let end = Addr(object.size).page_ceil();
             runs.iter()
                 .find(|r| r.range().end > end)
@@ -241,6 +244,7 @@ mod tests {
             objects: vec![ObjectImage {
                 id: ObjectId(1),
                 size: PAGE + 1,
+                content: None,
             }],
         }
     }

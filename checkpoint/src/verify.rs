@@ -250,7 +250,7 @@ fn untouched(
     Ok(bytes)
 }
 
-/// Compares every page of a shared memory object with the file that stands for it in the live session. The
+/// Compares every mapped page of a shared memory object with the file that stands for it in the live session. The
 /// first `limit` differences in order of offset are returned.
 pub fn compare_object(
     checkpoint: &Checkpoint,
@@ -279,20 +279,21 @@ pub fn compare_object(
     let stored: Vec<AddrRange> = checkpoint.pages(target)?.map(|(range, _)| range).collect();
     let failed = |source| Error::LiveObject { object, source };
     let size = live.metadata().map_err(failed)?.len();
-    let mut at = 0;
-    while let Some(data) = next_data(live, at, size).map_err(failed)? {
-        for rest in without(
-            AddrRange::new(Addr(at.max(data.start.0)), data.end).to_pages(),
-            &stored,
-        ) {
-            let mut at = rest.start;
-            while at < rest.end {
-                let len = (rest.end - at).min((BLOCK_PAGES * PAGE_BYTES) as u64) as usize;
-                report.compare(at, &vec![0; len], &read(at, len).map_err(failed)?);
-                at = at + len as u64;
+    for part in checkpoint.image().mapped_parts(object) {
+        let end = size.min(part.end.0);
+        let mut at = part.start.0;
+        while let Some(data) = next_data(live, at, end).map_err(failed)? {
+            let data = AddrRange::new(Addr(at.max(data.start.0)), data.end).to_pages();
+            for rest in without(data, &stored) {
+                let mut at = rest.start;
+                while at < rest.end {
+                    let len = (rest.end - at).min((BLOCK_PAGES * PAGE_BYTES) as u64) as usize;
+                    report.compare(at, &vec![0; len], &read(at, len).map_err(failed)?);
+                    at = at + len as u64;
+                }
             }
+            at = data.end.0;
         }
-        at = data.end.0;
     }
     Ok(report.into_first(limit))
 }

@@ -15,7 +15,7 @@ use rr_checkpoint::{
 };
 use rr_tracee::ids::PAGE;
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Memory, ObjectId, Prot, SpaceId,
+    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, Prot, SpaceId,
 };
 
 const PAGES: u64 = 96;
@@ -309,18 +309,39 @@ fn shared_objects_are_kept_once_with_their_holes() {
     put(1000, b"the end...");
     let object = ObjectId(5);
     let region = Region::anonymous(1);
+    let shared = |at: u64, offset: u64, pages: u64| Mapping {
+        range: AddrRange::sized(Addr(at * PAGE), pages * PAGE),
+        prot: Prot::RW,
+        backing: Backing::Shared {
+            object,
+            offset: offset * PAGE,
+        },
+        fork: ForkPolicy::Copy,
+        name: "".into(),
+    };
     let mut writer = writer(dir.path());
     let mut event = 0;
     let mut capture = || {
         event += 1;
         let child = Child::fork();
-        let source = ObjectSource::from_file(object, &file).unwrap();
+        let views = AddressSpace::from_mappings([
+            region.mapping(Backing::Anonymous),
+            shared(2000, 0, 600),
+            shared(9000, 600, 401),
+        ]);
+        let parts = [AddrRange::sized(Addr(0), 1001 * PAGE)];
+        let source = ObjectSource::from_file(object, &file, &parts).unwrap();
         assert!(
             source.pages.iter().map(|(_, b)| b.len()).sum::<usize>() < 100 * PAGE as usize,
             "holes are skipped"
         );
-        let mut request = request_with(event, region.space(), SharedSource::frozen(child.0), vec![source]);
-        request.image.objects.push(ObjectImage { id: object, size });
+        let mut request = request_with(event, views, SharedSource::frozen(child.0), vec![source]);
+        assert_eq!(request.image.mapped_parts(object), parts);
+        request.image.objects.push(ObjectImage {
+            id: object,
+            size,
+            content: None,
+        });
         assert!(writer.submit(request));
         wait(&mut writer).result.unwrap();
         open(dir.path(), event)
@@ -352,6 +373,50 @@ fn shared_objects_are_kept_once_with_their_holes() {
         (0, Some(b'n'), 3)
     );
     assert_eq!(capture().stats().pages_stored, 2);
+}
+
+#[test]
+fn what_is_not_mapped_of_an_object_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(10 * PAGE).unwrap();
+    let put = |page: u64, n| {
+        std::os::unix::fs::FileExt::write_all_at(&file, &content(n), page * PAGE).unwrap();
+    };
+    (0..10).for_each(|page| put(page, page));
+    let object = ObjectId(5);
+    let region = Region::anonymous(1);
+    let view = Mapping {
+        range: AddrRange::sized(Addr(PAGE), 2 * PAGE),
+        prot: Prot::READ,
+        backing: Backing::Shared {
+            object,
+            offset: 4 * PAGE,
+        },
+        fork: ForkPolicy::Copy,
+        name: "".into(),
+    };
+    let parts = [AddrRange::sized(Addr(4 * PAGE), 2 * PAGE)];
+    let source = ObjectSource::from_file(object, &file, &parts).unwrap();
+    let child = Child::fork();
+    let space = AddressSpace::from_mappings([view, region.mapping(Backing::Anonymous)]);
+    let mut request = request_with(1, space, SharedSource::frozen(child.0), vec![source]);
+    request.image.objects.push(ObjectImage {
+        id: object,
+        size: 10 * PAGE,
+        content: None,
+    });
+    let mut writer = writer(dir.path());
+    assert!(writer.submit(request));
+    wait(&mut writer).result.unwrap();
+    let checkpoint = open(dir.path(), 1);
+    let expected: BTreeMap<u64, Vec<u8>> = [(4 * PAGE, content(4)), (5 * PAGE, content(5))].into();
+    assert_eq!(pages(&checkpoint, PageTarget::Object(object)).unwrap(), expected);
+    put(3, 77);
+    put(6, 77);
+    assert_eq!(compare_object(&checkpoint, object, &file, 9).unwrap(), []);
+    put(5, 77);
+    assert_eq!(compare_object(&checkpoint, object, &file, 9).unwrap().len(), 1);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Report, Resume, Waited, wait};
-use rr_tracee::{Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid};
+use rr_tracee::{Backing, Memory, ObjectId, ObjectState, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -371,13 +371,15 @@ impl RecordSession {
                 extra,
             });
         }
-        for object in &request.image.objects {
+        for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
             let source = match self.mapped.file(object.id) {
                 Some(file) => {
-                    ObjectSource::from_file(object.id, file).map_err(|e| rr_tracee::Error::Proc {
+                    let parts = request.image.mapped_parts(object.id);
+                    let failed = |e: std::io::Error| rr_tracee::Error::Proc {
                         path: format!("shared memory object {}", object.id.0),
                         why: e.to_string(),
-                    })?
+                    };
+                    ObjectSource::from_file(object.id, file, &parts).map_err(failed)?
                 }
                 None => ObjectSource {
                     object: object.id,
@@ -467,23 +469,12 @@ impl RecordSession {
                 xstate,
             });
         }
-        let mapped: BTreeSet<_> = spaces
-            .iter()
-            .flat_map(|s| s.space.iter())
-            .filter_map(|m| {
-                if let Backing::Shared { object, .. } = m.backing {
-                    Some(object)
-                } else {
-                    None
-                }
-            })
-            .collect();
+        let views = spaces.iter().flat_map(|s| s.space.objects());
+        let mapped: BTreeSet<ObjectId> = views.map(|(object, ..)| object).collect();
         let objects = mapped
             .into_iter()
-            .map(|id| ObjectImage {
-                id,
-                size: self.mapped.size(id),
-            })
+            .filter_map(|id| Some((id, self.objects.get(id)?)))
+            .map(|(id, ObjectState { size, content })| ObjectImage { id, size, content })
             .collect();
         Ok(SessionImage {
             event: self.last_event(),

@@ -24,12 +24,8 @@ pub struct Mapped {
     last: u32,
 }
 
-#[derive(Debug)]
-struct Object {
-    size: u64,
-    /// The file that it is in the recording; a System V segment has none, and is read where it is mapped.
-    file: Option<File>,
-}
+/// The file that an object is in the recording; a System V segment has none, and is read where it is mapped.
+type Object = Option<File>;
 
 /// How many files rr may have open.
 fn file_limit() -> u64 {
@@ -54,28 +50,28 @@ pub struct Opened {
 }
 
 impl Mapped {
-    /// Size of an object in bytes.
-    pub fn size(&self, object: ObjectId) -> u64 {
-        self.objects.get(&object).map_or(0, |o| o.size)
-    }
-
     /// The file that an object is in the recording.
     pub fn file(&self, object: ObjectId) -> Option<&File> {
-        self.objects.get(&object).and_then(|o| o.file.as_ref())
+        self.objects.get(&object).and_then(Option::as_ref)
     }
 
-    /// The object that a tracee's descriptor refers to, if it is mapped shared somewhere, and whether its size has
-    /// changed (to the second).
-    pub fn object_of(&mut self, tid: Tid, fd: TraceeFd) -> Option<(ObjectId, Option<u64>)> {
+    /// The size that the file of an object has now.
+    pub fn size(&self, object: ObjectId) -> Option<u64> {
+        self.file(object)?.metadata().map(|m| m.len()).ok()
+    }
+
+    /// All objects that are files.
+    pub fn all(&self) -> impl Iterator<Item = ObjectId> {
+        self.by_inode.values().copied()
+    }
+
+    /// The object that a tracee's descriptor refers to, if it is mapped shared somewhere.
+    pub fn object_of(&self, tid: Tid, fd: TraceeFd) -> Option<ObjectId> {
         if self.by_inode.is_empty() {
             return None;
         }
         let meta = std::fs::metadata(procfs::fd_path(tid, fd)).ok()?;
-        let id = *self.by_inode.get(&(meta.dev(), meta.ino()))?;
-        let object = self.objects.get_mut(&id)?;
-        let changed = (object.size != meta.len()).then_some(meta.len());
-        object.size = meta.len();
-        Some((id, changed))
+        self.by_inode.get(&(meta.dev(), meta.ino())).copied()
     }
 
     /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
@@ -110,7 +106,7 @@ impl Mapped {
     pub fn create_segment(&mut self, id: u64, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
         self.last += 1;
         let object = ObjectId(self.last);
-        self.objects.insert(object, Object { size, file: None });
+        self.objects.insert(object, None);
         self.by_segment.insert(id, object);
         (
             object,
@@ -126,13 +122,7 @@ impl Mapped {
     pub fn create(&mut self, file: File, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
         self.last += 1;
         let object = ObjectId(self.last);
-        self.objects.insert(
-            object,
-            Object {
-                size,
-                file: Some(file),
-            },
-        );
+        self.objects.insert(object, Some(file));
         (
             object,
             SpaceOp::CreateObject {

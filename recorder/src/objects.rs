@@ -1,6 +1,10 @@
 //! What the kernel writes into shared memory objects behind the backs of their mappings: `write` and its kin,
 //! `ftruncate`, `fallocate` on a file that is mapped shared. Replay has no such file, only the mapped
 //! memory: so these become writes at the places where it is mapped.
+//!
+//! What happens where nobody has it mapped is not followed: it becomes part of the event that maps it
+//! ([`RecordSession::refresh_objects`]). That needs no look at a clean object ([`rr_tracee::objects`]); so every such
+//! change says of the object that it is one no longer.
 
 use std::os::unix::fs::FileExt;
 
@@ -11,6 +15,10 @@ use rr_tracee::{Addr, AddrRange, Backing, ObjectId, SpaceId, SpaceOp, Tid, Trace
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::task::Call;
+
+const O_TRUNC: u64 = libc::O_TRUNC as u64;
+/// `fallocate` modes that change all that comes after the range.
+const MOVES_THE_REST: u64 = (libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE) as u64;
 
 /// Bytes of one write event at most; more are several.
 const PIECE: u64 = 1 << 20;
@@ -41,7 +49,13 @@ impl RecordSession {
             libc::SYS_write | libc::SYS_writev => (fd(0), end(fd(0)).saturating_sub(written), written),
             libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => (fd(0), entry.arg(3), written),
             libc::SYS_ftruncate => (fd(0), 0, 0),
+            libc::SYS_fallocate if entry.arg(1) & MOVES_THE_REST != 0 => (fd(0), entry.arg(2), u64::MAX),
             libc::SYS_fallocate => (fd(0), entry.arg(2), entry.arg(3)),
+            libc::SYS_truncate | libc::SYS_creat | libc::SYS_openat2 => {
+                return Ok((self.resized(), Vec::new()));
+            }
+            libc::SYS_open if entry.arg(1) & O_TRUNC != 0 => return Ok((self.resized(), Vec::new())),
+            libc::SYS_openat if entry.arg(2) & O_TRUNC != 0 => return Ok((self.resized(), Vec::new())),
             libc::SYS_sendfile => (fd(0), end(fd(0)).saturating_sub(written), written),
             libc::SYS_copy_file_range | libc::SYS_splice => {
                 let end = if entry.arg(3) == 0 {
@@ -53,37 +67,37 @@ impl RecordSession {
             }
             _ => return Ok(none),
         };
-        let Some((object, resized)) = self.mapped.object_of(tid, fd) else {
+        let Some(object) = self.mapped.object_of(tid, fd) else {
             return Ok(none);
         };
-        let ops = resized
-            .map(|size| SpaceOp::ResizeObject { object, size })
-            .into_iter()
-            .collect();
+        let ops = self.size_op(object, true).into_iter().collect();
         Ok((ops, self.object_writes(object, start, len)?))
+    }
+
+    /// The operations for all objects whose size has changed.
+    fn resized(&self) -> Vec<SpaceOp> {
+        self.mapped
+            .all()
+            .filter_map(|object| self.size_op(object, false))
+            .collect()
+    }
+
+    /// The operation that tells the size of an object, if that or, with `changed`, its being a file of the trace
+    /// is not as it was.
+    fn size_op(&self, object: ObjectId, changed: bool) -> Option<SpaceOp> {
+        let (known, size) = (self.objects.get(object)?, self.mapped.size(object)?);
+        let news = known.size != size || changed && known.content.is_some();
+        news.then_some(SpaceOp::ResizeObject { object, size })
     }
 
     /// These bytes of an object, as writes to a place where they are mapped.
     pub(crate) fn object_writes(&self, object: ObjectId, start: u64, len: u64) -> Result<Vec<MemWrite>> {
-        let wanted = AddrRange::sized(
-            Addr(start),
-            len.min(self.mapped.size(object).saturating_sub(start)),
-        );
+        let size = self.mapped.size(object).unwrap_or(0);
+        let wanted = AddrRange::sized(Addr(start), len.min(size.saturating_sub(start)));
         let mut writes = Vec::new();
         let mut missing = vec![wanted];
         for (id, space) in &self.spaces {
-            for mapping in space.model.iter() {
-                let Backing::Shared {
-                    object: mapped,
-                    offset,
-                } = mapping.backing
-                else {
-                    continue;
-                };
-                if mapped != object {
-                    continue;
-                }
-                let view = AddrRange::sized(Addr(offset), mapping.range.len());
+            for (_, view, mapping) in space.model.objects().filter(|(o, ..)| *o == object) {
                 let mut rest = Vec::new();
                 for range in std::mem::take(&mut missing) {
                     let Some(hit) = range.intersect(view) else {
@@ -94,7 +108,7 @@ impl RecordSession {
                         &mut writes,
                         object,
                         hit,
-                        (*id, mapping.range.start + (hit.start.0 - offset)),
+                        (*id, mapping.range.start + (hit.start - view.start)),
                     )?;
                     rest.extend(
                         [
@@ -142,8 +156,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Where an object that exists already is mapped anew: its present contents, which nobody followed while they
-    /// were mapped nowhere.
+    /// Where an object that exists already, and is no longer a file of the trace, is mapped anew: its present
+    /// contents, which nobody followed while they were mapped nowhere.
     pub(crate) fn refresh_objects(&self, space: SpaceId, ops: &[SpaceOp]) -> Result<Vec<MemWrite>> {
         let mut writes = Vec::new();
         let created = |object| {
@@ -156,10 +170,11 @@ impl RecordSession {
                 continue;
             };
             let view = AddrRange::sized(Addr(offset), mapping.range.len());
-            if created(object) || self.is_mapped(object, view) {
+            let clean = self.objects.get(object).is_some_and(|o| o.content.is_some());
+            if created(object) || clean || self.is_mapped(object, view) {
                 continue;
             }
-            let size = self.mapped.size(object);
+            let size = self.mapped.size(object).unwrap_or(0);
             if let Some(bytes) = view.intersect(AddrRange::sized(Addr(0), size)) {
                 self.push_writes(&mut writes, object, bytes, (space, mapping.range.start))?;
             }
@@ -171,12 +186,7 @@ impl RecordSession {
     fn is_mapped(&self, object: ObjectId, view: AddrRange) -> bool {
         self.spaces
             .values()
-            .flat_map(|s| s.model.iter())
-            .any(|m| match m.backing {
-                Backing::Shared { object: o, offset } if o == object => {
-                    offset <= view.start.0 && view.end.0 <= offset + m.range.len()
-                }
-                _ => false,
-            })
+            .flat_map(|s| s.model.objects())
+            .any(|(o, shown, _)| o == object && shown.start <= view.start && view.end <= shown.end)
     }
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait};
-use rr_tracee::{AddressSpace, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs};
+use rr_tracee::{
+    AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
+};
 
 use crate::capture::Capture;
 use crate::error::{Error, Result};
@@ -65,6 +67,8 @@ pub struct RecordSession {
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) spaces: BTreeMap<SpaceId, Space>,
     pub(crate) mapped: Mapped,
+    /// The shared memory objects as the events tell of them.
+    pub(crate) objects: Objects,
     pub(crate) capture: Capture,
     pub(crate) options: Options,
     pub(crate) files: Arc<FileStore>,
@@ -105,6 +109,7 @@ impl RecordSession {
             tasks: BTreeMap::new(),
             spaces: BTreeMap::new(),
             mapped: Mapped::default(),
+            objects: Objects::default(),
             capture,
             files: Arc::clone(writer.files()),
             scheduler: Scheduler::new(options.schedule),
@@ -458,6 +463,15 @@ impl RecordSession {
     fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
         self.number = self.number.next();
         self.last_time_ns = self.started.elapsed().as_nanos() as u64;
+        if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
+            self.objects.follow(&ops, &space.model);
+        }
+        for write in &writes {
+            if let Some(space) = self.spaces.get(&write.space) {
+                let range = AddrRange::sized(write.addr, write.data.len() as u64);
+                self.objects.written(&space.model, range);
+            }
+        }
         let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
         let event = Event {
             number: self.number,

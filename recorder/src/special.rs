@@ -1,6 +1,8 @@
 //! Calls that the table cannot describe alone: those that shape address spaces, and those whose answer is ours.
 //! (Those that shape tasks are in `tasks.rs` and `exec.rs`.)
 
+use std::collections::HashSet;
+
 use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -391,19 +393,14 @@ impl RecordSession {
     }
 
     fn forget_unmapped_objects(&mut self) {
-        let mapped: std::collections::HashSet<ObjectId> = self
+        let mapped: HashSet<ObjectId> = self
             .spaces
             .values()
-            .flat_map(|s| s.model.iter())
-            .filter_map(|m| {
-                if let Backing::Shared { object, .. } = m.backing {
-                    Some(object)
-                } else {
-                    None
-                }
-            })
+            .flat_map(|s| s.model.objects())
+            .map(|(object, ..)| object)
             .collect();
         self.mapped.retain(|object| mapped.contains(&object));
+        self.objects.retain(|object| mapped.contains(&object));
     }
 
     fn moved_ops(&mut self, tid: Tid, entry: &Registers, to: Addr) -> Result<Vec<SpaceOp>> {

@@ -9,11 +9,13 @@
 //! | [`session`] | events, one after the other |
 //! | `task` | one replayed task, and how it runs to its next event |
 //! | `space` | operations on address spaces, done for real |
+//! | `objects` | shared memory objects, done for real |
 //! | `blank` | empty processes that replayed tasks are made from |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
 
 mod blank;
 pub mod error;
+mod objects;
 mod resume;
 pub mod session;
 mod space;

@@ -1,5 +1,6 @@
 //! Images out of a replay and into one: where a replay meets checkpoints.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rr_checkpoint::{
@@ -7,7 +8,7 @@ use rr_checkpoint::{
     compare_object, compare_space,
 };
 use rr_trace::TraceReader;
-use rr_tracee::{Backing, Memory, SpaceOp};
+use rr_tracee::{Memory, ObjectId, ObjectState, SpaceOp};
 
 use crate::error::{Error, Result};
 use crate::session::ReplaySession;
@@ -30,7 +31,7 @@ impl ReplaySession {
         for space in &image.spaces {
             session.restore_space(image, space, checkpoint)?;
         }
-        for object in &image.objects {
+        for object in image.objects.iter().filter(|o| o.content.is_none()) {
             if let Some(made) = session.backings.objects.get(&object.id) {
                 checkpoint.restore_pages(PageTarget::Object(object.id), |offset, bytes| {
                     std::os::unix::fs::FileExt::write_all_at(&made.file, bytes, offset.0)
@@ -52,26 +53,22 @@ impl ReplaySession {
         let Some(first) = tasks.next() else { return Ok(()) };
         self.new_process(event, first.tid, first.tgid, space.id, &first.exe)?;
         let mut ops = Vec::new();
-        for mapping in space.space.iter() {
-            if let Backing::Shared { object, .. } = mapping.backing
-                && !self.backings.objects.contains_key(&object)
-                && !ops
-                    .iter()
-                    .any(|op| matches!(op, SpaceOp::CreateObject { object: o, .. } if *o == object))
-            {
-                let size = image
-                    .objects
-                    .iter()
-                    .find(|o| o.id == object)
-                    .map_or(0, |o| o.size);
-                ops.push(SpaceOp::CreateObject {
-                    object,
-                    size,
-                    content: None,
-                });
+        for (object, ..) in space.space.objects() {
+            if self.objects.get(object).is_some() {
+                continue;
             }
-            ops.push(SpaceOp::Map(mapping.clone()));
+            let Some(found) = image.objects.iter().find(|o| o.id == object) else {
+                continue;
+            };
+            let ObjectImage { size, content, .. } = *found;
+            self.objects.insert(object, ObjectState { size, content });
+            ops.push(SpaceOp::CreateObject {
+                object,
+                size,
+                content,
+            });
         }
+        ops.extend(space.space.iter().cloned().map(SpaceOp::Map));
         let missing = || Error::BadTrace {
             event,
             what: format!("no task {}", first.tid),
@@ -144,21 +141,12 @@ impl ReplaySession {
                 xstate: task.xstate().map_err(failed)?,
             });
         }
-        let mapped: std::collections::BTreeSet<_> = spaces
-            .iter()
-            .flat_map(|s| s.space.iter())
-            .filter_map(|m| {
-                if let Backing::Shared { object, .. } = m.backing {
-                    Some(object)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        let size = |id| self.backings.objects.get(&id).map_or(0, |o| o.size);
+        let views = spaces.iter().flat_map(|s| s.space.objects());
+        let mapped: BTreeSet<ObjectId> = views.map(|(object, ..)| object).collect();
         let objects = mapped
             .into_iter()
-            .map(|id| ObjectImage { id, size: size(id) })
+            .filter_map(|id| Some((id, self.objects.get(id)?)))
+            .map(|(id, ObjectState { size, content })| ObjectImage { id, size, content })
             .collect();
         Ok(SessionImage {
             event: self.last,
@@ -191,7 +179,8 @@ impl ReplaySession {
                 limit,
             )?);
         }
-        for object in &checkpoint.image().objects {
+        // Those that are files of the trace have been compared with the image.
+        for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
             if let Some(made) = self.backings.objects.get(&object.id) {
                 pages.extend(compare_object(checkpoint, object.id, &made.file, limit)?);
             }

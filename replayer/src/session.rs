@@ -12,7 +12,7 @@ use rr_trace::event::{
 };
 use rr_trace::{EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::{AddressSpace, Backing, ExtendedState, Registers, SpaceId, SpaceOp, Stopped, Tid};
+use rr_tracee::{AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid};
 
 use crate::blank;
 use crate::error::{Error, Result};
@@ -26,6 +26,8 @@ pub struct ReplaySession {
     pub(crate) cursor: EventCursor,
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
+    /// The shared memory objects as the events tell of them.
+    pub(crate) objects: Objects,
     pub(crate) backings: Backings,
     pub(crate) template: Option<Stopped>,
     cpu: Option<usize>,
@@ -61,6 +63,7 @@ impl ReplaySession {
             cursor,
             tasks: BTreeMap::new(),
             spaces: BTreeMap::new(),
+            objects: Objects::default(),
             template: Some(blank::template(cpu)?),
             cpu,
             last: EventNumber(0),
@@ -162,9 +165,7 @@ impl ReplaySession {
                 self.settle(event, after, xstate.as_ref())?;
             }
             EventKind::Exit { .. } => {
-                for write in &event.writes {
-                    self.write(event, write)?;
-                }
+                self.write_all(event)?;
                 self.exit(event.tid);
             }
         }
@@ -183,10 +184,8 @@ impl ReplaySession {
             event: event.number,
             source,
         };
-        self.perform(event.tid, event)?;
-        for write in &event.writes {
-            self.write(event, write)?;
-        }
+        self.perform(event)?;
+        self.write_all(event)?;
         let stopped = self.task(event)?.stopped().map_err(failed)?;
         stopped.set_regs(after).map_err(failed)?;
         if let Some(xstate) = xstate {
@@ -195,13 +194,14 @@ impl ReplaySession {
         Ok(())
     }
 
-    fn perform(&mut self, tid: Tid, event: &Event) -> Result<()> {
+    fn perform(&mut self, event: &Event) -> Result<()> {
         if event.ops.is_empty() {
             return Ok(());
         }
+        self.copy_exposed(event)?;
         let task = self
             .tasks
-            .get_mut(&tid)
+            .get_mut(&event.tid)
             .ok_or_else(|| bad(event, "there is no such task"))?;
         let stopped = task.take().map_err(|source| Error::Tracee {
             event: event.number,
@@ -209,7 +209,9 @@ impl ReplaySession {
         })?;
         let creates = |op: &SpaceOp| matches!(op, SpaceOp::CreateObject { .. });
         let unused = if event.ops.iter().any(creates) {
-            self.backings.forget_unmapped(self.spaces.values())
+            let unused = self.backings.forget_unmapped(self.spaces.values());
+            self.objects.retain(|id| self.backings.objects.contains_key(&id));
+            unused
         } else {
             Vec::new()
         };
@@ -225,6 +227,15 @@ impl ReplaySession {
             .get_mut(&task.space)
             .ok_or_else(|| bad(event, "there is no such address space"))?;
         event.ops.iter().for_each(|op| model.apply(op));
+        Ok(())
+    }
+
+    fn write_all(&mut self, event: &Event) -> Result<()> {
+        self.copy_written(event)?;
+        for write in &event.writes {
+            self.write(event, write)?;
+        }
+        self.follow_objects(event);
         Ok(())
     }
 

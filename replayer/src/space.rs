@@ -1,19 +1,20 @@
 //! Address spaces of a replay: the model, and the same operations done for real.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::objects::exposed;
 use rr_tracee::remote::Remote;
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped,
-    Tid, TraceeFd, procfs, rr_area,
+    rr_area,
 };
 
 use crate::error::{Error, Result};
+use crate::objects::Object;
 
 /// `MADV_*` of `<linux/mman.h>`.
 mod madv {
@@ -24,26 +25,18 @@ mod madv {
     pub const KEEPONFORK: u64 = 19;
 }
 
-/// A shared memory object: a memfd that all replayed tasks have under the same number, and we too.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub size: u64,
-    pub file: File,
-    fd: i32,
-}
-
 /// The trace's files and the shared objects, as descriptors of the replayed tasks' common table.
 #[derive(Debug)]
 pub(crate) struct Backings {
     files: HashMap<FileId, i32>,
     pub objects: HashMap<ObjectId, Object>,
     /// With so many objects, those that nobody maps any more are looked for.
-    sweep_at: usize,
+    pub sweep_at: usize,
     root: PathBuf,
 }
 
 /// Fewer objects than this are not worth a look.
-const FEW_OBJECTS: usize = 32;
+pub(crate) const FEW_OBJECTS: usize = 32;
 
 impl Backings {
     pub fn new(reader: &TraceReader) -> Result<Backings> {
@@ -61,7 +54,7 @@ impl Backings {
     }
 
     /// The descriptor of a file of the trace, opened now if it was not yet.
-    fn file(
+    pub fn file(
         &mut self,
         mut remote: Remote,
         reader: &TraceReader,
@@ -92,108 +85,6 @@ impl Backings {
         self.files.insert(file, fd as i32);
         Ok((remote, fd as i32))
     }
-
-    fn create_object(
-        &mut self,
-        mut remote: Remote,
-        real: Tid,
-        reader: &TraceReader,
-        (object, size, content): (ObjectId, u64, Option<FileId>),
-    ) -> Result<Remote, Failure> {
-        let name = remote.param(b"rr-object\0")?;
-        let args = [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
-        let fd;
-        (remote, fd) = remote.must("memfd_create", libc::SYS_memfd_create, args)?;
-        let fd = fd as i32;
-        let io = |what: &str| {
-            let what = format!("{what} shared memory object {}", object.0);
-            move |source| Failure::Other(Box::new(Error::Os { what, source }))
-        };
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(procfs::fd_path(real, TraceeFd(fd)))
-            .map_err(io("opening"))?;
-        if let Some(content) = content {
-            copy_sparse(&reader.open_file(content)?, &file).map_err(io("filling"))?;
-        }
-        file.set_len(Addr(size).page_ceil().0).map_err(io("sizing"))?;
-        self.objects.insert(object, Object { size, file, fd });
-        Ok(remote)
-    }
-}
-
-impl Backings {
-    /// Forgets the objects that none of these spaces maps, if there are many objects: each holds two descriptors. They
-    /// will not be mapped again: before the recorder makes a new object, it forgets those itself. Returns the tasks'
-    /// descriptors, to be closed.
-    pub fn forget_unmapped<'a>(&mut self, spaces: impl Iterator<Item = &'a AddressSpace>) -> Vec<i32> {
-        if self.objects.len() < self.sweep_at {
-            return Vec::new();
-        }
-        let shared = |m: &Mapping| match m.backing {
-            Backing::Shared { object, .. } => Some(object),
-            _ => None,
-        };
-        let mapped: HashSet<ObjectId> = spaces.flat_map(|space| space.iter().filter_map(shared)).collect();
-        let unmapped: Vec<ObjectId> = self
-            .objects
-            .keys()
-            .filter(|o| !mapped.contains(o))
-            .copied()
-            .collect();
-        self.sweep_at = FEW_OBJECTS.max(2 * mapped.len());
-        unmapped
-            .iter()
-            .filter_map(|id| self.objects.remove(id))
-            .map(|o| o.fd)
-            .collect()
-    }
-
-    fn resize_object(&mut self, object: ObjectId, size: u64) -> Result<(), Failure> {
-        let Some(known) = self.objects.get_mut(&object) else {
-            return Ok(());
-        };
-        known.size = size;
-        let bytes = Addr(size).page_ceil().0;
-        known
-            .file
-            .set_len(size.min(bytes))
-            .and_then(|()| known.file.set_len(bytes))
-            .map_err(|source| {
-                let what = format!("resizing shared memory object {}", object.0);
-                Failure::Other(Box::new(Error::Os { what, source }))
-            })
-    }
-}
-
-/// Copies what is not a hole (lseek(2), `SEEK_DATA`).
-fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::FileExt;
-    let size = from.metadata()?.len();
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < size {
-        // SAFETY: lseek takes plain numbers.
-        let data = unsafe { libc::lseek(from.as_raw_fd(), at as i64, libc::SEEK_DATA) };
-        if data < 0 {
-            break;
-        }
-        // SAFETY: lseek takes plain numbers.
-        let end = unsafe { libc::lseek(from.as_raw_fd(), data, libc::SEEK_HOLE) }.max(0) as u64;
-        at = data as u64;
-        while at < end.min(size) {
-            let len = buffer.len().min((end.min(size) - at) as usize);
-            from.read_exact_at(&mut buffer[..len], at)?;
-            to.write_all_at(&buffer[..len], at)?;
-            at += len as u64;
-        }
-        if end == 0 {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Why an operation failed; the event is added by the caller.
@@ -284,7 +175,12 @@ pub(crate) fn perform(
                 object,
                 size,
                 content,
-            } => backings.create_object(remote, real, reader, (*object, *size, *content))?,
+            } => {
+                // What the same event makes writable need not be the file first.
+                let nowhere = AddressSpace::new();
+                let may_change = ops.iter().any(|op| exposed(op, &nowhere).contains(object));
+                backings.create_object(remote, real, reader, (*object, *size, *content), may_change)?
+            }
         };
     }
     Ok(remote.finish()?)

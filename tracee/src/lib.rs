@@ -14,6 +14,7 @@
 //! | [`memory`] | reading and writing another address space |
 //! | [`remote`] | system calls performed in a stopped task for us |
 //! | [`space`] | the model of an address space and the operations on it |
+//! | [`objects`] | shared memory objects, and which of them still are a file of the trace |
 //! | [`pagemap`] | which pages of a process hold data of its own |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
@@ -22,6 +23,7 @@
 pub mod error;
 pub mod ids;
 pub mod memory;
+pub mod objects;
 pub mod pagemap;
 pub mod procfs;
 pub mod regs;
@@ -34,6 +36,7 @@ pub mod task;
 pub use error::{Error, Result};
 pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd};
 pub use memory::Memory;
+pub use objects::{ObjectState, Objects};
 pub use regs::{ExtendedState, Registers};
 pub use space::{AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceOp};
 pub use task::{Running, Stop, Stopped};

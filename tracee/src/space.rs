@@ -65,6 +65,14 @@ pub enum Backing {
 }
 
 impl Backing {
+    /// The object that it is a part of, if it is shared memory.
+    pub fn object(&self) -> Option<ObjectId> {
+        match self {
+            Backing::Shared { object, .. } => Some(*object),
+            Backing::Anonymous | Backing::File { .. } | Backing::Rr => None,
+        }
+    }
+
     /// The backing of the part that begins `delta` bytes later.
     pub fn advanced(&self, delta: u64) -> Backing {
         match *self {
@@ -161,7 +169,8 @@ pub enum SpaceOp {
         /// What it holds at first; zeros without.
         content: Option<FileId>,
     },
-    /// A shared memory object has another size now: bytes beyond it are gone, new ones are zero.
+    /// A shared memory object has another size now: bytes beyond it are gone, new ones are zero. With the size that
+    /// it had: it is no longer what it was made from, and what has changed where it is mapped is among the writes.
     ResizeObject {
         /// Its number.
         object: ObjectId,
@@ -207,13 +216,26 @@ impl AddressSpace {
 
     /// The parts of all mappings that lie in `range`, in order.
     pub fn within(&self, range: AddrRange) -> Vec<Mapping> {
+        self.touching(range).filter_map(|m| m.clipped(range)).collect()
+    }
+
+    /// All mappings that have a part in `range`, whole, in order.
+    pub fn touching(&self, range: AddrRange) -> impl Iterator<Item = &Mapping> {
         let first = self.at(range.start).map_or(range.start, |m| m.range.start);
         self.maps
             .range(first..)
             .map(|(_, m)| m)
-            .take_while(|m| m.range.start < range.end)
-            .filter_map(|m| m.clipped(range))
-            .collect()
+            .take_while(move |m| m.range.intersect(range).is_some())
+    }
+
+    /// All mappings of shared memory objects: which object, which part of it, and the mapping.
+    pub fn objects(&self) -> impl Iterator<Item = (ObjectId, AddrRange, &Mapping)> {
+        self.iter().filter_map(|m| match m.backing {
+            Backing::Shared { object, offset } => {
+                Some((object, AddrRange::sized(Addr(offset), m.range.len()), m))
+            }
+            Backing::Anonymous | Backing::File { .. } | Backing::Rr => None,
+        })
     }
 
     /// Whether all of `range` is mapped with these rights.

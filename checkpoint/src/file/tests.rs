@@ -43,6 +43,18 @@ fn image() -> SessionImage {
             "shm",
         ),
         Mapping {
+            prot: Prot::READ,
+            ..mapping(
+                64,
+                3,
+                Backing::Shared {
+                    object: ObjectId(4),
+                    offset: PAGE,
+                },
+                "file",
+            )
+        },
+        Mapping {
             fork: ForkPolicy::Wipe,
             prot: Prot(7),
             ..mapping(70, 1, Backing::Rr, "")
@@ -66,10 +78,18 @@ fn image() -> SessionImage {
             space,
         }],
         tasks: vec![task(77), task(78)],
-        objects: vec![ObjectImage {
-            id: ObjectId(3),
-            size: 2 * PAGE,
-        }],
+        objects: vec![
+            ObjectImage {
+                id: ObjectId(3),
+                size: 2 * PAGE,
+                content: None,
+            },
+            ObjectImage {
+                id: ObjectId(4),
+                size: 5 * PAGE + 9,
+                content: Some(FileId(u128::MAX / 7)),
+            },
+        ],
     }
 }
 
@@ -246,14 +266,14 @@ fn headers_that_lie_are_refused() {
     assert!(why(&with(40, u64::MAX)).contains("should have"));
     assert!(why(&with(32, 10)).contains("different events"));
     let mut future = bytes.clone();
-    future[8] = 2;
+    future[8] = 3;
     let error = read_all(&future).unwrap_err();
     assert!(
         matches!(
             error,
             Error::Future {
-                version: 2,
-                supported: 1,
+                version: 3,
+                supported: 2,
                 ..
             }
         ),
@@ -279,6 +299,19 @@ fn images_that_lie_are_refused() {
     refused("out of order", &|i| i.spaces.push(i.spaces[0].clone()));
     refused("out of order", &|i| i.objects.push(i.objects[0]));
     refused("impossible", &|i| i.objects[0].size = u64::MAX);
+    refused("is a file of the trace", &|i| {
+        i.objects[0].content = Some(FileId(1));
+        i.spaces[0].space.apply(&rr_tracee::SpaceOp::Protect(
+            AddrRange::sized(Addr(0), 1 << 30),
+            Prot::READ,
+        ));
+    });
+    refused("writable at", &|i| {
+        i.spaces[0].space.apply(&rr_tracee::SpaceOp::Protect(
+            AddrRange::sized(Addr(65 * PAGE), PAGE),
+            Prot::RW,
+        ));
+    });
     refused("beyond its end", &|i| i.objects[0].size = PAGE);
     refused("not in the image", &|i| i.objects.clear());
     refused("not in any private mapping", &|i| {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rr_tracee::{AddressSpace, Backing, Mapping};
+use rr_tracee::{AddressSpace, Backing, FileId, Mapping};
 
 use crate::image::{SessionImage, TaskImage};
 
@@ -41,11 +41,16 @@ pub fn compare_images(a: &SessionImage, b: &SessionImage) -> Vec<String> {
         |id| format!("shared memory object {}", id.0),
         &mut out,
         |a, b, out| {
+            let object = format!("shared memory object {}", a.id.0);
             if a.size != b.size {
-                out.push(format!(
-                    "shared memory object {}: {} bytes / {} bytes",
-                    a.id.0, a.size, b.size
-                ));
+                out.push(format!("{object}: {} bytes / {} bytes", a.size, b.size));
+            }
+            if a.content != b.content {
+                let is = |content: Option<FileId>| match content {
+                    Some(file) => format!("file {file}"),
+                    None => "changed".into(),
+                };
+                out.push(format!("{object}: {} / {}", is(a.content), is(b.content)));
             }
         },
     );
@@ -203,6 +208,7 @@ mod tests {
             objects: vec![ObjectImage {
                 id: ObjectId(2),
                 size: 8192,
+                content: Some(FileId(0xab)),
             }],
         }
     }
@@ -245,6 +251,10 @@ mod tests {
         assert_eq!(
             said(|i| i.objects[0].size = 1),
             ["shared memory object 2: 8192 bytes / 1 bytes"]
+        );
+        assert_eq!(
+            said(|i| i.objects[0].content = None),
+            ["shared memory object 2: file 000000000000000000000000000000ab / changed"]
         );
         assert_eq!(
             said(|i| i.objects.clear()),

@@ -1,0 +1,238 @@
+//! Shared memory objects of a replay, done for real.
+//!
+//! An object that is a file of the trace ([`rr_tracee::objects`]) is that file, mapped as it is: that costs nothing, however
+//! large it is. Nobody can write to it: it is open for reading only. Before an event changes such an object, or lets the
+//! program change it, the object becomes a memfd with a copy of the file, and takes its place in all address spaces.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use rr_trace::TraceReader;
+use rr_trace::event::{Event, EventNumber};
+use rr_tracee::objects::{exposed, objects_in};
+use rr_tracee::remote::Remote;
+use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs};
+
+use crate::error::{Error, Result};
+use crate::session::ReplaySession;
+use crate::space::{Backings, FEW_OBJECTS, Failure, perform};
+
+/// A shared memory object: a file that all replayed tasks have open under the same number, and we too.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub file: File,
+    pub fd: i32,
+    /// It is a file of the trace, and not a memfd.
+    pub original: bool,
+}
+
+fn failed(what: &str, object: ObjectId) -> impl FnOnce(std::io::Error) -> Failure {
+    let what = format!("{what} shared memory object {}", object.0);
+    move |source| Failure::Other(Box::new(Error::Os { what, source }))
+}
+
+impl Backings {
+    /// Makes an object that begins as `content` (zeros without); if it `may_change`, or is cut or lengthened, it is a
+    /// copy, else the file itself.
+    pub fn create_object(
+        &mut self,
+        remote: Remote,
+        real: Tid,
+        reader: &TraceReader,
+        (object, size, content): (ObjectId, u64, Option<FileId>),
+        may_change: bool,
+    ) -> Result<Remote, Failure> {
+        let Some(content) = content else {
+            return self.create_memfd(remote, real, object, size, None);
+        };
+        let file = reader.open_file(content)?;
+        // Where the kernel says SIGBUS depends on the size.
+        let whole = file.metadata().map_err(failed("measuring", object))?.len() == size;
+        if may_change || !whole {
+            return self.create_memfd(remote, real, object, size, Some(&file));
+        }
+        let (remote, fd) = self.file(remote, reader, content)?;
+        let original = true;
+        self.objects.insert(object, Object { file, fd, original });
+        Ok(remote)
+    }
+
+    fn create_memfd(
+        &mut self,
+        mut remote: Remote,
+        real: Tid,
+        object: ObjectId,
+        size: u64,
+        content: Option<&File>,
+    ) -> Result<Remote, Failure> {
+        let name = remote.param(b"rr-object\0")?;
+        let args = [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
+        let fd;
+        (remote, fd) = remote.must("memfd_create", libc::SYS_memfd_create, args)?;
+        let fd = fd as i32;
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(procfs::fd_path(real, TraceeFd(fd)))
+            .map_err(failed("opening", object))?;
+        if let Some(content) = content {
+            copy_sparse(content, &file).map_err(failed("filling", object))?;
+        }
+        file.set_len(Addr(size).page_ceil().0)
+            .map_err(failed("sizing", object))?;
+        let original = false;
+        self.objects.insert(object, Object { file, fd, original });
+        Ok(remote)
+    }
+
+    /// A memfd with a copy takes the place of an object that is a file of the trace. It is to be mapped anew.
+    fn copy_original(&mut self, stopped: Stopped, object: ObjectId) -> Result<Stopped, Failure> {
+        let Some(old) = self.objects.remove(&object) else {
+            return Ok(stopped);
+        };
+        let size = old.file.metadata().map_err(failed("measuring", object))?.len();
+        let real = stopped.tid();
+        let remote = Remote::new(stopped, real)?;
+        let remote = self.create_memfd(remote, real, object, size, Some(&old.file))?;
+        Ok(remote.finish()?)
+    }
+
+    pub fn resize_object(&mut self, object: ObjectId, size: u64) -> Result<(), Failure> {
+        let Some(known) = self.objects.get(&object) else {
+            return Ok(());
+        };
+        // Nobody has it mapped any more, or it would be a copy by now.
+        if known.original {
+            return Ok(());
+        }
+        let bytes = Addr(size).page_ceil().0;
+        known
+            .file
+            .set_len(size.min(bytes))
+            .and_then(|()| known.file.set_len(bytes))
+            .map_err(failed("resizing", object))
+    }
+
+    /// Forgets the objects that none of these spaces maps, if there are many objects: a memfd holds two descriptors.
+    /// They will not be mapped again: before the recorder makes a new object, it forgets those itself. Returns the
+    /// tasks' descriptors, to be closed (those of the trace's files stay open).
+    pub fn forget_unmapped<'a>(&mut self, spaces: impl Iterator<Item = &'a AddressSpace>) -> Vec<i32> {
+        if self.objects.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let mapped: BTreeSet<ObjectId> = spaces.flat_map(|s| s.objects().map(|(id, ..)| id)).collect();
+        self.sweep_at = FEW_OBJECTS.max(2 * mapped.len());
+        let unmapped = self.objects.extract_if(|id, _| !mapped.contains(id));
+        unmapped.filter(|(_, o)| !o.original).map(|(_, o)| o.fd).collect()
+    }
+
+    fn has_originals(&self) -> bool {
+        self.objects.values().any(|o| o.original)
+    }
+
+    fn is_original(&self, object: ObjectId) -> bool {
+        self.objects.get(&object).is_some_and(|o| o.original)
+    }
+}
+
+/// Copies what is not a hole (lseek(2), `SEEK_DATA`).
+fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    let size = from.metadata()?.len();
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < size {
+        // SAFETY: lseek takes plain numbers.
+        let data = unsafe { libc::lseek(from.as_raw_fd(), at as i64, libc::SEEK_DATA) };
+        if data < 0 {
+            break;
+        }
+        // SAFETY: lseek takes plain numbers.
+        let end = unsafe { libc::lseek(from.as_raw_fd(), data, libc::SEEK_HOLE) }.max(0) as u64;
+        at = data as u64;
+        while at < end.min(size) {
+            let len = buffer.len().min((end.min(size) - at) as usize);
+            from.read_exact_at(&mut buffer[..len], at)?;
+            to.write_all_at(&buffer[..len], at)?;
+            at += len as u64;
+        }
+        if end == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl ReplaySession {
+    /// Before the operations of an event: the objects that these change, or let the program change, become copies.
+    pub(crate) fn copy_exposed(&mut self, event: &Event) -> Result<()> {
+        if !self.backings.has_originals() {
+            return Ok(());
+        }
+        let Some(space) = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space)) else {
+            return Ok(());
+        };
+        let exposed: Vec<ObjectId> = event.ops.iter().flat_map(|op| exposed(op, space)).collect();
+        self.copy_originals(event.number, exposed)
+    }
+
+    /// Before the writes of an event: the objects that they go to become copies.
+    pub(crate) fn copy_written(&mut self, event: &Event) -> Result<()> {
+        if !self.backings.has_originals() {
+            return Ok(());
+        }
+        let written = event.writes.iter().filter_map(|write| {
+            let range = AddrRange::sized(write.addr, write.data.len() as u64);
+            Some(objects_in(self.spaces.get(&write.space)?, range))
+        });
+        let written: Vec<ObjectId> = written.flatten().collect();
+        self.copy_originals(event.number, written)
+    }
+
+    /// Takes notice of what an event that has been carried out did to the objects.
+    pub(crate) fn follow_objects(&mut self, event: &Event) {
+        if let Some(space) = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space)) {
+            self.objects.follow(&event.ops, space);
+        }
+        for write in &event.writes {
+            if let Some(space) = self.spaces.get(&write.space) {
+                let range = AddrRange::sized(write.addr, write.data.len() as u64);
+                self.objects.written(space, range);
+            }
+        }
+    }
+
+    /// Those of `objects` that are files of the trace become copies, wherever they are mapped.
+    fn copy_originals(&mut self, event: EventNumber, objects: Vec<ObjectId>) -> Result<()> {
+        for object in objects {
+            if self.backings.is_original(object) {
+                self.copy_object(object).map_err(|f| f.at(event))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_object(&mut self, object: ObjectId) -> Result<(), Failure> {
+        for (id, space) in &self.spaces {
+            let ops: Vec<SpaceOp> = space
+                .objects()
+                .filter(|(o, ..)| *o == object)
+                .map(|(.., mapping)| SpaceOp::Map(mapping.clone()))
+                .collect();
+            let Some(task) = self.tasks.values_mut().find(|t| t.space == *id) else {
+                continue;
+            };
+            if ops.is_empty() {
+                continue;
+            }
+            let mut stopped = task.take()?;
+            if self.backings.is_original(object) {
+                stopped = self.backings.copy_original(stopped, object)?;
+            }
+            let stopped = perform(stopped, &ops, &mut self.backings, &self.reader)?;
+            task.give(stopped);
+        }
+        Ok(())
+    }
+}

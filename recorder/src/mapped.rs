@@ -174,7 +174,9 @@ impl Mapped {
             Some(object) => *object,
             None => {
                 let content = files.add(&file)?;
-                let (object, op) = self.create(file, meta.len(), Some(content));
+                // What is stored, whatever others do to the file meanwhile.
+                let size = files.length(content)?;
+                let (object, op) = self.create(file, size, Some(content));
                 before.push(op);
                 self.by_inode.insert(key, object);
                 object

@@ -32,8 +32,7 @@ fn failed(what: &str, object: ObjectId) -> impl FnOnce(std::io::Error) -> Failur
 }
 
 impl Backings {
-    /// Makes an object that begins as `content` (zeros without); if it `may_change`, or is cut or lengthened, it is a
-    /// copy, else the file itself.
+    /// Makes an object that begins as `content` (zeros without): the file itself, or a copy if it `may_change`.
     pub fn create_object(
         &mut self,
         remote: Remote,
@@ -46,9 +45,14 @@ impl Backings {
             return self.create_memfd(remote, real, object, size, None);
         };
         let file = reader.open_file(content)?;
-        // Where the kernel says SIGBUS depends on the size.
-        let whole = file.metadata().map_err(failed("measuring", object))?.len() == size;
-        if may_change || !whole {
+        let length = file.metadata().map_err(failed("measuring", object))?.len();
+        if length != size {
+            let name = reader.file_path(content);
+            let what = format!("{} has {length} bytes and should have {size}", name.display());
+            let event = EventNumber::default();
+            return Err(Failure::Other(Box::new(Error::BadTrace { event, what })));
+        }
+        if may_change {
             return self.create_memfd(remote, real, object, size, Some(&file));
         }
         let (remote, fd) = self.file(remote, reader, content)?;

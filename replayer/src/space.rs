@@ -113,7 +113,10 @@ impl Failure {
         match self {
             Failure::Tracee(source) => Error::Tracee { event, source },
             Failure::Bad(what) => Error::BadTrace { event, what },
-            Failure::Other(error) => *error,
+            Failure::Other(error) => match *error {
+                Error::BadTrace { what, .. } => Error::BadTrace { event, what },
+                other => other,
+            },
         }
     }
 }

@@ -132,9 +132,11 @@ guests! {
         segv_fix
         self_memory
         shared_anon
+        shared_clean
         shared_file
         shared_readonly
         shared_spin
+        shared_upgrade
         shebang
         sigchld_blocked
         sigchld_count

@@ -174,6 +174,12 @@ impl FileStore {
         Ok(id)
     }
 
+    /// How many bytes were stored under this name.
+    pub fn length(&self, id: FileId) -> Result<u64> {
+        let length = self.files.open(id).and_then(|file| Ok(file.metadata()?.len()));
+        length.map_err(|e| Error::io(&self.files.path.join(file_name(id)), "measuring", e))
+    }
+
     /// Makes what was stored durable.
     pub fn sync(&self) -> Result<()> {
         let ids = std::mem::take(&mut self.seen().unsynced);

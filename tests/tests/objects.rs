@@ -1,0 +1,74 @@
+//! Shared memory objects that are files of the trace: what they cost, and what a damaged trace makes of them.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::fs;
+
+use rr_tests::damage::{careful, copy_of};
+use rr_tests::{Guest, Rr};
+
+/// Its file has as many bytes.
+const LENGTH: u64 = 32 << 20;
+
+#[test]
+fn a_large_file_that_nobody_changes_is_not_in_checkpoints() {
+    let rr = Rr::new();
+    let guest = Guest::build("shared_large");
+    let recording = rr.record(
+        &["--checkpoint-interval", "5", "--checkpoint-wait"],
+        &[guest.path.into_os_string()],
+    );
+    assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
+    let info = recording.info();
+    assert!(info.checkpoints.len() > 5);
+    for checkpoint in &info.checkpoints {
+        assert!(
+            checkpoint.pages_scanned < LENGTH / 4096 / 4,
+            "the file was read: {checkpoint:?}"
+        );
+    }
+    recording.verify();
+
+    let last = info.checkpoints.last().unwrap().event.to_string();
+    let file = fs::read_dir(recording.dir.join("files"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .find(|entry| entry.metadata().unwrap().len() == LENGTH)
+        .expect("the file is in the trace");
+    let name = file.file_name().into_string().unwrap();
+    let from_last = ["replay", "-a", "-g", &last];
+
+    let dir = copy_of(&rr, &recording.dir);
+    assert_eq!(
+        careful(&rr, &from_last, &dir).expect_success().stdout,
+        recording.run.stdout
+    );
+    fs::remove_file(dir.join("files").join(&name)).unwrap();
+    for args in [&from_last[..], &["replay", "-a"]] {
+        let run = careful(&rr, args, &dir);
+        assert!(
+            !run.status.success() && run.err().contains(&name),
+            "{}",
+            run.describe()
+        );
+    }
+
+    // Not as long as it was: neither zeros nor SIGBUS, but an error.
+    fs::copy(file.path(), dir.join("files").join(&name)).unwrap();
+    let damaged = dir.join("files").join(&name);
+    let mut writable = fs::metadata(&damaged).unwrap().permissions();
+    writable.set_readonly(false);
+    fs::set_permissions(&damaged, writable).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&damaged)
+        .unwrap()
+        .set_len(LENGTH - 4096)
+        .unwrap();
+    for args in [&from_last[..], &["replay", "-a"], &["verify"]] {
+        let run = careful(&rr, args, &dir);
+        let said = run.err().contains(&name) && run.err().contains("damaged");
+        assert!(!run.status.success() && said, "{}", run.describe());
+    }
+}

@@ -119,11 +119,18 @@ fn request() -> CaptureRequest {
                 space,
             }],
             tasks: vec![task],
-            objects: vec![ObjectImage {
-                id: ObjectId(3),
-                size: 8192,
-                content: None,
-            }],
+            objects: vec![
+                ObjectImage {
+                    id: ObjectId(3),
+                    size: 8192,
+                    content: None,
+                },
+                ObjectImage {
+                    id: ObjectId(4),
+                    size: 5000,
+                    content: Some(FileId(u128::MAX / 7)),
+                },
+            ],
         },
         spaces: vec![SpaceSource {
             space: SpaceId(2),

@@ -98,7 +98,26 @@ struct Event {
       # Sets: none.
       status @16 :Int32;  # as wait(2) gives it
     }
+
+    point @17 :Point;
+    # The interval ended where no event came: at an execution point. Sets: before.
   }
+}
+
+struct Point {
+  # Names a place inside an interval, beside the registers, by the rest of the state.
+
+  xstate @0 :Data;
+  words  @1 :List(Word);
+  # Memory that changes often near the point: cheap to look at first.
+  sums   @2 :List(Word);
+  # Digests of memory: where a chunk of 2 MiB begins, and the xxh3-64 of its pages that are not all zeros (each
+  # page preceded by its number in the chunk, 64 bits). Only what the task could have written; chunks in order.
+}
+
+struct Word {
+  addr  @0 :UInt64;
+  value @1 :UInt64;
 }
 
 struct Write {

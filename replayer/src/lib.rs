@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`session`] | events, one after the other |
 //! | `task` | one replayed task, and how it runs to its next event |
+//! | `point` | finding an execution point |
+//! | `probe` | the code that looks for it in the task itself |
 //! | `space` | operations on address spaces, done for real |
 //! | `objects` | shared memory objects, done for real |
 //! | `blank` | empty processes that replayed tasks are made from |
@@ -16,6 +18,8 @@
 mod blank;
 pub mod error;
 mod objects;
+mod point;
+mod probe;
 mod resume;
 pub mod session;
 mod space;

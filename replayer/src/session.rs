@@ -164,6 +164,7 @@ impl ReplaySession {
                 }
                 self.settle(event, after, xstate.as_ref())?;
             }
+            EventKind::Point { at, point } => self.run_to_point(event, at, point)?,
             EventKind::Exit { .. } => {
                 self.write_all(event)?;
                 self.exit(event.tid);

@@ -16,6 +16,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rr_tracee::digest::ChunkSum;
 use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, SpaceOp, Tid};
 
 /// The number of an event: from 1, in trace order. 0 is "before the first event".
@@ -122,6 +123,13 @@ pub enum EventKind {
         /// Extended state after it, when a handler begins.
         xstate: Option<ExtendedState>,
     },
+    /// The interval was ended where no event came: at an execution point. The task ran to this very state.
+    Point {
+        /// Registers there (`orig_rax` is −1).
+        at: Registers,
+        /// The rest of the state.
+        point: Box<Point>,
+    },
     /// The task is gone. Nothing is run in replay: an interval cut short by death has no effect that lasts.
     Exit {
         /// Status as `wait(2)` gives it.
@@ -135,7 +143,7 @@ impl EventKind {
         match self {
             EventKind::SyscallEnter { entry } => Some(entry),
             EventKind::Syscall { entry, .. } => entry.as_ref(),
-            EventKind::Trap { at, .. } => Some(at),
+            EventKind::Trap { at, .. } | EventKind::Point { at, .. } => Some(at),
             EventKind::Signal {
                 place: SignalPlace::Fault(regs) | SignalPlace::Entry(regs),
                 ..
@@ -158,9 +166,21 @@ impl EventKind {
             | EventKind::Restart { after }
             | EventKind::Trap { after, .. }
             | EventKind::Signal { after, .. } => Some(after),
-            EventKind::SyscallEnter { .. } | EventKind::Exit { .. } => None,
+            EventKind::SyscallEnter { .. } | EventKind::Point { .. } | EventKind::Exit { .. } => None,
         }
     }
+}
+
+/// An execution point beside its registers: a moment of a deterministic interval, named by its state. If two moments
+/// have all of it equal, the continuation from both is the same; so landing on either is right.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Point {
+    /// Extended state.
+    pub xstate: ExtendedState,
+    /// Words of memory that change often near the point, and what they held.
+    pub words: Vec<(Addr, u64)>,
+    /// Digest of the memory that the task could have written.
+    pub sums: Vec<ChunkSum>,
 }
 
 /// Where a signal hit a task.

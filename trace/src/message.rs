@@ -83,6 +83,9 @@ pub(crate) fn message_size(event: &Event) -> u64 {
         EventKind::Signal { info, xstate, .. } => {
             text(info.len()) + xstate.as_ref().map_or(0, |x| text(x.0.len())) + 48
         }
+        EventKind::Point { point, .. } => {
+            text(point.xstate.0.len()) + 16 * (point.words.len() + point.sums.len()) + 64
+        }
         EventKind::SyscallEnter { .. }
         | EventKind::Restart { .. }
         | EventKind::Trap { .. }

@@ -132,6 +132,8 @@ pub enum Resume {
     Sysemu,
     /// One instruction.
     Step,
+    /// One instruction; a system call is not performed, as with `Sysemu`.
+    SysemuStep,
     /// Stay in a group stop, but report its end.
     Listen,
 }
@@ -244,6 +246,7 @@ impl Stopped {
             Resume::Syscall => libc::PTRACE_SYSCALL,
             Resume::Sysemu => libc::PTRACE_SYSEMU,
             Resume::Step => libc::PTRACE_SINGLESTEP,
+            Resume::SysemuStep => libc::PTRACE_SYSEMU_SINGLESTEP,
             Resume::Listen => libc::PTRACE_LISTEN,
         };
         // SAFETY: these requests take no address and a signal number in `data`.

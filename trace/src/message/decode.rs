@@ -1,6 +1,7 @@
 //! A message to events.
 
 use rr_schema::rr_capnp as wire;
+use rr_tracee::digest::ChunkSum;
 use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, Tid};
 
 use super::{BATCH_DATA_MAX, EVENT_DATA_MAX, FRAME_EVENTS_MAX, unpack};
@@ -8,7 +9,7 @@ use crate::convert::read_space_op;
 use crate::delta::{self, Bases};
 use crate::error::Malformed;
 use crate::event::{
-    CloneInfo, Disposition, Event, EventKind, EventNumber, ExecInfo, MemWrite, Output, OutputSource,
+    CloneInfo, Disposition, Event, EventKind, EventNumber, ExecInfo, MemWrite, Output, OutputSource, Point,
     SignalPlace, Stdio, TaskOp,
 };
 
@@ -106,7 +107,7 @@ impl Decoder {
         use wire::event::Which;
         let (has_before, has_after) = match from.which()? {
             Which::Start(_) | Which::Restart(()) => (false, true),
-            Which::SyscallEnter(()) => (true, false),
+            Which::SyscallEnter(()) | Which::Point(_) => (true, false),
             Which::Syscall(call) => (call.get_entered(), true),
             Which::Trap(()) => (true, true),
             Which::Signal(signal) => (signal?.get_place()? != wire::SignalPlace::Here, true),
@@ -172,6 +173,21 @@ impl Decoder {
                     wire::SignalPlace::Here => SignalPlace::Here,
                 };
                 read_signal(signal, place, after)?
+            }
+            Which::Point(point) => {
+                let point = point?;
+                let words = |list: capnp::struct_list::Reader<'_, wire::word::Owned>| -> Vec<(Addr, u64)> {
+                    list.iter().map(|w| (Addr(w.get_addr()), w.get_value())).collect()
+                };
+                let sums = words(point.get_sums()?).into_iter();
+                EventKind::Point {
+                    at: before,
+                    point: Box::new(Point {
+                        xstate: state(point.get_xstate()?),
+                        words: words(point.get_words()?),
+                        sums: sums.map(|(start, sum)| ChunkSum { start, sum }).collect(),
+                    }),
+                }
             }
             Which::Exit(exit) => EventKind::Exit {
                 status: exit.get_status(),

@@ -2,7 +2,7 @@
 
 use capnp::message::{Builder, HeapAllocator};
 use rr_schema::rr_capnp as wire;
-use rr_tracee::{Registers, Tid};
+use rr_tracee::{Addr, Registers, Tid};
 
 use super::message_size;
 use crate::convert::write_space_op;
@@ -134,6 +134,14 @@ impl Encoder {
                     out.set_xstate(&xstate.0);
                 }
             }
+            EventKind::Point { at: _, point } => {
+                let mut out = out.init_point();
+                out.set_xstate(&point.xstate.0);
+                let words = out.reborrow().init_words(point.words.len() as u32);
+                write_words(words, point.words.iter().copied());
+                let sums = out.init_sums(point.sums.len() as u32);
+                write_words(sums, point.sums.iter().map(|s| (s.start, s.sum)));
+            }
             EventKind::Exit { status } => out.init_exit().set_status(*status),
         }
     }
@@ -164,6 +172,17 @@ fn set_words<'a>(words: &[u64], init: impl FnOnce(u32) -> capnp::primitive_list:
         for (i, word) in words.iter().enumerate() {
             list.set(i as u32, *word);
         }
+    }
+}
+
+fn write_words(
+    mut out: capnp::struct_list::Builder<'_, wire::word::Owned>,
+    words: impl Iterator<Item = (Addr, u64)>,
+) {
+    for (i, (addr, value)) in words.enumerate() {
+        let mut word = out.reborrow().get(i as u32);
+        word.set_addr(addr.0);
+        word.set_value(value);
     }
 }
 

@@ -5,9 +5,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rr_trace::event::{
-    CloneInfo, Disposition, ExecInfo, MemWrite, Output, OutputSource, SignalPlace, Stdio, TaskOp,
+    CloneInfo, Disposition, ExecInfo, MemWrite, Output, OutputSource, Point, SignalPlace, Stdio, TaskOp,
 };
 use rr_trace::{Event, EventKind, EventNumber, Header};
+use rr_tracee::digest::ChunkSum;
 use rr_tracee::{
     Addr, AddrRange, Backing, ExtendedState, FileId, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceId,
     SpaceOp, Tid,
@@ -96,6 +97,20 @@ fn bytes(max: usize) -> BoxedStrategy<Vec<u8>> {
 
 fn state() -> BoxedStrategy<ExtendedState> {
     bytes(900).prop_map(ExtendedState).boxed()
+}
+
+fn point() -> BoxedStrategy<Point> {
+    let words = || vec((any::<u64>().prop_map(Addr), any::<u64>()), 0..4);
+    (state(), words(), words())
+        .prop_map(|(xstate, words, sums)| Point {
+            xstate,
+            words,
+            sums: sums
+                .into_iter()
+                .map(|(start, sum)| ChunkSum { start, sum })
+                .collect(),
+        })
+        .boxed()
 }
 
 fn pages() -> BoxedStrategy<AddrRange> {
@@ -241,6 +256,10 @@ fn kind() -> BoxedStrategy<EventKind> {
                 output
             }),
         registers().prop_map(|after| EventKind::Restart { after }),
+        (registers(), point()).prop_map(|(at, point)| EventKind::Point {
+            at,
+            point: Box::new(point)
+        }),
         (registers(), registers()).prop_map(|(at, after)| EventKind::Trap { at, after }),
         (
             any::<i32>(),

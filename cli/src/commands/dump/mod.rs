@@ -75,6 +75,7 @@ impl Line<'_> {
             },
             EventKind::Restart { .. } => "SYSCALL_RESTART".into(),
             EventKind::Trap { .. } => "INSTRUCTION_TRAP".into(),
+            EventKind::Point { .. } => "SCHED".into(),
             EventKind::Signal { signo, .. } => format!("SIGNAL: {}", signal(*signo)),
             EventKind::Exit { .. } => "EXIT".into(),
         }

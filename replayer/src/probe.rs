@@ -1,0 +1,231 @@
+//! A probe: stops a replayed task where its registers, and some words of its memory, are those of an execution point.
+//!
+//! The instructions at the point are replaced by a jump to a stub that compares in the task itself, a few
+//! nanoseconds per pass, and traps only when all is equal:
+//!
+//! ```text
+//! point:  jmp stub                    save rax and flags (rr's parameter page)
+//!         …                    stub:  compare words and registers; different ─► miss
+//!         ▲                           restore; int3                             the replayer looks at the rest
+//!         │                    miss:  restore
+//!         │                    moved: the instructions that the jump has replaced
+//!         └────────────────────────── jmp back
+//! ```
+//!
+//! Should the program jump between the replaced instructions, it must not execute half a jump: the stub is placed so
+//! that the jump's bytes there are `int3`, and the replayer sends the task on to the moved instruction.
+
+use rr_tracee::code::{JUMP_LEN, Moved, Window};
+use rr_tracee::ids::PAGE;
+use rr_tracee::{Addr, AddrRange, AddressSpace, Registers, rr_area};
+
+/// `int3`.
+pub(crate) const INT3: u8 = 0xcc;
+/// Bytes of address space for one stub: the largest stub is smaller than a page, and may begin anywhere in one.
+const ROOM: u64 = 2 * PAGE;
+/// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
+const TOP: Addr = Addr(0x7fff_ffff_f000);
+/// Where the stub keeps `rax` and the flags: words at the end of the parameter page that nobody else uses.
+const SAVED_RAX: u32 = (rr_area::PARAM.0 + PAGE - 16) as u32;
+const SAVED_FLAGS: u32 = (rr_area::PARAM.0 + PAGE - 8) as u32;
+
+/// A stub, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    /// What must be mapped for it.
+    pub room: AddrRange,
+    /// Where its code begins.
+    pub place: Addr,
+    /// The code.
+    pub code: Vec<u8>,
+    /// What is written over the instructions at the point.
+    pub patch: [u8; JUMP_LEN],
+    /// The `int3` of a match.
+    pub hit: Addr,
+    /// Where the task goes on after a match that was none.
+    pub moved: Addr,
+    /// Where instructions begin that the jump overwrites, and where they are now.
+    pub inner: Vec<(Addr, Addr)>,
+}
+
+impl Stub {
+    /// A stub for the window at `regs.rip`. `None` if there is no room for it in reach.
+    pub fn new(
+        window: &Window,
+        regs: &Registers,
+        words: &[(Addr, u64)],
+        space: &AddressSpace,
+    ) -> Option<Stub> {
+        let at = Addr(regs.rip);
+        let boundaries = window.inner_boundaries();
+        let place = find_place(at, &boundaries, space)?;
+        let mut code = Vec::new();
+        let mut misses = Vec::new();
+        save(&mut code);
+        for (addr, value) in words {
+            compare_word(&mut code, &mut misses, *addr, *value);
+        }
+        for (number, value) in numbered(regs) {
+            compare_register(&mut code, &mut misses, number, value);
+        }
+        compare_saved(&mut code, &mut misses, regs);
+        restore(&mut code);
+        let hit = place + code.len() as u64;
+        code.push(INT3);
+        let miss = code.len();
+        for at in misses {
+            let distance = (miss - (at + 4)) as u32;
+            code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        }
+        restore(&mut code);
+        let moved = place + code.len() as u64;
+        let Moved { code: tail, starts } = window.moved(moved)?;
+        code.extend(tail);
+        let inner = window
+            .inner_boundaries()
+            .into_iter()
+            .zip(starts.iter().skip(1))
+            .map(|(old, new)| (at + old as u64, moved + *new as u64))
+            .collect();
+        let mut patch = [0xe9; JUMP_LEN];
+        let distance = place.0.wrapping_sub(at.0 + JUMP_LEN as u64) as u32;
+        patch[1..].copy_from_slice(&distance.to_le_bytes());
+        let room = AddrRange::sized(place.page_floor(), ROOM);
+        debug_assert!(place + code.len() as u64 <= room.end);
+        debug_assert!(boundaries.iter().all(|b| patch[*b] == INT3));
+        Some(Stub {
+            room,
+            place,
+            code,
+            patch,
+            hit,
+            moved,
+            inner,
+        })
+    }
+}
+
+/// A free place in reach of a jump at `at` whose displacement is `int3` at these bytes of the jump.
+fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace) -> Option<Addr> {
+    let taken: Vec<AddrRange> = space.iter().map(|m| m.range).collect();
+    let is_free = |room: AddrRange| {
+        let next = taken.partition_point(|t| t.end <= room.start);
+        taken.get(next).is_none_or(|t| t.start >= room.end)
+    };
+    // Choices for byte `n` of the displacement; the highest first near, then ever farther.
+    let choices = |n: usize, free: Vec<u8>| {
+        if boundaries.contains(&(n + 1)) {
+            vec![INT3]
+        } else {
+            free
+        }
+    };
+    let near: Vec<u8> = (0..128u8).flat_map(|d| [d, !d]).collect();
+    for high in choices(3, near) {
+        for third in choices(2, (0..=255).step_by(4).collect()) {
+            for second in choices(1, vec![0, 0x40, 0x80, 0xc0]) {
+                let low = choices(0, vec![0])[0];
+                let distance = i32::from_le_bytes([low, second, third, high]);
+                let place = Addr(
+                    at.0.wrapping_add(JUMP_LEN as u64)
+                        .wrapping_add(i64::from(distance) as u64),
+                );
+                let room = AddrRange::sized(place.page_floor(), ROOM);
+                let sensible = place.0 > 0x10_0000 && room.end <= TOP;
+                if sensible && is_free(room) {
+                    return Some(place);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The registers that the stub compares where they are, by their numbers in machine code: all but `rax`.
+fn numbered(r: &Registers) -> [(u8, u64); 15] {
+    [
+        (1, r.rcx),
+        (2, r.rdx),
+        (3, r.rbx),
+        (6, r.rsi),
+        (7, r.rdi),
+        (5, r.rbp),
+        (4, r.rsp),
+        (8, r.r8),
+        (9, r.r9),
+        (10, r.r10),
+        (11, r.r11),
+        (12, r.r12),
+        (13, r.r13),
+        (14, r.r14),
+        (15, r.r15),
+    ]
+}
+
+/// `mov [SAVED_RAX], rax; lahf; seto al; mov [SAVED_FLAGS], ax`
+fn save(code: &mut Vec<u8>) {
+    code.extend([0x48, 0x89, 0x04, 0x25]);
+    code.extend(SAVED_RAX.to_le_bytes());
+    code.extend([0x9f, 0x0f, 0x90, 0xc0]);
+    code.extend([0x66, 0x89, 0x04, 0x25]);
+    code.extend(SAVED_FLAGS.to_le_bytes());
+}
+
+/// `mov ax, [SAVED_FLAGS]; add al, 0x7f; sahf; mov rax, [SAVED_RAX]`: the addition overflows exactly if `al` is 1.
+fn restore(code: &mut Vec<u8>) {
+    code.extend([0x66, 0x8b, 0x04, 0x25]);
+    code.extend(SAVED_FLAGS.to_le_bytes());
+    code.extend([0x04, 0x7f, 0x9e]);
+    code.extend([0x48, 0x8b, 0x04, 0x25]);
+    code.extend(SAVED_RAX.to_le_bytes());
+}
+
+/// `jne miss`, with the place of its displacement noted.
+fn jump_if_different(code: &mut Vec<u8>, misses: &mut Vec<usize>) {
+    code.extend([0x0f, 0x85]);
+    misses.push(code.len());
+    code.extend([0; 4]);
+}
+
+/// `mov rax, value`
+fn load(code: &mut Vec<u8>, value: u64) {
+    code.extend([0x48, 0xb8]);
+    code.extend(value.to_le_bytes());
+}
+
+/// `mov rax, value; cmp register, rax; jne miss`
+fn compare_register(code: &mut Vec<u8>, misses: &mut Vec<usize>, number: u8, value: u64) {
+    load(code, value);
+    code.extend([0x48 | number >> 3, 0x39, 0xc0 | number & 7]);
+    jump_if_different(code, misses);
+}
+
+/// `mov rax, addr; cmp dword [rax], low; jne miss; cmp dword [rax + 4], high; jne miss`
+fn compare_word(code: &mut Vec<u8>, misses: &mut Vec<usize>, addr: Addr, value: u64) {
+    load(code, addr.0);
+    let bytes = value.to_le_bytes();
+    code.extend([0x81, 0x38]);
+    code.extend(&bytes[..4]);
+    jump_if_different(code, misses);
+    code.extend([0x81, 0x78, 0x04]);
+    code.extend(&bytes[4..]);
+    jump_if_different(code, misses);
+}
+
+/// Compares the saved `rax` and flags.
+fn compare_saved(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers) {
+    // cmp [SAVED_RAX], rax
+    load(code, regs.rax);
+    code.extend([0x48, 0x39, 0x04, 0x25]);
+    code.extend(SAVED_RAX.to_le_bytes());
+    jump_if_different(code, misses);
+    // ah as `lahf` has it: sign, zero, adjust, parity, carry, and bit 1, which is always set; al: overflow.
+    const OVERFLOW: u64 = 1 << 11;
+    let ah = (regs.eflags as u8 & 0xd5) | 2;
+    let al = u8::from(regs.eflags & OVERFLOW != 0);
+    // cmp word [SAVED_FLAGS], ax
+    code.extend([0x66, 0x81, 0x3c, 0x25]);
+    code.extend(SAVED_FLAGS.to_le_bytes());
+    code.extend([al, ah]);
+    jump_if_different(code, misses);
+}

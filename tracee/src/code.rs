@@ -1,0 +1,337 @@
+//! Machine code of a tracee: which words an instruction writes, and how a few instructions are moved elsewhere.
+//!
+//! A *window* is the instructions at some place that a jump to other code (five bytes) overwrites in whole or part:
+//!
+//! ```text
+//!   at ─► instruction 0   3 bytes ┐
+//!         instruction 1   4 bytes ┘ window: two instructions, seven bytes; one inner boundary, at 3
+//!         instruction 2   not touched
+//! ```
+//!
+//! Moved, the instructions do what they did in their old place: what they address relative to themselves, where they
+//! jump, and the return address that a call pushes stay the same.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
+    Register,
+};
+
+use crate::ids::Addr;
+use crate::regs::Registers;
+
+/// Length of `jmp rel32` in bytes.
+pub const JUMP_LEN: usize = 5;
+/// Bytes of code that hold a window in any case.
+pub const WINDOW_MAX: usize = JUMP_LEN - 1 + 15;
+
+/// The instruction at the beginning of `code`, which lies at `at`; `None` if it is none.
+pub fn decode(code: &[u8], at: Addr) -> Option<Instruction> {
+    let instruction = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE).decode();
+    (!instruction.is_invalid()).then_some(instruction)
+}
+
+/// Whether an interrupt in the middle of this instruction leaves it half done (`rep movs` and its kin).
+pub fn repeats(instruction: &Instruction) -> bool {
+    instruction.is_string_instruction() && (instruction.has_rep_prefix() || instruction.has_repne_prefix())
+}
+
+/// Whether single-stepping over it would show (`pushf` stores the trap flag).
+pub fn shows_stepping(instruction: &Instruction) -> bool {
+    matches!(instruction.code(), Code::Pushfq | Code::Pushfw | Code::Pushfd)
+}
+
+/// The aligned 64-bit words that an instruction writes when executed with these registers.
+pub fn written(instruction: &Instruction, regs: &Registers) -> Vec<Addr> {
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(instruction);
+    let mut words = Vec::new();
+    for memory in info.used_memory() {
+        let writes = matches!(
+            memory.access(),
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        );
+        if !writes {
+            continue;
+        }
+        let value = |register: Register, _, _| register_value(regs, register);
+        let Some(start) = memory.virtual_address(0, value) else {
+            continue;
+        };
+        let size = (memory.memory_size().size() as u64).max(1);
+        for word in [start & !7, start.wrapping_add(size - 1) & !7] {
+            if !words.contains(&Addr(word)) {
+                words.push(Addr(word));
+            }
+        }
+    }
+    words
+}
+
+fn register_value(regs: &Registers, register: Register) -> Option<u64> {
+    let full = match register {
+        Register::FS => return Some(regs.fs_base),
+        Register::GS => return Some(regs.gs_base),
+        Register::CS | Register::DS | Register::ES | Register::SS => return Some(0),
+        Register::RIP => return Some(regs.rip),
+        _ => match register.full_register() {
+            Register::RAX => regs.rax,
+            Register::RBX => regs.rbx,
+            Register::RCX => regs.rcx,
+            Register::RDX => regs.rdx,
+            Register::RSI => regs.rsi,
+            Register::RDI => regs.rdi,
+            Register::RBP => regs.rbp,
+            Register::RSP => regs.rsp,
+            Register::R8 => regs.r8,
+            Register::R9 => regs.r9,
+            Register::R10 => regs.r10,
+            Register::R11 => regs.r11,
+            Register::R12 => regs.r12,
+            Register::R13 => regs.r13,
+            Register::R14 => regs.r14,
+            Register::R15 => regs.r15,
+            _ => return None,
+        },
+    };
+    match register.size() {
+        8 => Some(full),
+        4 => Some(full & 0xffff_ffff),
+        2 => Some(full & 0xffff),
+        _ => None,
+    }
+}
+
+/// The instructions that a jump written at some place overwrites.
+#[derive(Clone, Debug)]
+pub struct Window {
+    at: Addr,
+    bytes: Vec<u8>,
+    instructions: Vec<Instruction>,
+}
+
+/// A window in another place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// The code, which ends with a jump to what follows the window.
+    pub code: Vec<u8>,
+    /// Where in it each instruction of the window begins.
+    pub starts: Vec<usize>,
+}
+
+impl Window {
+    /// The window at the beginning of `code`, which lies at `at`. `None` if it holds an instruction that cannot be
+    /// moved.
+    pub fn new(code: &[u8], at: Addr) -> Option<Window> {
+        let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
+        let mut instructions: Vec<Instruction> = Vec::new();
+        let mut len = 0;
+        while len < JUMP_LEN {
+            let instruction = decoder.decode();
+            let movable = match instruction.flow_control() {
+                // Nothing is executed from there on; whoever jumps there finds bytes that are not in the window.
+                _ if instruction.is_invalid() => false,
+                FlowControl::Next => !shows_stepping(&instruction),
+                FlowControl::Return
+                | FlowControl::ConditionalBranch
+                | FlowControl::UnconditionalBranch
+                | FlowControl::IndirectBranch => !instruction.is_jmp_far(),
+                // The return address is in the window unless the call ends it.
+                FlowControl::Call => instruction.is_call_near() && len + instruction.len() >= JUMP_LEN,
+                _ => false,
+            };
+            if !movable {
+                return None;
+            }
+            len += instruction.len();
+            instructions.push(instruction);
+        }
+        Some(Window {
+            at,
+            bytes: code[..len].to_vec(),
+            instructions,
+        })
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has no instruction; it always has one.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The places within the five bytes of the jump where instructions of the window begin, except the first.
+    pub fn inner_boundaries(&self) -> Vec<usize> {
+        let starts = self.instructions.iter().skip(1);
+        starts
+            .map(|i| (i.ip() - self.at.0) as usize)
+            .filter(|start| *start < JUMP_LEN)
+            .collect()
+    }
+
+    /// Its bytes, as they lie in memory.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The window moved to `to`. `None` if something that it addresses is too far from there.
+    pub fn moved(&self, to: Addr) -> Option<Moved> {
+        let mut moved = Moved {
+            code: Vec::new(),
+            starts: Vec::new(),
+        };
+        for instruction in &self.instructions {
+            moved.starts.push(moved.code.len());
+            let start = (instruction.ip() - self.at.0) as usize;
+            let bytes = &self.bytes[start..start + instruction.len()];
+            match instruction.flow_control() {
+                FlowControl::UnconditionalBranch => jump(&mut moved.code, instruction.near_branch_target()),
+                FlowControl::ConditionalBranch => {
+                    // The same condition, over two bytes: taken, it leads to the absolute jump.
+                    let short = short_condition(instruction, bytes)?;
+                    moved.code.extend(short);
+                    moved.code.extend([2, 0xeb, ABSOLUTE_JUMP_LEN as u8]);
+                    jump(&mut moved.code, instruction.near_branch_target());
+                }
+                FlowControl::Call => {
+                    push(&mut moved.code, instruction.next_ip());
+                    jump(&mut moved.code, instruction.near_branch_target());
+                }
+                _ if instruction.is_ip_rel_memory_operand() => {
+                    let mut encoder = Encoder::new(64);
+                    let ip = to.0.checked_add(moved.code.len() as u64)?;
+                    encoder.encode(instruction, ip).ok()?;
+                    moved.code.extend(encoder.take_buffer());
+                }
+                _ => moved.code.extend(bytes),
+            }
+        }
+        jump(&mut moved.code, self.at.0 + self.len() as u64);
+        Some(moved)
+    }
+}
+
+/// Length of the jump that [`jump`] makes, in bytes.
+const ABSOLUTE_JUMP_LEN: usize = 14;
+
+/// `jmp [rip]` and the target: reaches everything, needs no register.
+pub fn jump(code: &mut Vec<u8>, target: u64) {
+    code.extend([0xff, 0x25, 0, 0, 0, 0]);
+    code.extend(target.to_le_bytes());
+}
+
+/// Pushes a constant: `push imm32; mov dword [rsp+4], imm32`.
+fn push(code: &mut Vec<u8>, value: u64) {
+    let bytes = value.to_le_bytes();
+    code.push(0x68);
+    code.extend(&bytes[..4]);
+    code.extend([0xc7, 0x44, 0x24, 0x04]);
+    code.extend(&bytes[4..]);
+}
+
+/// A conditional branch with an 8-bit displacement that follows: the opcode (with the prefix that matters).
+fn short_condition(instruction: &Instruction, bytes: &[u8]) -> Option<Vec<u8>> {
+    if instruction.is_jcc_short_or_near() {
+        // 0x70 + condition; the near form is 0x0f, 0x80 + condition.
+        let near = bytes.iter().position(|b| *b == 0x0f);
+        let condition = match near {
+            Some(n) => bytes.get(n + 1)? & 0xf,
+            None => bytes[bytes.len() - 2] & 0xf,
+        };
+        return Some(vec![0x70 | condition]);
+    }
+    // loop, loope, loopne, jrcxz; with the address-size prefix (ecx) if there is one.
+    let opcode = *bytes.get(bytes.len().checked_sub(2)?)?;
+    if !(0xe0..=0xe3).contains(&opcode) {
+        return None;
+    }
+    let mut code = Vec::new();
+    if bytes.contains(&0x67) {
+        code.push(0x67);
+    }
+    code.push(opcode);
+    Some(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Addr = Addr(0x40_0000);
+
+    fn window(code: &[u8]) -> Option<Window> {
+        Window::new(code, AT)
+    }
+
+    #[test]
+    fn a_window_covers_a_jump() {
+        // add eax, 1; cmp eax, 5; nop…
+        let w = window(&[0x83, 0xc0, 1, 0x83, 0xf8, 5, 0x90, 0x90]).unwrap();
+        assert_eq!((w.len(), w.inner_boundaries()), (6, vec![3]));
+        let moved = w.moved(Addr(0x1000)).unwrap();
+        assert_eq!(moved.starts, [0, 3]);
+        assert_eq!(moved.code[..6], [0x83, 0xc0, 1, 0x83, 0xf8, 5]);
+        assert_eq!(moved.code[6..12], [0xff, 0x25, 0, 0, 0, 0]);
+        assert_eq!(moved.code[12..], (AT.0 + 6).to_le_bytes());
+    }
+
+    #[test]
+    fn what_cannot_be_moved_is_told() {
+        // syscall
+        assert!(window(&[0x0f, 0x05, 0x90, 0x90, 0x90, 0x90]).is_none());
+        // call rax: what it returns to would be in the window
+        assert!(window(&[0xff, 0xd0, 0x90, 0x90, 0x90, 0x90]).is_none());
+        // pushfq
+        assert!(window(&[0x9c, 0x90, 0x90, 0x90, 0x90]).is_none());
+        // too short
+        assert!(window(&[0x90, 0x90]).is_none());
+    }
+
+    #[test]
+    fn relative_addresses_stay() {
+        // lea rax, [rip+0x10]
+        let w = window(&[0x48, 0x8d, 0x05, 0x10, 0, 0, 0]).unwrap();
+        let moved = w.moved(AT + 0x1000).unwrap();
+        let again = decode(&moved.code, AT + 0x1000).unwrap();
+        assert_eq!(again.ip_rel_memory_address(), AT.0 + 7 + 0x10);
+        assert!(w.moved(Addr(0x7000_0000_0000)).is_none(), "too far");
+    }
+
+    #[test]
+    fn branches_lead_where_they_led() {
+        // jne self; nop; nop; nop
+        let w = window(&[0x75, 0xfe, 0x90, 0x90, 0x90]).unwrap();
+        let moved = w.moved(Addr(0x1000)).unwrap();
+        assert_eq!(moved.code[..4], [0x75, 2, 0xeb, 14]);
+        assert_eq!(moved.code[10..18], AT.0.to_le_bytes());
+        // call +0
+        let w = window(&[0xe8, 0, 0, 0, 0]).unwrap();
+        let moved = w.moved(Addr(0x1000)).unwrap();
+        assert_eq!(moved.code[0], 0x68);
+        assert_eq!(moved.code[1..5], 0x40_0005u32.to_le_bytes());
+    }
+
+    #[test]
+    fn written_words() {
+        let mut regs = Registers {
+            rbx: 0x1000,
+            rsp: 0x2000,
+            ..Registers::default()
+        };
+        // add dword [rbx+6], 1: crosses into the next word
+        let i = decode(&[0x83, 0x43, 0x06, 0x01], AT).unwrap();
+        assert_eq!(written(&i, &regs), [Addr(0x1000), Addr(0x1008)]);
+        // push rax
+        let i = decode(&[0x50], AT).unwrap();
+        assert_eq!(written(&i, &regs), [Addr(0x1ff8)]);
+        // mov fs:[0x28], rax
+        regs.fs_base = 0x7000;
+        let i = decode(&[0x64, 0x48, 0x89, 0x04, 0x25, 0x28, 0, 0, 0], AT).unwrap();
+        assert_eq!(written(&i, &regs), [Addr(0x7028)]);
+        // mov rax, [rbx]
+        let i = decode(&[0x48, 0x8b, 0x03], AT).unwrap();
+        assert!(written(&i, &regs).is_empty());
+    }
+}

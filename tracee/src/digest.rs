@@ -1,0 +1,244 @@
+//! A digest of the memory that a task could have written: it tells moments of an interval apart whose registers are
+//! the same (execution points).
+//!
+//! Recording and replay compute it from their own processes, so it depends on nothing but contents (I4): not on which
+//! pages happen to be there, have been copied or are swapped out. What cannot have changed since the last event is
+//! left out: memory without write access, and rr's own.
+//!
+//! ```text
+//! chunk = 2 MiB of address space with at least one page that is not all zeros
+//! sum   = xxh3-64 of (number of the page in the chunk, 8 bytes; its contents, 4096) for each such page
+//! ```
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Error, Result};
+use crate::ids::{Addr, AddrRange, ObjectId, PAGE, Tid};
+use crate::memory::Memory;
+use crate::pagemap::Pagemap;
+use crate::space::{AddressSpace, Backing, Prot};
+
+/// Size of a chunk in bytes.
+pub const CHUNK: u64 = 2 << 20;
+/// Bytes that are read at once.
+const PIECE: u64 = 1 << 20;
+const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
+/// The digest of one chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChunkSum {
+    /// Where the chunk begins.
+    pub start: Addr,
+    /// The sum.
+    pub sum: u64,
+}
+
+/// All of an address space.
+pub const ALL: AddrRange = AddrRange {
+    start: Addr(0),
+    end: Addr(u64::MAX),
+};
+
+/// The chunks `within` the address space of `tid` with what is in them, in order of addresses. `object` says which
+/// file holds the contents of a shared memory object; one without is read where it is mapped.
+pub fn sums<'a>(
+    tid: Tid,
+    space: &AddressSpace,
+    within: AddrRange,
+    object: impl Fn(ObjectId) -> Option<&'a File>,
+) -> Result<Vec<ChunkSum>> {
+    let memory = Memory::of(tid);
+    let pagemap = Pagemap::open(tid)?;
+    let mut sums = Sums::default();
+    let mut buffer = vec![0; PIECE as usize];
+    let writable = space.iter().filter(|m| m.prot.has(Prot::WRITE));
+    for mapping in writable.filter_map(|m| m.clipped(within)) {
+        match mapping.backing {
+            Backing::Rr => {}
+            // Pages that are not there are zeros, as are many that are.
+            Backing::Anonymous => {
+                for (run, _) in pagemap.populated(mapping.range)? {
+                    sums.memory(&memory, run, &mut buffer)?;
+                }
+            }
+            Backing::File { .. } => sums.memory(&memory, mapping.range, &mut buffer)?,
+            Backing::Shared { object: id, offset } => match object(id) {
+                Some(file) => {
+                    sums.file(file, offset, mapping.range, &mut buffer)
+                        .map_err(|e| Error::Proc {
+                            path: format!("shared memory object {}", id.0),
+                            why: e.to_string(),
+                        })?
+                }
+                None => sums.memory(&memory, mapping.range, &mut buffer)?,
+            },
+        }
+    }
+    Ok(sums.finish())
+}
+
+/// The first chunk in which two digests differ.
+pub fn first_difference(a: &[ChunkSum], b: &[ChunkSum]) -> Option<Addr> {
+    let differs = a.iter().zip(b).find(|(a, b)| a != b);
+    let starts = differs.map(|(a, b)| a.start.min(b.start));
+    let longer = if a.len() > b.len() { a } else { b };
+    starts.or_else(|| longer.get(a.len().min(b.len())).map(|s| s.start))
+}
+
+#[derive(Default)]
+struct Sums {
+    done: Vec<ChunkSum>,
+    chunk: Addr,
+    hash: Option<Xxh3>,
+}
+
+impl Sums {
+    fn close(&mut self) {
+        if let Some(hash) = self.hash.take() {
+            let (start, sum) = (self.chunk, hash.digest());
+            self.done.push(ChunkSum { start, sum });
+        }
+    }
+
+    fn page(&mut self, at: Addr, bytes: &[u8]) {
+        if bytes == ZEROS {
+            return;
+        }
+        let chunk = Addr(at.0 & !(CHUNK - 1));
+        if chunk != self.chunk {
+            self.close();
+            self.chunk = chunk;
+        }
+        let hash = self.hash.get_or_insert_with(Xxh3::new);
+        hash.update(&((at - chunk) / PAGE).to_le_bytes());
+        hash.update(bytes);
+    }
+
+    /// Pages as the task sees them. Those that it cannot see (beyond the end of a file) count as zeros.
+    fn memory(&mut self, memory: &Memory, range: AddrRange, buffer: &mut [u8]) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(PIECE) as usize;
+            let got = memory.read_some(at, &mut buffer[..len])? & !(PAGE as usize - 1);
+            for (n, page) in buffer[..got].chunks_exact(PAGE as usize).enumerate() {
+                self.page(at + n as u64 * PAGE, page);
+            }
+            at = at + (got as u64).max(PAGE);
+        }
+        Ok(())
+    }
+
+    /// Pages of a file that is mapped from `offset` on; holes are zeros (lseek(2), `SEEK_DATA`).
+    fn file(&mut self, file: &File, offset: u64, range: AddrRange, buffer: &mut [u8]) -> std::io::Result<()> {
+        let end = offset + range.len();
+        let seek = |at: u64, whence| {
+            // SAFETY: lseek takes plain numbers.
+            let found = unsafe { libc::lseek(file.as_raw_fd(), at as i64, whence) };
+            u64::try_from(found).unwrap_or(end).min(end)
+        };
+        let mut at = offset;
+        while at < end {
+            let data = seek(at, libc::SEEK_DATA) & !(PAGE - 1);
+            let hole = seek(data, libc::SEEK_HOLE).next_multiple_of(PAGE).min(end);
+            at = at.max(data);
+            if at >= end || hole <= at {
+                break;
+            }
+            while at < hole {
+                let len = (hole - at).min(PIECE) as usize;
+                buffer[..len].fill(0);
+                let mut got = 0;
+                while got < len {
+                    match file.read_at(&mut buffer[got..len], at + got as u64)? {
+                        0 => break,
+                        n => got += n,
+                    }
+                }
+                for (n, page) in buffer[..len].chunks_exact(PAGE as usize).enumerate() {
+                    self.page(range.start + (at - offset) + n as u64 * PAGE, page);
+                }
+                at += len as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<ChunkSum> {
+        self.close();
+        self.done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::{ForkPolicy, Mapping};
+
+    fn anonymous(bytes: &[u8]) -> (AddressSpace, Tid) {
+        let range = AddrRange::sized(Addr(bytes.as_ptr() as u64).page_ceil(), PAGE * 4);
+        let mapping = Mapping {
+            range,
+            prot: Prot::RW,
+            backing: Backing::Anonymous,
+            fork: ForkPolicy::Copy,
+            name: "".into(),
+        };
+        (
+            AddressSpace::from_mappings([mapping]),
+            Tid(std::process::id() as i32),
+        )
+    }
+
+    #[test]
+    fn one_bit_changes_the_sum_and_zeros_do_not_count() {
+        let mut bytes = vec![0u8; 6 * PAGE as usize];
+        let (space, tid) = anonymous(&bytes);
+        let sum = || sums(tid, &space, ALL, |_| None).unwrap();
+        // Written, but zero all the same.
+        bytes[PAGE as usize] = 1;
+        let one = sum();
+        assert_eq!(one.len(), 1);
+        bytes[PAGE as usize] = 0;
+        assert!(sum().is_empty());
+        bytes[2 * PAGE as usize] = 1;
+        assert_ne!(sum(), one, "the same contents in another page");
+        bytes[2 * PAGE as usize] = 0;
+        bytes[PAGE as usize] = 1;
+        assert_eq!(sum(), one);
+    }
+
+    #[test]
+    fn holes_of_objects_are_zeros() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(16 * CHUNK).unwrap();
+        let mapping = Mapping {
+            range: AddrRange::sized(Addr(0x10_0000_0000), 8 * CHUNK),
+            prot: Prot::RW,
+            backing: Backing::Shared {
+                object: ObjectId(1),
+                offset: CHUNK,
+            },
+            fork: ForkPolicy::Copy,
+            name: "".into(),
+        };
+        let space = AddressSpace::from_mappings([mapping]);
+        let tid = Tid(std::process::id() as i32);
+        let sum = || sums(tid, &space, ALL, |_| Some(&file)).unwrap();
+        assert!(sum().is_empty());
+        file.write_all_at(b"before the mapping", 5).unwrap();
+        assert!(sum().is_empty());
+        file.write_all_at(b"x", 3 * CHUNK + 5).unwrap();
+        let one = sum();
+        assert_eq!(
+            one.iter().map(|s| s.start).collect::<Vec<_>>(),
+            [Addr(0x10_0000_0000 + 2 * CHUNK)]
+        );
+        // Zeros that were written are as good as a hole.
+        file.write_all_at(&[0; 8192], 4 * CHUNK).unwrap();
+        assert_eq!(sum(), one);
+    }
+}

@@ -19,6 +19,8 @@
 //! | `exec` | `execve` |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
+//! | `point` | ending an interval where no event comes |
+//! | `ticker` | a clock for that |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
 //! | [`cores`] | the CPUs that a program sees |
@@ -41,6 +43,7 @@ mod newborn;
 mod objects;
 mod output;
 mod own_files;
+mod point;
 pub mod scheduler;
 mod scratch;
 mod seccomp;
@@ -51,6 +54,7 @@ mod syscall;
 mod task;
 mod tasks;
 pub mod terminate;
+mod ticker;
 
 pub use capture::Capture;
 pub use error::{Error, Result};

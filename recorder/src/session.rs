@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
-use rr_tracee::task::{Report, Resume, Waited, wait};
+use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
     AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
 };
@@ -227,7 +227,8 @@ impl RecordSession {
     /// Lets a task run to its next stop.
     fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let stopped = self.settle_snapshots(tid, stopped)?;
-        let due = stopped.signal_due()?;
+        // In the middle of an interval, "before the next instruction" is no name for a place.
+        let due = !self.task(tid)?.between && stopped.signal_due()?;
         self.task_mut(tid)?.due = due;
         let running = stopped.resume(Resume::Cont, None)?;
         self.await_stop(tid, running)
@@ -236,13 +237,18 @@ impl RecordSession {
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
         self.task_mut(tid)?.state = State::InKernel(running);
-        loop {
-            match wait(Some(tid), false) {
+        for ticks in 1.. {
+            match wait_for_tick(Some(tid), false) {
                 Some(report) => return self.note(report),
-                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {}
+                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.on_tick(tid, ticks)?,
                 None => return Ok(()),
             }
+            // Looking at others may have brought news of this one.
+            if !matches!(self.task(tid).map(|t| &t.state), Ok(State::InKernel(_))) {
+                return Ok(());
+            }
         }
+        Ok(())
     }
 
     /// Waits until the task stops or is found to sleep in the kernel; then others run.
@@ -325,7 +331,7 @@ impl RecordSession {
         }
     }
 
-    fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
+    pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
             self.record_exit(tid, status, Vec::new())?;
         }
@@ -457,6 +463,10 @@ impl RecordSession {
         writes: Vec<MemWrite>,
     ) -> Result<()> {
         self.flush_entries()?;
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.between = false;
+            task.interrupted = false;
+        }
         self.append(tid, kind, ops, writes)
     }
 

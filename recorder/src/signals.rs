@@ -66,6 +66,16 @@ fn disposition(tid: Tid, info: &SigInfo, options: &Options) -> Result<Dispositio
     })
 }
 
+/// The registers before the system call instruction, from those at the entry.
+pub(crate) fn before_call(entry: &Registers) -> Registers {
+    Registers {
+        rip: entry.rip - 2,
+        rax: entry.orig_rax,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*entry
+    }
+}
+
 /// The bytes of the signal frame that the kernel has just pushed (x86-64 `struct rt_sigframe`):
 ///
 /// ```text
@@ -103,12 +113,7 @@ impl RecordSession {
         }
         let mask = stopped.sigmask()?;
         let task = self.task_mut(tid)?;
-        let back = Registers {
-            rip: entry.rip - 2,
-            rax: entry.orig_rax,
-            orig_rax: NOT_IN_SYSCALL,
-            ..*entry
-        };
+        let back = before_call(entry);
         stopped.set_regs(&back)?;
         let open = task.stash.iter().find(|info| mask & bit(signo(info)) == 0);
         let Some((tgid, signal)) = open.map(|info| (task.tgid, signo(info))) else {

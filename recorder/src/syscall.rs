@@ -14,7 +14,7 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped,
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::session::RecordSession;
-use crate::signals::Turned;
+use crate::signals::{Turned, before_call};
 use crate::task::{Call, State};
 
 /// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK` (include/linux/errno.h): what the
@@ -57,6 +57,7 @@ impl RecordSession {
                 self.task_mut(tid)?.state = State::InKernel(running);
                 Ok(())
             }
+            Stop::Event if self.task(tid)?.interrupted => self.on_interrupted(tid, stopped),
             Stop::Event => {
                 self.task_mut(tid)?.state = State::Ready(stopped);
                 Ok(())
@@ -64,7 +65,7 @@ impl RecordSession {
         }
     }
 
-    fn on_entry(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+    fn on_entry(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
         let entry = stopped.regs()?;
         if foreign::is_vsyscall(&entry) {
             return self.end_process(tid, &"it calls the vsyscall page, an interface of long ago");
@@ -73,16 +74,19 @@ impl RecordSession {
             self.release_scratch(tid);
         }
         let task = self.task_mut(tid)?;
+        if std::mem::take(&mut task.interrupted) {
+            // The stop that it was asked for may be still to come: it must not interrupt the call.
+            stopped.set_regs(&before_call(&entry))?;
+            task.between = true;
+            task.state = State::Ready(stopped);
+            return Ok(());
+        }
+        task.between = false;
         let restarted = task.restarting.take();
         task.turned_back = None;
         task.retrying = false;
         if restarted.is_some() {
-            let after = Registers {
-                rip: entry.rip - 2,
-                rax: entry.orig_rax,
-                orig_rax: NOT_IN_SYSCALL,
-                ..entry
-            };
+            let after = before_call(&entry);
             self.emit(tid, EventKind::Restart { after }, vec![], vec![])?;
             self.task_mut(tid)?.boundary = after;
         }

@@ -75,6 +75,12 @@ pub struct Task {
     pub retrying: bool,
     /// Extended state in a group stop, if checkpoints are taken.
     pub group_stop: Option<ExtendedState>,
+    /// It was asked to stop (`PTRACE_INTERRUPT`), and that stop may be still to come.
+    pub interrupted: bool,
+    /// It is stopped in the middle of an interval, at a place that has no name.
+    pub between: bool,
+    /// For how many ticks others wait for it before it is interrupted.
+    pub patience: u32,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
@@ -109,6 +115,9 @@ impl Task {
             turned_back: None,
             retrying: false,
             group_stop: None,
+            interrupted: false,
+            between: false,
+            patience: crate::point::TURN_PATIENCE,
             stash: Vec::new(),
             clear_child_tid: Addr::NULL,
             held_by: None,
@@ -125,7 +134,7 @@ impl Task {
 
     /// Whether it was stopped between two events: it has executed what no event has ended yet.
     pub fn is_mid_interval(&self) -> bool {
-        self.turned_back.is_some() || self.retrying
+        self.turned_back.is_some() || self.retrying || self.between
     }
 
     /// Whether the scheduler can do something with it now.

@@ -60,11 +60,22 @@ impl ReplaySession {
             at,
             point,
             suspect: std::cell::Cell::new(None),
+            stops: Default::default(),
         };
         if !search.is_here(&stopped).map_err(failed)? {
             let (prepared, probe) = Probe::prepare(stopped, at, point, search.space).map_err(failed)?;
             probe.write(prepared.tid(), true).map_err(failed)?;
             stopped = search.run(prepared, &probe)?;
+            let (candidates, inner) = search.stops.get();
+            tracing::debug!(
+                "execution point of event {} found after {candidates} looks and {inner} detours{}",
+                event.number,
+                if probe.stub.is_some() {
+                    ""
+                } else {
+                    ", by breakpoint"
+                }
+            );
             probe.write(stopped.tid(), false).map_err(failed)?;
             stopped = probe.remove(stopped).map_err(failed)?;
         }
@@ -165,6 +176,8 @@ struct Search<'a> {
     point: &'a Point,
     /// The chunk of memory that differed last: looked at first, because it is likely to differ again.
     suspect: std::cell::Cell<Option<Addr>>,
+    /// Stops so far: at what might have been the point, and between replaced instructions.
+    stops: std::cell::Cell<(u64, u64)>,
 }
 
 impl Search<'_> {
@@ -195,6 +208,7 @@ impl Search<'_> {
             let mut regs = stopped.regs().map_err(failed)?;
             match probe.found(&stopped, stop).map_err(failed)? {
                 Found::Candidate => {
+                    self.stops.update(|(candidates, inner)| (candidates + 1, inner));
                     regs.rip = self.at.rip;
                     stopped.set_regs(&regs).map_err(failed)?;
                     probe.write(stopped.tid(), false).map_err(failed)?;
@@ -211,6 +225,7 @@ impl Search<'_> {
                     }
                 }
                 Found::Inner(moved) => {
+                    self.stops.update(|(candidates, inner)| (candidates, inner + 1));
                     regs.rip = moved.0;
                     stopped.set_regs(&regs).map_err(failed)?;
                 }

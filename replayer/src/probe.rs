@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! point:  jmp stub                    save rax and flags (rr's parameter page)
-//!         …                    stub:  compare words and registers; different ─► miss
+//!         …                    stub:  compare registers and words; different ─► miss
 //!         ▲                           restore; int3                             the replayer looks at the rest
 //!         │                    miss:  restore
 //!         │                    moved: the instructions that the jump has replaced
@@ -21,8 +21,10 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Registers, rr_area};
 
 /// `int3`.
 pub(crate) const INT3: u8 = 0xcc;
-/// Bytes of address space for one stub: the largest stub is smaller than a page, and may begin anywhere in one.
-const ROOM: u64 = 2 * PAGE;
+/// Most words that a stub compares; the replayer looks at all.
+const WORDS_MAX: usize = 160;
+/// Bytes of address space for one stub: the largest (35 bytes a word) takes two pages, and may begin anywhere in one.
+const ROOM: u64 = 3 * PAGE;
 /// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
 const TOP: Addr = Addr(0x7fff_ffff_f000);
 /// Where the stub keeps `rax` and the flags: words at the end of the parameter page that nobody else uses.
@@ -62,13 +64,14 @@ impl Stub {
         let mut code = Vec::new();
         let mut misses = Vec::new();
         save(&mut code);
-        for (addr, value) in words {
-            compare_word(&mut code, &mut misses, *addr, *value);
-        }
         for (number, value) in numbered(regs) {
             compare_register(&mut code, &mut misses, number, value);
         }
         compare_saved(&mut code, &mut misses, regs);
+        // With equal registers, the words of a frame can be read if they could when this was recorded.
+        for (addr, value) in words.iter().take(WORDS_MAX) {
+            compare_word(&mut code, &mut misses, *addr, *value);
+        }
         restore(&mut code);
         let hit = place + code.len() as u64;
         code.push(INT3);

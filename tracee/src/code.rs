@@ -1,4 +1,4 @@
-//! Machine code of a tracee: which words an instruction writes, and how a few instructions are moved elsewhere.
+//! Machine code of a tracee: what an instruction touches, and how a few instructions are moved elsewhere.
 //!
 //! A *window* is the instructions at some place that a jump to other code (five bytes) overwrites in whole or part:
 //!
@@ -40,31 +40,32 @@ pub fn shows_stepping(instruction: &Instruction) -> bool {
     matches!(instruction.code(), Code::Pushfq | Code::Pushfw | Code::Pushfd)
 }
 
-/// The aligned 64-bit words that an instruction writes when executed with these registers.
-pub fn written(instruction: &Instruction, regs: &Registers) -> Vec<Addr> {
+/// Whether a task can be stepped over it as if it had not been: no system call or trap, which are events, and nothing
+/// that shows the stepping.
+pub fn can_be_stepped(instruction: &Instruction) -> bool {
+    !shows_stepping(instruction)
+        && !matches!(
+            instruction.flow_control(),
+            FlowControl::Interrupt | FlowControl::Exception
+        )
+        && !instruction.is_invalid()
+        && !matches!(
+            instruction.code(),
+            Code::Syscall | Code::Sysenter | Code::Rdtsc | Code::Rdtscp | Code::Mov_Sreg_rm16 | Code::Pop_r16
+        )
+}
+
+/// The addresses that an instruction reads or writes when executed with these registers.
+pub fn touched(instruction: &Instruction, regs: &Registers) -> Vec<Addr> {
     let mut factory = InstructionInfoFactory::new();
     let info = factory.info(instruction);
-    let mut words = Vec::new();
-    for memory in info.used_memory() {
-        let writes = matches!(
-            memory.access(),
-            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-        );
-        if !writes {
-            continue;
-        }
-        let value = |register: Register, _, _| register_value(regs, register);
-        let Some(start) = memory.virtual_address(0, value) else {
-            continue;
-        };
-        let size = (memory.memory_size().size() as u64).max(1);
-        for word in [start & !7, start.wrapping_add(size - 1) & !7] {
-            if !words.contains(&Addr(word)) {
-                words.push(Addr(word));
-            }
-        }
-    }
-    words
+    let used = info
+        .used_memory()
+        .iter()
+        .filter(|m| m.access() != OpAccess::NoMemAccess);
+    used.filter_map(|m| m.virtual_address(0, |register, _, _| register_value(regs, register)))
+        .map(Addr)
+        .collect()
 }
 
 fn register_value(regs: &Registers, register: Register) -> Option<u64> {
@@ -155,6 +156,11 @@ impl Window {
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Length of its first instruction in bytes.
+    pub fn first_len(&self) -> usize {
+        self.instructions.first().map_or(0, Instruction::len)
     }
 
     /// Whether it has no instruction; it always has one.
@@ -314,24 +320,24 @@ mod tests {
     }
 
     #[test]
-    fn written_words() {
-        let mut regs = Registers {
+    fn touched_addresses() {
+        let regs = Registers {
             rbx: 0x1000,
             rsp: 0x2000,
+            fs_base: 0x7000,
             ..Registers::default()
         };
-        // add dword [rbx+6], 1: crosses into the next word
-        let i = decode(&[0x83, 0x43, 0x06, 0x01], AT).unwrap();
-        assert_eq!(written(&i, &regs), [Addr(0x1000), Addr(0x1008)]);
+        let touched = |code: &[u8]| touched(&decode(code, AT).unwrap(), &regs);
+        // add dword [rbx+6], 1
+        assert_eq!(touched(&[0x83, 0x43, 0x06, 0x01]), [Addr(0x1006)]);
         // push rax
-        let i = decode(&[0x50], AT).unwrap();
-        assert_eq!(written(&i, &regs), [Addr(0x1ff8)]);
+        assert_eq!(touched(&[0x50]), [Addr(0x1ff8)]);
         // mov fs:[0x28], rax
-        regs.fs_base = 0x7000;
-        let i = decode(&[0x64, 0x48, 0x89, 0x04, 0x25, 0x28, 0, 0, 0], AT).unwrap();
-        assert_eq!(written(&i, &regs), [Addr(0x7028)]);
-        // mov rax, [rbx]
-        let i = decode(&[0x48, 0x8b, 0x03], AT).unwrap();
-        assert!(written(&i, &regs).is_empty());
+        assert_eq!(
+            touched(&[0x64, 0x48, 0x89, 0x04, 0x25, 0x28, 0, 0, 0]),
+            [Addr(0x7028)]
+        );
+        // lea rax, [rbx]
+        assert!(touched(&[0x48, 0x8d, 0x03]).is_empty());
     }
 }

@@ -17,7 +17,7 @@
 //! | [`objects`] | shared memory objects, and which of them still are a file of the trace |
 //! | [`pagemap`] | which pages of a process hold data of its own |
 //! | [`digest`] | digests of the memory that a task could have written |
-//! | [`code`] | machine code: what it writes, and how a piece of it is moved elsewhere |
+//! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
 //! | [`syscalls`] | the declarative system call table |

@@ -94,13 +94,16 @@ pub fn nice(tid: Tid) -> i32 {
     if answer > 0 { 20 - answer as i32 } else { 0 }
 }
 
-/// What a process does with its signals (`SigIgn` and `SigCgt` of `/proc/PID/status`).
+/// What a process does with its signals (`SigIgn` and `SigCgt` of `/proc/PID/status`), and what a task blocks
+/// (`SigBlk`).
 #[derive(Clone, Copy, Debug)]
 pub struct SignalDispositions {
     /// Ignored signals, bit n−1 for signal n.
     pub ignored: u64,
     /// Signals with a handler.
     pub caught: u64,
+    /// Signals that this task blocks.
+    pub blocked: u64,
 }
 
 /// The signal dispositions of a process.
@@ -108,6 +111,7 @@ pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
     Ok(SignalDispositions {
         ignored: status_mask(tid, "SigIgn:")?,
         caught: status_mask(tid, "SigCgt:")?,
+        blocked: status_mask(tid, "SigBlk:")?,
     })
 }
 

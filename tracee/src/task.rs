@@ -93,12 +93,21 @@ impl Report {
     }
 }
 
-/// Waits for a report about `tid`, or about any tracee. `None` if there is none now (`nohang`), no tracee at
-/// all, or a signal interrupted the wait.
+/// Waits for a report about `tid`, or about any tracee. `None` if there is none now (`nohang`), or no tracee at
+/// all.
 pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
+    loop {
+        let report = wait_for_tick(tid, nohang);
+        if report.is_some() || Errno::last() != Errno::EINTR {
+            return report;
+        }
+    }
+}
+
+/// The same, but `None` also if a signal handler was called meanwhile (`EINTR`).
+pub fn wait_for_tick(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     let mut status = 0;
     let flags = libc::__WALL | if nohang { libc::WNOHANG } else { 0 };
-    // Then callers can tell by errno why there is no report.
     Errno::clear();
     // SAFETY: `status` is a valid place for the status word.
     let got = unsafe { libc::waitpid(tid.map_or(-1, |t| t.0), &mut status, flags) };

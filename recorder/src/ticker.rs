@@ -1,0 +1,81 @@
+//! A clock tick for the recording thread: while it waits for a task that executes user code, it looks up now and then
+//! whether something waits for the end of the interval (a signal, another task).
+//!
+//! The tick is a signal to the recording thread alone (timer_create(2), `SIGEV_THREAD_ID`) whose handler does nothing;
+//! all it does is to interrupt `waitpid`. One that comes when no wait is under way is lost, and the
+//! next one comes soon.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+
+/// Time between two ticks.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// The ticking; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    timer: libc::timer_t,
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+impl Ticker {
+    /// Lets the calling thread be interrupted at every tick.
+    pub fn start() -> Result<Ticker> {
+        let failed = |what| Error::Capability {
+            what,
+            errno: Errno::last(),
+            advice: "the limit of pending signals (ulimit -i) may be reached",
+        };
+        let signal = libc::SIGRTMAX() - 1;
+        // SAFETY: all-zero is a valid sigaction: no flags (in particular not SA_RESTART), an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler does nothing, so it may run anywhere.
+        if unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } != 0 {
+            return Err(failed("sigaction"));
+        }
+        // SAFETY: all-zero is a valid signal set, which is filled next.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is valid; only the mask of this thread changes.
+        unsafe {
+            libc::sigaddset(&mut set, signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        }
+        // SAFETY: all-zero is a valid sigevent, whose fields are set below.
+        let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = signal;
+        // SAFETY: gettid has no arguments.
+        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        let mut timer: libc::timer_t = std::ptr::null_mut();
+        // SAFETY: both pointers are valid for the call.
+        if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) } != 0 {
+            return Err(failed("timer_create"));
+        }
+        let ticker = Ticker { timer };
+        let time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: TICK.as_nanos() as libc::c_long,
+        };
+        let times = libc::itimerspec {
+            it_interval: time,
+            it_value: time,
+        };
+        // SAFETY: the timer exists, and the times are valid for the call.
+        if unsafe { libc::timer_settime(ticker.timer, 0, &times, std::ptr::null_mut()) } != 0 {
+            return Err(failed("timer_settime"));
+        }
+        Ok(ticker)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        // SAFETY: the timer is ours.
+        unsafe { libc::timer_delete(self.timer) };
+    }
+}

@@ -171,8 +171,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         task.boundary = at;
         task.state = State::Ready(stopped);
-        let deliverable = task.stash.iter().map(|info| signo(info));
-        match deliverable.into_iter().find(|s| mask & 1 << (s - 1) == 0) {
+        match task.stash.iter().map(signo).find(|s| mask & 1 << (s - 1) == 0) {
             Some(signal) => send_signal(task.tgid, tid, signal)?,
             // Then it is others that wait.
             None => self.yields = true,

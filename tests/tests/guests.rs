@@ -92,6 +92,7 @@ guests! {
         large_read
         madv_free
         madvise
+        loop_alarm
         many_fds
         many_objects
         maps
@@ -158,6 +159,7 @@ guests! {
         socket_close
         sparse
         spawn
+        spin_wait
         splice
         stack_deep
         static_nopie

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use rr_tests::damage::{careful, copy_of};
 use rr_tests::{Guest, Rr};
@@ -57,9 +58,7 @@ fn a_large_file_that_nobody_changes_is_not_in_checkpoints() {
     // Not as long as it was: neither zeros nor SIGBUS, but an error.
     fs::copy(file.path(), dir.join("files").join(&name)).unwrap();
     let damaged = dir.join("files").join(&name);
-    let mut writable = fs::metadata(&damaged).unwrap().permissions();
-    writable.set_readonly(false);
-    fs::set_permissions(&damaged, writable).unwrap();
+    fs::set_permissions(&damaged, fs::Permissions::from_mode(0o600)).unwrap();
     fs::OpenOptions::new()
         .write(true)
         .open(&damaged)

@@ -1,7 +1,7 @@
 """What the matrix found: lines on the terminal, JSON, a table for the documentation.
 
-The JSON file is the memory: a program that runs again replaces its own entry and no other, so that the table can be
-made from runs on several days. The table is made from it alone.
+The JSON file is the memory: a program that runs again replaces what was known of it with the intervals that it ran with,
+and nothing else, so that the table can be made from runs on several days. The table is made from it alone.
 """
 
 import json
@@ -33,7 +33,9 @@ def merge(path, programs, about):
     """Puts new entries into the JSON file; returns all of them."""
     known = json.loads(path.read_text())["programs"] if path.exists() else {}
     # A skipped program has nothing new to say about what it did when it ran.
-    known |= {name: entry for name, entry in programs.items() if entry["result"] != "skipped" or name not in known}
+    for name, entry in programs.items():
+        if entry["result"] != "skipped" or name not in known:
+            known[name] = entry | {"modes": known.get(name, {}).get("modes", {}) | entry.get("modes", {})}
     data = about | {"programs": dict(sorted(known.items()))}
     path.write_text(json.dumps(data, indent=1) + "\n")
     return data

@@ -108,6 +108,18 @@ class Files(unittest.TestCase):
                 with tempfile.TemporaryDirectory() as directory:
                     program.write_files(Path(directory))
 
+    def test_results_of_other_intervals_stay(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "results.json"
+            for entry in (
+                {"result": "passed", "modes": {"plain": {"runs": 3}}},
+                {"result": "passed", "modes": {"100": {"runs": 2}}},
+                {"result": "skipped", "why": "not here"},
+            ):
+                data = report.merge(path, {"p": entry}, {})
+            self.assertEqual(data["programs"]["p"]["modes"], {"plain": {"runs": 3}, "100": {"runs": 2}})
+            self.assertEqual(data["programs"]["p"]["result"], "passed")
+
     def test_the_table_goes_between_its_marks(self):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "page.md"

@@ -417,7 +417,7 @@ impl RecordSession {
     }
 
     /// The task to fork for an address space: a stopped one if there is one.
-    fn leader(&self, space: SpaceId) -> Option<Tid> {
+    pub(crate) fn leader(&self, space: SpaceId) -> Option<Tid> {
         let rank = |t: &Task| match t.state {
             State::Ready(_) => 0,
             State::Reported(..) => 1,

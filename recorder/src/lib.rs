@@ -23,6 +23,7 @@
 //! | `ticker` | a clock for that |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
+//! | `private_files` | writes to files that are mapped privately |
 //! | [`cores`] | the CPUs that a program sees |
 //! | `own_files` | `/proc/PID/maps` and `mem` of recorded processes |
 //! | `output` | what goes to our own standard output |
@@ -44,6 +45,7 @@ mod objects;
 mod output;
 mod own_files;
 mod point;
+mod private_files;
 pub mod scheduler;
 mod scratch;
 mod seccomp;

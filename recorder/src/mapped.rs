@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub struct Mapped {
     by_inode: HashMap<(u64, u64), ObjectId>,
+    /// Files that were mapped privately, with the contents that they had.
+    private: HashMap<(u64, u64), Vec<FileId>>,
     /// System V segments by their ids.
     by_segment: HashMap<u64, ObjectId>,
     objects: HashMap<ObjectId, Object>,
@@ -36,6 +38,17 @@ fn file_limit() -> u64 {
     // SAFETY: fills a valid rlimit.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     limit.rlim_cur
+}
+
+/// What is mapped of a file.
+#[derive(Debug)]
+pub struct MappedFile<'a> {
+    /// The object that it is where it is mapped shared.
+    pub object: Option<ObjectId>,
+    /// Its contents at the times when it was mapped privately.
+    pub private: &'a [FileId],
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// What is behind a new mapping.
@@ -65,13 +78,21 @@ impl Mapped {
         self.by_inode.values().copied()
     }
 
-    /// The object that a tracee's descriptor refers to, if it is mapped shared somewhere.
-    pub fn object_of(&self, tid: Tid, fd: TraceeFd) -> Option<ObjectId> {
-        if self.by_inode.is_empty() {
+    /// What is mapped somewhere of the file that a tracee's descriptor refers to, and the file's size; `None` if
+    /// nothing is.
+    pub fn mapped_of(&self, tid: Tid, fd: TraceeFd) -> Option<MappedFile<'_>> {
+        if self.by_inode.is_empty() && self.private.is_empty() {
             return None;
         }
         let meta = std::fs::metadata(procfs::fd_path(tid, fd)).ok()?;
-        self.by_inode.get(&(meta.dev(), meta.ino())).copied()
+        let inode = (meta.dev(), meta.ino());
+        let object = self.by_inode.get(&inode).copied();
+        let private = self.private.get(&inode).map_or(&[][..], Vec::as_slice);
+        (object.is_some() || !private.is_empty()).then_some(MappedFile {
+            object,
+            private,
+            size: meta.len(),
+        })
     }
 
     /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
@@ -162,6 +183,10 @@ impl Mapped {
         }
         if !shared {
             let file = files.add(&file)?;
+            let contents = self.private.entry((meta.dev(), meta.ino())).or_default();
+            if !contents.contains(&file) {
+                contents.push(file);
+            }
             return Ok(Some(Opened {
                 backing: Backing::File { file, offset },
                 before: vec![],

@@ -2,6 +2,9 @@
 //! `ftruncate`, `fallocate` on a file that is mapped shared. Replay has no such file, only the mapped
 //! memory: so these become writes at the places where it is mapped.
 //!
+//! Where it is mapped privately, the kernel shows the change in pages that the process has not written to: see
+//! [`RecordSession::private_writes`].
+//!
 //! What happens where nobody has it mapped is not followed: it becomes part of the event that maps it
 //! ([`RecordSession::refresh_objects`]). That needs no look at a clean object ([`rr_tracee::objects`]); so every such
 //! change says of the object that it is one no longer.
@@ -20,11 +23,29 @@ const O_TRUNC: u64 = libc::O_TRUNC as u64;
 /// `fallocate` modes that change all that comes after the range.
 const MOVES_THE_REST: u64 = (libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE) as u64;
 
+const O_APPEND: u64 = libc::O_APPEND as u64;
+/// `ioctl` requests that put another file's contents there (ioctl_ficlone(2)).
+const FICLONE: u64 = 0x4004_9409;
+const FICLONERANGE: u64 = 0x4020_940d;
+
+/// Where a call has written into a file.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In these bytes: start and length.
+    Range(u64, u64),
+    /// As many bytes as it says, before the position that the descriptor has now.
+    Position,
+    /// As many bytes as it says, from here on.
+    Written(u64),
+    /// As many bytes as it says, before the offset that is at this address now.
+    Pointer(u64),
+}
+
 /// Bytes of one write event at most; more are several.
 const PIECE: u64 = 1 << 20;
 
 impl RecordSession {
-    /// The effect of a call that returned `result` on a shared memory object.
+    /// The effect of a call that returned `result` on what is mapped of a file.
     pub(crate) fn object_effect(
         &mut self,
         tid: Tid,
@@ -36,42 +57,60 @@ impl RecordSession {
         if result < 0 {
             return Ok(none);
         }
-        let fd = |n: usize| TraceeFd(entry.arg(n) as i32);
-        let written = result as u64;
-        let end = |fd| procfs::fd_position(tid, fd).unwrap_or(0);
-        let from_pointer = |n: usize| {
-            self.task(tid)
-                .and_then(|t| Ok(t.memory.read_u64(Addr(entry.arg(n)))?))
-                .unwrap_or(0)
-        };
-        // The descriptor, and the bytes of the file that may have changed.
-        let (fd, start, len) = match entry.syscall() {
-            libc::SYS_write | libc::SYS_writev => (fd(0), end(fd(0)).saturating_sub(written), written),
-            libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => (fd(0), entry.arg(3), written),
-            libc::SYS_ftruncate => (fd(0), 0, 0),
-            libc::SYS_fallocate if entry.arg(1) & MOVES_THE_REST != 0 => (fd(0), entry.arg(2), u64::MAX),
-            libc::SYS_fallocate => (fd(0), entry.arg(2), entry.arg(3)),
+        // The descriptor of the file that has changed, and where.
+        let (fd, place) = match entry.syscall() {
+            libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => (0, Place::Position),
+            libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 if entry.arg(3) as i64 == -1 => {
+                (0, Place::Position)
+            }
+            libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => (0, Place::Written(entry.arg(3))),
+            libc::SYS_ftruncate => (0, Place::Range(0, 0)),
+            libc::SYS_fallocate if entry.arg(1) & MOVES_THE_REST != 0 => {
+                (0, Place::Range(entry.arg(2), u64::MAX))
+            }
+            libc::SYS_fallocate => (0, Place::Range(entry.arg(2), entry.arg(3))),
+            libc::SYS_ioctl if [FICLONE, FICLONERANGE].contains(&entry.arg(1)) => {
+                (0, Place::Range(0, u64::MAX))
+            }
             libc::SYS_truncate | libc::SYS_creat | libc::SYS_openat2 => {
                 return Ok((self.resized(), Vec::new()));
             }
             libc::SYS_open if entry.arg(1) & O_TRUNC != 0 => return Ok((self.resized(), Vec::new())),
             libc::SYS_openat if entry.arg(2) & O_TRUNC != 0 => return Ok((self.resized(), Vec::new())),
-            libc::SYS_sendfile => (fd(0), end(fd(0)).saturating_sub(written), written),
-            libc::SYS_copy_file_range | libc::SYS_splice => {
-                let end = if entry.arg(3) == 0 {
-                    end(fd(2))
-                } else {
-                    from_pointer(3)
-                };
-                (fd(2), end.saturating_sub(written), written)
-            }
+            libc::SYS_copy_file_range | libc::SYS_splice if entry.arg(3) == 0 => (2, Place::Position),
+            libc::SYS_copy_file_range | libc::SYS_splice => (2, Place::Pointer(entry.arg(3))),
             _ => return Ok(none),
         };
-        let Some(object) = self.mapped.object_of(tid, fd) else {
+        let fd = TraceeFd(entry.arg(fd) as i32);
+        let Some(mapped) = self.mapped.mapped_of(tid, fd) else {
             return Ok(none);
         };
-        let ops = self.size_op(object, true).into_iter().collect();
-        Ok((ops, self.object_writes(object, start, len)?))
+        let (object, size) = (mapped.object, mapped.size);
+        let private = mapped.private.to_vec();
+        let (start, len) = self.range_of(tid, fd, place, result as u64, size);
+        let mut writes = self.private_writes(&private, start, len)?;
+        let mut ops = Vec::new();
+        if let Some(object) = object {
+            ops.extend(self.size_op(object, true));
+            writes.extend(self.object_writes(object, start, len)?);
+        }
+        Ok((ops, writes))
+    }
+
+    /// The bytes of a file, as start and length, that a call has written there.
+    fn range_of(&self, tid: Tid, fd: TraceeFd, place: Place, written: u64, size: u64) -> (u64, u64) {
+        let upto = |end: u64| (end.saturating_sub(written), written);
+        match place {
+            Place::Range(start, len) => (start, len),
+            Place::Position => upto(procfs::fd_position(tid, fd).unwrap_or(0)),
+            // Linux appends then, whatever the offset (pwrite(2), "Bugs").
+            Place::Written(_) if procfs::fd_flags(tid, fd) & O_APPEND != 0 => upto(size),
+            Place::Written(start) => (start, written),
+            Place::Pointer(at) => {
+                let end = self.task(tid).and_then(|t| Ok(t.memory.read_u64(Addr(at))?));
+                upto(end.unwrap_or(0))
+            }
+        }
     }
 
     /// The operations for all objects whose size has changed.

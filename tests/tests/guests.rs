@@ -117,6 +117,7 @@ guests! {
         priority_order
         priority_spin
         private_file
+        private_written
         proc_self
         process_vm
         prot_none

@@ -164,12 +164,19 @@ pub fn fd_path(tid: Tid, fd: TraceeFd) -> PathBuf {
 
 /// The position of a tracee's descriptor (`pos` of `/proc/PID/fdinfo/FD`), if it is open.
 pub fn fd_position(tid: Tid, fd: TraceeFd) -> Option<u64> {
+    fd_info(tid, fd, "pos:")?.parse().ok()
+}
+
+/// The `O_*` flags of a tracee's descriptor (`flags` there, octal); none if it is not open.
+pub fn fd_flags(tid: Tid, fd: TraceeFd) -> u64 {
+    let flags = fd_info(tid, fd, "flags:");
+    flags.and_then(|f| u64::from_str_radix(&f, 8).ok()).unwrap_or(0)
+}
+
+fn fd_info(tid: Tid, fd: TraceeFd, key: &str) -> Option<String> {
     let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{}", fd.0)).ok()?;
-    info.lines()
-        .find_map(|line| line.strip_prefix("pos:"))?
-        .trim()
-        .parse()
-        .ok()
+    let value = info.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(value.trim().to_owned())
 }
 
 /// The arguments of a process.

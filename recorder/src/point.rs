@@ -32,7 +32,7 @@ use crate::task::State;
 /// Ticks without an event after which a signal is not kept waiting any longer.
 const SIGNAL_PATIENCE: u32 = 3;
 /// Ticks without an event after which another task is not kept waiting any longer: a task that has been interrupted
-/// for that has less credit the next time.
+/// for that has less credit the next time, and earns it back by its events.
 pub(crate) const TURN_PATIENCE: u32 = 40;
 /// The least credit.
 const TURN_PATIENCE_MIN: u32 = 5;

@@ -22,6 +22,7 @@ use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
+use crate::point::TURN_PATIENCE;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
 use crate::task::{State, Task};
@@ -466,6 +467,9 @@ impl RecordSession {
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.between = false;
             task.interrupted = false;
+            if !matches!(kind, EventKind::Point { .. }) {
+                task.patience = (task.patience + 1).min(TURN_PATIENCE);
+            }
         }
         self.append(tid, kind, ops, writes)
     }

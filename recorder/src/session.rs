@@ -182,11 +182,15 @@ impl RecordSession {
         match result {
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
                 self.dying(dead);
-                // Reaped already, in the middle of something else: then no report will come.
-                if procfs::state(dead).is_err() {
-                    return self.gone(dead, libc::SIGKILL);
+                match wait(Some(dead), true) {
+                    Some(report) => self.note(report),
+                    // Reaped already, in the middle of something else: then no report will come. (It may still be
+                    // there, for its parent.)
+                    None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
+                        self.gone(dead, libc::SIGKILL)
+                    }
+                    None => Ok(()),
                 }
-                Ok(())
             }
             // Without its memory a dying task is a strange sight.
             Err(e @ (Error::Tracee(_) | Error::Unexpected { .. })) => match is_dying(tid) {

@@ -76,6 +76,51 @@ fn sigterm_becomes_sigkill() {
     assert!(run.elapsed > Duration::from_secs(5) && run.elapsed < Duration::from_secs(9));
 }
 
+/// All tasks that this process traces.
+fn tracees_of(tracer: i32) -> Vec<i32> {
+    let mut tracees = Vec::new();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        for task in std::fs::read_dir(process.path().join("task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            if status.contains(&format!("TracerPid:\t{tracer}\n")) {
+                tracees.extend(task.file_name().to_str().and_then(|tid| tid.parse::<i32>().ok()));
+            }
+        }
+    }
+    tracees
+}
+
+/// Everybody is killed from outside, frozen forks and helpers of checkpoints too, at moments that nobody chose: the end
+/// of each is noticed, also of those that die in the middle of a call for us while their parents cannot reap them.
+#[test]
+fn everybody_is_killed() {
+    let rr = Rr::new();
+    for round in 0..12 {
+        let script = "(while :; do sleep 0.02; done) & echo ready; wait";
+        let options = ["-w", "--checkpoint-interval", "50"];
+        let (mut started, dir) = rr.start_recording(&options, &shell(script), &rr.new_dir());
+        wait_for_output(&mut started, "ready\n");
+        std::thread::sleep(Duration::from_millis(100 + 37 * round));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !started.ended() && Instant::now() < deadline {
+            for tid in tracees_of(started.pid().as_raw()) {
+                // It may be gone by now.
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let run = started.finish(Duration::from_secs(1));
+        assert_eq!(run.shell_status(), 128 + 9, "{}", run.describe());
+        let recording = rr.recording_from(dir, run);
+        assert!(recording.info().complete, "{}", recording.run.describe());
+        recording.replay(&[]).expect_success();
+    }
+}
+
 #[test]
 fn sighup_reaches_the_program_and_is_not_urgent() {
     let rr = Rr::new();

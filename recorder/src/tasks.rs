@@ -8,11 +8,11 @@ use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
-use rr_tracee::{Addr, Backing, Memory, ObjectId, Registers, SpaceId, Stopped, Tid, procfs};
+use rr_tracee::{Addr, Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid, procfs};
 
 use crate::error::Result;
 use crate::session::{RecordSession, Space};
-use crate::task::{Call, State};
+use crate::task::{Call, State, Task};
 
 pub(crate) const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
@@ -171,12 +171,35 @@ impl RecordSession {
         shared
     }
 
+    /// A thread exits that did not ask for it alone: all threads of its group were killed with it. Those that were
+    /// stopped are on their way to their own exit stops.
+    ///
+    /// None of them may be resumed as if it still stood where it was. It could have reached its exit stop
+    /// meanwhile, unseen, and would leave that: a leader then becomes a zombie without a report, and waiting
+    /// for it, while its threads wait for us in their exit stops, would never end.
+    fn group_is_dying(&mut self, tgid: Tid) {
+        let stopped = |t: &&mut Task| {
+            t.tgid == tgid
+                && match &t.state {
+                    State::Ready(_) => true,
+                    State::Reported(_, stop) => *stop != Stop::Exiting,
+                    State::InKernel(_) | State::Busy => false,
+                }
+        };
+        for task in self.tasks.values_mut().filter(stopped) {
+            task.state = State::InKernel(Running::newborn(task.tid));
+        }
+    }
+
     /// A task is about to exit: its memory is still there.
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
         let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
         self.forget_call(tid);
+        if stopped.regs()?.orig_rax != libc::SYS_exit as u64 {
+            self.group_is_dying(tgid);
+        }
         let witness = self
             .tasks
             .values()

@@ -32,7 +32,11 @@ impl Plan {
     /// The plan for guests: no checkpoints, and every class of intervals.
     pub fn guest(ending: Ending) -> Plan {
         Plan {
-            intervals: vec![None, Some(1), Some(2), Some(7), Some(100)],
+            intervals: if full() {
+                vec![None, Some(1), Some(2), Some(7), Some(100)]
+            } else {
+                vec![None, Some(1), Some(7), Some(100)]
+            },
             replays: if full() { 60 } else { 4 },
             ending,
             options: Vec::new(),

@@ -66,6 +66,7 @@ guests! {
         exec_fail
         exec_relative
         exit7
+        exit_group_race
         exit_group_raw
         fault_handlers
         fifo
@@ -90,9 +91,9 @@ guests! {
         kill_group_self
         kill_zero
         large_read
+        loop_alarm
         madv_free
         madvise
-        loop_alarm
         many_fds
         many_objects
         maps

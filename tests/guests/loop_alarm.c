@@ -70,20 +70,18 @@ int main(void)
 {
     struct sigaction a = {.sa_handler = stop};
     sigaction(SIGALRM, &a, 0);
-    for (int i = 0; i < 3; i++) {
-        during("registers", 30000 + 7000 * i);
-        printf("%u\n", in_registers());
-        during("memory", 30000);
-        printf("%u\n", in_memory());
-        during("nested", 30000);
-        printf("%u\n", nested());
-        during("recursive", 30000);
-        unsigned long r = 0;
-        while (run)
-            r += recursive(0);
-        printf("%lu\n", r);
-        during("floating", 30000);
-        printf("%.17g\n", floating());
-    }
+    during("registers", 30000);
+    printf("%u\n", in_registers());
+    during("memory", 30000);
+    printf("%u\n", in_memory());
+    during("nested", 30000);
+    printf("%u\n", nested());
+    during("recursive", 30000);
+    unsigned long r = 0;
+    while (run)
+        r += recursive(0);
+    printf("%lu\n", r);
+    during("floating", 30000);
+    printf("%.17g\n", floating());
     return 0;
 }

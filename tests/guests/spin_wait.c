@@ -2,17 +2,15 @@
 #include <pthread.h>
 #include <stdio.h>
 
-static volatile int turn;
+static volatile int turn = 1;
 static unsigned long spins[2];
 
 static void *player(void *arg)
 {
     int me = (int)(long)arg;
-    for (int round = 0; round < 3; round++) {
-        while (turn != me)
-            spins[me]++;
-        turn = !me;
-    }
+    while (turn != me)
+        spins[me]++;
+    turn = !me;
     return 0;
 }
 

@@ -57,8 +57,8 @@ struct Event {
   # then of `after`, the word XOR the previous one.
   #
   # Bytes. Long byte strings are not here but in the Data frames that stand between the previous Events frame and
-  # this one. Put together, these are the bytes of all writes of the first event, in order, then of its output if
-  # that is `bytes`, then those of the second event, and so on, and nothing else.
+  # this one. Put together, these are the bytes of the first event's system call buffer, of all its writes, in order,
+  # then of its output if that is `bytes`, then those of the second event, and so on, and nothing else.
 
   time          @0 :UInt64;
   # Nanoseconds since the previous event of this frame (modulo 2^64); of the first: since the recording began.
@@ -102,6 +102,9 @@ struct Event {
     point @17 :Point;
     # The interval ended where no event came: at an execution point. Sets: before.
   }
+
+  buffered      @18 :UInt64;
+  # Bytes of the system call buffer: what the buffered calls of the interval gave (preload/src/layout.rs).
 }
 
 struct Point {

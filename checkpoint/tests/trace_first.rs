@@ -20,6 +20,7 @@ fn event(number: u64) -> Event {
         kind: EventKind::SyscallEnter {
             entry: Registers::default(),
         },
+        buffered: vec![],
         ops: vec![],
         writes: vec![],
     }

@@ -13,6 +13,8 @@
 //! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: entry, scratch memory, exit |
 //! | `scratch` | memory for the outputs of calls that may block |
+//! | `buffer` | the library in the tracees |
+//! | `sites` | sending system call sites there |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
@@ -30,6 +32,7 @@
 //! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
 
+mod buffer;
 pub mod capture;
 pub mod chaos;
 mod check;
@@ -51,6 +54,7 @@ mod scratch;
 mod seccomp;
 pub mod session;
 mod signals;
+mod sites;
 mod special;
 mod syscall;
 mod task;

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
+use rr_preload::layout::{FILTER_WORDS, filter_bits};
 use rr_trace::FileStore;
 use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, procfs};
 
@@ -24,6 +25,36 @@ pub struct Mapped {
     by_segment: HashMap<u64, ObjectId>,
     objects: HashMap<ObjectId, Object>,
     last: u32,
+    filter: Filter,
+}
+
+/// The files that are or were mapped, for the library in the tracees: it leaves writes to these to us.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter {
+    /// See [`rr_preload::layout::filter_bits`].
+    pub words: [u64; FILTER_WORDS],
+    /// How often it has changed.
+    pub version: u64,
+}
+
+impl Default for Filter {
+    fn default() -> Filter {
+        Filter {
+            words: [0; FILTER_WORDS],
+            version: 0,
+        }
+    }
+}
+
+impl Filter {
+    fn add(&mut self, device: u64, inode: u64) {
+        for (word, bit) in filter_bits(device, inode) {
+            if self.words[word] & bit == 0 {
+                self.words[word] |= bit;
+                self.version += 1;
+            }
+        }
+    }
 }
 
 /// The file that an object is in the recording; a System V segment has none, and is read where it is mapped.
@@ -63,6 +94,11 @@ pub struct Opened {
 }
 
 impl Mapped {
+    /// The files that are or were mapped.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
     /// The file that an object is in the recording.
     pub fn file(&self, object: ObjectId) -> Option<&File> {
         self.objects.get(&object).and_then(Option::as_ref)
@@ -181,6 +217,7 @@ impl Mapped {
                 name,
             }));
         }
+        self.filter.add(meta.dev(), meta.ino());
         if !shared {
             let file = files.add(&file)?;
             let contents = self.private.entry((meta.dev(), meta.ino())).or_default();

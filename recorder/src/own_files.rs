@@ -26,7 +26,7 @@ fn parse(link: &str) -> Option<(Tid, &str)> {
 }
 
 /// A maps or smaps file without the entries of our own pages.
-fn without_ours(text: &str) -> String {
+fn without_ours(text: &str, stubs: &[AddrRange]) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut ours = false;
     for line in text.split_inclusive('\n') {
@@ -40,7 +40,8 @@ fn without_ours(text: &str) -> String {
                 Some(AddrRange::new(hex(start)?, hex(end)?))
             });
         if let Some(range) = range {
-            ours = range.intersect(rr_area::area()).is_some();
+            ours = range.intersect(rr_area::area()).is_some()
+                || stubs.iter().any(|s| s.intersect(range).is_some());
         }
         if !ours {
             kept.push_str(line);
@@ -58,7 +59,11 @@ impl RecordSession {
         }
         match name {
             "mem" => self.memory_files = true,
-            "maps" | "smaps" => return std::fs::read_to_string(link).ok().map(|text| without_ours(&text)),
+            "maps" | "smaps" => {
+                let stubs = self.stubs_of(pid);
+                let text = std::fs::read_to_string(link).ok();
+                return text.map(|text| without_ours(&text, &stubs));
+            }
             _ => {}
         }
         None
@@ -209,7 +214,7 @@ mod tests {
         let text = "55550000-55551000 r--p 00000000 00:00 0 /a-b\nSize: 4 kB\n\
                     70000000-70001000 r-xp 00000000 00:00 0\nSize: 4 kB\n\
                     7ffff000-80000000 rw-p 00000000 00:00 0 [stack]\nSize: 4 kB\n";
-        let kept = without_ours(text);
+        let kept = without_ours(text, &[]);
         assert_eq!(kept.lines().count(), 4);
         assert!(!kept.contains("70000000"));
         assert!(kept.ends_with("[stack]\nSize: 4 kB\n"));

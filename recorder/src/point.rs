@@ -25,8 +25,10 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, Waited, send_signal, si_code, signo, wait};
 use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, Registers, SpaceId, Stop, Stopped, Tid, procfs};
 
+use crate::buffer::is_inside;
 use crate::error::Result;
 use crate::session::RecordSession;
+use crate::syscall::is_restart;
 use crate::task::State;
 
 /// Ticks without an event after which a signal is not kept waiting any longer.
@@ -112,10 +114,16 @@ impl RecordSession {
         if task.call.is_some() || task.interrupted || !matches!(task.state, State::InKernel(_)) {
             return Ok(());
         }
-        let patience = task.patience;
+        let (patience, space) = (task.patience, task.space);
+        // It was thought that it would not wait there.
+        let asleep = self.spaces[&space].library.installed && procfs::state(tid).is_ok_and(|s| s == 'S');
         let for_signal = ticks >= SIGNAL_PATIENCE && self.has_deliverable(tid)?;
-        let for_others = !for_signal && ticks >= patience && self.others_can_run(tid)?;
-        if !for_signal && !for_others {
+        let others = !asleep && !for_signal && self.others_can_run(tid)?;
+        if others {
+            self.hurry(tid)?;
+        }
+        let for_others = others && ticks >= patience;
+        if !asleep && !for_signal && !for_others {
             return Ok(());
         }
         let task = self.task_mut(tid)?;
@@ -150,10 +158,17 @@ impl RecordSession {
 
     /// The stop that an interrupt has brought about.
     pub(crate) fn on_interrupted(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let regs = stopped.regs()?;
+        if is_inside(regs.rip) && is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
+            // It waited there, for something that others may have to do first.
+            self.task_mut(tid)?.interrupted = false;
+            return self.bail_out(tid, stopped);
+        }
         self.task_mut(tid)?.between = true;
         let Some((stopped, words)) = self.step_to_place(tid, stopped)? else {
             return Ok(());
         };
+        self.take_records(tid)?;
         let at = Registers {
             orig_rax: NOT_IN_SYSCALL,
             ..stopped.regs()?
@@ -296,6 +311,10 @@ impl RecordSession {
 
 /// The code at `at`, and its first instruction if there is one.
 fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
+    if is_inside(at.0) {
+        // What the library does is done otherwise in replay.
+        return Ok((Vec::new(), None));
+    }
     let mut bytes = vec![0; WINDOW_MAX];
     let got = memory.read_some(at, &mut bytes)?;
     bytes.truncate(got);

@@ -18,6 +18,7 @@ use rr_tracee::{
     AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
 };
 
+use crate::buffer::Library;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
 use crate::launch::{self, Command};
@@ -49,6 +50,8 @@ pub struct Options {
     pub mark_stdio: bool,
     /// Whose turn it is when.
     pub schedule: Schedule,
+    /// Let a library in the tracees make the calls that need no stop.
+    pub buffered: bool,
 }
 
 /// An address space of the recording.
@@ -59,6 +62,8 @@ pub(crate) struct Space {
     pub brk: u64,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
+    /// The library in it.
+    pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
 }
@@ -232,6 +237,7 @@ impl RecordSession {
     /// Lets a task run to its next stop.
     fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let stopped = self.settle_snapshots(tid, stopped)?;
+        self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
         self.task_mut(tid)?.due = due;
@@ -490,12 +496,19 @@ impl RecordSession {
                 self.objects.written(&space.model, range);
             }
         }
+        let task = self.tasks.get_mut(&tid);
+        let mut buffered = task.map(|t| std::mem::take(&mut t.buffered)).unwrap_or_default();
+        if matches!(kind, EventKind::Exit { .. }) {
+            // Of an interval that death cut short nothing is replayed.
+            buffered.clear();
+        }
         let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
         let event = Event {
             number: self.number,
             time_ns: self.last_time_ns,
             tid,
             kind,
+            buffered,
             ops,
             writes,
         };

@@ -18,6 +18,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_code, signo};
 use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs};
 
+use crate::buffer::is_inside;
 use crate::error::Result;
 use crate::foreign;
 use crate::session::{Options, RecordSession};
@@ -170,6 +171,9 @@ impl RecordSession {
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
         let mut info = stopped.siginfo()?;
         let regs = stopped.regs()?;
+        if is_fault(&info) && is_inside(regs.rip) {
+            return self.bail_out(tid, stopped);
+        }
         if let Some(entry) = foreign::int80(&info, &regs) {
             return self.refuse_int80(tid, stopped, &entry);
         }
@@ -192,12 +196,14 @@ impl RecordSession {
                     orig_rax: NOT_IN_SYSCALL,
                     ..regs
                 };
+                self.take_records(tid)?;
                 self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
                 let task = self.task_mut(tid)?;
                 task.boundary = after;
                 task.state = State::Ready(stopped);
                 return Ok(());
             }
+            self.take_records(tid)?;
             SignalPlace::Fault(Registers {
                 orig_rax: NOT_IN_SYSCALL,
                 ..regs
@@ -211,6 +217,7 @@ impl RecordSession {
                 Disposition::Ignored => None,
                 Disposition::Handler | Disposition::Stopped => {
                     self.task_mut(tid)?.stash.push(info);
+                    self.hurry(tid)?;
                     None
                 }
             };

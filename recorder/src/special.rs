@@ -212,6 +212,16 @@ impl RecordSession {
         let space = self.space_mut(id);
         for op in &ops {
             space.model.apply(op);
+            match op {
+                SpaceOp::Map(Mapping { range, .. }) | SpaceOp::Unmap(range) => {
+                    space.library.sites.forget(*range)
+                }
+                SpaceOp::Move { from, to, .. } => {
+                    space.library.sites.forget(*from);
+                    space.library.sites.forget(AddrRange::sized(*to, from.len()));
+                }
+                _ => {}
+            }
         }
         let after = Registers {
             orig_rax: NOT_IN_SYSCALL,

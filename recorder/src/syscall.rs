@@ -82,6 +82,8 @@ impl RecordSession {
             return Ok(());
         }
         task.between = false;
+        self.take_records(tid)?;
+        let task = self.task_mut(tid)?;
         let restarted = task.restarting.take();
         task.turned_back = None;
         task.retrying = false;
@@ -290,11 +292,14 @@ impl RecordSession {
             _ => {}
         }
         let output = self.output_of(tid, &call, result)?;
-        let (ops, more) = self.object_effect(tid, &call, result)?;
+        let (mut ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);
         writes.extend(self.memory_file_effect(tid, &call, result)?);
         writes.extend(self.other_memory_effect(tid, &call, result)?);
-        let stopped = self.substitute_file(tid, stopped, &call, result)?;
+        let mut stopped = self.substitute_file(tid, stopped, &call, result)?;
+        if !is_restart(result) {
+            stopped = self.consider_site(tid, stopped, &call.entry, &mut ops, &mut writes)?;
+        }
         self.record_call(tid, &call.entry, after, None, None, ops, writes, output)?;
         let task = self.task_mut(tid)?;
         task.restarting = is_restart(result).then(|| Box::new(call));

@@ -81,6 +81,8 @@ pub struct Task {
     pub between: bool,
     /// For how many ticks others wait for it before it is interrupted.
     pub patience: u32,
+    /// What the buffered calls of its interval gave, for the event that ends it.
+    pub buffered: Vec<u8>,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
@@ -118,6 +120,7 @@ impl Task {
             interrupted: false,
             between: false,
             patience: crate::point::TURN_PATIENCE,
+            buffered: Vec::new(),
             stash: Vec::new(),
             clear_child_tid: Addr::NULL,
             held_by: None,

@@ -126,6 +126,7 @@ impl RecordSession {
             self.last_space = info.space.0;
             let parent = self.space_mut(parent_space);
             let forked = Space {
+                library: parent.library.clone(),
                 model: parent.model.forked(),
                 brk: parent.brk,
                 scratch: parent.scratch.forked(),

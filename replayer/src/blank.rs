@@ -13,6 +13,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::{Waited, kill, wait};
 use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area};
 
+use crate::buffer;
 use crate::error::{Error, Result};
 
 /// Options that replayed tasks are traced with: no stops but those that replay asks for.
@@ -134,7 +135,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
     for (range, prot) in rr_area::initial() {
         remote = remote.map_anonymous(range, prot, libc::MAP_NORESERVE)?;
     }
-    memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
+    buffer::install(&memory)?;
     remote.use_insn(rr_area::SYSCALL_INSN);
     // The kernel writes into a registered rseq area whenever it likes.
     if let Some((pointer, size, signature)) = rseq {

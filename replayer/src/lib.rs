@@ -12,10 +12,12 @@
 //! | `probe` | the code that looks for it in the task itself |
 //! | `space` | operations on address spaces, done for real |
 //! | `objects` | shared memory objects, done for real |
+//! | `buffer` | the library in the tasks, and what it is given |
 //! | `blank` | empty processes that replayed tasks are made from |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
 
 mod blank;
+mod buffer;
 pub mod error;
 mod objects;
 mod point;

@@ -15,7 +15,8 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::{AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid};
 
 use crate::blank;
-use crate::error::{Error, Result};
+use crate::buffer;
+use crate::error::{Divergence, Error, Result};
 use crate::space::{Backings, close, collect, hits_our_code, perform};
 use crate::task::{Target, Task};
 
@@ -89,14 +90,23 @@ impl ReplaySession {
 
     fn replay(&mut self, event: &Event) -> Result<Option<(Stdio, Vec<u8>)>> {
         let number = event.number;
+        if !event.buffered.is_empty() {
+            if event.kind.before().is_none() {
+                return Err(bad(
+                    event,
+                    "it has buffered calls, but nothing is executed before it",
+                ));
+            }
+            buffer::load(&self.task(event)?.memory(), &event.buffered).map_err(|f| f.at(number))?;
+        }
         match &event.kind {
             EventKind::Start { exec, after, xstate } => {
                 self.begin(event.tid, exec, number)?;
                 self.settle(event, after, Some(xstate))?;
             }
             EventKind::SyscallEnter { entry } => {
+                self.run_to(event, Target::Entry(entry))?;
                 let task = self.task(event)?;
-                task.run_to(number, Target::Entry(entry))?;
                 task.in_syscall = true;
             }
             EventKind::Syscall {
@@ -106,10 +116,10 @@ impl ReplaySession {
                 task: task_op,
                 output,
             } => {
-                let task = self.task(event)?;
+                let in_syscall = self.task(event)?.in_syscall;
                 match entry {
-                    Some(entry) if !task.in_syscall => task.run_to(number, Target::Entry(entry))?,
-                    None if task.in_syscall => {}
+                    Some(entry) if !in_syscall => self.run_to(event, Target::Entry(entry))?,
+                    None if in_syscall => {}
                     _ => {
                         return Err(bad(
                             event,
@@ -117,6 +127,7 @@ impl ReplaySession {
                         ));
                     }
                 }
+                let task = self.task(event)?;
                 task.in_syscall = false;
                 let output = match output {
                     Some(output) => Some((
@@ -145,8 +156,7 @@ impl ReplaySession {
                 self.settle(event, after, None)?;
             }
             EventKind::Trap { at, after } => {
-                self.task(event)?
-                    .run_to(number, Target::Fault(libc::SIGSEGV, at))?;
+                self.run_to(event, Target::Fault(libc::SIGSEGV, at))?;
                 self.settle(event, after, None)?;
             }
             EventKind::Signal {
@@ -156,21 +166,51 @@ impl ReplaySession {
                 xstate,
                 ..
             } => {
-                let task = self.task(event)?;
                 match place {
                     SignalPlace::Here => {}
-                    SignalPlace::Fault(at) => task.run_to(number, Target::Fault(*signo, at))?,
-                    SignalPlace::Entry(at) => task.run_to(number, Target::Entry(at))?,
+                    SignalPlace::Fault(at) => self.run_to(event, Target::Fault(*signo, at))?,
+                    SignalPlace::Entry(at) => self.run_to(event, Target::Entry(at))?,
                 }
                 self.settle(event, after, xstate.as_ref())?;
             }
-            EventKind::Point { at, point } => self.run_to_point(event, at, point)?,
+            EventKind::Point { at, point } => {
+                self.run_to_point(event, at, point)?;
+                self.check_used_up(event)?;
+            }
             EventKind::Exit { .. } => {
                 self.write_all(event)?;
                 self.exit(event.tid);
             }
         }
         Ok(None)
+    }
+
+    /// Runs the event's task to where the event happened.
+    fn run_to(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
+        self.task(event)?.run_to(event.number, target)?;
+        self.check_used_up(event)
+    }
+
+    /// The task has arrived: it has made all buffered calls of the interval.
+    fn check_used_up(&mut self, event: &Event) -> Result<()> {
+        if event.buffered.is_empty() {
+            return Ok(());
+        }
+        let task = self.task(event)?;
+        let left = buffer::left_over(&task.memory(), &event.buffered);
+        match left.map_err(|source| Error::Tracee {
+            event: event.number,
+            source,
+        })? {
+            None => Ok(()),
+            Some(seen) => Err(Error::Divergence(Box::new(Divergence {
+                event: event.number,
+                tid: event.tid,
+                expected: "all buffered calls of the interval made".into(),
+                seen,
+                registers: vec![],
+            }))),
+        }
     }
 
     pub(crate) fn task(&mut self, event: &Event) -> Result<&mut Task> {

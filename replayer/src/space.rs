@@ -297,6 +297,6 @@ fn check(op: &SpaceOp) -> Result<(), Failure> {
 
 /// Whether a write would change the code that our system calls are made with.
 pub(crate) fn hits_our_code(addr: Addr, len: usize) -> bool {
-    let code = AddrRange::sized(rr_area::CODE, rr_tracee::ids::PAGE);
+    let code = rr_area::code();
     AddrRange::sized(addr, len as u64).intersect(code).is_some()
 }

@@ -5,6 +5,7 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, Waited, si_code};
 use rr_tracee::{Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stop, Stopped, Tid};
 
+use crate::buffer;
 use crate::error::{Divergence, Error, Result, register_divergence};
 
 /// A replayed task.
@@ -151,7 +152,10 @@ impl Task {
                         format!("entry of {name} at {:#x}", regs.rip),
                     ))
                 }
-                (stop, _) => Err(diverged(describe(target), format!("{stop:?} at {:#x}", regs.rip))),
+                (stop, _) => Err(match buffer::mismatch(&Memory::of(self.real), regs.rip) {
+                    Some((expected, seen)) => diverged(expected, seen),
+                    None => diverged(describe(target), format!("{stop:?} at {:#x}", regs.rip)),
+                }),
             };
             self.stopped = Some(now);
             return outcome;

@@ -87,6 +87,7 @@ fn event(number: u64, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>)
         time_ns: number,
         tid: ROOT,
         kind,
+        buffered: vec![],
         ops,
         writes,
     }

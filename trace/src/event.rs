@@ -5,7 +5,8 @@
 //! program there (I2). Replaying one is always the same, whatever system call
 //! caused it:
 //!
-//! 1. run the task to the place where the event happened and compare its registers ([`EventKind`]);
+//! 1. give the task the results of the interval's buffered calls ([`Event::buffered`]), run it to the place where
+//!    the event happened and compare its registers ([`EventKind`]);
 //! 2. carry out the [`TaskOp`] (clone, exec);
 //! 3. carry out the [`SpaceOp`]s on the task's address space (after an exec: the new one);
 //! 4. store the [`MemWrite`]s;
@@ -47,6 +48,9 @@ pub struct Event {
     pub tid: Tid,
     /// What happened.
     pub kind: EventKind,
+    /// What the buffered system calls of the interval gave, in order: records of the library inside the task
+    /// (`preload/src/layout.rs`).
+    pub buffered: Vec<u8>,
     /// Changes of the task's address space, in order.
     pub ops: Vec<SpaceOp>,
     /// Memory that the kernel wrote, in order.

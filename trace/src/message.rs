@@ -46,13 +46,14 @@ pub(crate) fn blobs(event: &Event) -> impl Iterator<Item = &[u8]> {
         } => Some(&**bytes),
         _ => None,
     };
-    event.writes.iter().map(|w| &*w.data).chain(output)
+    let writes = event.writes.iter().map(|w| &*w.data);
+    std::iter::once(&*event.buffered).chain(writes).chain(output)
 }
 
 /// Size of an event in a message before packing, in bytes. Exact but for the registers, of which the usual changes
 /// are counted: all of them take at most 432 bytes more.
 pub(crate) fn message_size(event: &Event) -> u64 {
-    const EVENT: usize = 200; // the event with a kind and one set of registers' usual changes
+    const EVENT: usize = 208; // the event with a kind and one set of registers' usual changes
     const REGISTERS: usize = 8 * Registers::WORDS;
     let text = |len: usize| len + 24;
     let exec = |e: &ExecInfo| text(e.path.len()) + e.args.iter().map(|a| text(a.len())).sum::<usize>() + 64;
@@ -133,6 +134,7 @@ pub(crate) fn fill(
 ) -> Result<(), Error> {
     let mut lengths = lengths.into_iter();
     for event in events {
+        event.buffered = take(lengths.next().unwrap_or(0))?;
         for write in &mut event.writes {
             write.data = take(lengths.next().unwrap_or(0))?;
         }

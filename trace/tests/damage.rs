@@ -219,7 +219,7 @@ fn a_future_version_says_so() {
         std::fs::write(&path, &bytes).unwrap();
         let e = TraceReader::open(&dir).unwrap_err().to_string();
         assert!(
-            e.contains("format version 7") && e.contains("reads version 1"),
+            e.contains("format version 7") && e.contains("reads version 2"),
             "{e}"
         );
         assert!(e.contains(path.file_name().unwrap().to_str().unwrap()), "{e}");

@@ -113,7 +113,7 @@ pub struct Window {
 /// A window in another place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Moved {
-    /// The code, which ends with a jump to what follows the window.
+    /// The code.
     pub code: Vec<u8>,
     /// Where in it each instruction of the window begins.
     pub starts: Vec<usize>,
@@ -153,6 +153,31 @@ impl Window {
         })
     }
 
+    /// The window of the instructions in all of `code`, which lies at `at` and is followed by a system call. `None`
+    /// if these are not instructions, or one cannot be moved or does not lead on.
+    pub fn before_call(code: &[u8], at: Addr) -> Option<Window> {
+        let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
+        let mut instructions: Vec<Instruction> = Vec::new();
+        while decoder.can_decode() {
+            let instruction = decoder.decode();
+            let movable = match instruction.flow_control() {
+                _ if instruction.is_invalid() => false,
+                FlowControl::Next => !shows_stepping(&instruction),
+                FlowControl::ConditionalBranch => true,
+                _ => false,
+            };
+            if !movable {
+                return None;
+            }
+            instructions.push(instruction);
+        }
+        Some(Window {
+            at,
+            bytes: code.to_vec(),
+            instructions,
+        })
+    }
+
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -182,8 +207,16 @@ impl Window {
         &self.bytes
     }
 
-    /// The window moved to `to`. `None` if something that it addresses is too far from there.
+    /// The window moved to `to`, with a jump to what follows it in its old place. `None` if something that it
+    /// addresses is too far from there.
     pub fn moved(&self, to: Addr) -> Option<Moved> {
+        let mut moved = self.relocated(to)?;
+        jump(&mut moved.code, self.at.0 + self.len() as u64);
+        Some(moved)
+    }
+
+    /// As [`Window::moved`], without the jump.
+    pub fn relocated(&self, to: Addr) -> Option<Moved> {
         let mut moved = Moved {
             code: Vec::new(),
             starts: Vec::new(),
@@ -214,7 +247,6 @@ impl Window {
                 _ => moved.code.extend(bytes),
             }
         }
-        jump(&mut moved.code, self.at.0 + self.len() as u64);
         Some(moved)
     }
 }

@@ -33,6 +33,7 @@ pub mod procfs;
 pub mod regs;
 pub mod remote;
 pub mod rr_area;
+pub mod site;
 pub mod space;
 pub mod syscalls;
 pub mod task;

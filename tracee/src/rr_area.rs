@@ -1,10 +1,11 @@
 //! The pages that rr owns in every tracee.
 //!
 //! ```text
-//! 0x7000_0000  code    r-x  one page: `syscall` at offset 0; the only system calls that the seccomp
-//!                           filter lets pass without a stop are those of this instruction
-//! 0x7000_1000  param   rw-  one page: paths and structures for our remote system calls
-//! 0x7000_2000  scratch rw-  SCRATCH_BYTES: where the kernel puts the outputs of calls that block (I3); the recorder
+//! 0x7000_0000 code     r-x  `syscall; ret` at offset 0: the only system calls that the seccomp filter lets pass
+//!                           without a stop are those of this instruction; and the library, where it has been put
+//! 0x7001_0000 param    rw-  one page: paths and structures for our remote system calls
+//! 0x7001_1000 …        rw-  the library's own memory (`preload/src/layout.rs`)
+//! 0x7005_4000 scratch  rw-  SCRATCH_BYTES: where the kernel puts the outputs of calls that block (I3); the recorder
 //!                           maps the first MiB of it, and more when it is needed (replay needs none)
 //! ```
 //!
@@ -12,17 +13,19 @@
 //! linked to a fixed address and their heaps usually are. It has [`Backing::Rr`], is part of every address-space
 //! model at the same place in recording and replay, and is never captured or compared (I4).
 
-use crate::ids::{Addr, AddrRange, PAGE};
+use rr_preload::layout;
+
+use crate::ids::{Addr, AddrRange};
 use crate::space::{Backing, ForkPolicy, Mapping, Prot};
 
-/// The code page.
-pub const CODE: Addr = Addr(0x7000_0000);
+/// The code.
+pub const CODE: Addr = Addr(layout::CODE);
 /// The `syscall` instruction that is never traced.
-pub const SYSCALL_INSN: Addr = CODE;
+pub const SYSCALL_INSN: Addr = Addr(layout::SYSCALL);
 /// The page for parameters of remote system calls.
-pub const PARAM: Addr = Addr(0x7000_1000);
+pub const PARAM: Addr = Addr(layout::PARAM);
 /// Where scratch memory begins.
-pub const SCRATCH: Addr = Addr(0x7000_2000);
+pub const SCRATCH: Addr = Addr(layout::END);
 /// Size of scratch memory at most.
 pub const SCRATCH_BYTES: u64 = 128 << 20;
 /// Size of what one call gets of it at most.
@@ -30,8 +33,13 @@ pub const SCRATCH_MOST: u64 = 256 << 10;
 /// Size of what is mapped of it at first.
 const INITIAL: u64 = 1 << 20;
 
-/// What the code page begins with: `syscall; int3`.
-pub const CODE_BYTES: [u8; 3] = [0x0f, 0x05, 0xcc];
+/// What the code begins with: `syscall; ret`.
+pub const CODE_BYTES: [u8; 3] = [0x0f, 0x05, 0xc3];
+
+/// The code as a range.
+pub fn code() -> AddrRange {
+    AddrRange::sized(CODE, layout::CODE_BYTES)
+}
 
 /// The whole area.
 pub fn area() -> AddrRange {
@@ -46,7 +54,7 @@ pub fn initial_end() -> Addr {
 /// What is mapped at first.
 pub fn initial() -> [(AddrRange, Prot); 2] {
     [
-        (AddrRange::sized(CODE, PAGE), Prot(Prot::READ.0 | Prot::EXEC.0)),
+        (code(), Prot(Prot::READ.0 | Prot::EXEC.0)),
         (AddrRange::new(PARAM, initial_end()), Prot::RW),
     ]
 }

@@ -45,7 +45,7 @@ pub struct Options {
     /// Set a variable in the program's environment
     #[arg(short = 'v', long = "env", value_name = "NAME=VALUE")]
     env: Vec<OsString>,
-    /// Do not buffer system calls in the program (this version never does)
+    /// Do not buffer system calls in the program: every call is traced
     #[arg(short = 'n', long)]
     no_syscall_buffer: bool,
     /// Schedule at random, to find bugs that need an unusual order: priorities, the lengths of turns, who goes
@@ -260,6 +260,8 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         survived_signal: options.continue_through_signal,
         mark_stdio: global.mark_stdio,
         schedule: Schedule { turn_events, chaos },
+        // Where it matters which call others come after, each call is an event.
+        buffered: !options.no_syscall_buffer && chaos.is_none() && !options.always_switch,
     };
     let command = Command {
         args: options.command.clone(),

@@ -70,6 +70,7 @@ impl Decoder {
         self.time = self.time.wrapping_add(from.get_time());
         let tid = Tid(from.get_tid());
 
+        self.lengths.push(from.get_buffered());
         let mut ops = Vec::new();
         if from.has_ops() {
             let list = from.get_ops()?;
@@ -98,6 +99,7 @@ impl Decoder {
             time_ns: self.time,
             tid,
             kind,
+            buffered: Vec::new(),
             ops,
             writes,
         })

@@ -57,6 +57,7 @@ impl Encoder {
         }
         set_words(&self.words, |n| out.reborrow().init_words(n));
 
+        out.set_buffered(event.buffered.len() as u64);
         if !event.ops.is_empty() {
             let mut ops = out.reborrow().init_ops(event.ops.len() as u32);
             for (i, op) in event.ops.iter().enumerate() {

@@ -78,6 +78,7 @@ pub fn typical(number: u64, data: Vec<u8>) -> Event {
             task: None,
             output: None,
         },
+        buffered: vec![],
         ops: vec![],
         writes,
     }
@@ -291,12 +292,20 @@ pub fn event() -> BoxedStrategy<Event> {
         addr: Addr(addr),
         data,
     });
-    (any::<u64>(), 0..4i32, kind(), vec(op(), 0..4), vec(write, 0..4))
-        .prop_map(|(time_ns, tid, kind, ops, writes)| Event {
+    (
+        any::<u64>(),
+        0..4i32,
+        kind(),
+        bytes(3000),
+        vec(op(), 0..4),
+        vec(write, 0..4),
+    )
+        .prop_map(|(time_ns, tid, kind, buffered, ops, writes)| Event {
             number: EventNumber(0),
             time_ns,
             tid: Tid(tid),
             kind,
+            buffered,
             ops,
             writes,
         })

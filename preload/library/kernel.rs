@@ -1,0 +1,84 @@
+//! Asking the kernel, and copying memory.
+
+use core::arch::{asm, global_asm};
+
+unsafe extern "C" {
+    fn kernel_call();
+}
+
+/// Makes a system call, with the one instruction that is not traced.
+///
+/// # Safety
+///
+/// What the call does to memory must be what the program asked for, or hit memory of the library.
+pub unsafe fn call(number: u64, args: [u64; 6]) -> i64 {
+    let result: i64;
+    // SAFETY: the kernel changes rax, rcx and r11 only, and memory as the caller answers for.
+    unsafe {
+        asm!(
+            "call {kernel_call}",
+            kernel_call = sym kernel_call,
+            inlateout("rax") number as i64 => result,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// Copies `len` bytes.
+///
+/// # Safety
+///
+/// A fault at either place is for the recorder to handle: it ends the call under way. `to` must be the program's buffer
+/// or memory of the library.
+pub unsafe fn copy(to: u64, from: u64, len: u64) {
+    // SAFETY: the caller answers for the places; the direction flag is clear.
+    unsafe {
+        if len <= 16 {
+            for n in 0..len {
+                *((to + n) as *mut u8) = *((from + n) as *const u8);
+            }
+        } else {
+            asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _);
+        }
+    }
+}
+
+/// Reads a word of the program.
+///
+/// # Safety
+///
+/// As for [`copy`].
+pub unsafe fn word(at: u64) -> u64 {
+    // SAFETY: the caller answers for it.
+    unsafe { (at as *const u64).read_unaligned() }
+}
+
+// What the compiler calls for copying and clearing structures.
+global_asm!(
+    ".global memcpy, memmove, memset, bcmp, memcmp",
+    "memcpy:",
+    "mov rax, rdi",
+    "mov rcx, rdx",
+    "rep movsb",
+    "ret",
+    "memset:",
+    "mov r8, rdi",
+    "mov eax, esi",
+    "mov rcx, rdx",
+    "rep stosb",
+    "mov rax, r8",
+    "ret",
+    // Not used; a linker error where they would be is worse than a trap.
+    "memmove:",
+    "bcmp:",
+    "memcmp:",
+    "ud2",
+);

@@ -1,0 +1,191 @@
+//! The library inside every tracee: makes system calls that need no stop, and writes down what they gave; in replay,
+//! gives that back. `../src/layout.rs` draws the way of a call and the memory.
+//!
+//! It runs in the middle of any program, wherever that makes a system call: on its own small stack, without touching the
+//! program's (not even below the stack pointer), without libc, heap or thread-local storage. It never waits: a
+//! call that could block is made only when it is known not to, and is left to the recorder otherwise. Only
+//! one task of an address space runs at a time, and none is stopped here on purpose; so nothing is ever entered twice.
+
+#![no_std]
+#![no_main]
+
+#[path = "../src/layout.rs"]
+#[allow(dead_code)]
+mod layout;
+
+mod calls;
+mod kernel;
+#[allow(dead_code)]
+mod numbers;
+mod outputs;
+mod records;
+
+use core::arch::global_asm;
+
+// The beginning of the image: what stands here at which offset, layout.rs says.
+//
+// The compiler uses the SSE registers to copy things, and the program does not expect a system call to change them.
+global_asm!(
+    ".section .text.start, \"ax\"",
+    ".global start, kernel_call",
+    "start:",
+    "kernel_call:",
+    "syscall",
+    "ret",
+    ".balign 16, 0xcc",
+    // BAIL
+    "mov esp, {frame}",
+    "jmp 2f",
+    ".balign 16, 0xcc",
+    // ENTRY
+    "mov qword ptr ds:[{rsp}], rsp",
+    "mov esp, {stack_end}",
+    "pushfq",
+    "cld",
+    "push r15",
+    "push r14",
+    "push r13",
+    "push r12",
+    "push r11",
+    "push r10",
+    "push r9",
+    "push r8",
+    "push rbp",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push rcx",
+    "push rbx",
+    "push rax",
+    "mov rdi, rsp",
+    "sub rsp, 256",
+    "movaps [rsp], xmm0",
+    "movaps [rsp + 16], xmm1",
+    "movaps [rsp + 32], xmm2",
+    "movaps [rsp + 48], xmm3",
+    "movaps [rsp + 64], xmm4",
+    "movaps [rsp + 80], xmm5",
+    "movaps [rsp + 96], xmm6",
+    "movaps [rsp + 112], xmm7",
+    "movaps [rsp + 128], xmm8",
+    "movaps [rsp + 144], xmm9",
+    "movaps [rsp + 160], xmm10",
+    "movaps [rsp + 176], xmm11",
+    "movaps [rsp + 192], xmm12",
+    "movaps [rsp + 208], xmm13",
+    "movaps [rsp + 224], xmm14",
+    "movaps [rsp + 240], xmm15",
+    "call {handle}",
+    "2:",
+    "movaps xmm0, [rsp]",
+    "movaps xmm1, [rsp + 16]",
+    "movaps xmm2, [rsp + 32]",
+    "movaps xmm3, [rsp + 48]",
+    "movaps xmm4, [rsp + 64]",
+    "movaps xmm5, [rsp + 80]",
+    "movaps xmm6, [rsp + 96]",
+    "movaps xmm7, [rsp + 112]",
+    "movaps xmm8, [rsp + 128]",
+    "movaps xmm9, [rsp + 144]",
+    "movaps xmm10, [rsp + 160]",
+    "movaps xmm11, [rsp + 176]",
+    "movaps xmm12, [rsp + 192]",
+    "movaps xmm13, [rsp + 208]",
+    "movaps xmm14, [rsp + 224]",
+    "movaps xmm15, [rsp + 240]",
+    "add rsp, 256",
+    "pop rax",
+    "pop rbx",
+    "pop rcx",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rbp",
+    "pop r8",
+    "pop r9",
+    "pop r10",
+    "pop r11",
+    "pop r12",
+    "pop r13",
+    "pop r14",
+    "pop r15",
+    "popfq",
+    "mov rsp, qword ptr ds:[{rsp}]",
+    "jmp qword ptr ds:[{go_on}]",
+    frame = const (layout::STACK_END - FRAME_BYTES - XMM_BYTES) as u32,
+    stack_end = const layout::STACK_END as u32,
+    rsp = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, rsp) as u32,
+    go_on = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, go_on) as u32,
+    handle = sym handle,
+);
+
+const FRAME_BYTES: u64 = size_of::<Frame>() as u64;
+const XMM_BYTES: u64 = 256;
+
+/// The program's registers, as the entry pushes them.
+#[repr(C)]
+struct Frame {
+    rax: u64,
+    rbx: u64,
+    rcx: u64,
+    rdx: u64,
+    rsi: u64,
+    rdi: u64,
+    rbp: u64,
+    r8: u64,
+    r9: u64,
+    r10: u64,
+    r11: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    rflags: u64,
+}
+
+/// A system call as the program makes it.
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// Its number.
+    pub number: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// Handles the call whose registers are `frame`, if it is one for the library. Nothing is changed otherwise.
+extern "C" fn handle(frame: &mut Frame) {
+    let control = layout::CONTROL as *mut layout::Control;
+    let call = Call {
+        number: frame.rax,
+        args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
+    };
+    // SAFETY: recorder and replayer map the control page wherever they map this code. The recorder changes `traced`
+    // at any time, hence volatile.
+    let (mode, traced, go_on, rsp) = unsafe {
+        (
+            (&raw const (*control).mode).read_volatile(),
+            (&raw const (*control).traced).read_volatile(),
+            (*control).go_on,
+            (*control).rsp,
+        )
+    };
+    let result = match mode {
+        layout::mode::RECORD if traced & layout::traced::ALL == 0 => records::record(&call, traced, go_on ^ rsp),
+        layout::mode::REPLAY => records::replay(&call, go_on ^ rsp),
+        _ => None,
+    };
+    if let Some(result) = result {
+        // As after the instruction: the kernel leaves its return address and the flags in these.
+        frame.rax = result as u64;
+        frame.rcx = go_on + 2;
+        frame.r11 = frame.rflags;
+        // SAFETY: as above.
+        unsafe { (*control).go_on = go_on + 2 };
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: ends in a signal, which recorder and replayer take for what it is: a bug of ours.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
+}

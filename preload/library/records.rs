@@ -1,0 +1,81 @@
+//! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
+
+use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS};
+use crate::outputs::{OUTPUT_SMALL, outputs};
+use crate::{Call, calls, kernel};
+
+/// Bits of the length of the outputs.
+const LEN_BITS: u32 = 20;
+
+fn control() -> &'static mut Control {
+    // SAFETY: the page is there wherever this code is, and only one task of an address space runs.
+    unsafe { &mut *(CONTROL as *mut Control) }
+}
+
+/// The first word of a record.
+fn head(call: &Call, place: u64, len: u64) -> u64 {
+    // Every register that the call depends on takes part: replay notices at this very call if one differs.
+    let mut hash = place;
+    for arg in call.args {
+        hash = (hash.rotate_left(5) ^ arg).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    call.number & 0xfff | len << 12 | hash >> 32 << 32
+}
+
+fn total(call: &Call, result: i64) -> u64 {
+    let mut total = 0;
+    outputs(call, result, &mut |_, len| total += len);
+    total
+}
+
+/// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
+pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
+    let control = control();
+    let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;
+    let result = calls::perform(call, traced, room.min((1 << LEN_BITS) - 1))?;
+    let len = total(call, result);
+    let at = RECORDS + control.used;
+    let mut to = at + RECORD_BYTES;
+    // SAFETY: there is room in the buffer; the kernel has written the outputs, so they can be read.
+    unsafe {
+        *(at as *mut u64) = head(call, place, len);
+        *((at + 8) as *mut i64) = result;
+        outputs(call, result, &mut |from, len| {
+            kernel::copy(to, from, len);
+            to += len;
+        });
+        while to & 7 != 0 {
+            *(to as *mut u8) = 0;
+            to += 1;
+        }
+    }
+    control.used = to - RECORDS;
+    Some(result)
+}
+
+/// Gives back what the next record says. `None`: there is none, so the call was a traced one.
+pub fn replay(call: &Call, place: u64) -> Option<i64> {
+    let control = control();
+    let left = control.end - control.used;
+    if left == 0 {
+        return None;
+    }
+    let at = RECORDS + control.used;
+    // SAFETY: the replayer has put whole words there.
+    let (first, result) = unsafe { (*(at as *const u64), *((at + 8) as *const i64)) };
+    let len = first >> 12 & ((1 << LEN_BITS) - 1);
+    let size = (RECORD_BYTES + len + 7) & !7;
+    if left < size || first != head(call, place, len) || total(call, result) != len {
+        control.mismatch = control.used;
+        // SAFETY: ends in a signal that the replayer reports: this is not what was recorded.
+        unsafe { core::arch::asm!("ud2", options(noreturn)) }
+    }
+    let mut from = at + RECORD_BYTES;
+    // SAFETY: the record holds so many bytes, and while recording the kernel wrote them to these places.
+    outputs(call, result, &mut |to, len| unsafe {
+        kernel::copy(to, from, len);
+        from += len;
+    });
+    control.used += size;
+    Some(result)
+}

@@ -1,0 +1,128 @@
+//! Where the library's memory lies, and what it holds. Shared between the library and the rest of rr.
+//!
+//! ```text
+//! 0x7000_0000 code     r-x  `syscall; int3`: the instruction whose calls the seccomp filter lets pass
+//!        +16                BAIL: gives up the call under way: it will be a traced one
+//!        +32                ENTRY: where the stubs jump to
+//!                           … the rest of the library
+//! 0x7001_0000 param    rw-  one page: paths and structures for our remote system calls
+//! 0x7001_1000 control  rw-  one page: [`Control`]
+//! 0x7001_2000 stack    rw-  two pages: the library's own stack
+//! 0x7001_4000 records  rw-  RECORDS_BYTES: the system call buffer
+//! 0x7005_4000 scratch  rw-  where the kernel puts the outputs of traced calls that block
+//! ```
+//!
+//! # The way of a buffered call
+//!
+//! ```text
+//! site−5  mov eax, 1      ──── replaced by ───►  jmp stub ──► mov eax, 1 (moved)
+//! site    syscall   ◄─────────────────────────────┐           Control.go_on = site
+//! site+2  …         ◄─────────────────────────────┤           jmp ENTRY ──► the library
+//!                                                 └── jmp [go_on] ◄─────── site: not handled; site+2: handled
+//! ```
+//!
+//! The `syscall` instruction itself stays where it is: what the library does not handle is made by it, in the program's
+//! own state, and traced as if there were no library. So no stop ever happens inside the library on purpose, and it has
+//! no state that lives from one call to the next but the records.
+//!
+//! # Records
+//!
+//! One after the other from [`RECORDS`] on, [`Control::used`] bytes in all:
+//!
+//! ```text
+//! u64  bits 0–11 number of the call, 12–31 length of the outputs, 32–63 hash of the registers at the call
+//! i64  result
+//!      outputs, one after the other, filled up with zeros to a multiple of 8
+//! ```
+//!
+//! Where the outputs belong, the same function of the library says while recording and in replay, from number, arguments
+//! and result. Between two traced events of a task the recorder takes the records out; replay puts them in before
+//! the task runs, and they are used up when it arrives at the event.
+
+/// Where the code of the library lies.
+pub const CODE: u64 = 0x7000_0000;
+/// Room for the code.
+pub const CODE_BYTES: u64 = 0x1_0000;
+/// The only `syscall` instruction that is not traced.
+pub const SYSCALL: u64 = CODE;
+/// Where the recorder sends a task whose call cannot be finished by the library (a fault, a call that blocks).
+pub const BAIL: u64 = CODE + 16;
+/// Where stubs jump to, with [`Control::go_on`] set.
+pub const ENTRY: u64 = CODE + 32;
+/// A page for parameters of remote system calls.
+pub const PARAM: u64 = CODE + CODE_BYTES;
+/// The page with [`Control`].
+pub const CONTROL: u64 = PARAM + 0x1000;
+/// The library's stack.
+pub const STACK: u64 = CONTROL + 0x1000;
+/// End of the stack.
+pub const STACK_END: u64 = STACK + 0x2000;
+/// The system call buffer.
+pub const RECORDS: u64 = STACK_END;
+/// Its size.
+pub const RECORDS_BYTES: u64 = 0x4_0000;
+/// What follows.
+pub const END: u64 = RECORDS + RECORDS_BYTES;
+
+/// Length of a record without its outputs.
+pub const RECORD_BYTES: u64 = 16;
+
+/// What the library shall do.
+pub mod mode {
+    /// Nothing: every call is traced.
+    pub const OFF: u32 = 0;
+    /// Make the calls and write records.
+    pub const RECORD: u32 = 1;
+    /// Read records.
+    pub const REPLAY: u32 = 2;
+}
+
+/// Bits of [`Control::traced`]: kinds of calls that must be traced now.
+pub mod traced {
+    /// All.
+    pub const ALL: u32 = 1;
+    /// Whatever writes into files: a recorded process has another's memory open as a file.
+    pub const WRITES: u32 = 2;
+    /// What cuts files short: some file is mapped shared.
+    pub const TRUNCATION: u32 = 4;
+    /// Opening what lists the machine's CPUs: the program is told of others.
+    pub const CPU_LISTS: u32 = 8;
+    /// `getcpu`, for the same reason.
+    pub const GETCPU: u32 = 16;
+}
+
+/// Words of the filter of mapped files.
+pub const FILTER_WORDS: usize = 64;
+
+/// What library and recorder (or replayer) tell each other.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// Where the task goes on when the library is done: written by the stub, moved on by 2 if the call was handled.
+    pub go_on: u64,
+    /// The program's stack pointer.
+    pub rsp: u64,
+    /// Bytes of records: written (recording), read (replay).
+    pub used: u64,
+    /// Bytes of records that there are room for (recording), or that there are (replay).
+    pub end: u64,
+    /// [`ENTRY`]: stubs jump through this word.
+    pub entry: u64,
+    /// See [`mode`].
+    pub mode: u32,
+    /// See [`traced`].
+    pub traced: u32,
+    /// In replay: the record that does not fit the call under way, as an offset, when the library executes `ud2`.
+    pub mismatch: u64,
+    /// Device and inode of rr's own standard output and error: writes to these are traced.
+    pub stdio: [[u64; 2]; 2],
+    /// A Bloom filter of the files that are mapped somewhere: see [`filter_bits`].
+    pub filter: [u64; FILTER_WORDS],
+}
+
+/// Where in [`Control::filter`] a file is: word and bit, twice.
+pub fn filter_bits(device: u64, inode: u64) -> [(usize, u64); 2] {
+    let mixed = (inode ^ device.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let place = |n: u64| (((n >> 6) as usize) % FILTER_WORDS, 1 << (n & 63));
+    [place(mixed >> 40), place(mixed >> 20)]
+}

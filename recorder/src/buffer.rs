@@ -1,0 +1,163 @@
+//! The system call buffer, seen from outside: putting the library into an address space, telling it what must be traced,
+//! taking out what it has written down.
+//!
+//! Records belong to the interval in which they were written: they are taken out at the stop that ends it, before
+//! another task of the address space runs, and become part of that event. So the library holds nothing when others
+//! run, at a checkpoint, or when a process forks.
+
+use std::mem::offset_of;
+
+use rr_preload::layout::{self, Control, mode, traced};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::task::Resume;
+use rr_tracee::{Addr, Registers, SpaceId, Stopped, Tid, rr_area};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::sites::Sites;
+
+/// What is known of the library in one address space.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Library {
+    /// It is there.
+    pub installed: bool,
+    /// What its control page says of what must be traced, and the version of its filter.
+    told: (u32, u64),
+    /// The call sites.
+    pub sites: Sites,
+}
+
+/// The address of a field of the control page.
+macro_rules! field {
+    ($name:ident) => {
+        Addr(layout::CONTROL + offset_of!(Control, $name) as u64)
+    };
+}
+
+/// Whether a task that stands there is in the library.
+pub(crate) fn is_inside(rip: u64) -> bool {
+    rr_area::code().contains(Addr(rip))
+}
+
+/// Device and inode of our own standard output and error.
+fn stdio() -> [[u64; 2]; 2] {
+    [1, 2].map(|fd| {
+        // SAFETY: all-zero is a valid stat; fstat fills it.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        match unsafe { libc::fstat(fd, &mut stat) } {
+            0 => [stat.st_dev, stat.st_ino],
+            _ => [u64::MAX; 2],
+        }
+    })
+}
+
+/// The words of a control page.
+fn bytes(control: &Control) -> &[u8] {
+    // SAFETY: `Control` is made of integers only, without gaps.
+    unsafe { std::slice::from_raw_parts((&raw const *control).cast(), size_of::<Control>()) }
+}
+
+impl RecordSession {
+    /// What the library has to leave to us, and the version of the filter of mapped files.
+    fn policy(&self) -> (u32, u64) {
+        let mut bits = 0;
+        if self.memory_files {
+            bits |= traced::WRITES;
+        }
+        if self.mapped.all().next().is_some() {
+            bits |= traced::TRUNCATION;
+        }
+        if self.options.cores.is_some() {
+            bits |= traced::CPU_LISTS | traced::GETCPU;
+        }
+        (bits, self.mapped.filter().version)
+    }
+
+    /// Puts the library into an address space.
+    pub(crate) fn install_library(&mut self, tid: Tid, id: SpaceId) -> Result<()> {
+        let told = self.policy();
+        let control = Control {
+            go_on: 0,
+            rsp: 0,
+            used: 0,
+            end: layout::RECORDS_BYTES,
+            entry: layout::ENTRY,
+            mode: mode::RECORD,
+            traced: told.0,
+            mismatch: 0,
+            stdio: stdio(),
+            filter: self.mapped.filter().words,
+        };
+        let memory = &self.task(tid)?.memory;
+        memory.write(rr_area::CODE, rr_preload::IMAGE)?;
+        memory.write(Addr(layout::CONTROL), bytes(&control))?;
+        let library = &mut self.space_mut(id).library;
+        library.installed = true;
+        library.told = told;
+        Ok(())
+    }
+
+    /// Before a task executes user code: its library knows what has changed since.
+    pub(crate) fn tell_library(&mut self, tid: Tid) -> Result<()> {
+        let task = self.task(tid)?;
+        let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
+            return Ok(());
+        };
+        let now = self.policy();
+        if space.library.told == now {
+            return Ok(());
+        }
+        let filter = self.mapped.filter();
+        task.memory.write(field!(traced), &now.0.to_le_bytes())?;
+        let words: Vec<u8> = filter.words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        task.memory.write(field!(filter), &words)?;
+        let id = task.space;
+        self.space_mut(id).library.told = now;
+        Ok(())
+    }
+
+    /// Something waits for the task's next event: its next call shall be a traced one.
+    pub(crate) fn hurry(&mut self, tid: Tid) -> Result<()> {
+        let id = self.task(tid)?.space;
+        let library = &mut self.space_mut(id).library;
+        if library.installed && library.told.0 & traced::ALL == 0 {
+            library.told.0 |= traced::ALL;
+            let bits = library.told.0.to_le_bytes();
+            self.task(tid)?.memory.write(field!(traced), &bits)?;
+        }
+        Ok(())
+    }
+
+    /// At the end of an interval: takes out what the buffered calls gave. Who executes user code next is told again what
+    /// must be traced.
+    pub(crate) fn take_records(&mut self, tid: Tid) -> Result<()> {
+        let task = self.task(tid)?;
+        if !self.spaces.get(&task.space).is_some_and(|s| s.library.installed) {
+            return Ok(());
+        }
+        let used = task.memory.read_u64(field!(used))?;
+        if used == 0 {
+            return Ok(());
+        }
+        let records = task
+            .memory
+            .read_vec(Addr(layout::RECORDS), used.min(layout::RECORDS_BYTES) as usize)?;
+        task.memory.write(field!(used), &0u64.to_le_bytes())?;
+        self.task_mut(tid)?.buffered.extend(records);
+        Ok(())
+    }
+
+    /// A task has got stuck in the library: a fault there, or a call that waits. It is let out; the call will be a traced one.
+    pub(crate) fn bail_out(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
+        let regs = Registers {
+            rip: layout::BAIL,
+            orig_rax: NOT_IN_SYSCALL,
+            ..stopped.regs()?
+        };
+        stopped.set_regs(&regs)?;
+        let running = stopped.resume(Resume::Cont, None)?;
+        self.await_stop(tid, running)
+    }
+}

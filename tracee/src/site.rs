@@ -1,0 +1,228 @@
+//! System call sites: how the library is called in the place of a `syscall` instruction.
+//!
+//! The instruction itself is never touched, since a task may stand behind it, in the kernel, and since what the library
+//! does not handle is made by it. Overwritten, by a jump of five bytes, is what is executed just before it:
+//!
+//! ```text
+//!   start ─► instruction        ┐ the window: whole instructions, five bytes at least
+//!            instruction        ┘
+//!   call  ─► syscall              not touched
+//! ```
+//!
+//! Where instructions begin before a given one cannot be read backwards. But decoded from any place, code falls into step
+//! with the true instructions soon; so where *every* way to decode it that arrives at the call agrees, that is the truth.
+//!
+//! The stub executes the window in its new place and goes to the library (`preload/src/layout.rs` draws the way).
+
+use std::mem::offset_of;
+
+use rr_preload::layout::{self, Control};
+
+use crate::code::{JUMP_LEN, Window, decode};
+use crate::ids::Addr;
+
+/// How far before the call decoding begins, and within how many bytes it must have fallen into step.
+const RUN_UP: usize = 96;
+const IN_STEP: usize = 48;
+/// The longest window.
+const WINDOW_MOST: usize = 24;
+/// Room for a stub: its window moved (conditional branches grow), and the way to the library.
+pub const STUB_MOST: usize = 160;
+
+/// Bytes of code that [`Site::find`] wants to see before the call.
+pub const BEFORE: usize = RUN_UP;
+
+/// A call that can be given to the library.
+#[derive(Clone, Debug)]
+pub struct Site {
+    start: Addr,
+    call: Addr,
+    window: Window,
+}
+
+impl Site {
+    /// The site of the `syscall` instruction at `call`; `code` is what lies before it, [`BEFORE`] bytes or what there is.
+    /// `None` if there are no instructions that a jump can be put over.
+    pub fn find(code: &[u8], call: Addr) -> Option<Site> {
+        let begin = Addr(call.0 - code.len() as u64);
+        let first = code.len().saturating_sub(RUN_UP);
+        let last = code.len().saturating_sub(IN_STEP);
+        // For every place near the call: in how many of the ways an instruction begins there.
+        let mut begins = [0u32; WINDOW_MOST + 1];
+        let mut ways = 0;
+        for from in first..=last {
+            if let Some(starts) = decode_to(&code[from..], begin + from as u64, call) {
+                ways += 1;
+                for distance in starts {
+                    begins[distance] += 1;
+                }
+            }
+        }
+        // The shortest window that is long enough.
+        let distance = (JUMP_LEN..=WINDOW_MOST).find(|d| ways > 0 && begins[*d] == ways)?;
+        let start = code.len().checked_sub(distance)?;
+        let window = Window::before_call(&code[start..], begin + start as u64)?;
+        Some(Site {
+            start: Addr(call.0 - distance as u64),
+            call,
+            window,
+        })
+    }
+
+    /// Where the jump is written.
+    pub fn start(&self) -> Addr {
+        self.start
+    }
+
+    /// Where in the five bytes of the jump other instructions begin than the first: nobody may come there.
+    pub fn inner(&self) -> Vec<Addr> {
+        let boundaries = self.window.inner_boundaries();
+        boundaries.iter().map(|n| self.start + *n as u64).collect()
+    }
+
+    /// Stub at `to`, and jump to it. `None` if that is too far away.
+    pub fn stub(&self, to: Addr) -> Option<(Vec<u8>, [u8; JUMP_LEN])> {
+        let mut code = self.window.relocated(to)?.code;
+        let go_on = (layout::CONTROL as usize + offset_of!(Control, go_on)) as u32;
+        let entry = (layout::CONTROL as usize + offset_of!(Control, entry)) as u32;
+        let place = self.call.0.to_le_bytes();
+        for (at, half) in [(go_on, &place[..4]), (go_on + 4, &place[4..])] {
+            // mov dword [at], half
+            code.extend([0xc7, 0x04, 0x25]);
+            code.extend(at.to_le_bytes());
+            code.extend(half);
+        }
+        // jmp [entry]
+        code.extend([0xff, 0x24, 0x25]);
+        code.extend(entry.to_le_bytes());
+        let distance = (to.0 as i64).checked_sub((self.start.0 + JUMP_LEN as u64) as i64)?;
+        let distance = i32::try_from(distance).ok()?;
+        let mut jump = [0xe9; JUMP_LEN];
+        jump[1..].copy_from_slice(&distance.to_le_bytes());
+        (code.len() <= STUB_MOST).then_some((code, jump))
+    }
+}
+
+/// Decodes `code`, at `at`, up to `call`: the distances from there of the last instructions. `None` if the call is not
+/// arrived at.
+fn decode_to(code: &[u8], at: Addr, call: Addr) -> Option<Vec<usize>> {
+    let mut starts = Vec::new();
+    let mut n = 0;
+    while n < code.len() {
+        let distance = code.len() - n;
+        if distance <= WINDOW_MOST {
+            starts.push(distance);
+        }
+        n += decode(&code[n..], at + n as u64)?.len();
+    }
+    (at + n as u64 == call).then_some(starts)
+}
+
+/// Whether a direct branch anywhere in `code`, which lies at `at`, may lead to one of these places. (Decoded at every byte:
+/// it may say so where there is none, never the other way round.)
+pub fn branches_to(code: &[u8], at: Addr, places: &[Addr]) -> bool {
+    let hit = |next: usize, displacement: i64| {
+        let target = (at.0 + next as u64).wrapping_add_signed(displacement);
+        places.iter().any(|p| p.0 == target)
+    };
+    let far = |n: usize| {
+        let bytes = code.get(n..n + 4)?.try_into().ok()?;
+        Some(hit(n + 4, i64::from(i32::from_le_bytes(bytes))))
+    };
+    let near = |n: usize| Some(hit(n + 1, i64::from(*code.get(n)? as i8)));
+    code.iter().enumerate().any(|(n, byte)| {
+        let found = match byte {
+            // jcc, jmp, loop and its kin
+            0x70..=0x7f | 0xeb | 0xe0..=0xe3 => near(n + 1),
+            // call, jmp
+            0xe8 | 0xe9 => far(n + 1),
+            // jcc
+            0x0f if code.get(n + 1).is_some_and(|b| (0x80..=0x8f).contains(b)) => far(n + 2),
+            _ => None,
+        };
+        found == Some(true)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Addr = Addr(0x7f00_0000_1000);
+
+    fn before(distance: u64) -> Addr {
+        Addr(CALL.0 - distance)
+    }
+
+    fn site(code: &[u8]) -> Option<Site> {
+        // What comes before in ordinary code: the end of a function, and padding.
+        let mut all = vec![0x90; 60];
+        all.extend([0x48, 0x83, 0xc4, 0x08, 0xc3]);
+        all.extend([0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0]);
+        all.extend(code);
+        Site::find(&all, CALL)
+    }
+
+    #[test]
+    fn the_usual_wrapper() {
+        // mov eax, 39
+        let site = site(&[0xb8, 39, 0, 0, 0]).unwrap();
+        assert_eq!((site.start(), site.inner()), (before(5), vec![]));
+        let to = before(0x10_0000);
+        let (stub, jump) = site.stub(to).unwrap();
+        assert_eq!(stub[..5], [0xb8, 39, 0, 0, 0]);
+        assert_eq!(stub[5..12], [0xc7, 0x04, 0x25, 0x00, 0x10, 0x01, 0x70]);
+        assert_eq!(stub[12..16], (CALL.0 as u32).to_le_bytes());
+        assert_eq!(stub[23..27], ((CALL.0 >> 32) as u32).to_le_bytes());
+        assert_eq!(jump[0], 0xe9);
+        let distance = i32::from_le_bytes(jump[1..].try_into().unwrap());
+        assert_eq!(CALL.0.wrapping_add_signed(distance.into()), to.0);
+        assert!(site.stub(Addr(0x1000_0000)).is_none(), "too far");
+    }
+
+    #[test]
+    fn short_instructions_are_taken_together() {
+        // cmpb $0, x(%rip); je +19; xor eax, eax: only the first lies under the jump
+        let code = [0x80, 0x3d, 0x51, 0x3f, 0x10, 0, 0, 0x74, 0x13, 0x31, 0xc0];
+        let read = site(&code).unwrap();
+        assert_eq!((read.start(), read.inner()), (before(11), vec![]));
+        let (stub, _) = read.stub(CALL + 0x1000).unwrap();
+        assert_eq!(stub[..2], [0x80, 0x3d]);
+        // mov rsi, rcx; mov rdi, rbx
+        let go = site(&[0x48, 0x89, 0xce, 0x48, 0x89, 0xdf]).unwrap();
+        assert_eq!((go.start(), go.inner()), (before(6), vec![before(3)]));
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_cannot_be_moved_is_left_alone() {
+        // ret just before: nothing leads on
+        assert!(site(&[0xb8, 1, 0, 0, 0, 0xc3]).is_none());
+        // another system call just before
+        assert!(site(&[0x0f, 0x05, 0x89, 0xc7, 0x90]).is_none());
+        // too little is known of what comes before
+        assert!(Site::find(&[0x89], CALL).is_none());
+    }
+
+    /// `mov dword [rsp-0x48], 1`: its last five bytes look like `mov eax, 1`.
+    #[test]
+    fn the_end_of_an_instruction_is_not_taken_for_one() {
+        let site = site(&[0xc7, 0x44, 0x24, 0xb8, 1, 0, 0, 0]).unwrap();
+        assert_eq!(site.start(), before(8));
+    }
+
+    #[test]
+    fn branches_are_found() {
+        let places = [Addr(0x1010)];
+        let code = |bytes: &[u8]| {
+            let mut all = vec![0x90; 32];
+            all[..bytes.len()].copy_from_slice(bytes);
+            branches_to(&all, Addr(0x1000), &places)
+        };
+        assert!(code(&[0xeb, 0x0e]));
+        assert!(code(&[0x74, 0x0e]));
+        assert!(code(&[0xe9, 0x0b, 0, 0, 0]));
+        assert!(code(&[0x0f, 0x84, 0x0a, 0, 0, 0]));
+        assert!(!code(&[0xeb, 0x0d]));
+        assert!(!code(&[0xe9, 0x0c, 0, 0, 0]));
+    }
+}

@@ -9,10 +9,10 @@
 //! a turn outside of chaos mode also ends by the clock.)
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rr_trace::event::EventNumber;
-use rr_tracee::Tid;
+use rr_tracee::{Tid, tsc};
 
 use crate::chaos::Chaos;
 
@@ -57,8 +57,8 @@ struct Member {
 struct Turn {
     tid: Tid,
     until: EventNumber,
-    /// `None` in chaos mode.
-    deadline: Option<Instant>,
+    /// A time of [`tsc::now`]; `None` in chaos mode.
+    deadline: Option<Duration>,
     /// Given in spite of its priority: others do not cut it short.
     granted: bool,
 }
@@ -185,7 +185,7 @@ impl Scheduler {
         let over = yields
             || preempted
             || now >= turn.until
-            || turn.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            || turn.deadline.is_some_and(|deadline| tsc::now() >= deadline);
         if over {
             if yields && self.round.is_empty() {
                 self.round = self.ready_after(self.last, &ready).into();
@@ -256,7 +256,7 @@ impl Scheduler {
         let most = self.schedule.turn_events;
         let (events, deadline) = match &mut self.chaos {
             Some(chaos) => (chaos.turn(most), None),
-            None => (most, Some(Instant::now() + TURN_TIME)),
+            None => (most, Some(tsc::now() + TURN_TIME)),
         };
         if let Some(member) = self.members.get_mut(&tid) {
             member.passed_over = 0;

@@ -15,7 +15,7 @@ use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
+    AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -80,7 +80,8 @@ pub struct RecordSession {
     pub(crate) files: Arc<FileStore>,
     pub(crate) last_space: u32,
     writer: TraceWriter,
-    started: Instant,
+    /// When the recording began ([`tsc::now`]).
+    started: Duration,
     number: EventNumber,
     last_time_ns: u64,
     pub(crate) scheduler: Scheduler,
@@ -122,7 +123,7 @@ impl RecordSession {
             options,
             last_space: 0,
             writer,
-            started: Instant::now(),
+            started: tsc::now(),
             number: EventNumber(0),
             last_time_ns: 0,
             current: tid,
@@ -486,7 +487,7 @@ impl RecordSession {
 
     fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
         self.number = self.number.next();
-        self.last_time_ns = self.started.elapsed().as_nanos() as u64;
+        self.last_time_ns = (tsc::now() - self.started).as_nanos() as u64;
         if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
             self.objects.follow(&ops, &space.model);
         }

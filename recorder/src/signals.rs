@@ -16,7 +16,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_code, signo};
-use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs};
+use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs, tsc};
 
 use crate::buffer::is_inside;
 use crate::error::Result;
@@ -325,9 +325,7 @@ impl RecordSession {
         } else {
             return Ok(None);
         };
-        let mut aux = 0u32;
-        // SAFETY: RDTSCP reads the counter and the processor number; all x86-64 processors of this century have it.
-        let tsc = unsafe { std::arch::x86_64::__rdtscp(&mut aux) };
+        let (tsc, aux) = tsc::counter();
         let mut after = Registers {
             rax: tsc & 0xffff_ffff,
             rdx: tsc >> 32,

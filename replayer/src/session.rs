@@ -12,7 +12,9 @@ use rr_trace::event::{
 };
 use rr_trace::{EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::{AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid};
+use rr_tracee::{
+    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
+};
 
 use crate::blank;
 use crate::buffer;
@@ -34,6 +36,8 @@ pub struct ReplaySession {
     cpu: Option<usize>,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
+    /// Since the first step, which is made by the thread that makes all.
+    without_tsc: Option<tsc::GivenUp>,
 }
 
 /// One event, replayed.
@@ -69,6 +73,7 @@ impl ReplaySession {
             cpu,
             last: EventNumber(0),
             time_ns: 0,
+            without_tsc: None,
         })
     }
 
@@ -79,6 +84,8 @@ impl ReplaySession {
 
     /// Replays the next event; `None` at the end of the trace.
     pub fn step(&mut self) -> Result<Option<Replayed>> {
+        self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
+        tsc::renew();
         let Some(event) = self.cursor.next().transpose()? else {
             return Ok(None);
         };

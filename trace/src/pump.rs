@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::CpuSet;
 use rr_schema::rr_capnp as wire;
+use rr_tracee::tsc;
 
 use crate::affinity;
 use crate::dir::{Part, TraceDir, segment_name};
@@ -145,7 +146,7 @@ impl Pump {
                 return None;
             }
             // The recorder does not wake us when it opens a group: that costs more than looking now and then.
-            let age = state.opened_at().map_or(Duration::ZERO, |t| t.elapsed());
+            let age = state.opened_at().map_or(Duration::ZERO, |t| tsc::now() - t);
             match self.options.flush_after.checked_sub(age) {
                 None | Some(Duration::ZERO) => {
                     state.seal();

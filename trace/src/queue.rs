@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
+
+use rr_tracee::tsc;
 
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
@@ -57,7 +59,7 @@ pub(crate) struct State {
     /// The group that events are added to.
     open: Vec<Event>,
     open_size: OpenSize,
-    opened_at: Option<Instant>,
+    opened_at: Option<Duration>,
     /// What waits.
     pub(crate) jobs: VecDeque<Job>,
     /// Weight of all events accepted and not yet written.
@@ -91,7 +93,7 @@ impl State {
             || self.open_size.message + size.message > GROUP_MESSAGE_MAX;
         let sealed = too_large && self.seal();
         if self.open.is_empty() {
-            self.opened_at = Some(Instant::now());
+            self.opened_at = Some(tsc::now());
         }
         self.open.push(event);
         self.open_size.message += size.message;
@@ -117,8 +119,8 @@ impl State {
         true
     }
 
-    /// When the open group was opened.
-    pub(crate) fn opened_at(&self) -> Option<Instant> {
+    /// When the open group was opened ([`tsc::now`]).
+    pub(crate) fn opened_at(&self) -> Option<Duration> {
         self.opened_at
     }
 

@@ -21,6 +21,7 @@
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
 //! | [`syscalls`] | the declarative system call table |
+//! | [`tsc`] | the driving thread does without `rdtsc`, as tracees do |
 
 pub mod code;
 pub mod digest;
@@ -37,6 +38,7 @@ pub mod site;
 pub mod space;
 pub mod syscalls;
 pub mod task;
+pub mod tsc;
 
 pub use error::{Error, Result};
 pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd};

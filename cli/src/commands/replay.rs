@@ -255,7 +255,11 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
         let (number, tid) = (replayed.event.number, replayed.event.tid);
         counts.add(&replayed.event);
         if !options.quiet {
-            bar.suspend(|| echo.show(&session, replayed, &reader))?;
+            if bar.is_hidden() {
+                echo.show(&session, replayed, &reader)?;
+            } else {
+                bar.suspend(|| echo.show(&session, replayed, &reader))?;
+            }
         }
         reached(&session);
         if options.trace_from.is_some_and(|from| number.0 >= from) {

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rr_tracee::task::wait;
-use rr_tracee::{Stop, Tid, procfs};
+use rr_tracee::{Stop, Tid, procfs, tsc};
 
 use crate::error::{Error, Result};
 use crate::scheduler::Choice;
@@ -19,6 +19,7 @@ impl RecordSession {
     /// last event.
     pub fn run(&mut self) -> Result<i32> {
         let _ticker = Ticker::start()?;
+        let _without_tsc = tsc::GivenUp::new();
         loop {
             if let Some(status) = self.end() {
                 return Ok(status);
@@ -91,6 +92,7 @@ impl RecordSession {
     /// Lets a task go on until its turn is over or it cannot.
     fn run_turn(&mut self, tid: Tid) -> Result<()> {
         loop {
+            tsc::renew();
             let before = self.number;
             let advanced = self.advance(tid);
             self.survive(tid, advanced)?;

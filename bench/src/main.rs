@@ -7,6 +7,7 @@
 mod checkpoints;
 mod measure;
 mod programs;
+mod workloads;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,9 +27,19 @@ struct Args {
     /// A tenth of the size: to see that everything works, not to quote.
     #[arg(long)]
     quick: bool,
-    /// Only programs whose name contains this.
+    /// Only workloads and programs whose name contains this (and "checkpoints", for the tables about these).
     #[arg(long)]
     only: Option<String>,
+    /// Write the measurements of the workloads to this file, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+impl Args {
+    /// Whether what has this name is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
 }
 
 fn main() -> ExitCode {
@@ -59,8 +70,16 @@ fn run(args: &Args) -> Result<bool> {
         .tempdir()
         .context("a temporary directory")?;
     println!("{}\n", machine());
+    let mut measured = Vec::new();
+    let within = workloads::report(args, &rr, work.path(), &mut measured)?;
+    if let Some(path) = &args.json {
+        let report = serde_json::json!({ "machine": machine(), "runs": args.runs, "workloads": measured });
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| path.display().to_string())?;
+    }
     programs::report(args, &rr, work.path())?;
-    checkpoints::report(args, &rr, work.path())
+    let reached = !args.wants("checkpoints") || checkpoints::report(args, &rr, work.path())?;
+    Ok(within && reached)
 }
 
 fn beside_this_program() -> Result<PathBuf> {

@@ -1,6 +1,7 @@
 //! Running a command for its time, and small statistics.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -16,8 +17,22 @@ pub struct Cost {
     pub resident: u64,
 }
 
-/// Runs a command line in `cwd`, output discarded; it must succeed.
+/// Which CPUs a run may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cpus {
+    /// All that we may use.
+    All,
+    /// The one that we are on, as rr chooses its own.
+    One,
+}
+
+/// Runs a command line in `cwd` on all CPUs, output discarded; it must succeed.
 pub fn time(program: &[OsString], cwd: &Path) -> Result<Cost> {
+    time_on(Cpus::All, program, cwd)
+}
+
+/// The same on the CPUs that are said.
+pub fn time_on(cpus: Cpus, program: &[OsString], cwd: &Path) -> Result<Cost> {
     let [name, args @ ..] = program else {
         bail!("an empty command line")
     };
@@ -28,6 +43,10 @@ pub fn time(program: &[OsString], cwd: &Path) -> Result<Cost> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    if cpus == Cpus::One {
+        // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.
+        unsafe { command.pre_exec(bind_to_this_cpu) };
+    }
     let start = Instant::now();
     let mut child = command
         .spawn()
@@ -52,6 +71,21 @@ pub fn time(program: &[OsString], cwd: &Path) -> Result<Cost> {
         seconds,
         resident: usage.ru_maxrss as u64 * 1024,
     })
+}
+
+/// Binds the calling process to the CPU that it is on (as taskset(1) does).
+fn bind_to_this_cpu() -> std::io::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is an empty set; the CPU's number is below the number of its bits.
+    let bound = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+        libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &set)
+    };
+    if bound == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 /// The median; 0 of nothing.

@@ -59,18 +59,18 @@ fn all(quick: bool) -> Vec<Program> {
 
 /// Prints the table of programs.
 pub fn report(args: &Args, rr: &Path, work: &Path) -> Result<()> {
+    let chosen: Vec<Program> = all(args.quick)
+        .into_iter()
+        .filter(|p| args.wants(p.name))
+        .collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
     println!(
         "| program | native | record | with checkpoints | replay | events | trace | of it checkpoints |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
-    for program in all(args.quick) {
-        if args
-            .only
-            .as_ref()
-            .is_some_and(|only| !program.name.contains(only.as_str()))
-        {
-            continue;
-        }
+    for program in chosen {
         row(args, rr, work, &program).with_context(|| program.name.to_owned())?;
     }
     println!(

@@ -75,13 +75,18 @@ pub fn tree(root: &Path, files: usize) {
 
 /// SQL that inserts `rows` rows, a hundred in a transaction, and asks a few questions about them.
 pub fn sql(rows: usize) -> String {
+    sql_in(rows, 100)
+}
+
+/// The same with another number of rows in a transaction.
+pub fn sql_in(rows: usize, transaction: usize) -> String {
     let mut random = Random::new(99);
     let mut out = String::from(
         "PRAGMA synchronous=OFF;\nCREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, value INTEGER, at TEXT);\n\
          CREATE INDEX by_value ON t(value);\n",
     );
     for row in 0..rows {
-        if row % 100 == 0 {
+        if row % transaction == 0 {
             out.push_str("BEGIN;\n");
         }
         let value = random.below(1_000_000);
@@ -89,7 +94,7 @@ pub fn sql(rows: usize) -> String {
             out,
             "INSERT INTO t(name,value,at) VALUES('name{row}',{value},datetime('now'));"
         );
-        if row % 100 == 99 || row + 1 == rows {
+        if row % transaction == transaction - 1 || row + 1 == rows {
             out.push_str("COMMIT;\n");
         }
         if row % 5000 == 4999 {

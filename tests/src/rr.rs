@@ -32,6 +32,9 @@ pub struct TraceInfo {
     pub events: u64,
     /// Whether the recording ended properly.
     pub complete: bool,
+    /// System calls that were buffered in the program and have no event of their own.
+    #[serde(default, rename = "bufferedCalls")]
+    pub buffered_calls: Option<u64>,
     /// The checkpoints in the trace, by event.
     pub checkpoints: Vec<Checkpoint>,
 }

@@ -1,0 +1,404 @@
+//! The everyday workloads whose cost has bounds (issue 4): record and replay against native runs, with and without the
+//! system call buffer.
+//!
+//! All kinds of runs of a round take turns, so that what else the machine does hits them alike. Recordings and replays run
+//! as a user would start them: rr binds itself and the program to one CPU. The native runs that count are bound to one
+//! CPU too; what they take on all CPUs stands beside it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use rr_tests::programs::{self as inputs, shell};
+use serde_json::{Value, json};
+
+use crate::measure::{Cpus, mb, median, rr_line, size_of, time, time_on, trace_info};
+use crate::{Args, fresh};
+
+/// Where the files of a workload lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the directory for temporary files.
+    Disk,
+    /// In memory.
+    Tmpfs,
+}
+
+/// Writes the input into a directory that is there for all runs.
+type Setup = Box<dyn Fn(&Path) -> Result<()>>;
+
+/// Its command line, from the directory with the input. Runs in an empty directory of its own.
+type Line = Box<dyn Fn(&Path) -> Vec<OsString>>;
+
+struct Workload {
+    name: &'static str,
+    place: Place,
+    setup: Setup,
+    line: Line,
+    /// The most that recording and replaying may take, against the native run.
+    bounds: [f64; 2],
+}
+
+fn nothing(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// The path of a file in `dir`, for a shell.
+fn quoted(dir: &Path, name: &str) -> String {
+    format!("'{}'", dir.join(name).display())
+}
+
+fn all(quick: bool, helper: &Path) -> Vec<Workload> {
+    let scale = |n: usize| if quick { n / 10 } else { n };
+    let own = |name: &'static str, mode: &'static str, n: usize, bounds| Workload {
+        name,
+        place: Place::Disk,
+        setup: Box::new(nothing),
+        line: {
+            let line = [helper.into(), mode.into(), scale(n).to_string().into()];
+            Box::new(move |_| line.to_vec())
+        },
+        bounds,
+    };
+    let with_file = |name, file: &'static str, text: fn(usize) -> String, n, script: &'static str, bounds| {
+        let n = scale(n);
+        Workload {
+            name,
+            place: Place::Disk,
+            setup: Box::new(move |dir| Ok(std::fs::write(dir.join(file), text(n))?)),
+            line: Box::new(move |dir| shell(&script.replace("INPUT", &quoted(dir, file)))),
+            bounds,
+        }
+    };
+    let copy = |name, place, bounds| {
+        let files = scale(5000);
+        Workload {
+            name,
+            place,
+            setup: Box::new(move |dir| {
+                inputs::tree(&dir.join("tree"), files);
+                Ok(())
+            }),
+            line: Box::new(|dir| vec!["cp".into(), "-r".into(), dir.join("tree").into(), "copy".into()]),
+            bounds,
+        }
+    };
+    let sum = scale(5_000_000);
+    let loops = scale(100);
+    vec![
+        own("read of 1 byte, 1,000,000 times", "read", 1_000_000, [4.0, 1.5]),
+        copy("cp -r of 5,000 small files, ext4", Place::Disk, [1.5, 0.6]),
+        copy("cp -r of 5,000 small files, tmpfs", Place::Tmpfs, [6.0, 4.0]),
+        Workload {
+            line: Box::new(|dir| {
+                ["gcc", "-O1", "-c"]
+                    .map(OsString::from)
+                    .into_iter()
+                    .chain([dir.join("big.c").into()])
+                    .collect()
+            }),
+            ..with_file(
+                "gcc -O1 -c, 0.6 s",
+                "big.c",
+                inputs::c_source,
+                100,
+                "",
+                [1.5, 1.4],
+            )
+        },
+        Workload {
+            name: "sh, 100 × /bin/true",
+            place: Place::Disk,
+            setup: Box::new(nothing),
+            line: Box::new(move |_| shell(&format!("for i in $(seq {loops}); do /bin/true; done"))),
+            bounds: [4.0, 3.0],
+        },
+        Workload {
+            name: "python3, sum of 5,000,000 squares",
+            place: Place::Disk,
+            setup: Box::new(nothing),
+            line: Box::new(move |_| {
+                vec![
+                    python(),
+                    "-c".into(),
+                    format!("print(sum(i*i for i in range({sum})))").into(),
+                ]
+            }),
+            bounds: [1.10, 1.10],
+        },
+        own("compute-bound C, 1 s", "compute", 300_000_000, [1.02, 1.02]),
+        own("mutex, 4 threads × 200,000", "mutex", 200_000, [2.5, 2.0]),
+        with_file(
+            "gzip -9 of 20 MB",
+            "data",
+            inputs::text,
+            20 << 20,
+            "exec gzip -9 < INPUT > data.gz",
+            [1.1, 1.1],
+        ),
+        with_file(
+            "sqlite3, 100,000 inserts in 100 transactions",
+            "in.sql",
+            sql,
+            100_000,
+            "exec sqlite3 test.db < INPUT",
+            [1.6, 1.3],
+        ),
+        Workload {
+            setup: {
+                let megabytes = scale(1000);
+                Box::new(move |dir| large_file(&dir.join("large"), megabytes))
+            },
+            ..with_file(
+                "cat of 1 GB to wc -c",
+                "large",
+                inputs::text,
+                0,
+                "cat INPUT | wc -c",
+                [3.0, 2.0],
+            )
+        },
+        own("clock_gettime, 1,000,000 times", "clock", 1_000_000, [8.0, 4.0]),
+    ]
+}
+
+/// The interpreter itself, not a script that looks for it (pyenv).
+fn python() -> OsString {
+    let path = Path::new("/usr/bin/python3");
+    if path.exists() {
+        path.into()
+    } else {
+        "python3".into()
+    }
+}
+
+fn sql(rows: usize) -> String {
+    inputs::sql_in(rows, 1000)
+}
+
+/// Text of so many megabytes, no two of them alike; in the page cache afterwards.
+fn large_file(path: &Path, megabytes: usize) -> Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path)?;
+    let mut text = inputs::text(1_000_000).into_bytes();
+    text.truncate(1_000_000);
+    for n in 0..megabytes {
+        // Every digit depends on the piece: what was compressed once is no help for the next.
+        let mut random = inputs::Random::new(n as u64 * 2 + 1);
+        for byte in text.iter_mut().filter(|b| b.is_ascii_digit()) {
+            *byte = b'0' + random.below(10) as u8;
+        }
+        file.write_all(&text)?;
+    }
+    Ok(())
+}
+
+fn compile(work: &Path) -> Result<PathBuf> {
+    let source = work.join("workloads.c");
+    std::fs::write(&source, include_str!("workloads.c")).context("writing the helper's source")?;
+    let helper = work.join("workloads");
+    let status = Command::new("gcc")
+        .args(["-O1", "-pthread", "-o"])
+        .args([&helper, &source])
+        .status()
+        .context("gcc")?;
+    if !status.success() {
+        bail!("gcc cannot compile {}", source.display());
+    }
+    Ok(helper)
+}
+
+/// What recordings with some options cost.
+#[derive(Default)]
+struct Recorded {
+    record: Vec<f64>,
+    replay: Vec<f64>,
+    events: u64,
+    /// Calls that cost no event; if the trace says so.
+    buffered: Option<u64>,
+    /// The trace without its mapped files.
+    bytes: u64,
+    /// Its mapped files (which it shares with other traces).
+    files: u64,
+}
+
+impl Recorded {
+    /// Records the program in `cwd`, and replays it.
+    fn round(
+        &mut self,
+        rr: &Path,
+        options: &[&str],
+        line: &[OsString],
+        cwd: &Path,
+        work: &Path,
+    ) -> Result<()> {
+        let dir = fresh(work, "trace")?;
+        let trace = dir.join("trace");
+        let options = [&["record"], options, &["-o"]].concat();
+        self.record
+            .push(time(&rr_line(rr, &options, &trace, line), cwd)?.seconds);
+        self.replay
+            .push(time(&rr_line(rr, &["replay", "-a"], &trace, &[]), work)?.seconds);
+        let info = trace_info(rr, &trace)?;
+        self.events = info.events;
+        self.buffered = info.buffered_calls;
+        self.files = size_of(&trace.join("files"));
+        self.bytes = size_of(&trace) - self.files;
+        std::fs::remove_dir_all(&dir).context("removing a trace")
+    }
+
+    fn json(&self) -> Value {
+        json!({ "record_s": self.record, "replay_s": self.replay, "events": self.events, "buffered_calls": self.buffered,
+                "trace_bytes": self.bytes, "file_bytes": self.files })
+    }
+
+    fn bytes_per_event(&self) -> f64 {
+        self.bytes as f64 / self.events.max(1) as f64
+    }
+}
+
+/// All measurements of a workload.
+struct Row {
+    name: &'static str,
+    bounds: [f64; 2],
+    native: Vec<f64>,
+    native_all: Vec<f64>,
+    buffered: Recorded,
+    plain: Recorded,
+}
+
+impl Row {
+    fn ratio(&self, values: &[f64]) -> f64 {
+        median(values) / median(&self.native)
+    }
+
+    /// The ratios that have bounds.
+    fn bounded(&self) -> [f64; 2] {
+        [
+            self.ratio(&self.buffered.record),
+            self.ratio(&self.buffered.replay),
+        ]
+    }
+
+    fn passed(&self) -> bool {
+        self.bounded()
+            .iter()
+            .zip(self.bounds)
+            .all(|(got, bound)| *got <= bound)
+    }
+
+    fn print(&self) {
+        let cell = |got: f64, bound: f64| {
+            let text = format!("{got:.2}×");
+            let text = if got <= bound { text } else { format!("**{text}**") };
+            format!("{text} | {bound}×")
+        };
+        let [record, replay] = self.bounded();
+        println!(
+            "| {} | {:.3} s ({:.3}) | {} | {} | {:.2}× | {:.2}× | {} | {} | {} | {} | {:.1} | {} |",
+            self.name,
+            median(&self.native),
+            median(&self.native_all),
+            cell(record, self.bounds[0]),
+            cell(replay, self.bounds[1]),
+            self.ratio(&self.plain.record),
+            self.ratio(&self.plain.replay),
+            self.buffered.events,
+            self.buffered.buffered.map_or("–".into(), |n| n.to_string()),
+            self.plain.events,
+            mb(self.buffered.bytes),
+            self.buffered.bytes_per_event(),
+            mb(self.plain.bytes),
+        );
+    }
+
+    fn json(&self) -> Value {
+        let [record, replay] = self.bounded();
+        json!({ "name": self.name, "native_s": self.native, "native_all_cpus_s": self.native_all,
+                "record": record, "record_bound": self.bounds[0], "replay": replay, "replay_bound": self.bounds[1],
+                "passed": self.passed(), "buffered": self.buffered.json(), "unbuffered": self.plain.json() })
+    }
+}
+
+/// Prints the table of workloads; `false` if a bound was missed. The measurements go to `out`.
+pub fn report(args: &Args, rr: &Path, work: &Path, out: &mut Vec<Value>) -> Result<bool> {
+    let helper = compile(work)?;
+    let chosen: Vec<Workload> = all(args.quick, &helper)
+        .into_iter()
+        .filter(|workload| args.wants(workload.name))
+        .collect();
+    if chosen.is_empty() {
+        return Ok(true);
+    }
+    println!(
+        "| workload | native (all CPUs) | record | ≤ | replay | ≤ | record -n | replay -n | events | buffered calls | \
+         events -n | trace | bytes/event | trace -n |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let mut missed = 0;
+    for workload in &chosen {
+        let row = measure(args, rr, work, workload).with_context(|| workload.name.to_owned())?;
+        row.print();
+        missed += usize::from(!row.passed());
+        out.push(row.json());
+    }
+    println!(
+        "\nTimes against the native run on one CPU, medians of {}; traces without the files that the program maps. \
+         {} of {} workloads within their bounds{}\n",
+        args.runs,
+        chosen.len() - missed,
+        chosen.len(),
+        if missed == 0 {
+            ": **PASS**"
+        } else {
+            "; those in bold are not: **FAIL**"
+        }
+    );
+    Ok(missed == 0)
+}
+
+fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<Row> {
+    let memory;
+    let place = match workload.place {
+        Place::Disk => work,
+        Place::Tmpfs => {
+            memory = tempfile::Builder::new()
+                .prefix("rr-bench-")
+                .tempdir_in("/dev/shm")
+                .context("a directory in memory")?;
+            memory.path()
+        }
+    };
+    let input = fresh(place, "input")?;
+    (workload.setup)(&input).context("preparing the input")?;
+    let line = (workload.line)(&input);
+    let mut row = Row {
+        name: workload.name,
+        bounds: workload.bounds,
+        native: vec![],
+        native_all: vec![],
+        buffered: Recorded::default(),
+        plain: Recorded::default(),
+    };
+    for _ in 0..args.runs {
+        // Each run in a directory of its own, which is gone before the next: removing files takes time too.
+        let in_fresh = |run: &mut dyn FnMut(&Path) -> Result<()>| -> Result<()> {
+            let cwd = fresh(place, "run")?;
+            run(&cwd)?;
+            std::fs::remove_dir_all(&cwd).context("removing a working directory")
+        };
+        in_fresh(&mut |cwd| {
+            row.native.push(time_on(Cpus::One, &line, cwd)?.seconds);
+            Ok(())
+        })?;
+        in_fresh(&mut |cwd| row.buffered.round(rr, &[], &line, cwd, work))?;
+        in_fresh(&mut |cwd| row.plain.round(rr, &["-n"], &line, cwd, work))?;
+        in_fresh(&mut |cwd| {
+            row.native_all.push(time(&line, cwd)?.seconds);
+            Ok(())
+        })?;
+    }
+    std::fs::remove_dir_all(&input).context("removing the input")?;
+    Ok(row)
+}

@@ -136,6 +136,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
         remote = remote.map_anonymous(range, prot, libc::MAP_NORESERVE)?;
     }
     buffer::install(&memory)?;
+    memory.write(rr_area::TRAPPING_CALL, &rr_area::TRAPPING_BYTES)?;
     remote.use_insn(rr_area::SYSCALL_INSN);
     // The kernel writes into a registered rseq area whenever it likes.
     if let Some((pointer, size, signature)) = rseq {
@@ -153,7 +154,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
 pub(crate) fn clone_of(from: Stopped, share: bool) -> rr_tracee::Result<(Stopped, Stopped)> {
     let tid = from.tid();
     let flags = CLONE_FLAGS | if share { libc::CLONE_VM as u64 } else { 0 };
-    let (mut remote, result) = Remote::new(from, tid)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+    let (mut remote, result) = Remote::ours(from)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
     let child = remote.take_child();
     let from = remote.finish()?;
     let Some(child) = child else {

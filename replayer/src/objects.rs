@@ -96,7 +96,7 @@ impl Backings {
         };
         let size = old.file.metadata().map_err(failed("measuring", object))?.len();
         let real = stopped.tid();
-        let remote = Remote::new(stopped, real)?;
+        let remote = Remote::ours(stopped)?;
         let remote = self.create_memfd(remote, real, object, size, Some(&old.file))?;
         Ok(remote.finish()?)
     }

@@ -109,7 +109,6 @@ impl Probe {
         let Some(stub) = stub else {
             return breakpoint(stopped);
         };
-        let tid = stopped.tid();
         let args = [
             stub.room.start.0,
             stub.room.len(),
@@ -118,7 +117,7 @@ impl Probe {
             u64::MAX,
             0,
         ];
-        let (remote, mapped) = Remote::new(stopped, tid)?.call(libc::SYS_mmap, args)?;
+        let (remote, mapped) = Remote::ours(stopped)?.call(libc::SYS_mmap, args)?;
         let stopped = remote.finish()?;
         if mapped != stub.room.start.0 as i64 {
             return breakpoint(stopped);
@@ -142,8 +141,7 @@ impl Probe {
         let Some(stub) = &self.stub else {
             return Ok(stopped);
         };
-        let tid = stopped.tid();
-        Remote::new(stopped, tid)?.unmap(stub.room)?.finish()
+        Remote::ours(stopped)?.unmap(stub.room)?.finish()
     }
 
     fn found(&self, stopped: &Stopped, stop: Stop) -> rr_tracee::Result<Found> {

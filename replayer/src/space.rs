@@ -126,8 +126,7 @@ pub(crate) fn close(stopped: Stopped, fds: &[i32]) -> rr_tracee::Result<Stopped>
     if fds.is_empty() {
         return Ok(stopped);
     }
-    let real = stopped.tid();
-    let mut remote = Remote::new(stopped, real)?;
+    let mut remote = Remote::ours(stopped)?;
     for fd in fds {
         remote = remote
             .must("close", libc::SYS_close, [*fd as u64, 0, 0, 0, 0, 0])?
@@ -147,7 +146,7 @@ pub(crate) fn perform(
         return Ok(stopped);
     }
     let real = stopped.tid();
-    let mut remote = Remote::new(stopped, real)?;
+    let mut remote = Remote::ours(stopped)?;
     for op in ops {
         check(op)?;
         remote = match op {

@@ -4,6 +4,10 @@
 //! choice and is then put back as it was. All its signals are blocked meanwhile
 //! (`PTRACE_SETSIGMASK`), so that none can be delivered in the middle; `SIGSTOP`, which cannot be blocked, is
 //! sent again afterwards, and a group stop (job control) goes on after them. The calls made this way never wait.
+//!
+//! A call costs two stops, at its entry and at its exit. In a task of ours alone, as replay has them, it costs one:
+//! another `syscall` in rr's code page has an instruction behind it that traps. A program could see that trap: it may have its own mind about
+//! `SIGTRAP`, which the kernel forces on it.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid};
@@ -19,14 +23,44 @@ pub struct Remote {
     task: Stopped,
     tgid: Tid,
     saved: Registers,
-    mask: u64,
+    /// The mask that it will have again; `None` if it was left alone.
+    mask: Option<u64>,
     insn: Addr,
     held: Vec<i32>,
     group_stop: bool,
     child: Option<Tid>,
+    end: End,
 }
 
+/// How a call ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// With the stop at its exit.
+    Exit,
+    /// With the trap after it.
+    Trap,
+}
+
+/// The length of `syscall` and `int3`.
+const CALL_AND_TRAP: u64 = 3;
+
 impl Remote {
+    /// Borrows a task that no program but ours ever sees: it has no signal handlers, it is not filtered, and nobody waits for
+    /// signals that it gets. It must have rr's code, with [`rr_area::TRAPPING_CALL`].
+    pub fn ours(task: Stopped) -> Result<Remote> {
+        Ok(Remote {
+            saved: task.regs()?,
+            tgid: task.tid(),
+            task,
+            mask: None,
+            insn: rr_area::TRAPPING_CALL,
+            held: Vec::new(),
+            group_stop: false,
+            child: None,
+            end: End::Trap,
+        })
+    }
+
     /// Borrows `task` of thread group `tgid`, which must not be at the *entry* of a system call that is still
     /// wanted. The calls are made with the instruction of rr's own code page.
     pub fn new(task: Stopped, tgid: Tid) -> Result<Remote> {
@@ -42,11 +76,12 @@ impl Remote {
             task,
             tgid,
             saved,
-            mask,
+            mask: Some(mask),
             insn,
             held: Vec::new(),
             group_stop: false,
             child: None,
+            end: End::Exit,
         })
     }
 
@@ -76,6 +111,7 @@ impl Remote {
             mut held,
             mut group_stop,
             mut child,
+            end,
         } = self;
         let mut regs = saved;
         regs.rip = insn.0;
@@ -85,9 +121,13 @@ impl Remote {
             regs.set_arg(n, arg);
         }
         task.set_regs(&regs)?;
+        let how = match end {
+            End::Exit => Resume::Syscall,
+            End::Trap => Resume::Cont,
+        };
         let mut entered = false;
-        loop {
-            let running = task.resume(Resume::Syscall, None)?;
+        let result = loop {
+            let running = task.resume(how, None)?;
             let tid = running.tid();
             let stop;
             (task, stop) = match running.wait()? {
@@ -102,11 +142,19 @@ impl Remote {
             match stop {
                 Stop::Syscall => match task.syscall_phase()? {
                     SyscallPhase::Entry => entered = true,
-                    SyscallPhase::Exit if entered => break,
+                    SyscallPhase::Exit if entered => break task.regs()?.result(),
                     _ => {}
                 },
                 Stop::Seccomp => entered = true,
                 Stop::NewTask { child: new } => child = Some(new),
+                Stop::Signal(libc::SIGTRAP)
+                    if end == End::Trap && {
+                        regs = task.regs()?;
+                        regs.rip == insn.0 + CALL_AND_TRAP
+                    } =>
+                {
+                    break regs.result();
+                }
                 Stop::Signal(signal) if task.siginfo().is_ok_and(|info| is_fault(&info)) => {
                     let stop = format!("{} at {:#x}", signal, task.regs()?.rip);
                     return Err(Error::UnexpectedStop {
@@ -119,8 +167,7 @@ impl Remote {
                 Stop::GroupStop(_) => group_stop = true,
                 Stop::Event | Stop::Exec { .. } | Stop::Exiting => {}
             }
-        }
-        let result = task.regs()?.result();
+        };
         Ok((
             Remote {
                 task,
@@ -131,6 +178,7 @@ impl Remote {
                 held,
                 group_stop,
                 child,
+                end,
             },
             result,
         ))
@@ -191,7 +239,9 @@ impl Remote {
     /// Puts the task back as it was and returns it.
     pub fn finish(mut self) -> Result<Stopped> {
         self.task.set_regs(&self.saved)?;
-        self.task.set_sigmask(self.mask)?;
+        if let Some(mask) = self.mask {
+            self.task.set_sigmask(mask)?;
+        }
         for signal in self.held {
             send_signal(self.tgid, self.task.tid(), signal)?;
         }

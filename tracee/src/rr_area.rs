@@ -22,6 +22,9 @@ use crate::space::{Backing, ForkPolicy, Mapping, Prot};
 pub const CODE: Addr = Addr(layout::CODE);
 /// The `syscall` instruction that is never traced.
 pub const SYSCALL_INSN: Addr = Addr(layout::SYSCALL);
+/// In replay: a `syscall` with a trap behind it, for the remote calls of [`crate::remote::Remote::ours`]. (The library has
+/// nothing there.)
+pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
 /// The page for parameters of remote system calls.
 pub const PARAM: Addr = Addr(layout::PARAM);
 /// Where scratch memory begins.
@@ -35,6 +38,9 @@ const INITIAL: u64 = 1 << 20;
 
 /// What the code begins with: `syscall; ret`.
 pub const CODE_BYTES: [u8; 3] = [0x0f, 0x05, 0xc3];
+
+/// What [`TRAPPING_CALL`] is: `syscall; int3`.
+pub const TRAPPING_BYTES: [u8; 3] = [0x0f, 0x05, 0xcc];
 
 /// The code as a range.
 pub fn code() -> AddrRange {

@@ -9,18 +9,19 @@
 //! 3. it takes the mappings into the model, their files into the trace, and what the kernel has put into private
 //!    pages (arguments, environment, auxiliary vector, zeroed ends of data segments) into the event.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use rr_trace::event::{EventKind, ExecInfo, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::pagemap::{self, PageKind};
+use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::procfs::MapsLine;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
+    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
     SpaceOp, Stopped, Tid, procfs, rr_area,
 };
 
@@ -243,21 +244,14 @@ impl RecordSession {
             .collect();
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
+        let pagemap = Pagemap::open(tid)?;
+        let mut stored = HashMap::new();
         for line in &lines {
             let backing = if line.inode == 0 {
                 Backing::Anonymous
             } else {
-                let file = match open_mapped(tid, line) {
-                    Some(file) => self.files.add(&file)?,
-                    // The file cannot be reached: its content is what is mapped.
-                    None => {
-                        let mut bytes = vec![0; (line.offset + line.range.len()) as usize];
-                        memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
-                        self.files.add_bytes(&bytes)?
-                    }
-                };
                 Backing::File {
-                    file,
+                    file: self.mapped_file(tid, line, &memory, &mut stored)?,
                     offset: line.offset,
                 }
             };
@@ -268,7 +262,7 @@ impl RecordSession {
                 fork: ForkPolicy::Copy,
                 name: line.name.as_str().into(),
             }));
-            for (range, kind) in pagemap::populated(tid, line.range)? {
+            for (range, kind) in pagemap.populated(line.range)? {
                 if kind == PageKind::Private {
                     let data = memory.read_vec(range.start, range.len() as usize)?;
                     writes.push(MemWrite {
@@ -297,6 +291,29 @@ impl RecordSession {
             writes,
             info,
         })
+    }
+
+    /// The stored file of a mapping. Those that are `stored` already by device and inode are not opened again.
+    fn mapped_file(
+        &self,
+        tid: Tid,
+        line: &MapsLine,
+        memory: &Memory,
+        stored: &mut HashMap<((u32, u32), u64), FileId>,
+    ) -> Result<FileId> {
+        let key = (line.dev, line.inode);
+        if let Some(file) = stored.get(&key) {
+            return Ok(*file);
+        }
+        let Some(file) = open_mapped(tid, line) else {
+            // The file cannot be reached: its content is what is mapped.
+            let mut bytes = vec![0; (line.offset + line.range.len()) as usize];
+            memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
+            return Ok(self.files.add_bytes(&bytes)?);
+        };
+        let file = self.files.add(&file)?;
+        stored.insert(key, file);
+        Ok(file)
     }
 }
 
@@ -376,19 +393,49 @@ fn stack_limit(tid: Tid) -> u64 {
 /// Turns the auxiliary vector's `AT_SYSINFO_EHDR` into `AT_IGNORE`. The stack of a new program (psABI x86-64,
 /// 3.4.1): argc, argv…, 0, envp…, 0, auxv pairs.
 fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
-    let argc = memory.read_u64(stack)?;
-    let mut at = stack + 8 * (argc + 2);
-    while memory.read_u64(at)? != 0 {
-        at = at + 8;
-    }
-    at = at + 8;
+    let mut words = Words {
+        memory,
+        at: stack,
+        page: Vec::new(),
+    };
+    let argc = words.next()?;
+    words.at = stack + 8 * (argc + 2);
+    words.page.clear();
+    while words.next()? != 0 {}
     loop {
-        match memory.read_u64(at)? {
+        let at = words.at;
+        match words.next()? {
             AT_NULL => return Ok(()),
             AT_SYSINFO_EHDR => memory.write(at, &AT_IGNORE.to_le_bytes())?,
             _ => {}
         }
-        at = at + 16;
+        words.next()?;
+    }
+}
+
+/// Words one after the other, read by the page.
+struct Words<'a> {
+    memory: &'a Memory,
+    at: Addr,
+    /// What comes from `at` to the end of its page, backwards.
+    page: Vec<u64>,
+}
+
+impl Words<'_> {
+    fn next(&mut self) -> Result<u64> {
+        if self.page.is_empty() {
+            let end = self.at.page_floor() + rr_tracee::ids::PAGE;
+            let bytes = self.memory.read_vec(self.at, (end - self.at) as usize)?;
+            let word = |chunk: &[u8]| {
+                chunk
+                    .iter()
+                    .rev()
+                    .fold(0, |word, byte| word << 8 | u64::from(*byte))
+            };
+            self.page = bytes.chunks_exact(8).map(word).rev().collect();
+        }
+        self.at = self.at + 8;
+        Ok(self.page.pop().unwrap_or_default())
     }
 }
 

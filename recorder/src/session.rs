@@ -173,8 +173,11 @@ impl RecordSession {
             .for_each(|task| rr_tracee::task::kill(task.tid));
         self.capture.kill_forks();
         // Those that nobody knows of.
-        for tracee in procfs::tracees_of(Tid(std::process::id() as i32)) {
-            rr_tracee::task::kill(tracee);
+        // (With many processes on the machine, looking for them takes long.)
+        if rr_tracee::task::any_left() {
+            for tracee in procfs::tracees_of(Tid(std::process::id() as i32)) {
+                rr_tracee::task::kill(tracee);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The few files of `/proc/PID` that we read (proc(5)).
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
@@ -26,9 +27,32 @@ pub struct MapsLine {
     pub name: String,
 }
 
+/// Reads a file whose length the kernel does not tell, in few calls.
+fn read_bytes(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; 4096];
+    let mut len = 0;
+    loop {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if len == bytes.len() {
+            bytes.resize(2 * len, 0);
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 fn read(path: String, tid: Tid) -> Result<String> {
-    match fs::read(&path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+    match read_bytes(&path) {
+        Ok(bytes) => {
+            Ok(String::from_utf8(bytes)
+                .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
             Err(Error::Died(tid))
         }

@@ -117,6 +117,16 @@ pub fn wait_for_tick(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     })
 }
 
+/// Whether this thread has a tracee or child left that it could wait for.
+pub fn any_left() -> bool {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    // SAFETY: an all-zero siginfo_t is a valid one.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is a valid place for what is reported; the report is left where it is.
+    let r = unsafe { libc::waitid(libc::P_ALL, 0, &mut info, options) };
+    r == 0 || Errno::last() != Errno::ECHILD
+}
+
 /// Where in a system call a stop is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SyscallPhase {
@@ -304,7 +314,7 @@ impl Stopped {
 
     /// Its extended state.
     pub fn xstate(&self) -> Result<ExtendedState> {
-        let mut buf = vec![0u8; XSTATE_MAX];
+        let mut buf = [0u8; XSTATE_MAX];
         let mut iov = libc::iovec {
             iov_base: buf.as_mut_ptr().cast(),
             iov_len: buf.len(),
@@ -319,8 +329,8 @@ impl Stopped {
             )
         }
         .map_err(|e| Error::kernel(self.tid, "PTRACE_GETREGSET(xstate)", e))?;
-        buf.truncate(iov.iov_len);
-        Ok(ExtendedState(buf))
+        // No larger than it is: many of them wait to be written.
+        Ok(ExtendedState(buf[..iov.iov_len.min(XSTATE_MAX)].to_vec()))
     }
 
     /// Sets its extended state.

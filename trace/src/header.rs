@@ -137,7 +137,8 @@ impl Header {
             .join("-")
     }
 
-    /// Writes the header of a new trace.
+    /// Writes the header of a new trace. The first thing that the writer's thread does is to make it durable (`pump`): a
+    /// disk can be slow, and nothing is said to be safe before that.
     pub(crate) fn write(&self, dir: &TraceDir) -> Result<()> {
         const TEMPORARY: &str = ".header.tmp";
         let path = dir.path().join(HEADER);
@@ -148,7 +149,6 @@ impl Header {
         let bytes = self.encode(&path)?;
         let mut file = dir.create_file(None, TEMPORARY)?;
         file.write_all(&bytes).map_err(fail("writing the trace header"))?;
-        file.sync_all().map_err(fail("syncing the trace header"))?;
         nix::fcntl::renameat(dir.fd().as_fd(), TEMPORARY, dir.fd().as_fd(), HEADER)
             .map_err(|e| Error::io(&path, "renaming the trace header into place", e))
     }

@@ -14,10 +14,11 @@ use rr_schema::rr_capnp as wire;
 use rr_tracee::tsc;
 
 use crate::affinity;
-use crate::dir::{Part, TraceDir, segment_name};
+use crate::dir::{HEADER, Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, append_frame};
+
 use crate::message;
 use crate::queue::{Job, Shared, State};
 use crate::segment::encode_header;
@@ -49,6 +50,8 @@ pub(crate) struct Pump {
     segment: Option<Segment>,
     /// The next events begin a new segment.
     cut: bool,
+    /// The header is durable.
+    begun: bool,
     /// Segments that may not be durable yet, the open one excepted.
     unsynced: Vec<EventNumber>,
     last_sync: Instant,
@@ -92,6 +95,7 @@ impl Pump {
             uuid,
             segment: None,
             cut: false,
+            begun: false,
             unsynced: Vec::new(),
             last_sync: Instant::now(),
             last: EventNumber(0),
@@ -342,6 +346,11 @@ impl Pump {
 
     /// Makes everything written durable.
     fn sync(&mut self) -> Result<()> {
+        if !self.begun {
+            let synced = self.dir.open_file(None, HEADER)?.sync_all();
+            synced.map_err(|e| Error::io(&self.dir.path().join(HEADER), "syncing", e))?;
+            self.begun = true;
+        }
         if self.unsynced.len() > SYNC_EACH_MAX {
             nix::unistd::syncfs(self.dir.fd()).map_err(|e| Error::io(self.dir.path(), "syncing", e))?;
         } else {

@@ -72,7 +72,6 @@ impl TraceWriter {
         let begin = || -> Result<Arc<FileStore>> {
             let files = FileStore::new(&dir, options.store.as_deref())?;
             header.write(&dir)?;
-            dir.sync()?;
             Ok(Arc::new(files))
         };
         let files = begin().inspect_err(|_| {
@@ -80,6 +79,8 @@ impl TraceWriter {
             let _ = std::fs::remove_dir_all(dir.path());
         })?;
         let shared = Arc::new(Shared::new(dir.path().to_owned()));
+        let (ticket, sync) = (0, true);
+        shared.lock().jobs.push_back(Job::Flush { ticket, sync });
         let pump_options = PumpOptions {
             flush_after: options.flush_after,
             queue_bytes: options.queue_bytes,

@@ -143,9 +143,13 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
         let args = [pointer, size.into(), RSEQ_FLAG_UNREGISTER, signature.into(), 0, 0];
         remote = remote.must("rseq", libc::SYS_rseq, args)?.0;
     }
-    // The vsyscall page cannot be unmapped, and is the same everywhere.
-    for line in maps.iter().filter(|l| l.name != "[vsyscall]") {
-        remote = remote.unmap(line.range)?;
+    // Everything below our pages, and everything above them. (The vsyscall page cannot be unmapped, and is the same
+    // everywhere.)
+    let others = maps.iter().filter(|l| l.name != "[vsyscall]");
+    let end = others.map(|l| l.range.end).max().unwrap_or(rr_area::area().end);
+    let ranges = [(Addr::NULL, rr_area::CODE), (rr_area::area().end, end)];
+    for (from, to) in ranges.into_iter().filter(|(from, to)| from < to) {
+        remote = remote.unmap(AddrRange::new(from, to))?;
     }
     remote.finish()
 }

@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail};
 pub struct Cost {
     /// Wall time in seconds.
     pub seconds: f64,
+    /// CPU time of all its processes, in seconds.
+    pub cpu: f64,
     /// The largest resident size of a process of the run, in bytes (`getrusage(2)`, `ru_maxrss`).
     pub resident: u64,
 }
@@ -67,8 +69,10 @@ pub fn time_on(cpus: Cpus, program: &[OsString], cwd: &Path) -> Result<Cost> {
             String::from_utf8_lossy(&stderr)
         );
     }
+    let time = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     Ok(Cost {
         seconds,
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
         resident: usage.ru_maxrss as u64 * 1024,
     })
 }

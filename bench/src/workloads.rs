@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rr_tests::programs::{self as inputs, shell};
 use serde_json::{Value, json};
 
-use crate::measure::{Cpus, mb, median, rr_line, size_of, time, time_on, trace_info};
+use crate::measure::{Cost, Cpus, mb, median, rr_line, size_of, time, time_on, trace_info};
 use crate::{Args, fresh};
 
 /// Where the files of a workload lie.
@@ -212,8 +212,8 @@ fn compile(work: &Path) -> Result<PathBuf> {
 /// What recordings with some options cost.
 #[derive(Default)]
 struct Recorded {
-    record: Vec<f64>,
-    replay: Vec<f64>,
+    record: Vec<Cost>,
+    replay: Vec<Cost>,
     events: u64,
     /// Calls that cost no event; if the trace says so.
     buffered: Option<u64>,
@@ -236,10 +236,9 @@ impl Recorded {
         let dir = fresh(work, "trace")?;
         let trace = dir.join("trace");
         let options = [&["record"], options, &["-o"]].concat();
-        self.record
-            .push(time(&rr_line(rr, &options, &trace, line), cwd)?.seconds);
+        self.record.push(time(&rr_line(rr, &options, &trace, line), cwd)?);
         self.replay
-            .push(time(&rr_line(rr, &["replay", "-a"], &trace, &[]), work)?.seconds);
+            .push(time(&rr_line(rr, &["replay", "-a"], &trace, &[]), work)?);
         let info = trace_info(rr, &trace)?;
         self.events = info.events;
         self.buffered = info.buffered_calls;
@@ -249,7 +248,7 @@ impl Recorded {
     }
 
     fn json(&self) -> Value {
-        json!({ "record_s": self.record, "replay_s": self.replay, "events": self.events, "buffered_calls": self.buffered,
+        json!({ "record": times(&self.record), "replay": times(&self.replay), "events": self.events, "buffered_calls": self.buffered,
                 "trace_bytes": self.bytes, "file_bytes": self.files })
     }
 
@@ -258,19 +257,32 @@ impl Recorded {
     }
 }
 
+/// Elapsed and CPU times in seconds.
+fn times(costs: &[Cost]) -> Value {
+    let pair = |cost: &Cost| json!({ "seconds": cost.seconds, "cpu": cost.cpu });
+    costs.iter().map(pair).collect()
+}
+
 /// All measurements of a workload.
 struct Row {
     name: &'static str,
     bounds: [f64; 2],
-    native: Vec<f64>,
-    native_all: Vec<f64>,
+    native: Vec<Cost>,
+    native_all: Vec<Cost>,
+    /// CPU time counts, not the time that passes.
+    cpu_time: bool,
     buffered: Recorded,
     plain: Recorded,
 }
 
 impl Row {
-    fn ratio(&self, values: &[f64]) -> f64 {
-        median(values) / median(&self.native)
+    fn median(&self, costs: &[Cost]) -> f64 {
+        let value = |cost: &Cost| if self.cpu_time { cost.cpu } else { cost.seconds };
+        median(&costs.iter().map(value).collect::<Vec<_>>())
+    }
+
+    fn ratio(&self, costs: &[Cost]) -> f64 {
+        self.median(costs) / self.median(&self.native)
     }
 
     /// The ratios that have bounds.
@@ -298,8 +310,8 @@ impl Row {
         println!(
             "| {} | {:.3} s ({:.3}) | {} | {} | {:.2}× | {:.2}× | {} | {} | {} | {} | {:.1} | {} |",
             self.name,
-            median(&self.native),
-            median(&self.native_all),
+            self.median(&self.native),
+            self.median(&self.native_all),
             cell(record, self.bounds[0]),
             cell(replay, self.bounds[1]),
             self.ratio(&self.plain.record),
@@ -315,8 +327,8 @@ impl Row {
 
     fn json(&self) -> Value {
         let [record, replay] = self.bounded();
-        json!({ "name": self.name, "native_s": self.native, "native_all_cpus_s": self.native_all,
-                "record": record, "record_bound": self.bounds[0], "replay": replay, "replay_bound": self.bounds[1],
+        json!({ "name": self.name, "native": times(&self.native), "native_all_cpus": times(&self.native_all),
+                "record_ratio": record, "record_bound": self.bounds[0], "replay_ratio": replay, "replay_bound": self.bounds[1],
                 "passed": self.passed(), "buffered": self.buffered.json(), "unbuffered": self.plain.json() })
     }
 }
@@ -344,8 +356,9 @@ pub fn report(args: &Args, rr: &Path, work: &Path, out: &mut Vec<Value>) -> Resu
         out.push(row.json());
     }
     println!(
-        "\nTimes against the native run on one CPU, medians of {}; traces without the files that the program maps. \
+        "\n{} against the native run on one CPU, medians of {}; traces without the files that the program maps. \
          {} of {} workloads within their bounds{}\n",
+        if args.cpu_time { "CPU times" } else { "Times" },
         args.runs,
         chosen.len() - missed,
         chosen.len(),
@@ -376,6 +389,7 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
     let mut row = Row {
         name: workload.name,
         bounds: workload.bounds,
+        cpu_time: args.cpu_time,
         native: vec![],
         native_all: vec![],
         buffered: Recorded::default(),
@@ -389,13 +403,13 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
             std::fs::remove_dir_all(&cwd).context("removing a working directory")
         };
         in_fresh(&mut |cwd| {
-            row.native.push(time_on(Cpus::One, &line, cwd)?.seconds);
+            row.native.push(time_on(Cpus::One, &line, cwd)?);
             Ok(())
         })?;
         in_fresh(&mut |cwd| row.buffered.round(rr, &[], &line, cwd, work))?;
         in_fresh(&mut |cwd| row.plain.round(rr, &["-n"], &line, cwd, work))?;
         in_fresh(&mut |cwd| {
-            row.native_all.push(time(&line, cwd)?.seconds);
+            row.native_all.push(time(&line, cwd)?);
             Ok(())
         })?;
     }

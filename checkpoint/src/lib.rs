@@ -17,6 +17,7 @@
 //! | `publish` | the thread that makes them durable, under their names, in order |
 //! | [`file`] | the file format |
 //! | [`block`] | compressed runs of pages |
+//! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |
 //! | `codec` | image, index and statistics as Cap'n Proto |
 //! | [`restore`] | reading a checkpoint |
@@ -25,6 +26,7 @@
 
 mod assemble;
 pub mod block;
+pub mod cache;
 pub mod capture;
 mod codec;
 pub mod error;
@@ -40,6 +42,7 @@ mod store;
 pub mod verify;
 pub mod writer;
 
+pub use cache::BlockCache;
 pub use capture::{CaptureRequest, ObjectSource, SpaceSource, copy_unforkable};
 pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};

@@ -4,7 +4,7 @@
 //! are there and of the same trace. Pages are checked as they are read, block by block: a wrong byte anywhere
 //! is an error, never a wrong page.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ use rr_tracee::{Addr, AddrRange};
 pub use crate::index::PageTarget;
 
 use crate::block::{BlockRef, PAGE_BYTES};
+use crate::cache::BlockCache;
 use crate::error::{BoxedError, Error, Result};
 use crate::file::{Contents, Header, checkpoint_path, open_file, read_block};
 use crate::image::SessionImage;
@@ -38,20 +39,20 @@ pub enum PageSource {
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    dir: PathBuf,
+    dir: Arc<Path>,
     file: Arc<File>,
     contents: Contents,
     /// Earlier files, opened when needed.
     others: Mutex<HashMap<u64, Arc<File>>>,
-    recent: Mutex<VecDeque<(BlockRef, Arc<Vec<u8>>)>>,
+    cache: Arc<BlockCache>,
     cpus: Option<CpuSet>,
 }
 
 /// Earlier files that are kept open (a long recording refers to hundreds).
 const OPEN_FILES: usize = 64;
 
-/// Decompressed blocks that [`Checkpoint::read_page`] keeps.
-const RECENT_BLOCKS: usize = 16;
+/// Bytes of decompressed blocks that a checkpoint keeps if it shares none with others.
+const CACHED: usize = 8 << 20;
 
 impl Checkpoint {
     /// Opens a checkpoint file; `trace` is the uuid of the trace that it must belong to, if that is known.
@@ -68,11 +69,11 @@ impl Checkpoint {
         }
         let checkpoint = Checkpoint {
             path: path.to_path_buf(),
-            dir: path.parent().unwrap_or(Path::new("")).to_path_buf(),
+            dir: path.parent().unwrap_or(Path::new("")).into(),
             file: Arc::new(file),
             contents,
             others: Mutex::default(),
-            recent: Mutex::default(),
+            cache: Arc::new(BlockCache::new(CACHED)),
             cpus: None,
         };
         checkpoint
@@ -99,6 +100,11 @@ impl Checkpoint {
     /// The CPUs that threads of [`Checkpoint::restore_pages`] may use, for a caller that is bound to fewer.
     pub fn set_cpus(&mut self, cpus: CpuSet) {
         self.cpus = Some(cpus);
+    }
+
+    /// Shares decompressed blocks with all checkpoints that were given the same cache.
+    pub fn share(&mut self, cache: Arc<BlockCache>) {
+        self.cache = cache;
     }
 
     /// The file.
@@ -161,7 +167,7 @@ impl Checkpoint {
         if run.block == ZERO_BLOCK {
             return Ok(Some(vec![0; PAGE_BYTES]));
         }
-        let bytes = self.recent_block(&self.contents.index.blocks[run.block as usize])?;
+        let bytes = self.block(&self.contents.index.blocks[run.block as usize])?;
         let at = (usize::from(run.slot) + (page - run.page) as usize) * PAGE_BYTES;
         Ok(Some(bytes[at..at + PAGE_BYTES].to_vec()))
     }
@@ -264,28 +270,13 @@ impl Checkpoint {
         }
     }
 
-    fn recent_block(&self, block: &BlockRef) -> Result<Arc<Vec<u8>>> {
-        let lock = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, bytes)) = lock().iter().find(|(b, _)| b == block) {
-            return Ok(bytes.clone());
-        }
-        let bytes = Arc::new(self.block(block)?);
-        let mut recent = lock();
-        if recent.len() >= RECENT_BLOCKS {
-            recent.pop_front();
-        }
-        recent.push_back((*block, bytes.clone()));
-        Ok(bytes)
-    }
-
     /// The pages of a block of this file or an earlier one.
-    fn block(&self, block: &BlockRef) -> Result<Vec<u8>> {
-        let file = self.file_of(block.event)?;
-        read_block(
-            &*file,
-            &checkpoint_path(&self.dir, EventNumber(block.event)),
-            block,
-        )
+    fn block(&self, block: &BlockRef) -> Result<Arc<Vec<u8>>> {
+        self.cache.get(&self.dir, block, || {
+            let file = self.file_of(block.event)?;
+            let path = checkpoint_path(&self.dir, EventNumber(block.event));
+            read_block(&*file, &path, block)
+        })
     }
 
     /// The file of the checkpoint at `event`; an earlier one is checked to be what it should be.

@@ -1,13 +1,14 @@
 //! Damaged, mixed-up and missing files: an error that names the file, never a wrong page.
 
-#![allow(clippy::unwrap_used)] // in functions of tests, too
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in functions of tests, too
 
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::*;
-use rr_checkpoint::{Checkpoint, Error, checkpoint_path};
+use rr_checkpoint::{BlockCache, Checkpoint, Error, checkpoint_path};
 use rr_trace::event::EventNumber;
 
 /// Two small checkpoints, the second of which refers to the first.
@@ -152,4 +153,42 @@ fn an_error_while_restoring_ends_it() {
         "{error}"
     );
     assert!(calls.into_inner() <= 8, "at most one call for every thread");
+}
+
+/// A cache that several checkpoints share does not hide rot, nor keeps an error when the file is right again.
+#[test]
+fn rot_is_noticed_with_a_shared_cache_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let _region = two(dir.path(), 0);
+    let good = read(dir.path(), 2).unwrap();
+    let first = std::fs::read(path(dir.path(), 1)).unwrap();
+    let cache = Arc::new(BlockCache::new(1 << 20));
+    let shared = |event| {
+        let mut checkpoint = open(dir.path(), event);
+        checkpoint.share(cache.clone());
+        pages(&checkpoint, TARGET)
+    };
+    let mut rotten = first.clone();
+    rotten[160] ^= 1; // its block begins here
+    std::fs::write(path(dir.path(), 1), &rotten).unwrap();
+    for event in [1, 2, 1, 2] {
+        let error = shared(event).unwrap_err().to_string();
+        assert!(error.contains("0000000000000001.ckpt"), "{error}");
+    }
+    std::fs::write(path(dir.path(), 1), &first).unwrap();
+    assert_eq!(shared(2).unwrap(), good);
+
+    // What the second refers to is kept for the first; not so for a trace at another place.
+    let blocks = cache.bytes();
+    shared(1).unwrap();
+    assert_eq!(cache.bytes(), blocks, "the block was kept twice");
+    std::fs::write(path(dir.path(), 1), &rotten).unwrap();
+    shared(1).expect("it was read, checked and kept");
+    let copy = tempfile::tempdir().unwrap();
+    for event in [1, 2] {
+        std::fs::copy(path(dir.path(), event), path(copy.path(), event)).unwrap();
+    }
+    let mut elsewhere = open(copy.path(), 2);
+    elsewhere.share(cache.clone());
+    pages(&elsewhere, TARGET).unwrap_err();
 }

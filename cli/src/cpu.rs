@@ -2,6 +2,8 @@
 
 use std::mem::size_of;
 
+use nix::sched::CpuSet;
+
 /// The CPUs that this process may use, and the one that it is bound to.
 #[derive(Clone, Debug)]
 pub struct Cpus {
@@ -80,6 +82,16 @@ impl Cpus {
         self.others = self.all();
         self.others.retain(|other| *other != cpu);
         self.bound = cpu;
+    }
+
+    /// All CPUs, as a set.
+    pub fn set(&self) -> CpuSet {
+        let mut set = CpuSet::new();
+        for cpu in self.all() {
+            // Its numbers come from such a set.
+            let _ = set.set(cpu);
+        }
+        set
     }
 
     /// All CPUs.

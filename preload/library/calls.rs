@@ -37,8 +37,9 @@ const S_IFSOCK: u32 = 0o140_000;
 /// most `room` bytes.
 pub fn perform(call: &Call, traced: u32, room: u64) -> Option<i64> {
     let result = attempt(call, traced, room)?;
-    // Those are the recorder's: half an output, or a signal that has to come first.
-    (result != EFAULT && result != EINTR).then_some(result)
+    // Those are the recorder's: half an output; a signal that has to come first; a program that is kept busy by the
+    // frozen fork of a checkpoint.
+    (!matches!(result, EFAULT | EINTR | ETXTBSY)).then_some(result)
 }
 
 fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {

@@ -37,6 +37,7 @@ pub const PREADV2: u64 = 327;
 pub const EINTR: i64 = -4;
 pub const EAGAIN: i64 = -11;
 pub const EFAULT: i64 = -14;
+pub const ETXTBSY: i64 = -26;
 pub const EPIPE: i64 = -32;
 
 // fcntl(2).

@@ -14,8 +14,10 @@
 //! | `objects` | shared memory objects, done for real |
 //! | `buffer` | the library in the tasks, and what it is given |
 //! | `blank` | empty processes that replayed tasks are made from |
+//! | `affinity` | on which CPU |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
 
+mod affinity;
 mod blank;
 mod buffer;
 pub mod error;

@@ -10,13 +10,14 @@ use rr_checkpoint::{
 use rr_trace::TraceReader;
 use rr_tracee::{Memory, ObjectId, ObjectState, SpaceOp};
 
+use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::session::ReplaySession;
 use crate::space::{hits_our_code, perform};
 
 impl ReplaySession {
-    /// A replay that begins at a checkpoint (I6), with the replayed tasks bound to `cpu`. Pages are restored on
-    /// the CPUs that the caller may use.
+    /// A replay that begins at a checkpoint (I6), with the replayed tasks bound to `cpu`. Pages are read on the CPUs that
+    /// the checkpoint's threads may use ([`Checkpoint::set_cpus`]); the calling thread is bound to `cpu` meanwhile.
     pub fn resume(
         reader: Arc<TraceReader>,
         checkpoint: &Checkpoint,
@@ -25,6 +26,8 @@ impl ReplaySession {
         let image = checkpoint.image();
         let event = image.event;
         let cursor = reader.events_from(event.next())?;
+        // Not before: the thread that reads the events goes where it likes.
+        let _beside = Beside::cpu(cpu);
         let mut session = ReplaySession::empty(reader, cursor, cpu)?;
         session.last = event;
         session.time_ns = image.time_ns;

@@ -16,6 +16,7 @@ use rr_tracee::{
     AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
 };
 
+use crate::affinity;
 use crate::blank;
 use crate::buffer;
 use crate::error::{Divergence, Error, Result};
@@ -80,6 +81,19 @@ impl ReplaySession {
     /// The last event that has been replayed.
     pub fn last_event(&self) -> EventNumber {
         self.last
+    }
+
+    /// Binds the replayed tasks, and those to come, to another CPU.
+    pub fn bind(&mut self, cpu: usize) -> Result<()> {
+        self.cpu = Some(cpu);
+        let template = self.template.as_ref().map(Stopped::tid);
+        for real in self.tasks.values().map(|task| task.real).chain(template) {
+            affinity::bind(real, cpu).map_err(|errno| Error::Os {
+                what: format!("binding a replayed task to CPU {cpu}"),
+                source: errno.into(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Replays the next event; `None` at the end of the trace.

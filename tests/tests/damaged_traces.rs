@@ -271,3 +271,38 @@ fn missing_parts() {
         );
     }
 }
+
+/// Neighbouring stretches are verified by one process, and keep blocks for each other: what is wrong with one must hide
+/// nothing that is wrong with another, and blame no other.
+#[test]
+fn a_bad_stretch_hides_no_other() {
+    let rr = Rr::new();
+    let guest = rr_tests::Guest::build("fork_many").path;
+    let options = ["--checkpoint-interval", "10", "--checkpoint-wait"];
+    let recording = rr.record(&options, &rr_tests::rr::words([guest]));
+    let checkpoints: Vec<u64> = recording.info().checkpoints.iter().map(|c| c.event).collect();
+    let stretches = checkpoints.len() + 1;
+    assert!(stretches >= 12, "runs of several stretches: {checkpoints:?}");
+    for victim in [checkpoints.len() / 2, checkpoints.len() - 3] {
+        let path = recording
+            .dir
+            .join(format!("checkpoints/{:016}.ckpt", checkpoints[victim]));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[160] ^= 1; // its first block begins here
+        fs::write(&path, bytes).unwrap();
+    }
+    let mut expected = String::new();
+    let mut bad = 0;
+    for from in [0].iter().chain(&checkpoints) {
+        let one = careful(&rr, &["verify", "--from", &from.to_string()], &recording.dir);
+        if !one.status.success() {
+            bad += 1;
+            expected += &one.err();
+        }
+    }
+    assert!((4..stretches).contains(&bad), "{bad} of {stretches}:\n{expected}");
+    expected += &format!("rr: {bad} of {stretches} stretches are not what was recorded\n");
+    let all = careful(&rr, &["verify", "-j", "1"], &recording.dir);
+    assert_eq!(all.err(), expected);
+    assert_ne!(all.shell_status(), 0);
+}

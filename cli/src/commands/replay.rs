@@ -209,10 +209,13 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     let bound = cpu::for_replay(&cpus, reader.header());
     let began = Instant::now();
     let goto = options.goto.map(EventNumber);
-    let checkpoint = match goto {
+    let mut checkpoint = match goto {
         Some(event) if !options.from_start => nearest_checkpoint(&reader, event)?,
         _ => None,
     };
+    if let Some(checkpoint) = &mut checkpoint {
+        checkpoint.set_cpus(cpus.set());
+    }
     let mut session = match &checkpoint {
         Some(checkpoint) => ReplaySession::resume(Arc::clone(&reader), checkpoint, Some(bound))?,
         None => ReplaySession::start(Arc::clone(&reader), Some(bound))?,

@@ -1,0 +1,37 @@
+//! On which CPU replayed tasks run, and who restores them.
+//!
+//! Only speed depends on where a task is restored (nothing of the program runs): beside the thread that restores it, because
+//! a wake-up across CPUs costs many times one on the same CPU. Where it then runs is the caller's choice.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use rr_tracee::Tid;
+
+/// Binds the calling thread to a CPU until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Beside(Option<CpuSet>);
+
+impl Beside {
+    pub fn cpu(cpu: Option<usize>) -> Beside {
+        let thread = Pid::from_raw(0);
+        let before = sched_getaffinity(thread).ok();
+        let is_bound = cpu.is_some_and(|cpu| bind(Tid(0), cpu).is_ok());
+        Beside(before.filter(|_| is_bound))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // It was so before.
+            let _ = sched_setaffinity(Pid::from_raw(0), before);
+        }
+    }
+}
+
+/// Binds a task (0: the calling thread) to a CPU.
+pub(crate) fn bind(task: Tid, cpu: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(task.pid(), &set)
+}

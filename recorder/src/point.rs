@@ -12,6 +12,7 @@
 //! An interrupt can race with an event of the task's own. Then that event counts, and the stop that is still to
 //! come is taken where nothing has been executed after it: at a system call entry the task is turned back once.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -52,15 +53,34 @@ const WORDS: usize = 32;
 /// Words in it from the top of the stack: in a recursion, what tells one pass from the other is in the frames.
 const STACK_WORDS: usize = 128;
 
+/// Pages of the stack that are watched whether they are touched or not: where all else repeats, the counter of the turns may
+/// stand in a frame far up.
+const STACK_PAGES: u64 = 8;
+
 /// Words of memory with what they hold.
 type Words = Vec<(Addr, u64)>;
+
+/// What was seen of a word that changed.
+#[derive(Debug)]
+struct Change {
+    /// In how many samples it had changed.
+    times: u32,
+    /// The direction of all its changes, if there is one.
+    direction: Option<Ordering>,
+}
+
+impl Change {
+    /// Whether it seems to count turns: up or down, and not just once or twice.
+    fn counts(&self) -> bool {
+        self.direction.is_some() && self.times > 2
+    }
+}
 
 /// Memory that is looked at while the task goes on, to find words that change.
 #[derive(Debug, Default)]
 struct Pages {
     contents: BTreeMap<Addr, Vec<u8>>,
-    /// In how many samples a word had changed.
-    changes: HashMap<Addr, u32>,
+    changes: HashMap<Addr, Change>,
 }
 
 impl Pages {
@@ -81,17 +101,22 @@ impl Pages {
                 continue;
             };
             let words = old.chunks_exact(8).zip(new.chunks_exact(8)).enumerate();
-            for (n, _) in words.filter(|(_, (old, new))| old != new) {
-                *self.changes.entry(*page + 8 * n as u64).or_default() += 1;
+            for (n, (old, new)) in words.filter(|(_, (old, new))| old != new) {
+                let direction = Some(number(new).cmp(&number(old)));
+                let change = self.changes.entry(*page + 8 * n as u64);
+                let change = change.or_insert(Change { times: 0, direction });
+                change.times += 1;
+                change.direction = change.direction.filter(|_| change.direction == direction);
             }
             *old = new;
         }
     }
 
-    /// The words that changed most often.
+    /// The words that changed most often; first those that count, because others may have the same value in every turn of
+    /// a loop when it comes by the point.
     fn best(self, memory: &Memory) -> Vec<(Addr, u64)> {
         let mut words: Vec<_> = self.changes.into_iter().collect();
-        words.sort_by_key(|(addr, changes)| (std::cmp::Reverse(*changes), *addr));
+        words.sort_by_key(|(addr, change)| (!change.counts(), Reverse(change.times), *addr));
         let best = words.into_iter().take(WORDS);
         best.filter_map(|(addr, _)| Some((addr, memory.read_u64(addr).ok()?)))
             .collect()
@@ -217,6 +242,14 @@ impl RecordSession {
         let Some(mut stopped) = self.watch(tid, stopped, &mut pages)? else {
             return Ok(None);
         };
+        let rsp = Addr(stopped.regs()?.rsp);
+        let stack = self.spaces[&space].model.at(rsp);
+        for n in 0..stack.map_or(0, |_| STACK_PAGES) {
+            let page = rsp.page_floor() + n * PAGE;
+            if stack.is_some_and(|m| m.prot.has(Prot::RW) && page < m.range.end) {
+                pages.add(&memory, page);
+            }
+        }
         for _ in 0..SAMPLES {
             let Moment::Here(now) = self.run_a_moment(tid, stopped)? else {
                 return Ok(None);
@@ -307,6 +340,11 @@ impl RecordSession {
         task.state = State::Ready(stopped);
         Ok(())
     }
+}
+
+/// A word's bytes as a number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
 }
 
 /// The code at `at`, and its first instruction if there is one.

@@ -92,6 +92,7 @@ guests! {
         kill_zero
         large_read
         loop_alarm
+        loop_same
         madv_free
         madvise
         many_fds

@@ -74,9 +74,9 @@ pub(crate) struct KnownBlock {
 
 impl KnownBlock {
     /// Whether a new checkpoint may refer to it. Not if its file failed; and not if too little of it is in use
-    /// to be kept alive, since a restore decompresses whole blocks: with this bound, at most eight times what
+    /// to be kept alive, since a restore decompresses whole blocks: with this bound, at most four times what
     /// it needs.
     pub fn is_of_use(&self) -> bool {
-        u32::from(self.live) * 8 >= u32::from(self.pages) && !self.block.fate.has_failed()
+        u32::from(self.live) * 4 >= u32::from(self.pages) && !self.block.fate.has_failed()
     }
 }

@@ -192,6 +192,7 @@ def main():
     caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rr-matrix"
     options.keep = (options.keep or Path(tempfile.gettempdir()) / "rr-matrix-failed").absolute()
     processes.become_subreaper()
+    processes.default_signals()
     # Ended from outside, it still takes along what it started.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))

@@ -83,6 +83,12 @@ def run(command, *, cwd, env, out, limit, user=None, stdin=None, merge=False):
         return Run(command, status, stdout.read(), stderr.read(), seconds, left, tree)
 
 
+def default_signals():
+    """Programs see ^C, however this one was started: a shell's background jobs ignore it, and so would all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
 def descendants(root=None):
     """The processes below `root` (this process), parents first, without this process."""
     found, todo = [], [root or os.getpid()]

@@ -1,6 +1,7 @@
 """The harness itself: that it would notice. Run by scripts/test: `python3 -m unittest` in this directory."""
 
 import os
+import signal
 import tempfile
 import unittest
 from pathlib import Path
@@ -92,6 +93,11 @@ class Processes(unittest.TestCase):
         self.assertIsNone(done.status)
         self.assertIn("sleep 30", done.tree)
         self.assertEqual(processes.descendants(), [])
+
+    def test_programs_do_not_ignore_interrupts(self):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        processes.default_signals()
+        self.assertEqual(self.run_shell("kill -INT $$; echo ignored").status, 130)
 
     def test_death_by_a_signal_is_a_status(self):
         self.assertEqual(self.run_shell("kill -SEGV $$").status, 139)

@@ -105,7 +105,10 @@ impl RecordSession {
         let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
             return Ok(());
         };
-        let now = self.policy();
+        let mut now = self.policy();
+        if !task.stash.is_empty() {
+            now.0 |= traced::ALL;
+        }
         if space.library.told == now {
             return Ok(());
         }

@@ -224,6 +224,33 @@ fn output_of_absurd_length() {
     }
 }
 
+/// Results of buffered calls that are none, that nobody asks for, or where nothing is executed.
+#[test]
+fn buffered_results() {
+    let with = |kind, buffered: Vec<u8>| Event {
+        buffered,
+        ..event(2, kind, vec![], vec![])
+    };
+    // A record of getpid (39), without outputs.
+    let record = [39u64.to_le_bytes(), 1u64.to_le_bytes()].concat();
+    let (_, entry, after) = registers();
+    let restart = EventKind::Restart { after };
+    refused(
+        vec![start(vec![], vec![]), with(restart, record.clone())],
+        "nothing is executed before it",
+    );
+    let enter = |buffered| with(EventKind::SyscallEnter { entry }, buffered);
+    match replay(vec![start(vec![], vec![]), enter(record.clone())]) {
+        Err(Error::Divergence(found)) if found.seen.contains("the next is of getpid") => {}
+        other => panic!("{other:?}"),
+    }
+    let mut endless = record.clone();
+    endless[1] = 0xf0;
+    for damaged in [record[..15].to_vec(), endless, vec![0; 0x4_0008]] {
+        refused(vec![start(vec![], vec![]), enter(damaged)], "damaged");
+    }
+}
+
 #[test]
 fn tasks_that_exist_already() {
     let clone = |child, space| {

@@ -26,8 +26,8 @@ int main(void) {
     action.sa_flags = SA_SIGINFO | SA_RESTART;
     CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
     static const int kinds[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
-    int gate[2];
-    CHECK(pipe(gate) == 0);
+    int gate[2], back[2];
+    CHECK(pipe(gate) == 0 && pipe(back) == 0);
     CHECK(setpgid(0, 0) == 0 || errno == EPERM);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -39,6 +39,7 @@ int main(void) {
             while (conts <= i) {
             }
             dprintf(1, "%d on again after %d\n", getpid(), kinds[i]);
+            write_all(back[1], "c", 1);
             char seen; /* a next stop would take back what the parent has not yet heard of */
             read_all(gate[0], &seen, 1);
         }
@@ -63,6 +64,9 @@ int main(void) {
         } else {
             CHECK(waitid(P_PID, (id_t)child, &info, WCONTINUED) == 0 && info.si_code == CLD_CONTINUED);
         }
+        /* A stop that comes before the child has had the time to see SIGCONT would take that back (signal(7)). */
+        char seen;
+        read_all(back[0], &seen, 1);
         write_all(gate[1], "s", 1);
     }
     CHECK(stops >= 1 && children >= 4); /* some may be reported as one */

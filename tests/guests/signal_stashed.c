@@ -18,9 +18,13 @@ static void compute(int steps) {
     }
 }
 
+/* It came before the first: the machine was too slow for what is wanted here, and it has to be tried again. */
+static volatile int early;
+
 static void on_second(int signal, siginfo_t *info, void *context) {
     (void)context;
     CHECK(signal == SIGRTMIN + 1 && info->si_code == SI_TIMER && info->si_value.sival_int == 4711);
+    early |= first == 0;
     second++;
 }
 
@@ -28,6 +32,9 @@ static void on_first(int signal, siginfo_t *info, void *context) {
     (void)context;
     CHECK(signal == SIGALRM && info->si_code == SI_KERNEL);
     first++;
+    if (early) {
+        return;
+    }
     compute(12);
     CHECK(second == 0);
     siginfo_t got;
@@ -80,12 +87,16 @@ int main(void) {
     timer_t timer;
     CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
     for (mode = 0; mode < 6; mode++) {
-        first = second = 0;
+        first = second = early = 0;
         struct itimerspec later = {{0, 0}, {0, 3000000}};
         struct itimerval sooner = {{0, 0}, {0, 1000}};
         CHECK(timer_settime(timer, 0, &later, NULL) == 0 && setitimer(ITIMER_REAL, &sooner, NULL) == 0);
         compute(20);
         (void)getppid();
+        if (early) {
+            mode--;
+            continue;
+        }
         if (first != 1 || second != 1) {
             dprintf(2, "mode %d: %d %d\n", mode, first, second);
             return 98;

@@ -15,6 +15,8 @@ use crate::rr::{Recording, Rr, TraceInfo};
 pub struct Plan {
     /// Checkpoint intervals to record with; `None` is without checkpoints.
     pub intervals: Vec<Option<u64>>,
+    /// Intervals to record with without the system call buffer (`-n`).
+    pub traced: Vec<u64>,
     /// At most so many checkpoints of each trace are replayed from, spread evenly.
     pub replays: usize,
     /// How the program ends.
@@ -35,8 +37,9 @@ impl Plan {
             intervals: if full() {
                 vec![None, Some(1), Some(2), Some(7), Some(100)]
             } else {
-                vec![None, Some(1), Some(7), Some(100)]
+                vec![None, Some(1), Some(7)]
             },
+            traced: if full() { vec![1, 7, 100] } else { vec![7] },
             replays: if full() { 60 } else { 4 },
             ending,
             options: Vec::new(),
@@ -49,6 +52,7 @@ impl Plan {
     pub fn program(intervals: &[u64]) -> Plan {
         Plan {
             intervals: intervals.iter().copied().map(Some).collect(),
+            traced: Vec::new(),
             replays: if full() { usize::MAX } else { 4 },
             ending: Ending::Exit(0),
             options: Vec::new(),
@@ -79,13 +83,19 @@ pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
     rr.native(&program, &rr.new_dir())
         .expect_status(guest.ending.shell_status());
     let mut plan = plan.clone();
-    for interval in plan.intervals.clone() {
+    // With the system call buffer, and without.
+    let buffered = plan.intervals.iter().map(|interval| (*interval, false));
+    let traced = plan.traced.iter().map(|interval| (Some(*interval), true));
+    for (interval, no_buffer) in buffered.chain(traced).collect::<Vec<_>>() {
         // Thousands of checkpoints of one guest show nothing that the shorter ones do not.
         let checkpoints = interval.map_or(0, |n| plan.events / n);
         if !full() && plan.events != u64::MAX && checkpoints > MANY_CHECKPOINTS {
             continue;
         }
-        let options = record_options(&plan, interval);
+        let mut options = record_options(&plan, interval);
+        if no_buffer {
+            options.push("-n".to_owned());
+        }
         let recording = rr.record(&as_strs(&options), &program);
         plan.events = check_recording(&recording, &plan, interval).events;
         recording.remove();

@@ -16,6 +16,7 @@ use rr_tracee::{Addr, Registers, SpaceId, Stopped, Tid, rr_area};
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::sites::Sites;
+use crate::task::Task;
 
 /// What is known of the library in one address space.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +107,10 @@ impl RecordSession {
             return Ok(());
         };
         let mut now = self.policy();
-        if !task.stash.is_empty() {
+        // A process that shares its parent's memory (vfork) can be killed alone. What it did since its last event is not
+        // replayed, but stays in that memory: that shall be as little as possible.
+        let shares = |t: &Task| t.space == task.space && t.tgid != task.tgid && !t.exited;
+        if !task.stash.is_empty() || self.tasks.values().any(shares) {
             now.0 |= traced::ALL;
         }
         if space.library.told == now {

@@ -14,10 +14,10 @@ use rr_tests::{Rr, full};
 #[test]
 fn recorder_killed_while_sqlite_runs() {
     let rr = Rr::new().with_limit(Duration::from_secs(600));
-    let (rounds, rows) = if full() { (50, 100_000) } else { (6, 5000) };
+    let (rounds, rows) = if full() { (50, 100_000) } else { (6, 8000) };
     let sql = programs::sql(rows);
     let program = shell("sqlite3 test.db < in.sql");
-    let options = ["--checkpoint-interval", "200"];
+    let options = ["--checkpoint-interval", "20"];
     let prepare = || {
         let dir = rr.new_dir();
         std::fs::write(dir.join("in.sql"), &sql).unwrap();

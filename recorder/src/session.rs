@@ -348,7 +348,8 @@ impl RecordSession {
 
     pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
-            self.record_exit(tid, status, Vec::new())?;
+            let left = self.left_on_stack(tid)?;
+            self.record_exit(tid, status, left.into_iter().collect())?;
         }
         self.tasks.remove(&tid);
         self.scheduler.remove(tid);

@@ -8,7 +8,9 @@ use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
-use rr_tracee::{Addr, Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid, procfs};
+use rr_tracee::{
+    Addr, AddrRange, Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid, procfs,
+};
 
 use crate::error::Result;
 use crate::session::{RecordSession, Space};
@@ -193,6 +195,27 @@ impl RecordSession {
     }
 
     /// A task is about to exit: its memory is still there.
+    /// A process that shares another's memory (`vfork`) dies: what it did there since its last event stays, and replay
+    /// does not execute it. All its calls are events, so that is little, and on its stack: this becomes part of its end.
+    pub(crate) fn left_on_stack(&self, tid: Tid) -> Result<Option<MemWrite>> {
+        const BELOW: u64 = 4096;
+        const ABOVE: u64 = 512;
+        let task = self.task(tid)?;
+        let survivor = |t: &&Task| t.space == task.space && t.tgid != task.tgid && !t.exited;
+        let Some(survivor) = self.tasks.values().find(survivor) else {
+            return Ok(None);
+        };
+        let (space, rsp) = (task.space, task.boundary.rsp);
+        let around = AddrRange::new(Addr(rsp.saturating_sub(BELOW)), Addr(rsp.saturating_add(ABOVE)));
+        let stack = self.spaces.get(&space).and_then(|s| s.model.at(Addr(rsp)));
+        let range = stack.and_then(|m| m.range.intersect(around));
+        Ok(range.and_then(|range| {
+            let data = survivor.memory.read_vec(range.start, range.len() as usize).ok()?;
+            let addr = range.start;
+            Some(MemWrite { space, addr, data })
+        }))
+    }
+
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
@@ -229,6 +252,7 @@ impl RecordSession {
                 }
             }
         }
+        writes.extend(self.left_on_stack(tid)?);
         self.record_exit(tid, status, writes)?;
         match gone {
             Some(report) => self.note(report),

@@ -261,7 +261,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         mark_stdio: global.mark_stdio,
         schedule: Schedule { turn_events, chaos },
         // Where it matters which call others come after, each call is an event.
-        buffered: !options.no_syscall_buffer && chaos.is_none() && !options.always_switch,
+        buffered: !options.no_syscall_buffer && chaos.is_none() && turn_events > 1,
     };
     let command = Command {
         args: options.command.clone(),

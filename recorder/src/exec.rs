@@ -188,8 +188,8 @@ impl RecordSession {
             stopped,
             after,
             space,
-            ops,
-            writes,
+            mut ops,
+            mut writes,
             info,
         } = taken;
         let xstate = Some(stopped.xstate()?);
@@ -203,6 +203,7 @@ impl RecordSession {
         self.leave_space(old_space);
         self.release_vfork(tid);
         self.spaces.insert(info.space, space);
+        let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         self.record_call(
             tid,
             &entry,

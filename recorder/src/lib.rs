@@ -41,6 +41,7 @@ pub mod error;
 mod exec;
 mod foreign;
 pub mod inherited;
+mod known_sites;
 pub mod launch;
 mod mapped;
 mod newborn;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use rr_preload::layout::{FILTER_WORDS, filter_bits};
 use rr_trace::FileStore;
@@ -60,15 +61,18 @@ impl Filter {
 /// The file that an object is in the recording; a System V segment has none, and is read where it is mapped.
 type Object = Option<File>;
 
-/// How many files rr may have open.
+/// How many files rr may have open, as it was when that was asked for first.
 fn file_limit() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: fills a valid rlimit.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    limit.rlim_cur
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let mut limit = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: fills a valid rlimit.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+        limit.rlim_cur
+    })
 }
 
 /// What is mapped of a file.

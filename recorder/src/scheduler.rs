@@ -167,9 +167,15 @@ impl Scheduler {
         }
     }
 
-    /// The task whose turn it is has had its event `now`, and may have called `sched_yield` with it. Returns whether its
-    /// turn is over.
-    pub fn turn_is_over(&mut self, now: EventNumber, yields: bool, ready: impl Fn(Tid) -> bool) -> bool {
+    /// The task whose turn it is has had its event `now`, at that `time` (of [`tsc::now`]), and may have called
+    /// `sched_yield` with it. Returns whether its turn is over.
+    pub fn turn_is_over(
+        &mut self,
+        now: EventNumber,
+        time: Duration,
+        yields: bool,
+        ready: impl Fn(Tid) -> bool,
+    ) -> bool {
         let Some(turn) = &self.turn else { return true };
         let tid = turn.tid;
         // Alone.
@@ -185,7 +191,7 @@ impl Scheduler {
         let over = yields
             || preempted
             || now >= turn.until
-            || turn.deadline.is_some_and(|deadline| tsc::now() >= deadline);
+            || turn.deadline.is_some_and(|deadline| time >= deadline);
         if over {
             if yields && self.round.is_empty() {
                 self.round = self.ready_after(self.last, &ready).into();
@@ -326,7 +332,7 @@ mod tests {
                 },
             };
             ran.push(tid);
-            scheduler.turn_is_over(EventNumber(event + 1), yields(tid), |_| true);
+            scheduler.turn_is_over(EventNumber(event + 1), Duration::ZERO, yields(tid), |_| true);
         }
         ran
     }
@@ -352,8 +358,8 @@ mod tests {
         let only_a = |tid| tid == A;
         assert_eq!(scheduler.choose(EventNumber(0), only_a), Choice::Run(A));
         assert!(scheduler.has_rivals() && scheduler.is_exact());
-        assert!(!scheduler.turn_is_over(EventNumber(1), false, only_a));
-        assert!(scheduler.turn_is_over(EventNumber(2), false, |tid| tid != C));
+        assert!(!scheduler.turn_is_over(EventNumber(1), Duration::ZERO, false, only_a));
+        assert!(scheduler.turn_is_over(EventNumber(2), Duration::ZERO, false, |tid| tid != C));
         assert_eq!(scheduler.choose(EventNumber(2), |_| true), Choice::Run(B));
         assert!(!scheduler.has_rivals());
     }

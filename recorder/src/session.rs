@@ -21,6 +21,7 @@ use rr_tracee::{
 use crate::buffer::Library;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
+use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
 use crate::point::TURN_PATIENCE;
@@ -73,6 +74,7 @@ pub struct RecordSession {
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) spaces: BTreeMap<SpaceId, Space>,
     pub(crate) mapped: Mapped,
+    pub(crate) known_sites: KnownSites,
     /// The shared memory objects as the events tell of them.
     pub(crate) objects: Objects,
     pub(crate) capture: Capture,
@@ -116,6 +118,7 @@ impl RecordSession {
             tasks: BTreeMap::new(),
             spaces: BTreeMap::new(),
             mapped: Mapped::default(),
+            known_sites: KnownSites::default(),
             objects: Objects::default(),
             capture,
             files: Arc::clone(writer.files()),
@@ -216,11 +219,13 @@ impl RecordSession {
         }
     }
 
-    /// One step of a runnable task: lets it go on, or handles the stop it is in.
-    fn advance(&mut self, tid: Tid) -> Result<()> {
+    /// One step of a runnable task: lets it go on, or handles the stop it is in, which is known to be its last if it was
+    /// reported just now (`fresh`).
+    fn advance(&mut self, tid: Tid, fresh: bool) -> Result<()> {
         // Another task may have killed it meanwhile (exec, exit_group): then it stands at its exit, which must not be
         // taken for the stop that we know of. Resumed from there, a leader would be no more and never be reported.
-        if self.tasks.len() > 1
+        if !fresh
+            && self.tasks.len() > 1
             && let Some(report) = wait(Some(tid), true)
         {
             self.note(report)?;

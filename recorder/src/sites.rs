@@ -1,7 +1,8 @@
 //! Rewriting system call sites, so that calls there go through the library (see [`rr_tracee::site`]).
 //!
 //! A site is rewritten when a call that the library knows was made there for the second time: most of a short
-//! program's sites never are. The change is part of that call's event, as memory that was written: replay and
+//! program's sites never are. Those that most programs come by are rewritten when their file is mapped (see
+//! [`crate::known_sites`]). The change is part of that call's event, as memory that was written: replay and
 //! checkpoints know nothing else of it. Only code of files that nobody has written to is rewritten: what a program
 //! generates or changes itself stays as it is.
 
@@ -12,11 +13,12 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::{BEFORE, STUB_MOST, Site, branches_to};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp, Stopped,
-    Tid, ids::PAGE, rr_area,
+    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp,
+    Stopped, Tid, ids::PAGE, rr_area,
 };
 
 use crate::error::Result;
+use crate::known_sites::{FilePlace, Verdict};
 use crate::session::RecordSession;
 
 /// The name of the mappings that stubs are in.
@@ -27,6 +29,8 @@ const CALLS: u32 = 2;
 const REACH: u64 = 0x7000_0000;
 /// Code that is searched for branches into a window at most.
 const SEARCHED: u64 = 64 << 20;
+/// The instruction.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// No mapping is below this (`vm.mmap_min_addr` is at most that in practice).
 const LOWEST: u64 = 0x1_0000;
 
@@ -40,21 +44,26 @@ pub(crate) struct Sites {
 }
 
 impl Sites {
-    /// Counts a call at `site`; says whether the site is to be looked at now.
-    fn is_hot(&mut self, site: Addr) -> bool {
-        match self.calls.entry(site).or_insert(Some(0)) {
-            Some(calls) => {
-                *calls += 1;
-                *calls >= CALLS
-            }
-            None => false,
-        }
+    /// Counts a call at `site`: how many there were so far. `None` for a site that was looked at already.
+    fn count(&mut self, site: Addr) -> Option<u32> {
+        let calls = self.calls.entry(site).or_insert(Some(0)).as_mut()?;
+        *calls += 1;
+        Some(*calls)
     }
 
     /// What was mapped there is gone.
     pub fn forget(&mut self, range: AddrRange) {
         self.calls.retain(|site, _| !range.contains(*site));
         self.stubs.retain(|(stubs, _)| stubs.intersect(range).is_none());
+    }
+}
+
+/// The part of a file that a mapping has as code which nobody writes to.
+fn code_of(mapping: &Mapping) -> Option<(FileId, u64)> {
+    let is_code = mapping.prot.has(Prot::EXEC) && !mapping.prot.has(Prot::WRITE);
+    match mapping.backing {
+        Backing::File { file, offset } if is_code => Some((file, offset)),
+        _ => None,
     }
 }
 
@@ -98,13 +107,74 @@ impl RecordSession {
             return Ok(stopped);
         }
         let (id, call) = (self.task(tid)?.space, Addr(entry.rip - 2));
-        if !self.space_mut(id).library.sites.is_hot(call) {
+        match self.space_mut(id).library.sites.count(call) {
+            Some(1) => {
+                if let Some(place) = self.place_in_file(id, call)
+                    && self.known_sites.called(place)
+                {
+                    self.find_site(tid, id, call)?;
+                }
+                Ok(stopped)
+            }
+            Some(CALLS..) => match self.find_site(tid, id, call)? {
+                Some(site) => self.rewrite(tid, stopped, id, call, &site, ops, writes),
+                None => {
+                    self.space_mut(id).library.sites.calls.insert(call, None);
+                    Ok(stopped)
+                }
+            },
+            _ => Ok(stopped),
+        }
+    }
+
+    /// Code was mapped by `ops`, which the model knows already: rewrites the sites that most programs come by, in the same
+    /// event.
+    pub(crate) fn rewrite_known(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        ops: &mut Vec<SpaceOp>,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<Stopped> {
+        if !self.options.buffered {
             return Ok(stopped);
         }
+        let id = self.task(tid)?.space;
+        let code: Vec<(AddrRange, FileId, u64)> = ops
+            .iter()
+            .filter_map(|op| match op {
+                SpaceOp::Map(mapping) => Some((mapping.range, code_of(mapping)?)),
+                _ => None,
+            })
+            .map(|(range, (file, offset))| (range, file, offset))
+            .collect();
+        for (range, file, offset) in code {
+            for (at, window) in self.known_sites.mapped(file, offset..offset + range.len()) {
+                let call = range.start + (at - offset);
+                let Some(site) = self.known_site(tid, call, &window)? else {
+                    continue;
+                };
+                if !self.anybody_stands_in(&site.inner()) {
+                    stopped = self.rewrite(tid, stopped, id, call, &site, ops, writes)?;
+                }
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Writes the stub of a site and the jump to it, if there is room near by.
+    #[allow(clippy::too_many_arguments)] // the parts of an event
+    fn rewrite(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        id: SpaceId,
+        call: Addr,
+        site: &Site,
+        ops: &mut Vec<SpaceOp>,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<Stopped> {
         self.space_mut(id).library.sites.calls.insert(call, None);
-        let Some(site) = self.find_site(tid, id, call)? else {
-            return Ok(stopped);
-        };
         let (stopped, place) = self.place_for_stub(tid, stopped, id, call, ops)?;
         let Some((code, jump)) = place.and_then(|place| site.stub(place)) else {
             return Ok(stopped);
@@ -122,7 +192,7 @@ impl RecordSession {
         ) {
             *free = Addr((place.0 + code.len() as u64).next_multiple_of(16));
             for (addr, data) in [(place, code), (site.start(), jump.to_vec())] {
-                self.task(tid)?.memory.write(addr, &data)?;
+                self.task(tid)?.memory.write_protected(addr, &data)?;
                 writes.push(MemWrite {
                     space: id,
                     addr,
@@ -133,16 +203,59 @@ impl RecordSession {
         Ok(stopped)
     }
 
+    /// Where in which file the code at `addr` is, if it may be rewritten at all.
+    fn place_in_file(&self, id: SpaceId, addr: Addr) -> Option<FilePlace> {
+        let mapping = self.spaces[&id].model.at(addr)?;
+        let (file, offset) = code_of(mapping)?;
+        Some(FilePlace {
+            file,
+            offset: offset + (addr - mapping.range.start),
+        })
+    }
+
+    /// The site of the call at `call`, where `window` is expected before it.
+    fn known_site(&self, tid: Tid, call: Addr, window: &[u8]) -> Result<Option<Site>> {
+        let start = Addr(call.0 - window.len() as u64);
+        let code = self
+            .task(tid)?
+            .memory
+            .read_vec(start, window.len() + SYSCALL.len())?;
+        let is_there = code[..window.len()] == *window && code[window.len()..] == SYSCALL;
+        Ok(is_there.then(|| Site::known(window, call)).flatten())
+    }
+
+    /// Whether a task is at one of these places: nobody may come into the middle of a jump.
+    fn anybody_stands_in(&self, places: &[Addr]) -> bool {
+        let stands = |t: &crate::task::Task| places.contains(&Addr(t.boundary.rip));
+        !places.is_empty() && self.tasks.values().any(stands)
+    }
+
     /// The site of the call at `call`, if it may be rewritten.
-    fn find_site(&self, tid: Tid, id: SpaceId, call: Addr) -> Result<Option<Site>> {
+    fn find_site(&mut self, tid: Tid, id: SpaceId, call: Addr) -> Result<Option<Site>> {
+        let Some(place) = self.place_in_file(id, call) else {
+            return Ok(None);
+        };
+        let found = match self.known_sites.verdict(place) {
+            Some(Verdict::Unfit) => None,
+            Some(Verdict::Window(window)) => self.known_site(tid, call, window)?,
+            None => {
+                let found = self.search_site(tid, id, call)?;
+                let window = found.as_ref().map(|site| site.window().to_vec());
+                self.known_sites
+                    .learn(place, window.map_or(Verdict::Unfit, Verdict::Window));
+                found
+            }
+        };
+        Ok(found.filter(|site| !self.anybody_stands_in(&site.inner())))
+    }
+
+    /// Reads the code around a call that nothing is known of.
+    fn search_site(&self, tid: Tid, id: SpaceId, call: Addr) -> Result<Option<Site>> {
         let memory = &self.task(tid)?.memory;
         let Some(mapping) = self.spaces[&id].model.at(call) else {
             return Ok(None);
         };
-        let is_program = matches!(mapping.backing, Backing::File { .. })
-            && mapping.prot.has(Prot::EXEC)
-            && !mapping.prot.has(Prot::WRITE);
-        if !is_program || call.page_floor() != (call + 1).page_floor() {
+        if call.page_floor() != (call + 1).page_floor() {
             return Ok(None);
         }
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
@@ -154,9 +267,8 @@ impl RecordSession {
         if inner.is_empty() {
             return Ok(Some(site));
         }
-        // Nobody may come into the middle of the jump: no branch, and no task that stands there now.
-        let here = |t: &crate::task::Task| inner.contains(&Addr(t.boundary.rip));
-        if mapping.range.len() > SEARCHED || self.tasks.values().any(here) {
+        // Nobody may come into the middle of the jump.
+        if mapping.range.len() > SEARCHED {
             return Ok(None);
         }
         let text = memory.read_vec(mapping.range.start, mapping.range.len() as usize);

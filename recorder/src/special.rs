@@ -206,7 +206,7 @@ impl RecordSession {
             stopped.set_regs(&raw)?;
             writes = write.into_iter().collect();
         }
-        let ops = self.space_ops(tid, special, &entry, result)?;
+        let mut ops = self.space_ops(tid, special, &entry, result)?;
         let id = self.task(tid)?.space;
         writes.extend(self.refresh_objects(id, &ops)?);
         let space = self.space_mut(id);
@@ -222,6 +222,9 @@ impl RecordSession {
                 }
                 _ => {}
             }
+        }
+        if special == Special::Mmap {
+            stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         }
         let after = Registers {
             orig_rax: NOT_IN_SYSCALL,

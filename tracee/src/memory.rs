@@ -141,11 +141,14 @@ impl Memory {
         match process_vm_writev(self.tid.pid(), &[IoSlice::new(bytes)], &remote) {
             Ok(n) if n == bytes.len() => Ok(()),
             Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
-            _ => self
-                .file()?
-                .write_all_at(bytes, addr.0)
-                .map_err(|e| self.error("writing", addr, bytes.len(), &e)),
+            _ => self.write_protected(addr, bytes),
         }
+    }
+
+    /// The same, for pages that are known to be protected from writing.
+    pub fn write_protected(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        let written = self.file()?.write_all_at(bytes, addr.0);
+        written.map_err(|e| self.error("writing", addr, bytes.len(), &e))
     }
 }
 

@@ -132,24 +132,30 @@ pub struct SignalDispositions {
 
 /// The signal dispositions of a process.
 pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
+    let [ignored, caught, blocked] = status_masks(tid, ["SigIgn:", "SigCgt:", "SigBlk:"])?;
     Ok(SignalDispositions {
-        ignored: status_mask(tid, "SigIgn:")?,
-        caught: status_mask(tid, "SigCgt:")?,
-        blocked: status_mask(tid, "SigBlk:")?,
+        ignored,
+        caught,
+        blocked,
     })
 }
 
-/// A mask of signals in `/proc/PID/status`, by its key with the colon.
-pub(crate) fn status_mask(tid: Tid, key: &str) -> Result<u64> {
+/// Masks of signals in `/proc/PID/status`, by their keys with the colon.
+pub(crate) fn status_masks<const N: usize>(tid: Tid, keys: [&str; N]) -> Result<[u64; N]> {
     let path = format!("/proc/{tid}/status");
     let text = read(path.clone(), tid)?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(key))
-        .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
-        .ok_or(Error::Proc {
-            path,
-            why: format!("no {key}"),
-        })
+    let mut masks = [0; N];
+    for (mask, key) in masks.iter_mut().zip(keys) {
+        *mask = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key))
+            .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
+            .ok_or_else(|| Error::Proc {
+                path: path.clone(),
+                why: format!("no {key}"),
+            })?;
+    }
+    Ok(masks)
 }
 
 /// The thread group of a task (`Tgid` of `/proc/PID/status`).

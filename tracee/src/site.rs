@@ -69,6 +69,21 @@ impl Site {
         })
     }
 
+    /// The site of the call at `call` with a window that was found to be one before.
+    pub fn known(window: &[u8], call: Addr) -> Option<Site> {
+        let start = Addr(call.0.checked_sub(window.len() as u64)?);
+        Some(Site {
+            start,
+            call,
+            window: Window::before_call(window, start)?,
+        })
+    }
+
+    /// The instructions before the call that the jump is put over.
+    pub fn window(&self) -> &[u8] {
+        self.window.bytes()
+    }
+
     /// Where the jump is written.
     pub fn start(&self) -> Addr {
         self.start

@@ -442,8 +442,12 @@ impl Stopped {
     /// Whether a signal is pending that will be reported before the task executes another instruction.
     pub fn signal_due(&self) -> Result<bool> {
         let pending = self.queued(false)? | self.queued(true)?;
+        if pending == 0 {
+            return Ok(false);
+        }
         // Not `sigmask`: after an interrupted `epoll_pwait` that is the mask to come, not the one in force.
-        Ok(pending != 0 && pending & !procfs::status_mask(self.tid, "SigBlk:")? != 0)
+        let [blocked] = procfs::status_masks(self.tid, ["SigBlk:"])?;
+        Ok(pending & !blocked != 0)
     }
 
     /// Where in a system call the task is stopped (`PTRACE_GET_SYSCALL_INFO`).

@@ -91,11 +91,15 @@ impl RecordSession {
 
     /// Lets a task go on until its turn is over or it cannot.
     fn run_turn(&mut self, tid: Tid) -> Result<()> {
+        // Its stop was reported just now: nobody else did anything since.
+        let mut fresh = false;
         loop {
             tsc::renew();
             let before = self.number;
-            let advanced = self.advance(tid);
+            let advanced = self.advance(tid, fresh);
             self.survive(tid, advanced)?;
+            let reported = |t: &Task| matches!(t.state, State::Reported(..));
+            fresh = self.number == before && self.tasks.get(&tid).is_some_and(reported);
             if self.end().is_some() {
                 return Ok(());
             }
@@ -121,7 +125,8 @@ impl RecordSession {
                 }
                 let tasks = &self.tasks;
                 let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
-                if self.scheduler.turn_is_over(self.number, yields, ready) {
+                let time = self.started + Duration::from_nanos(self.last_time_ns);
+                if self.scheduler.turn_is_over(self.number, time, yields, ready) {
                     return Ok(());
                 }
             }

@@ -1,0 +1,136 @@
+//! What is known of the system call sites of files, from one program to the next.
+//!
+//! Short programs make most of their calls once, from the same few places of the same libraries: at such a site a second
+//! call in the same address space never comes. So sites are remembered by file and offset, and those that most
+//! programs come by are rewritten as soon as the file is mapped, as part of that event.
+//!
+//! A file here is one content, as the trace keeps it; what lies in memory is compared all the same.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use rr_tracee::FileId;
+
+/// A place in a file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct FilePlace {
+    pub file: FileId,
+    pub offset: u64,
+}
+
+/// What is known of a site.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// It cannot be rewritten.
+    Unfit,
+    /// These are the instructions before the call, that the jump goes over.
+    Window(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+struct KnownSite {
+    verdict: Option<Verdict>,
+    /// The programs that made a call there.
+    programs: u32,
+    /// It is rewritten in advance.
+    ahead: bool,
+}
+
+#[derive(Debug, Default)]
+struct KnownFile {
+    /// The programs that mapped code of it.
+    programs: u32,
+    sites: BTreeMap<u64, KnownSite>,
+}
+
+/// The sites of all files.
+#[derive(Debug, Default)]
+pub(crate) struct KnownSites {
+    files: HashMap<FileId, KnownFile>,
+}
+
+impl KnownSites {
+    /// A program has mapped code: this part of a file. The sites there to be rewritten now, by the offsets of their
+    /// calls.
+    pub fn mapped(&mut self, file: FileId, part: Range<u64>) -> Vec<(u64, Vec<u8>)> {
+        let known = self.files.entry(file).or_default();
+        known.programs += 1;
+        let sites = known.sites.range(part).filter(|(_, site)| site.ahead);
+        let windows = sites.filter_map(|(offset, site)| match &site.verdict {
+            Some(Verdict::Window(window)) => Some((*offset, window.clone())),
+            _ => None,
+        });
+        windows.collect()
+    }
+
+    /// A program makes its first call there. Whether it is now worth knowing if it can be rewritten: half of the programs, and
+    /// two at least, come by.
+    pub fn called(&mut self, place: FilePlace) -> bool {
+        let file = self.files.entry(place.file).or_default();
+        let site = file.sites.entry(place.offset).or_default();
+        site.programs += 1;
+        let often = site.programs >= 2 && site.programs * 2 >= file.programs;
+        often && !std::mem::replace(&mut site.ahead, true)
+    }
+
+    /// What is known of a site.
+    pub fn verdict(&self, place: FilePlace) -> Option<&Verdict> {
+        self.files
+            .get(&place.file)?
+            .sites
+            .get(&place.offset)?
+            .verdict
+            .as_ref()
+    }
+
+    /// Remembers what was found out.
+    pub fn learn(&mut self, place: FilePlace, verdict: Verdict) {
+        let sites = &mut self.files.entry(place.file).or_default().sites;
+        sites.entry(place.offset).or_default().verdict = Some(verdict);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: FileId = FileId(7);
+
+    fn place(offset: u64) -> FilePlace {
+        FilePlace { file: FILE, offset }
+    }
+
+    #[test]
+    fn what_two_programs_call_the_third_gets_in_advance() {
+        let mut known = KnownSites::default();
+        let window = Verdict::Window(vec![1, 2, 3, 4, 5]);
+        assert!(known.mapped(FILE, 0..100).is_empty());
+        assert!(!known.called(place(20)));
+        assert!(known.mapped(FILE, 0..100).is_empty());
+        assert!(known.called(place(20)), "worth a look");
+        known.learn(place(20), window.clone());
+        assert!(!known.called(place(20)), "only once");
+        assert_eq!(known.mapped(FILE, 0..100), [(20, vec![1, 2, 3, 4, 5])]);
+        assert!(known.mapped(FILE, 0..20).is_empty(), "in another part");
+        assert_eq!(known.verdict(place(20)), Some(&window));
+    }
+
+    #[test]
+    fn what_few_programs_call_is_left_alone() {
+        let mut known = KnownSites::default();
+        for _ in 0..10 {
+            known.mapped(FILE, 0..100);
+        }
+        assert!((0..4).all(|_| !known.called(place(30))));
+        assert!(known.called(place(30)));
+    }
+
+    #[test]
+    fn what_is_unfit_is_never_rewritten() {
+        let mut known = KnownSites::default();
+        known.called(place(40));
+        known.called(place(40));
+        known.learn(place(40), Verdict::Unfit);
+        assert!(known.mapped(FILE, 0..100).is_empty());
+    }
+}

@@ -22,12 +22,16 @@
 //! 0000000000000402.seg  | header | Events 402-800 | … | End |
 //! ```
 //!
+//! In a group, bytes that the data have twice are stored once, and zeros not at all: then a Pieces frame between its Data and
+//! its Events says how the data are put together (`pieces`).
+//!
 //! A frame needs nothing from another frame but its own group's data; so reading can start at any group, and deleting
 //! segments from the front leaves a trace that replays from the next checkpoint on (flight recorder). A new segment starts at
 //! every checkpoint that is made while recording, so that reading from a checkpoint begins with the first frame of a file.
 //!
 //! Limits that a reader enforces before it allocates: a frame's payload has at most 8 MiB before compression, an Events
-//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event; an unpacked message has at most 32 MiB.
+//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event (and no Pieces frame); an unpacked
+//! message has at most 32 MiB.
 //!
 //! # Invariants
 //!
@@ -45,7 +49,8 @@
 //! | [`reader`] | [`TraceReader`] |
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`files`] | [`FileStore`]: contents of mapped files |
-//! | [`segment`], [`frame`], [`compress`] | the layers of a segment file |
+//! | [`segment`], [`frame`], `pieces`, [`compress`] | the layers of a segment file |
+//! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
 //! | [`convert`] | shared messages from and to the types of rr-tracee |
 
 #[cfg(test)]
@@ -61,12 +66,14 @@ mod copy;
 pub mod cursor;
 mod delta;
 mod dir;
+mod effort;
 pub mod error;
 pub mod event;
 pub mod files;
 pub mod frame;
 pub mod header;
 mod message;
+mod pieces;
 pub mod prune;
 mod pump;
 mod queue;

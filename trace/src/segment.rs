@@ -28,9 +28,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Malformed, Result};
 use crate::event::{Event, EventNumber};
-use crate::frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader, FrameKind, bytes_at, sum_is};
+use crate::frame::{
+    Codec, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RAW_MAX, FrameHeader, FrameKind, bytes_at, sum_is,
+};
 use crate::header::{FORMAT_VERSION, check_prefix};
-use crate::message::{self, EVENT_DATA_MAX};
+use crate::message::{self, BATCH_DATA_MAX, EVENT_DATA_MAX};
+use crate::pieces::{Assembly, Pieces};
 
 /// Bytes before the first frame.
 pub const SEGMENT_HEADER_LEN: usize = 48;
@@ -118,10 +121,16 @@ pub(crate) struct Stream<S> {
     next: EventNumber,
     /// Data frames that wait for their Events frame.
     data: Vec<Frame>,
+    /// The Pieces frame that waits for it.
+    pieces: Option<Frame>,
+    /// What the Data frames of a group hold; kept from group to group.
+    pool: Vec<u8>,
     /// First and last event of the group under way.
     group: Option<(EventNumber, EventNumber)>,
     /// Bytes of data of the group under way.
     data_len: u64,
+    /// Its Pieces frame was there: no data follow.
+    whole_data: bool,
     ended: bool,
 }
 
@@ -165,8 +174,11 @@ impl<S: Source> Stream<S> {
             offset,
             next,
             data: Vec::new(),
+            pieces: None,
+            pool: Vec::new(),
             group: None,
             data_len: 0,
+            whole_data: false,
             ended: false,
         })
     }
@@ -227,10 +239,11 @@ impl<S: Source> Stream<S> {
                 }
                 self.ended = true;
             }
-            FrameKind::Data | FrameKind::Events => {
+            FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {
                 if first != self.next
                     || last.0 == u64::MAX
                     || self.group.is_some_and(|group| group != (first, last))
+                    || self.whole_data && header.kind != FrameKind::Events
                 {
                     let why = format!("a frame of events {first} to {last}, event {} follows", self.next);
                     return Err(self.damaged(offset, why));
@@ -241,9 +254,13 @@ impl<S: Source> Stream<S> {
                     if self.data_len > EVENT_DATA_MAX {
                         return Err(self.damaged(offset, "more data than a group of frames may have"));
                     }
+                } else if header.kind == FrameKind::Pieces {
+                    self.group = Some((first, last));
+                    self.whole_data = true;
                 } else {
                     self.group = None;
                     self.data_len = 0;
+                    self.whole_data = false;
                     self.next = last.next();
                 }
             }
@@ -272,7 +289,8 @@ impl<S: Source> Stream<S> {
             match frame.header.kind {
                 FrameKind::Data if frame.header.last >= from => self.data.push(frame),
                 FrameKind::Events if frame.header.last >= from => return self.events(frame, from).map(Some),
-                FrameKind::Data | FrameKind::Events => {}
+                FrameKind::Pieces if frame.header.last >= from => self.pieces = Some(frame),
+                FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {}
                 FrameKind::End => return self.status(&frame).map(|status| Some(Batch::End(status))),
             }
         }
@@ -304,24 +322,62 @@ impl<S: Source> Stream<S> {
             message::decode(&raw, first, last).map_err(|e| e.at(&self.path, frame.offset))?;
         drop(raw);
         let frames = std::mem::take(&mut self.data);
-        let announced: u64 = lengths.iter().sum();
+        let announced = lengths.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
         let present: u64 = frames.iter().map(|f| u64::from(f.header.raw_len)).sum();
-        if announced != present {
-            let why =
-                format!("events with {announced} bytes of data, but {present} bytes in the data frames");
-            return Err(self.damaged(frame.offset, why));
-        }
-        let mut data = Data {
-            stream: self,
-            frames: frames.iter(),
-            current: Vec::new(),
-            used: 0,
+        let pieces = match self.pieces.take() {
+            None if announced != present => {
+                let why =
+                    format!("events with {announced} bytes of data, but {present} bytes in the data frames");
+                return Err(self.damaged(frame.offset, why));
+            }
+            None => None,
+            Some(frame) => {
+                let read = Pieces::read(&self.payload(&frame)?, present, announced);
+                Some(read.map_err(|e| e.at(&self.path, frame.offset))?)
+            }
         };
-        message::fill(&mut events, lengths, |len| data.take(len))?;
+        if present <= BATCH_DATA_MAX {
+            self.load(&frames, present as usize)?;
+            let mut data = Assembly::new(&self.pool[..present as usize], pieces);
+            message::fill(&mut events, lengths, |len| Ok(data.take(len)))?;
+        } else {
+            // A single event: a Pieces frame would have been refused.
+            let mut data = Data {
+                stream: self,
+                frames: frames.iter(),
+                current: Vec::new(),
+                used: 0,
+            };
+            message::fill(&mut events, lengths, |len| data.take(len))?;
+        }
         if first < from {
             events.drain(..(from.0 - first.0) as usize);
         }
         Ok(Batch::Events(events))
+    }
+
+    /// Fills the beginning of the pool with what these frames hold: `len` bytes.
+    fn load(&mut self, frames: &[Frame], len: usize) -> Result<()> {
+        let mut pool = std::mem::take(&mut self.pool);
+        if pool.len() < len {
+            pool.resize(len, 0);
+        }
+        let mut rest = &mut pool[..len];
+        for frame in frames {
+            let (part, more) = rest.split_at_mut(frame.header.raw_len as usize);
+            rest = more;
+            if frame.header.codec == Codec::Stored {
+                self.read(frame.offset + FRAME_HEADER_LEN as u64, part)?;
+                frame
+                    .header
+                    .check(part)
+                    .map_err(|e| e.at(&self.path, frame.offset))?;
+            } else {
+                part.copy_from_slice(&self.payload(frame)?);
+            }
+        }
+        self.pool = pool;
+        Ok(())
     }
 
     /// Finds out what the last segment of a trace holds, and where a torn end begins. Reads headers, and the payload
@@ -347,7 +403,7 @@ impl<S: Source> Stream<S> {
             };
             self.accept(frame)?;
             last_frame = Some(frame);
-            if frame.header.kind != FrameKind::Data {
+            if matches!(frame.header.kind, FrameKind::Events | FrameKind::End) {
                 before = whole;
                 whole = Scan {
                     end: self.offset,
@@ -361,7 +417,8 @@ impl<S: Source> Stream<S> {
             Ok(_) if frame.header.kind == FrameKind::End => whole.status = Some(self.status(&frame)?),
             Ok(_) => {}
             // Data without events do not count anyway.
-            Err(Error::Damaged { .. }) if frame.header.kind == FrameKind::Data => {}
+            Err(Error::Damaged { .. })
+                if matches!(frame.header.kind, FrameKind::Data | FrameKind::Pieces) => {}
             Err(Error::Damaged { .. }) => whole = before,
             Err(e) => return Err(e),
         }
@@ -398,7 +455,8 @@ struct Data<'a, S> {
 impl<S: Source> Data<'_, S> {
     /// The next `len` bytes. They are there: the lengths were compared.
     fn take(&mut self, len: u64) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
+        // No more at once than a frame may have.
+        let mut out = Vec::with_capacity(len.min(u64::from(FRAME_RAW_MAX)) as usize);
         while (out.len() as u64) < len {
             if self.used == self.current.len() {
                 let Some(frame) = self.frames.next() else { break };

@@ -153,6 +153,29 @@ impl Memory {
 }
 
 impl ReadMemory for Memory {
+    fn read_vec(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
+        // Large reads of programs come this way: it is not cleared first what is overwritten at once.
+        let mut buf: Vec<u8> = Vec::with_capacity(len);
+        let local = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: len,
+        };
+        let remote = libc::iovec {
+            iov_base: addr.0 as *mut libc::c_void,
+            iov_len: len,
+        };
+        // SAFETY: the kernel writes at most `len` bytes into the buffer, which has room for them.
+        let read = unsafe { libc::process_vm_readv(self.tid.0, &local, 1, &remote, 1, 0) };
+        if read == len as isize {
+            // SAFETY: so many bytes have been written.
+            unsafe { buf.set_len(len) };
+        } else {
+            buf.resize(len, 0);
+            self.read(addr, &mut buf)?;
+        }
+        Ok(buf)
+    }
+
     fn read(&self, addr: Addr, buf: &mut [u8]) -> Result<()> {
         if buf.is_empty() || self.read_some(addr, buf)? == buf.len() {
             return Ok(());

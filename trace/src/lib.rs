@@ -43,7 +43,7 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`event`] | events |
+//! | [`event`], [`bytes`] | events, and the bytes that they carry |
 //! | [`header`] | what was recorded |
 //! | [`writer`] | [`TraceWriter`] |
 //! | [`reader`] | [`TraceReader`] |
@@ -60,6 +60,7 @@ extern crate self as rr_trace;
 mod test_events;
 
 mod affinity;
+pub mod bytes;
 pub mod compress;
 pub mod convert;
 mod copy;
@@ -81,6 +82,7 @@ pub mod reader;
 pub mod segment;
 pub mod writer;
 
+pub use bytes::Bytes;
 pub use cursor::EventCursor;
 pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};

@@ -20,10 +20,12 @@
 //! on; if not, a table of the beginnings of stored blocks is asked, once per block.
 
 use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
-use crate::error::Malformed;
+use crate::bytes::Bytes;
+use crate::error::{Malformed, Result};
 use crate::event::Event;
-use crate::message::{self, BATCH_DATA_MAX};
+use crate::message::{self, BATCH_DATA_MAX, Data};
 
 /// Where the piece is zeros.
 const ZEROS: u32 = u32::MAX;
@@ -35,6 +37,12 @@ const BLOCK: usize = 4096;
 const CONTINUED: usize = 256;
 /// What is compared first, and hashed.
 const HEAD: usize = 64;
+/// So many bytes of an event share the block that they were read into …
+const SHARED: u64 = 16 << 10;
+/// … if they are in at most so many parts.
+const PARTS: usize = 64;
+/// Zeros that are shared by all.
+const ZEROS_SHARED: usize = 64 << 10;
 /// Entries of the table of blocks: more than a group has, a power of two.
 const SLOTS: usize = 4096;
 
@@ -124,8 +132,7 @@ pub(crate) fn plan(events: &[Event]) -> Plan<'_> {
         expected: (0, 0),
     };
     for event in events {
-        let mut blobs = message::blobs(event);
-        if let Some(records) = blobs.next() {
+        for records in event.buffered.parts() {
             let mut from = 0;
             for output in outputs(records) {
                 planner.plan.store(&records[from..output.start]);
@@ -134,7 +141,7 @@ pub(crate) fn plan(events: &[Event]) -> Plan<'_> {
             }
             planner.plan.store(&records[from..]);
         }
-        blobs.for_each(|bytes| planner.string(bytes));
+        message::effects(event).for_each(|bytes| planner.string(bytes));
     }
     planner.plan
 }
@@ -302,17 +309,17 @@ impl Pieces {
 
 /// The data of a group, put together: gives the next bytes, as many as it is asked for.
 pub(crate) struct Assembly<'a> {
-    stored: &'a [u8],
+    stored: &'a Arc<Vec<u8>>,
     pieces: std::vec::IntoIter<Piece>,
     /// What is left of the piece under way.
     current: Piece,
 }
 
 impl<'a> Assembly<'a> {
-    /// From what the Data frames hold, at most [`BATCH_DATA_MAX`] bytes, and the pieces, if there are any.
-    pub(crate) fn new(stored: &'a [u8], pieces: Option<Pieces>) -> Assembly<'a> {
-        let all = |len| Pieces(vec![Piece { at: 0, len }]);
-        let pieces = pieces.unwrap_or_else(|| all(stored.len() as u32));
+    /// From what the Data frames hold, the first `len` bytes of `stored`, and the pieces, if there are any.
+    pub(crate) fn new(stored: &'a Arc<Vec<u8>>, len: usize, pieces: Option<Pieces>) -> Assembly<'a> {
+        let len = len as u32;
+        let pieces = pieces.unwrap_or(Pieces(vec![Piece { at: 0, len }]));
         Assembly {
             stored,
             pieces: pieces.0.into_iter(),
@@ -320,28 +327,60 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// The next `len` bytes. They are there: the lengths were compared.
-    pub(crate) fn take(&mut self, len: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(len.min(BATCH_DATA_MAX) as usize);
-        let mut left = len.min(BATCH_DATA_MAX) as usize;
-        while left > 0 {
-            if self.current.len == 0 {
-                let Some(piece) = self.pieces.next() else { break };
-                self.current = piece;
-            }
-            let Piece { at, len } = self.current;
-            let now = left.min(len as usize);
-            if at == ZEROS {
-                out.resize(out.len() + now, 0);
-            } else {
-                // `read` has checked that it is within what is stored.
-                out.extend_from_slice(&self.stored[at as usize..at as usize + now]);
-                self.current.at += now as u32;
-            }
-            self.current.len -= now as u32;
-            left -= now;
+    /// Takes the next piece, or as much as `most` of it; `None` if there is none.
+    fn next(&mut self, most: usize) -> Option<(u32, usize)> {
+        if self.current.len == 0 {
+            self.current = self.pieces.next()?;
         }
-        out
+        let Piece { at, len } = self.current;
+        let now = most.min(len as usize);
+        if at != ZEROS {
+            self.current.at += now as u32;
+        }
+        self.current.len -= now as u32;
+        Some((at, now))
+    }
+}
+
+impl Data for Assembly<'_> {
+    // They are there: the lengths were compared, and the pieces are within what is stored.
+    fn take(&mut self, len: u64) -> Result<Vec<u8>> {
+        let len = len.min(BATCH_DATA_MAX) as usize;
+        let mut out = Vec::with_capacity(len);
+        while out.len() < len {
+            match self.next(len - out.len()) {
+                Some((ZEROS, now)) => out.resize(out.len() + now, 0),
+                Some((at, now)) => out.extend_from_slice(&self.stored[at as usize..at as usize + now]),
+                None => break,
+            }
+        }
+        Ok(out)
+    }
+
+    fn share(&mut self, len: u64) -> Result<Bytes> {
+        // Sharing keeps the whole block in memory, and a part has its price too.
+        if len < SHARED {
+            return Ok(self.take(len)?.into());
+        }
+        static NONE: LazyLock<Arc<Vec<u8>>> = LazyLock::new(|| Arc::new(vec![0; ZEROS_SHARED]));
+        let len = len.min(BATCH_DATA_MAX) as usize;
+        let mut out = Bytes::default();
+        while out.len() < len {
+            match self.next(len - out.len()) {
+                Some((ZEROS, now)) => {
+                    for done in (0..now).step_by(ZEROS_SHARED) {
+                        out.push(&NONE, 0..ZEROS_SHARED.min(now - done));
+                    }
+                }
+                Some((at, now)) => out.push(self.stored, at as usize..at as usize + now),
+                None => break,
+            }
+        }
+        Ok(if out.count() > PARTS {
+            out.to_vec().into()
+        } else {
+            out
+        })
     }
 }
 

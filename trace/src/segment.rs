@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rr_schema::rr_capnp as wire;
 use xxhash_rust::xxh3::xxh3_64;
@@ -39,6 +40,9 @@ use crate::pieces::{Assembly, Pieces};
 pub const SEGMENT_HEADER_LEN: usize = 48;
 
 const MAGIC: [u8; 8] = *b"rr-segm\n";
+
+/// So many blocks of data are used again: those of the groups that are read ahead, and of the one that is replayed.
+const POOLS: usize = 6;
 
 /// The start of a segment file: everything before its first frame.
 pub fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER_LEN] {
@@ -123,8 +127,8 @@ pub(crate) struct Stream<S> {
     data: Vec<Frame>,
     /// The Pieces frame that waits for it.
     pieces: Option<Frame>,
-    /// What the Data frames of a group hold; kept from group to group.
-    pool: Vec<u8>,
+    /// What the Data frames of the last groups hold: used again when no event shares it any more.
+    pools: Vec<Arc<Vec<u8>>>,
     /// First and last event of the group under way.
     group: Option<(EventNumber, EventNumber)>,
     /// Bytes of data of the group under way.
@@ -175,7 +179,7 @@ impl<S: Source> Stream<S> {
             next,
             data: Vec::new(),
             pieces: None,
-            pool: Vec::new(),
+            pools: Vec::new(),
             group: None,
             data_len: 0,
             whole_data: false,
@@ -337,18 +341,18 @@ impl<S: Source> Stream<S> {
             }
         };
         if present <= BATCH_DATA_MAX {
-            self.load(&frames, present as usize)?;
-            let mut data = Assembly::new(&self.pool[..present as usize], pieces);
-            message::fill(&mut events, lengths, |len| Ok(data.take(len)))?;
+            let pool = self.load(&frames, present as usize)?;
+            let mut data = Assembly::new(&pool, present as usize, pieces);
+            message::fill(&mut events, lengths, &mut data)?;
         } else {
             // A single event: a Pieces frame would have been refused.
-            let mut data = Data {
+            let mut data = Frames {
                 stream: self,
                 frames: frames.iter(),
                 current: Vec::new(),
                 used: 0,
             };
-            message::fill(&mut events, lengths, |len| data.take(len))?;
+            message::fill(&mut events, lengths, &mut data)?;
         }
         if first < from {
             events.drain(..(from.0 - first.0) as usize);
@@ -356,9 +360,18 @@ impl<S: Source> Stream<S> {
         Ok(Batch::Events(events))
     }
 
-    /// Fills the beginning of the pool with what these frames hold: `len` bytes.
-    fn load(&mut self, frames: &[Frame], len: usize) -> Result<()> {
-        let mut pool = std::mem::take(&mut self.pool);
+    /// What these frames hold: the first `len` bytes of what is returned.
+    fn load(&mut self, frames: &[Frame], len: usize) -> Result<Arc<Vec<u8>>> {
+        let unused = self
+            .pools
+            .iter_mut()
+            .position(|pool| Arc::get_mut(pool).is_some());
+        let mut shared = match unused {
+            Some(n) => self.pools.swap_remove(n),
+            None => Arc::default(),
+        };
+        // Nobody else has it: if somebody had, this would be a copy and no mistake.
+        let pool = Arc::make_mut(&mut shared);
         if pool.len() < len {
             pool.resize(len, 0);
         }
@@ -376,8 +389,10 @@ impl<S: Source> Stream<S> {
                 part.copy_from_slice(&self.payload(frame)?);
             }
         }
-        self.pool = pool;
-        Ok(())
+        if self.pools.len() < POOLS {
+            self.pools.push(Arc::clone(&shared));
+        }
+        Ok(shared)
     }
 
     /// Finds out what the last segment of a trace holds, and where a torn end begins. Reads headers, and the payload
@@ -445,15 +460,15 @@ impl<S: Source> Stream<S> {
 }
 
 /// The bytes of a group's Data frames, one frame in memory at a time.
-struct Data<'a, S> {
+struct Frames<'a, S> {
     stream: &'a Stream<S>,
     frames: std::slice::Iter<'a, Frame>,
     current: Vec<u8>,
     used: usize,
 }
 
-impl<S: Source> Data<'_, S> {
-    /// The next `len` bytes. They are there: the lengths were compared.
+impl<S: Source> message::Data for Frames<'_, S> {
+    // They are there: the lengths were compared.
     fn take(&mut self, len: u64) -> Result<Vec<u8>> {
         // No more at once than a frame may have.
         let mut out = Vec::with_capacity(len.min(u64::from(FRAME_RAW_MAX)) as usize);

@@ -129,6 +129,22 @@ impl Memory {
         }
     }
 
+    /// Writes these parts one after the other, beginning at `addr`.
+    pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let local: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let base = addr.0 as usize;
+        if process_vm_writev(self.tid.pid(), &local, &[RemoteIoVec { base, len }]) == Ok(len) {
+            return Ok(());
+        }
+        let mut at = addr;
+        for part in parts {
+            self.write(at, part)?;
+            at = at + part.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Writes all of `bytes` at `addr`, whatever the protection of the pages.
     pub fn write(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {

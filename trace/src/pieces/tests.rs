@@ -15,7 +15,7 @@ fn event(buffered: Vec<u8>, writes: Vec<Vec<u8>>) -> Event {
         time_ns: 0,
         tid: Tid(1),
         kind: EventKind::Exit { status: 0 },
-        buffered,
+        buffered: buffered.into(),
         ops: vec![],
         writes: writes.into_iter().map(write).collect(),
     }
@@ -51,11 +51,15 @@ fn stored(events: &[Event]) -> usize {
         None => assert_eq!(stored, data.concat()),
         Some(payload) => {
             let pieces = Pieces::read(&payload, stored.len() as u64, total).unwrap();
-            let mut assembly = Assembly::new(&stored, Some(pieces));
+            let block = Arc::new(stored.clone());
+            let again = || Pieces(pieces.0.clone());
+            let mut taken = Assembly::new(&block, stored.len(), Some(again()));
+            let mut shared = Assembly::new(&block, stored.len(), Some(again()));
             for blob in data {
-                assert!(assembly.take(blob.len() as u64) == blob);
+                assert!(taken.take(blob.len() as u64).unwrap() == blob);
+                assert!(shared.share(blob.len() as u64).unwrap().to_vec() == blob);
             }
-            assert!(assembly.take(1).is_empty());
+            assert!(taken.take(1).unwrap().is_empty());
         }
     }
     stored.len()
@@ -177,9 +181,9 @@ proptest! {
         total in 0..3000u64,
     ) {
         if let Ok(pieces) = Pieces::read(&payload, stored, total) {
-            let stored = vec![1; stored as usize];
-            let mut assembly = Assembly::new(&stored, Some(pieces));
-            prop_assert_eq!(assembly.take(total).len() as u64, total);
+            let block = Arc::new(vec![1; stored as usize]);
+            let mut assembly = Assembly::new(&block, block.len(), Some(pieces));
+            prop_assert_eq!(assembly.take(total).unwrap().len() as u64, total);
         }
     }
 }

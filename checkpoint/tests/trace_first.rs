@@ -20,7 +20,7 @@ fn event(number: u64) -> Event {
         kind: EventKind::SyscallEnter {
             entry: Registers::default(),
         },
-        buffered: vec![],
+        buffered: Default::default(),
         ops: vec![],
         writes: vec![],
     }

@@ -152,7 +152,12 @@ impl RecordSession {
             .memory
             .read_vec(Addr(layout::RECORDS), used.min(layout::RECORDS_BYTES) as usize)?;
         task.memory.write(field!(used), &0u64.to_le_bytes())?;
-        self.task_mut(tid)?.buffered.extend(records);
+        let buffered = &mut self.task_mut(tid)?.buffered;
+        if buffered.is_empty() {
+            *buffered = records;
+        } else {
+            buffered.extend(records);
+        }
         Ok(())
     }
 

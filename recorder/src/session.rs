@@ -518,7 +518,7 @@ impl RecordSession {
             time_ns: self.last_time_ns,
             tid,
             kind,
-            buffered,
+            buffered: buffered.into(),
             ops,
             writes,
         };

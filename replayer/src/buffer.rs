@@ -6,6 +6,7 @@
 use std::mem::offset_of;
 
 use rr_preload::layout::{self, Control, RECORD_BYTES, mode};
+use rr_trace::Bytes;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Memory, rr_area, syscalls};
 
@@ -26,34 +27,36 @@ pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
 }
 
 /// Gives a task the records of its next interval.
-pub(crate) fn load(memory: &Memory, records: &[u8]) -> Result<(), Failure> {
+pub(crate) fn load(memory: &Memory, records: &Bytes) -> Result<(), Failure> {
     if records.len() as u64 > layout::RECORDS_BYTES || !are_records(records) {
         return Err(Failure::Bad(
             "the results of its buffered calls are damaged".into(),
         ));
     }
-    memory.write(Addr(layout::RECORDS), records)?;
     let (used, end) = (0u64, records.len() as u64);
     debug_assert_eq!(field!(end), field!(used) + 8);
     let words: Vec<u8> = [used, end].into_iter().flat_map(u64::to_le_bytes).collect();
-    Ok(memory.write(field!(used), &words)?)
+    memory.write(field!(used), &words)?;
+    let parts: Vec<&[u8]> = records.parts().collect();
+    Ok(memory.write_parts(Addr(layout::RECORDS), &parts)?)
 }
 
 /// Whether these are whole records.
-fn are_records(mut records: &[u8]) -> bool {
-    while let Some(head) = records.first_chunk::<8>() {
-        let len = u64::from_le_bytes(*head) >> 12 & 0xf_ffff;
+fn are_records(records: &Bytes) -> bool {
+    let mut reader = records.reader();
+    while !reader.is_at_end() {
+        let Some(head) = reader.word() else { return false };
+        let len = head >> 12 & 0xf_ffff;
         let size = (RECORD_BYTES + len).next_multiple_of(8) as usize;
-        match records.get(size..) {
-            Some(rest) => records = rest,
-            None => return false,
+        if !reader.skip(size - 8) {
+            return false;
         }
     }
-    records.is_empty()
+    true
 }
 
 /// What is wrong if a task that was given records has arrived and not used them up.
-pub(crate) fn left_over(memory: &Memory, records: &[u8]) -> rr_tracee::Result<Option<String>> {
+pub(crate) fn left_over(memory: &Memory, records: &Bytes) -> rr_tracee::Result<Option<String>> {
     let used = memory.read_u64(field!(used))?;
     Ok((used != records.len() as u64).then(|| {
         let next = name_at(records, used);
@@ -77,7 +80,7 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     memory.read(Addr(layout::RECORDS), &mut records).ok()?;
     let place = memory.read_u64(field!(go_on)).ok()?;
     Some((
-        format!("the buffered call {}", name_at(&records, at)),
+        format!("the buffered call {}", name_at(&records.into(), at)),
         format!(
             "{} at {place:#x}, or other arguments",
             syscalls::name(number as i64)
@@ -85,12 +88,11 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     ))
 }
 
-fn name_at(records: &[u8], at: u64) -> String {
-    let head = records
-        .get(at as usize..)
-        .and_then(|rest| rest.first_chunk::<8>());
-    match head {
-        Some(head) => syscalls::name((u64::from_le_bytes(*head) & 0xfff) as i64).into_owned(),
+fn name_at(records: &Bytes, at: u64) -> String {
+    let mut reader = records.reader();
+    let head = usize::try_from(at).ok().filter(|at| reader.skip(*at));
+    match head.and_then(|_| reader.word()) {
+        Some(head) => syscalls::name((head & 0xfff) as i64).into_owned(),
         None => "none".into(),
     }
 }

@@ -87,7 +87,7 @@ fn event(number: u64, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>)
         time_ns: number,
         tid: ROOT,
         kind,
-        buffered: vec![],
+        buffered: Default::default(),
         ops,
         writes,
     }
@@ -228,7 +228,7 @@ fn output_of_absurd_length() {
 #[test]
 fn buffered_results() {
     let with = |kind, buffered: Vec<u8>| Event {
-        buffered,
+        buffered: buffered.into(),
         ..event(2, kind, vec![], vec![])
     };
     // A record of getpid (39), without outputs.

@@ -110,6 +110,7 @@ guests! {
         pgid
         pidfds
         pipe_big
+        pipe_copies
         pipe_eof
         pipe_small
         poll

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use rr_tracee::digest::ChunkSum;
 use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, SpaceOp, Tid};
 
+use crate::bytes::Bytes;
+
 /// The number of an event: from 1, in trace order. 0 is "before the first event".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct EventNumber(pub u64);
@@ -50,7 +52,7 @@ pub struct Event {
     pub kind: EventKind,
     /// What the buffered system calls of the interval gave, in order: records of the library inside the task
     /// (`preload/src/layout.rs`).
-    pub buffered: Vec<u8>,
+    pub buffered: Bytes,
     /// Changes of the task's address space, in order.
     pub ops: Vec<SpaceOp>,
     /// Memory that the kernel wrote, in order.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Into the store, contents are reflinked where the file system can, else copied: never linked, because somebody
-//! could change the original in place. Invariants: what bears a hash as its name is complete and durable before it gets the
-//! name (in the store at once, in the trace when it is finished), so any number of recorders can share a store; and an
+//! could change the original in place. Invariants: what bears a hash as its name is complete before it gets the
+//! name, and in the store durable too, so any number of recorders can share a store; and an
 //! index entry is only made for a file whose last change is old enough that another one would have given another ctime. The store is
 //! a cache: whatever goes wrong with it, the trace gets a copy of its own.
 

@@ -3,11 +3,11 @@
 //! ```text
 //! offset size
 //!      0    4  magic "rrF1"
-//!      4    1  kind: 1 Data, 2 Events, 3 End
-//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932)
+//!      4    1  kind: 1 Data, 2 Events, 3 End, 4 Pieces (module `pieces`)
+//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932), 2 zeros (nothing is stored)
 //!      6    2  zero
 //!      8    4  raw length: bytes of the payload before compression, at most 8 MiB
-//!     12    4  stored length: bytes of the payload as they follow; at most the raw length
+//!     12    4  stored length: bytes of the payload as they follow; the raw length if it is stored as it is, else less
 //!     16    8  first event that the frame is about
 //!     24    8  last event
 //!     32    8  xxh3-64 of the payload as stored
@@ -18,7 +18,9 @@
 //! All numbers are little-endian. Since the header has a checksum of its own, a reader can skip payloads and still
 //! trust the lengths; and what looks like a torn end can be told from damage, because no intact header follows it.
 
-use xxhash_rust::xxh3::xxh3_64;
+use std::io::{self, IoSlice, Write};
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::compress;
 use crate::error::Malformed;
@@ -42,6 +44,8 @@ pub enum FrameKind {
     Events = 2,
     /// The end of the recording: a packed `End` message. Nothing follows.
     End = 3,
+    /// How the data of the next Events frame are put together from the bytes of its Data frames.
+    Pieces = 4,
 }
 
 /// How a payload is stored.
@@ -51,6 +55,8 @@ pub enum Codec {
     Stored = 0,
     /// Brotli.
     Brotli = 1,
+    /// Not at all: it is zeros.
+    Zeros = 2,
 }
 
 /// How hard to compress.
@@ -122,11 +128,13 @@ impl FrameHeader {
             1 => FrameKind::Data,
             2 => FrameKind::Events,
             3 => FrameKind::End,
+            4 => FrameKind::Pieces,
             kind => return Err(Malformed::new(format!("unknown kind of frame {kind}"))),
         };
         let codec = match bytes[5] {
             0 => Codec::Stored,
             1 => Codec::Brotli,
+            2 => Codec::Zeros,
             codec => return Err(Malformed::new(format!("unknown codec {codec}"))),
         };
         let header = FrameHeader {
@@ -141,6 +149,7 @@ impl FrameHeader {
         let lengths_fit = match codec {
             Codec::Stored => header.stored_len == header.raw_len,
             Codec::Brotli => header.stored_len < header.raw_len,
+            Codec::Zeros => header.stored_len == 0,
         };
         if header.raw_len == 0 || header.raw_len > FRAME_RAW_MAX || !lengths_fit {
             let (raw, stored) = (header.raw_len, header.stored_len);
@@ -159,14 +168,22 @@ impl FrameHeader {
         FRAME_HEADER_LEN as u64 + u64::from(self.stored_len)
     }
 
+    /// Whether this is what was stored.
+    pub(crate) fn check(&self, stored: &[u8]) -> Result<(), Malformed> {
+        if sum_is(stored, self.sum) {
+            Ok(())
+        } else {
+            Err(Malformed::new("wrong checksum of a frame's payload"))
+        }
+    }
+
     /// The payload as it was before compression, from what is stored.
     pub fn payload(&self, stored: Vec<u8>) -> Result<Vec<u8>, Malformed> {
-        if !sum_is(&stored, self.sum) {
-            return Err(Malformed::new("wrong checksum of a frame's payload"));
-        }
+        self.check(&stored)?;
         match self.codec {
             Codec::Stored => Ok(stored),
             Codec::Brotli => compress::decompress(&stored, self.raw_len as usize),
+            Codec::Zeros => Ok(vec![0; self.raw_len as usize]),
         }
     }
 }
@@ -175,49 +192,121 @@ impl FrameHeader {
 pub fn append_frame(
     out: &mut Vec<u8>,
     kind: FrameKind,
-    (first, last): (EventNumber, EventNumber),
+    span: (EventNumber, EventNumber),
     raw: &[u8],
     effort: Effort,
 ) {
+    // Writing into memory does not fail.
+    let _ = write_frame(out, kind, span, &[raw], effort);
+}
+
+/// Writes a whole frame whose payload is these parts, one after the other: as [`append_frame`], without copying what is stored
+/// as it is.
+pub(crate) fn write_frame(
+    out: &mut impl Write,
+    kind: FrameKind,
+    (first, last): (EventNumber, EventNumber),
+    parts: &[&[u8]],
+    effort: Effort,
+) -> io::Result<()> {
+    // System calls and checksums of many small parts cost more than putting them together.
+    const SMALL_PART: usize = 1 << 10;
+    let raw_len: usize = parts.iter().map(|part| part.len()).sum();
+    let together;
+    let single;
+    let mut parts = parts;
+    if parts.len() > 1 && (raw_len / parts.len() < SMALL_PART || effort != Effort::None) {
+        together = parts.concat();
+        single = [&*together];
+        parts = &single;
+    }
+    let mut header = FrameHeader {
+        kind,
+        codec: Codec::Stored,
+        raw_len: raw_len as u32,
+        stored_len: raw_len as u32,
+        first,
+        last,
+        sum: 0,
+    };
+    let compressed;
+    let shorter;
+    if parts.iter().all(|part| is_zeros(part)) {
+        (header.codec, header.stored_len) = (Codec::Zeros, 0);
+        parts = &[];
+    } else if let [raw] = parts
+        && let Some(bytes) = compressed_by(effort, raw)
+    {
+        compressed = bytes;
+        shorter = [&*compressed];
+        (header.codec, header.stored_len) = (Codec::Brotli, compressed.len() as u32);
+        parts = &shorter;
+    }
+    header.sum = match parts {
+        [stored] => xxh3_64(stored),
+        parts => {
+            let mut sum = Xxh3::new();
+            parts.iter().for_each(|part| sum.update(part));
+            sum.digest()
+        }
+    };
+    let header = header.encode();
+    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 1);
+    slices.push(IoSlice::new(&header));
+    slices.extend(parts.iter().map(|part| IoSlice::new(part)));
+    write_all(out, &mut slices)
+}
+
+fn write_all(out: &mut impl Write, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !slices.is_empty() {
+        match out.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Whether these bytes are zeros. Most that are not show it at once.
+fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.iter().take(64).all(|b| *b == 0) && bytes.iter().all(|b| *b == 0)
+}
+
+/// A payload compressed with this effort, if that makes it shorter.
+fn compressed_by(effort: Effort, raw: &[u8]) -> Option<Vec<u8>> {
     // Higher qualities set up large tables first, which a small frame (there is one per checkpoint) does not repay.
     const SMALL: usize = 64 << 10;
     const QUALITY_OF_SMALL: i32 = 2;
-    let compressed = match effort {
-        Effort::Brotli(quality) if raw.len() < SMALL => worth_compressing(raw)
-            .then(|| compress::compress(raw, quality.min(QUALITY_OF_SMALL)))
-            .flatten(),
-        Effort::Brotli(quality) if worth_compressing(raw) => compress::compress(raw, quality),
-        _ => None,
+    let Effort::Brotli(quality) = effort else {
+        return None;
     };
-    let (codec, stored) = match &compressed {
-        Some(bytes) => (Codec::Brotli, &**bytes),
-        None => (Codec::Stored, raw),
+    let quality = if raw.len() < SMALL {
+        quality.min(QUALITY_OF_SMALL)
+    } else {
+        quality
     };
-    let header = FrameHeader {
-        kind,
-        codec,
-        raw_len: raw.len() as u32,
-        stored_len: stored.len() as u32,
-        first,
-        last,
-        sum: xxh3_64(stored),
-    };
-    out.extend_from_slice(&header.encode());
-    out.extend_from_slice(stored);
+    worth_compressing(raw)
+        .then(|| compress::compress(raw, quality))
+        .flatten()
 }
 
-/// Whether compressing has a chance. Large payloads are often compressed already (archives, pictures): a sample from
-/// their middle, done the cheap way, tells.
+/// Whether compressing has a chance. Large payloads are often compressed already (archives, pictures): samples from
+/// their beginning, middle and end, done the cheap way, tell.
 fn worth_compressing(raw: &[u8]) -> bool {
-    const SAMPLE: usize = 8 << 10;
+    const SAMPLE: usize = 4 << 10;
     if raw.len() < 32 {
         return false;
     }
-    if raw.len() < 8 * SAMPLE {
+    if raw.len() < 16 * SAMPLE {
         return true;
     }
-    let start = (raw.len() - SAMPLE) / 2;
-    compress::compress(&raw[start..start + SAMPLE], 1).is_some_and(|c| c.len() < SAMPLE / 16 * 15)
+    let last = raw.len() - SAMPLE;
+    [last / 2, last, 0]
+        .map(|start| &raw[start..start + SAMPLE])
+        .iter()
+        .any(|sample| compress::compress(sample, 1).is_some_and(|c| c.len() < SAMPLE / 16 * 15))
 }
 
 #[cfg(test)]

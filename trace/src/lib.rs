@@ -22,12 +22,16 @@
 //! 0000000000000402.seg  | header | Events 402-800 | … | End |
 //! ```
 //!
+//! In a group, bytes that the data have twice are stored once, and zeros not at all: then a Pieces frame between its Data and
+//! its Events says how the data are put together (`pieces`).
+//!
 //! A frame needs nothing from another frame but its own group's data; so reading can start at any group, and deleting
 //! segments from the front leaves a trace that replays from the next checkpoint on (flight recorder). A new segment starts at
 //! every checkpoint that is made while recording, so that reading from a checkpoint begins with the first frame of a file.
 //!
 //! Limits that a reader enforces before it allocates: a frame's payload has at most 8 MiB before compression, an Events
-//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event; an unpacked message has at most 32 MiB.
+//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event (and no Pieces frame); an unpacked
+//! message has at most 32 MiB.
 //!
 //! # Invariants
 //!
@@ -39,13 +43,14 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`event`] | events |
+//! | [`event`], [`bytes`] | events, and the bytes that they carry |
 //! | [`header`] | what was recorded |
 //! | [`writer`] | [`TraceWriter`] |
 //! | [`reader`] | [`TraceReader`] |
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`files`] | [`FileStore`]: contents of mapped files |
-//! | [`segment`], [`frame`], [`compress`] | the layers of a segment file |
+//! | [`segment`], [`frame`], `pieces`, [`compress`] | the layers of a segment file |
+//! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
 //! | [`convert`] | shared messages from and to the types of rr-tracee |
 
 #[cfg(test)]
@@ -55,18 +60,21 @@ extern crate self as rr_trace;
 mod test_events;
 
 mod affinity;
+pub mod bytes;
 pub mod compress;
 pub mod convert;
 mod copy;
 pub mod cursor;
 mod delta;
 mod dir;
+mod effort;
 pub mod error;
 pub mod event;
 pub mod files;
 pub mod frame;
 pub mod header;
 mod message;
+mod pieces;
 pub mod prune;
 mod pump;
 mod queue;
@@ -74,6 +82,7 @@ pub mod reader;
 pub mod segment;
 pub mod writer;
 
+pub use bytes::Bytes;
 pub use cursor::EventCursor;
 pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};

@@ -10,6 +10,7 @@ mod encode;
 use capnp::message::ReaderOptions;
 use rr_tracee::Registers;
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Malformed, Result};
 use crate::event::{Event, EventKind, ExecInfo, Output, OutputSource, TaskOp};
 use crate::frame::FRAME_RAW_MAX;
@@ -35,6 +36,11 @@ const UNPACKED_MAX: usize = 4 * FRAME_RAW_MAX as usize;
 
 /// The byte strings of an event that stand in the Data frames, in order.
 pub(crate) fn blobs(event: &Event) -> impl Iterator<Item = &[u8]> {
+    event.buffered.parts().chain(effects(event))
+}
+
+/// The same without the results of buffered calls.
+pub(crate) fn effects(event: &Event) -> impl Iterator<Item = &[u8]> {
     let output = match &event.kind {
         EventKind::Syscall {
             output:
@@ -47,7 +53,7 @@ pub(crate) fn blobs(event: &Event) -> impl Iterator<Item = &[u8]> {
         _ => None,
     };
     let writes = event.writes.iter().map(|w| &*w.data);
-    std::iter::once(&*event.buffered).chain(writes).chain(output)
+    writes.chain(output)
 }
 
 /// Size of an event in a message before packing, in bytes. Exact but for the registers, of which the usual changes
@@ -126,17 +132,24 @@ pub(crate) fn unpack(
     Ok(message)
 }
 
+/// Where the data of a group come from, in order.
+pub(crate) trait Data {
+    /// The next `len` bytes.
+    fn take(&mut self, len: u64) -> Result<Vec<u8>>;
+
+    /// The same, shared with others if possible.
+    fn share(&mut self, len: u64) -> Result<Bytes> {
+        self.take(len).map(Bytes::from)
+    }
+}
+
 /// Puts the data back into events that [`decode`] returned.
-pub(crate) fn fill(
-    events: &mut [Event],
-    lengths: Vec<u64>,
-    mut take: impl FnMut(u64) -> Result<Vec<u8>>,
-) -> Result<(), Error> {
+pub(crate) fn fill(events: &mut [Event], lengths: Vec<u64>, data: &mut impl Data) -> Result<(), Error> {
     let mut lengths = lengths.into_iter();
     for event in events {
-        event.buffered = take(lengths.next().unwrap_or(0))?;
+        event.buffered = data.share(lengths.next().unwrap_or(0))?;
         for write in &mut event.writes {
-            write.data = take(lengths.next().unwrap_or(0))?;
+            write.data = data.take(lengths.next().unwrap_or(0))?;
         }
         if let EventKind::Syscall {
             output:
@@ -147,7 +160,7 @@ pub(crate) fn fill(
             ..
         } = &mut event.kind
         {
-            *bytes = take(lengths.next().unwrap_or(0))?.into();
+            *bytes = data.take(lengths.next().unwrap_or(0))?.into();
         }
     }
     Ok(())
@@ -159,6 +172,16 @@ mod tests {
     use crate::event::EventNumber;
     use crate::test_events;
     use proptest::prelude::*;
+
+    struct Rest<'a>(&'a [u8]);
+
+    impl Data for Rest<'_> {
+        fn take(&mut self, len: u64) -> Result<Vec<u8>> {
+            let (now, later) = self.0.split_at(len as usize);
+            self.0 = later;
+            Ok(now.to_vec())
+        }
+    }
 
     proptest! {
         #[test]
@@ -175,13 +198,10 @@ mod tests {
             let events = test_events::numbered(events, first);
             let last = EventNumber(first + events.len() as u64 - 1);
             let (mut got, lengths) = decode(&encode(&events).unwrap(), EventNumber(first), last).unwrap();
-            let mut all = events.iter().flat_map(blobs);
-            fill(&mut got, lengths, |len| {
-                let bytes = all.next().unwrap().to_vec();
-                assert_eq!(bytes.len() as u64, len);
-                Ok(bytes)
-            })
-            .unwrap();
+            let all: Vec<u8> = events.iter().flat_map(blobs).flatten().copied().collect();
+            let mut rest = Rest(&all);
+            fill(&mut got, lengths, &mut rest).unwrap();
+            prop_assert!(rest.0.is_empty());
             prop_assert_eq!(&got, &events);
         }
     }

@@ -1,7 +1,8 @@
 //! The writer's background thread: takes jobs, encodes, compresses, writes.
 //!
 //! A group of frames is either in the file as a whole or, after a failed write, cut off again; so what is in the
-//! files is at every moment a valid trace with at most one torn group at its end (I5).
+//! files is at every moment a valid trace with at most one torn group at its end (I5). What is in a file survives the
+//! death of the recorder. The disk is waited for only now and then, at a new segment, and when somebody asks for it.
 
 use std::fs::File;
 use std::io::Write;
@@ -17,14 +18,14 @@ use crate::affinity;
 use crate::dir::{HEADER, Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
-use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, append_frame};
-
+use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
-use crate::queue::{Job, Shared, State};
+use crate::pieces;
+use crate::queue::{Job, Shared};
 use crate::segment::encode_header;
 
-/// Payloads of Data frames before compression; as large as the brotli window.
-const DATA_FRAME: usize = 4 << 20;
+/// Payloads of Data frames before compression. How hard to compress is decided for each anew.
+const DATA_FRAME: usize = 1 << 20;
 
 /// Closed segments are made durable no more often than this.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -56,8 +57,6 @@ pub(crate) struct Pump {
     unsynced: Vec<EventNumber>,
     last_sync: Instant,
     last: EventNumber,
-    /// A frame under construction.
-    buffer: Vec<u8>,
 }
 
 /// The segment file that is being written.
@@ -99,7 +98,6 @@ impl Pump {
             unsynced: Vec::new(),
             last_sync: Instant::now(),
             last: EventNumber(0),
-            buffer: Vec::new(),
         }
     }
 
@@ -107,8 +105,8 @@ impl Pump {
     pub(crate) fn run(mut self) {
         let _guard = Guard(self.shared.clone());
         affinity::apply(self.options.cpus.as_ref());
-        while let Some((job, backlog)) = self.next_job() {
-            let result = self.perform(job, backlog);
+        while let Some(job) = self.next_job() {
+            let result = self.perform(job);
             let mut state = self.shared.lock();
             match result {
                 Ok(Done {
@@ -138,13 +136,12 @@ impl Pump {
         }
     }
 
-    /// Waits for a job; closes a group that has been open for too long. Also says how much is waiting.
-    fn next_job(&self) -> Option<(Job, u64)> {
+    /// Waits for a job; closes a group that has been open for too long.
+    fn next_job(&self) -> Option<Job> {
         let mut state = self.shared.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                let State { backlog, .. } = *state;
-                return Some((job, backlog));
+                return Some(job);
             }
             if state.closed {
                 return None;
@@ -163,7 +160,7 @@ impl Pump {
         }
     }
 
-    fn perform(&mut self, job: Job, backlog: u64) -> Result<Done> {
+    fn perform(&mut self, job: Job) -> Result<Done> {
         let mut done = Done {
             written: self.last,
             weight: 0,
@@ -172,7 +169,7 @@ impl Pump {
         };
         match job {
             Job::Events(mut group, weight) => {
-                self.write_events(&group, self.effort(backlog))?;
+                self.write_events(&group)?;
                 group.clear();
                 done = Done {
                     written: self.last,
@@ -188,26 +185,18 @@ impl Pump {
                 }
                 done.ticket = Some(ticket);
             }
-            Job::End(status) => {
-                self.write_end(status)?;
-                self.sync()?;
-            }
+            Job::End(status) => self.write_end(status)?,
         }
         Ok(done)
     }
 
-    /// How hard to compress with so many bytes waiting: less when we fall behind, so that the recorder need not wait.
-    fn effort(&self, backlog: u64) -> Effort {
-        if backlog < self.options.queue_bytes / 16 {
-            Effort::Brotli(self.options.quality)
-        } else if backlog < self.options.queue_bytes / 4 {
-            Effort::Brotli(1)
-        } else {
-            Effort::None
-        }
+    /// How hard to compress now.
+    fn effort(&self) -> Effort {
+        let load = self.shared.lock().load();
+        load.effort(self.options.queue_bytes, self.options.quality)
     }
 
-    fn write_events(&mut self, events: &[Event], effort: Effort) -> Result<()> {
+    fn write_events(&mut self, events: &[Event]) -> Result<()> {
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(());
         };
@@ -218,40 +207,37 @@ impl Pump {
         })?;
         self.open_segment(span.0)?;
         let result = self
-            .write_data(events, span, effort)
-            .and_then(|()| self.write_frame(FrameKind::Events, span, &message, effort));
+            .write_data(events, span)
+            .and_then(|()| self.write_frame(FrameKind::Events, span, &[&message], self.effort()));
         self.commit(result)?;
         self.last = span.1;
         Ok(())
     }
 
-    /// Writes the data of a group, cut into frames.
-    fn write_data(
-        &mut self,
-        events: &[Event],
-        span: (EventNumber, EventNumber),
-        effort: Effort,
-    ) -> Result<()> {
-        let mut chunk: Vec<u8> = Vec::new();
-        for mut bytes in events.iter().flat_map(message::blobs) {
+    /// Writes the data of a group: what is to be stored of them, cut into frames, and how they are put together from that.
+    fn write_data(&mut self, events: &[Event], span: (EventNumber, EventNumber)) -> Result<()> {
+        let plan = pieces::plan(events);
+        let mut frame: Vec<&[u8]> = Vec::new();
+        let mut room = DATA_FRAME;
+        for mut bytes in plan.stored.iter().copied() {
             while !bytes.is_empty() {
-                let (now, later) = bytes.split_at(bytes.len().min(DATA_FRAME - chunk.len()));
+                let (now, later) = bytes.split_at(bytes.len().min(room));
                 bytes = later;
-                if now.len() == DATA_FRAME {
-                    self.write_frame(FrameKind::Data, span, now, effort)?;
-                    continue;
-                }
-                chunk.extend_from_slice(now);
-                if chunk.len() == DATA_FRAME {
-                    self.write_frame(FrameKind::Data, span, &chunk, effort)?;
-                    chunk.clear();
+                room -= now.len();
+                frame.push(now);
+                if room == 0 {
+                    self.write_frame(FrameKind::Data, span, &frame, self.effort())?;
+                    frame.clear();
+                    room = DATA_FRAME;
                 }
             }
         }
-        if chunk.is_empty() {
-            Ok(())
-        } else {
-            self.write_frame(FrameKind::Data, span, &chunk, effort)
+        if !frame.is_empty() {
+            self.write_frame(FrameKind::Data, span, &frame, self.effort())?;
+        }
+        match plan.payload() {
+            Some(payload) => self.write_frame(FrameKind::Pieces, span, &[&payload], self.effort()),
+            None => Ok(()),
         }
     }
 
@@ -267,7 +253,7 @@ impl Pump {
         if self.segment.is_none() {
             self.open_segment(self.last.next())?;
         }
-        let result = self.write_frame(FrameKind::End, (self.last, self.last), &message, Effort::None);
+        let result = self.write_frame(FrameKind::End, (self.last, self.last), &[&message], Effort::None);
         self.commit(result)
     }
 
@@ -276,14 +262,15 @@ impl Pump {
         &mut self,
         kind: FrameKind,
         span: (EventNumber, EventNumber),
-        raw: &[u8],
+        parts: &[&[u8]],
         effort: Effort,
     ) -> Result<()> {
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
-        if raw.len() > FRAME_RAW_MAX as usize {
-            let (bytes, limit) = (raw.len() as u64, FRAME_RAW_MAX.into());
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        if bytes > FRAME_RAW_MAX.into() {
+            let limit = FRAME_RAW_MAX.into();
             return Err(Error::TooLarge {
                 event: span.0,
                 what: "description",
@@ -291,11 +278,7 @@ impl Pump {
                 limit,
             });
         }
-        self.buffer.clear();
-        append_frame(&mut self.buffer, kind, span, raw, effort);
-        segment
-            .file
-            .write_all(&self.buffer)
+        write_frame(&mut segment.file, kind, span, parts, effort)
             .map_err(|e| Error::io(&segment.path, "writing", e))
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rr_tracee::tsc;
 
+use crate::effort::{Load, Recent};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::message::BATCH_DATA_MAX;
@@ -19,7 +20,7 @@ use crate::message::BATCH_DATA_MAX;
 /// A group is closed when its messages take this many bytes before packing …
 const GROUP_MESSAGE: u64 = 256 << 10;
 /// … or its data this many …
-const GROUP_DATA: u64 = 1 << 20;
+const GROUP_DATA: u64 = 4 << 20;
 /// … or when it has this many events.
 const GROUP_EVENTS: usize = 8192;
 /// An event that would make the messages of a group larger than this begins a new one.
@@ -33,7 +34,7 @@ pub(crate) enum Job {
     NewSegment,
     /// Say when this place in the queue is reached; first make everything durable if `sync`.
     Flush { ticket: u64, sync: bool },
-    /// Write the End frame with this status and make everything durable.
+    /// Write the End frame with this status.
     End(i32),
 }
 
@@ -64,6 +65,8 @@ pub(crate) struct State {
     pub(crate) jobs: VecDeque<Job>,
     /// Weight of all events accepted and not yet written.
     pub(crate) backlog: u64,
+    /// Weight of what was accepted lately.
+    recent: Recent,
     /// The last event written.
     pub(crate) written: EventNumber,
     /// The last flush that was reached.
@@ -114,9 +117,18 @@ impl State {
         let fresh = self.spare.pop().unwrap_or_default();
         let events = std::mem::replace(&mut self.open, fresh);
         let size = std::mem::take(&mut self.open_size);
+        self.recent.add(size.weight, tsc::now());
         self.opened_at = None;
         self.jobs.push_back(Job::Events(events, size.weight));
         true
+    }
+
+    /// What there is to do, for the choice of how hard to compress.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            pressure: self.backlog.max(self.recent.bytes(tsc::now())),
+            ending: self.closed,
+        }
     }
 
     /// When the open group was opened ([`tsc::now`]).

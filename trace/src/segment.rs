@@ -22,20 +22,27 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rr_schema::rr_capnp as wire;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Malformed, Result};
 use crate::event::{Event, EventNumber};
-use crate::frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader, FrameKind, bytes_at, sum_is};
+use crate::frame::{
+    Codec, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RAW_MAX, FrameHeader, FrameKind, bytes_at, sum_is,
+};
 use crate::header::{FORMAT_VERSION, check_prefix};
-use crate::message::{self, EVENT_DATA_MAX};
+use crate::message::{self, BATCH_DATA_MAX, EVENT_DATA_MAX};
+use crate::pieces::{Assembly, Pieces};
 
 /// Bytes before the first frame.
 pub const SEGMENT_HEADER_LEN: usize = 48;
 
 const MAGIC: [u8; 8] = *b"rr-segm\n";
+
+/// So many blocks of data are used again: those of the groups that are read ahead, and of the one that is replayed.
+const POOLS: usize = 6;
 
 /// The start of a segment file: everything before its first frame.
 pub fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER_LEN] {
@@ -118,10 +125,16 @@ pub(crate) struct Stream<S> {
     next: EventNumber,
     /// Data frames that wait for their Events frame.
     data: Vec<Frame>,
+    /// The Pieces frame that waits for it.
+    pieces: Option<Frame>,
+    /// What the Data frames of the last groups hold: used again when no event shares it any more.
+    pools: Vec<Arc<Vec<u8>>>,
     /// First and last event of the group under way.
     group: Option<(EventNumber, EventNumber)>,
     /// Bytes of data of the group under way.
     data_len: u64,
+    /// Its Pieces frame was there: no data follow.
+    whole_data: bool,
     ended: bool,
 }
 
@@ -165,8 +178,11 @@ impl<S: Source> Stream<S> {
             offset,
             next,
             data: Vec::new(),
+            pieces: None,
+            pools: Vec::new(),
             group: None,
             data_len: 0,
+            whole_data: false,
             ended: false,
         })
     }
@@ -227,10 +243,11 @@ impl<S: Source> Stream<S> {
                 }
                 self.ended = true;
             }
-            FrameKind::Data | FrameKind::Events => {
+            FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {
                 if first != self.next
                     || last.0 == u64::MAX
                     || self.group.is_some_and(|group| group != (first, last))
+                    || self.whole_data && header.kind != FrameKind::Events
                 {
                     let why = format!("a frame of events {first} to {last}, event {} follows", self.next);
                     return Err(self.damaged(offset, why));
@@ -241,9 +258,13 @@ impl<S: Source> Stream<S> {
                     if self.data_len > EVENT_DATA_MAX {
                         return Err(self.damaged(offset, "more data than a group of frames may have"));
                     }
+                } else if header.kind == FrameKind::Pieces {
+                    self.group = Some((first, last));
+                    self.whole_data = true;
                 } else {
                     self.group = None;
                     self.data_len = 0;
+                    self.whole_data = false;
                     self.next = last.next();
                 }
             }
@@ -272,7 +293,8 @@ impl<S: Source> Stream<S> {
             match frame.header.kind {
                 FrameKind::Data if frame.header.last >= from => self.data.push(frame),
                 FrameKind::Events if frame.header.last >= from => return self.events(frame, from).map(Some),
-                FrameKind::Data | FrameKind::Events => {}
+                FrameKind::Pieces if frame.header.last >= from => self.pieces = Some(frame),
+                FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {}
                 FrameKind::End => return self.status(&frame).map(|status| Some(Batch::End(status))),
             }
         }
@@ -304,24 +326,73 @@ impl<S: Source> Stream<S> {
             message::decode(&raw, first, last).map_err(|e| e.at(&self.path, frame.offset))?;
         drop(raw);
         let frames = std::mem::take(&mut self.data);
-        let announced: u64 = lengths.iter().sum();
+        let announced = lengths.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
         let present: u64 = frames.iter().map(|f| u64::from(f.header.raw_len)).sum();
-        if announced != present {
-            let why =
-                format!("events with {announced} bytes of data, but {present} bytes in the data frames");
-            return Err(self.damaged(frame.offset, why));
-        }
-        let mut data = Data {
-            stream: self,
-            frames: frames.iter(),
-            current: Vec::new(),
-            used: 0,
+        let pieces = match self.pieces.take() {
+            None if announced != present => {
+                let why =
+                    format!("events with {announced} bytes of data, but {present} bytes in the data frames");
+                return Err(self.damaged(frame.offset, why));
+            }
+            None => None,
+            Some(frame) => {
+                let read = Pieces::read(&self.payload(&frame)?, present, announced);
+                Some(read.map_err(|e| e.at(&self.path, frame.offset))?)
+            }
         };
-        message::fill(&mut events, lengths, |len| data.take(len))?;
+        if present <= BATCH_DATA_MAX {
+            let pool = self.load(&frames, present as usize)?;
+            let mut data = Assembly::new(&pool, present as usize, pieces);
+            message::fill(&mut events, lengths, &mut data)?;
+        } else {
+            // A single event: a Pieces frame would have been refused.
+            let mut data = Frames {
+                stream: self,
+                frames: frames.iter(),
+                current: Vec::new(),
+                used: 0,
+            };
+            message::fill(&mut events, lengths, &mut data)?;
+        }
         if first < from {
             events.drain(..(from.0 - first.0) as usize);
         }
         Ok(Batch::Events(events))
+    }
+
+    /// What these frames hold: the first `len` bytes of what is returned.
+    fn load(&mut self, frames: &[Frame], len: usize) -> Result<Arc<Vec<u8>>> {
+        let unused = self
+            .pools
+            .iter_mut()
+            .position(|pool| Arc::get_mut(pool).is_some());
+        let mut shared = match unused {
+            Some(n) => self.pools.swap_remove(n),
+            None => Arc::default(),
+        };
+        // Nobody else has it: if somebody had, this would be a copy and no mistake.
+        let pool = Arc::make_mut(&mut shared);
+        if pool.len() < len {
+            pool.resize(len, 0);
+        }
+        let mut rest = &mut pool[..len];
+        for frame in frames {
+            let (part, more) = rest.split_at_mut(frame.header.raw_len as usize);
+            rest = more;
+            if frame.header.codec == Codec::Stored {
+                self.read(frame.offset + FRAME_HEADER_LEN as u64, part)?;
+                frame
+                    .header
+                    .check(part)
+                    .map_err(|e| e.at(&self.path, frame.offset))?;
+            } else {
+                part.copy_from_slice(&self.payload(frame)?);
+            }
+        }
+        if self.pools.len() < POOLS {
+            self.pools.push(Arc::clone(&shared));
+        }
+        Ok(shared)
     }
 
     /// Finds out what the last segment of a trace holds, and where a torn end begins. Reads headers, and the payload
@@ -347,7 +418,7 @@ impl<S: Source> Stream<S> {
             };
             self.accept(frame)?;
             last_frame = Some(frame);
-            if frame.header.kind != FrameKind::Data {
+            if matches!(frame.header.kind, FrameKind::Events | FrameKind::End) {
                 before = whole;
                 whole = Scan {
                     end: self.offset,
@@ -361,7 +432,8 @@ impl<S: Source> Stream<S> {
             Ok(_) if frame.header.kind == FrameKind::End => whole.status = Some(self.status(&frame)?),
             Ok(_) => {}
             // Data without events do not count anyway.
-            Err(Error::Damaged { .. }) if frame.header.kind == FrameKind::Data => {}
+            Err(Error::Damaged { .. })
+                if matches!(frame.header.kind, FrameKind::Data | FrameKind::Pieces) => {}
             Err(Error::Damaged { .. }) => whole = before,
             Err(e) => return Err(e),
         }
@@ -388,17 +460,18 @@ impl<S: Source> Stream<S> {
 }
 
 /// The bytes of a group's Data frames, one frame in memory at a time.
-struct Data<'a, S> {
+struct Frames<'a, S> {
     stream: &'a Stream<S>,
     frames: std::slice::Iter<'a, Frame>,
     current: Vec<u8>,
     used: usize,
 }
 
-impl<S: Source> Data<'_, S> {
-    /// The next `len` bytes. They are there: the lengths were compared.
+impl<S: Source> message::Data for Frames<'_, S> {
+    // They are there: the lengths were compared.
     fn take(&mut self, len: u64) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
+        // No more at once than a frame may have.
+        let mut out = Vec::with_capacity(len.min(u64::from(FRAME_RAW_MAX)) as usize);
         while (out.len() as u64) < len {
             if self.used == self.current.len() {
                 let Some(frame) = self.frames.next() else { break };

@@ -2,8 +2,8 @@
 //!
 //! [`TraceWriter::append`] is meant to cost the recorder next to nothing: it takes a lock and pushes. A background
 //! thread does the rest (`pump`), at the latest some hundred milliseconds later, so that little is lost when the
-//! recorder is killed. Memory is bounded: when the thread falls behind it compresses less, and when the queue is full
-//! all the same, `append` waits.
+//! recorder is killed. Memory is bounded: when the thread falls behind it compresses less, in the end not at all (`effort`);
+//! when the queue is full all the same, because the disk is slower than the program, `append` waits.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,8 +79,6 @@ impl TraceWriter {
             let _ = std::fs::remove_dir_all(dir.path());
         })?;
         let shared = Arc::new(Shared::new(dir.path().to_owned()));
-        let (ticket, sync) = (0, true);
-        shared.lock().jobs.push_back(Job::Flush { ticket, sync });
         let pump_options = PumpOptions {
             flush_after: options.flush_after,
             queue_bytes: options.queue_bytes,
@@ -210,13 +208,13 @@ impl TraceWriter {
     }
 
     /// Ends the trace: writes the End frame with the status of the program's first process, as wait(2) gives it, and waits until all
-    /// is on the disk.
+    /// is in the files. The disk is not waited for: that would take longer than recording a short program. A power failure
+    /// within the half minute that the kernel takes to write may cost the end of the trace; call [`TraceWriter::sync`] before if
+    /// that matters.
     pub fn finish(mut self, exit_status: i32) -> Result<()> {
-        let files = self.files.sync();
         self.push(Job::End(exit_status))?;
         self.close();
-        self.shared.lock().check()?;
-        files
+        self.shared.lock().check()
     }
 
     /// A handle that tells how far the files are, for other threads.

@@ -15,7 +15,12 @@ use rr_trace::{Error, EventNumber, TraceReader, TraceWriter, WriterOptions};
 const CHILD: &str = "RR_TRACE_TEST_CHILD";
 
 fn event(number: u64) -> rr_trace::Event {
-    typical(number, vec![(number % 251) as u8; (number * 37 % 3000) as usize])
+    // Now and then what two events before had too, and zeros.
+    match number % 16 {
+        9 | 11 => typical(number, (0..20_000).map(|n| (n / 7 + number / 16) as u8).collect()),
+        13 => typical(number, vec![0; 9000]),
+        _ => typical(number, vec![(number % 251) as u8; (number * 37 % 3000) as usize]),
+    }
 }
 
 /// This test program again, running only `test`, as a child that works in `dir`.

@@ -129,6 +129,22 @@ impl Memory {
         }
     }
 
+    /// Writes these parts one after the other, beginning at `addr`.
+    pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let local: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let base = addr.0 as usize;
+        if process_vm_writev(self.tid.pid(), &local, &[RemoteIoVec { base, len }]) == Ok(len) {
+            return Ok(());
+        }
+        let mut at = addr;
+        for part in parts {
+            self.write(at, part)?;
+            at = at + part.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Writes all of `bytes` at `addr`, whatever the protection of the pages.
     pub fn write(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
@@ -153,6 +169,29 @@ impl Memory {
 }
 
 impl ReadMemory for Memory {
+    fn read_vec(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
+        // Large reads of programs come this way: it is not cleared first what is overwritten at once.
+        let mut buf: Vec<u8> = Vec::with_capacity(len);
+        let local = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: len,
+        };
+        let remote = libc::iovec {
+            iov_base: addr.0 as *mut libc::c_void,
+            iov_len: len,
+        };
+        // SAFETY: the kernel writes at most `len` bytes into the buffer, which has room for them.
+        let read = unsafe { libc::process_vm_readv(self.tid.0, &local, 1, &remote, 1, 0) };
+        if read == len as isize {
+            // SAFETY: so many bytes have been written.
+            unsafe { buf.set_len(len) };
+        } else {
+            buf.resize(len, 0);
+            self.read(addr, &mut buf)?;
+        }
+        Ok(buf)
+    }
+
     fn read(&self, addr: Addr, buf: &mut [u8]) -> Result<()> {
         if buf.is_empty() || self.read_some(addr, buf)? == buf.len() {
             return Ok(());

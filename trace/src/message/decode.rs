@@ -99,7 +99,7 @@ impl Decoder {
             time_ns: self.time,
             tid,
             kind,
-            buffered: Vec::new(),
+            buffered: Default::default(),
             ops,
             writes,
         })

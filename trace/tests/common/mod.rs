@@ -78,7 +78,7 @@ pub fn typical(number: u64, data: Vec<u8>) -> Event {
             task: None,
             output: None,
         },
-        buffered: vec![],
+        buffered: Default::default(),
         ops: vec![],
         writes,
     }
@@ -305,7 +305,7 @@ pub fn event() -> BoxedStrategy<Event> {
             time_ns,
             tid: Tid(tid),
             kind,
-            buffered,
+            buffered: buffered.into(),
             ops,
             writes,
         })

@@ -1,0 +1,165 @@
+//! Bytes that an event carries, in one part or several, each of a block that it may share with others.
+//!
+//! What a group holds twice is in memory once too: the blocks are what the group's Data frames hold, and replay hands them to the
+//! kernel as they are. Invariant: no part is empty, and all lie within their blocks.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes in shared parts.
+#[derive(Clone, Default)]
+pub struct Bytes {
+    parts: Vec<(Arc<Vec<u8>>, Range<usize>)>,
+    len: usize,
+}
+
+impl Bytes {
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The parts, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|(block, range)| &block[range.clone()])
+    }
+
+    /// All of them in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts().collect::<Vec<_>>().concat()
+    }
+
+    /// To be read from the beginning.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader {
+            parts: self.parts.iter(),
+            current: &[],
+        }
+    }
+
+    /// Adds a part of a block: that much of `range` as lies within it.
+    pub(crate) fn push(&mut self, block: &Arc<Vec<u8>>, range: Range<usize>) {
+        let range = range.start.min(block.len())..range.end.min(block.len());
+        self.len += range.len();
+        match self.parts.last_mut() {
+            Some((last, there)) if there.end == range.start && Arc::ptr_eq(last, block) => {
+                there.end = range.end
+            }
+            _ if range.is_empty() => {}
+            _ => self.parts.push((Arc::clone(block), range)),
+        }
+    }
+
+    /// In how many parts they are.
+    pub(crate) fn count(&self) -> usize {
+        self.parts.len()
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        let mut all = Bytes::default();
+        if !bytes.is_empty() {
+            let len = bytes.len();
+            all.push(&Arc::new(bytes), 0..len);
+        }
+        all
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Bytes) -> bool {
+        self.len == other.len && self.to_vec() == other.to_vec()
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_vec().fmt(f)
+    }
+}
+
+/// Reads [`Bytes`].
+#[derive(Debug)]
+pub struct Reader<'a> {
+    parts: std::slice::Iter<'a, (Arc<Vec<u8>>, Range<usize>)>,
+    /// What is left of the part under way.
+    current: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// The next bytes: at most `most`, fewer if the part ends, none at the end.
+    fn next(&mut self, most: usize) -> &'a [u8] {
+        if self.current.is_empty()
+            && let Some((block, range)) = self.parts.next()
+        {
+            self.current = &block[range.clone()];
+        }
+        let (now, later) = self.current.split_at(most.min(self.current.len()));
+        self.current = later;
+        now
+    }
+
+    /// The next eight bytes as a little-endian number; `None` if there are not so many left.
+    pub fn word(&mut self) -> Option<u64> {
+        let mut word = [0; 8];
+        let mut have = 0;
+        while have < word.len() {
+            let more = self.next(word.len() - have);
+            if more.is_empty() {
+                return None;
+            }
+            word[have..have + more.len()].copy_from_slice(more);
+            have += more.len();
+        }
+        Some(u64::from_le_bytes(word))
+    }
+
+    /// Leaves out so many bytes; `false` if there are not so many.
+    pub fn skip(&mut self, mut count: usize) -> bool {
+        while count > 0 {
+            let left_out = self.next(count).len();
+            if left_out == 0 {
+                return false;
+            }
+            count -= left_out;
+        }
+        true
+    }
+
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
+        self.current.is_empty() && self.parts.as_slice().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_as_one() {
+        let block = Arc::new((0..100).collect::<Vec<u8>>());
+        let mut bytes = Bytes::default();
+        for range in [10..13, 13..20, 5..5, 90..100, 0..3, 99..200, 300..400] {
+            bytes.push(&block, range);
+        }
+        let all: Vec<u8> = (10..20).chain(90..100).chain(0..3).chain(99..100).collect();
+        assert_eq!((bytes.len(), bytes.count(), bytes.to_vec()), (24, 4, all.clone()));
+        assert_eq!(bytes, Bytes::from(all.clone()));
+        assert_ne!(bytes, Bytes::from(all[1..].to_vec()));
+        let mut reader = bytes.reader();
+        assert_eq!(reader.word().unwrap().to_le_bytes(), all[..8]);
+        assert_eq!(reader.word().unwrap().to_le_bytes(), all[8..16]);
+        assert!(reader.skip(1) && !reader.is_at_end());
+        assert_eq!((reader.word(), reader.is_at_end()), (None, true));
+        assert!(bytes.reader().skip(24) && !bytes.reader().skip(25));
+        assert!(Bytes::from(vec![]).is_empty() && Bytes::default().reader().is_at_end());
+    }
+}

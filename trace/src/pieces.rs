@@ -1,0 +1,388 @@
+//! Pieces: the data of a group without what it holds already.
+//!
+//! What one program writes into a pipe the next one reads, and both are recorded: the same bytes stand in a group twice, a
+//! moment apart. Data frames then hold them once, and a Pieces frame says how the data are put together:
+//!
+//! ```text
+//! data        | A: 128 KiB read from a file      | B, C, …: 16 KiB read from the pipe, each a part of A     | 64 KiB of zeros |
+//! Data frames | A                                |
+//! Pieces      | 0, 128 Ki                        | 0, 16 Ki | 16 Ki, 16 Ki | …                             | ZEROS, 64 Ki    |
+//! ```
+//!
+//! The payload is a list of entries of 8 bytes, two little-endian numbers of 32 bits: where in the Data frames of the
+//! group the piece begins (all ones: it is zeros), and its length, which is not 0. A group with a Pieces frame has at most
+//! [`BATCH_DATA_MAX`] bytes of data.
+//!
+//! References never leave their group, so reading can begin at any group as before; and a copy refers to stored bytes,
+//! never to another copy, so putting together takes one step.
+//!
+//! Equal bytes are found at the speed of memcmp, by their places: where the last copy ended, the next one is likely to go
+//! on; if not, a table of the beginnings of stored blocks is asked, once per block.
+
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+use crate::bytes::Bytes;
+use crate::error::{Malformed, Result};
+use crate::event::Event;
+use crate::message::{self, BATCH_DATA_MAX, Data};
+
+/// Where the piece is zeros.
+const ZEROS: u32 = u32::MAX;
+/// Bytes of an entry.
+const ENTRY: usize = 8;
+/// Bytes of a block: a copy is as long as this at least …
+const BLOCK: usize = 4096;
+/// … but one that continues the last one may be as short as this, or as what is left of a string; shorter strings are not looked at.
+const CONTINUED: usize = 256;
+/// What is compared first, and hashed.
+const HEAD: usize = 64;
+/// So many bytes of an event share the block that they were read into …
+const SHARED: u64 = 16 << 10;
+/// … if they are in at most so many parts.
+const PARTS: usize = 64;
+/// Zeros that are shared by all.
+const ZEROS_SHARED: usize = 64 << 10;
+/// Entries of the table of blocks: more than a group has, a power of two.
+const SLOTS: usize = 4096;
+
+/// A part of the data of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Piece {
+    /// Where in the stored bytes it is, or [`ZEROS`].
+    at: u32,
+    len: u32,
+}
+
+/// How the data of a group are to be stored.
+#[derive(Default)]
+pub(crate) struct Plan<'a> {
+    /// The bytes to store, in order.
+    pub(crate) stored: Vec<&'a [u8]>,
+    stored_len: u32,
+    pieces: Vec<Piece>,
+    /// There are zeros or copies.
+    saves: bool,
+}
+
+/// A run of stored bytes that copies may refer to.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    bytes: &'a [u8],
+    at: u32,
+}
+
+/// A place in a source: number and offset.
+type Place = (usize, usize);
+
+/// Makes a [`Plan`].
+struct Planner<'a> {
+    plan: Plan<'a>,
+    sources: Vec<Source<'a>>,
+    /// Beginnings of blocks, by the hash of their first bytes.
+    table: Vec<Option<Place>>,
+    /// Where the last copy ended.
+    expected: Place,
+}
+
+impl<'a> Plan<'a> {
+    /// The payload of the Pieces frame, if one is needed.
+    pub(crate) fn payload(&self) -> Option<Vec<u8>> {
+        let entry = |p: &Piece| [p.at.to_le_bytes(), p.len.to_le_bytes()].concat();
+        self.saves.then(|| self.pieces.iter().flat_map(entry).collect())
+    }
+
+    fn piece(&mut self, at: u32, len: usize) {
+        let len = len as u32;
+        match self.pieces.last_mut() {
+            Some(last) if at != ZEROS && last.at != ZEROS && last.at + last.len == at => last.len += len,
+            Some(last) if at == ZEROS && last.at == ZEROS => last.len += len,
+            _ => self.pieces.push(Piece { at, len }),
+        }
+    }
+
+    fn store(&mut self, bytes: &'a [u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.piece(self.stored_len, bytes.len());
+        self.stored_len += bytes.len() as u32;
+        self.stored.push(bytes);
+    }
+}
+
+/// How to store the data of these events.
+pub(crate) fn plan(events: &[Event]) -> Plan<'_> {
+    let total: u64 = events
+        .iter()
+        .flat_map(message::blobs)
+        .map(|b| b.len() as u64)
+        .sum();
+    if total > BATCH_DATA_MAX || total < 2 * BLOCK as u64 {
+        let stored = events.iter().flat_map(message::blobs).collect();
+        return Plan {
+            stored,
+            ..Plan::default()
+        };
+    }
+    let mut planner = Planner {
+        plan: Plan::default(),
+        sources: Vec::new(),
+        table: Vec::new(),
+        expected: (0, 0),
+    };
+    for event in events {
+        for records in event.buffered.parts() {
+            let mut from = 0;
+            for output in outputs(records) {
+                planner.plan.store(&records[from..output.start]);
+                planner.string(&records[output.clone()]);
+                from = output.end;
+            }
+            planner.plan.store(&records[from..]);
+        }
+        message::effects(event).for_each(|bytes| planner.string(bytes));
+    }
+    planner.plan
+}
+
+/// Where in the records of buffered calls there are outputs worth looking at (`preload/src/layout.rs` draws records). If
+/// these are no records, it does not matter.
+fn outputs(records: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0usize;
+    std::iter::from_fn(move || {
+        loop {
+            let head = records.get(at..)?.first_chunk::<8>()?;
+            let len = (u64::from_le_bytes(*head) >> 12 & 0xf_ffff) as usize;
+            let output = at + 16..at + 16 + len;
+            at = output.end.next_multiple_of(8);
+            if output.end > records.len() {
+                return None;
+            }
+            if len >= CONTINUED {
+                return Some(output);
+            }
+        }
+    })
+}
+
+impl<'a> Planner<'a> {
+    /// Adds a string of bytes that another may repeat.
+    fn string(&mut self, bytes: &'a [u8]) {
+        // What is before `from` is told of; what is between `from` and `at` is to be stored.
+        let (mut from, mut at) = (0, 0);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let continues = from == at && at > 0;
+            if rest.len() < CONTINUED && !continues {
+                break;
+            }
+            let zeros = zeros_at(rest);
+            let found = if zeros >= BLOCK { None } else { self.find(rest) };
+            if zeros < BLOCK && found.is_none() {
+                if rest.len() < BLOCK {
+                    break;
+                }
+                // This will be the source that is pushed next.
+                self.table.resize(SLOTS, None);
+                self.table[slot(rest)] = Some((self.sources.len(), at - from));
+                at += BLOCK;
+                continue;
+            }
+            self.stored_run(&bytes[from..at]);
+            self.plan.saves = true;
+            if let Some(((source, offset), len)) = found {
+                self.plan.piece(self.sources[source].at + offset as u32, len);
+                self.expected = (source, offset + len);
+                at += len;
+            } else {
+                self.plan.piece(ZEROS, zeros);
+                at += zeros;
+            }
+            from = at;
+        }
+        self.stored_run(&bytes[from..]);
+    }
+
+    /// Bytes of a string that are stored.
+    fn stored_run(&mut self, bytes: &'a [u8]) {
+        let at = self.plan.stored_len;
+        self.plan.store(bytes);
+        if bytes.len() >= BLOCK {
+            self.sources.push(Source { bytes, at });
+        }
+    }
+
+    /// Where bytes are stored with which this begins, and how many.
+    fn find(&self, rest: &[u8]) -> Option<(Place, usize)> {
+        // What was read in two pieces may be written in one, and the other way round.
+        let (source, offset) = self.expected;
+        let here = self.sources.get(source)?;
+        let expected = if offset < here.bytes.len() {
+            (source, offset)
+        } else {
+            (source + 1, 0)
+        };
+        if let Some(len) = self.matching(expected, rest) {
+            let ends = |bytes: &[u8], from: usize| from + len == bytes.len();
+            let whole = ends(rest, 0) || ends(self.sources[expected.0].bytes, expected.1);
+            if len >= CONTINUED || whole {
+                return Some((expected, len));
+            }
+        }
+        if rest.len() < BLOCK {
+            return None;
+        }
+        let place = self.table.get(slot(rest)).copied()??;
+        let len = self.matching(place, rest)?;
+        (len >= BLOCK).then_some((place, len))
+    }
+
+    fn matching(&self, (source, offset): Place, rest: &[u8]) -> Option<usize> {
+        let there = self.sources.get(source)?.bytes.get(offset..)?;
+        let n = there.len().min(rest.len());
+        let mut equal = HEAD.min(n);
+        if there[..equal] != rest[..equal] {
+            return None;
+        }
+        while equal < n {
+            let end = (equal + BLOCK).min(n);
+            if there[equal..end] != rest[equal..end] {
+                let differs = there[equal..end]
+                    .iter()
+                    .zip(&rest[equal..end])
+                    .position(|(a, b)| a != b);
+                return Some(equal + differs.unwrap_or(0));
+            }
+            equal = end;
+        }
+        Some(n)
+    }
+}
+
+/// The entry of the table for a block.
+fn slot(block: &[u8]) -> usize {
+    xxhash_rust::xxh3::xxh3_64(&block[..HEAD.min(block.len())]) as usize % SLOTS
+}
+
+/// With how many zeros this begins, in whole blocks (the last one may be shorter).
+fn zeros_at(bytes: &[u8]) -> usize {
+    static NONE: [u8; BLOCK] = [0; BLOCK];
+    let blocks = bytes
+        .chunks(BLOCK)
+        .take_while(|block| **block == NONE[..block.len()]);
+    blocks.map(<[u8]>::len).sum()
+}
+
+/// The pieces that a Pieces frame tells of.
+pub(crate) struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    /// From the payload. `stored` is how many bytes the Data frames of the group have, `total` how many the events.
+    pub(crate) fn read(payload: &[u8], stored: u64, total: u64) -> Result<Pieces, Malformed> {
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n: u32, b| n << 8 | u32::from(*b));
+        let (entries, odd) = payload.split_at(payload.len() / ENTRY * ENTRY);
+        let pieces: Vec<Piece> = entries
+            .chunks_exact(ENTRY)
+            .map(|entry| Piece {
+                at: number(&entry[..4]),
+                len: number(&entry[4..]),
+            })
+            .collect();
+        let mut sum = 0;
+        for Piece { at, len } in &pieces {
+            sum += u64::from(*len);
+            if *len == 0 || *at != ZEROS && u64::from(*at) + u64::from(*len) > stored {
+                return Err(Malformed::new(format!(
+                    "a piece of {len} bytes from byte {at} on, of {stored} that are stored"
+                )));
+            }
+        }
+        if !odd.is_empty() || sum != total || total > BATCH_DATA_MAX || stored > BATCH_DATA_MAX {
+            return Err(Malformed::new(format!(
+                "events with {total} bytes of data, but {sum} bytes in pieces of {stored} that are stored"
+            )));
+        }
+        Ok(Pieces(pieces))
+    }
+}
+
+/// The data of a group, put together: gives the next bytes, as many as it is asked for.
+pub(crate) struct Assembly<'a> {
+    stored: &'a Arc<Vec<u8>>,
+    pieces: std::vec::IntoIter<Piece>,
+    /// What is left of the piece under way.
+    current: Piece,
+}
+
+impl<'a> Assembly<'a> {
+    /// From what the Data frames hold, the first `len` bytes of `stored`, and the pieces, if there are any.
+    pub(crate) fn new(stored: &'a Arc<Vec<u8>>, len: usize, pieces: Option<Pieces>) -> Assembly<'a> {
+        let len = len as u32;
+        let pieces = pieces.unwrap_or(Pieces(vec![Piece { at: 0, len }]));
+        Assembly {
+            stored,
+            pieces: pieces.0.into_iter(),
+            current: Piece { at: ZEROS, len: 0 },
+        }
+    }
+
+    /// Takes the next piece, or as much as `most` of it; `None` if there is none.
+    fn next(&mut self, most: usize) -> Option<(u32, usize)> {
+        if self.current.len == 0 {
+            self.current = self.pieces.next()?;
+        }
+        let Piece { at, len } = self.current;
+        let now = most.min(len as usize);
+        if at != ZEROS {
+            self.current.at += now as u32;
+        }
+        self.current.len -= now as u32;
+        Some((at, now))
+    }
+}
+
+impl Data for Assembly<'_> {
+    // They are there: the lengths were compared, and the pieces are within what is stored.
+    fn take(&mut self, len: u64) -> Result<Vec<u8>> {
+        let len = len.min(BATCH_DATA_MAX) as usize;
+        let mut out = Vec::with_capacity(len);
+        while out.len() < len {
+            match self.next(len - out.len()) {
+                Some((ZEROS, now)) => out.resize(out.len() + now, 0),
+                Some((at, now)) => out.extend_from_slice(&self.stored[at as usize..at as usize + now]),
+                None => break,
+            }
+        }
+        Ok(out)
+    }
+
+    fn share(&mut self, len: u64) -> Result<Bytes> {
+        // Sharing keeps the whole block in memory, and a part has its price too.
+        if len < SHARED {
+            return Ok(self.take(len)?.into());
+        }
+        static NONE: LazyLock<Arc<Vec<u8>>> = LazyLock::new(|| Arc::new(vec![0; ZEROS_SHARED]));
+        let len = len.min(BATCH_DATA_MAX) as usize;
+        let mut out = Bytes::default();
+        while out.len() < len {
+            match self.next(len - out.len()) {
+                Some((ZEROS, now)) => {
+                    for done in (0..now).step_by(ZEROS_SHARED) {
+                        out.push(&NONE, 0..ZEROS_SHARED.min(now - done));
+                    }
+                }
+                Some((at, now)) => out.push(self.stored, at as usize..at as usize + now),
+                None => break,
+            }
+        }
+        Ok(if out.count() > PARTS {
+            out.to_vec().into()
+        } else {
+            out
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,8 @@ struct Events {
 struct End {
   # Payload of a frame of kind End: the recording ended in an orderly way.
 
-  status @0 :Int32;  # of the program's first process, as wait(2) gives it
+  status        @0 :Int32;   # of the program's first process, as wait(2) gives it
+  bufferedCalls @1 :UInt64;  # calls that the library in the program made, in the whole recording
 }
 
 struct Event {

@@ -31,6 +31,7 @@
 //! | `output` | what goes to our own standard output |
 //! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
+//! | [`stats`] | what a recording cost |
 
 mod buffer;
 pub mod capture;
@@ -57,6 +58,7 @@ pub mod session;
 mod signals;
 mod sites;
 mod special;
+pub mod stats;
 mod syscall;
 mod task;
 mod tasks;
@@ -69,4 +71,5 @@ pub use inherited::Inherited;
 pub use launch::Command;
 pub use scheduler::Schedule;
 pub use session::{Options, RecordSession, Summary};
+pub use stats::Stats;
 pub use terminate::Terminator;

@@ -27,6 +27,7 @@ use crate::mapped::Mapped;
 use crate::point::TURN_PATIENCE;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
+use crate::stats::Stats;
 use crate::task::{State, Task};
 
 /// How long killed tracees are waited for at the end.
@@ -102,6 +103,7 @@ pub struct RecordSession {
     pub(crate) memory_files: bool,
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
+    pub(crate) stats: Stats,
 }
 
 impl RecordSession {
@@ -138,6 +140,7 @@ impl RecordSession {
             yields: false,
             memory_files: false,
             warned: Default::default(),
+            stats: Stats::default(),
         };
         session.first_exec(launched.task)?;
         Ok(session)
@@ -155,10 +158,17 @@ impl RecordSession {
         self.kill_all();
         // The trace is whole only when its last checkpoint is; so the end mark comes last.
         let events = self.number;
+        self.stats.events = events.0;
+        self.stats.buffered_calls = self.writer.buffered_calls();
+        self.stats.all_stops = rr_tracee::task::reports();
         let closed = self.writer.finish(status);
         reap_all();
         closed?;
-        Ok(Summary { events, checkpoints })
+        Ok(Summary {
+            events,
+            checkpoints,
+            stats: self.stats,
+        })
     }
 
     /// Ends a recording that failed: kills everything, and closes the trace without an end mark, so that it
@@ -564,4 +574,6 @@ pub struct Summary {
     pub events: EventNumber,
     /// What became of the checkpoints.
     pub checkpoints: Vec<rr_checkpoint::Outcome>,
+    /// What it cost.
+    pub stats: Stats,
 }

@@ -5,7 +5,8 @@
 
 use std::mem::offset_of;
 
-use rr_preload::layout::{self, Control, RECORD_BYTES, mode};
+use rr_preload::layout::{self, Control, mode};
+use rr_preload::records;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Memory, rr_area, syscalls};
 
@@ -26,40 +27,27 @@ pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
 }
 
 /// Gives a task the records of its next interval.
-pub(crate) fn load(memory: &Memory, records: &[u8]) -> Result<(), Failure> {
-    if records.len() as u64 > layout::RECORDS_BYTES || !are_records(records) {
+pub(crate) fn load(memory: &Memory, given: &[u8]) -> Result<(), Failure> {
+    if given.len() as u64 > layout::RECORDS_BYTES || !records::are_whole(given) {
         return Err(Failure::Bad(
             "the results of its buffered calls are damaged".into(),
         ));
     }
-    memory.write(Addr(layout::RECORDS), records)?;
-    let (used, end) = (0u64, records.len() as u64);
+    memory.write(Addr(layout::RECORDS), given)?;
+    let (used, end) = (0u64, given.len() as u64);
     debug_assert_eq!(field!(end), field!(used) + 8);
     let words: Vec<u8> = [used, end].into_iter().flat_map(u64::to_le_bytes).collect();
     Ok(memory.write(field!(used), &words)?)
 }
 
-/// Whether these are whole records.
-fn are_records(mut records: &[u8]) -> bool {
-    while let Some(head) = records.first_chunk::<8>() {
-        let len = u64::from_le_bytes(*head) >> 12 & 0xf_ffff;
-        let size = (RECORD_BYTES + len).next_multiple_of(8) as usize;
-        match records.get(size..) {
-            Some(rest) => records = rest,
-            None => return false,
-        }
-    }
-    records.is_empty()
-}
-
 /// What is wrong if a task that was given records has arrived and not used them up.
-pub(crate) fn left_over(memory: &Memory, records: &[u8]) -> rr_tracee::Result<Option<String>> {
+pub(crate) fn left_over(memory: &Memory, given: &[u8]) -> rr_tracee::Result<Option<String>> {
     let used = memory.read_u64(field!(used))?;
-    Ok((used != records.len() as u64).then(|| {
-        let next = name_at(records, used);
+    Ok((used != given.len() as u64).then(|| {
+        let next = name_at(given, used);
         format!(
             "{used} of {} bytes of buffered results used; the next is of {next}",
-            records.len()
+            given.len()
         )
     }))
 }
@@ -73,11 +61,11 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     }
     let number = memory.read_u64(Addr(FRAME_RAX)).ok()?;
     let at = memory.read_u64(field!(mismatch)).ok()?;
-    let mut records = vec![0; layout::RECORDS_BYTES as usize];
-    memory.read(Addr(layout::RECORDS), &mut records).ok()?;
+    let mut given = vec![0; layout::RECORDS_BYTES as usize];
+    memory.read(Addr(layout::RECORDS), &mut given).ok()?;
     let place = memory.read_u64(field!(go_on)).ok()?;
     Some((
-        format!("the buffered call {}", name_at(&records, at)),
+        format!("the buffered call {}", name_at(&given, at)),
         format!(
             "{} at {place:#x}, or other arguments",
             syscalls::name(number as i64)
@@ -85,12 +73,9 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     ))
 }
 
-fn name_at(records: &[u8], at: u64) -> String {
-    let head = records
-        .get(at as usize..)
-        .and_then(|rest| rest.first_chunk::<8>());
-    match head {
-        Some(head) => syscalls::name((u64::from_le_bytes(*head) & 0xfff) as i64).into_owned(),
+fn name_at(given: &[u8], at: u64) -> String {
+    match records::at(given, at as usize) {
+        Some(record) => syscalls::name(record.number).into_owned(),
         None => "none".into(),
     }
 }

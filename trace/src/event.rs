@@ -57,6 +57,13 @@ pub struct Event {
     pub writes: Vec<MemWrite>,
 }
 
+impl Event {
+    /// How many buffered calls its interval had.
+    pub fn buffered_calls(&self) -> u64 {
+        rr_preload::records::iter(&self.buffered).count() as u64
+    }
+}
+
 /// Bytes that the kernel wrote into a tracee.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemWrite {

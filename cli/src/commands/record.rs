@@ -78,6 +78,10 @@ pub struct Options {
     /// Go on when this signal (name or number) would end the program
     #[arg(short = 't', long, value_name = "SIG", value_parser = crate::signals::parse)]
     continue_through_signal: Option<i32>,
+    /// At the end, print what the recording cost: stops, which system calls were traced and why, which call sites
+    /// cannot be rewritten
+    #[arg(long)]
+    stats: bool,
     /// Print help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -323,6 +327,11 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     for outcome in &summary.checkpoints {
         if let Err(e) = &outcome.result {
             tracing::warn!("checkpoint {} was not written: {e}", outcome.event);
+        }
+    }
+    if options.stats {
+        for line in summary.stats.to_string().lines() {
+            eprintln!("rr: {line}");
         }
     }
     Ok(end_like(status))

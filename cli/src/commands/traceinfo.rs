@@ -57,6 +57,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "checkpointInterval": header.checkpoint_interval,
         "firstEvent": reader.first_event().0,
         "events": reader.last_event().0,
+        // Unknown if an incomplete trace is damaged as well.
+        "bufferedCalls": reader.buffered_calls().ok(),
         "complete": reader.is_complete(),
         "exitCode": status.filter(|s| libc::WIFEXITED(*s)).map(|s| libc::WEXITSTATUS(s)),
         "signal": status.filter(|s| libc::WIFSIGNALED(*s)).map(|s| libc::WTERMSIG(s)),

@@ -18,7 +18,9 @@ mod kernel;
 #[allow(dead_code)]
 mod numbers;
 mod outputs;
+mod polling;
 mod records;
+mod sockets;
 
 use core::arch::global_asm;
 
@@ -170,7 +172,9 @@ extern "C" fn handle(frame: &mut Frame) {
         )
     };
     let result = match mode {
-        layout::mode::RECORD if traced & layout::traced::ALL == 0 => records::record(&call, traced, go_on ^ rsp),
+        layout::mode::RECORD if traced & layout::traced::ALL == 0 => {
+            records::record(&call, traced, go_on ^ rsp)
+        }
         layout::mode::REPLAY => records::replay(&call, go_on ^ rsp),
         _ => None,
     };

@@ -1,7 +1,7 @@
 //! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
 
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS};
-use crate::outputs::{OUTPUT_SMALL, outputs};
+use crate::outputs::{OUTPUT_SMALL, asked, outputs};
 use crate::{Call, calls, kernel};
 
 /// Bits of the length of the outputs.
@@ -22,25 +22,21 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
     call.number & 0xfff | len << 12 | hash >> 32 << 32
 }
 
-fn total(call: &Call, result: i64) -> u64 {
-    let mut total = 0;
-    outputs(call, result, &mut |_, len| total += len);
-    total
-}
-
 /// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
 pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
     let control = control();
     let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;
+    let asked = asked(call);
     let result = calls::perform(call, traced, room.min((1 << LEN_BITS) - 1))?;
-    let len = total(call, result);
+    let mut len = 0;
+    outputs(call, result, asked, &mut |_, more| len += more);
     let at = RECORDS + control.used;
     let mut to = at + RECORD_BYTES;
     // SAFETY: there is room in the buffer; the kernel has written the outputs, so they can be read.
     unsafe {
         *(at as *mut u64) = head(call, place, len);
         *((at + 8) as *mut i64) = result;
-        outputs(call, result, &mut |from, len| {
+        outputs(call, result, asked, &mut |from, len| {
             kernel::copy(to, from, len);
             to += len;
         });
@@ -51,6 +47,13 @@ pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
     }
     control.used = to - RECORDS;
     Some(result)
+}
+
+/// This is not what was recorded.
+fn mismatch(control: &mut Control) -> ! {
+    control.mismatch = control.used;
+    // SAFETY: ends in a signal that the replayer reports.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }
 
 /// Gives back what the next record says. `None`: there is none, so the call was a traced one.
@@ -65,17 +68,22 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
     let (first, result) = unsafe { (*(at as *const u64), *((at + 8) as *const i64)) };
     let len = first >> 12 & ((1 << LEN_BITS) - 1);
     let size = (RECORD_BYTES + len + 7) & !7;
-    if left < size || first != head(call, place, len) || total(call, result) != len {
-        control.mismatch = control.used;
-        // SAFETY: ends in a signal that the replayer reports: this is not what was recorded.
-        unsafe { core::arch::asm!("ud2", options(noreturn)) }
+    if left < size || first != head(call, place, len) {
+        mismatch(control);
     }
-    let mut from = at + RECORD_BYTES;
-    // SAFETY: the record holds so many bytes, and while recording the kernel wrote them to these places.
-    outputs(call, result, &mut |to, len| unsafe {
-        kernel::copy(to, from, len);
-        from += len;
+    let (mut from, end) = (at + RECORD_BYTES, at + RECORD_BYTES + len);
+    let mut fits = true;
+    outputs(call, result, asked(call), &mut |to, len| {
+        fits &= len <= end - from;
+        if fits {
+            // SAFETY: the record holds so many bytes, and while recording the kernel wrote them to these places.
+            unsafe { kernel::copy(to, from, len) };
+            from += len;
+        }
     });
+    if !fits || from != end {
+        mismatch(control);
+    }
     control.used += size;
     Some(result)
 }

@@ -311,9 +311,6 @@ impl RecordSession {
         let Some(mapping) = self.spaces[&id].model.at(call) else {
             return Ok(Err(Obstacle::Generated));
         };
-        if call.page_floor() != (call + 1).page_floor() {
-            return Ok(Err(Obstacle::TwoPages));
-        }
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
         let code = memory.read_vec(begin, (call.0 - begin.0) as usize)?;
         let Some(site) = Site::find(&code, call) else {

@@ -37,8 +37,6 @@ pub(crate) enum Obstacle {
     Shared,
     /// The program can write to its code.
     Writable,
-    /// The instruction lies on two pages.
-    TwoPages,
     /// Before the instruction there is nothing that a jump can be put over.
     NoWindow,
     /// A branch leads into what the jump would be put over.
@@ -57,7 +55,6 @@ impl fmt::Display for Obstacle {
             Obstacle::Generated => "code that the program has made",
             Obstacle::Shared => "mapped shared",
             Obstacle::Writable => "writable code",
-            Obstacle::TwoPages => "on two pages",
             Obstacle::NoWindow => "no room for a jump before it",
             Obstacle::BranchTarget => "a branch leads there",
             Obstacle::TooLarge => "too much code to search for branches",

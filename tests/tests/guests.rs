@@ -48,6 +48,8 @@ guests! {
         big_output
         big_rss
         brk
+        buffered_messages
+        buffered_waits
         child_deaths
         child_memory
         children_file

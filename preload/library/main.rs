@@ -20,6 +20,7 @@ mod numbers;
 mod outputs;
 mod polling;
 mod records;
+mod shaping;
 mod sockets;
 
 use core::arch::global_asm;

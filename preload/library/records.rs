@@ -2,7 +2,10 @@
 
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS};
 use crate::outputs::{OUTPUT_SMALL, asked, outputs};
-use crate::{Call, calls, kernel};
+use crate::{Call, calls, kernel, shaping};
+
+/// Length of what a call says that changes the address space.
+const SHAPE_BYTES: u64 = 24;
 
 /// Bits of the length of the outputs.
 const LEN_BITS: u32 = 20;
@@ -26,6 +29,17 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
 pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
     let control = control();
     let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;
+    if shaping::is_shaping(call) {
+        let (result, words) = shaping::perform(call)?;
+        let at = RECORDS + control.used;
+        // SAFETY: there is room in the buffer.
+        unsafe {
+            *(at as *mut [u64; 2]) = [head(call, place, SHAPE_BYTES), result as u64];
+            *((at + RECORD_BYTES) as *mut [u64; 3]) = words;
+        }
+        control.used += RECORD_BYTES + SHAPE_BYTES;
+        return Some(result);
+    }
     let asked = asked(call);
     let result = calls::perform(call, traced, room.min((1 << LEN_BITS) - 1))?;
     let mut len = 0;
@@ -70,6 +84,15 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
     let size = (RECORD_BYTES + len + 7) & !7;
     if left < size || first != head(call, place, len) {
         mismatch(control);
+    }
+    if shaping::is_shaping(call) {
+        if len != SHAPE_BYTES {
+            mismatch(control);
+        }
+        control.used += size;
+        // SAFETY: it is not performed, but seen by the replayer, who does what the record says.
+        unsafe { kernel::call(call.number, [0; 6]) };
+        return Some(result);
     }
     let (mut from, end) = (at + RECORD_BYTES, at + RECORD_BYTES + len);
     let mut fits = true;

@@ -35,6 +35,9 @@
 //!      outputs, one after the other, filled up with zeros to a multiple of 8
 //! ```
 //!
+//! A call that changes the address space has no outputs, but three words that say what it has changed
+//! (`library/shaping.rs`).
+//!
 //! Where the outputs belong, the same function of the library says while recording and in replay, from number, arguments
 //! and result. Between two traced events of a task the recorder takes the records out; replay puts them in before
 //! the task runs, and they are used up when it arrives at the event.
@@ -61,6 +64,8 @@ pub const STACK_END: u64 = STACK + 0x2000;
 pub const RECORDS: u64 = STACK_END;
 /// Its size.
 pub const RECORDS_BYTES: u64 = 0x4_0000;
+/// Scratch memory at most, from [`END`] on: no memory of the program's either.
+pub const SCRATCH_BYTES: u64 = 128 << 20;
 /// What follows.
 pub const END: u64 = RECORDS + RECORDS_BYTES;
 

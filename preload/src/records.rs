@@ -6,26 +6,34 @@ use crate::layout::RECORD_BYTES;
 
 /// What one buffered call gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Record {
+pub struct Record<'a> {
     /// The number of the call.
     pub number: i64,
+    /// Its result.
+    pub result: i64,
+    /// What it wrote, or says.
+    pub outputs: &'a [u8],
     /// Where the next record begins.
     pub end: usize,
 }
 
 /// The record at `at`, if there is a whole one.
-pub fn at(records: &[u8], at: usize) -> Option<Record> {
-    let head = u64::from_le_bytes(*records.get(at..)?.first_chunk::<8>()?);
-    let outputs = head >> 12 & 0xf_ffff;
-    let end = at + (RECORD_BYTES + outputs).next_multiple_of(8) as usize;
+pub fn at(records: &[u8], at: usize) -> Option<Record<'_>> {
+    let (first, rest) = records.get(at..)?.split_first_chunk::<8>()?;
+    let (result, rest) = rest.split_first_chunk::<8>()?;
+    let head = u64::from_le_bytes(*first);
+    let len = head >> 12 & 0xf_ffff;
+    let end = at + (RECORD_BYTES + len).next_multiple_of(8) as usize;
     (end <= records.len()).then_some(Record {
         number: (head & 0xfff) as i64,
+        result: i64::from_le_bytes(*result),
+        outputs: rest.get(..len as usize)?,
         end,
     })
 }
 
 /// All records, one after the other, as far as they are whole.
-pub fn iter(records: &[u8]) -> impl Iterator<Item = Record> {
+pub fn iter(records: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut next = 0;
     std::iter::from_fn(move || {
         let record = at(records, next)?;

@@ -15,7 +15,8 @@ use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs, tsc,
+    AddrRange, AddressSpace, Mapping, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
+    tsc,
 };
 
 use crate::buffer::Library;
@@ -68,6 +69,22 @@ pub(crate) struct Space {
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
+}
+
+impl Space {
+    /// Takes notice of a change.
+    pub fn apply(&mut self, op: &SpaceOp) {
+        self.model.apply(op);
+        let sites = &mut self.library.sites;
+        match op {
+            SpaceOp::Map(Mapping { range, .. }) | SpaceOp::Unmap(range) => sites.forget(*range),
+            SpaceOp::Move { from, to, .. } => {
+                sites.forget(*from);
+                sites.forget(AddrRange::sized(*to, from.len()));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// One recording.

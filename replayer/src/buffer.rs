@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use rr_preload::layout::{self, Control, mode};
 use rr_preload::records;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, Memory, rr_area, syscalls};
+use rr_tracee::{Addr, Memory, rr_area, shaping, syscalls};
 
 use crate::space::Failure;
 
@@ -28,7 +28,8 @@ pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
 
 /// Gives a task the records of its next interval.
 pub(crate) fn load(memory: &Memory, given: &[u8]) -> Result<(), Failure> {
-    if given.len() as u64 > layout::RECORDS_BYTES || !records::are_whole(given) {
+    let impossible = records::iter(given).any(|r| shaping::is_shaping(&r) && shaping::change(&r).is_err());
+    if given.len() as u64 > layout::RECORDS_BYTES || !records::are_whole(given) || impossible {
         return Err(Failure::Bad(
             "the results of its buffered calls are damaged".into(),
         ));

@@ -8,6 +8,9 @@ use rr_tracee::{Error as TraceeError, ExtendedState, Memory, Registers, SpaceId,
 use crate::buffer;
 use crate::error::{Divergence, Error, Result, register_divergence};
 
+/// After the library's `syscall` instruction.
+const PAST_CALL: u64 = rr_preload::layout::SYSCALL + 2;
+
 /// A replayed task.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -91,6 +94,48 @@ impl Task {
             .as_ref()
             .ok_or(TraceeError::Died(self.real))?
             .xstate()
+    }
+
+    /// Runs the task to where the library asks that a call's change of the address space be carried out.
+    pub fn run_to_change(&mut self, event: EventNumber, number: i64) -> Result<()> {
+        let failed = |source| Error::Tracee { event, source };
+        let mut stopped = self.stopped.take().ok_or(failed(TraceeError::Died(self.real)))?;
+        let expected = format!("the buffered call {}", rr_tracee::syscalls::name(number));
+        let (expected, seen) = loop {
+            let running = stopped.resume(Resume::Sysemu, None).map_err(failed)?;
+            let (now, stop) = match running.wait().map_err(failed)? {
+                Waited::Stopped(now, stop) => (now, stop),
+                Waited::Gone(status) => break (expected, format!("the task died (wait status {status:#x})")),
+            };
+            let regs = now.regs().map_err(failed)?;
+            if stop == Stop::Syscall && regs.rip == PAST_CALL && regs.syscall() == number {
+                self.stopped = Some(now);
+                return Ok(());
+            }
+            // Somebody outside sends signals to a replayed task: they are not part of the recording.
+            if matches!(stop, Stop::Signal(_)) && now.siginfo().is_ok_and(|info| si_code(&info) <= 0) {
+                stopped = now;
+                continue;
+            }
+            let seen = match stop {
+                Stop::Syscall => format!(
+                    "entry of {} at {:#x}",
+                    rr_tracee::syscalls::name(regs.syscall()),
+                    regs.rip
+                ),
+                stop => format!("{stop:?} at {:#x}", regs.rip),
+            };
+            let found = buffer::mismatch(&Memory::of(self.real), regs.rip);
+            self.stopped = Some(now);
+            break found.unwrap_or((expected, seen));
+        };
+        Err(Error::Divergence(Box::new(Divergence {
+            event,
+            tid: self.tid,
+            expected,
+            seen,
+            registers: vec![],
+        })))
     }
 
     /// Runs the task from where it is to where it was when `event` was recorded, and compares (I7).

@@ -48,6 +48,7 @@ guests! {
         big_output
         big_rss
         brk
+        buffered_memory
         buffered_messages
         buffered_waits
         child_deaths

@@ -23,6 +23,13 @@ struct Header {
   pageSize           @11 :UInt32;      # bytes
   chaos              @12 :Bool;        # whether scheduling was random (rr record --chaos)…
   chaosSeed          @13 :UInt64;      # …and with which seed
+  refused            @14 :List(Refused);
+  # System calls that a seccomp filter around the recording refused: they are no events. Numbers ascend.
+}
+
+struct Refused {
+  number @0 :Int32;  # of the system call
+  errno  @1 :Int32;  # what it failed with; positive
 }
 
 struct Uname {

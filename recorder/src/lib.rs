@@ -5,6 +5,7 @@
 //! | module | concept |
 //! |---|---|
 //! | [`launch`] | from `fork` to the program's first instruction |
+//! | [`confined`] | a seccomp filter that we run under |
 //! | [`inherited`] | what rr changes for itself and the program gets back |
 //! | [`terminate`] | ending a recording from outside |
 //! | [`session`] | the tasks, and the events in order |
@@ -37,6 +38,7 @@ mod buffer;
 pub mod capture;
 pub mod chaos;
 mod check;
+pub mod confined;
 pub mod cores;
 pub mod error;
 mod exec;

@@ -212,7 +212,9 @@ impl ReplaySession {
     /// Carries out what the interval's buffered calls change in the address space, each when the task is there.
     fn run_to_changes(&mut self, event: &Event) -> Result<()> {
         for record in records::iter(&event.buffered).filter(shaping::is_shaping) {
-            self.task(event)?.run_to_change(event.number, record.number)?;
+            let reader = Arc::clone(&self.reader);
+            let task = self.task(event)?;
+            task.run_to_change(event.number, record.number, reader.header())?;
             let Ok(change) = shaping::change(&record) else {
                 return Err(bad(event, "the results of its buffered calls are damaged"));
             };
@@ -236,7 +238,8 @@ impl ReplaySession {
     /// Runs the event's task to where the event happened.
     fn run_to(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
         self.run_to_changes(event)?;
-        self.task(event)?.run_to(event.number, target)?;
+        let reader = Arc::clone(&self.reader);
+        self.task(event)?.run_to(event.number, target, reader.header())?;
         self.check_used_up(event)
     }
 

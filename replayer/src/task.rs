@@ -1,5 +1,6 @@
 //! One replayed task, and how it runs to its next event.
 
+use rr_trace::Header;
 use rr_trace::event::EventNumber;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, Waited, si_code};
@@ -97,7 +98,7 @@ impl Task {
     }
 
     /// Runs the task to where the library asks that a call's change of the address space be carried out.
-    pub fn run_to_change(&mut self, event: EventNumber, number: i64) -> Result<()> {
+    pub fn run_to_change(&mut self, event: EventNumber, number: i64, header: &Header) -> Result<()> {
         let failed = |source| Error::Tracee { event, source };
         let mut stopped = self.stopped.take().ok_or(failed(TraceeError::Died(self.real)))?;
         let expected = format!("the buffered call {}", rr_tracee::syscalls::name(number));
@@ -111,6 +112,11 @@ impl Task {
             if stop == Stop::Syscall && regs.rip == PAST_CALL && regs.syscall() == number {
                 self.stopped = Some(now);
                 return Ok(());
+            }
+            if let Some(after) = refusal(header, stop, &regs) {
+                stopped = now;
+                stopped.set_regs(&after).map_err(failed)?;
+                continue;
             }
             // Somebody outside sends signals to a replayed task: they are not part of the recording.
             if matches!(stop, Stop::Signal(_)) && now.siginfo().is_ok_and(|info| si_code(&info) <= 0) {
@@ -139,7 +145,7 @@ impl Task {
     }
 
     /// Runs the task from where it is to where it was when `event` was recorded, and compares (I7).
-    pub fn run_to(&mut self, event: EventNumber, target: Target<'_>) -> Result<()> {
+    pub fn run_to(&mut self, event: EventNumber, target: Target<'_>, header: &Header) -> Result<()> {
         let failed = |source| Error::Tracee { event, source };
         let diverged = |expected: String, seen: String| {
             Error::Divergence(Box::new(Divergence {
@@ -163,6 +169,12 @@ impl Task {
                 }
             };
             let regs = now.regs().map_err(failed)?;
+            let here = matches!(target, Target::Entry(entry) if regs == *entry);
+            if let (false, Some(after)) = (here, refusal(header, stop, &regs)) {
+                stopped = now;
+                stopped.set_regs(&after).map_err(failed)?;
+                continue;
+            }
             let outcome = match (stop, target) {
                 (Stop::Syscall, Target::Entry(entry)) if regs == *entry => Ok(()),
                 (Stop::Syscall, Target::Entry(entry)) => {
@@ -206,6 +218,19 @@ impl Task {
             return outcome;
         }
     }
+}
+
+/// If the task stands at the entry of a system call that a filter refused while this was recorded: the registers after it.
+pub(crate) fn refusal(header: &Header, stop: Stop, entry: &Registers) -> Option<Registers> {
+    if stop != Stop::Syscall {
+        return None;
+    }
+    let errno = header.refused.get(&entry.syscall())?;
+    Some(Registers {
+        rax: -i64::from(*errno) as u64,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*entry
+    })
 }
 
 fn describe(target: Target<'_>) -> String {

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::CheckpointWriter;
-use rr_recorder::{Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, cores, launch};
+use rr_recorder::{
+    Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
+};
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
 
@@ -221,6 +223,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     header.bound_cpu = Some(cpus.bound as u32);
     header.checkpoint_interval = options.checkpoint_interval;
     header.chaos_seed = chaos;
+    header.refused = confined::survey()?;
     let store = traces::store();
     // A trace elsewhere still links its files from the store, if that is on the same file system.
     let writer_options = WriterOptions {

@@ -55,6 +55,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "chaosMode": header.chaos_seed.is_some(),
         "chaosSeed": header.chaos_seed,
         "checkpointInterval": header.checkpoint_interval,
+        "refusedCalls": header.refused.keys().map(|n| rr_tracee::syscalls::name(*n).into_owned()).collect::<Vec<_>>(),
         "firstEvent": reader.first_event().0,
         "events": reader.last_event().0,
         // Unknown if an incomplete trace is damaged as well.

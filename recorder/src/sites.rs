@@ -128,7 +128,8 @@ impl RecordSession {
                 if let Some(place) = self.place_in_file(id, call)
                     && self.known_sites.called(place)
                 {
-                    self.find_site(tid, id, call)?;
+                    // It is learnt; what it is, this call need not know.
+                    let _ = self.find_site(tid, id, call)?;
                 }
                 Ok(stopped)
             }
@@ -286,9 +287,7 @@ impl RecordSession {
         let found = match self.known_sites.verdict(place) {
             Some(Verdict::Unfit(obstacle)) => Err(*obstacle),
             // What lies there is not what is in the file.
-            Some(Verdict::Window(window)) => {
-                self.known_site(tid, call, window)?.ok_or(Obstacle::Writable)
-            }
+            Some(Verdict::Window(window)) => self.known_site(tid, call, window)?.ok_or(Obstacle::Writable),
             None => {
                 let found = self.search_site(tid, id, call)?;
                 let verdict = match &found {

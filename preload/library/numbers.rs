@@ -33,6 +33,9 @@ numbers! {
     FACCESSAT2 = 439,
 }
 
+/// No call: reading the time-stamp counter.
+pub const COUNTER: u64 = crate::layout::COUNTER_NUMBER;
+
 // Those that the library makes on its own account only.
 pub const RT_SIGPENDING: u64 = 127;
 pub const PREADV2: u64 = 327;

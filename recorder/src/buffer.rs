@@ -89,6 +89,8 @@ impl RecordSession {
             mode: mode::RECORD,
             traced: told.0,
             mismatch: 0,
+            site: layout::site::CALL,
+            counter: self.counter,
             stdio: stdio(),
             filter: self.mapped.filter().words,
         };

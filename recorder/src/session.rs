@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rr_preload::layout::Counter;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
@@ -121,6 +122,8 @@ pub struct RecordSession {
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
+    /// What `rdtsc` gives.
+    pub(crate) counter: Counter,
 }
 
 impl RecordSession {
@@ -131,7 +134,9 @@ impl RecordSession {
         writer: TraceWriter,
         capture: Capture,
     ) -> Result<RecordSession> {
+        let measurement = tsc::Measurement::begin();
         let launched = launch::launch(command)?;
+        let counter = measurement.end();
         let tid = launched.task.tid();
         let mut session = RecordSession {
             tasks: BTreeMap::new(),
@@ -158,6 +163,7 @@ impl RecordSession {
             memory_files: false,
             warned: Default::default(),
             stats: Stats::default(),
+            counter,
         };
         session.first_exec(launched.task)?;
         Ok(session)

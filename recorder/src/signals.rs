@@ -197,7 +197,11 @@ impl RecordSession {
                     ..regs
                 };
                 self.take_records(tid)?;
-                self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
+                let (mut ops, mut writes) = (vec![], vec![]);
+                if after.rip == at.rip + 2 {
+                    stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
+                }
+                self.emit(tid, EventKind::Trap { at, after }, ops, writes)?;
                 let task = self.task_mut(tid)?;
                 task.boundary = after;
                 task.state = State::Ready(stopped);
@@ -325,7 +329,7 @@ impl RecordSession {
         } else {
             return Ok(None);
         };
-        let (tsc, aux) = tsc::counter();
+        let tsc = self.counter.at(tsc::raw_time());
         let mut after = Registers {
             rax: tsc & 0xffff_ffff,
             rdx: tsc >> 32,
@@ -334,7 +338,7 @@ impl RecordSession {
             ..*regs
         };
         if len == 3 {
-            after.rcx = u64::from(self.pretended_aux(aux));
+            after.rcx = u64::from(self.pretended_aux(tsc::processor()));
         }
         Ok(Some(after))
     }

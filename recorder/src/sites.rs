@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, STUB_MOST, Site, branches_to};
+use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp,
     Stopped, Tid, ids::PAGE, rr_area,
@@ -30,8 +30,6 @@ const CALLS: u32 = 2;
 const REACH: u64 = 0x7000_0000;
 /// Code that is searched for branches into a window at most.
 const SEARCHED: u64 = 64 << 20;
-/// The instruction.
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// No mapping is below this (`vm.mmap_min_addr` is at most that in practice).
 const LOWEST: u64 = 0x1_0000;
 
@@ -119,10 +117,25 @@ impl RecordSession {
         ops: &mut Vec<SpaceOp>,
         writes: &mut Vec<MemWrite>,
     ) -> Result<Stopped> {
-        if !self.options.buffered || !rr_preload::is_buffered(entry.syscall()) {
+        if !rr_preload::is_buffered(entry.syscall()) {
             return Ok(stopped);
         }
-        let (id, call) = (self.task(tid)?.space, Addr(entry.rip - 2));
+        self.consider_place(tid, stopped, Addr(entry.rip - 2), ops, writes)
+    }
+
+    /// The same for any instruction that the library can stand in for, at `call`.
+    pub(crate) fn consider_place(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        call: Addr,
+        ops: &mut Vec<SpaceOp>,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<Stopped> {
+        if !self.options.buffered {
+            return Ok(stopped);
+        }
+        let id = self.task(tid)?.space;
         match self.space_mut(id).library.sites.count(call) {
             Some(1) => {
                 if let Some(place) = self.place_in_file(id, call)
@@ -235,12 +248,13 @@ impl RecordSession {
     /// The site of the call at `call`, where `window` is expected before it.
     fn known_site(&self, tid: Tid, call: Addr, window: &[u8]) -> Result<Option<Site>> {
         let start = Addr(call.0 - window.len() as u64);
-        let code = self
-            .task(tid)?
-            .memory
-            .read_vec(start, window.len() + SYSCALL.len())?;
-        let is_there = code[..window.len()] == *window && code[window.len()..] == SYSCALL;
-        Ok(is_there.then(|| Site::known(window, call)).flatten())
+        let code = self.task(tid)?.memory.read_vec(start, window.len() + 2)?;
+        let (before, instruction) = code.split_at(window.len());
+        let instruction = instruction.try_into().ok().and_then(Instruction::of);
+        let is_there = before == window;
+        Ok(instruction
+            .filter(|_| is_there)
+            .and_then(|i| Site::known(window, call, i)))
     }
 
     /// Whether a task is at one of these places: nobody may come into the middle of a jump.
@@ -312,7 +326,9 @@ impl RecordSession {
         };
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
         let code = memory.read_vec(begin, (call.0 - begin.0) as usize)?;
-        let Some(site) = Site::find(&code, call) else {
+        let instruction = memory.read_vec(call, 2)?;
+        let instruction = instruction.try_into().ok().and_then(Instruction::of);
+        let Some(site) = instruction.and_then(|i| Site::find(&code, call, i)) else {
             return Ok(Err(Obstacle::NoWindow));
         };
         let inner = site.inner();

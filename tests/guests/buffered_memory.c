@@ -180,8 +180,8 @@ int main(void) {
     struct sigaction action = {.sa_handler = on_fault};
     CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
     uint64_t seed = fresh_seed();
-    struct itimerval every = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
-    for (int round = 0; round < 6; round++) {
+    struct itimerval every = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    for (int round = 0; round < 4; round++) {
         CHECK(setitimer(ITIMER_REAL, round & 1 ? &every : &never, NULL) == 0);
         breaks(round);
         mappings(&seed);

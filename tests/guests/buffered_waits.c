@@ -139,8 +139,8 @@ int main(void) {
     signal(SIGUSR1, on_user);
     int ready[2], idle[2];
     CHECK(pipe(ready) == 0 && pipe(idle) == 0 && write(ready[1], "x", 1) == 1);
-    for (int round = 0; round < 12; round++) {
-        struct itimerval every = {{0, 3000}, {0, 3000}};
+    for (int round = 0; round < 5; round++) {
+        struct itimerval every = {{0, 10000}, {0, 10000}};
         CHECK(setitimer(ITIMER_REAL, &every, NULL) == 0);
         selects(ready[0], idle[0]);
         polls(ready[0], idle[0]);

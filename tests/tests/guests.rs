@@ -50,6 +50,7 @@ guests! {
         brk
         buffered_memory
         buffered_messages
+        buffered_tsc
         buffered_waits
         child_deaths
         child_memory

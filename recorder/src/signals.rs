@@ -11,6 +11,7 @@
 //!
 //! Handler frames are made by the kernel and recorded as memory.
 
+use rr_preload::layout::COUNTER_NUMBER;
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -199,6 +200,7 @@ impl RecordSession {
                 self.take_records(tid)?;
                 let (mut ops, mut writes) = (vec![], vec![]);
                 if after.rip == at.rip + 2 {
+                    self.count_traced(tid, COUNTER_NUMBER as i64, Addr(at.rip));
                     stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
                 }
                 self.emit(tid, EventKind::Trap { at, after }, ops, writes)?;

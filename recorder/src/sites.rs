@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use rr_preload::layout::COUNTER_NUMBER;
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
@@ -273,11 +274,16 @@ impl RecordSession {
 
     /// Counts a call that is traced.
     pub(crate) fn count_call(&mut self, tid: Tid, entry: &Registers) {
-        let number = entry.syscall();
+        self.count_traced(tid, entry.syscall(), Addr(entry.rip.wrapping_sub(2)));
+    }
+
+    /// Counts what had to be traced, at `place`.
+    pub(crate) fn count_traced(&mut self, tid: Tid, number: i64, place: Addr) {
         let known = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space));
-        let known = known.and_then(|s| s.library.sites.known.get(&Addr(entry.rip.wrapping_sub(2))));
+        let known = known.and_then(|s| s.library.sites.known.get(&place));
+        let is_buffered = rr_preload::is_buffered(number) || number == COUNTER_NUMBER as i64;
         let why = match known {
-            _ if !self.options.buffered || !rr_preload::is_buffered(number) => Why::Unknown,
+            _ if !self.options.buffered || !is_buffered => Why::Unknown,
             Some(State::Rewritten) => Why::Left,
             Some(State::Refused(site)) => {
                 self.stats.call_at(*site);

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use rr_preload::layout::COUNTER_NUMBER;
 use rr_tracee::{Addr, Mapping, Stop, syscalls};
 
 /// So many lines of a list are shown.
@@ -181,12 +182,15 @@ impl fmt::Display for Stats {
         let sum: u64 = calls.iter().map(|(sum, ..)| sum).sum();
         writeln!(
             f,
-            "{sum:>10} traced system calls; not for the library, site not rewritten yet, site cannot be"
+            "{sum:>10} traced system calls and rdtsc; not for the library, site not rewritten yet, site cannot be"
         )?;
         writeln!(f, "{:>10} rewritten, left to the recorder by the library:", "")?;
         for (sum, number, by) in calls.iter().take(SHOWN) {
             let [unknown, first, site, left] = Why::ALL.map(|why| by.get(&why).copied().unwrap_or(0));
-            let name = syscalls::name(*number);
+            let name = match *number as u64 {
+                COUNTER_NUMBER => "rdtsc".into(),
+                _ => syscalls::name(*number),
+            };
             writeln!(
                 f,
                 "{sum:>14} {name:<18} {unknown:>9} {first:>7} {site:>7} {left:>7}"

@@ -76,6 +76,7 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
 
 fn name_at(given: &[u8], at: u64) -> String {
     match records::at(given, at as usize) {
+        Some(record) if record.number == layout::COUNTER_NUMBER as i64 => "rdtsc".into(),
         Some(record) => syscalls::name(record.number).into_owned(),
         None => "none".into(),
     }

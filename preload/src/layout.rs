@@ -125,7 +125,7 @@ pub struct Counter {
 impl Counter {
     /// The counter at a time in nanoseconds.
     pub fn at(&self, time: u64) -> u64 {
-        let passed = u128::from(time.wrapping_sub(self.time)) * u128::from(self.rate) >> 32;
+        let passed = (u128::from(time.wrapping_sub(self.time)) * u128::from(self.rate)) >> 32;
         self.value.wrapping_add(passed as u64)
     }
 }

@@ -42,7 +42,7 @@ pub fn change(record: &Record<'_>) -> Result<Option<SpaceOp>, Impossible> {
     };
     let [first, second, third] = [first, second, third].map(|w| u64::from_le_bytes(*w));
     let pages = |start: u64, end: u64| {
-        let valid = start % PAGE == 0 && end % PAGE == 0 && start < end && end <= TOP;
+        let valid = start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE) && start < end && end <= TOP;
         valid
             .then_some(AddrRange::new(Addr(start), Addr(end)))
             .ok_or(Impossible)

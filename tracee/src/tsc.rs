@@ -233,7 +233,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         let (made, read) = (counter.at(raw_time()), rdtsc());
         // Within a thousandth, and what the machine does in between.
-        let ticks_of_a_millisecond = counter.rate as u128 * 1_000_000 >> 32;
+        let ticks_of_a_millisecond = (u128::from(counter.rate) * 1_000_000) >> 32;
         assert!(
             u128::from(read.abs_diff(made)) < ticks_of_a_millisecond * 5,
             "{made} {read}"

@@ -60,7 +60,9 @@ fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
         | UTIMES | FUTIMESAT | UTIMENSAT | UMASK | CHDIR | FCHDIR => plain(call),
         OPEN => open(call, now, u64::from_ne_bytes((-100i64).to_ne_bytes()), a[0], a[1]),
         OPENAT => open(call, now, a[0], a[1], a[2]),
-        CLOSE | DUP | DUP2 | DUP3 | LSEEK | FADVISE64 | READAHEAD | FSYNC | FDATASYNC => plain(call),
+        CLOSE | DUP | DUP2 | DUP3 | LSEEK | FADVISE64 | READAHEAD | FSYNC | FDATASYNC | SYNC_FILE_RANGE => {
+            plain(call)
+        }
         FLOCK if a[1] & LOCK_NB != 0 || a[1] == 8 => plain(call),
         FCNTL => fcntl(call),
         IOCTL => ioctl(call, now),

@@ -23,6 +23,13 @@ struct Header {
   pageSize           @11 :UInt32;      # bytes
   chaos              @12 :Bool;        # whether scheduling was random (rr record --chaos)…
   chaosSeed          @13 :UInt64;      # …and with which seed
+  refused            @14 :List(Refused);
+  # System calls that a seccomp filter around the recording refused: they are no events. Numbers ascend.
+}
+
+struct Refused {
+  number @0 :Int32;  # of the system call
+  errno  @1 :Int32;  # what it failed with; positive
 }
 
 struct Uname {
@@ -45,7 +52,8 @@ struct Events {
 struct End {
   # Payload of a frame of kind End: the recording ended in an orderly way.
 
-  status @0 :Int32;  # of the program's first process, as wait(2) gives it
+  status        @0 :Int32;   # of the program's first process, as wait(2) gives it
+  bufferedCalls @1 :UInt64;  # calls that the library in the program made, in the whole recording
 }
 
 struct Event {

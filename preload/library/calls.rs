@@ -7,20 +7,13 @@
 use crate::kernel::{self, call as sys};
 use crate::layout::{CONTROL, Control, filter_bits, traced};
 use crate::numbers::*;
-use crate::{Call, numbers};
+use crate::{Call, numbers, polling, sockets};
 
 /// Most bytes that are written to a pipe: so many go in whole or not at all (pipe(7), `PIPE_BUF`).
 const PIPE_MOST: u64 = 4096;
-/// Most bytes that are sent to a socket here: where there is any room at all, there is more than that.
-const SOCKET_MOST: u64 = 2048;
-/// Most descriptors of a `poll`.
-const POLL_MOST: u64 = 128;
 
 const RWF_NOWAIT: u64 = 8;
 const POLLOUT: u16 = 4;
-const MSG_DONTWAIT: u64 = 0x40;
-const MSG_WAITALL: u64 = 0x100;
-const MSG_NOSIGNAL: u64 = 0x4000;
 const LOCK_NB: u64 = 4;
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 const SYSFS_MAGIC: u64 = 0x6265_6572;
@@ -31,7 +24,7 @@ const S_IFCHR: u32 = 0o020_000;
 const S_IFDIR: u32 = 0o040_000;
 const S_IFBLK: u32 = 0o060_000;
 const S_IFREG: u32 = 0o100_000;
-const S_IFSOCK: u32 = 0o140_000;
+pub const S_IFSOCK: u32 = 0o140_000;
 
 /// Makes the call and returns its result, or `None`: then it had no effect, and has to be traced. Its outputs are at
 /// most `room` bytes.
@@ -45,71 +38,97 @@ pub fn perform(call: &Call, traced: u32, room: u64) -> Option<i64> {
 fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
     let a = &call.args;
     match call.number {
-        GETPID | GETTID | GETUID | GETGID | GETEUID | GETEGID | GETPPID | GETPGRP | GETPGID | GETSID => plain(call),
-        CLOCK_GETTIME | CLOCK_GETRES | GETTIMEOFDAY | TIME | GETRUSAGE | TIMES | SYSINFO | UNAME | GETRLIMIT => {
+        COUNTER => Some(counter()),
+        GETPID | GETTID | GETUID | GETGID | GETEUID | GETEGID | GETPPID | GETPGRP | GETPGID | GETSID => {
             plain(call)
         }
+        CLOCK_GETTIME | CLOCK_GETRES | GETTIMEOFDAY | TIME | GETRUSAGE | TIMES | SYSINFO | UNAME
+        | GETRLIMIT => plain(call),
         GETCPU if now & traced::GETCPU == 0 => plain(call),
         // Reading a limit.
         PRLIMIT64 if a[0] == 0 && a[2] == 0 => plain(call),
         GETRANDOM if a[1] <= room.min(256) => plain(call),
 
-        STAT | FSTAT | LSTAT | NEWFSTATAT | STATX | ACCESS | FACCESSAT | FACCESSAT2 | STATFS | FSTATFS => plain(call),
+        STAT | FSTAT | LSTAT | NEWFSTATAT | STATX | ACCESS | FACCESSAT | FACCESSAT2 | STATFS | FSTATFS => {
+            plain(call)
+        }
         READLINK | GETDENTS | GETDENTS64 | LISTXATTR | LLISTXATTR | FLISTXATTR if a[2] <= room => plain(call),
         READLINKAT | GETXATTR | LGETXATTR | FGETXATTR if a[3] <= room => plain(call),
         GETCWD if a[1] <= room => plain(call),
-        UNLINK | UNLINKAT | MKDIR | MKDIRAT | RMDIR | RENAME | RENAMEAT | RENAMEAT2 | LINK | LINKAT | SYMLINK
-        | SYMLINKAT | CHMOD | FCHMOD | FCHMODAT | CHOWN | FCHOWN | LCHOWN | FCHOWNAT | UTIME | UTIMES | FUTIMESAT
-        | UTIMENSAT | UMASK | CHDIR | FCHDIR => plain(call),
+        UNLINK | UNLINKAT | MKDIR | MKDIRAT | RMDIR | RENAME | RENAMEAT | RENAMEAT2 | LINK | LINKAT
+        | SYMLINK | SYMLINKAT | CHMOD | FCHMOD | FCHMODAT | CHOWN | FCHOWN | LCHOWN | FCHOWNAT | UTIME
+        | UTIMES | FUTIMESAT | UTIMENSAT | UMASK | CHDIR | FCHDIR => plain(call),
         OPEN => open(call, now, u64::from_ne_bytes((-100i64).to_ne_bytes()), a[0], a[1]),
         OPENAT => open(call, now, a[0], a[1], a[2]),
-        CLOSE | DUP | DUP2 | DUP3 | LSEEK | FADVISE64 | READAHEAD | FSYNC | FDATASYNC => plain(call),
+        CLOSE | DUP | DUP2 | DUP3 | LSEEK | FADVISE64 | READAHEAD | FSYNC | FDATASYNC | SYNC_FILE_RANGE => {
+            plain(call)
+        }
         FLOCK if a[1] & LOCK_NB != 0 || a[1] == 8 => plain(call),
         FCNTL => fcntl(call),
         IOCTL => ioctl(call, now),
-        PIPE | PIPE2 | SOCKET | SOCKETPAIR | EVENTFD2 | EPOLL_CREATE1 | SETSOCKOPT | SHUTDOWN => plain(call),
+        PIPE | PIPE2 | EVENTFD | EVENTFD2 | TIMERFD_CREATE | TIMERFD_SETTIME | TIMERFD_GETTIME => plain(call),
+        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SETSOCKOPT | SHUTDOWN => {
+            plain(call)
+        }
 
         READ if a[2] <= room => read(call, u64::MAX),
         PREAD64 if a[2] <= room && a[3] as i64 >= 0 => read(call, a[3]),
         READV if a[2] <= 16 => readv(call, room),
         WRITE | PWRITE64 => write(call, now, a[2]),
-        WRITEV if a[2] <= 16 => {
-            let mut len = 0u64;
-            for n in 0..a[2] {
-                // SAFETY: if the vector cannot be read, the recorder sees to it.
-                len = len.saturating_add(unsafe { kernel::word(a[1] + n * 16 + 8) });
-            }
-            write(call, now, len)
-        }
+        WRITEV if a[2] <= 64 => write(call, now, sockets::vector_len(a[1], a[2])),
         FTRUNCATE | FALLOCATE => change(call, now, a[0]),
         COPY_FILE_RANGE => change(call, now, a[2]),
 
-        RECVFROM if a[2] <= room && a[4] == 0 && a[3] & MSG_WAITALL == 0 => receive(call),
-        SENDTO if a[2] <= SOCKET_MOST => send(call),
-        POLL if a[1] <= POLL_MOST && a[1] * 8 <= room => poll(call),
+        RECVFROM => sockets::receive(call, room),
+        RECVMSG => sockets::receive_message(call, room),
+        SENDTO => sockets::send(call),
+        SENDMSG => sockets::send_message(call),
+        ACCEPT | ACCEPT4 | CONNECT => sockets::join(call),
+        GETSOCKNAME | GETPEERNAME => sockets::name(call, room),
+        GETSOCKOPT => sockets::option(call, room),
+        POLL | PPOLL => polling::poll(call, room),
+        SELECT | PSELECT6 => polling::select(call),
         EPOLL_CTL => plain(call),
-        EPOLL_WAIT => epoll_wait(call, room),
-        EPOLL_PWAIT if a[4] == 0 => epoll_wait(call, room),
+        EPOLL_WAIT => polling::epoll_wait(call, room),
+        EPOLL_PWAIT if a[4] == 0 => polling::epoll_wait(call, room),
 
         FUTEX => futex(call),
         RT_SIGPROCMASK if a[3] == 8 => sigprocmask(call),
+        RT_SIGACTION if a[3] == 8 => plain(call),
+        GETITIMER | SETITIMER | ALARM => plain(call),
+        GETRESUID | GETRESGID => plain(call),
         // Advice without consequences for what memory holds.
         MADVISE if matches!(a[2], 0..=3 | 14..=17 | 20) => plain(call),
         _ => None,
     }
 }
 
+/// What `rdtsc` gives: the clock in ticks.
+fn counter() -> i64 {
+    const CLOCK_MONOTONIC_RAW: u64 = 4;
+    let mut time = [0u64; 2];
+    let at = time.as_mut_ptr() as u64;
+    // SAFETY: the kernel fills `time`. The control page is there wherever this code is.
+    unsafe {
+        sys(CLOCK_GETTIME, [CLOCK_MONOTONIC_RAW, at, 0, 0, 0, 0]);
+        let time = (at as *const [u64; 2]).read_volatile();
+        (*(CONTROL as *const Control))
+            .counter
+            .at(time[0] * 1_000_000_000 + time[1]) as i64
+    }
+}
+
 /// Makes the call just as it is.
-fn plain(call: &Call) -> Option<i64> {
+pub fn plain(call: &Call) -> Option<i64> {
     // SAFETY: it is what the program asked for.
     Some(unsafe { sys(call.number, call.args) })
 }
 
 /// What `struct stat` says that matters here.
-struct File {
+pub struct File {
     device: u64,
     inode: u64,
-    kind: u32,
+    pub kind: u32,
     /// Of a device.
     major: u64,
 }
@@ -135,7 +154,7 @@ impl File {
         })
     }
 
-    fn of_fd(fd: u64) -> Result<File, i64> {
+    pub fn of_fd(fd: u64) -> Result<File, i64> {
         File::of(FSTAT, [fd, 0, 0])
     }
 
@@ -145,7 +164,7 @@ impl File {
     }
 
     /// It is rr's own standard output or error, or mapped somewhere: what is written there, the recorder must see.
-    fn is_watched(&self) -> bool {
+    pub fn is_watched(&self) -> bool {
         let control = CONTROL as *const Control;
         // SAFETY: the page is there wherever this code is.
         let (stdio, filter) = unsafe { (&(*control).stdio, &(*control).filter) };
@@ -161,7 +180,7 @@ fn major(device: u64) -> u64 {
     device >> 8 & 0xfff | device >> 32 & !0xfff
 }
 
-fn is_nonblocking(fd: u64) -> bool {
+pub fn is_nonblocking(fd: u64) -> bool {
     // SAFETY: concerns no memory.
     let flags = unsafe { sys(FCNTL, [fd, F_GETFL, 0, 0, 0, 0]) };
     flags > 0 && flags as u64 & O_NONBLOCK != 0
@@ -187,7 +206,11 @@ fn open(call: &Call, now: u32, dir: u64, path: u64, flags: u64) -> Option<i64> {
     if flags & O_TRUNC != 0 && now & traced::TRUNCATION != 0 {
         return None;
     }
-    let follow = if flags & O_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
+    let follow = if flags & O_NOFOLLOW != 0 {
+        AT_SYMLINK_NOFOLLOW
+    } else {
+        0
+    };
     let virtual_device = match File::of(NEWFSTATAT, [dir, path, follow]) {
         Ok(file) if !file.is_plain() => return None,
         Ok(file) => major(file.device) == 0,
@@ -199,7 +222,8 @@ fn open(call: &Call, now: u32, dir: u64, path: u64, flags: u64) -> Option<i64> {
         let mut statfs = [0u64; 15];
         // SAFETY: the kernel fills `statfs`, which is as large as it thinks.
         unsafe { sys(FSTATFS, [result as u64, statfs.as_mut_ptr() as u64, 0, 0, 0, 0]) };
-        let special = statfs[0] == PROC_SUPER_MAGIC || statfs[0] == SYSFS_MAGIC && now & traced::CPU_LISTS != 0;
+        let special =
+            statfs[0] == PROC_SUPER_MAGIC || statfs[0] == SYSFS_MAGIC && now & traced::CPU_LISTS != 0;
         if special {
             // SAFETY: concerns no memory. The recorder opens it again.
             unsafe { sys(CLOSE, [result as u64, 0, 0, 0, 0, 0]) };
@@ -235,6 +259,9 @@ fn ioctl(call: &Call, now: u32) -> Option<i64> {
 fn read(call: &Call, offset: u64) -> Option<i64> {
     let [fd, buffer, len, ..] = call.args;
     let part = [buffer, len];
+    // Some files forget what they could not hand over.
+    // SAFETY: the buffer is the program's, for the kernel to write.
+    unsafe { kernel::touch(buffer, len) };
     // SAFETY: reads into the program's buffer; the vector is on our stack.
     let got = unsafe { sys(PREADV2, [fd, part.as_ptr() as u64, 1, offset, 0, RWF_NOWAIT]) };
     if got as u64 == len || got == 0 {
@@ -248,7 +275,11 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
         // A pipe or socket had less; but a file may have the rest on its disk.
         1.. if file.kind != S_IFREG => Some(got),
         1.. => {
-            let at = if offset == u64::MAX { 0 } else { offset.wrapping_add(got as u64) };
+            let at = if offset == u64::MAX {
+                0
+            } else {
+                offset.wrapping_add(got as u64)
+            };
             let rest = [fd, buffer + got as u64, len - got as u64, at, 0, 0];
             // SAFETY: reads into the rest of the program's buffer.
             let more = unsafe { sys(call.number, rest) };
@@ -301,10 +332,7 @@ fn write(call: &Call, now: u32, len: u64) -> Option<i64> {
         S_IFIFO if len <= PIPE_MOST && is_writable(fd) => plain(call),
         // An event counter (eventfd(2)) or the like.
         0 if len == 8 && is_writable(fd) => plain(call),
-        S_IFSOCK if len <= SOCKET_MOST && call.number == WRITE => {
-            let args = [fd, call.args[1], len, 0, 0, 0];
-            send(&Call { number: SENDTO, args })
-        }
+        S_IFSOCK => sockets::write(call, len),
         _ => None,
     }
 }
@@ -320,67 +348,12 @@ fn change(call: &Call, now: u32, fd: u64) -> Option<i64> {
     }
 }
 
-fn send(call: &Call) -> Option<i64> {
-    let mut args = call.args;
-    match File::of_fd(args[0]) {
-        Ok(file) if !file.is_watched() => {}
-        _ => return None,
-    }
-    args[3] |= MSG_DONTWAIT | MSG_NOSIGNAL;
-    // SAFETY: sends from the program's buffer.
-    match unsafe { sys(SENDTO, args) } {
-        EAGAIN if call.args[3] & MSG_DONTWAIT == 0 && !is_nonblocking(args[0]) => None,
-        // A signal goes with it.
-        EPIPE => None,
-        result => Some(result),
-    }
-}
-
-fn receive(call: &Call) -> Option<i64> {
-    let mut args = call.args;
-    args[3] |= MSG_DONTWAIT;
-    // SAFETY: receives into the program's buffer.
-    match unsafe { sys(RECVFROM, args) } {
-        EAGAIN if call.args[3] & MSG_DONTWAIT == 0 && !is_nonblocking(args[0]) => None,
-        result => Some(result),
-    }
-}
-
-/// Polling, on a copy: what is not ready leaves no trace in the program's memory.
-fn poll(call: &Call) -> Option<i64> {
-    let [at, count, timeout, ..] = call.args;
-    let mut copy = [0u64; POLL_MOST as usize];
-    let copied = copy.as_mut_ptr() as u64;
-    // SAFETY: `copy` has room for so many structures of eight bytes.
-    let ready = unsafe {
-        kernel::copy(copied, at, count * 8);
-        sys(POLL, [copied, count, 0, 0, 0, 0])
-    };
-    if ready < 0 || ready == 0 && timeout as u32 != 0 {
-        return None;
-    }
-    // SAFETY: as above.
-    unsafe { kernel::copy(at, copied, count * 8) };
-    Some(ready)
-}
-
-fn epoll_wait(call: &Call, room: u64) -> Option<i64> {
-    let mut args = call.args;
-    if args[2] > room / 12 {
-        return None;
-    }
-    args[3] = 0;
-    // SAFETY: the events go into the program's buffer, and into nothing if there are none.
-    let ready = unsafe { sys(call.number, args) };
-    (ready != 0 || call.args[3] as u32 == 0).then_some(ready)
-}
-
 /// Waking, and waiting for what has happened already.
 fn futex(call: &Call) -> Option<i64> {
     let [at, operation, expected, _, _, bits] = call.args;
     match operation as u32 & 0x7f {
-        // FUTEX_WAKE, FUTEX_WAKE_BITSET
-        1 | 10 => plain(call),
+        // FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE
+        1 | 10 | 3 | 4 => plain(call),
         // FUTEX_WAIT, FUTEX_WAIT_BITSET
         wait @ (0 | 9) if at & 3 == 0 && (wait == 0 || bits as u32 != 0) => {
             // SAFETY: if the word cannot be read, the recorder sees to it.

@@ -18,7 +18,10 @@ mod kernel;
 #[allow(dead_code)]
 mod numbers;
 mod outputs;
+mod polling;
 mod records;
+mod shaping;
+mod sockets;
 
 use core::arch::global_asm;
 
@@ -155,9 +158,17 @@ pub struct Call {
 /// Handles the call whose registers are `frame`, if it is one for the library. Nothing is changed otherwise.
 extern "C" fn handle(frame: &mut Frame) {
     let control = layout::CONTROL as *mut layout::Control;
-    let call = Call {
-        number: frame.rax,
-        args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
+    // SAFETY: recorder and replayer map the control page wherever they map this code.
+    let site = unsafe { core::mem::replace(&mut (*control).site, layout::site::CALL) };
+    let call = match site {
+        layout::site::COUNTER => Call {
+            number: layout::COUNTER_NUMBER,
+            args: [0; 6],
+        },
+        _ => Call {
+            number: frame.rax,
+            args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
+        },
     };
     // SAFETY: recorder and replayer map the control page wherever they map this code. The recorder changes `traced`
     // at any time, hence volatile.
@@ -170,15 +181,23 @@ extern "C" fn handle(frame: &mut Frame) {
         )
     };
     let result = match mode {
-        layout::mode::RECORD if traced & layout::traced::ALL == 0 => records::record(&call, traced, go_on ^ rsp),
+        layout::mode::RECORD if traced & layout::traced::ALL == 0 => {
+            records::record(&call, traced, go_on ^ rsp)
+        }
         layout::mode::REPLAY => records::replay(&call, go_on ^ rsp),
         _ => None,
     };
     if let Some(result) = result {
-        // As after the instruction: the kernel leaves its return address and the flags in these.
-        frame.rax = result as u64;
-        frame.rcx = go_on + 2;
-        frame.r11 = frame.rflags;
+        // As after the instruction.
+        if call.number == layout::COUNTER_NUMBER {
+            frame.rax = result as u64 & 0xffff_ffff;
+            frame.rdx = result as u64 >> 32;
+        } else {
+            frame.rax = result as u64;
+            // The kernel leaves its return address and the flags in these.
+            frame.rcx = go_on + 2;
+            frame.r11 = frame.rflags;
+        }
         // SAFETY: as above.
         unsafe { (*control).go_on = go_on + 2 };
     }

@@ -1,8 +1,9 @@
 //! Where a call has written what: the same answer while recording and in replay. It rests on the call's arguments, its
-//! result, and memory that the call only reads.
+//! result, and memory that the call only reads; or lengths that it has written.
 
 use crate::numbers::*;
-use crate::{Call, kernel};
+use crate::sockets::message;
+use crate::{Call, kernel, polling};
 
 /// No call that [`crate::calls::perform`] makes without looking at the room writes more than this.
 pub const OUTPUT_SMALL: u64 = 512;
@@ -10,8 +11,41 @@ pub const OUTPUT_SMALL: u64 = 512;
 /// `struct stat`.
 pub const STAT_BYTES: u64 = 144;
 
-/// Calls `each` with address and length of every output of a call that returned `result`.
-pub fn outputs(call: &Call, result: i64, each: &mut dyn FnMut(u64, u64)) {
+/// What the program has room for, in bytes, where the call says in the same place how much of it was used: so this has to be
+/// asked before the call is made.
+pub fn asked(call: &Call) -> [u64; 2] {
+    let a = &call.args;
+    // SAFETY: if a word cannot be read, the recorder sees to it.
+    unsafe {
+        match call.number {
+            RECVFROM if a[4] != 0 => [int(a[5]), 0],
+            ACCEPT | ACCEPT4 | GETSOCKNAME | GETPEERNAME if a[1] != 0 => [int(a[2]), 0],
+            GETSOCKOPT => [int(a[4]), 0],
+            RECVMSG => {
+                let room = |pointer, len: u64| if kernel::word(a[1] + pointer) == 0 { 0 } else { len };
+                [
+                    room(message::NAME, int(a[1] + message::NAME_LEN)),
+                    room(message::CONTROL, kernel::word(a[1] + message::CONTROL_LEN)),
+                ]
+            }
+            _ => [0; 2],
+        }
+    }
+}
+
+/// An `int` that the kernel takes for a length.
+///
+/// # Safety
+///
+/// As for [`kernel::copy`].
+pub unsafe fn int(at: u64) -> u64 {
+    // SAFETY: the caller answers for it.
+    unsafe { (at as *const u32).read_unaligned().into() }
+}
+
+/// Calls `each` with address and length of every output of a call that returned `result`. `asked` is what [`asked`] said
+/// before. In replay `each` stores the output at once: lengths come before what they are the lengths of.
+pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut dyn FnMut(u64, u64)) {
     let a = &call.args;
     // What is written when the call succeeds, and where a pointer is given.
     let mut fixed = |arg: usize, len: u64| {
@@ -49,31 +83,91 @@ pub fn outputs(call: &Call, result: i64, each: &mut dyn FnMut(u64, u64)) {
             fixed(1, 8);
             fixed(3, 8);
         }
-        POLL => fixed(0, a[1] * 8),
+        POLL | PPOLL => fixed(0, a[1] * 8),
+        SELECT | PSELECT6 => {
+            let len = polling::set_bytes(call);
+            fixed(1, len);
+            fixed(2, len);
+            fixed(3, len);
+        }
+        RT_SIGACTION => fixed(2, 32),
+        GETITIMER | TIMERFD_GETTIME => fixed(1, 32),
+        SETITIMER => fixed(2, 32),
+        TIMERFD_SETTIME => fixed(3, 32),
+        GETRESUID | GETRESGID => {
+            fixed(0, 4);
+            fixed(1, 4);
+            fixed(2, 4);
+        }
+        ACCEPT | ACCEPT4 | GETSOCKNAME | GETPEERNAME if result >= 0 && a[1] != 0 => {
+            counted(a[1], a[2], asked[0], each);
+        }
+        GETSOCKOPT if result >= 0 => counted(a[3], a[4], asked[0], each),
+        RECVFROM => {
+            if result >= 0 && a[4] != 0 {
+                counted(a[4], a[5], asked[0], each);
+            }
+            up_to(a[1], result, a[2], each);
+        }
+        RECVMSG if result >= 0 => {
+            let at = a[1];
+            each(at + message::CONTROL_LEN, 8);
+            each(at + message::FLAGS, 4);
+            // SAFETY: the kernel has read the message, so it can be read.
+            unsafe {
+                counted(
+                    kernel::word(at + message::NAME),
+                    at + message::NAME_LEN,
+                    asked[0],
+                    each,
+                );
+                let control = kernel::word(at + message::CONTROL);
+                each(control, kernel::word(at + message::CONTROL_LEN).min(asked[1]));
+                vector(
+                    kernel::word(at + message::VECTOR),
+                    kernel::word(at + message::COUNT),
+                    result,
+                    each,
+                );
+            }
+        }
         EPOLL_WAIT | EPOLL_PWAIT => {
             if result > 0 {
                 each(a[1], result as u64 * 12);
             }
         }
-        READ | PREAD64 | RECVFROM | READLINK | GETDENTS | GETDENTS64 => up_to(a[1], result, a[2], each),
+        READ | PREAD64 | READLINK | GETDENTS | GETDENTS64 => up_to(a[1], result, a[2], each),
         READLINKAT => up_to(a[2], result, a[3], each),
         GETCWD | GETRANDOM => up_to(a[0], result, a[1], each),
         GETXATTR | LGETXATTR | FGETXATTR => up_to(a[2], result, a[3], each),
         LISTXATTR | LLISTXATTR | FLISTXATTR => up_to(a[1], result, a[2], each),
-        READV => {
-            let mut left = result.max(0) as u64;
-            for n in 0..a[2] {
-                if left == 0 {
-                    break;
-                }
-                // SAFETY: the kernel has read the vector, so it can be read. (What overlaps it is not for the library.)
-                let (base, len) = unsafe { (kernel::word(a[1] + n * 16), kernel::word(a[1] + n * 16 + 8)) };
-                let len = len.min(left);
-                each(base, len);
-                left -= len;
-            }
-        }
+        READV => vector(a[1], a[2], result, each),
         _ => {}
+    }
+}
+
+/// As many bytes as the result says, in a vector of buffers.
+fn vector(at: u64, count: u64, result: i64, each: &mut dyn FnMut(u64, u64)) {
+    let mut left = result.max(0) as u64;
+    for n in 0..count {
+        if left == 0 {
+            break;
+        }
+        // SAFETY: the kernel has read the vector, so it can be read. (What overlaps it is not for the library.)
+        let (base, len) = unsafe { (kernel::word(at + n * 16), kernel::word(at + n * 16 + 8)) };
+        let len = len.min(left);
+        each(base, len);
+        left -= len;
+    }
+}
+
+/// An `int` at `count`, and as many bytes as it says, at most `room`.
+fn counted(at: u64, count: u64, room: u64, each: &mut dyn FnMut(u64, u64)) {
+    each(count, 4);
+    // SAFETY: the kernel has written it, so it can be read.
+    let len = unsafe { int(count) }.min(room);
+    if len > 0 {
+        each(at, len);
     }
 }
 

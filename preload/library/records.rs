@@ -1,8 +1,12 @@
 //! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
 
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS};
-use crate::outputs::{OUTPUT_SMALL, outputs};
-use crate::{Call, calls, kernel};
+use crate::numbers::BUFFERED;
+use crate::outputs::{OUTPUT_SMALL, asked, outputs};
+use crate::{Call, calls, kernel, shaping};
+
+/// Length of what a call says that changes the address space.
+const SHAPE_BYTES: u64 = 24;
 
 /// Bits of the length of the outputs.
 const LEN_BITS: u32 = 20;
@@ -22,25 +26,32 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
     call.number & 0xfff | len << 12 | hash >> 32 << 32
 }
 
-fn total(call: &Call, result: i64) -> u64 {
-    let mut total = 0;
-    outputs(call, result, &mut |_, len| total += len);
-    total
-}
-
 /// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
 pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
     let control = control();
     let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;
+    if shaping::is_shaping(call) {
+        let (result, words) = shaping::perform(call)?;
+        let at = RECORDS + control.used;
+        // SAFETY: there is room in the buffer.
+        unsafe {
+            *(at as *mut [u64; 2]) = [head(call, place, SHAPE_BYTES), result as u64];
+            *((at + RECORD_BYTES) as *mut [u64; 3]) = words;
+        }
+        control.used += RECORD_BYTES + SHAPE_BYTES;
+        return Some(result);
+    }
+    let asked = asked(call);
     let result = calls::perform(call, traced, room.min((1 << LEN_BITS) - 1))?;
-    let len = total(call, result);
+    let mut len = 0;
+    outputs(call, result, asked, &mut |_, more| len += more);
     let at = RECORDS + control.used;
     let mut to = at + RECORD_BYTES;
     // SAFETY: there is room in the buffer; the kernel has written the outputs, so they can be read.
     unsafe {
         *(at as *mut u64) = head(call, place, len);
         *((at + 8) as *mut i64) = result;
-        outputs(call, result, &mut |from, len| {
+        outputs(call, result, asked, &mut |from, len| {
             kernel::copy(to, from, len);
             to += len;
         });
@@ -51,6 +62,13 @@ pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
     }
     control.used = to - RECORDS;
     Some(result)
+}
+
+/// This is not what was recorded.
+fn mismatch(control: &mut Control) -> ! {
+    control.mismatch = control.used;
+    // SAFETY: ends in a signal that the replayer reports.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }
 
 /// Gives back what the next record says. `None`: there is none, so the call was a traced one.
@@ -65,17 +83,35 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
     let (first, result) = unsafe { (*(at as *const u64), *((at + 8) as *const i64)) };
     let len = first >> 12 & ((1 << LEN_BITS) - 1);
     let size = (RECORD_BYTES + len + 7) & !7;
-    if left < size || first != head(call, place, len) || total(call, result) != len {
-        control.mismatch = control.used;
-        // SAFETY: ends in a signal that the replayer reports: this is not what was recorded.
-        unsafe { core::arch::asm!("ud2", options(noreturn)) }
+    if left < size || first != head(call, place, len) {
+        // It was traced, but a filter from outside refused it, so that no event ended the interval.
+        if !BUFFERED.contains(&call.number) {
+            return None;
+        }
+        mismatch(control);
     }
-    let mut from = at + RECORD_BYTES;
-    // SAFETY: the record holds so many bytes, and while recording the kernel wrote them to these places.
-    outputs(call, result, &mut |to, len| unsafe {
-        kernel::copy(to, from, len);
-        from += len;
+    if shaping::is_shaping(call) {
+        if len != SHAPE_BYTES {
+            mismatch(control);
+        }
+        control.used += size;
+        // SAFETY: it is not performed, but seen by the replayer, who does what the record says.
+        unsafe { kernel::call(call.number, [0; 6]) };
+        return Some(result);
+    }
+    let (mut from, end) = (at + RECORD_BYTES, at + RECORD_BYTES + len);
+    let mut fits = true;
+    outputs(call, result, asked(call), &mut |to, len| {
+        fits &= len <= end - from;
+        if fits {
+            // SAFETY: the record holds so many bytes, and while recording the kernel wrote them to these places.
+            unsafe { kernel::copy(to, from, len) };
+            from += len;
+        }
     });
+    if !fits || from != end {
+        mismatch(control);
+    }
     control.used += size;
     Some(result)
 }

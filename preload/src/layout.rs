@@ -25,6 +25,8 @@
 //! own state, and traced as if there were no library. So no stop ever happens inside the library on purpose, and it has
 //! no state that lives from one call to the next but the records.
 //!
+//! At a `rdtsc` it is the same, but for a word that the stub writes before (`Control.site`).
+//!
 //! # Records
 //!
 //! One after the other from [`RECORDS`] on, [`Control::used`] bytes in all:
@@ -34,6 +36,9 @@
 //! i64  result
 //!      outputs, one after the other, filled up with zeros to a multiple of 8
 //! ```
+//!
+//! A call that changes the address space has no outputs, but three words that say what it has changed
+//! (`library/shaping.rs`).
 //!
 //! Where the outputs belong, the same function of the library says while recording and in replay, from number, arguments
 //! and result. Between two traced events of a task the recorder takes the records out; replay puts them in before
@@ -61,6 +66,8 @@ pub const STACK_END: u64 = STACK + 0x2000;
 pub const RECORDS: u64 = STACK_END;
 /// Its size.
 pub const RECORDS_BYTES: u64 = 0x4_0000;
+/// Scratch memory at most, from [`END`] on: no memory of the program's either.
+pub const SCRATCH_BYTES: u64 = 128 << 20;
 /// What follows.
 pub const END: u64 = RECORDS + RECORDS_BYTES;
 
@@ -91,6 +98,38 @@ pub mod traced {
     pub const GETCPU: u32 = 16;
 }
 
+/// What stubs come from.
+pub mod site {
+    /// A `syscall` instruction.
+    pub const CALL: u64 = 0;
+    /// A `rdtsc` instruction.
+    pub const COUNTER: u64 = 1;
+}
+
+/// The number of `rdtsc` in records: that of no system call.
+pub const COUNTER_NUMBER: u64 = 0xffe;
+
+/// The time-stamp counter as the program sees it: made of `CLOCK_MONOTONIC_RAW`, since the real one is hidden from the program
+/// and costs the recorder two writes to CR4, which are slow in virtual machines.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counter {
+    /// The time, in nanoseconds, at which…
+    pub time: u64,
+    /// …the counter was this.
+    pub value: u64,
+    /// Ticks in 2³² nanoseconds.
+    pub rate: u64,
+}
+
+impl Counter {
+    /// The counter at a time in nanoseconds.
+    pub fn at(&self, time: u64) -> u64 {
+        let passed = (u128::from(time.wrapping_sub(self.time)) * u128::from(self.rate)) >> 32;
+        self.value.wrapping_add(passed as u64)
+    }
+}
+
 /// Words of the filter of mapped files.
 pub const FILTER_WORDS: usize = 64;
 
@@ -116,6 +155,10 @@ pub struct Control {
     pub mismatch: u64,
     /// Device and inode of rr's own standard output and error: writes to these are traced.
     pub stdio: [[u64; 2]; 2],
+    /// What is at the place that the stub comes from (see [`site`]): the stub says so where it is no call.
+    pub site: u64,
+    /// What `rdtsc` gives.
+    pub counter: Counter,
     /// A Bloom filter of the files that are mapped somewhere: see [`filter_bits`].
     pub filter: [u64; FILTER_WORDS],
 }

@@ -8,12 +8,13 @@
 use std::mem::offset_of;
 
 use rr_preload::layout::{self, Control, mode, traced};
+use rr_preload::records;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::Resume;
-use rr_tracee::{Addr, Registers, SpaceId, Stopped, Tid, rr_area};
+use rr_tracee::{Addr, Registers, SpaceId, Stopped, Tid, rr_area, shaping, syscalls};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::sites::Sites;
 use crate::task::Task;
@@ -88,6 +89,8 @@ impl RecordSession {
             mode: mode::RECORD,
             traced: told.0,
             mismatch: 0,
+            site: layout::site::CALL,
+            counter: self.counter,
             stdio: stdio(),
             filter: self.mapped.filter().words,
         };
@@ -152,11 +155,34 @@ impl RecordSession {
             .memory
             .read_vec(Addr(layout::RECORDS), used.min(layout::RECORDS_BYTES) as usize)?;
         task.memory.write(field!(used), &0u64.to_le_bytes())?;
+        let id = task.space;
+        self.follow_changes(tid, id, &records)?;
         let buffered = &mut self.task_mut(tid)?.buffered;
         if buffered.is_empty() {
             *buffered = records;
         } else {
             buffered.extend(records);
+        }
+        Ok(())
+    }
+
+    /// Takes notice of what buffered calls have changed in an address space.
+    fn follow_changes(&mut self, tid: Tid, id: SpaceId, taken: &[u8]) -> Result<()> {
+        let Some(space) = self.spaces.get_mut(&id) else {
+            return Ok(());
+        };
+        for record in records::iter(taken).filter(shaping::is_shaping) {
+            let Ok(change) = shaping::change(&record) else {
+                let what = format!("its record of {} is impossible", syscalls::name(record.number));
+                return Err(Error::Unexpected { tid, what });
+            };
+            if record.number == libc::SYS_brk {
+                space.brk = record.result as u64;
+            }
+            if let Some(op) = change {
+                space.apply(&op);
+                self.objects.follow(&[op], &space.model);
+            }
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ use std::ops::Range;
 
 use rr_tracee::FileId;
 
+use crate::stats::Obstacle;
+
 /// A place in a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct FilePlace {
@@ -21,8 +23,8 @@ pub(crate) struct FilePlace {
 /// What is known of a site.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// It cannot be rewritten.
-    Unfit,
+    /// It cannot be rewritten, because of this.
+    Unfit(Obstacle),
     /// These are the instructions before the call, that the jump goes over.
     Window(Vec<u8>),
 }
@@ -130,7 +132,7 @@ mod tests {
         let mut known = KnownSites::default();
         known.called(place(40));
         known.called(place(40));
-        known.learn(place(40), Verdict::Unfit);
+        known.learn(place(40), Verdict::Unfit(Obstacle::NoWindow));
         assert!(known.mapped(FILE, 0..100).is_empty());
     }
 }

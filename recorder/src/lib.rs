@@ -5,6 +5,7 @@
 //! | module | concept |
 //! |---|---|
 //! | [`launch`] | from `fork` to the program's first instruction |
+//! | [`confined`] | a seccomp filter that we run under |
 //! | [`inherited`] | what rr changes for itself and the program gets back |
 //! | [`terminate`] | ending a recording from outside |
 //! | [`session`] | the tasks, and the events in order |
@@ -31,11 +32,13 @@
 //! | `output` | what goes to our own standard output |
 //! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
+//! | [`stats`] | what a recording cost |
 
 mod buffer;
 pub mod capture;
 pub mod chaos;
 mod check;
+pub mod confined;
 pub mod cores;
 pub mod error;
 mod exec;
@@ -57,6 +60,7 @@ pub mod session;
 mod signals;
 mod sites;
 mod special;
+pub mod stats;
 mod syscall;
 mod task;
 mod tasks;
@@ -69,4 +73,5 @@ pub use inherited::Inherited;
 pub use launch::Command;
 pub use scheduler::Schedule;
 pub use session::{Options, RecordSession, Summary};
+pub use stats::Stats;
 pub use terminate::Terminator;

@@ -3,7 +3,9 @@
 //! A tracee's descriptor counts when it is the *same open file* as ours (kcmp(2)), however the tracee came by it.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use nix::errno::Errno;
 
 use rr_trace::event::{Output, OutputSource, Stdio};
 use rr_tracee::memory::ReadMemory;
@@ -21,7 +23,11 @@ fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
     let me = std::process::id();
     let same = |own: i32| {
         // SAFETY: kcmp takes plain numbers.
-        unsafe { libc::syscall(libc::SYS_kcmp, me, tid.0, KCMP_FILE, own as u64, fd.0 as u64) == 0 }
+        match unsafe { libc::syscall(libc::SYS_kcmp, me, tid.0, KCMP_FILE, own as u64, fd.0 as u64) } {
+            0 => true,
+            -1 if matches!(Errno::last(), Errno::EPERM | Errno::ENOSYS) => looks_the_same(tid, fd, own),
+            _ => false,
+        }
     };
     let (first, second) = if fd.0 == 2 {
         ((2, Stdio::Err), (1, Stdio::Out))
@@ -32,6 +38,19 @@ fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
         .into_iter()
         .find(|(own, _)| same(*own))
         .map(|(_, stream)| stream)
+}
+
+/// Where kcmp(2) is not allowed (containers without `CAP_SYS_PTRACE`): whether it is the same file, opened in the same way,
+/// and at the same place of it.
+fn looks_the_same(tid: Tid, fd: TraceeFd, own: i32) -> bool {
+    const CLOSE_ON_EXEC: u64 = libc::O_CLOEXEC as u64;
+    let (me, own) = (Tid(std::process::id() as i32), TraceeFd(own));
+    let file = |tid, fd| {
+        let meta = procfs::fd_path(tid, fd).metadata().ok()?;
+        let flags = procfs::fd_flags(tid, fd) & !CLOSE_ON_EXEC;
+        Some((meta.dev(), meta.ino(), flags, procfs::fd_position(tid, fd)))
+    };
+    file(tid, fd).is_some_and(|theirs| Some(theirs) == file(me, own))
 }
 
 /// The last `len` bytes that were read from a tracee's file at the position that its descriptor has now, or

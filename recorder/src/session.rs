@@ -11,11 +11,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rr_preload::layout::Counter;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs, tsc,
+    AddrRange, AddressSpace, Mapping, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
+    tsc,
 };
 
 use crate::buffer::Library;
@@ -27,6 +29,7 @@ use crate::mapped::Mapped;
 use crate::point::TURN_PATIENCE;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
+use crate::stats::Stats;
 use crate::task::{State, Task};
 
 /// How long killed tracees are waited for at the end.
@@ -69,6 +72,22 @@ pub(crate) struct Space {
     pub in_place: Vec<rr_checkpoint::SharedSource>,
 }
 
+impl Space {
+    /// Takes notice of a change.
+    pub fn apply(&mut self, op: &SpaceOp) {
+        self.model.apply(op);
+        let sites = &mut self.library.sites;
+        match op {
+            SpaceOp::Map(Mapping { range, .. }) | SpaceOp::Unmap(range) => sites.forget(*range),
+            SpaceOp::Move { from, to, .. } => {
+                sites.forget(*from);
+                sites.forget(AddrRange::sized(*to, from.len()));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// One recording.
 pub struct RecordSession {
     pub(crate) tasks: BTreeMap<Tid, Task>,
@@ -102,6 +121,9 @@ pub struct RecordSession {
     pub(crate) memory_files: bool,
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
+    pub(crate) stats: Stats,
+    /// What `rdtsc` gives.
+    pub(crate) counter: Counter,
 }
 
 impl RecordSession {
@@ -112,7 +134,9 @@ impl RecordSession {
         writer: TraceWriter,
         capture: Capture,
     ) -> Result<RecordSession> {
+        let measurement = tsc::Measurement::begin();
         let launched = launch::launch(command)?;
+        let counter = measurement.end();
         let tid = launched.task.tid();
         let mut session = RecordSession {
             tasks: BTreeMap::new(),
@@ -138,6 +162,8 @@ impl RecordSession {
             yields: false,
             memory_files: false,
             warned: Default::default(),
+            stats: Stats::default(),
+            counter,
         };
         session.first_exec(launched.task)?;
         Ok(session)
@@ -155,10 +181,17 @@ impl RecordSession {
         self.kill_all();
         // The trace is whole only when its last checkpoint is; so the end mark comes last.
         let events = self.number;
+        self.stats.events = events.0;
+        self.stats.buffered_calls = self.writer.buffered_calls();
+        self.stats.all_stops = rr_tracee::task::reports();
         let closed = self.writer.finish(status);
         reap_all();
         closed?;
-        Ok(Summary { events, checkpoints })
+        Ok(Summary {
+            events,
+            checkpoints,
+            stats: self.stats,
+        })
     }
 
     /// Ends a recording that failed: kills everything, and closes the trace without an end mark, so that it
@@ -564,4 +597,6 @@ pub struct Summary {
     pub events: EventNumber,
     /// What became of the checkpoints.
     pub checkpoints: Vec<rr_checkpoint::Outcome>,
+    /// What it cost.
+    pub stats: Stats,
 }

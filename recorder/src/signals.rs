@@ -11,6 +11,7 @@
 //!
 //! Handler frames are made by the kernel and recorded as memory.
 
+use rr_preload::layout::COUNTER_NUMBER;
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -197,7 +198,12 @@ impl RecordSession {
                     ..regs
                 };
                 self.take_records(tid)?;
-                self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
+                let (mut ops, mut writes) = (vec![], vec![]);
+                if after.rip == at.rip + 2 {
+                    self.count_traced(tid, COUNTER_NUMBER as i64, Addr(at.rip));
+                    stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
+                }
+                self.emit(tid, EventKind::Trap { at, after }, ops, writes)?;
                 let task = self.task_mut(tid)?;
                 task.boundary = after;
                 task.state = State::Ready(stopped);
@@ -325,7 +331,7 @@ impl RecordSession {
         } else {
             return Ok(None);
         };
-        let (tsc, aux) = tsc::counter();
+        let tsc = self.counter.at(tsc::raw_time());
         let mut after = Registers {
             rax: tsc & 0xffff_ffff,
             rdx: tsc >> 32,
@@ -334,7 +340,7 @@ impl RecordSession {
             ..*regs
         };
         if len == 3 {
-            after.rcx = u64::from(self.pretended_aux(aux));
+            after.rcx = u64::from(self.pretended_aux(tsc::processor()));
         }
         Ok(Some(after))
     }

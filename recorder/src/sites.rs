@@ -4,14 +4,15 @@
 //! program's sites never are. Those that most programs come by are rewritten when their file is mapped (see
 //! [`crate::known_sites`]). The change is part of that call's event, as memory that was written: replay and
 //! checkpoints know nothing else of it. Only code of files that nobody has written to is rewritten: what a program
-//! generates or changes itself stays as it is.
+//! generates or changes itself stays as it is. What stands in the way of a site is kept, for [`crate::stats`].
 
 use std::collections::HashMap;
 
+use rr_preload::layout::COUNTER_NUMBER;
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, STUB_MOST, Site, branches_to};
+use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp,
     Stopped, Tid, ids::PAGE, rr_area,
@@ -20,6 +21,7 @@ use rr_tracee::{
 use crate::error::Result;
 use crate::known_sites::{FilePlace, Verdict};
 use crate::session::RecordSession;
+use crate::stats::{Obstacle, Refused, Why};
 
 /// The name of the mappings that stubs are in.
 pub(crate) const STUBS: &str = "[rr stubs]";
@@ -29,31 +31,44 @@ const CALLS: u32 = 2;
 const REACH: u64 = 0x7000_0000;
 /// Code that is searched for branches into a window at most.
 const SEARCHED: u64 = 64 << 20;
-/// The instruction.
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// No mapping is below this (`vm.mmap_min_addr` is at most that in practice).
 const LOWEST: u64 = 0x1_0000;
 
 /// The call sites of an address space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sites {
-    /// Calls at each site that is not rewritten; none for one that was looked at already.
-    calls: HashMap<Addr, Option<u32>>,
+    /// The sites that calls were made at.
+    known: HashMap<Addr, State>,
     /// The mappings with stubs, and where each is free.
     stubs: Vec<(AddrRange, Addr)>,
+}
+
+/// What is known of a call site.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// So many calls were made there.
+    Called(u32),
+    /// Calls there go to the library.
+    Rewritten,
+    /// They cannot be sent there.
+    Refused(Refused),
 }
 
 impl Sites {
     /// Counts a call at `site`: how many there were so far. `None` for a site that was looked at already.
     fn count(&mut self, site: Addr) -> Option<u32> {
-        let calls = self.calls.entry(site).or_insert(Some(0)).as_mut()?;
-        *calls += 1;
-        Some(*calls)
+        match self.known.entry(site).or_insert(State::Called(0)) {
+            State::Called(calls) => {
+                *calls += 1;
+                Some(*calls)
+            }
+            State::Rewritten | State::Refused(_) => None,
+        }
     }
 
     /// What was mapped there is gone.
     pub fn forget(&mut self, range: AddrRange) {
-        self.calls.retain(|site, _| !range.contains(*site));
+        self.known.retain(|site, _| !range.contains(*site));
         self.stubs.retain(|(stubs, _)| stubs.intersect(range).is_none());
     }
 }
@@ -103,23 +118,39 @@ impl RecordSession {
         ops: &mut Vec<SpaceOp>,
         writes: &mut Vec<MemWrite>,
     ) -> Result<Stopped> {
-        if !self.options.buffered || !rr_preload::is_buffered(entry.syscall()) {
+        if !rr_preload::is_buffered(entry.syscall()) {
             return Ok(stopped);
         }
-        let (id, call) = (self.task(tid)?.space, Addr(entry.rip - 2));
+        self.consider_place(tid, stopped, Addr(entry.rip - 2), ops, writes)
+    }
+
+    /// The same for any instruction that the library can stand in for, at `call`.
+    pub(crate) fn consider_place(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        call: Addr,
+        ops: &mut Vec<SpaceOp>,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<Stopped> {
+        if !self.options.buffered {
+            return Ok(stopped);
+        }
+        let id = self.task(tid)?.space;
         match self.space_mut(id).library.sites.count(call) {
             Some(1) => {
                 if let Some(place) = self.place_in_file(id, call)
                     && self.known_sites.called(place)
                 {
-                    self.find_site(tid, id, call)?;
+                    // It is learnt; what it is, this call need not know.
+                    let _ = self.find_site(tid, id, call)?;
                 }
                 Ok(stopped)
             }
             Some(CALLS..) => match self.find_site(tid, id, call)? {
-                Some(site) => self.rewrite(tid, stopped, id, call, &site, ops, writes),
-                None => {
-                    self.space_mut(id).library.sites.calls.insert(call, None);
+                Ok(site) => self.rewrite(tid, stopped, id, call, &site, ops, writes),
+                Err(obstacle) => {
+                    self.refuse_site(id, call, obstacle);
                     Ok(stopped)
                 }
             },
@@ -174,15 +205,17 @@ impl RecordSession {
         ops: &mut Vec<SpaceOp>,
         writes: &mut Vec<MemWrite>,
     ) -> Result<Stopped> {
-        self.space_mut(id).library.sites.calls.insert(call, None);
         let (stopped, place) = self.place_for_stub(tid, stopped, id, call, ops)?;
         let Some((code, jump)) = place.and_then(|place| site.stub(place)) else {
+            self.refuse_site(id, call, Obstacle::NoRoom);
             return Ok(stopped);
         };
+        self.stats.rewritten();
         if !self.spaces[&id].library.installed {
             self.install_library(tid, id)?;
         }
         let sites = &mut self.space_mut(id).library.sites;
+        sites.known.insert(call, State::Rewritten);
         if let (Some(place), Some((_, free))) = (
             place,
             sites
@@ -216,12 +249,13 @@ impl RecordSession {
     /// The site of the call at `call`, where `window` is expected before it.
     fn known_site(&self, tid: Tid, call: Addr, window: &[u8]) -> Result<Option<Site>> {
         let start = Addr(call.0 - window.len() as u64);
-        let code = self
-            .task(tid)?
-            .memory
-            .read_vec(start, window.len() + SYSCALL.len())?;
-        let is_there = code[..window.len()] == *window && code[window.len()..] == SYSCALL;
-        Ok(is_there.then(|| Site::known(window, call)).flatten())
+        let code = self.task(tid)?.memory.read_vec(start, window.len() + 2)?;
+        let (before, instruction) = code.split_at(window.len());
+        let instruction = instruction.try_into().ok().and_then(Instruction::of);
+        let is_there = before == window;
+        Ok(instruction
+            .filter(|_| is_there)
+            .and_then(|i| Site::known(window, call, i)))
     }
 
     /// Whether a task is at one of these places: nobody may come into the middle of a jump.
@@ -230,50 +264,94 @@ impl RecordSession {
         !places.is_empty() && self.tasks.values().any(stands)
     }
 
-    /// The site of the call at `call`, if it may be rewritten.
-    fn find_site(&mut self, tid: Tid, id: SpaceId, call: Addr) -> Result<Option<Site>> {
+    fn refuse_site(&mut self, id: SpaceId, call: Addr, obstacle: Obstacle) {
+        let Some(space) = self.spaces.get_mut(&id) else {
+            return;
+        };
+        let refused = self.stats.refuse(call, space.model.at(call), obstacle);
+        space.library.sites.known.insert(call, State::Refused(refused));
+    }
+
+    /// Counts a call that is traced.
+    pub(crate) fn count_call(&mut self, tid: Tid, entry: &Registers) {
+        self.count_traced(tid, entry.syscall(), Addr(entry.rip.wrapping_sub(2)));
+    }
+
+    /// Counts what had to be traced, at `place`.
+    pub(crate) fn count_traced(&mut self, tid: Tid, number: i64, place: Addr) {
+        let known = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space));
+        let known = known.and_then(|s| s.library.sites.known.get(&place));
+        let is_buffered = rr_preload::is_buffered(number) || number == COUNTER_NUMBER as i64;
+        let why = match known {
+            _ if !self.options.buffered || !is_buffered => Why::Unknown,
+            Some(State::Rewritten) => Why::Left,
+            Some(State::Refused(site)) => {
+                self.stats.call_at(*site);
+                Why::Site
+            }
+            Some(State::Called(_)) | None => Why::First,
+        };
+        self.stats.call(number, why);
+    }
+
+    /// The site of the call at `call`, or why it may not be rewritten.
+    fn find_site(&mut self, tid: Tid, id: SpaceId, call: Addr) -> Result<Result<Site, Obstacle>> {
         let Some(place) = self.place_in_file(id, call) else {
-            return Ok(None);
+            let mapping = self.spaces[&id].model.at(call);
+            return Ok(Err(match mapping.map(|m| &m.backing) {
+                Some(Backing::File { .. }) => Obstacle::Writable,
+                Some(Backing::Shared { .. }) => Obstacle::Shared,
+                Some(Backing::Anonymous | Backing::Rr) | None => Obstacle::Generated,
+            }));
         };
         let found = match self.known_sites.verdict(place) {
-            Some(Verdict::Unfit) => None,
-            Some(Verdict::Window(window)) => self.known_site(tid, call, window)?,
+            Some(Verdict::Unfit(obstacle)) => Err(*obstacle),
+            // What lies there is not what is in the file.
+            Some(Verdict::Window(window)) => self.known_site(tid, call, window)?.ok_or(Obstacle::Writable),
             None => {
                 let found = self.search_site(tid, id, call)?;
-                let window = found.as_ref().map(|site| site.window().to_vec());
-                self.known_sites
-                    .learn(place, window.map_or(Verdict::Unfit, Verdict::Window));
+                let verdict = match &found {
+                    Ok(site) => Verdict::Window(site.window().to_vec()),
+                    Err(obstacle) => Verdict::Unfit(*obstacle),
+                };
+                self.known_sites.learn(place, verdict);
                 found
             }
         };
-        Ok(found.filter(|site| !self.anybody_stands_in(&site.inner())))
+        Ok(match found {
+            Ok(site) if self.anybody_stands_in(&site.inner()) => Err(Obstacle::Occupied),
+            other => other,
+        })
     }
 
     /// Reads the code around a call that nothing is known of.
-    fn search_site(&self, tid: Tid, id: SpaceId, call: Addr) -> Result<Option<Site>> {
+    fn search_site(&self, tid: Tid, id: SpaceId, call: Addr) -> Result<Result<Site, Obstacle>> {
         let memory = &self.task(tid)?.memory;
         let Some(mapping) = self.spaces[&id].model.at(call) else {
-            return Ok(None);
+            return Ok(Err(Obstacle::Generated));
         };
-        if call.page_floor() != (call + 1).page_floor() {
-            return Ok(None);
-        }
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
         let code = memory.read_vec(begin, (call.0 - begin.0) as usize)?;
-        let Some(site) = Site::find(&code, call) else {
-            return Ok(None);
+        let instruction = memory.read_vec(call, 2)?;
+        let instruction = instruction.try_into().ok().and_then(Instruction::of);
+        let Some(site) = instruction.and_then(|i| Site::find(&code, call, i)) else {
+            return Ok(Err(Obstacle::NoWindow));
         };
         let inner = site.inner();
         if inner.is_empty() {
-            return Ok(Some(site));
+            return Ok(Ok(site));
         }
         // Nobody may come into the middle of the jump.
         if mapping.range.len() > SEARCHED {
-            return Ok(None);
+            return Ok(Err(Obstacle::TooLarge));
         }
         let text = memory.read_vec(mapping.range.start, mapping.range.len() as usize);
         let clear = text.is_ok_and(|text| !branches_to(&text, mapping.range.start, &inner));
-        Ok(clear.then_some(site))
+        Ok(if clear {
+            Ok(site)
+        } else {
+            Err(Obstacle::BranchTarget)
+        })
     }
 
     /// Where the next stub for a call at `call` goes; a page for it is mapped if there is none near.

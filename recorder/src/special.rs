@@ -48,6 +48,18 @@ fn is_shared_anonymous(entry: &Registers) -> bool {
     flags & libc::MAP_ANONYMOUS != 0 && flags & libc::MAP_TYPE != libc::MAP_PRIVATE && entry.rsi != 0
 }
 
+/// Whether the library could have made the call: one that shapes memory of no file.
+fn is_for_the_library(special: Special, entry: &Registers) -> bool {
+    match special {
+        Special::Mmap => {
+            let flags = entry.r10 as i32;
+            flags & libc::MAP_ANONYMOUS != 0 && flags & libc::MAP_TYPE == libc::MAP_PRIVATE
+        }
+        Special::Mprotect | Special::Munmap | Special::Brk | Special::Madvise => true,
+        _ => false,
+    }
+}
+
 fn is_error(result: i64) -> bool {
     (-4095..0).contains(&result)
 }
@@ -211,17 +223,10 @@ impl RecordSession {
         writes.extend(self.refresh_objects(id, &ops)?);
         let space = self.space_mut(id);
         for op in &ops {
-            space.model.apply(op);
-            match op {
-                SpaceOp::Map(Mapping { range, .. }) | SpaceOp::Unmap(range) => {
-                    space.library.sites.forget(*range)
-                }
-                SpaceOp::Move { from, to, .. } => {
-                    space.library.sites.forget(*from);
-                    space.library.sites.forget(AddrRange::sized(*to, from.len()));
-                }
-                _ => {}
-            }
+            space.apply(op);
+        }
+        if is_for_the_library(special, &entry) {
+            stopped = self.consider_site(tid, stopped, &entry, &mut ops, &mut writes)?;
         }
         if special == Special::Mmap {
             stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;

@@ -43,6 +43,7 @@ impl RecordSession {
             self.settle_snapshots(tid, stopped)?
         };
         self.task_mut(tid)?.group_stop = None;
+        self.stats.stop(stop);
         match stop {
             Stop::Seccomp => self.on_entry(tid, stopped),
             Stop::Syscall => self.on_exit(tid, stopped),
@@ -106,6 +107,7 @@ impl RecordSession {
         restarted: Option<Box<Call>>,
     ) -> Result<()> {
         let number = entry.syscall();
+        self.count_call(tid, &entry);
         let mut call = Call {
             spec: syscalls::lookup(number),
             entry,

@@ -5,10 +5,11 @@
 
 use std::mem::offset_of;
 
-use rr_preload::layout::{self, Control, RECORD_BYTES, mode};
+use rr_preload::layout::{self, Control, mode};
+use rr_preload::records::{self, Record};
 use rr_trace::Bytes;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, Memory, rr_area, syscalls};
+use rr_tracee::{Addr, Memory, rr_area, shaping, syscalls};
 
 use crate::space::Failure;
 
@@ -27,42 +28,31 @@ pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
 }
 
 /// Gives a task the records of its next interval.
-pub(crate) fn load(memory: &Memory, records: &Bytes) -> Result<(), Failure> {
-    if records.len() as u64 > layout::RECORDS_BYTES || !are_records(records) {
+pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<(), Failure> {
+    let impossible = |r: Record<'_>| shaping::is_shaping(&r) && shaping::change(&r).is_err();
+    let any_impossible = given.records().any(|r| impossible(r.record()));
+    if given.len() as u64 > layout::RECORDS_BYTES || !given.are_records() || any_impossible {
         return Err(Failure::Bad(
             "the results of its buffered calls are damaged".into(),
         ));
     }
-    let (used, end) = (0u64, records.len() as u64);
+    let (used, end) = (0u64, given.len() as u64);
     debug_assert_eq!(field!(end), field!(used) + 8);
     let words: Vec<u8> = [used, end].into_iter().flat_map(u64::to_le_bytes).collect();
     memory.write(field!(used), &words)?;
-    let parts: Vec<&[u8]> = records.parts().collect();
+    let parts: Vec<&[u8]> = given.parts().collect();
     Ok(memory.write_parts(Addr(layout::RECORDS), &parts)?)
 }
 
-/// Whether these are whole records.
-fn are_records(records: &Bytes) -> bool {
-    let mut reader = records.reader();
-    while !reader.is_at_end() {
-        let Some(head) = reader.word() else { return false };
-        let len = head >> 12 & 0xf_ffff;
-        let size = (RECORD_BYTES + len).next_multiple_of(8) as usize;
-        if !reader.skip(size - 8) {
-            return false;
-        }
-    }
-    true
-}
-
 /// What is wrong if a task that was given records has arrived and not used them up.
-pub(crate) fn left_over(memory: &Memory, records: &Bytes) -> rr_tracee::Result<Option<String>> {
+pub(crate) fn left_over(memory: &Memory, given: &Bytes) -> rr_tracee::Result<Option<String>> {
     let used = memory.read_u64(field!(used))?;
-    Ok((used != records.len() as u64).then(|| {
-        let next = name_at(records, used);
+    Ok((used != given.len() as u64).then(|| {
+        let next = given.record_at(used as usize);
+        let next = name_of(next.as_ref().map(|r| r.record()));
         format!(
             "{used} of {} bytes of buffered results used; the next is of {next}",
-            records.len()
+            given.len()
         )
     }))
 }
@@ -76,11 +66,11 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     }
     let number = memory.read_u64(Addr(FRAME_RAX)).ok()?;
     let at = memory.read_u64(field!(mismatch)).ok()?;
-    let mut records = vec![0; layout::RECORDS_BYTES as usize];
-    memory.read(Addr(layout::RECORDS), &mut records).ok()?;
+    let mut given = vec![0; layout::RECORDS_BYTES as usize];
+    memory.read(Addr(layout::RECORDS), &mut given).ok()?;
     let place = memory.read_u64(field!(go_on)).ok()?;
     Some((
-        format!("the buffered call {}", name_at(&records.into(), at)),
+        format!("the buffered call {}", name_of(records::at(&given, at as usize))),
         format!(
             "{} at {place:#x}, or other arguments",
             syscalls::name(number as i64)
@@ -88,11 +78,10 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     ))
 }
 
-fn name_at(records: &Bytes, at: u64) -> String {
-    let mut reader = records.reader();
-    let head = usize::try_from(at).ok().filter(|at| reader.skip(*at));
-    match head.and_then(|_| reader.word()) {
-        Some(head) => syscalls::name((head & 0xfff) as i64).into_owned(),
+fn name_of(record: Option<Record<'_>>) -> String {
+    match record {
+        Some(record) if record.number == layout::COUNTER_NUMBER as i64 => "rdtsc".into(),
+        Some(record) => syscalls::name(record.number).into_owned(),
         None => "none".into(),
     }
 }

@@ -16,6 +16,7 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, ObjectId, Registers, Stop, Stoppe
 use crate::error::{Divergence, Error, Result};
 use crate::probe::{INT3, Stub};
 use crate::session::ReplaySession;
+use crate::task::refusal;
 
 /// The resume flag (Intel SDM vol. 1, 3.4.3): how the processor came to a stop, and not a part of the state.
 const RF: u64 = 1 << 16;
@@ -204,6 +205,10 @@ impl Search<'_> {
                 }
             }
             let mut regs = stopped.regs().map_err(failed)?;
+            if let Some(after) = refusal(self.session.reader.header(), stop, &regs) {
+                stopped.set_regs(&after).map_err(failed)?;
+                continue;
+            }
             match probe.found(&stopped, stop).map_err(failed)? {
                 Found::Candidate => {
                     self.stops.update(|(candidates, inner)| (candidates + 1, inner));

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use rr_trace::event::{
     CloneInfo, Event, EventKind, EventNumber, ExecInfo, MemWrite, OutputSource, SignalPlace, Stdio, TaskOp,
 };
-use rr_trace::{EventCursor, TraceReader};
+use rr_trace::{Bytes, EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::{
-    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
+    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, shaping, tsc,
 };
 
 use crate::affinity;
@@ -195,6 +195,8 @@ impl ReplaySession {
                 self.settle(event, after, xstate.as_ref())?;
             }
             EventKind::Point { at, point } => {
+                // They all come before the point: its interval ends there.
+                self.run_to_changes(event)?;
                 self.run_to_point(event, at, point)?;
                 self.check_used_up(event)?;
             }
@@ -206,9 +208,41 @@ impl ReplaySession {
         Ok(None)
     }
 
+    /// Carries out what the interval's buffered calls change in the address space, each when the task is there.
+    fn run_to_changes(&mut self, event: &Event) -> Result<()> {
+        for brief in event.buffered.records() {
+            let record = brief.record();
+            if !shaping::is_shaping(&record) {
+                continue;
+            }
+            let reader = Arc::clone(&self.reader);
+            let task = self.task(event)?;
+            task.run_to_change(event.number, record.number, reader.header())?;
+            let Ok(change) = shaping::change(&record) else {
+                return Err(bad(event, "the results of its buffered calls are damaged"));
+            };
+            if let Some(op) = change {
+                let change = Event {
+                    number: event.number,
+                    time_ns: event.time_ns,
+                    tid: event.tid,
+                    kind: EventKind::Exit { status: 0 },
+                    buffered: Bytes::default(),
+                    ops: vec![op],
+                    writes: Vec::new(),
+                };
+                self.perform(&change)?;
+                self.follow_objects(&change);
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the event's task to where the event happened.
     fn run_to(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
-        self.task(event)?.run_to(event.number, target)?;
+        self.run_to_changes(event)?;
+        let reader = Arc::clone(&self.reader);
+        self.task(event)?.run_to(event.number, target, reader.header())?;
         self.check_used_up(event)
     }
 

@@ -1,5 +1,6 @@
 //! One replayed task, and how it runs to its next event.
 
+use rr_trace::Header;
 use rr_trace::event::EventNumber;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, Waited, si_code};
@@ -7,6 +8,9 @@ use rr_tracee::{Error as TraceeError, ExtendedState, Memory, Registers, SpaceId,
 
 use crate::buffer;
 use crate::error::{Divergence, Error, Result, register_divergence};
+
+/// After the library's `syscall` instruction.
+const PAST_CALL: u64 = rr_preload::layout::SYSCALL + 2;
 
 /// A replayed task.
 #[derive(Debug)]
@@ -93,8 +97,55 @@ impl Task {
             .xstate()
     }
 
+    /// Runs the task to where the library asks that a call's change of the address space be carried out.
+    pub fn run_to_change(&mut self, event: EventNumber, number: i64, header: &Header) -> Result<()> {
+        let failed = |source| Error::Tracee { event, source };
+        let mut stopped = self.stopped.take().ok_or(failed(TraceeError::Died(self.real)))?;
+        let expected = format!("the buffered call {}", rr_tracee::syscalls::name(number));
+        let (expected, seen) = loop {
+            let running = stopped.resume(Resume::Sysemu, None).map_err(failed)?;
+            let (now, stop) = match running.wait().map_err(failed)? {
+                Waited::Stopped(now, stop) => (now, stop),
+                Waited::Gone(status) => break (expected, format!("the task died (wait status {status:#x})")),
+            };
+            let regs = now.regs().map_err(failed)?;
+            if stop == Stop::Syscall && regs.rip == PAST_CALL && regs.syscall() == number {
+                self.stopped = Some(now);
+                return Ok(());
+            }
+            if let Some(after) = refusal(header, stop, &regs) {
+                stopped = now;
+                stopped.set_regs(&after).map_err(failed)?;
+                continue;
+            }
+            // Somebody outside sends signals to a replayed task: they are not part of the recording.
+            if matches!(stop, Stop::Signal(_)) && now.siginfo().is_ok_and(|info| si_code(&info) <= 0) {
+                stopped = now;
+                continue;
+            }
+            let seen = match stop {
+                Stop::Syscall => format!(
+                    "entry of {} at {:#x}",
+                    rr_tracee::syscalls::name(regs.syscall()),
+                    regs.rip
+                ),
+                stop => format!("{stop:?} at {:#x}", regs.rip),
+            };
+            let found = buffer::mismatch(&Memory::of(self.real), regs.rip);
+            self.stopped = Some(now);
+            break found.unwrap_or((expected, seen));
+        };
+        Err(Error::Divergence(Box::new(Divergence {
+            event,
+            tid: self.tid,
+            expected,
+            seen,
+            registers: vec![],
+        })))
+    }
+
     /// Runs the task from where it is to where it was when `event` was recorded, and compares (I7).
-    pub fn run_to(&mut self, event: EventNumber, target: Target<'_>) -> Result<()> {
+    pub fn run_to(&mut self, event: EventNumber, target: Target<'_>, header: &Header) -> Result<()> {
         let failed = |source| Error::Tracee { event, source };
         let diverged = |expected: String, seen: String| {
             Error::Divergence(Box::new(Divergence {
@@ -118,6 +169,12 @@ impl Task {
                 }
             };
             let regs = now.regs().map_err(failed)?;
+            let here = matches!(target, Target::Entry(entry) if regs == *entry);
+            if let (false, Some(after)) = (here, refusal(header, stop, &regs)) {
+                stopped = now;
+                stopped.set_regs(&after).map_err(failed)?;
+                continue;
+            }
             let outcome = match (stop, target) {
                 (Stop::Syscall, Target::Entry(entry)) if regs == *entry => Ok(()),
                 (Stop::Syscall, Target::Entry(entry)) => {
@@ -161,6 +218,19 @@ impl Task {
             return outcome;
         }
     }
+}
+
+/// If the task stands at the entry of a system call that a filter refused while this was recorded: the registers after it.
+pub(crate) fn refusal(header: &Header, stop: Stop, entry: &Registers) -> Option<Registers> {
+    if stop != Stop::Syscall {
+        return None;
+    }
+    let errno = header.refused.get(&entry.syscall())?;
+    Some(Registers {
+        rax: -i64::from(*errno) as u64,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*entry
+    })
 }
 
 fn describe(target: Target<'_>) -> String {

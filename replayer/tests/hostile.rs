@@ -246,7 +246,18 @@ fn buffered_results() {
     }
     let mut endless = record.clone();
     endless[1] = 0xf0;
-    for damaged in [record[..15].to_vec(), endless, vec![0; 0x4_0008]] {
+    // Records of munmap (11): that it unmaps a page, one that is none, nothing at all.
+    let unmap = |start: u64| {
+        [11 | 24 << 12, 0, start, 0x1000, 0]
+            .map(u64::to_le_bytes)
+            .concat()
+    };
+    let (odd, short) = (unmap(0x12_3456), [11u64, 0].map(u64::to_le_bytes).concat());
+    match replay(vec![start(vec![], vec![]), enter(unmap(0x12_3000))]) {
+        Err(Error::Divergence(found)) if found.expected.contains("the buffered call munmap") => {}
+        other => panic!("{other:?}"),
+    }
+    for damaged in [record[..15].to_vec(), endless, vec![0; 0x4_0008], odd, short] {
         refused(vec![start(vec![], vec![]), enter(damaged)], "damaged");
     }
 }

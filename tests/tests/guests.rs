@@ -48,6 +48,10 @@ guests! {
         big_output
         big_rss
         brk
+        buffered_memory
+        buffered_messages
+        buffered_tsc
+        buffered_waits
         child_deaths
         child_memory
         children_file

@@ -106,19 +106,24 @@ impl<'a> Reader<'a> {
         now
     }
 
+    /// Fills `buf` with the next bytes; `false` if there are not so many left.
+    pub fn fill(&mut self, buf: &mut [u8]) -> bool {
+        let mut have = 0;
+        while have < buf.len() {
+            let more = self.next(buf.len() - have);
+            if more.is_empty() {
+                return false;
+            }
+            buf[have..have + more.len()].copy_from_slice(more);
+            have += more.len();
+        }
+        true
+    }
+
     /// The next eight bytes as a little-endian number; `None` if there are not so many left.
     pub fn word(&mut self) -> Option<u64> {
         let mut word = [0; 8];
-        let mut have = 0;
-        while have < word.len() {
-            let more = self.next(word.len() - have);
-            if more.is_empty() {
-                return None;
-            }
-            word[have..have + more.len()].copy_from_slice(more);
-            have += more.len();
-        }
-        Some(u64::from_le_bytes(word))
+        self.fill(&mut word).then(|| u64::from_le_bytes(word))
     }
 
     /// Leaves out so many bytes; `false` if there are not so many.

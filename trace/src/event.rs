@@ -59,6 +59,13 @@ pub struct Event {
     pub writes: Vec<MemWrite>,
 }
 
+impl Event {
+    /// How many buffered calls its interval had.
+    pub fn buffered_calls(&self) -> u64 {
+        self.buffered.records().count() as u64
+    }
+}
+
 /// Bytes that the kernel wrote into a tracee.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemWrite {

@@ -15,6 +15,7 @@
 //! The file is written completely and renamed into place before anything else of the trace: a directory without it
 //! is no trace.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -66,6 +67,9 @@ pub struct Header {
     pub page_size: u32,
     /// The seed, if scheduling was random.
     pub chaos_seed: Option<u64>,
+    /// System calls that a seccomp filter around the recording refused, before the recorder could see them, and with which
+    /// error number: they are no events.
+    pub refused: BTreeMap<i64, i32>,
 }
 
 /// What uname(2) says.
@@ -126,6 +130,7 @@ impl Header {
             checkpoint_interval: None,
             page_size: rr_tracee::ids::PAGE as u32,
             chaos_seed: None,
+            refused: BTreeMap::new(),
         })
     }
 
@@ -208,6 +213,12 @@ impl Header {
         out.set_page_size(self.page_size);
         out.set_chaos(self.chaos_seed.is_some());
         out.set_chaos_seed(self.chaos_seed.unwrap_or(0));
+        let mut refused = out.init_refused(self.refused.len() as u32);
+        for (i, (number, errno)) in self.refused.iter().enumerate() {
+            let mut out = refused.reborrow().get(i as u32);
+            out.set_number(*number as i32);
+            out.set_errno(*errno);
+        }
     }
 
     /// Reads the header of a trace.
@@ -297,6 +308,10 @@ impl Header {
             checkpoint_interval: Some(from.get_checkpoint_interval()).filter(|n| *n != 0),
             page_size: from.get_page_size(),
             chaos_seed: from.get_chaos().then(|| from.get_chaos_seed()),
+            refused: {
+                let all = from.get_refused()?.iter();
+                all.map(|r| (r.get_number().into(), r.get_errno())).collect()
+            },
         })
     }
 }

@@ -79,6 +79,7 @@ pub mod prune;
 mod pump;
 mod queue;
 pub mod reader;
+pub mod records;
 pub mod segment;
 pub mod writer;
 

@@ -22,7 +22,7 @@ use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
 use crate::pieces;
 use crate::queue::{Job, Shared};
-use crate::segment::encode_header;
+use crate::segment::{End, encode_header};
 
 /// Payloads of Data frames before compression. How hard to compress is decided for each anew.
 const DATA_FRAME: usize = 1 << 20;
@@ -185,7 +185,7 @@ impl Pump {
                 }
                 done.ticket = Some(ticket);
             }
-            Job::End(status) => self.write_end(status)?,
+            Job::End(end) => self.write_end(end)?,
         }
         Ok(done)
     }
@@ -241,13 +241,15 @@ impl Pump {
         }
     }
 
-    fn write_end(&mut self, status: i32) -> Result<()> {
+    fn write_end(&mut self, end: End) -> Result<()> {
         let invalid = |e: capnp::Error| Error::Invalid {
             event: self.last,
             why: e.to_string(),
         };
         let mut builder = capnp::message::Builder::new_default();
-        builder.init_root::<wire::end::Builder<'_>>().set_status(status);
+        let mut root = builder.init_root::<wire::end::Builder<'_>>();
+        root.set_status(end.status);
+        root.set_buffered_calls(end.buffered_calls);
         let mut message = Vec::new();
         capnp::serialize_packed::write_message(&mut message, &builder).map_err(invalid)?;
         if self.segment.is_none() {

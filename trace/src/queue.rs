@@ -16,6 +16,7 @@ use crate::effort::{Load, Recent};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::message::BATCH_DATA_MAX;
+use crate::segment::End;
 
 /// A group is closed when its messages take this many bytes before packing …
 const GROUP_MESSAGE: u64 = 256 << 10;
@@ -34,8 +35,8 @@ pub(crate) enum Job {
     NewSegment,
     /// Say when this place in the queue is reached; first make everything durable if `sync`.
     Flush { ticket: u64, sync: bool },
-    /// Write the End frame with this status.
-    End(i32),
+    /// Write the End frame.
+    End(End),
 }
 
 /// Size of an event in the various respects.

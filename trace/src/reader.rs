@@ -46,12 +46,12 @@ impl TraceReader {
             let empty = Scan {
                 end: 0,
                 last: EventNumber(first.0.saturating_sub(1)),
-                status: None,
+                ended: None,
             };
             let scan = scan.unwrap_or(empty);
             torn += size - scan.end;
             tail = Some(scan);
-            if scan.last >= first || scan.status.is_some() {
+            if scan.last >= first || scan.ended.is_some() {
                 break;
             }
             torn += scan.end;
@@ -60,7 +60,7 @@ impl TraceReader {
         let tail = tail.unwrap_or(Scan {
             end: 0,
             last: EventNumber(0),
-            status: None,
+            ended: None,
         });
         if torn > 0 {
             tracing::info!(
@@ -107,12 +107,25 @@ impl TraceReader {
 
     /// Status of the program's first process as wait(2) gives it; `None` if the recording did not end in an orderly way.
     pub fn exit_status(&self) -> Option<i32> {
-        self.tail.status
+        self.tail.ended.map(|end| end.status)
     }
 
     /// Whether the recording ended in an orderly way.
     pub fn is_complete(&self) -> bool {
-        self.tail.status.is_some()
+        self.tail.ended.is_some()
+    }
+
+    /// Calls that the library in the program made: in the whole recording, or, if that did not end in an orderly way, in the
+    /// events that there are (which are read for it).
+    pub fn buffered_calls(&self) -> Result<u64> {
+        if let Some(end) = self.tail.ended {
+            return Ok(end.buffered_calls);
+        }
+        let mut sum = 0;
+        for event in self.events_from(self.first_event())? {
+            sum += event?.buffered_calls();
+        }
+        Ok(sum)
     }
 
     /// Bytes at the end that the recorder was writing when it was killed, and that do not count.

@@ -87,12 +87,21 @@ impl Source for &[u8] {
     }
 }
 
+/// How a recording ended that ended in an orderly way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct End {
+    /// Status of the program's first process.
+    pub(crate) status: i32,
+    /// Calls that the library in the program made.
+    pub(crate) buffered_calls: u64,
+}
+
 /// What a group of frames brought.
 pub(crate) enum Batch {
     /// Events.
     Events(Vec<Event>),
-    /// The end of the recording, with the program's exit status.
-    End(i32),
+    /// The end of the recording.
+    End(End),
 }
 
 /// What is in the last segment.
@@ -102,8 +111,8 @@ pub(crate) struct Scan {
     pub(crate) end: u64,
     /// The last event.
     pub(crate) last: EventNumber,
-    /// Exit status, if the recording ended in an orderly way.
-    pub(crate) status: Option<i32>,
+    /// The recording ended in an orderly way.
+    pub(crate) ended: Option<End>,
 }
 
 /// A frame and where it is.
@@ -295,7 +304,7 @@ impl<S: Source> Stream<S> {
                 FrameKind::Events if frame.header.last >= from => return self.events(frame, from).map(Some),
                 FrameKind::Pieces if frame.header.last >= from => self.pieces = Some(frame),
                 FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {}
-                FrameKind::End => return self.status(&frame).map(|status| Some(Batch::End(status))),
+                FrameKind::End => return self.ending(&frame).map(|end| Some(Batch::End(end))),
             }
         }
         if self.group.is_some() {
@@ -307,14 +316,15 @@ impl<S: Source> Stream<S> {
         Ok(None)
     }
 
-    fn status(&self, frame: &Frame) -> Result<i32> {
+    fn ending(&self, frame: &Frame) -> Result<End> {
         let raw = self.payload(frame)?;
         let read = || {
-            Ok::<_, Malformed>(
-                message::unpack(&raw)?
-                    .get_root::<wire::end::Reader<'_>>()?
-                    .get_status(),
-            )
+            let message = message::unpack(&raw)?;
+            let end = message.get_root::<wire::end::Reader<'_>>()?;
+            Ok::<_, Malformed>(End {
+                status: end.get_status(),
+                buffered_calls: end.get_buffered_calls(),
+            })
         };
         read().map_err(|e| e.at(&self.path, frame.offset))
     }
@@ -401,7 +411,7 @@ impl<S: Source> Stream<S> {
         let mut whole = Scan {
             end: self.offset,
             last: EventNumber(self.next.0 - 1),
-            status: None,
+            ended: None,
         };
         let mut before = whole;
         let mut last_frame = None;
@@ -423,13 +433,13 @@ impl<S: Source> Stream<S> {
                 whole = Scan {
                     end: self.offset,
                     last: EventNumber(self.next.0 - 1),
-                    status: None,
+                    ended: None,
                 };
             }
         }
         let Some(frame) = last_frame else { return Ok(whole) };
         match self.payload(&frame) {
-            Ok(_) if frame.header.kind == FrameKind::End => whole.status = Some(self.status(&frame)?),
+            Ok(_) if frame.header.kind == FrameKind::End => whole.ended = Some(self.ending(&frame)?),
             Ok(_) => {}
             // Data without events do not count anyway.
             Err(Error::Damaged { .. })
@@ -497,7 +507,7 @@ pub fn read_all(bytes: &[u8]) -> Result<(Vec<Event>, Option<i32>)> {
     while let Some(batch) = stream.next_batch(EventNumber(0))? {
         match batch {
             Batch::Events(more) => events.extend(more),
-            Batch::End(status) => return Ok((events, Some(status))),
+            Batch::End(end) => return Ok((events, Some(end.status))),
         }
     }
     Ok((events, None))

@@ -20,6 +20,7 @@
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
+//! | [`shaping`] | what buffered calls have changed in an address space |
 //! | [`syscalls`] | the declarative system call table |
 //! | [`tsc`] | the driving thread does without `rdtsc`, as tracees do |
 
@@ -34,6 +35,7 @@ pub mod procfs;
 pub mod regs;
 pub mod remote;
 pub mod rr_area;
+pub mod shaping;
 pub mod site;
 pub mod space;
 pub mod syscalls;

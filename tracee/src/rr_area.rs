@@ -30,7 +30,7 @@ pub const PARAM: Addr = Addr(layout::PARAM);
 /// Where scratch memory begins.
 pub const SCRATCH: Addr = Addr(layout::END);
 /// Size of scratch memory at most.
-pub const SCRATCH_BYTES: u64 = 128 << 20;
+pub const SCRATCH_BYTES: u64 = layout::SCRATCH_BYTES;
 /// Size of what one call gets of it at most.
 pub const SCRATCH_MOST: u64 = 256 << 10;
 /// Size of what is mapped of it at first.

@@ -32,9 +32,30 @@ pub const STUB_MOST: usize = 160;
 /// Bytes of code that [`Site::find`] wants to see before the call.
 pub const BEFORE: usize = RUN_UP;
 
+/// What can be given to the library: instructions of two bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Instruction {
+    /// `syscall`
+    Call,
+    /// `rdtsc`
+    Counter,
+}
+
+impl Instruction {
+    /// The instruction with these bytes.
+    pub fn of(code: [u8; 2]) -> Option<Instruction> {
+        match code {
+            [0x0f, 0x05] => Some(Instruction::Call),
+            [0x0f, 0x31] => Some(Instruction::Counter),
+            _ => None,
+        }
+    }
+}
+
 /// A call that can be given to the library.
 #[derive(Clone, Debug)]
 pub struct Site {
+    instruction: Instruction,
     start: Addr,
     call: Addr,
     window: Window,
@@ -43,7 +64,7 @@ pub struct Site {
 impl Site {
     /// The site of the `syscall` instruction at `call`; `code` is what lies before it, [`BEFORE`] bytes or what there is.
     /// `None` if there are no instructions that a jump can be put over.
-    pub fn find(code: &[u8], call: Addr) -> Option<Site> {
+    pub fn find(code: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
         let begin = Addr(call.0 - code.len() as u64);
         let first = code.len().saturating_sub(RUN_UP);
         let last = code.len().saturating_sub(IN_STEP);
@@ -63,6 +84,7 @@ impl Site {
         let start = code.len().checked_sub(distance)?;
         let window = Window::before_call(&code[start..], begin + start as u64)?;
         Some(Site {
+            instruction,
             start: Addr(call.0 - distance as u64),
             call,
             window,
@@ -70,9 +92,10 @@ impl Site {
     }
 
     /// The site of the call at `call` with a window that was found to be one before.
-    pub fn known(window: &[u8], call: Addr) -> Option<Site> {
+    pub fn known(window: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
         let start = Addr(call.0.checked_sub(window.len() as u64)?);
         Some(Site {
+            instruction,
             start,
             call,
             window: Window::before_call(window, start)?,
@@ -101,7 +124,13 @@ impl Site {
         let go_on = (layout::CONTROL as usize + offset_of!(Control, go_on)) as u32;
         let entry = (layout::CONTROL as usize + offset_of!(Control, entry)) as u32;
         let place = self.call.0.to_le_bytes();
-        for (at, half) in [(go_on, &place[..4]), (go_on + 4, &place[4..])] {
+        let kind = (layout::CONTROL as usize + offset_of!(Control, site)) as u32;
+        let counter = layout::site::COUNTER.to_le_bytes();
+        let counter = (self.instruction == Instruction::Counter).then_some((kind, &counter[..4]));
+        for (at, half) in [(go_on, &place[..4]), (go_on + 4, &place[4..])]
+            .into_iter()
+            .chain(counter)
+        {
             // mov dword [at], half
             code.extend([0xc7, 0x04, 0x25]);
             code.extend(at.to_le_bytes());
@@ -175,7 +204,7 @@ mod tests {
         all.extend([0x48, 0x83, 0xc4, 0x08, 0xc3]);
         all.extend([0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0]);
         all.extend(code);
-        Site::find(&all, CALL)
+        Site::find(&all, CALL, Instruction::Call)
     }
 
     #[test]
@@ -215,7 +244,7 @@ mod tests {
         // another system call just before
         assert!(site(&[0x0f, 0x05, 0x89, 0xc7, 0x90]).is_none());
         // too little is known of what comes before
-        assert!(Site::find(&[0x89], CALL).is_none());
+        assert!(Site::find(&[0x89], CALL, Instruction::Call).is_none());
     }
 
     /// `mov dword [rsp-0x48], 1`: its last five bytes look like `mov eax, 1`.

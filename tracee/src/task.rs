@@ -12,6 +12,7 @@
 //! stale `Stopped` answers [`Error::Died`], and the next wait for that tid
 //! brings `Stop::Exiting` or the exit status.
 
+use std::cell::Cell;
 use std::os::raw::{c_long, c_void};
 
 use nix::errno::Errno;
@@ -93,6 +94,15 @@ impl Report {
     }
 }
 
+thread_local! {
+    static REPORTS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many reports about tracees this thread has got.
+pub fn reports() -> u64 {
+    REPORTS.get()
+}
+
 /// Waits for a report about `tid`, or about any tracee. `None` if there is none now (`nohang`), or no tracee at
 /// all.
 pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
@@ -111,9 +121,12 @@ pub fn wait_for_tick(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     Errno::clear();
     // SAFETY: `status` is a valid place for the status word.
     let got = unsafe { libc::waitpid(tid.map_or(-1, |t| t.0), &mut status, flags) };
-    (got > 0).then_some(Report {
-        tid: Tid(got),
-        status,
+    (got > 0).then(|| {
+        REPORTS.set(REPORTS.get() + 1);
+        Report {
+            tid: Tid(got),
+            status,
+        }
     })
 }
 

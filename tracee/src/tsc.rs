@@ -13,6 +13,8 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rr_preload::layout::Counter;
+
 /// So many renewals are asked for before one is made: a thread that uses the counter all the time keeps it.
 const PATIENCE: u32 = 64;
 
@@ -138,29 +140,76 @@ fn is_rdtsc(at: *const u8) -> bool {
     }
 }
 
-/// What `rdtscp` says now: the counter, and the number of the processor with that of its node.
-pub fn counter() -> (u64, u32) {
-    let given_up = DEPTH.get() > 0 && !GIVEN_BACK.get();
-    if given_up {
-        set(libc::PR_TSC_ENABLE);
+/// So long is measured how fast the counter is, at least.
+const MEASURED: Duration = Duration::from_millis(3);
+
+/// The beginning of a measurement of the counter. (The thread must not have given it up.)
+#[derive(Clone, Copy, Debug)]
+pub struct Measurement(Counter);
+
+impl Measurement {
+    /// Begins it.
+    pub fn begin() -> Measurement {
+        // The value that was read in the shortest time is the most exact.
+        let samples = (0..5).map(|_| {
+            let before = read();
+            let time = raw_time();
+            let after = read();
+            let value = before + (after - before) / 2;
+            (after - before, Counter { time, value, rate: 0 })
+        });
+        Measurement(
+            samples
+                .min_by_key(|(took, _)| *took)
+                .map_or(Counter::default(), |s| s.1),
+        )
     }
-    let mut aux = 0;
-    // SAFETY: RDTSCP reads the counter and the processor number; all x86-64 processors of this century have it.
-    let tsc = unsafe { std::arch::x86_64::__rdtscp(&mut aux) };
-    if given_up {
-        set(libc::PR_TSC_SIGSEGV);
+
+    /// Ends it: the counter as a function of the clock.
+    pub fn end(self) -> Counter {
+        let Measurement(first) = self;
+        loop {
+            let Measurement(last) = Measurement::begin();
+            let time = last.time.saturating_sub(first.time);
+            if time >= MEASURED.as_nanos() as u64 {
+                let ticks = u128::from(last.value.saturating_sub(first.value));
+                let rate = ((ticks << 32) / u128::from(time)) as u64;
+                return Counter { rate, ..last };
+            }
+        }
     }
-    (tsc, aux)
+}
+
+fn read() -> u64 {
+    // SAFETY: every x86-64 processor has a time-stamp counter.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// The time that the counter is made of, in nanoseconds.
+pub fn raw_time() -> u64 {
+    time_of(libc::CLOCK_MONOTONIC_RAW).as_nanos() as u64
+}
+
+/// What `rdtscp` gives beside the counter: the number of the processor, with that of its node.
+pub fn processor() -> u32 {
+    let (mut cpu, mut node) = (0u32, 0u32);
+    // SAFETY: the call fills both variables.
+    unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, 0) };
+    node << 12 | cpu
 }
 
 /// The time of `CLOCK_MONOTONIC`, by a system call.
 pub fn now() -> Duration {
+    time_of(libc::CLOCK_MONOTONIC)
+}
+
+fn time_of(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a timespec that the call fills; it cannot fail for this clock.
-    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut time) };
+    // SAFETY: `time` is a timespec that the call fills; it cannot fail for these clocks.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
@@ -176,20 +225,28 @@ mod tests {
         mode
     }
 
-    fn rdtsc() -> u64 {
-        // SAFETY: every x86-64 processor has a time-stamp counter.
-        unsafe { std::arch::x86_64::_rdtsc() }
+    use super::read as rdtsc;
+
+    #[test]
+    fn the_clock_in_ticks_is_the_counter() {
+        let counter = Measurement::begin().end();
+        std::thread::sleep(Duration::from_millis(20));
+        let (made, read) = (counter.at(raw_time()), rdtsc());
+        // Within a thousandth, and what the machine does in between.
+        let ticks_of_a_millisecond = (u128::from(counter.rate) * 1_000_000) >> 32;
+        assert!(
+            u128::from(read.abs_diff(made)) < ticks_of_a_millisecond * 5,
+            "{made} {read}"
+        );
+        assert!(counter.at(counter.time + 1_000_000) > counter.value);
     }
 
     #[test]
     fn the_counter_comes_back_when_it_is_used_and_goes_again() {
         let outer = GivenUp::new();
         assert_eq!(mode(), libc::PR_TSC_SIGSEGV);
-        assert_ne!(counter().0, 0);
-        assert_eq!(mode(), libc::PR_TSC_SIGSEGV, "only for a moment");
         assert_ne!(rdtsc(), 0);
         assert_eq!(mode(), libc::PR_TSC_ENABLE);
-        assert_ne!(counter().0, 0);
         for _ in 1..PATIENCE {
             renew();
             assert_eq!(mode(), libc::PR_TSC_ENABLE);

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::CheckpointWriter;
-use rr_recorder::{Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, cores, launch};
+use rr_recorder::{
+    Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
+};
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
 
@@ -78,6 +80,10 @@ pub struct Options {
     /// Go on when this signal (name or number) would end the program
     #[arg(short = 't', long, value_name = "SIG", value_parser = crate::signals::parse)]
     continue_through_signal: Option<i32>,
+    /// At the end, print what the recording cost: stops, which system calls were traced and why, which call sites
+    /// cannot be rewritten
+    #[arg(long)]
+    stats: bool,
     /// Print help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -217,6 +223,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     header.bound_cpu = Some(cpus.bound as u32);
     header.checkpoint_interval = options.checkpoint_interval;
     header.chaos_seed = chaos;
+    header.refused = confined::survey()?;
     let store = traces::store();
     // A trace elsewhere still links its files from the store, if that is on the same file system.
     let writer_options = WriterOptions {
@@ -323,6 +330,11 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     for outcome in &summary.checkpoints {
         if let Err(e) = &outcome.result {
             tracing::warn!("checkpoint {} was not written: {e}", outcome.event);
+        }
+    }
+    if options.stats {
+        for line in summary.stats.to_string().lines() {
+            eprintln!("rr: {line}");
         }
     }
     Ok(end_like(status))

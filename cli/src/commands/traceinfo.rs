@@ -55,8 +55,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "chaosMode": header.chaos_seed.is_some(),
         "chaosSeed": header.chaos_seed,
         "checkpointInterval": header.checkpoint_interval,
+        "refusedCalls": header.refused.keys().map(|n| rr_tracee::syscalls::name(*n).into_owned()).collect::<Vec<_>>(),
         "firstEvent": reader.first_event().0,
         "events": reader.last_event().0,
+        // Unknown if an incomplete trace is damaged as well.
+        "bufferedCalls": reader.buffered_calls().ok(),
         "complete": reader.is_complete(),
         "exitCode": status.filter(|s| libc::WIFEXITED(*s)).map(|s| libc::WEXITSTATUS(s)),
         "signal": status.filter(|s| libc::WIFSIGNALED(*s)).map(|s| libc::WTERMSIG(s)),

@@ -1,0 +1,215 @@
+//! Sockets: sending, receiving and accepting what can be at once.
+//!
+//! A message that is taken is gone. So whether the memory that it goes to can be written is found out before: a fault there
+//! leads to a traced call, which then finds the message untouched.
+
+use crate::Call;
+use crate::calls::{File, S_IFSOCK, is_nonblocking, plain};
+use crate::kernel::{self, call as sys, touch, word};
+use crate::numbers::*;
+use crate::outputs::{asked, int};
+
+/// Most bytes that are sent to a socket that would wait: where there is any room at all, there is more than that.
+const SOCKET_MOST: u64 = 2048;
+/// Most pieces of a message.
+const PIECES_MOST: u64 = 64;
+
+const MSG_DONTWAIT: u64 = 0x40;
+const MSG_WAITALL: u64 = 0x100;
+const MSG_NOSIGNAL: u64 = 0x4000;
+const IPPROTO_TCP: u64 = 6;
+const TCP_ZEROCOPY_RECEIVE: u64 = 35;
+
+/// Of `struct msghdr`: where its parts are, and its size.
+pub mod message {
+    pub const NAME: u64 = 0;
+    pub const NAME_LEN: u64 = 8;
+    pub const VECTOR: u64 = 16;
+    pub const COUNT: u64 = 24;
+    pub const CONTROL: u64 = 32;
+    pub const CONTROL_LEN: u64 = 40;
+    pub const FLAGS: u64 = 48;
+    pub const BYTES: u64 = 56;
+}
+
+/// The bytes that a vector of buffers has in all.
+pub fn vector_len(vector: u64, count: u64) -> u64 {
+    let mut len = 0u64;
+    for n in 0..count {
+        // SAFETY: if the vector cannot be read, the recorder sees to it.
+        len = len.saturating_add(unsafe { word(vector + n * 16 + 8) });
+    }
+    len
+}
+
+/// `sendto`.
+pub fn send(call: &Call) -> Option<i64> {
+    transmit(call.number, call.args, 3, call.args[2])
+}
+
+/// `sendmsg`.
+pub fn send_message(call: &Call) -> Option<i64> {
+    let at = call.args[1];
+    // SAFETY: if the message cannot be read, the recorder sees to it.
+    let (vector, count) = unsafe { (word(at + message::VECTOR), word(at + message::COUNT)) };
+    if count > PIECES_MOST {
+        return None;
+    }
+    transmit(SENDMSG, call.args, 2, vector_len(vector, count))
+}
+
+/// What `write` and `writev` do to a socket.
+pub fn write(call: &Call, len: u64) -> Option<i64> {
+    let [fd, at, count, ..] = call.args;
+    match call.number {
+        WRITE => transmit(SENDTO, [fd, at, count, 0, 0, 0], 3, len),
+        WRITEV => {
+            let message = [0, 0, at, count, 0, 0, 0u64];
+            transmit(SENDMSG, [fd, message.as_ptr() as u64, 0, 0, 0, 0], 2, len)
+        }
+        _ => None,
+    }
+}
+
+/// Sends `len` bytes; the argument `flags` says how.
+fn transmit(number: u64, mut args: [u64; 6], flags: usize, len: u64) -> Option<i64> {
+    let fd = args[0];
+    match File::of_fd(fd) {
+        Ok(file) if file.kind == S_IFSOCK && !file.is_watched() => {}
+        _ => return None,
+    }
+    let waits = args[flags] & MSG_DONTWAIT == 0;
+    // What goes in part only is as it should be where the program does not want to wait.
+    if len > SOCKET_MOST && waits && !is_nonblocking(fd) {
+        return None;
+    }
+    args[flags] |= MSG_DONTWAIT | MSG_NOSIGNAL;
+    // SAFETY: sends from the program's buffers.
+    match unsafe { sys(number, args) } {
+        EAGAIN if waits && !is_nonblocking(fd) => None,
+        // A signal goes with it.
+        EPIPE => None,
+        result => Some(result),
+    }
+}
+
+/// `recvfrom`.
+pub fn receive(call: &Call, room: u64) -> Option<i64> {
+    let a = &call.args;
+    let [name_len, _] = asked(call);
+    if a[3] & MSG_WAITALL != 0 || a[2].saturating_add(name_len) > room {
+        return None;
+    }
+    // SAFETY: the buffers are the program's, for the kernel to write.
+    unsafe {
+        touch(a[1], a[2]);
+        if a[4] != 0 {
+            touch(a[4], name_len);
+            touch(a[5], 4);
+        }
+    }
+    take(call, 3)
+}
+
+/// `recvmsg`.
+pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
+    let at = call.args[1];
+    if call.args[2] & MSG_WAITALL != 0 {
+        return None;
+    }
+    // SAFETY: if the message cannot be read, the recorder sees to it.
+    let [name, vector, count, control] = unsafe {
+        [message::NAME, message::VECTOR, message::COUNT, message::CONTROL].map(|field| word(at + field))
+    };
+    let [name_len, control_len] = asked(call);
+    if count > PIECES_MOST {
+        return None;
+    }
+    let all = vector_len(vector, count)
+        .saturating_add(name_len)
+        .saturating_add(control_len);
+    if all > room {
+        return None;
+    }
+    // What says where the parts are must still say it when they have been written.
+    let apart = |from: u64, len: u64| {
+        let clear = |other: u64, size: u64| from >= other + size || other >= from.saturating_add(len);
+        len == 0 || clear(at, message::BYTES) && clear(vector, count * 16)
+    };
+    if !apart(name, name_len) || !apart(control, control_len) {
+        return None;
+    }
+    for n in 0..count {
+        // SAFETY: the vector has been read before.
+        let (base, len) = unsafe { (word(vector + n * 16), word(vector + n * 16 + 8)) };
+        if !apart(base, len) {
+            return None;
+        }
+        // SAFETY: the buffers are the program's, for the kernel to write.
+        unsafe { touch(base, len) };
+    }
+    // SAFETY: as above.
+    unsafe {
+        touch(at, message::BYTES);
+        touch(name, name_len);
+        touch(control, control_len);
+    }
+    take(call, 2)
+}
+
+/// Receives what is there; the argument `flags` says how.
+fn take(call: &Call, flags: usize) -> Option<i64> {
+    let mut args = call.args;
+    let waits = args[flags] & MSG_DONTWAIT == 0;
+    args[flags] |= MSG_DONTWAIT;
+    // SAFETY: receives into the program's buffers.
+    match unsafe { sys(call.number, args) } {
+        EAGAIN if waits && !is_nonblocking(args[0]) => None,
+        result => Some(result),
+    }
+}
+
+/// Accepting and connecting, where the program does not want to wait.
+pub fn join(call: &Call) -> Option<i64> {
+    let a = &call.args;
+    if !is_nonblocking(a[0]) {
+        return None;
+    }
+    if call.number != CONNECT && a[1] != 0 {
+        let [len, _] = asked(call);
+        // SAFETY: the buffers are the program's, for the kernel to write.
+        unsafe {
+            touch(a[1], len);
+            touch(a[2], 4);
+        }
+    }
+    plain(call)
+}
+
+/// `getsockname` and `getpeername`.
+pub fn name(call: &Call, room: u64) -> Option<i64> {
+    // SAFETY: if the length cannot be read, the recorder sees to it.
+    let len = unsafe { int(call.args[2]) };
+    succeed(call, len, room)
+}
+
+/// `getsockopt`.
+pub fn option(call: &Call, room: u64) -> Option<i64> {
+    let [_, level, option, ..] = call.args;
+    // The recorder refuses that.
+    if level as u32 as u64 == IPPROTO_TCP && option as u32 as u64 == TCP_ZEROCOPY_RECEIVE {
+        return None;
+    }
+    let [len, _] = asked(call);
+    succeed(call, len, room)
+}
+
+/// A call without effect: what it writes when it fails, the recorder knows.
+fn succeed(call: &Call, len: u64, room: u64) -> Option<i64> {
+    if len > room {
+        return None;
+    }
+    // SAFETY: it is what the program asked for.
+    let result = unsafe { kernel::call(call.number, call.args) };
+    (result >= 0).then_some(result)
+}

@@ -1,0 +1,71 @@
+//! Records as the rest of rr reads them ([`crate::layout`] draws them).
+//!
+//! What is read here may come from a damaged trace: nothing is believed that was not checked.
+
+use crate::layout::RECORD_BYTES;
+
+/// What one buffered call gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// The number of the call.
+    pub number: i64,
+    /// Its result.
+    pub result: i64,
+    /// What it wrote, or says.
+    pub outputs: &'a [u8],
+    /// Where the next record begins.
+    pub end: usize,
+}
+
+/// The record at `at`, if there is a whole one.
+pub fn at(records: &[u8], at: usize) -> Option<Record<'_>> {
+    let (first, rest) = records.get(at..)?.split_first_chunk::<8>()?;
+    let (result, rest) = rest.split_first_chunk::<8>()?;
+    let head = u64::from_le_bytes(*first);
+    let len = head >> 12 & 0xf_ffff;
+    let end = at + (RECORD_BYTES + len).next_multiple_of(8) as usize;
+    (end <= records.len()).then_some(Record {
+        number: (head & 0xfff) as i64,
+        result: i64::from_le_bytes(*result),
+        outputs: rest.get(..len as usize)?,
+        end,
+    })
+}
+
+/// All records, one after the other, as far as they are whole.
+pub fn iter(records: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let record = at(records, next)?;
+        next = record.end;
+        Some(record)
+    })
+}
+
+/// Whether there are whole records and nothing else.
+pub fn are_whole(records: &[u8]) -> bool {
+    iter(records).last().map_or(0, |last| last.end) == records.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64, outputs: u64) -> Vec<u8> {
+        let mut bytes = (number | outputs << 12 | 0xabcd << 32).to_le_bytes().to_vec();
+        bytes.resize((16 + outputs).next_multiple_of(8) as usize, 7);
+        bytes
+    }
+
+    #[test]
+    fn records_are_found_and_a_cut_is_noticed() {
+        let all = [record(0, 3), record(228, 16), record(39, 0)].concat();
+        let numbers: Vec<i64> = iter(&all).map(|r| r.number).collect();
+        assert_eq!(numbers, [0, 228, 39]);
+        assert!(are_whole(&all) && are_whole(&[]));
+        let ends: Vec<usize> = iter(&all).map(|r| r.end).collect();
+        for cut in 1..all.len() {
+            assert_eq!(are_whole(&all[..cut]), ends.contains(&cut), "{cut}");
+        }
+    }
+}

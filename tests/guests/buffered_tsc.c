@@ -1,0 +1,82 @@
+/* The time-stamp counter, read at places that can be sent to the library and at others: one clock, and no register but its own
+ * is changed. */
+#include "guest.h"
+
+static uint64_t last;
+
+static void next(uint64_t now) {
+    CHECK(now >= last);
+    last = now;
+}
+
+/* Instructions come before it that a jump fits over; nothing leads to it but these. */
+static __attribute__((noinline)) uint64_t ticks(void) {
+    uint32_t low, high;
+    uint64_t rcx = 1, r11 = 2, rsi = 3, flags;
+    __asm__ volatile("mov $0x1122334455667788, %%rcx\n\t"
+                     "mov $0x99aabbccddeeff00, %%r11\n\t"
+                     "mov $0x7edcba9876543210, %%rsi\n\t"
+                     "cmp %%rsi, %%rcx\n\t"
+                     "mov $0x55, %%r8d\n\t"
+                     "rdtsc\n\t"
+                     "pushfq\n\t"
+                     "pop %%r8"
+                     : "=a"(low), "=d"(high), "=&c"(rcx), "=&S"(rsi)
+                     :
+                     : "r8", "r11", "cc", "memory");
+    __asm__ volatile("mov %%r11, %0; mov %%r8, %1" : "=r"(r11), "=r"(flags));
+    CHECK(rcx == 0x1122334455667788 && rsi == 0x7edcba9876543210);
+    /* Below, without borrow of the sign: carry is set. */
+    CHECK((flags & 1) == (0x1122334455667788ull < 0x7edcba9876543210ull));
+    (void)r11;
+    return (uint64_t)high << 32 | low;
+}
+
+/* A branch leads to it: it is carried out by the recorder. */
+static __attribute__((noinline)) uint64_t traced(int turns) {
+    uint32_t low, high;
+    __asm__ volatile("jmp 2f\n\t"
+                     "1: nop\n\t"
+                     "2: rdtsc\n\t"
+                     "sub $1, %2\n\t"
+                     "jnz 2b"
+                     : "=a"(low), "=d"(high), "+r"(turns)
+                     :
+                     : "cc");
+    return (uint64_t)high << 32 | low;
+}
+
+static __attribute__((noinline)) uint64_t with_processor(void) {
+    uint32_t low, high, processor;
+    __asm__ volatile("mfence; lfence; rdtscp" : "=a"(low), "=d"(high), "=c"(processor));
+    CHECK((processor & 0xfff) < 4096);
+    return (uint64_t)high << 32 | low;
+}
+
+int main(void) {
+    for (int i = 0; i < 20; i++) {
+        next(ticks());
+        next(traced(2));
+        next(ticks());
+        next(with_processor());
+    }
+    struct timespec before, after;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &before) == 0);
+    uint64_t first = ticks();
+    sleep_ms(20);
+    uint64_t passed = ticks() - first;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &after) == 0);
+    double rate = (double)passed / ((double)(after.tv_sec - before.tv_sec) * 1e9 + (double)(after.tv_nsec - before.tv_nsec));
+    CHECK(rate > 0.2 && rate < 20);
+    for (int i = 0; i < 1000; i++) {
+        next(ticks());
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        next(ticks());
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    printf("%llu %f\n", (unsigned long long)last, rate);
+    return 0;
+}

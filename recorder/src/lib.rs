@@ -15,6 +15,7 @@
 //! | `scratch` | memory for the outputs of calls that may block |
 //! | `buffer` | the library in the tracees |
 //! | `sites` | sending system call sites there |
+//! | `rewritten` | taking that back |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
@@ -50,6 +51,7 @@ mod output;
 mod own_files;
 mod point;
 mod private_files;
+mod rewritten;
 pub mod scheduler;
 mod scratch;
 mod seccomp;

@@ -19,6 +19,7 @@ use rr_tracee::{
 
 use crate::error::Result;
 use crate::known_sites::{FilePlace, Verdict};
+use crate::rewritten::Rewritten;
 use crate::session::RecordSession;
 
 /// The name of the mappings that stubs are in.
@@ -41,6 +42,8 @@ pub(crate) struct Sites {
     calls: HashMap<Addr, Option<u32>>,
     /// The mappings with stubs, and where each is free.
     stubs: Vec<(AddrRange, Addr)>,
+    /// Those that are rewritten.
+    pub rewritten: Vec<Rewritten>,
 }
 
 impl Sites {
@@ -54,7 +57,23 @@ impl Sites {
     /// What was mapped there is gone.
     pub fn forget(&mut self, range: AddrRange) {
         self.calls.retain(|site, _| !range.contains(*site));
+        self.forget_stubs(range);
+    }
+
+    /// The stubs there are gone, or the program's.
+    pub fn forget_stubs(&mut self, range: AddrRange) {
         self.stubs.retain(|(stubs, _)| stubs.intersect(range).is_none());
+    }
+
+    /// The mappings with stubs that `range` has a part of.
+    pub fn stubs_in(&self, range: AddrRange) -> Vec<AddrRange> {
+        let stubs = self.stubs.iter().map(|(stubs, _)| *stubs);
+        stubs.filter(|stubs| stubs.intersect(range).is_some()).collect()
+    }
+
+    /// Whether a task that stands there executes a stub.
+    pub fn is_in_stub(&self, rip: Addr) -> bool {
+        self.stubs.iter().any(|(stubs, _)| stubs.contains(rip))
     }
 }
 
@@ -191,6 +210,11 @@ impl RecordSession {
                 .find(|(r, _)| place.is_some_and(|p| r.contains(p))),
         ) {
             *free = Addr((place.0 + code.len() as u64).next_multiple_of(16));
+            sites.rewritten.push(Rewritten {
+                start: site.start(),
+                original: site.original(),
+                stub: place,
+            });
             for (addr, data) in [(place, code), (site.start(), jump.to_vec())] {
                 self.task(tid)?.memory.write_protected(addr, &data)?;
                 writes.push(MemWrite {

@@ -209,20 +209,7 @@ impl RecordSession {
         let mut ops = self.space_ops(tid, special, &entry, result)?;
         let id = self.task(tid)?.space;
         writes.extend(self.refresh_objects(id, &ops)?);
-        let space = self.space_mut(id);
-        for op in &ops {
-            space.model.apply(op);
-            match op {
-                SpaceOp::Map(Mapping { range, .. }) | SpaceOp::Unmap(range) => {
-                    space.library.sites.forget(*range)
-                }
-                SpaceOp::Move { from, to, .. } => {
-                    space.library.sites.forget(*from);
-                    space.library.sites.forget(AddrRange::sized(*to, from.len()));
-                }
-                _ => {}
-            }
-        }
+        self.apply_ops(tid, id, &ops, &mut writes)?;
         if special == Special::Mmap {
             stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         }
@@ -324,8 +311,9 @@ impl RecordSession {
         }
         remote.set_saved(after);
         let stopped = remote.finish()?;
-        ops.iter().for_each(|op| self.space_mut(id).model.apply(op));
-        self.record_call(tid, entry, after, None, None, ops, vec![], None)?;
+        let mut writes = Vec::new();
+        self.apply_ops(tid, id, &ops, &mut writes)?;
+        self.record_call(tid, entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }

@@ -294,8 +294,10 @@ impl RecordSession {
         let output = self.output_of(tid, &call, result)?;
         let (mut ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);
-        writes.extend(self.memory_file_effect(tid, &call, result)?);
-        writes.extend(self.other_memory_effect(tid, &call, result)?);
+        let mut foreign = self.memory_file_effect(tid, &call, result)?;
+        foreign.extend(self.other_memory_effect(tid, &call, result)?);
+        self.undo_overwritten(tid, &mut foreign)?;
+        writes.extend(foreign);
         let mut stopped = self.substitute_file(tid, stopped, &call, result)?;
         if !is_restart(result) {
             stopped = self.consider_site(tid, stopped, &call.entry, &mut ops, &mut writes)?;

@@ -42,6 +42,7 @@ guests! {
         abort
         alarm_eintr
         alarm_restart
+        altstack_bad
         args
         aslr
         auxv

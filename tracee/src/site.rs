@@ -89,6 +89,13 @@ impl Site {
         self.start
     }
 
+    /// What the jump is written over.
+    pub fn original(&self) -> [u8; JUMP_LEN] {
+        let mut bytes = [0; JUMP_LEN];
+        bytes.copy_from_slice(&self.window.bytes()[..JUMP_LEN]);
+        bytes
+    }
+
     /// Where in the five bytes of the jump other instructions begin than the first: nobody may come there.
     pub fn inner(&self) -> Vec<Addr> {
         let boundaries = self.window.inner_boundaries();

@@ -112,6 +112,7 @@ struct File {
     kind: u32,
     /// Of a device.
     major: u64,
+    minor: u64,
 }
 
 impl File {
@@ -132,6 +133,7 @@ impl File {
             inode: stat[1],
             kind: stat[3] as u32 & S_IFMT,
             major: major(stat[5]),
+            minor: minor(stat[5]),
         })
     }
 
@@ -139,9 +141,12 @@ impl File {
         File::of(FSTAT, [fd, 0, 0])
     }
 
-    /// Reading it waits for nobody but a disk. (Of character devices, those that are memory: mem(4).)
+    /// Reading it waits for nobody but a disk. (Of character devices, those that are memory: mem(4). The kernel's log is
+    /// one of the same kind, but is waited for.)
     fn is_plain(&self) -> bool {
-        matches!(self.kind, S_IFREG | S_IFDIR | S_IFBLK) || self.kind == S_IFCHR && self.major == 1
+        const KMSG: u64 = 11;
+        matches!(self.kind, S_IFREG | S_IFDIR | S_IFBLK)
+            || self.kind == S_IFCHR && self.major == 1 && self.minor != KMSG
     }
 
     /// It is rr's own standard output or error, or mapped somewhere: what is written there, the recorder must see.
@@ -159,6 +164,11 @@ impl File {
 /// The upper part of a device number (`<sys/sysmacros.h>`).
 fn major(device: u64) -> u64 {
     device >> 8 & 0xfff | device >> 32 & !0xfff
+}
+
+/// The lower part of a device number.
+fn minor(device: u64) -> u64 {
+    device & 0xff | device >> 12 & 0xff_ff00
 }
 
 fn is_nonblocking(fd: u64) -> bool {
@@ -325,6 +335,10 @@ fn send(call: &Call) -> Option<i64> {
     match File::of_fd(args[0]) {
         Ok(file) if !file.is_watched() => {}
         _ => return None,
+    }
+    // A stream that has little room takes a part, which is not what a call that may wait gives.
+    if !is_writable(args[0]) {
+        return None;
     }
     args[3] |= MSG_DONTWAIT | MSG_NOSIGNAL;
     // SAFETY: sends from the program's buffer.

@@ -81,7 +81,8 @@ pub mod mode {
 pub mod traced {
     /// All.
     pub const ALL: u32 = 1;
-    /// Whatever writes into files: a recorded process has another's memory open as a file.
+    /// Whatever writes into files: a recorded process has another's memory open as a file, or the size of files is limited
+    /// (what goes beyond causes a signal).
     pub const WRITES: u32 = 2;
     /// What cuts files short: some file is mapped shared.
     pub const TRUNCATION: u32 = 4;

@@ -64,7 +64,7 @@ impl RecordSession {
     /// What the library has to leave to us, and the version of the filter of mapped files.
     fn policy(&self) -> (u32, u64) {
         let mut bits = 0;
-        if self.memory_files {
+        if self.memory_files || self.file_sizes_limited {
             bits |= traced::WRITES;
         }
         if self.mapped.all().next().is_some() {

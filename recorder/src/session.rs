@@ -100,6 +100,8 @@ pub struct RecordSession {
     pub(crate) yields: bool,
     /// Some task has opened `/proc/PID/mem`.
     pub(crate) memory_files: bool,
+    /// Some task may have a limit of the size of files (`RLIMIT_FSIZE`): what goes beyond causes a signal.
+    pub(crate) file_sizes_limited: bool,
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
 }
@@ -137,6 +139,7 @@ impl RecordSession {
             early: HashMap::new(),
             yields: false,
             memory_files: false,
+            file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
         };
         session.first_exec(launched.task)?;
@@ -524,6 +527,17 @@ impl RecordSession {
         };
         Ok(self.writer.append(event)?)
     }
+}
+
+/// Whether a process (0: our own) has a limit of the size of files.
+pub(crate) fn limits_file_sizes(pid: i32) -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: reads a limit into a valid rlimit.
+    unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &mut limit) };
+    limit.rlim_cur != libc::RLIM_INFINITY
 }
 
 /// The report of a task's end, if that is near.

@@ -72,6 +72,7 @@ guests! {
         fault_handlers
         fifo
         file_ops
+        file_limit
         flock_released
         foreign_calls
         fork_deep
@@ -92,6 +93,7 @@ guests! {
         kill_group_self
         kill_zero
         large_read
+        lease
         loop_alarm
         loop_same
         madv_free

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, STUB_MOST, Site, branches_to};
+use rr_tracee::site::{BEFORE, STUB_MOST, Site, branches_to, tables_name};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp,
     Stopped, Tid, ids::PAGE, rr_area,
@@ -28,7 +28,7 @@ pub(crate) const STUBS: &str = "[rr stubs]";
 const CALLS: u32 = 2;
 /// A stub page for a site is not farther away than this (and a jump reaches a little more).
 const REACH: u64 = 0x7000_0000;
-/// Code that is searched for branches into a window at most.
+/// What is searched for ways into a window at most: the code, and the data that belong to it.
 const SEARCHED: u64 = 64 << 20;
 /// The instruction.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -291,13 +291,33 @@ impl RecordSession {
         if inner.is_empty() {
             return Ok(Some(site));
         }
-        // Nobody may come into the middle of the jump.
-        if mapping.range.len() > SEARCHED {
+        // Nobody may come into the middle of the jump: no branch, and no jump table.
+        let same_file = |m: &&Mapping| match (&m.backing, &mapping.backing) {
+            (Backing::File { file, .. }, Backing::File { file: text, .. }) => file == text,
+            _ => false,
+        };
+        let program: Vec<AddrRange> = self.spaces[&id]
+            .model
+            .iter()
+            .filter(same_file)
+            .map(|m| m.range)
+            .collect();
+        let much = program.iter().map(|r| r.len()).sum::<u64>() > SEARCHED;
+        if much {
             return Ok(None);
         }
-        let text = memory.read_vec(mapping.range.start, mapping.range.len() as usize);
-        let clear = text.is_ok_and(|text| !branches_to(&text, mapping.range.start, &inner));
-        Ok(clear.then_some(site))
+        for range in program {
+            // What cannot be read (beyond the end of the file) holds nothing.
+            let mut bytes = vec![0; range.len() as usize];
+            let got = memory.read_some(range.start, &mut bytes)?;
+            bytes.truncate(got);
+            if range == mapping.range && branches_to(&bytes, range.start, &inner)
+                || tables_name(&bytes, range.start, mapping.range, &inner)
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some(site))
     }
 
     /// Where the next stub for a call at `call` goes; a page for it is mapped if there is none near.

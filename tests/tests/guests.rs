@@ -56,6 +56,7 @@ guests! {
         clone_vm
         close_all
         closed_stdio
+        computed_jumps
         cpuid
         datagrams
         descriptors

@@ -252,7 +252,9 @@ impl RecordSession {
         self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
-        self.task_mut(tid)?.due = due;
+        let task = self.task_mut(tid)?;
+        task.due = due;
+        task.ran = true;
         let running = stopped.resume(Resume::Cont, None)?;
         self.await_stop(tid, running)
     }
@@ -510,7 +512,11 @@ impl RecordSession {
             }
         }
         let task = self.tasks.get_mut(&tid);
-        let mut buffered = task.map(|t| std::mem::take(&mut t.buffered)).unwrap_or_default();
+        let mut buffered = Vec::new();
+        if let Some(task) = task {
+            task.ran = false;
+            buffered = std::mem::take(&mut task.buffered);
+        }
         if matches!(kind, EventKind::Exit { .. }) {
             // Of an interval that death cut short nothing is replayed.
             buffered.clear();

@@ -93,6 +93,7 @@ guests! {
         job_control
         kill_group_self
         kill_zero
+        killed_computing
         large_read
         lease
         loop_alarm

@@ -37,6 +37,10 @@ const S_IFSOCK: u32 = 0o140_000;
 /// most `room` bytes.
 pub fn perform(call: &Call, traced: u32, room: u64) -> Option<i64> {
     let result = attempt(call, traced, room)?;
+    if result == EFAULT && matches!(call.number, READ | RECVFROM) {
+        // What there was to be read may be gone: they have seen to it.
+        return Some(result);
+    }
     // Those are the recorder's: half an output; a signal that has to come first; a program that is kept busy by the
     // frozen fork of a checkpoint.
     (!matches!(result, EFAULT | EINTR | ETXTBSY)).then_some(result)
@@ -75,8 +79,11 @@ fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
         WRITE | PWRITE64 => write(call, now, a[2]),
         WRITEV if a[2] <= 16 => {
             let mut len = 0u64;
+            if !is_readable(a[1], a[2] * 16) {
+                return None;
+            }
             for n in 0..a[2] {
-                // SAFETY: if the vector cannot be read, the recorder sees to it.
+                // SAFETY: as asked.
                 len = len.saturating_add(unsafe { kernel::word(a[1] + n * 16 + 8) });
             }
             write(call, now, len)
@@ -252,7 +259,7 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
     }
     let file = match File::of_fd(fd) {
         Ok(file) => file,
-        Err(_) => return plain(call),
+        Err(_) => return plain(call).filter(|result| *result != EFAULT),
     };
     match got {
         // A pipe or socket had less; but a file may have the rest on its disk.
@@ -264,8 +271,9 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
             let more = unsafe { sys(call.number, rest) };
             Some(got + more.max(0))
         }
-        _ if file.is_plain() => plain(call),
+        _ if file.is_plain() => plain(call).filter(|result| *result != EFAULT),
         EAGAIN if is_nonblocking(fd) => Some(EAGAIN),
+        EFAULT if call.number == READ && !is_writable_memory(buffer) => Some(EFAULT),
         _ => None,
     }
 }
@@ -273,8 +281,11 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
 fn readv(call: &Call, room: u64) -> Option<i64> {
     let [fd, vector, count, ..] = call.args;
     let mut len = 0u64;
+    if !is_readable(vector, count * 16) {
+        return None;
+    }
     for n in 0..count {
-        // SAFETY: if the vector cannot be read, the recorder sees to it.
+        // SAFETY: as asked.
         let (base, part) = unsafe { (kernel::word(vector + n * 16), kernel::word(vector + n * 16 + 8)) };
         len = len.saturating_add(part);
         if base < vector + count * 16 && vector < base.saturating_add(part) {
@@ -356,7 +367,42 @@ fn receive(call: &Call) -> Option<i64> {
     // SAFETY: receives into the program's buffer.
     match unsafe { sys(RECVFROM, args) } {
         EAGAIN if call.args[3] & MSG_DONTWAIT == 0 && !is_nonblocking(args[0]) => None,
+        EFAULT if is_writable_memory(args[1]) => None,
         result => Some(result),
+    }
+}
+
+/// Whether `len` bytes, which lie in two pages at most, can be read. The kernel is asked: a fault would be a signal, and
+/// where that is blocked or ignored the kernel takes it for the program's end, whatever the recorder makes of it.
+fn is_readable(at: u64, len: u64) -> bool {
+    const NO_SUCH_WAY: u64 = 99;
+    // SAFETY: reads eight bytes and changes nothing, for there is no such way to change the mask.
+    let word = |at: u64| unsafe { sys(RT_SIGPROCMASK, [NO_SUCH_WAY, at, 0, 8, 0, 0]) } != EFAULT;
+    let last = at.wrapping_add(len.wrapping_sub(8));
+    len == 0 || on_stack(at) && on_stack(last) || word(at) && (at >> 12 == last.wrapping_add(7) >> 12 || word(last))
+}
+
+/// Whether it lies in the page that the program's stack pointer points to: that it can be used goes without saying.
+fn on_stack(at: u64) -> bool {
+    let control = CONTROL as *const Control;
+    // SAFETY: the page is there wherever this code is.
+    let rsp = unsafe { (*control).rsp };
+    at >> 12 == rsp >> 12 && at & 0xfff <= 0xff8
+}
+
+/// Whether the eight bytes there can be written. They hold what they held.
+fn is_writable_memory(at: u64) -> bool {
+    if on_stack(at) || !is_readable(at, 8) {
+        return on_stack(at);
+    }
+    // SAFETY: as asked; what the kernel writes there is undone.
+    unsafe {
+        let held = kernel::word(at);
+        let written = sys(RT_SIGPENDING, [at, 8, 0, 0, 0, 0]) == 0;
+        if written {
+            (at as *mut u64).write_unaligned(held);
+        }
+        written
     }
 }
 
@@ -365,12 +411,18 @@ fn poll(call: &Call) -> Option<i64> {
     let [at, count, timeout, ..] = call.args;
     let mut copy = [0u64; POLL_MOST as usize];
     let copied = copy.as_mut_ptr() as u64;
+    if !is_readable(at, count * 8) {
+        return None;
+    }
     // SAFETY: `copy` has room for so many structures of eight bytes.
     let ready = unsafe {
         kernel::copy(copied, at, count * 8);
         sys(POLL, [copied, count, 0, 0, 0, 0])
     };
     if ready < 0 || ready == 0 && timeout as u32 != 0 {
+        return None;
+    }
+    if count > 0 && !(is_writable_memory(at) && (count == 1 || is_writable_memory(at + count * 8 - 8))) {
         return None;
     }
     // SAFETY: as above.
@@ -397,7 +449,10 @@ fn futex(call: &Call) -> Option<i64> {
         1 | 10 => plain(call),
         // FUTEX_WAIT, FUTEX_WAIT_BITSET
         wait @ (0 | 9) if at & 3 == 0 && (wait == 0 || bits as u32 != 0) => {
-            // SAFETY: if the word cannot be read, the recorder sees to it.
+            if !is_readable(at & !7, 8) {
+                return None;
+            }
+            // SAFETY: as asked.
             let value = unsafe { (at as *const u32).read_volatile() };
             (value != expected as u32).then_some(numbers::EAGAIN)
         }

@@ -46,6 +46,7 @@ guests! {
         args
         aslr
         auxv
+        bad_pointers
         big_output
         big_rss
         brk

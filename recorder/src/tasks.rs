@@ -255,6 +255,46 @@ impl RecordSession {
         Ok(writes)
     }
 
+    /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
+    /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
+    pub(crate) fn left_in_objects(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
+        self.flush_entries()?;
+        let task = self.task(tid)?;
+        let mut writes = Vec::new();
+        let Some(space) = self.spaces.get(&task.space).filter(|_| task.ran) else {
+            return Ok(writes);
+        };
+        for (object, view, _) in space.model.objects().filter(|(_, _, m)| m.prot.has(Prot::WRITE)) {
+            let others = self.spaces.iter().filter(|(id, _)| **id != task.space);
+            let shown: Vec<_> = others
+                .flat_map(|(id, s)| s.model.objects().map(|o| (*id, o)))
+                .filter(|(_, (o, ..))| *o == object)
+                .collect();
+            if shown.is_empty() {
+                continue;
+            }
+            if self.mapped.file(object).is_some() {
+                writes.extend(self.object_writes(object, view.start.0, view.len())?);
+                continue;
+            }
+            for (id, (_, other, mapping)) in shown {
+                let (Some(bytes), Some(leader)) = (view.intersect(other), self.leader(id)) else {
+                    continue;
+                };
+                let addr = mapping.range.start + (bytes.start - other.start);
+                let mut data = vec![0; bytes.len() as usize];
+                let got = self.task(leader)?.memory.read_some(addr, &mut data)?;
+                data.truncate(got);
+                writes.push(MemWrite {
+                    space: id,
+                    addr,
+                    data,
+                });
+            }
+        }
+        Ok(writes)
+    }
+
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;

@@ -45,6 +45,22 @@ static void round_with(void *memory) {
     }
 }
 
+/* Killed at all places of its way into a call and out of it. */
+static void round_with_calls(uint64_t *words) {
+    for (int n = 0; n < 20; n++) {
+        pid_t child = fork();
+        if (child == 0) {
+            die_after_ms(SIGKILL, 1);
+            for (uint64_t state = fresh_seed();;) {
+                words[next_random(&state) % 512]++;
+                getppid();
+            }
+        }
+        expect_death(child, SIGKILL);
+        printf("%016llx\n", (unsigned long long)checksum(words, BYTES));
+    }
+}
+
 int main(void) {
     void *memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(memory != MAP_FAILED);
@@ -54,5 +70,7 @@ int main(void) {
     void *attached = shmat(segment, NULL, 0);
     CHECK(attached != (void *)-1 && shmctl(segment, IPC_RMID, NULL) == 0);
     round_with(attached);
+    round_with_calls(memory);
+    round_with_calls(attached);
     return 0;
 }

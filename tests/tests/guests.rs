@@ -174,6 +174,7 @@ guests! {
         static_nopie
         static_pie
         stdio_mix
+        stubs_lost
         subreaper
         sysinfo
         sysv_shm

@@ -7,7 +7,7 @@
 use crate::kernel::{self, call as sys};
 use crate::layout::{CONTROL, Control, filter_bits, traced};
 use crate::numbers::*;
-use crate::{Call, numbers, polling, sockets};
+use crate::{Call, numbers, polling, probe, sockets};
 
 /// Most bytes that are written to a pipe: so many go in whole or not at all (pipe(7), `PIPE_BUF`).
 const PIPE_MOST: u64 = 4096;
@@ -30,6 +30,10 @@ pub const S_IFSOCK: u32 = 0o140_000;
 /// most `room` bytes.
 pub fn perform(call: &Call, traced: u32, room: u64) -> Option<i64> {
     let result = attempt(call, traced, room)?;
+    if result == EFAULT && matches!(call.number, READ | RECVFROM) {
+        // What there was to be read may be gone: they have seen to it.
+        return Some(result);
+    }
     // Those are the recorder's: half an output; a signal that has to come first; a program that is kept busy by the
     // frozen fork of a checkpoint.
     (!matches!(result, EFAULT | EINTR | ETXTBSY)).then_some(result)
@@ -131,6 +135,7 @@ pub struct File {
     pub kind: u32,
     /// Of a device.
     major: u64,
+    minor: u64,
 }
 
 impl File {
@@ -151,6 +156,7 @@ impl File {
             inode: stat[1],
             kind: stat[3] as u32 & S_IFMT,
             major: major(stat[5]),
+            minor: minor(stat[5]),
         })
     }
 
@@ -158,9 +164,12 @@ impl File {
         File::of(FSTAT, [fd, 0, 0])
     }
 
-    /// Reading it waits for nobody but a disk. (Of character devices, those that are memory: mem(4).)
+    /// Reading it waits for nobody but a disk. (Of character devices, those that are memory: mem(4). The kernel's log is
+    /// one of the same kind, but is waited for.)
     fn is_plain(&self) -> bool {
-        matches!(self.kind, S_IFREG | S_IFDIR | S_IFBLK) || self.kind == S_IFCHR && self.major == 1
+        const KMSG: u64 = 11;
+        matches!(self.kind, S_IFREG | S_IFDIR | S_IFBLK)
+            || self.kind == S_IFCHR && self.major == 1 && self.minor != KMSG
     }
 
     /// It is rr's own standard output or error, or mapped somewhere: what is written there, the recorder must see.
@@ -180,6 +189,11 @@ fn major(device: u64) -> u64 {
     device >> 8 & 0xfff | device >> 32 & !0xfff
 }
 
+/// The lower part of a device number.
+fn minor(device: u64) -> u64 {
+    device & 0xff | device >> 12 & 0xff_ff00
+}
+
 pub fn is_nonblocking(fd: u64) -> bool {
     // SAFETY: concerns no memory.
     let flags = unsafe { sys(FCNTL, [fd, F_GETFL, 0, 0, 0, 0]) };
@@ -187,7 +201,7 @@ pub fn is_nonblocking(fd: u64) -> bool {
 }
 
 /// Whether a descriptor is ready for writing and nothing else is to be said of it.
-fn is_writable(fd: u64) -> bool {
+pub fn is_writable(fd: u64) -> bool {
     // struct pollfd: descriptor, events, revents.
     let mut asked = [fd & 0xffff_ffff | u64::from(POLLOUT) << 32];
     let at = asked.as_mut_ptr() as u64;
@@ -260,8 +274,9 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
     let [fd, buffer, len, ..] = call.args;
     let part = [buffer, len];
     // Some files forget what they could not hand over.
-    // SAFETY: the buffer is the program's, for the kernel to write.
-    unsafe { kernel::touch(buffer, len) };
+    if !probe::writable(buffer, len) {
+        return None;
+    }
     // SAFETY: reads into the program's buffer; the vector is on our stack.
     let got = unsafe { sys(PREADV2, [fd, part.as_ptr() as u64, 1, offset, 0, RWF_NOWAIT]) };
     if got as u64 == len || got == 0 {
@@ -269,7 +284,7 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
     }
     let file = match File::of_fd(fd) {
         Ok(file) => file,
-        Err(_) => return plain(call),
+        Err(_) => return plain(call).filter(|result| *result != EFAULT),
     };
     match got {
         // A pipe or socket had less; but a file may have the rest on its disk.
@@ -285,7 +300,7 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
             let more = unsafe { sys(call.number, rest) };
             Some(got + more.max(0))
         }
-        _ if file.is_plain() => plain(call),
+        _ if file.is_plain() => plain(call).filter(|result| *result != EFAULT),
         EAGAIN if is_nonblocking(fd) => Some(EAGAIN),
         _ => None,
     }
@@ -295,7 +310,7 @@ fn readv(call: &Call, room: u64) -> Option<i64> {
     let [fd, vector, count, ..] = call.args;
     let mut len = 0u64;
     for n in 0..count {
-        // SAFETY: if the vector cannot be read, the recorder sees to it.
+        // SAFETY: it was asked before.
         let (base, part) = unsafe { (kernel::word(vector + n * 16), kernel::word(vector + n * 16 + 8)) };
         len = len.saturating_add(part);
         if base < vector + count * 16 && vector < base.saturating_add(part) {
@@ -356,7 +371,10 @@ fn futex(call: &Call) -> Option<i64> {
         1 | 10 | 3 | 4 => plain(call),
         // FUTEX_WAIT, FUTEX_WAIT_BITSET
         wait @ (0 | 9) if at & 3 == 0 && (wait == 0 || bits as u32 != 0) => {
-            // SAFETY: if the word cannot be read, the recorder sees to it.
+            if !probe::readable(at, 4) {
+                return None;
+            }
+            // SAFETY: as asked.
             let value = unsafe { (at as *const u32).read_volatile() };
             (value != expected as u32).then_some(numbers::EAGAIN)
         }

@@ -51,24 +51,6 @@ pub unsafe fn copy(to: u64, from: u64, len: u64) {
     }
 }
 
-/// Finds out whether the kernel could write there (the first page, and the last byte if it is not far): there is a fault now if
-/// not. Nothing is changed.
-///
-/// # Safety
-///
-/// As for [`copy`].
-pub unsafe fn touch(at: u64, len: u64) {
-    const NEAR: u64 = 4096;
-    if len == 0 {
-        return;
-    }
-    for byte in [at, at + len.min(NEAR) - 1] {
-        let byte = byte as *mut u8;
-        // SAFETY: the caller answers for it. No other task runs that could write there meanwhile.
-        unsafe { byte.write_volatile(byte.read_volatile()) };
-    }
-}
-
 /// Reads a word of the program.
 ///
 /// # Safety

@@ -19,6 +19,7 @@ mod kernel;
 mod numbers;
 mod outputs;
 mod polling;
+mod probe;
 mod records;
 mod shaping;
 mod sockets;

@@ -15,7 +15,7 @@ pub const STAT_BYTES: u64 = 144;
 /// asked before the call is made.
 pub fn asked(call: &Call) -> [u64; 2] {
     let a = &call.args;
-    // SAFETY: if a word cannot be read, the recorder sees to it.
+    // SAFETY: it was asked before ([`crate::probe`]).
     unsafe {
         match call.number {
             RECVFROM if a[4] != 0 => [int(a[5]), 0],

@@ -6,6 +6,7 @@
 use crate::Call;
 use crate::kernel::{self, call as sys, word};
 use crate::numbers::*;
+use crate::probe;
 
 /// Most descriptors of a `poll`.
 const POLL_MOST: u64 = 128;
@@ -25,7 +26,7 @@ impl Patience {
         if time == 0 {
             return Some(Patience::Some);
         }
-        // SAFETY: if the time cannot be read, the recorder sees to it.
+        // SAFETY: it was asked before.
         let (seconds, rest) = unsafe { (word(time), word(time + 8)) };
         match (seconds, rest) {
             (0, 0) => Some(Patience::None),
@@ -50,7 +51,7 @@ pub fn poll(call: &Call, room: u64) -> Option<i64> {
     };
     let mut copy = [0u64; POLL_MOST as usize];
     let copied = copy.as_mut_ptr() as u64;
-    // SAFETY: `copy` has room for so many structures of eight bytes.
+    // SAFETY: `copy` has room for so many structures of eight bytes, and they can be read.
     let ready = unsafe {
         kernel::copy(copied, at, count * 8);
         sys(POLL, [copied, count, 0, 0, 0, 0])
@@ -58,7 +59,10 @@ pub fn poll(call: &Call, room: u64) -> Option<i64> {
     if ready < 0 || ready == 0 && matches!(patience, Patience::Some) {
         return None;
     }
-    // SAFETY: as above.
+    if !probe::writable(at, count * 8) {
+        return None;
+    }
+    // SAFETY: as asked, and as above.
     unsafe { kernel::copy(at, copied, count * 8) };
     Some(ready)
 }
@@ -76,7 +80,7 @@ pub fn select(call: &Call) -> Option<i64> {
     }
     let unit = match call.number {
         SELECT => 1_000_000,
-        // SAFETY: if it cannot be read, the recorder sees to it.
+        // SAFETY: it was asked before.
         _ if mask != 0 && unsafe { word(mask) } != 0 => return None,
         _ => 1_000_000_000,
     };
@@ -89,6 +93,10 @@ pub fn select(call: &Call) -> Option<i64> {
     for n in 0..3 {
         let set = call.args[n + 1];
         if set != 0 {
+            // Written too, whatever the result.
+            if !probe::writable(set, len) {
+                return None;
+            }
             args[n + 1] = copies[n].as_mut_ptr() as u64;
             // SAFETY: the copy is as large as the largest set.
             unsafe { kernel::copy(args[n + 1], set, len) };

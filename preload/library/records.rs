@@ -3,7 +3,7 @@
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS};
 use crate::numbers::BUFFERED;
 use crate::outputs::{OUTPUT_SMALL, asked, outputs};
-use crate::{Call, calls, kernel, shaping};
+use crate::{Call, calls, kernel, probe, shaping};
 
 /// Length of what a call says that changes the address space.
 const SHAPE_BYTES: u64 = 24;
@@ -40,6 +40,9 @@ pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
         }
         control.used += RECORD_BYTES + SHAPE_BYTES;
         return Some(result);
+    }
+    if !probe::can_be_looked_at(call) {
+        return None;
     }
     let asked = asked(call);
     let result = calls::perform(call, traced, room.min((1 << LEN_BITS) - 1))?;

@@ -6,7 +6,7 @@
 
 use crate::Call;
 use crate::kernel::call as sys;
-use crate::layout::{CODE, END, SCRATCH_BYTES};
+use crate::layout::{CODE, CONTROL, Control, END, SCRATCH_BYTES};
 use crate::numbers::*;
 
 const PAGE: u64 = 4096;
@@ -26,10 +26,18 @@ pub fn is_shaping(call: &Call) -> bool {
     }
 }
 
-/// Whether these are pages, and none of rr's.
+/// Whether these are pages, and none of rr's, and neither rewritten code nor stubs are near.
 fn is_free(start: u64, len: u64) -> bool {
     let end = start.saturating_add(len);
-    start % PAGE == 0 && len > 0 && end < 1 << 63 && (end <= CODE || start >= END + SCRATCH_BYTES)
+    let apart = |from: u64, to: u64| end <= from || start >= to;
+    let control = CONTROL as *const Control;
+    // SAFETY: the page is there wherever this code is.
+    let guarded = unsafe { &(*control).guarded };
+    start % PAGE == 0
+        && len > 0
+        && end < 1 << 63
+        && apart(CODE, END + SCRATCH_BYTES)
+        && guarded.iter().all(|[from, to]| apart(*from, *to))
 }
 
 fn whole(len: u64) -> u64 {

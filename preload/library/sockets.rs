@@ -1,13 +1,14 @@
 //! Sockets: sending, receiving and accepting what can be at once.
 //!
-//! A message that is taken is gone. So whether the memory that it goes to can be written is found out before: a fault there
-//! leads to a traced call, which then finds the message untouched.
+//! A message that is taken is gone. So whether the memory that it goes to can be written is found out before: if not, the call is
+//! a traced one, which then finds the message untouched.
 
 use crate::Call;
-use crate::calls::{File, S_IFSOCK, is_nonblocking, plain};
-use crate::kernel::{self, call as sys, touch, word};
+use crate::calls::{File, S_IFSOCK, is_nonblocking, is_writable, plain};
+use crate::kernel::{self, call as sys, word};
 use crate::numbers::*;
 use crate::outputs::{asked, int};
+use crate::probe::writable;
 
 /// Most bytes that are sent to a socket that would wait: where there is any room at all, there is more than that.
 const SOCKET_MOST: u64 = 2048;
@@ -36,7 +37,7 @@ pub mod message {
 pub fn vector_len(vector: u64, count: u64) -> u64 {
     let mut len = 0u64;
     for n in 0..count {
-        // SAFETY: if the vector cannot be read, the recorder sees to it.
+        // SAFETY: it was asked before.
         len = len.saturating_add(unsafe { word(vector + n * 16 + 8) });
     }
     len
@@ -50,7 +51,7 @@ pub fn send(call: &Call) -> Option<i64> {
 /// `sendmsg`.
 pub fn send_message(call: &Call) -> Option<i64> {
     let at = call.args[1];
-    // SAFETY: if the message cannot be read, the recorder sees to it.
+    // SAFETY: it was asked before.
     let (vector, count) = unsafe { (word(at + message::VECTOR), word(at + message::COUNT)) };
     if count > PIECES_MOST {
         return None;
@@ -79,8 +80,9 @@ fn transmit(number: u64, mut args: [u64; 6], flags: usize, len: u64) -> Option<i
         _ => return None,
     }
     let waits = args[flags] & MSG_DONTWAIT == 0;
-    // What goes in part only is as it should be where the program does not want to wait.
-    if len > SOCKET_MOST && waits && !is_nonblocking(fd) {
+    // What goes in part only is as it should be where the program does not want to wait. A stream with little room takes a part
+    // of what is small, too.
+    if waits && (len > SOCKET_MOST || !is_writable(fd)) && !is_nonblocking(fd) {
         return None;
     }
     args[flags] |= MSG_DONTWAIT | MSG_NOSIGNAL;
@@ -100,13 +102,9 @@ pub fn receive(call: &Call, room: u64) -> Option<i64> {
     if a[3] & MSG_WAITALL != 0 || a[2].saturating_add(name_len) > room {
         return None;
     }
-    // SAFETY: the buffers are the program's, for the kernel to write.
-    unsafe {
-        touch(a[1], a[2]);
-        if a[4] != 0 {
-            touch(a[4], name_len);
-            touch(a[5], 4);
-        }
+    let named = a[4] == 0 || writable(a[4], name_len) && writable(a[5], 4);
+    if !named || !writable(a[1], a[2]) {
+        return None;
     }
     take(call, 3)
 }
@@ -117,7 +115,7 @@ pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
     if call.args[2] & MSG_WAITALL != 0 {
         return None;
     }
-    // SAFETY: if the message cannot be read, the recorder sees to it.
+    // SAFETY: it was asked before.
     let [name, vector, count, control] = unsafe {
         [message::NAME, message::VECTOR, message::COUNT, message::CONTROL].map(|field| word(at + field))
     };
@@ -142,17 +140,12 @@ pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
     for n in 0..count {
         // SAFETY: the vector has been read before.
         let (base, len) = unsafe { (word(vector + n * 16), word(vector + n * 16 + 8)) };
-        if !apart(base, len) {
+        if !apart(base, len) || !writable(base, len) {
             return None;
         }
-        // SAFETY: the buffers are the program's, for the kernel to write.
-        unsafe { touch(base, len) };
     }
-    // SAFETY: as above.
-    unsafe {
-        touch(at, message::BYTES);
-        touch(name, name_len);
-        touch(control, control_len);
+    if !writable(at, message::BYTES) || !writable(name, name_len) || !writable(control, control_len) {
+        return None;
     }
     take(call, 2)
 }
@@ -177,10 +170,8 @@ pub fn join(call: &Call) -> Option<i64> {
     }
     if call.number != CONNECT && a[1] != 0 {
         let [len, _] = asked(call);
-        // SAFETY: the buffers are the program's, for the kernel to write.
-        unsafe {
-            touch(a[1], len);
-            touch(a[2], 4);
+        if !writable(a[1], len) || !writable(a[2], 4) {
+            return None;
         }
     }
     plain(call)
@@ -188,7 +179,7 @@ pub fn join(call: &Call) -> Option<i64> {
 
 /// `getsockname` and `getpeername`.
 pub fn name(call: &Call, room: u64) -> Option<i64> {
-    // SAFETY: if the length cannot be read, the recorder sees to it.
+    // SAFETY: it was asked before.
     let len = unsafe { int(call.args[2]) };
     succeed(call, len, room)
 }

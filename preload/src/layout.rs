@@ -88,7 +88,8 @@ pub mod mode {
 pub mod traced {
     /// All.
     pub const ALL: u32 = 1;
-    /// Whatever writes into files: a recorded process has another's memory open as a file.
+    /// Whatever writes into files: a recorded process has another's memory open as a file, or the size of files is limited
+    /// (what goes beyond causes a signal).
     pub const WRITES: u32 = 2;
     /// What cuts files short: some file is mapped shared.
     pub const TRUNCATION: u32 = 4;
@@ -159,9 +160,14 @@ pub struct Control {
     pub site: u64,
     /// What `rdtsc` gives.
     pub counter: Counter,
+    /// Where rewritten code and stubs are, as beginnings and ends of ranges: calls that change the address space there are traced.
+    pub guarded: [[u64; 2]; GUARDED],
     /// A Bloom filter of the files that are mapped somewhere: see [`filter_bits`].
     pub filter: [u64; FILTER_WORDS],
 }
+
+/// So many ranges are told of.
+pub const GUARDED: usize = 16;
 
 /// Where in [`Control::filter`] a file is: word and bit, twice.
 pub fn filter_bits(device: u64, inode: u64) -> [(usize, u64); 2] {

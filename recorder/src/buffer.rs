@@ -65,7 +65,7 @@ impl RecordSession {
     /// What the library has to leave to us, and the version of the filter of mapped files.
     fn policy(&self) -> (u32, u64) {
         let mut bits = 0;
-        if self.memory_files {
+        if self.memory_files || self.file_sizes_limited {
             bits |= traced::WRITES;
         }
         if self.mapped.all().next().is_some() {
@@ -92,6 +92,7 @@ impl RecordSession {
             site: layout::site::CALL,
             counter: self.counter,
             stdio: stdio(),
+            guarded: Default::default(),
             filter: self.mapped.filter().words,
         };
         let memory = &self.task(tid)?.memory;
@@ -126,6 +127,18 @@ impl RecordSession {
         let id = task.space;
         self.space_mut(id).library.told = now;
         Ok(())
+    }
+
+    /// Sites were rewritten: calls that change the address space near them are not for the library.
+    pub(crate) fn tell_guarded(&self, tid: Tid, id: SpaceId) -> Result<()> {
+        let ranges = self.spaces.get(&id).map(|s| s.library.sites.guarded());
+        let words: Vec<u8> = ranges
+            .into_iter()
+            .flatten()
+            .flat_map(|r| [r.start.0, r.end.0])
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        Ok(self.task(tid)?.memory.write(field!(guarded), &words)?)
     }
 
     /// Something waits for the task's next event: its next call shall be a traced one.

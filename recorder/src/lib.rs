@@ -16,6 +16,7 @@
 //! | `scratch` | memory for the outputs of calls that may block |
 //! | `buffer` | the library in the tracees |
 //! | `sites` | sending system call sites there |
+//! | `rewritten` | taking that back |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
@@ -43,6 +44,7 @@ pub mod cores;
 pub mod error;
 mod exec;
 mod foreign;
+mod guarded;
 pub mod inherited;
 mod known_sites;
 pub mod launch;
@@ -53,6 +55,7 @@ mod output;
 mod own_files;
 mod point;
 mod private_files;
+mod rewritten;
 pub mod scheduler;
 mod scratch;
 mod seccomp;

@@ -259,6 +259,11 @@ impl RecordSession {
         }
         for step in 0..STEPS_MAX {
             let regs = stopped.regs()?;
+            if self.spaces[&space].library.sites.is_in_stub(Addr(regs.rip)) {
+                // On the way to the library, which others would enter meanwhile.
+                self.leave(tid, stopped)?;
+                return Ok(None);
+            }
             let (bytes, instruction) = instruction_at(&memory, Addr(regs.rip))?;
             let window = Window::new(&bytes, Addr(regs.rip));
             let roomy = window.as_ref().is_some_and(|w| w.first_len() >= JUMP_LEN);

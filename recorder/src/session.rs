@@ -119,6 +119,8 @@ pub struct RecordSession {
     pub(crate) yields: bool,
     /// Some task has opened `/proc/PID/mem`.
     pub(crate) memory_files: bool,
+    /// Some task may have a limit of the size of files (`RLIMIT_FSIZE`): what goes beyond causes a signal.
+    pub(crate) file_sizes_limited: bool,
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
@@ -161,6 +163,7 @@ impl RecordSession {
             early: HashMap::new(),
             yields: false,
             memory_files: false,
+            file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),
             counter,
@@ -282,7 +285,9 @@ impl RecordSession {
         self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
-        self.task_mut(tid)?.due = due;
+        let task = self.task_mut(tid)?;
+        task.due = due;
+        task.ran = true;
         let running = stopped.resume(Resume::Cont, None)?;
         self.await_stop(tid, running)
     }
@@ -386,8 +391,9 @@ impl RecordSession {
 
     pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
-            let left = self.left_on_stack(tid)?;
-            self.record_exit(tid, status, left.into_iter().collect())?;
+            let mut left = self.left_in_objects(tid)?;
+            left.extend(self.left_on_stack(tid)?);
+            self.record_exit(tid, status, left)?;
         }
         self.tasks.remove(&tid);
         self.scheduler.remove(tid);
@@ -540,7 +546,11 @@ impl RecordSession {
             }
         }
         let task = self.tasks.get_mut(&tid);
-        let mut buffered = task.map(|t| std::mem::take(&mut t.buffered)).unwrap_or_default();
+        let mut buffered = Vec::new();
+        if let Some(task) = task {
+            task.ran = false;
+            buffered = std::mem::take(&mut task.buffered);
+        }
         if matches!(kind, EventKind::Exit { .. }) {
             // Of an interval that death cut short nothing is replayed.
             buffered.clear();
@@ -557,6 +567,17 @@ impl RecordSession {
         };
         Ok(self.writer.append(event)?)
     }
+}
+
+/// Whether a process (0: our own) has a limit of the size of files.
+pub(crate) fn limits_file_sizes(pid: i32) -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: reads a limit into a valid rlimit.
+    unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &mut limit) };
+    limit.rlim_cur != libc::RLIM_INFINITY
 }
 
 /// The report of a task's end, if that is near.

@@ -255,10 +255,10 @@ impl RecordSession {
             SignalPlace::Fault(regs) => *regs,
             _ => self.task(tid)?.boundary,
         };
-        let event = |after, xstate| EventKind::Signal {
+        let event = |disposition, after, xstate| EventKind::Signal {
             signo: signal,
             info: info.to_vec(),
-            place,
+            place: place.clone(),
             disposition,
             after,
             xstate,
@@ -266,7 +266,7 @@ impl RecordSession {
         match disposition {
             Disposition::Ignored if is_fault(&info) => {
                 // It stopped the task where no other event is.
-                self.emit(tid, event(boundary, None), vec![], vec![])?;
+                self.emit(tid, event(disposition, boundary, None), vec![], vec![])?;
                 let task = self.task_mut(tid)?;
                 task.boundary = boundary;
                 task.state = State::Ready(stopped);
@@ -284,7 +284,11 @@ impl RecordSession {
                     Waited::Gone(_) => return Err(rr_tracee::Error::Died(tid).into()),
                 };
                 if stop != Stop::Signal(libc::SIGTRAP) {
-                    // No room for the frame: the kernel sends SIGSEGV instead.
+                    // No room for the frame: the kernel sends SIGSEGV instead. What stops the task in replay is the first.
+                    if matches!(place, SignalPlace::Fault(_)) {
+                        self.emit(tid, event(Disposition::Ignored, boundary, None), vec![], vec![])?;
+                        self.task_mut(tid)?.boundary = boundary;
+                    }
                     let task = self.task_mut(tid)?;
                     task.due = true;
                     task.state = State::Reported(stopped, stop);
@@ -306,13 +310,13 @@ impl RecordSession {
                 task.turned_back = None;
                 task.boundary = after;
                 self.settle_entry(tid)?;
-                self.emit(tid, event(after, xstate), vec![], writes)?;
+                self.emit(tid, event(disposition, after, xstate), vec![], writes)?;
                 self.task_mut(tid)?.state = State::Ready(stopped);
                 Ok(())
             }
             Disposition::Fatal | Disposition::Stopped => {
                 self.settle_entry(tid)?;
-                self.emit(tid, event(boundary, None), vec![], vec![])?;
+                self.emit(tid, event(disposition, boundary, None), vec![], vec![])?;
                 self.task_mut(tid)?.turned_back = None;
                 let running = stopped.resume(Resume::Cont, Some(signal))?;
                 self.await_stop(tid, running)

@@ -12,14 +12,16 @@ use rr_preload::layout::COUNTER_NUMBER;
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to};
+use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to, tables_name};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp,
     Stopped, Tid, ids::PAGE, rr_area,
 };
 
 use crate::error::Result;
+use crate::guarded::Guarded;
 use crate::known_sites::{FilePlace, Verdict};
+use crate::rewritten::Rewritten;
 use crate::session::RecordSession;
 use crate::stats::{Obstacle, Refused, Why};
 
@@ -29,7 +31,7 @@ pub(crate) const STUBS: &str = "[rr stubs]";
 const CALLS: u32 = 2;
 /// A stub page for a site is not farther away than this (and a jump reaches a little more).
 const REACH: u64 = 0x7000_0000;
-/// Code that is searched for branches into a window at most.
+/// What is searched for ways into a window at most: the code, and the data that belong to it.
 const SEARCHED: u64 = 64 << 20;
 /// No mapping is below this (`vm.mmap_min_addr` is at most that in practice).
 const LOWEST: u64 = 0x1_0000;
@@ -41,6 +43,10 @@ pub(crate) struct Sites {
     known: HashMap<Addr, State>,
     /// The mappings with stubs, and where each is free.
     stubs: Vec<(AddrRange, Addr)>,
+    /// Those that are rewritten.
+    pub rewritten: Vec<Rewritten>,
+    /// Where these and their stubs are, or were, by the page.
+    guarded: Guarded,
 }
 
 /// What is known of a call site.
@@ -69,7 +75,28 @@ impl Sites {
     /// What was mapped there is gone.
     pub fn forget(&mut self, range: AddrRange) {
         self.known.retain(|site, _| !range.contains(*site));
+        self.forget_stubs(range);
+    }
+
+    /// The stubs there are gone, or the program's.
+    pub fn forget_stubs(&mut self, range: AddrRange) {
         self.stubs.retain(|(stubs, _)| stubs.intersect(range).is_none());
+    }
+
+    /// Ranges with all rewritten code and stubs in them.
+    pub fn guarded(&self) -> &[AddrRange] {
+        self.guarded.ranges()
+    }
+
+    /// The mappings with stubs that `range` has a part of.
+    pub fn stubs_in(&self, range: AddrRange) -> Vec<AddrRange> {
+        let stubs = self.stubs.iter().map(|(stubs, _)| *stubs);
+        stubs.filter(|stubs| stubs.intersect(range).is_some()).collect()
+    }
+
+    /// Whether a task that stands there executes a stub.
+    pub fn is_in_stub(&self, rip: Addr) -> bool {
+        self.stubs.iter().any(|(stubs, _)| stubs.contains(rip))
     }
 }
 
@@ -224,6 +251,17 @@ impl RecordSession {
                 .find(|(r, _)| place.is_some_and(|p| r.contains(p))),
         ) {
             *free = Addr((place.0 + code.len() as u64).next_multiple_of(16));
+            sites.rewritten.push(Rewritten {
+                start: site.start(),
+                original: site.original(),
+                stub: place,
+            });
+            let stub = AddrRange::sized(place, code.len() as u64);
+            let window = AddrRange::new(site.start(), call);
+            let grown = [stub, window].map(|range| sites.guarded.add(range));
+            if grown.contains(&true) {
+                self.tell_guarded(tid, id)?;
+            }
             for (addr, data) in [(place, code), (site.start(), jump.to_vec())] {
                 self.task(tid)?.memory.write_protected(addr, &data)?;
                 writes.push(MemWrite {
@@ -341,17 +379,32 @@ impl RecordSession {
         if inner.is_empty() {
             return Ok(Ok(site));
         }
-        // Nobody may come into the middle of the jump.
-        if mapping.range.len() > SEARCHED {
+        // Nobody may come into the middle of the jump: no branch, and no jump table.
+        let same_file = |m: &&Mapping| match (&m.backing, &mapping.backing) {
+            (Backing::File { file, .. }, Backing::File { file: text, .. }) => file == text,
+            _ => false,
+        };
+        let program: Vec<AddrRange> = self.spaces[&id]
+            .model
+            .iter()
+            .filter(same_file)
+            .map(|m| m.range)
+            .collect();
+        if program.iter().map(|r| r.len()).sum::<u64>() > SEARCHED {
             return Ok(Err(Obstacle::TooLarge));
         }
-        let text = memory.read_vec(mapping.range.start, mapping.range.len() as usize);
-        let clear = text.is_ok_and(|text| !branches_to(&text, mapping.range.start, &inner));
-        Ok(if clear {
-            Ok(site)
-        } else {
-            Err(Obstacle::BranchTarget)
-        })
+        for range in program {
+            // What cannot be read (beyond the end of the file) holds nothing.
+            let mut bytes = vec![0; range.len() as usize];
+            let got = memory.read_some(range.start, &mut bytes)?;
+            bytes.truncate(got);
+            if range == mapping.range && branches_to(&bytes, range.start, &inner)
+                || tables_name(&bytes, range.start, mapping.range, &inner)
+            {
+                return Ok(Err(Obstacle::BranchTarget));
+            }
+        }
+        Ok(Ok(site))
     }
 
     /// Where the next stub for a call at `call` goes; a page for it is mapped if there is none near.

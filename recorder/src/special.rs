@@ -221,10 +221,7 @@ impl RecordSession {
         let mut ops = self.space_ops(tid, special, &entry, result)?;
         let id = self.task(tid)?.space;
         writes.extend(self.refresh_objects(id, &ops)?);
-        let space = self.space_mut(id);
-        for op in &ops {
-            space.apply(op);
-        }
+        self.apply_ops(tid, id, &ops, &mut writes)?;
         if is_for_the_library(special, &entry) {
             stopped = self.consider_site(tid, stopped, &entry, &mut ops, &mut writes)?;
         }
@@ -329,8 +326,9 @@ impl RecordSession {
         }
         remote.set_saved(after);
         let stopped = remote.finish()?;
-        ops.iter().for_each(|op| self.space_mut(id).model.apply(op));
-        self.record_call(tid, entry, after, None, None, ops, vec![], None)?;
+        let mut writes = Vec::new();
+        self.apply_ops(tid, id, &ops, &mut writes)?;
+        self.record_call(tid, entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }

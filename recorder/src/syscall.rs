@@ -13,7 +13,7 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, Stopped,
 
 use crate::error::{Error, Result};
 use crate::foreign;
-use crate::session::RecordSession;
+use crate::session::{RecordSession, limits_file_sizes};
 use crate::signals::{Turned, before_call};
 use crate::task::{Call, State};
 
@@ -290,14 +290,17 @@ impl RecordSession {
         }
         match call.entry.syscall() {
             libc::SYS_sched_yield => self.yields = true,
+            libc::SYS_setrlimit | libc::SYS_prlimit64 => self.note_limit(tid, &call.entry),
             libc::SYS_setpriority | libc::SYS_sched_setattr => self.refresh_priorities(),
             _ => {}
         }
         let output = self.output_of(tid, &call, result)?;
         let (mut ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);
-        writes.extend(self.memory_file_effect(tid, &call, result)?);
-        writes.extend(self.other_memory_effect(tid, &call, result)?);
+        let mut foreign = self.memory_file_effect(tid, &call, result)?;
+        foreign.extend(self.other_memory_effect(tid, &call, result)?);
+        self.undo_overwritten(tid, &mut foreign)?;
+        writes.extend(foreign);
         let mut stopped = self.substitute_file(tid, stopped, &call, result)?;
         if !is_restart(result) {
             stopped = self.consider_site(tid, stopped, &call.entry, &mut ops, &mut writes)?;
@@ -307,6 +310,16 @@ impl RecordSession {
         task.restarting = is_restart(result).then(|| Box::new(call));
         task.state = State::Ready(stopped);
         Ok(())
+    }
+
+    /// After a call that may have limited the size of files, of this process or another's.
+    fn note_limit(&mut self, tid: Tid, entry: &Registers) {
+        let (resource, whose) = match entry.syscall() {
+            libc::SYS_setrlimit => (entry.rdi, tid),
+            _ if entry.rdi == 0 => (entry.rsi, tid),
+            _ => (entry.rsi, Tid(entry.rdi as i32)),
+        };
+        self.file_sizes_limited |= resource == u64::from(libc::RLIMIT_FSIZE) && limits_file_sizes(whose.0);
     }
 
     /// Records a system call's event, alone or as the second half, and the state that it leaves.

@@ -79,6 +79,8 @@ pub struct Task {
     pub interrupted: bool,
     /// It is stopped in the middle of an interval, at a place that has no name.
     pub between: bool,
+    /// It has been let go on since its last event: what it has executed by now is part of no event.
+    pub ran: bool,
     /// For how many ticks others wait for it before it is interrupted.
     pub patience: u32,
     /// What the buffered calls of its interval gave, for the event that ends it.
@@ -119,6 +121,7 @@ impl Task {
             group_stop: None,
             interrupted: false,
             between: false,
+            ran: false,
             patience: crate::point::TURN_PATIENCE,
             buffered: Vec::new(),
             stash: Vec::new(),

@@ -4,12 +4,15 @@
 //! the parent is stopped at its event and not somewhere in the kernel, and looks like any other
 //! task to checkpoints and replay.
 
+use std::collections::HashSet;
+
 use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
-    Addr, AddrRange, Backing, Memory, ObjectId, Registers, Running, SpaceId, Stop, Stopped, Tid, procfs,
+    Addr, AddrRange, Backing, Memory, ObjectId, Prot, Registers, Running, SpaceId, Stop, Stopped, Tid,
+    pagemap, procfs,
 };
 
 use crate::error::Result;
@@ -216,6 +219,82 @@ impl RecordSession {
         }))
     }
 
+    /// A task dies in the middle of an interval, which is not replayed: what it may have written to memory that other
+    /// processes share is part of its end. Which pages these are, its page table says.
+    fn left_in_shared(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
+        const PIECE: u64 = 1 << 20;
+        // If it is on its way into a call, that ends its interval.
+        self.flush_entries()?;
+        let task = self.task(tid)?;
+        let mut writes = Vec::new();
+        if !task.ran {
+            return Ok(writes);
+        }
+        let others = self.spaces.iter().filter(|(id, _)| **id != task.space);
+        let seen: HashSet<ObjectId> = others
+            .flat_map(|(_, s)| s.model.objects().map(|(o, ..)| o))
+            .collect();
+        let model = self.spaces.get(&task.space).map(|s| &s.model);
+        let shared = model.into_iter().flat_map(|m| m.objects());
+        for (_, _, mapping) in shared.filter(|(o, _, m)| seen.contains(o) && m.prot.has(Prot::WRITE)) {
+            for (mut run, _) in pagemap::populated(tid, mapping.range)? {
+                while !run.is_empty() {
+                    let len = run.len().min(PIECE);
+                    let mut data = vec![0; len as usize];
+                    let got = task.memory.read_some(run.start, &mut data)?;
+                    data.truncate(got);
+                    writes.push(MemWrite {
+                        space: task.space,
+                        addr: run.start,
+                        data,
+                    });
+                    run = AddrRange::new(run.start + len, run.end);
+                }
+            }
+        }
+        Ok(writes)
+    }
+
+    /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
+    /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
+    pub(crate) fn left_in_objects(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
+        self.flush_entries()?;
+        let task = self.task(tid)?;
+        let mut writes = Vec::new();
+        let Some(space) = self.spaces.get(&task.space).filter(|_| task.ran) else {
+            return Ok(writes);
+        };
+        for (object, view, _) in space.model.objects().filter(|(_, _, m)| m.prot.has(Prot::WRITE)) {
+            let others = self.spaces.iter().filter(|(id, _)| **id != task.space);
+            let shown: Vec<_> = others
+                .flat_map(|(id, s)| s.model.objects().map(|o| (*id, o)))
+                .filter(|(_, (o, ..))| *o == object)
+                .collect();
+            if shown.is_empty() {
+                continue;
+            }
+            if self.mapped.file(object).is_some() {
+                writes.extend(self.object_writes(object, view.start.0, view.len())?);
+                continue;
+            }
+            for (id, (_, other, mapping)) in shown {
+                let (Some(bytes), Some(leader)) = (view.intersect(other), self.leader(id)) else {
+                    continue;
+                };
+                let addr = mapping.range.start + (bytes.start - other.start);
+                let mut data = vec![0; bytes.len() as usize];
+                let got = self.task(leader)?.memory.read_some(addr, &mut data)?;
+                data.truncate(got);
+                writes.push(MemWrite {
+                    space: id,
+                    addr,
+                    data,
+                });
+            }
+        }
+        Ok(writes)
+    }
+
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
@@ -230,6 +309,7 @@ impl RecordSession {
             .find(|t| t.space == space && t.tid != tid && !t.exited)
             .map(|t| t.tid);
         self.lose_snapshots(space);
+        let mut writes = self.left_in_shared(tid)?;
         let mut words = robust_words(tid, &self.task(tid)?.memory);
         let shared = self.shared_words(space, &mut words);
         words.extend((!word.is_null()).then_some(word));
@@ -237,7 +317,6 @@ impl RecordSession {
         self.task_mut(tid)?.state = State::InKernel(running);
         // The kernel marks the robust locks that it held, and clears a word when it lets go of memory that others
         // share (set_tid_address(2)); it must have done so before any of them runs.
-        let mut writes = Vec::new();
         let mut gone = None;
         if witness.is_some() || !shared.is_empty() {
             gone = wait_for_end(tid, tid == tgid);

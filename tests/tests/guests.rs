@@ -42,9 +42,11 @@ guests! {
         abort
         alarm_eintr
         alarm_restart
+        altstack_bad
         args
         aslr
         auxv
+        bad_pointers
         big_output
         big_rss
         brk
@@ -59,6 +61,7 @@ guests! {
         clone_vm
         close_all
         closed_stdio
+        computed_jumps
         cpuid
         datagrams
         descriptors
@@ -75,6 +78,7 @@ guests! {
         fault_handlers
         fifo
         file_ops
+        file_limit
         flock_released
         foreign_calls
         fork_deep
@@ -94,7 +98,9 @@ guests! {
         job_control
         kill_group_self
         kill_zero
+        killed_computing
         large_read
+        lease
         loop_alarm
         loop_same
         madv_free
@@ -173,6 +179,7 @@ guests! {
         static_nopie
         static_pie
         stdio_mix
+        stubs_lost
         subreaper
         sysinfo
         sysv_shm

@@ -19,13 +19,15 @@ use std::mem::offset_of;
 use rr_preload::layout::{self, Control};
 
 use crate::code::{JUMP_LEN, Window, decode};
-use crate::ids::Addr;
+use crate::ids::{Addr, AddrRange};
 
 /// How far before the call decoding begins, and within how many bytes it must have fallen into step.
 const RUN_UP: usize = 96;
 const IN_STEP: usize = 48;
 /// The longest window.
 const WINDOW_MOST: usize = 24;
+/// The most entries of a jump table.
+const TABLE_MOST: usize = 4096;
 /// Room for a stub: its window moved (conditional branches grow), and the way to the library.
 pub const STUB_MOST: usize = 160;
 
@@ -112,6 +114,13 @@ impl Site {
         self.start
     }
 
+    /// What the jump is written over.
+    pub fn original(&self) -> [u8; JUMP_LEN] {
+        let mut bytes = [0; JUMP_LEN];
+        bytes.copy_from_slice(&self.window.bytes()[..JUMP_LEN]);
+        bytes
+    }
+
     /// Where in the five bytes of the jump other instructions begin than the first: nobody may come there.
     pub fn inner(&self) -> Vec<Addr> {
         let boundaries = self.window.inner_boundaries();
@@ -162,8 +171,8 @@ fn decode_to(code: &[u8], at: Addr, call: Addr) -> Option<Vec<usize>> {
     (at + n as u64 == call).then_some(starts)
 }
 
-/// Whether a direct branch anywhere in `code`, which lies at `at`, may lead to one of these places. (Decoded at every byte:
-/// it may say so where there is none, never the other way round.)
+/// Whether a direct branch anywhere in `code`, which lies at `at`, may lead to one of these places, or their address be
+/// taken. (Decoded at every byte: it may say so where there is none, never the other way round.)
 pub fn branches_to(code: &[u8], at: Addr, places: &[Addr]) -> bool {
     let hit = |next: usize, displacement: i64| {
         let target = (at.0 + next as u64).wrapping_add_signed(displacement);
@@ -182,9 +191,54 @@ pub fn branches_to(code: &[u8], at: Addr, places: &[Addr]) -> bool {
             0xe8 | 0xe9 => far(n + 1),
             // jcc
             0x0f if code.get(n + 1).is_some_and(|b| (0x80..=0x8f).contains(b)) => far(n + 2),
+            // lea, relative to the instruction pointer
+            0x8d if code.get(n + 1).is_some_and(|b| b & 0xc7 == 5) => far(n + 2),
+            // mov of a constant
+            0xb8..=0xbf | 0xc7 => constant(code, n + 1 + usize::from(*byte == 0xc7), places),
             _ => None,
         };
         found == Some(true)
+    })
+}
+
+/// Whether the four bytes there are one of these places.
+fn constant(code: &[u8], n: usize, places: &[Addr]) -> Option<bool> {
+    let bytes = code.get(n..n + 4)?.try_into().ok()?;
+    let value = u64::from(u32::from_le_bytes(bytes));
+    Some(places.iter().any(|p| p.0 == value))
+}
+
+/// Whether `data`, which lies at `at`, may hold one of these places of `text`: as an address, or in a jump table of
+/// distances from its beginning (the most that it can have is [`TABLE_MOST`] entries). It may say so where there is none.
+pub fn tables_name(data: &[u8], at: Addr, text: AddrRange, places: &[Addr]) -> bool {
+    let word = |n: usize| {
+        data.get(n..n + 8)
+            .and_then(|b| b.try_into().ok())
+            .map(u64::from_le_bytes)
+    };
+    let half = |n: usize| {
+        data.get(n..n + 4)
+            .and_then(|b| b.try_into().ok())
+            .map(i32::from_le_bytes)
+    };
+    let leads_to = |table: usize, n: usize| Some((at + table as u64).0.wrapping_add_signed(half(n)?.into()));
+    let is_entry = |n: usize, place: Addr| {
+        let distance = i64::from(half(n)?);
+        let table = usize::try_from(
+            place
+                .0
+                .wrapping_add_signed(distance.wrapping_neg())
+                .wrapping_sub(at.0),
+        )
+        .ok()?;
+        let possible = table <= n && table % 4 == 0 && n - table < TABLE_MOST * 4;
+        // All entries before it must be ones, too.
+        let entry = |n: usize| leads_to(table, n).is_some_and(|to| text.contains(Addr(to)));
+        Some(possible && (table..n).step_by(4).all(entry))
+    };
+    (0..data.len()).step_by(4).any(|n| {
+        let address = n % 8 == 0 && word(n).is_some_and(|w| places.iter().any(|p| p.0 == w));
+        address || places.iter().any(|p| is_entry(n, *p) == Some(true))
     })
 }
 
@@ -268,5 +322,25 @@ mod tests {
         assert!(code(&[0x0f, 0x84, 0x0a, 0, 0, 0]));
         assert!(!code(&[0xeb, 0x0d]));
         assert!(!code(&[0xe9, 0x0c, 0, 0, 0]));
+        // lea rax, [rip + 9]; mov eax, 0x1010; mov rax, 0x1010
+        assert!(code(&[0x48, 0x8d, 0x05, 0x09, 0, 0, 0]));
+        assert!(code(&[0xb8, 0x10, 0x10, 0, 0]));
+        assert!(code(&[0x48, 0xc7, 0xc0, 0x10, 0x10, 0, 0]));
+        assert!(!code(&[0x48, 0x8d, 0x05, 0x0a, 0, 0, 0]));
+    }
+
+    #[test]
+    fn tables_are_found() {
+        let text = AddrRange::new(Addr(0x1000), Addr(0x2000));
+        let at = Addr(0x3000);
+        let named = |words: &[i32]| {
+            let data: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            tables_name(&data, at, text, &[Addr(0x1010)])
+        };
+        assert!(named(&[1, 1, 0x1010, 0]), "an address");
+        // A table at 0x3004: of 0x1500 and 0x1010.
+        assert!(named(&[7, 0x1500 - 0x3004, 0x1010 - 0x3004]));
+        assert!(!named(&[7, 0x1500 - 0x3004, 0x1011 - 0x3004]));
+        assert!(!named(&[7, 0x2500 - 0x3004, 0x1010 - 0x3004]), "no table");
     }
 }

@@ -1,0 +1,218 @@
+//! Taking back what was rewritten: sites become what they were when their way to the library is no more, or when the
+//! program is about to change the code.
+//!
+//! Keeps: no jump leads to where there is no stub, and what the program writes into its code meets the code that it
+//! knows. What is written for that is part of the event that makes it necessary.
+//!
+//! A task that executes a stub meanwhile would be lost: but none is stopped there (see `point`), and only the one whose
+//! call this is has run since.
+
+use rr_trace::event::MemWrite;
+use rr_tracee::code::JUMP_LEN;
+use rr_tracee::{Addr, AddrRange, ForkPolicy, Prot, SpaceId, SpaceOp, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::sites::Sites;
+
+/// A site whose calls go to the library.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewritten {
+    /// Where the jump is.
+    pub start: Addr,
+    /// What it was written over.
+    pub original: [u8; JUMP_LEN],
+    /// Where it leads.
+    pub stub: Addr,
+}
+
+impl Rewritten {
+    fn window(&self) -> AddrRange {
+        AddrRange::sized(self.start, JUMP_LEN as u64)
+    }
+
+    /// The bytes that it had, each with its place, but for those in `gone`.
+    fn bytes(&self, gone: Option<AddrRange>) -> impl Iterator<Item = (Addr, u8)> {
+        let places = (0..).map(|n| self.start + n);
+        places
+            .zip(self.original)
+            .filter(move |(at, _)| !gone.is_some_and(|g| g.contains(*at)))
+    }
+}
+
+/// What an operation means for the sites in and the stubs of a range.
+struct Effect {
+    range: AddrRange,
+    /// The code that was there is there no more, or as it was at first.
+    code_gone: bool,
+    /// The code is about to be changed.
+    code_changes: bool,
+    /// So are stubs, or they are gone.
+    stubs_gone: bool,
+}
+
+impl Effect {
+    fn gone(range: AddrRange) -> Effect {
+        Effect {
+            range,
+            code_gone: true,
+            code_changes: false,
+            stubs_gone: true,
+        }
+    }
+
+    /// The effects of an operation; what moves is not among them.
+    fn of(op: &SpaceOp) -> Option<Effect> {
+        match op {
+            SpaceOp::Map(mapping) => Some(Effect::gone(mapping.range)),
+            SpaceOp::Unmap(range) | SpaceOp::Discard(range) => Some(Effect::gone(*range)),
+            SpaceOp::Move { from, to, .. } => Some(Effect::gone(AddrRange::sized(*to, from.len()))),
+            SpaceOp::Protect(range, prot) => Some(Effect {
+                range: *range,
+                code_gone: false,
+                code_changes: prot.has(Prot::WRITE),
+                stubs_gone: *prot != Prot(Prot::READ.0 | Prot::EXEC.0),
+            }),
+            // The child would be without them.
+            SpaceOp::SetFork(range, policy) => Some(Effect {
+                range: *range,
+                code_gone: false,
+                code_changes: false,
+                stubs_gone: *policy != ForkPolicy::Copy,
+            }),
+            SpaceOp::CreateObject { .. } | SpaceOp::ResizeObject { .. } => None,
+        }
+    }
+}
+
+impl Sites {
+    /// An operation is carried out: the sites that it concerns are rewritten no more. Gives the bytes to be restored.
+    fn follow(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
+        let mut restored = Vec::new();
+        if let Some(effect) = Effect::of(op) {
+            let touched = |range: AddrRange| range.intersect(effect.range).is_some();
+            let stubs: Vec<AddrRange> = match effect.stubs_gone {
+                true => self.stubs_in(effect.range),
+                false => Vec::new(),
+            };
+            self.rewritten.retain(|site| {
+                let lost = stubs.iter().any(|s| s.contains(site.stub));
+                let code = touched(site.window());
+                if code && effect.code_gone {
+                    restored.extend(site.bytes(Some(effect.range)));
+                } else if lost || code && effect.code_changes {
+                    restored.extend(site.bytes(None));
+                } else {
+                    return true;
+                }
+                false
+            });
+            if effect.code_gone {
+                self.forget(effect.range);
+            } else if effect.stubs_gone {
+                self.forget_stubs(effect.range);
+            }
+        }
+        if let SpaceOp::Move { from, to, .. } = op {
+            let stubs = self.stubs_in(*from);
+            self.rewritten.retain(|site| {
+                let moves = site.window().intersect(*from).is_some();
+                let lost = stubs.iter().any(|s| s.contains(site.stub));
+                if moves || lost {
+                    restored.extend(site.bytes(None).map(|(at, byte)| match from.contains(at) {
+                        true => (*to + (at - from.start), byte),
+                        false => (at, byte),
+                    }));
+                }
+                !moves && !lost
+            });
+            self.forget(*from);
+        }
+        restored
+    }
+
+    /// `range` was written to by other means than the program's own instructions: what it has left of a site is restored.
+    fn overwritten(&mut self, range: AddrRange) -> Vec<(Addr, u8)> {
+        let mut restored = Vec::new();
+        let stubs = self.stubs_in(range);
+        self.rewritten.retain(|site| {
+            let hit = site.window().intersect(range).is_some();
+            if hit || stubs.iter().any(|s| s.contains(site.stub)) {
+                restored.extend(site.bytes(Some(range)));
+                return false;
+            }
+            true
+        });
+        self.forget_stubs(range);
+        restored
+    }
+}
+
+impl RecordSession {
+    /// Carries what a call did to its address space into the model; sites that this concerns are as they were.
+    pub(crate) fn apply_ops(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        ops: &[SpaceOp],
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<()> {
+        let space = self.space_mut(id);
+        let mut restored = Vec::new();
+        for op in ops {
+            restored.extend(space.library.sites.follow(op));
+            space.model.apply(op);
+        }
+        self.restore(tid, id, restored, writes)
+    }
+
+    /// These were writes to memory as a file, or by `process_vm_writev`.
+    pub(crate) fn undo_overwritten(&mut self, tid: Tid, writes: &mut Vec<MemWrite>) -> Result<()> {
+        let written: Vec<_> = writes
+            .iter()
+            .map(|w| (w.space, AddrRange::sized(w.addr, w.data.len() as u64)))
+            .collect();
+        for (id, range) in written {
+            if let Some(space) = self.spaces.get_mut(&id) {
+                let restored = space.library.sites.overwritten(range);
+                self.restore(tid, id, restored, writes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        bytes: Vec<(Addr, u8)>,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<()> {
+        let model = &self.space_mut(id).model;
+        let there: Vec<_> = bytes
+            .into_iter()
+            .filter(|(at, _)| model.at(*at).is_some())
+            .collect();
+        for (addr, byte) in there {
+            let owner = if self.task(tid)?.space == id {
+                Some(tid)
+            } else {
+                self.leader(id)
+            };
+            let Some(owner) = owner else { continue };
+            self.task(owner)?.memory.write_protected(addr, &[byte])?;
+            match writes.last_mut() {
+                // Neighbours are one write.
+                Some(last) if last.space == id && last.addr + last.data.len() as u64 == addr => {
+                    last.data.push(byte)
+                }
+                _ => writes.push(MemWrite {
+                    space: id,
+                    addr,
+                    data: vec![byte],
+                }),
+            }
+        }
+        Ok(())
+    }
+}

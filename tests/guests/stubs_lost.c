@@ -1,0 +1,183 @@
+/* System call sites that were rewritten, and what the program then does to their surroundings: it unmaps everything
+ * that it does not know, near them; maps over that; takes the rights away; changes, moves and unmaps the code itself. */
+#include "guest.h"
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#define PAGE 4096UL
+
+/* A page of code of its own, from a file: getppid, at each of these offsets. */
+#define SITES 4
+#define SITE(n) (64 + 256 * (n))
+
+static long call(const char *code, int n) {
+    return ((long (*)(void))(uintptr_t)(code + SITE(n)))();
+}
+
+static int code_file(void) {
+    static unsigned char page[PAGE];
+    memset(page, 0x90, sizeof page);
+    for (int n = 0; n < SITES; n++) {
+        /* mov eax, SYS_getppid; syscall; ret */
+        static const unsigned char function[] = {0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3};
+        memcpy(page + SITE(n), function, sizeof function);
+    }
+    char path[] = "code-XXXXXX";
+    int fd = mkstemp(path);
+    CHECK(fd >= 0 && write(fd, page, sizeof page) == (ssize_t)sizeof page && unlink(path) == 0);
+    return fd;
+}
+
+/* Around it is room, which belongs to nobody. */
+#define ROOM (64 * PAGE)
+
+static char *map_code(int fd) {
+    char *room = mmap(NULL, 2 * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(room != MAP_FAILED && munmap(room, 2 * ROOM) == 0);
+    char *code = mmap(room + ROOM, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, 0);
+    CHECK(code == room + ROOM);
+    for (int n = 0; n < SITES * 4; n++) {
+        CHECK(call(code, n % SITES) == getppid());
+    }
+    return code;
+}
+
+static void all_work(const char *code) {
+    for (int n = 0; n < SITES * 4; n++) {
+        CHECK(call(code, n % SITES) == getppid());
+    }
+}
+
+static void in_child(void (*what)(char *, int), int fd) {
+    pid_t child = fork();
+    if (child == 0) {
+        what(map_code(fd), fd);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+}
+
+static void unmap_below(char *code, int fd) {
+    (void)fd;
+    CHECK(munmap(code - ROOM, ROOM) == 0);
+    all_work(code);
+}
+
+static void map_over_below(char *code, int fd) {
+    (void)fd;
+    CHECK(mmap(code - ROOM, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code - ROOM);
+    memset(code - ROOM, 0xcc, ROOM);
+    all_work(code);
+}
+
+static void share_over_below(char *code, int fd) {
+    (void)fd;
+    CHECK(mmap(code - ROOM, ROOM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code - ROOM);
+    memset(code - ROOM, 0xcc, ROOM);
+    all_work(code);
+}
+
+static void protect_below(char *code, int fd) {
+    (void)fd;
+    (void)!mprotect(code - 2 * PAGE, 2 * PAGE, PROT_NONE); /* natively, nothing is there */
+    all_work(code);
+}
+
+static void advise_below(char *code, int fd) {
+    (void)fd;
+    (void)!madvise(code - ROOM, ROOM, MADV_DONTNEED);
+    all_work(code);
+    (void)!madvise(code - ROOM, ROOM, MADV_DONTFORK);
+    pid_t child = fork();
+    if (child == 0) {
+        all_work(code);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    all_work(code);
+}
+
+static void move_below(char *code, int fd) {
+    (void)fd;
+    char *to = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(to != MAP_FAILED);
+    for (char *page = code - ROOM; page < code; page += PAGE) {
+        (void)!mremap(page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    }
+    all_work(code);
+}
+
+/* The numbers of its system calls change. */
+static void patch(char *code, int fd) {
+    (void)fd;
+    CHECK(mprotect(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC) == 0);
+    for (int n = 0; n < SITES; n++) {
+        code[SITE(n) + 1] = SYS_getpid;
+    }
+    CHECK(mprotect(code, PAGE, PROT_READ | PROT_EXEC) == 0);
+    for (int n = 0; n < SITES * 4; n++) {
+        CHECK(call(code, n % SITES) == getpid());
+    }
+}
+
+static void patch_as_file(char *code, int fd) {
+    (void)fd;
+    int mem = open("/proc/self/mem", O_RDWR);
+    CHECK(mem >= 0);
+    unsigned char number = SYS_getpid;
+    for (int n = 0; n < SITES; n++) {
+        CHECK(pwrite(mem, &number, 1, (off_t)(uintptr_t)(code + SITE(n) + 1)) == 1);
+    }
+    close(mem);
+    for (int n = 0; n < SITES * 4; n++) {
+        CHECK(call(code, n % SITES) == getpid());
+    }
+}
+
+static void move_code(char *code, int fd) {
+    (void)fd;
+    char *to = code + ROOM / 2;
+    CHECK(mremap(code, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    all_work(to);
+}
+
+/* Other code comes to where code was, at the same places. */
+static void replace_code(char *code, int fd) {
+    CHECK(munmap(code, PAGE) == 0);
+    int other = code_file();
+    unsigned char number = SYS_getpid;
+    for (int n = 0; n < SITES; n++) {
+        CHECK(pwrite(other, &number, 1, SITE(n) + 1) == 1);
+    }
+    CHECK(mmap(code, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, other, 0) == code);
+    for (int n = 0; n < SITES * 4; n++) {
+        CHECK(call(code, n % SITES) == getpid());
+    }
+    CHECK(mmap(code, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == code);
+    all_work(code);
+}
+
+static void forget_changes(char *code, int fd) {
+    (void)fd;
+    CHECK(madvise(code, PAGE, MADV_DONTNEED) == 0);
+    all_work(code);
+    CHECK(munmap(code - ROOM, ROOM) == 0);
+    all_work(code);
+}
+
+int main(void) {
+    int fd = code_file();
+    in_child(unmap_below, fd);
+    in_child(map_over_below, fd);
+    in_child(share_over_below, fd);
+    in_child(protect_below, fd);
+    in_child(advise_below, fd);
+    in_child(move_below, fd);
+    in_child(patch, fd);
+    in_child(patch_as_file, fd);
+    in_child(move_code, fd);
+    in_child(replace_code, fd);
+    in_child(forget_changes, fd);
+    printf("%d\n", getpid());
+    return 0;
+}

@@ -20,7 +20,11 @@ impl Guarded {
     /// Adds a range; whether that has changed anything.
     pub fn add(&mut self, range: AddrRange) -> bool {
         let range = range.to_pages();
-        if self.0.iter().any(|r| r.start <= range.start && range.end <= r.end) {
+        if self
+            .0
+            .iter()
+            .any(|r| r.start <= range.start && range.end <= r.end)
+        {
             return false;
         }
         self.0.push(range);

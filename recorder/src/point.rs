@@ -23,7 +23,7 @@ use rr_tracee::digest;
 use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::task::{Resume, Waited, send_signal, si_code, signo, wait};
+use rr_tracee::task::{Resume, Waited, is_fault, send_signal, si_code, signo, wait};
 use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, Registers, SpaceId, Stop, Stopped, Tid, procfs};
 
 use crate::buffer::is_inside;
@@ -132,10 +132,11 @@ enum Moment {
 }
 
 impl RecordSession {
-    /// A tick while `tid` executes user code, the `ticks`-th since it was resumed: interrupts it if something has
-    /// waited long enough.
-    pub(crate) fn on_tick(&mut self, tid: Tid, ticks: u32) -> Result<()> {
-        let task = self.task(tid)?;
+    /// A tick while `tid` executes user code: interrupts it if something has waited long enough.
+    pub(crate) fn on_tick(&mut self, tid: Tid) -> Result<()> {
+        let task = self.task_mut(tid)?;
+        task.ticks += 1;
+        let ticks = task.ticks;
         if task.call.is_some() || task.interrupted || !matches!(task.state, State::InKernel(_)) {
             return Ok(());
         }
@@ -310,23 +311,42 @@ impl RecordSession {
             self.leave(tid, stopped)?;
             return Ok(Moment::Over);
         }
-        match stopped.resume(Resume::Step, None)?.wait()? {
-            Waited::Stopped(now, Stop::Signal(libc::SIGTRAP)) if si_code(&now.siginfo()?) > 0 => {
-                Ok(Moment::Here(now))
+        let mut stopped = stopped;
+        loop {
+            match stopped.resume(Resume::Step, None)?.wait()? {
+                Waited::Stopped(now, Stop::Signal(libc::SIGTRAP)) if si_code(&now.siginfo()?) > 0 => {
+                    return Ok(Moment::Here(now));
+                }
+                Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => stopped = now,
+                other => {
+                    // No stop is still to come.
+                    self.task_mut(tid)?.interrupted = false;
+                    return self.moment_over(tid, other);
+                }
             }
-            other => self.moment_over(tid, other),
         }
+    }
+
+    /// Signals may come faster than a place is found: those that can wait do not end the search.
+    fn has_put_off(&mut self, tid: Tid, stopped: &Stopped) -> Result<bool> {
+        let info = stopped.siginfo()?;
+        Ok(!is_fault(&info) && self.put_off(tid, info)?)
     }
 
     /// Lets the task run freely for a moment.
     fn run_a_moment(&mut self, tid: Tid, stopped: Stopped) -> Result<Moment> {
-        let running = stopped.resume(Resume::Cont, None)?;
+        let mut running = stopped.resume(Resume::Cont, None)?;
         std::thread::sleep(MOMENT);
         running.interrupt()?;
-        match running.wait()? {
-            Waited::Stopped(now, Stop::Event) => Ok(Moment::Here(now)),
-            // The stop that it was asked for is still to come: `interrupted` says so.
-            other => self.moment_over(tid, other),
+        loop {
+            match running.wait()? {
+                Waited::Stopped(now, Stop::Event) => return Ok(Moment::Here(now)),
+                Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => {
+                    running = now.resume(Resume::Cont, None)?;
+                }
+                // The stop that it was asked for is still to come: `interrupted` says so.
+                other => return self.moment_over(tid, other),
+            }
         }
     }
 

@@ -295,10 +295,10 @@ impl RecordSession {
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
         self.task_mut(tid)?.state = State::InKernel(running);
-        for ticks in 1.. {
+        loop {
             match wait_for_tick(Some(tid), false) {
                 Some(report) => return self.note(report),
-                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.on_tick(tid, ticks)?,
+                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.on_tick(tid)?,
                 None => return Ok(()),
             }
             // Looking at others may have brought news of this one.
@@ -306,7 +306,6 @@ impl RecordSession {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Waits until the task stops or is found to sleep in the kernel; then others run.
@@ -526,6 +525,7 @@ impl RecordSession {
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.between = false;
             task.interrupted = false;
+            task.ticks = 0;
             if !matches!(kind, EventKind::Point { .. }) {
                 task.patience = (task.patience + 1).min(TURN_PATIENCE);
             }

@@ -102,6 +102,9 @@ fn frame(memory: &Memory, rsp: Addr) -> Result<(Addr, Vec<u8>)> {
     Ok((rsp, memory.read_vec(rsp, len as usize)?))
 }
 
+/// The first real-time signal of the kernel (signal(7)); glibc keeps this and the next for itself.
+const FIRST_REAL_TIME: i32 = 32;
+
 impl RecordSession {
     /// At a system call entry: if a signal is stashed, turns the task back from the call, to take it or to have it pending.
     pub(crate) fn turn_back_for_signal(
@@ -215,22 +218,32 @@ impl RecordSession {
                 ..regs
             })
         } else {
-            self.cancel_opposite(tid, signal)?;
-            let passed_on = match disposition(tid, &info, &self.options)? {
-                // Death needs no place,
-                Disposition::Fatal => Some(signal),
-                // and what has no effect neither.
-                Disposition::Ignored => None,
-                Disposition::Handler | Disposition::Stopped => {
-                    self.task_mut(tid)?.stash.push(info);
-                    self.hurry(tid)?;
-                    None
-                }
-            };
+            // Death needs no place.
+            let passed_on = (!self.put_off(tid, info)?).then_some(signal);
             let running = stopped.resume(Resume::Cont, passed_on)?;
             return self.await_stop(tid, running);
         };
         self.deliver(tid, stopped, info, place)
+    }
+
+    /// An asynchronous signal has come in the middle of an interval: it is kept for the end of that, or dropped if it has no
+    /// effect. `false` if it kills.
+    pub(crate) fn put_off(&mut self, tid: Tid, info: SigInfo) -> Result<bool> {
+        let signal = signo(&info);
+        self.cancel_opposite(tid, signal)?;
+        match disposition(tid, &info, &self.options)? {
+            Disposition::Fatal => return Ok(false),
+            Disposition::Ignored => {}
+            Disposition::Handler | Disposition::Stopped => {
+                let stash = &mut self.task_mut(tid)?.stash;
+                // Of an ordinary signal only one is pending at a time (signal(7)).
+                if signal >= FIRST_REAL_TIME || !stash.iter().any(|i| signo(i) == signal) {
+                    stash.push(info);
+                }
+                self.hurry(tid)?;
+            }
+        }
+        Ok(true)
     }
 
     /// A stop and a continue cancel each other among the stashed signals of all threads, as they do among the pending

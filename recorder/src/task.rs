@@ -81,6 +81,8 @@ pub struct Task {
     pub between: bool,
     /// It has been let go on since its last event: what it has executed by now is part of no event.
     pub ran: bool,
+    /// Ticks since its last event while it ran.
+    pub ticks: u32,
     /// For how many ticks others wait for it before it is interrupted.
     pub patience: u32,
     /// What the buffered calls of its interval gave, for the event that ends it.
@@ -120,6 +122,7 @@ impl Task {
             retrying: false,
             group_stop: None,
             interrupted: false,
+            ticks: 0,
             between: false,
             ran: false,
             patience: crate::point::TURN_PATIENCE,

@@ -196,6 +196,7 @@ guests! {
         threads_200
         time
         time_busy
+        timer_fast
         timer_storm
         tsc
         tsc_regs

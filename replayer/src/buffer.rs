@@ -9,7 +9,7 @@ use rr_preload::layout::{self, Control, mode};
 use rr_preload::records::{self, Record};
 use rr_trace::Bytes;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, Memory, rr_area, shaping, syscalls};
+use rr_tracee::{Addr, Memory, SpaceOp, rr_area, shaping, syscalls};
 
 use crate::space::Failure;
 
@@ -27,11 +27,22 @@ pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
     memory.write(field!(mode), &mode::REPLAY.to_le_bytes())
 }
 
-/// Gives a task the records of its next interval.
-pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<(), Failure> {
-    let impossible = |r: Record<'_>| shaping::is_shaping(&r) && shaping::change(&r).is_err();
-    let any_impossible = given.records().any(|r| impossible(r.record()));
-    if given.len() as u64 > layout::RECORDS_BYTES || !given.are_records() || any_impossible {
+/// A buffered call that changes the address space: its number, and what is to be done when the task is there.
+pub(crate) type Change = (i64, Option<SpaceOp>);
+
+/// Gives a task the records of its next interval. Returns the changes of its address space that they tell of, in order.
+pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<Vec<Change>, Failure> {
+    let mut changes = Vec::new();
+    let mut possible = true;
+    let whole = given.each_record(|record| {
+        if shaping::is_shaping(record) {
+            match shaping::change(record) {
+                Ok(op) => changes.push((record.number, op)),
+                Err(shaping::Impossible) => possible = false,
+            }
+        }
+    });
+    if given.len() as u64 > layout::RECORDS_BYTES || !whole || !possible {
         return Err(Failure::Bad(
             "the results of its buffered calls are damaged".into(),
         ));
@@ -41,7 +52,8 @@ pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<(), Failure> {
     let words: Vec<u8> = [used, end].into_iter().flat_map(u64::to_le_bytes).collect();
     memory.write(field!(used), &words)?;
     let parts: Vec<&[u8]> = given.parts().collect();
-    Ok(memory.write_parts(Addr(layout::RECORDS), &parts)?)
+    memory.write_parts(Addr(layout::RECORDS), &parts)?;
+    Ok(changes)
 }
 
 /// What is wrong if a task that was given records has arrived and not used them up.

@@ -13,7 +13,7 @@ use rr_trace::event::{
 use rr_trace::{Bytes, EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::{
-    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, shaping, tsc,
+    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
 };
 
 use crate::affinity;
@@ -37,6 +37,8 @@ pub struct ReplaySession {
     cpu: Option<usize>,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
+    /// What the buffered calls of the event under way change in the address space.
+    changes: Vec<buffer::Change>,
     /// Since the first step, which is made by the thread that makes all.
     without_tsc: Option<tsc::GivenUp>,
 }
@@ -74,6 +76,7 @@ impl ReplaySession {
             cpu,
             last: EventNumber(0),
             time_ns: 0,
+            changes: Vec::new(),
             without_tsc: None,
         })
     }
@@ -118,7 +121,8 @@ impl ReplaySession {
                     "it has buffered calls, but nothing is executed before it",
                 ));
             }
-            buffer::load(&self.task(event)?.memory(), &event.buffered).map_err(|f| f.at(number))?;
+            let loaded = buffer::load(&self.task(event)?.memory(), &event.buffered);
+            self.changes = loaded.map_err(|f| f.at(number))?;
         }
         match &event.kind {
             EventKind::Start { exec, after, xstate } => {
@@ -210,17 +214,10 @@ impl ReplaySession {
 
     /// Carries out what the interval's buffered calls change in the address space, each when the task is there.
     fn run_to_changes(&mut self, event: &Event) -> Result<()> {
-        for brief in event.buffered.records() {
-            let record = brief.record();
-            if !shaping::is_shaping(&record) {
-                continue;
-            }
+        for (number, change) in std::mem::take(&mut self.changes) {
             let reader = Arc::clone(&self.reader);
             let task = self.task(event)?;
-            task.run_to_change(event.number, record.number, reader.header())?;
-            let Ok(change) = shaping::change(&record) else {
-                return Err(bad(event, "the results of its buffered calls are damaged"));
-            };
+            task.run_to_change(event.number, number, reader.header())?;
             if let Some(op) = change {
                 let change = Event {
                     number: event.number,

@@ -55,13 +55,14 @@ impl Bytes {
         std::iter::from_fn(move || Brief::read(&mut reader))
     }
 
-    /// Whether there are whole records and nothing else.
-    pub fn are_records(&self) -> bool {
+    /// Calls `each` with every record. Says whether there are whole records and nothing else.
+    pub fn each_record(&self, mut each: impl FnMut(&Record<'_>)) -> bool {
         let mut reader = self.reader();
         while !reader.is_at_end() {
-            if Brief::read(&mut reader).is_none() {
+            let Some(brief) = Brief::read(&mut reader) else {
                 return false;
-            }
+            };
+            each(&brief.record());
         }
         true
     }
@@ -98,7 +99,10 @@ mod tests {
         assert!(same && given.records().count() == 4);
         for cut in 0..=all.len() {
             let part = Bytes::from(all[..cut].to_vec());
-            assert_eq!(part.are_records(), records::are_whole(&all[..cut]), "{cut}");
+            let mut count = 0;
+            let whole = part.each_record(|_| count += 1);
+            assert_eq!(whole, records::are_whole(&all[..cut]), "{cut}");
+            assert_eq!(count, records::iter(&all[..cut]).count());
         }
         assert_eq!(given.record_at(24).map(|r| r.number), Some(228));
         assert!(given.record_at(all.len()).is_none() && given.record_at(usize::MAX).is_none());

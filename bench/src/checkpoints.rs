@@ -1,5 +1,8 @@
 //! Checkpoints: the pause that they cause against a plain fork, their size against the resident size, and
 //! what they save when replaying to a late event.
+//!
+//! Recorded without the system call buffer (`-n`): what is measured is checkpoints at so many system calls, and events are as many only
+//! without it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -56,7 +59,7 @@ fn pauses(args: &Args, rr: &Path, work: &Path) -> Result<()> {
             time(
                 &rr_line(
                     rr,
-                    &["record", "--checkpoint-interval", "1000", "-o"],
+                    &["record", "-n", "--checkpoint-interval", "1000", "-o"],
                     &trace,
                     &program,
                 ),
@@ -119,7 +122,7 @@ fn late_event(args: &Args, rr: &Path, work: &Path) -> Result<bool> {
     time(
         &rr_line(
             rr,
-            &["record", "--checkpoint-interval", "200", "-o"],
+            &["record", "-n", "--checkpoint-interval", "200", "-o"],
             &trace,
             &program,
         ),

@@ -30,6 +30,9 @@ struct Args {
     /// Only workloads and programs whose name contains this (and "checkpoints", for the tables about these).
     #[arg(long)]
     only: Option<String>,
+    /// Leave out recordings without the buffer, which take nine tenths of the time.
+    #[arg(long)]
+    buffered: bool,
     /// Compare the CPU time of workloads, not the time that passes: for a machine that others use too.
     #[arg(long)]
     cpu_time: bool,

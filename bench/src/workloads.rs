@@ -272,7 +272,8 @@ struct Row {
     /// CPU time counts, not the time that passes.
     cpu_time: bool,
     buffered: Recorded,
-    plain: Recorded,
+    /// Without the buffer; if that was asked for.
+    plain: Option<Recorded>,
 }
 
 impl Row {
@@ -307,21 +308,22 @@ impl Row {
             format!("{text} | {bound}×")
         };
         let [record, replay] = self.bounded();
+        let plain = |show: &dyn Fn(&Recorded) -> String| self.plain.as_ref().map_or("–".into(), show);
         println!(
-            "| {} | {:.3} s ({:.3}) | {} | {} | {:.2}× | {:.2}× | {} | {} | {} | {} | {:.1} | {} |",
+            "| {} | {:.3} s ({:.3}) | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {} |",
             self.name,
             self.median(&self.native),
             self.median(&self.native_all),
             cell(record, self.bounds[0]),
             cell(replay, self.bounds[1]),
-            self.ratio(&self.plain.record),
-            self.ratio(&self.plain.replay),
+            plain(&|p| format!("{:.2}×", self.ratio(&p.record))),
+            plain(&|p| format!("{:.2}×", self.ratio(&p.replay))),
             self.buffered.events,
             self.buffered.buffered.map_or("–".into(), |n| n.to_string()),
-            self.plain.events,
+            plain(&|p| p.events.to_string()),
             mb(self.buffered.bytes),
             self.buffered.bytes_per_event(),
-            mb(self.plain.bytes),
+            plain(&|p| mb(p.bytes)),
         );
     }
 
@@ -329,7 +331,7 @@ impl Row {
         let [record, replay] = self.bounded();
         json!({ "name": self.name, "native": times(&self.native), "native_all_cpus": times(&self.native_all),
                 "record_ratio": record, "record_bound": self.bounds[0], "replay_ratio": replay, "replay_bound": self.bounds[1],
-                "passed": self.passed(), "buffered": self.buffered.json(), "unbuffered": self.plain.json() })
+                "passed": self.passed(), "buffered": self.buffered.json(), "unbuffered": self.plain.as_ref().map(Recorded::json) })
     }
 }
 
@@ -393,7 +395,7 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
         native: vec![],
         native_all: vec![],
         buffered: Recorded::default(),
-        plain: Recorded::default(),
+        plain: (!args.buffered).then(Recorded::default),
     };
     for _ in 0..args.runs {
         // Each run in a directory of its own, which is gone before the next: removing files takes time too.
@@ -407,7 +409,9 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
             Ok(())
         })?;
         in_fresh(&mut |cwd| row.buffered.round(rr, &[], &line, cwd, work))?;
-        in_fresh(&mut |cwd| row.plain.round(rr, &["-n"], &line, cwd, work))?;
+        if let Some(plain) = &mut row.plain {
+            in_fresh(&mut |cwd| plain.round(rr, &["-n"], &line, cwd, work))?;
+        }
         in_fresh(&mut |cwd| {
             row.native_all.push(time(&line, cwd)?);
             Ok(())

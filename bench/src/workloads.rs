@@ -385,7 +385,7 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
             memory.path()
         }
     };
-    let input = fresh(place, "input")?;
+    let (input, runs) = (fresh(place, "input")?, fresh(place, "runs")?);
     (workload.setup)(&input).context("preparing the input")?;
     let line = (workload.line)(&input);
     let mut row = Row {
@@ -398,12 +398,9 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
         plain: (!args.buffered).then(Recorded::default),
     };
     for _ in 0..args.runs {
-        // Each run in a directory of its own, which is gone before the next: removing files takes time too.
-        let in_fresh = |run: &mut dyn FnMut(&Path) -> Result<()>| -> Result<()> {
-            let cwd = fresh(place, "run")?;
-            run(&cwd)?;
-            std::fs::remove_dir_all(&cwd).context("removing a working directory")
-        };
+        // Each run in a directory of its own. They are removed when all are done: removing files takes time, and ext4 looks for a
+        // while at every inode that was freed lately before it takes another.
+        let in_fresh = |run: &mut dyn FnMut(&Path) -> Result<()>| run(&fresh(&runs, "run")?);
         in_fresh(&mut |cwd| {
             row.native.push(time_on(Cpus::One, &line, cwd)?);
             Ok(())
@@ -417,6 +414,8 @@ fn measure(args: &Args, rr: &Path, work: &Path, workload: &Workload) -> Result<R
             Ok(())
         })?;
     }
-    std::fs::remove_dir_all(&input).context("removing the input")?;
+    for dir in [&input, &runs] {
+        std::fs::remove_dir_all(dir).context("removing a working directory")?;
+    }
     Ok(row)
 }

@@ -90,7 +90,7 @@ impl RecordSession {
             traced: told.0,
             mismatch: 0,
             site: layout::site::CALL,
-            counter: self.counter,
+            counter: self.counter(),
             stdio: stdio(),
             guarded: Default::default(),
             filter: self.mapped.filter().words,

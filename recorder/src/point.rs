@@ -141,8 +141,10 @@ impl RecordSession {
             return Ok(());
         }
         let (patience, space) = (task.patience, task.space);
-        // It was thought that it would not wait there.
-        let asleep = self.spaces[&space].library.installed && procfs::state(tid).is_ok_and(|s| s == 'S');
+        // It was thought that it would not wait there. (Alone it may: nobody else could run meanwhile.)
+        let asleep = self.tasks.len() > 1
+            && self.spaces[&space].library.installed
+            && procfs::state(tid).is_ok_and(|s| s == 'S');
         let for_signal = ticks >= SIGNAL_PATIENCE && self.has_deliverable(tid)?;
         let others = !asleep && !for_signal && self.others_can_run(tid)?;
         if others {

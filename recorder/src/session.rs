@@ -7,6 +7,7 @@
 
 mod turns;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// Let a library in the tracees make the calls that need no stop.
     pub buffered: bool,
+    /// How fast the time-stamp counter is. Begun as early as possible: the longer ago that is, the less is waited for its end.
+    pub measurement: tsc::Measurement,
 }
 
 /// An address space of the recording.
@@ -124,8 +127,8 @@ pub struct RecordSession {
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
-    /// What `rdtsc` gives.
-    pub(crate) counter: Counter,
+    /// What `rdtsc` gives, once somebody has asked.
+    counter: OnceCell<Counter>,
 }
 
 impl RecordSession {
@@ -136,9 +139,7 @@ impl RecordSession {
         writer: TraceWriter,
         capture: Capture,
     ) -> Result<RecordSession> {
-        let measurement = tsc::Measurement::begin();
         let launched = launch::launch(command)?;
-        let counter = measurement.end();
         let tid = launched.task.tid();
         let mut session = RecordSession {
             tasks: BTreeMap::new(),
@@ -166,10 +167,15 @@ impl RecordSession {
             file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),
-            counter,
+            counter: OnceCell::new(),
         };
         session.first_exec(launched.task)?;
         Ok(session)
+    }
+
+    /// What `rdtsc` gives.
+    pub(crate) fn counter(&self) -> Counter {
+        *self.counter.get_or_init(|| self.options.measurement.end())
     }
 
     /// The program's file, for messages.

@@ -348,7 +348,7 @@ impl RecordSession {
         } else {
             return Ok(None);
         };
-        let tsc = self.counter.at(tsc::raw_time());
+        let tsc = self.counter().at(tsc::raw_time());
         let mut after = Registers {
             rax: tsc & 0xffff_ffff,
             rdx: tsc >> 32,

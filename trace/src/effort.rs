@@ -17,7 +17,7 @@ const RECENT: Duration = Duration::from_millis(200);
 const BEST: u64 = 32;
 /// … with less than this part, a fast one (32 MiB, or 160 MB/s); with more, nothing is compressed.
 const FAST: u64 = 8;
-/// At the end, these are so many times smaller: 256 KiB and 1 MiB, some 7 ms.
+/// At the end, with more than 1 MiB nothing is compressed, and with less fast: some 7 ms at most.
 const ENDING: u64 = 32;
 /// Brotli quality of the fast way.
 const FAST_QUALITY: i32 = 1;
@@ -56,7 +56,7 @@ impl Load {
     /// How hard to compress what is written now. `queue` is how much may wait, `quality` the best quality.
     pub(crate) fn effort(self, queue: u64, quality: i32) -> Effort {
         let part = if self.ending { ENDING } else { 1 };
-        if self.pressure <= queue / BEST / part {
+        if self.pressure <= queue / BEST && !self.ending {
             Effort::Brotli(quality)
         } else if self.pressure <= queue / FAST / part {
             Effort::Brotli(quality.min(FAST_QUALITY))
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn little_is_compressed_when_somebody_waits_for_the_end() {
-        assert_eq!(effort(MIB / 4, true), Effort::Brotli(5));
+        assert_eq!(effort(0, true), Effort::Brotli(1));
         assert_eq!(effort(MIB, true), Effort::Brotli(1));
         assert_eq!(effort(2 * MIB, true), Effort::None);
     }

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -284,6 +284,8 @@ impl FileStore {
 struct Store {
     contents: Place,
     index: OwnedFd,
+    /// Whether what others left behind was looked for.
+    swept: Once,
 }
 
 impl Store {
@@ -306,8 +308,11 @@ impl Store {
             fd: nix::fcntl::open(path, flags, Mode::empty())?,
         };
         let index = openat(&contents.fd, "index", flags | OFlag::O_NOFOLLOW, Mode::empty())?;
-        contents.sweep();
-        Ok(Store { contents, index })
+        Ok(Store {
+            contents,
+            index,
+            swept: Once::new(),
+        })
     }
 
     /// What the file in this state contains, as far as is known.
@@ -322,6 +327,8 @@ impl Store {
 
     /// Copies a file into the store.
     fn import(&self, file: &File, key: &Key) -> io::Result<(FileId, File)> {
+        // Only those who add to the store tidy it: reading a directory of thousands takes milliseconds.
+        self.swept.call_once(|| self.contents.sweep());
         let temporary = self.contents.temporary()?;
         let id = copy::copy(file, &temporary.file)?;
         let there = self.contents.open(id);

@@ -13,6 +13,7 @@ use rr_recorder::{
 };
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
+use rr_tracee::tsc;
 
 use crate::{Global, cpu, started, traces};
 
@@ -193,6 +194,7 @@ fn epitaph(dir: &Path, written: EventNumber) -> String {
 
 /// Runs the command.
 pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
+    let measurement = tsc::Measurement::begin();
     let program = options.command[0].clone();
     let env = environment(&options.env)?;
     let path_var = env.iter().find(|(n, _)| n == "PATH").map(|(_, v)| v);
@@ -269,6 +271,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         schedule: Schedule { turn_events, chaos },
         // Where it matters which call others come after, each call is an event.
         buffered: !options.no_syscall_buffer && chaos.is_none() && turn_events > 1,
+        measurement,
     };
     let command = Command {
         args: options.command.clone(),

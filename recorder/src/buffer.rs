@@ -26,9 +26,17 @@ pub(crate) struct Library {
     pub installed: bool,
     /// What its control page says of what must be traced, and the version of its filter.
     told: (u32, u64),
+    /// So many bytes of records have been taken out. The library goes on behind them, until it is told to begin anew.
+    taken: u64,
     /// The call sites.
     pub sites: Sites,
 }
+
+/// Where records begin anew, so that there is room for large ones.
+const BEGIN_ANEW: u64 = 8 << 10;
+
+/// With the number of bytes there are, so many of them are read: more than most intervals have.
+const AT_ONCE: usize = 1 << 10;
 
 /// The address of a field of the control page.
 macro_rules! field {
@@ -101,6 +109,7 @@ impl RecordSession {
         let library = &mut self.space_mut(id).library;
         library.installed = true;
         library.told = told;
+        library.taken = 0;
         Ok(())
     }
 
@@ -157,18 +166,33 @@ impl RecordSession {
     /// must be traced.
     pub(crate) fn take_records(&mut self, tid: Tid) -> Result<()> {
         let task = self.task(tid)?;
-        if !self.spaces.get(&task.space).is_some_and(|s| s.library.installed) {
-            return Ok(());
-        }
-        let used = task.memory.read_u64(field!(used))?;
-        if used == 0 {
-            return Ok(());
-        }
-        let records = task
-            .memory
-            .read_vec(Addr(layout::RECORDS), used.min(layout::RECORDS_BYTES) as usize)?;
-        task.memory.write(field!(used), &0u64.to_le_bytes())?;
         let id = task.space;
+        let Some(taken) = self
+            .spaces
+            .get(&id)
+            .filter(|s| s.library.installed)
+            .map(|s| s.library.taken)
+        else {
+            return Ok(());
+        };
+        let mut first = [0; AT_ONCE];
+        let begin = Addr(layout::RECORDS + taken);
+        let (used, read) = task.memory.read_word_and(field!(used), begin, &mut first)?;
+        // The program may have written there.
+        let len = used.min(layout::RECORDS_BYTES).saturating_sub(taken) as usize;
+        if len == 0 {
+            return Ok(());
+        }
+        let records = match first[..read].get(..len) {
+            Some(all) => all.to_vec(),
+            None => task.memory.read_vec(begin, len)?,
+        };
+        let mut now = used;
+        if used >= BEGIN_ANEW {
+            now = 0;
+            task.memory.write(field!(used), &now.to_le_bytes())?;
+        }
+        self.space_mut(id).library.taken = now;
         self.follow_changes(tid, id, &records)?;
         let buffered = &mut self.task_mut(tid)?.buffered;
         if buffered.is_empty() {

@@ -129,6 +129,23 @@ impl Memory {
         }
     }
 
+    /// Reads a word and, with the same system call, as many of the `buf.len()` bytes at `addr` as there are. Returns the word, and how
+    /// many bytes it read.
+    pub fn read_word_and(&self, word: Addr, addr: Addr, buf: &mut [u8]) -> Result<(u64, usize)> {
+        let mut first = [0; 8];
+        let remote = [(word, first.len()), (addr, buf.len())].map(|(addr, len)| RemoteIoVec {
+            base: addr.0 as usize,
+            len,
+        });
+        let mut local = [IoSliceMut::new(&mut first), IoSliceMut::new(buf)];
+        let read = process_vm_readv(self.tid.pid(), &mut local, &remote);
+        match read {
+            Ok(n) if n >= first.len() => Ok((u64::from_le_bytes(first), n - first.len())),
+            Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
+            _ => Ok((self.read_u64(word)?, 0)),
+        }
+    }
+
     /// Writes these parts one after the other, beginning at `addr`.
     pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
         let len = parts.iter().map(|part| part.len()).sum();

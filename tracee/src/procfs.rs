@@ -53,13 +53,18 @@ fn read(path: String, tid: Tid) -> Result<String> {
             Ok(String::from_utf8(bytes)
                 .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
-            Err(Error::Died(tid))
-        }
-        Err(e) => Err(Error::Proc {
-            path,
-            why: e.to_string(),
-        }),
+        Err(e) => Err(failure(&path, tid, &e)),
+    }
+}
+
+/// Why a file of `/proc/TID` cannot be read.
+fn failure(path: &str, tid: Tid, e: &std::io::Error) -> Error {
+    if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) {
+        return Error::Died(tid);
+    }
+    Error::Proc {
+        path: path.to_owned(),
+        why: e.to_string(),
     }
 }
 
@@ -102,10 +107,14 @@ pub fn maps(tid: Tid) -> Result<Vec<MapsLine>> {
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
 pub fn state(tid: Tid) -> Result<char> {
+    // It stands behind the name of the program, which is short; the rest is not waited for.
+    let mut start = [0; 128];
     let path = format!("/proc/{tid}/stat");
-    let text = read(path.clone(), tid)?;
-    let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.ok_or(Error::Proc {
+    let read = fs::File::open(&path).and_then(|mut file| file.read(&mut start));
+    let len = read.map_err(|e| failure(&path, tid, &e))?;
+    let name_ends = start[..len].windows(2).rposition(|pair| pair == b") ");
+    let state = name_ends.and_then(|at| start[..len].get(at + 2));
+    state.map(|byte| char::from(*byte)).ok_or(Error::Proc {
         path,
         why: "no state".into(),
     })

@@ -83,9 +83,6 @@ impl RecordSession {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
         }
-        while let Some(report) = wait(None, true) {
-            self.note(report)?;
-        }
         Ok(())
     }
 

@@ -87,7 +87,7 @@ impl Effect {
 
 impl Sites {
     /// An operation is carried out: the sites that it concerns are rewritten no more. Gives the bytes to be restored.
-    fn follow(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
+    pub fn follow(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
         let mut restored = Vec::new();
         if let Some(effect) = Effect::of(op) {
             let touched = |range: AddrRange| range.intersect(effect.range).is_some();
@@ -160,8 +160,7 @@ impl RecordSession {
         let space = self.space_mut(id);
         let mut restored = Vec::new();
         for op in ops {
-            restored.extend(space.library.sites.follow(op));
-            space.model.apply(op);
+            restored.extend(space.apply(op));
         }
         self.restore(tid, id, restored, writes)
     }

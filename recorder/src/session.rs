@@ -17,8 +17,7 @@ use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    AddrRange, AddressSpace, Mapping, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs,
-    tsc,
+    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -76,18 +75,12 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Takes notice of a change.
-    pub fn apply(&mut self, op: &SpaceOp) {
+    /// Takes notice of a change: the sites that it concerns are rewritten no more. Gives the bytes to be restored.
+    #[must_use]
+    pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
+        let restored = self.library.sites.follow(op);
         self.model.apply(op);
-        let sites = &mut self.library.sites;
-        match op {
-            SpaceOp::Map(Mapping { range, .. }) | SpaceOp::Unmap(range) => sites.forget(*range),
-            SpaceOp::Move { from, to, .. } => {
-                sites.forget(*from);
-                sites.forget(AddrRange::sized(*to, from.len()));
-            }
-            _ => {}
-        }
+        restored
     }
 }
 

@@ -10,27 +10,13 @@ use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
 use rr_tracee::{
     Addr, AddrRange, Backing, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceOp, Stopped, Tid,
-    TraceeFd, procfs, rr_area,
+    TraceeFd, madv, procfs, rr_area,
 };
 
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::returned;
 use crate::task::{Call, State};
-
-/// `MADV_*` of `<linux/mman.h>`.
-mod madv {
-    pub const DONTNEED: u64 = 4;
-    pub const FREE: u64 = 8;
-    pub const REMOVE: u64 = 9;
-    pub const DONTFORK: u64 = 10;
-    pub const DOFORK: u64 = 11;
-    pub const WIPEONFORK: u64 = 18;
-    pub const KEEPONFORK: u64 = 19;
-    pub const DONTNEED_LOCKED: u64 = 24;
-    pub const GUARD_INSTALL: u64 = 102;
-    pub const GUARD_REMOVE: u64 = 103;
-}
 
 /// `PR_*` of `<linux/prctl.h>` that are answered by us.
 mod pr {
@@ -265,13 +251,9 @@ impl RecordSession {
             }
             Special::Brk => self.break_ops(tid, result as u64)?,
             // MADV_DONTNEED passes over holes and then says ENOMEM.
-            Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => match entry.rdx {
-                madv::DONTNEED | madv::DONTNEED_LOCKED => vec![SpaceOp::Discard(range)],
-                madv::DONTFORK => vec![SpaceOp::SetFork(range, ForkPolicy::Omit)],
-                madv::WIPEONFORK => vec![SpaceOp::SetFork(range, ForkPolicy::Wipe)],
-                madv::DOFORK | madv::KEEPONFORK => vec![SpaceOp::SetFork(range, ForkPolicy::Copy)],
-                _ => vec![],
-            },
+            Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => {
+                madv::advised(range, entry.rdx).into_iter().collect()
+            }
             _ => vec![],
         })
     }

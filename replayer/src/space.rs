@@ -10,20 +10,11 @@ use rr_tracee::objects::exposed;
 use rr_tracee::remote::Remote;
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped,
-    rr_area,
+    madv, rr_area,
 };
 
 use crate::error::{Error, Result};
 use crate::objects::Object;
-
-/// `MADV_*` of `<linux/mman.h>`.
-mod madv {
-    pub const DONTNEED: u64 = 4;
-    pub const DONTFORK: u64 = 10;
-    pub const DOFORK: u64 = 11;
-    pub const WIPEONFORK: u64 = 18;
-    pub const KEEPONFORK: u64 = 19;
-}
 
 /// The trace's files and the shared objects, as descriptors of the replayed tasks' common table.
 #[derive(Debug)]

@@ -6,20 +6,11 @@
 use rr_preload::records::Record;
 
 use crate::ids::{Addr, AddrRange, PAGE};
+use crate::madv::advised;
 use crate::space::{Backing, ForkPolicy, Mapping, Prot, SpaceOp};
 
 /// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
 const TOP: u64 = 0x7fff_ffff_f000;
-
-/// `MADV_*` of `<linux/mman.h>`.
-mod madv {
-    pub const DONTNEED: u64 = 4;
-    pub const DONTFORK: u64 = 10;
-    pub const DOFORK: u64 = 11;
-    pub const WIPEONFORK: u64 = 18;
-    pub const KEEPONFORK: u64 = 19;
-    pub const DONTNEED_LOCKED: u64 = 24;
-}
 
 /// The words say what no such call can have done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,13 +55,7 @@ pub fn change(record: &Record<'_>) -> Result<Option<SpaceOp>, Impossible> {
         libc::SYS_mmap => map(range()?, Prot::from_bits(third), ""),
         libc::SYS_munmap => SpaceOp::Unmap(range()?),
         libc::SYS_mprotect => SpaceOp::Protect(range()?, Prot::from_bits(third)),
-        libc::SYS_madvise => match third {
-            madv::DONTNEED | madv::DONTNEED_LOCKED => SpaceOp::Discard(range()?),
-            madv::DONTFORK => SpaceOp::SetFork(range()?, ForkPolicy::Omit),
-            madv::WIPEONFORK => SpaceOp::SetFork(range()?, ForkPolicy::Wipe),
-            madv::DOFORK | madv::KEEPONFORK => SpaceOp::SetFork(range()?, ForkPolicy::Copy),
-            _ => return Err(Impossible),
-        },
+        libc::SYS_madvise => advised(range()?, third).ok_or(Impossible)?,
         _ => return Err(Impossible),
     }))
 }

@@ -1,0 +1,39 @@
+//! `madvise(2)`: the advice that changes what is mapped, and what it changes.
+//!
+//! Whoever needs to know takes it from here: recorder, replayer, and the reader of the library's records. So the three
+//! cannot differ.
+
+use crate::ids::AddrRange;
+use crate::space::{ForkPolicy, SpaceOp};
+
+/// `MADV_DONTNEED`: private pages are as if untouched.
+pub const DONTNEED: u64 = 4;
+/// `MADV_FREE`: the kernel may take the pages away, some time.
+pub const FREE: u64 = 8;
+/// `MADV_REMOVE`: punches a hole into what is mapped.
+pub const REMOVE: u64 = 9;
+/// `MADV_DONTFORK`: a child does not get it.
+pub const DONTFORK: u64 = 10;
+/// `MADV_DOFORK`: takes that back.
+pub const DOFORK: u64 = 11;
+/// `MADV_WIPEONFORK`: a child gets zeros.
+pub const WIPEONFORK: u64 = 18;
+/// `MADV_KEEPONFORK`: takes that back.
+pub const KEEPONFORK: u64 = 19;
+/// `MADV_DONTNEED_LOCKED`: as [`DONTNEED`], of locked pages too.
+pub const DONTNEED_LOCKED: u64 = 24;
+/// `MADV_GUARD_INSTALL`: accesses fault from now on.
+pub const GUARD_INSTALL: u64 = 102;
+/// `MADV_GUARD_REMOVE`: takes that back.
+pub const GUARD_REMOVE: u64 = 103;
+
+/// What an advice about a range changes in the address space; nothing for one that only makes it faster or slower.
+pub fn advised(range: AddrRange, advice: u64) -> Option<SpaceOp> {
+    match advice {
+        DONTNEED | DONTNEED_LOCKED => Some(SpaceOp::Discard(range)),
+        DONTFORK => Some(SpaceOp::SetFork(range, ForkPolicy::Omit)),
+        WIPEONFORK => Some(SpaceOp::SetFork(range, ForkPolicy::Wipe)),
+        DOFORK | KEEPONFORK => Some(SpaceOp::SetFork(range, ForkPolicy::Copy)),
+        _ => None,
+    }
+}

@@ -22,7 +22,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
-    SpaceOp, Stopped, Tid, procfs, rr_area,
+    SpaceOp, Stopped, Tid, limits, procfs, rr_area,
 };
 
 use crate::error::{Error, Result};
@@ -390,17 +390,8 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
 /// How large the stack may become: as its limit says, and not so much that a limited address space (`ulimit -v`) is
 /// taken up by it.
 fn stack_limit(tid: Tid) -> u64 {
-    let limit = |resource| {
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: reads the limit of another process into `limit`.
-        let r = unsafe { libc::prlimit(tid.0, resource, std::ptr::null(), &mut limit) };
-        (r == 0).then_some(limit.rlim_cur)
-    };
-    let stack = limit(libc::RLIMIT_STACK).map_or(8 << 20, |limit| limit.min(STACK_MOST));
-    let all = limit(libc::RLIMIT_AS).unwrap_or(libc::RLIM_INFINITY);
+    let stack = limits::soft(tid, libc::RLIMIT_STACK).map_or(8 << 20, |limit| limit.min(STACK_MOST));
+    let all = limits::soft(tid, libc::RLIMIT_AS).unwrap_or(libc::RLIM_INFINITY);
     stack.min((all / 8).max(128 << 10))
 }
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use rr_preload::layout::{FILTER_WORDS, filter_bits};
 use rr_trace::FileStore;
-use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, procfs};
+use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, limits, procfs};
 
 use crate::error::{Error, Result};
 
@@ -64,15 +64,7 @@ type Object = Option<File>;
 /// How many files rr may have open, as it was when that was asked for first.
 fn file_limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        let mut limit = libc::rlimit {
-            rlim_cur: libc::RLIM_INFINITY,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: fills a valid rlimit.
-        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-        limit.rlim_cur
-    })
+    *LIMIT.get_or_init(|| limits::soft(Tid(0), libc::RLIMIT_NOFILE).unwrap_or(libc::RLIM_INFINITY))
 }
 
 /// What is mapped of a file.

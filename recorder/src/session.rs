@@ -17,7 +17,8 @@ use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, procfs, tsc,
+    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
+    procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -570,13 +571,7 @@ impl RecordSession {
 
 /// Whether a process (0: our own) has a limit of the size of files.
 pub(crate) fn limits_file_sizes(pid: i32) -> bool {
-    let mut limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: reads a limit into a valid rlimit.
-    unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &mut limit) };
-    limit.rlim_cur != libc::RLIM_INFINITY
+    limits::soft(Tid(pid), libc::RLIMIT_FSIZE).is_some_and(|limit| limit != libc::RLIM_INFINITY)
 }
 
 /// The report of a task's end, if that is near.

@@ -14,6 +14,7 @@
 //! | [`memory`] | reading and writing another address space |
 //! | [`remote`] | system calls performed in a stopped task for us |
 //! | [`space`] | the model of an address space and the operations on it |
+//! | [`limits`] | resource limits of a process |
 //! | [`madv`] | `madvise`, and what it changes in an address space |
 //! | [`objects`] | shared memory objects, and which of them still are a file of the trace |
 //! | [`pagemap`] | which pages of a process hold data of its own |
@@ -29,6 +30,7 @@ pub mod code;
 pub mod digest;
 pub mod error;
 pub mod ids;
+pub mod limits;
 pub mod madv;
 pub mod memory;
 pub mod objects;

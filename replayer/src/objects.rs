@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 
 use rr_trace::TraceReader;
-use rr_trace::event::{Event, EventNumber};
+use rr_trace::event::{Event, EventNumber, MemWrite};
 use rr_tracee::objects::{exposed, objects_in};
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs};
@@ -169,15 +169,15 @@ fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
 }
 
 impl ReplaySession {
-    /// Before the operations of an event: the objects that these change, or let the program change, become copies.
-    pub(crate) fn copy_exposed(&mut self, event: &Event) -> Result<()> {
+    /// Before these operations of an event: the objects that they change, or let the program change, become copies.
+    pub(crate) fn copy_exposed(&mut self, event: &Event, ops: &[SpaceOp]) -> Result<()> {
         if !self.backings.has_originals() {
             return Ok(());
         }
         let Some(space) = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space)) else {
             return Ok(());
         };
-        let exposed: Vec<ObjectId> = event.ops.iter().flat_map(|op| exposed(op, space)).collect();
+        let exposed: Vec<ObjectId> = ops.iter().flat_map(|op| exposed(op, space)).collect();
         self.copy_originals(event.number, exposed)
     }
 
@@ -194,12 +194,16 @@ impl ReplaySession {
         self.copy_originals(event.number, written)
     }
 
-    /// Takes notice of what an event that has been carried out did to the objects.
-    pub(crate) fn follow_objects(&mut self, event: &Event) {
-        if let Some(space) = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space)) {
-            self.objects.follow(&event.ops, space);
+    /// Takes notice of what operations that have been carried out for `tid` did to the objects.
+    pub(crate) fn follow_ops(&mut self, tid: Tid, ops: &[SpaceOp]) {
+        if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
+            self.objects.follow(ops, space);
         }
-        for write in &event.writes {
+    }
+
+    /// The same for writes.
+    pub(crate) fn follow_writes(&mut self, writes: &[MemWrite]) {
+        for write in writes {
             if let Some(space) = self.spaces.get(&write.space) {
                 let range = AddrRange::sized(write.addr, write.data.len() as u64);
                 self.objects.written(space, range);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rr_trace::event::{
     CloneInfo, Event, EventKind, EventNumber, ExecInfo, MemWrite, OutputSource, SignalPlace, Stdio, TaskOp,
 };
-use rr_trace::{Bytes, EventCursor, TraceReader};
+use rr_trace::{EventCursor, TraceReader};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::{
     AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
@@ -215,21 +215,11 @@ impl ReplaySession {
     /// Carries out what the interval's buffered calls change in the address space, each when the task is there.
     fn run_to_changes(&mut self, event: &Event) -> Result<()> {
         for (number, change) in std::mem::take(&mut self.changes) {
-            let reader = Arc::clone(&self.reader);
-            let task = self.task(event)?;
-            task.run_to_change(event.number, number, reader.header())?;
+            self.run_task(event, Target::Change(number))?;
             if let Some(op) = change {
-                let change = Event {
-                    number: event.number,
-                    time_ns: event.time_ns,
-                    tid: event.tid,
-                    kind: EventKind::Exit { status: 0 },
-                    buffered: Bytes::default(),
-                    ops: vec![op],
-                    writes: Vec::new(),
-                };
-                self.perform(&change)?;
-                self.follow_objects(&change);
+                let ops = [op];
+                self.perform(event, &ops)?;
+                self.follow_ops(event.tid, &ops);
             }
         }
         Ok(())
@@ -238,9 +228,13 @@ impl ReplaySession {
     /// Runs the event's task to where the event happened.
     fn run_to(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
         self.run_to_changes(event)?;
-        let reader = Arc::clone(&self.reader);
-        self.task(event)?.run_to(event.number, target, reader.header())?;
+        self.run_task(event, target)?;
         self.check_used_up(event)
+    }
+
+    fn run_task(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
+        let reader = Arc::clone(&self.reader);
+        self.task(event)?.run_to(event.number, target, reader.header())
     }
 
     /// The task has arrived: it has made all buffered calls of the interval.
@@ -277,7 +271,7 @@ impl ReplaySession {
             event: event.number,
             source,
         };
-        self.perform(event)?;
+        self.perform(event, &event.ops)?;
         self.write_all(event)?;
         let stopped = self.task(event)?.stopped().map_err(failed)?;
         stopped.set_regs(after).map_err(failed)?;
@@ -287,11 +281,12 @@ impl ReplaySession {
         Ok(())
     }
 
-    fn perform(&mut self, event: &Event) -> Result<()> {
-        if event.ops.is_empty() {
+    /// Carries out operations on the address space of the event's task: all of the event, or one of its interval.
+    fn perform(&mut self, event: &Event, ops: &[SpaceOp]) -> Result<()> {
+        if ops.is_empty() {
             return Ok(());
         }
-        self.copy_exposed(event)?;
+        self.copy_exposed(event, ops)?;
         let task = self
             .tasks
             .get_mut(&event.tid)
@@ -301,7 +296,7 @@ impl ReplaySession {
             source,
         })?;
         let creates = |op: &SpaceOp| matches!(op, SpaceOp::CreateObject { .. });
-        let unused = if event.ops.iter().any(creates) {
+        let unused = if ops.iter().any(creates) {
             let unused = self.backings.forget_unmapped(self.spaces.values());
             self.objects.retain(|id| self.backings.objects.contains_key(&id));
             unused
@@ -313,13 +308,13 @@ impl ReplaySession {
             source,
         })?;
         let stopped =
-            perform(stopped, &event.ops, &mut self.backings, &self.reader).map_err(|f| f.at(event.number))?;
+            perform(stopped, ops, &mut self.backings, &self.reader).map_err(|f| f.at(event.number))?;
         task.give(stopped);
         let model = self
             .spaces
             .get_mut(&task.space)
             .ok_or_else(|| bad(event, "there is no such address space"))?;
-        event.ops.iter().for_each(|op| model.apply(op));
+        ops.iter().for_each(|op| model.apply(op));
         Ok(())
     }
 
@@ -328,7 +323,8 @@ impl ReplaySession {
         for write in &event.writes {
             self.write(event, write)?;
         }
-        self.follow_objects(event);
+        self.follow_ops(event.tid, &event.ops);
+        self.follow_writes(&event.writes);
         Ok(())
     }
 

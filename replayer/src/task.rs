@@ -38,6 +38,8 @@ pub(crate) enum Target<'a> {
     Entry(&'a Registers),
     /// An instruction that traps with this signal, in this state.
     Fault(i32, &'a Registers),
+    /// Where the library asks that the change which a call of this number makes to the address space be carried out.
+    Change(i64),
 }
 
 impl Task {
@@ -97,54 +99,7 @@ impl Task {
             .xstate()
     }
 
-    /// Runs the task to where the library asks that a call's change of the address space be carried out.
-    pub fn run_to_change(&mut self, event: EventNumber, number: i64, header: &Header) -> Result<()> {
-        let failed = |source| Error::Tracee { event, source };
-        let mut stopped = self.stopped.take().ok_or(failed(TraceeError::Died(self.real)))?;
-        let expected = format!("the buffered call {}", rr_tracee::syscalls::name(number));
-        let (expected, seen) = loop {
-            let running = stopped.resume(Resume::Sysemu, None).map_err(failed)?;
-            let (now, stop) = match running.wait().map_err(failed)? {
-                Waited::Stopped(now, stop) => (now, stop),
-                Waited::Gone(status) => break (expected, format!("the task died (wait status {status:#x})")),
-            };
-            let regs = now.regs().map_err(failed)?;
-            if stop == Stop::Syscall && regs.rip == PAST_CALL && regs.syscall() == number {
-                self.stopped = Some(now);
-                return Ok(());
-            }
-            if let Some(after) = refusal(header, stop, &regs) {
-                stopped = now;
-                stopped.set_regs(&after).map_err(failed)?;
-                continue;
-            }
-            // Somebody outside sends signals to a replayed task: they are not part of the recording.
-            if matches!(stop, Stop::Signal(_)) && now.siginfo().is_ok_and(|info| si_code(&info) <= 0) {
-                stopped = now;
-                continue;
-            }
-            let seen = match stop {
-                Stop::Syscall => format!(
-                    "entry of {} at {:#x}",
-                    rr_tracee::syscalls::name(regs.syscall()),
-                    regs.rip
-                ),
-                stop => format!("{stop:?} at {:#x}", regs.rip),
-            };
-            let found = buffer::mismatch(&Memory::of(self.real), regs.rip);
-            self.stopped = Some(now);
-            break found.unwrap_or((expected, seen));
-        };
-        Err(Error::Divergence(Box::new(Divergence {
-            event,
-            tid: self.tid,
-            expected,
-            seen,
-            registers: vec![],
-        })))
-    }
-
-    /// Runs the task from where it is to where it was when `event` was recorded, and compares (I7).
+    /// Runs the task from where it is to where it was when `event` was recorded, or to a place before, and compares (I7).
     pub fn run_to(&mut self, event: EventNumber, target: Target<'_>, header: &Header) -> Result<()> {
         let failed = |source| Error::Tracee { event, source };
         let diverged = |expected: String, seen: String| {
@@ -169,14 +124,18 @@ impl Task {
                 }
             };
             let regs = now.regs().map_err(failed)?;
-            let here = matches!(target, Target::Entry(entry) if regs == *entry);
+            let here = match target {
+                Target::Entry(entry) => regs == *entry,
+                Target::Change(number) => regs.rip == PAST_CALL && regs.syscall() == number,
+                Target::Fault(..) => false,
+            };
             if let (false, Some(after)) = (here, refusal(header, stop, &regs)) {
                 stopped = now;
                 stopped.set_regs(&after).map_err(failed)?;
                 continue;
             }
             let outcome = match (stop, target) {
-                (Stop::Syscall, Target::Entry(entry)) if regs == *entry => Ok(()),
+                (Stop::Syscall, _) if here => Ok(()),
                 (Stop::Syscall, Target::Entry(entry)) => {
                     let name = rr_tracee::syscalls::name(entry.syscall());
                     Err(register_divergence(
@@ -243,5 +202,6 @@ fn describe(target: Target<'_>) -> String {
             )
         }
         Target::Fault(signal, regs) => format!("signal {signal} at {:#x}", regs.rip),
+        Target::Change(number) => format!("the buffered call {}", rr_tracee::syscalls::name(number)),
     }
 }

@@ -17,17 +17,40 @@ pub struct Record<'a> {
     pub end: usize,
 }
 
+/// What the first word of a record says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The number of the call.
+    pub number: i64,
+    /// Length of the outputs.
+    pub outputs: usize,
+}
+
+impl Head {
+    /// Takes the word apart.
+    pub fn of(word: u64) -> Head {
+        Head {
+            number: (word & 0xfff) as i64,
+            outputs: (word >> 12 & 0xf_ffff) as usize,
+        }
+    }
+
+    /// Length of the whole record.
+    pub fn record(self) -> usize {
+        (RECORD_BYTES as usize + self.outputs).next_multiple_of(8)
+    }
+}
+
 /// The record at `at`, if there is a whole one.
 pub fn at(records: &[u8], at: usize) -> Option<Record<'_>> {
     let (first, rest) = records.get(at..)?.split_first_chunk::<8>()?;
     let (result, rest) = rest.split_first_chunk::<8>()?;
-    let head = u64::from_le_bytes(*first);
-    let len = head >> 12 & 0xf_ffff;
-    let end = at + (RECORD_BYTES + len).next_multiple_of(8) as usize;
+    let head = Head::of(u64::from_le_bytes(*first));
+    let end = at + head.record();
     (end <= records.len()).then_some(Record {
-        number: (head & 0xfff) as i64,
+        number: head.number,
         result: i64::from_le_bytes(*result),
-        outputs: rest.get(..len as usize)?,
+        outputs: rest.get(..head.outputs)?,
         end,
     })
 }

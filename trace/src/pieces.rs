@@ -22,6 +22,9 @@
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
+use rr_preload::layout::RECORD_BYTES;
+use rr_preload::records;
+
 use crate::bytes::Bytes;
 use crate::error::{Malformed, Result};
 use crate::event::Event;
@@ -146,24 +149,16 @@ pub(crate) fn plan(events: &[Event]) -> Plan<'_> {
     planner.plan
 }
 
-/// Where in the records of buffered calls there are outputs worth looking at (`preload/src/layout.rs` draws records). If
-/// these are no records, it does not matter.
+/// Where in the records of buffered calls there are outputs worth looking at. If these are no records, it does not matter.
 fn outputs(records: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let mut at = 0usize;
-    std::iter::from_fn(move || {
-        loop {
-            let head = records.get(at..)?.first_chunk::<8>()?;
-            let len = (u64::from_le_bytes(*head) >> 12 & 0xf_ffff) as usize;
-            let output = at + 16..at + 16 + len;
-            at = output.end.next_multiple_of(8);
-            if output.end > records.len() {
-                return None;
-            }
-            if len >= CONTINUED {
-                return Some(output);
-            }
-        }
-    })
+    let mut at = 0;
+    records::iter(records)
+        .map(move |record| {
+            let start = at + RECORD_BYTES as usize;
+            at = record.end;
+            start..start + record.outputs.len()
+        })
+        .filter(|output| output.len() >= CONTINUED)
 }
 
 impl<'a> Planner<'a> {

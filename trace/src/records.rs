@@ -4,7 +4,7 @@
 //! copied.
 
 use rr_preload::layout::RECORD_BYTES;
-use rr_preload::records::Record;
+use rr_preload::records::{Head, Record};
 
 use crate::bytes::{Bytes, Reader};
 
@@ -32,15 +32,14 @@ impl Brief {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Brief> {
-        let head = reader.word()?;
+        let head = Head::of(reader.word()?);
         let result = reader.word()? as i64;
-        let all = (head >> 12 & 0xf_ffff) as usize;
         let mut outputs = [0; SHORT];
-        let len = all.min(SHORT);
-        let padded = (RECORD_BYTES as usize + all).next_multiple_of(8) - RECORD_BYTES as usize;
-        let whole = reader.fill(&mut outputs[..len]) && reader.skip(padded - len);
+        let len = head.outputs.min(SHORT);
+        let rest = head.record() - RECORD_BYTES as usize - len;
+        let whole = reader.fill(&mut outputs[..len]) && reader.skip(rest);
         whole.then_some(Brief {
-            number: (head & 0xfff) as i64,
+            number: head.number,
             result,
             outputs,
             len,

@@ -228,9 +228,8 @@ impl RecordSession {
         };
         let bottom = rsp.0.next_multiple_of(8);
         let len = (STACK_WORDS as u64 * 8).min(stack.range.end.0.saturating_sub(bottom));
-        let mut bytes = vec![0; len as usize];
-        let got = memory.read_some(Addr(bottom), &mut bytes).unwrap_or(0);
-        for (n, word) in bytes[..got].chunks_exact(8).enumerate() {
+        let bytes = memory.read_up_to(Addr(bottom), len as usize).unwrap_or_default();
+        for (n, word) in bytes.chunks_exact(8).enumerate() {
             let addr = Addr(bottom + 8 * n as u64);
             if let (Ok(word), false) = (word.try_into(), words.iter().any(|(known, _)| *known == addr)) {
                 words.push((addr, u64::from_le_bytes(word)));
@@ -380,9 +379,7 @@ fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruct
         // What the library does is done otherwise in replay.
         return Ok((Vec::new(), None));
     }
-    let mut bytes = vec![0; WINDOW_MAX];
-    let got = memory.read_some(at, &mut bytes)?;
-    bytes.truncate(got);
+    let bytes = memory.read_up_to(at, WINDOW_MAX)?;
     let instruction = code::decode(&bytes, at);
     Ok((bytes, instruction))
 }

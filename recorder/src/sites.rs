@@ -395,9 +395,7 @@ impl RecordSession {
         }
         for range in program {
             // What cannot be read (beyond the end of the file) holds nothing.
-            let mut bytes = vec![0; range.len() as usize];
-            let got = memory.read_some(range.start, &mut bytes)?;
-            bytes.truncate(got);
+            let bytes = memory.read_up_to(range.start, range.len() as usize)?;
             if range == mapping.range && branches_to(&bytes, range.start, &inner)
                 || tables_name(&bytes, range.start, mapping.range, &inner)
             {

@@ -240,13 +240,10 @@ impl RecordSession {
             for (mut run, _) in pagemap::populated(tid, mapping.range)? {
                 while !run.is_empty() {
                     let len = run.len().min(PIECE);
-                    let mut data = vec![0; len as usize];
-                    let got = task.memory.read_some(run.start, &mut data)?;
-                    data.truncate(got);
                     writes.push(MemWrite {
                         space: task.space,
                         addr: run.start,
-                        data,
+                        data: task.memory.read_up_to(run.start, len as usize)?,
                     });
                     run = AddrRange::new(run.start + len, run.end);
                 }
@@ -282,13 +279,11 @@ impl RecordSession {
                     continue;
                 };
                 let addr = mapping.range.start + (bytes.start - other.start);
-                let mut data = vec![0; bytes.len() as usize];
-                let got = self.task(leader)?.memory.read_some(addr, &mut data)?;
-                data.truncate(got);
+                let memory = &self.task(leader)?.memory;
                 writes.push(MemWrite {
                     space: id,
                     addr,
-                    data,
+                    data: memory.read_up_to(addr, bytes.len() as usize)?,
                 });
             }
         }

@@ -146,6 +146,14 @@ impl Memory {
         }
     }
 
+    /// As many of `len` bytes from `addr` on as can be read.
+    pub fn read_up_to(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let got = self.read_some(addr, &mut bytes)?;
+        bytes.truncate(got);
+        Ok(bytes)
+    }
+
     /// Writes these parts one after the other, beginning at `addr`.
     pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
         let len = parts.iter().map(|part| part.len()).sum();
@@ -217,5 +225,34 @@ impl ReadMemory for Memory {
         self.file()?
             .read_exact_at(buf, addr.0)
             .map_err(|e| self.error("reading", addr, len, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PAGE;
+
+    #[test]
+    fn reading_ends_where_nothing_can_be_read() {
+        let memory = Memory::of(Tid(std::process::id() as i32));
+        let (prot, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let len = 2 * PAGE as usize;
+        // SAFETY: maps new memory wherever there is room.
+        let pages = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
+        assert_ne!(pages, libc::MAP_FAILED);
+        let start = Addr(pages as u64);
+        let second = (start + PAGE).0 as *mut libc::c_void;
+        // SAFETY: the second page is ours, and nobody has a reference into it.
+        let r = unsafe { libc::mprotect(second, PAGE as usize, libc::PROT_NONE) };
+        assert_eq!(r, 0);
+        assert_eq!(
+            memory.read_up_to(start + 100, len).unwrap(),
+            [0; PAGE as usize - 100]
+        );
+        assert_eq!(memory.read_up_to(start, 10).unwrap(), [0; 10]);
+        assert!(memory.read_up_to(start + PAGE, 10).unwrap().is_empty());
+        // SAFETY: as above.
+        unsafe { libc::munmap(pages, len) };
     }
 }

@@ -185,11 +185,10 @@ impl RecordSession {
         // The trace is whole only when its last checkpoint is; so the end mark comes last.
         let events = self.number;
         self.stats.events = events.0;
-        self.stats.buffered_calls = self.writer.buffered_calls();
         self.stats.all_stops = rr_tracee::task::reports();
         let closed = self.writer.finish(status);
         reap_all();
-        closed?;
+        self.stats.buffered_calls = closed?;
         Ok(Summary {
             events,
             checkpoints,

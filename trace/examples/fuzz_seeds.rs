@@ -36,9 +36,9 @@ fn main() {
             }
         }
         if seed % 2 == 0 {
-            writer.finish(0).unwrap()
+            writer.finish(0).unwrap();
         } else {
-            drop(writer)
+            drop(writer);
         }
         std::fs::copy(
             dir.join("segments/0000000000000001.seg"),

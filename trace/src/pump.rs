@@ -22,7 +22,7 @@ use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
 use crate::pieces;
 use crate::queue::{Job, Shared};
-use crate::segment::{End, encode_header};
+use crate::segment::encode_header;
 
 /// Payloads of Data frames before compression. How hard to compress is decided for each anew.
 const DATA_FRAME: usize = 1 << 20;
@@ -111,12 +111,14 @@ impl Pump {
             match result {
                 Ok(Done {
                     written,
+                    buffered_calls,
                     weight,
                     ticket,
                     group,
                 }) => {
                     state.backlog -= weight;
                     state.written = written;
+                    state.buffered_calls += buffered_calls;
                     state.flushed = ticket.unwrap_or(state.flushed);
                     if let Some(group) = group {
                         state.recycle(group);
@@ -163,6 +165,7 @@ impl Pump {
     fn perform(&mut self, job: Job) -> Result<Done> {
         let mut done = Done {
             written: self.last,
+            buffered_calls: 0,
             weight: 0,
             ticket: None,
             group: None,
@@ -170,9 +173,11 @@ impl Pump {
         match job {
             Job::Events(mut group, weight) => {
                 self.write_events(&group)?;
+                let buffered_calls = group.iter().map(Event::buffered_calls).sum();
                 group.clear();
                 done = Done {
                     written: self.last,
+                    buffered_calls,
                     weight,
                     group: Some(group),
                     ..done
@@ -185,7 +190,7 @@ impl Pump {
                 }
                 done.ticket = Some(ticket);
             }
-            Job::End(end) => self.write_end(end)?,
+            Job::End { status } => self.write_end(status)?,
         }
         Ok(done)
     }
@@ -241,15 +246,15 @@ impl Pump {
         }
     }
 
-    fn write_end(&mut self, end: End) -> Result<()> {
+    fn write_end(&mut self, status: i32) -> Result<()> {
         let invalid = |e: capnp::Error| Error::Invalid {
             event: self.last,
             why: e.to_string(),
         };
         let mut builder = capnp::message::Builder::new_default();
         let mut root = builder.init_root::<wire::end::Builder<'_>>();
-        root.set_status(end.status);
-        root.set_buffered_calls(end.buffered_calls);
+        root.set_status(status);
+        root.set_buffered_calls(self.shared.lock().buffered_calls);
         let mut message = Vec::new();
         capnp::serialize_packed::write_message(&mut message, &builder).map_err(invalid)?;
         if self.segment.is_none() {
@@ -362,6 +367,7 @@ impl Pump {
 /// What a job changed.
 struct Done {
     written: EventNumber,
+    buffered_calls: u64,
     weight: u64,
     ticket: Option<u64>,
     group: Option<Vec<Event>>,

@@ -16,7 +16,6 @@ use crate::effort::{Load, Recent};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::message::BATCH_DATA_MAX;
-use crate::segment::End;
 
 /// A group is closed when its messages take this many bytes before packing …
 const GROUP_MESSAGE: u64 = 256 << 10;
@@ -35,8 +34,8 @@ pub(crate) enum Job {
     NewSegment,
     /// Say when this place in the queue is reached; first make everything durable if `sync`.
     Flush { ticket: u64, sync: bool },
-    /// Write the End frame.
-    End(End),
+    /// Write the End frame, with the status of the program's first process.
+    End { status: i32 },
 }
 
 /// Size of an event in the various respects.
@@ -70,6 +69,8 @@ pub(crate) struct State {
     recent: Recent,
     /// The last event written.
     pub(crate) written: EventNumber,
+    /// Calls of the library in the events written.
+    pub(crate) buffered_calls: u64,
     /// The last flush that was reached.
     pub(crate) flushed: u64,
     /// Why nothing is written any more.

@@ -20,7 +20,6 @@ use crate::header::Header;
 use crate::message::{self, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
 use crate::pump::{Pump, PumpOptions};
 use crate::queue::{Job, Shared, Size};
-use crate::segment::End;
 
 /// How a trace is written.
 #[derive(Clone, Debug)]
@@ -62,8 +61,6 @@ pub struct TraceWriter {
     thread: Option<JoinHandle<()>>,
     files: Arc<FileStore>,
     next: EventNumber,
-    /// Calls of the library in the events appended.
-    buffered_calls: u64,
     tickets: u64,
     queue_bytes: u64,
 }
@@ -100,7 +97,6 @@ impl TraceWriter {
             thread: Some(thread),
             files,
             next: EventNumber(1),
-            buffered_calls: 0,
             tickets: 0,
             queue_bytes: options.queue_bytes,
         })
@@ -136,18 +132,12 @@ impl TraceWriter {
         EventNumber(self.next.0 - 1)
     }
 
-    /// Calls of the library in the events appended.
-    pub fn buffered_calls(&self) -> u64 {
-        self.buffered_calls
-    }
-
     /// Appends the next event; its number must be [`TraceWriter::last_event`] plus one.
     ///
     /// Waits only when more than [`WriterOptions::queue_bytes`] have not been written yet. An error of the background
     /// thread comes back here; then this event and those not yet written are lost, and those before are safe.
     pub fn append(&mut self, event: Event) -> Result<()> {
         let size = self.check(&event)?;
-        let buffered_calls = event.buffered_calls();
         let mut state = self.shared.lock();
         state.check()?;
         while state.backlog > 0 && state.backlog + size.weight() > self.queue_bytes {
@@ -162,7 +152,6 @@ impl TraceWriter {
             self.shared.work.notify_one();
         }
         self.next = self.next.next();
-        self.buffered_calls += buffered_calls;
         Ok(())
     }
 
@@ -222,13 +211,14 @@ impl TraceWriter {
     /// is in the files. The disk is not waited for: that would take longer than recording a short program. A power failure
     /// within the half minute that the kernel takes to write may cost the end of the trace; call [`TraceWriter::sync`] before if
     /// that matters.
-    pub fn finish(mut self, exit_status: i32) -> Result<()> {
-        self.push(Job::End(End {
-            status: exit_status,
-            buffered_calls: self.buffered_calls,
-        }))?;
+    ///
+    /// Returns how many calls of the library are in the trace.
+    pub fn finish(mut self, exit_status: i32) -> Result<u64> {
+        self.push(Job::End { status: exit_status })?;
         self.close();
-        self.shared.lock().check()
+        let state = self.shared.lock();
+        state.check()?;
+        Ok(state.buffered_calls)
     }
 
     /// A handle that tells how far the files are, for other threads.

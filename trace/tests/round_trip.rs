@@ -341,3 +341,30 @@ fn the_largest_message() {
     writer.finish(0).unwrap();
     assert!(read_from(&TraceReader::open(&dir).unwrap(), 1)[0] == event);
 }
+
+#[test]
+fn buffered_calls_are_counted_over_all_groups() {
+    for ends in [true, false] {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("trace");
+        let mut writer = TraceWriter::create(&dir, &header(), &WriterOptions::default()).unwrap();
+        for n in 1..=9u64 {
+            // Records of calls number 0 without outputs.
+            let buffered = vec![0; 16 * n as usize].into();
+            let event = typical(n, vec![]);
+            writer.append(Event { buffered, ..event }).unwrap();
+            match n {
+                3 => writer.flush().unwrap(),
+                5 => writer.start_segment().unwrap(),
+                _ => {}
+            }
+        }
+        if ends {
+            assert_eq!(writer.finish(0).unwrap(), 45);
+        } else {
+            drop(writer);
+        }
+        let trace = TraceReader::open(&dir).unwrap();
+        assert_eq!((trace.is_complete(), trace.buffered_calls().unwrap()), (ends, 45));
+    }
+}

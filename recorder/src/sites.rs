@@ -201,10 +201,12 @@ impl RecordSession {
         let code: Vec<(AddrRange, FileId, u64)> = ops
             .iter()
             .filter_map(|op| match op {
-                SpaceOp::Map(mapping) => Some((mapping.range, code_of(mapping)?)),
+                SpaceOp::Map(mapping) => {
+                    let (file, offset) = code_of(mapping)?;
+                    Some((mapping.range, file, offset))
+                }
                 _ => None,
             })
-            .map(|(range, (file, offset))| (range, file, offset))
             .collect();
         for (range, file, offset) in code {
             for (at, window) in self.known_sites.mapped(file, offset..offset + range.len()) {
@@ -232,8 +234,9 @@ impl RecordSession {
         ops: &mut Vec<SpaceOp>,
         writes: &mut Vec<MemWrite>,
     ) -> Result<Stopped> {
-        let (stopped, place) = self.place_for_stub(tid, stopped, id, call, ops)?;
-        let Some((code, jump)) = place.and_then(|place| site.stub(place)) else {
+        let (stopped, room) = self.room_for_stub(tid, stopped, id, call, ops)?;
+        let stub = room.and_then(|(page, place)| Some((page, place, site.stub(place)?)));
+        let Some((page, place, (code, jump))) = stub else {
             self.refuse_site(id, call, Obstacle::NoRoom);
             return Ok(stopped);
         };
@@ -243,33 +246,26 @@ impl RecordSession {
         }
         let sites = &mut self.space_mut(id).library.sites;
         sites.known.insert(call, State::Rewritten);
-        if let (Some(place), Some((_, free))) = (
-            place,
-            sites
-                .stubs
-                .iter_mut()
-                .find(|(r, _)| place.is_some_and(|p| r.contains(p))),
-        ) {
-            *free = Addr((place.0 + code.len() as u64).next_multiple_of(16));
-            sites.rewritten.push(Rewritten {
-                start: site.start(),
-                original: site.original(),
-                stub: place,
+        // Nobody has taken a page away since room was found.
+        sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(16));
+        sites.rewritten.push(Rewritten {
+            start: site.start(),
+            original: site.original(),
+            stub: place,
+        });
+        let stub = AddrRange::sized(place, code.len() as u64);
+        let window = AddrRange::new(site.start(), call);
+        let grown = [stub, window].map(|range| sites.guarded.add(range));
+        if grown.contains(&true) {
+            self.tell_guarded(tid, id)?;
+        }
+        for (addr, data) in [(place, code), (site.start(), jump.to_vec())] {
+            self.task(tid)?.memory.write_protected(addr, &data)?;
+            writes.push(MemWrite {
+                space: id,
+                addr,
+                data,
             });
-            let stub = AddrRange::sized(place, code.len() as u64);
-            let window = AddrRange::new(site.start(), call);
-            let grown = [stub, window].map(|range| sites.guarded.add(range));
-            if grown.contains(&true) {
-                self.tell_guarded(tid, id)?;
-            }
-            for (addr, data) in [(place, code), (site.start(), jump.to_vec())] {
-                self.task(tid)?.memory.write_protected(addr, &data)?;
-                writes.push(MemWrite {
-                    space: id,
-                    addr,
-                    data,
-                });
-            }
         }
         Ok(stopped)
     }
@@ -405,28 +401,24 @@ impl RecordSession {
         Ok(Ok(site))
     }
 
-    /// Where the next stub for a call at `call` goes; a page for it is mapped if there is none near.
-    fn place_for_stub(
+    /// Where the next stub for a call at `call` goes: which of [`Sites::stubs`], and the address. A page is mapped for it if
+    /// there is none near.
+    fn room_for_stub(
         &mut self,
         tid: Tid,
         stopped: Stopped,
         id: SpaceId,
         call: Addr,
         ops: &mut Vec<SpaceOp>,
-    ) -> Result<(Stopped, Option<Addr>)> {
+    ) -> Result<(Stopped, Option<(usize, Addr)>)> {
         let tgid = self.task(tid)?.tgid;
         let space = self.space_mut(id);
-        let fits = |range: &AddrRange, free: Addr| {
-            free.0.abs_diff(call.0) < REACH && free + STUB_MOST as u64 <= range.end
+        let fits = |(range, free): &(AddrRange, Addr)| {
+            free.0.abs_diff(call.0) < REACH && *free + STUB_MOST as u64 <= range.end
         };
-        if let Some((_, free)) = space
-            .library
-            .sites
-            .stubs
-            .iter()
-            .find(|(range, free)| fits(range, *free))
-        {
-            return Ok((stopped, Some(*free)));
+        let stubs = &space.library.sites.stubs;
+        if let Some(page) = stubs.iter().position(fits) {
+            return Ok((stopped, Some((page, stubs[page].1))));
         }
         let Some(range) = free_page(&space.model, call).filter(|r| r.intersect(rr_area::area()).is_none())
         else {
@@ -455,8 +447,9 @@ impl RecordSession {
             name: STUBS.into(),
         });
         space.model.apply(&op);
-        space.library.sites.stubs.push((range, range.start));
         ops.push(op);
-        Ok((stopped, Some(range.start)))
+        let stubs = &mut space.library.sites.stubs;
+        stubs.push((range, range.start));
+        Ok((stopped, Some((stubs.len() - 1, range.start))))
     }
 }

@@ -8,7 +8,9 @@
 //! | [`confined`] | a seccomp filter that we run under |
 //! | [`inherited`] | what rr changes for itself and the program gets back |
 //! | [`terminate`] | ending a recording from outside |
-//! | [`session`] | the tasks, and the events in order |
+//! | [`session`] | the tasks, and how one of them runs to its next stop |
+//! | `session::events` | their numbers and order, and how they come into the trace |
+//! | `session::end` | the end of a recording |
 //! | `session::turns` | the loop that lets one task go on, and then the next |
 //! | [`scheduler`] | whose turn it is |
 //! | [`chaos`] | the dice of chaos mode |

@@ -1,11 +1,15 @@
-//! `RecordSession`: the tasks, and the events in order.
+//! `RecordSession`: the tasks, and how one of them runs to its next stop.
 //!
 //! Keeps I1: at most one tracee executes user code at any time. One task runs until it blocks in the kernel or the
 //! scheduler ends its turn; the others are looked at
 //! only then. Recorder and tracees share one CPU, where handing over takes 3 µs; so
 //! `sched_yield` is all that it takes to let a resumed task go first, and to find out whether it blocked.
 
+mod end;
+mod events;
 mod turns;
+
+pub use end::Summary;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -13,12 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rr_preload::layout::Counter;
-use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
+use rr_trace::event::EventNumber;
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
-    procfs, tsc,
+    Addr, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits, procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -27,14 +30,10 @@ use crate::error::{Error, Result};
 use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
-use crate::point::TURN_PATIENCE;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
 use crate::stats::Stats;
 use crate::task::{State, Task};
-
-/// How long killed tracees are waited for at the end.
-const REAPING: Duration = Duration::from_secs(2);
 
 /// How to record.
 #[derive(Debug)]
@@ -177,48 +176,6 @@ impl RecordSession {
         &self.program
     }
 
-    /// Ends the recording: kills what is left, and closes the trace.
-    pub fn finish(mut self, status: i32) -> Result<Summary> {
-        // The writer may be reading from a task that is still there.
-        let checkpoints = self.capture.finish();
-        self.kill_all();
-        // The trace is whole only when its last checkpoint is; so the end mark comes last.
-        let events = self.number;
-        self.stats.events = events.0;
-        self.stats.all_stops = rr_tracee::task::reports();
-        let closed = self.writer.finish(status);
-        reap_all();
-        self.stats.buffered_calls = closed?;
-        Ok(Summary {
-            events,
-            checkpoints,
-            stats: self.stats,
-        })
-    }
-
-    /// Ends a recording that failed: kills everything, and closes the trace without an end mark, so that it
-    /// counts as incomplete. What was recorded before can be replayed (I5).
-    pub fn abort(mut self) {
-        self.capture.abandon();
-        self.kill_all();
-        drop(self.writer);
-        reap_all();
-    }
-
-    fn kill_all(&mut self) {
-        self.tasks
-            .values()
-            .for_each(|task| rr_tracee::task::kill(task.tid));
-        self.capture.kill_forks();
-        // Those that nobody knows of.
-        // (With many processes on the machine, looking for them takes long.)
-        if rr_tracee::task::any_left() {
-            for tracee in procfs::tracees_of(Tid(std::process::id() as i32)) {
-                rr_tracee::task::kill(tracee);
-            }
-        }
-    }
-
     /// The program's first process.
     pub fn root(&self) -> Tid {
         self.root
@@ -352,16 +309,6 @@ impl RecordSession {
         Ok(())
     }
 
-    fn note_pending_entry(&mut self, tid: Tid) {
-        let known = self.pending_entries.iter().any(|(pending, _)| *pending == tid);
-        if known || self.tasks.get(&tid).is_some_and(|t| t.entered) {
-            return;
-        }
-        if let Some(call) = self.tasks.get(&tid).and_then(|t| t.call.as_ref()) {
-            self.pending_entries.push((tid, call.entry));
-        }
-    }
-
     /// Takes notice of what a wait brought.
     pub(crate) fn note(&mut self, report: Report) -> Result<()> {
         let tid = report.tid;
@@ -401,19 +348,6 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Records the end of a task and releases what it had.
-    pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
-        self.forget_call(tid);
-        self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
-        self.release_scratch(tid);
-        let task = self.task_mut(tid)?;
-        task.exited = true;
-        let space = task.space;
-        self.leave_space(space);
-        self.release_vfork(tid);
-        Ok(())
-    }
-
     /// A task is no longer in this address space.
     pub(crate) fn leave_space(&mut self, id: SpaceId) {
         if !self.tasks.values().any(|t| t.space == id && !t.exited) {
@@ -444,15 +378,6 @@ impl RecordSession {
         self.spaces.entry(id).or_default()
     }
 
-    /// The number of the last event.
-    pub fn last_event(&self) -> EventNumber {
-        self.number
-    }
-
-    pub(crate) fn last_time_ns(&self) -> u64 {
-        self.last_time_ns
-    }
-
     /// A thread has taken over the tid of its group's leader (exec): `thread` was `former` and is `tid` now.
     /// The events up to that of the exec still bear the former tid.
     pub(crate) fn rename_task(&mut self, tid: Tid, former: Tid, mut thread: Task) {
@@ -480,92 +405,6 @@ impl RecordSession {
             self.scheduler.set_nice(*tid, procfs::nice(*tid));
         }
     }
-
-    pub(crate) fn start_segment(&mut self) -> Result<()> {
-        Ok(self.writer.start_segment()?)
-    }
-
-    /// The event that a system call entered now will be recorded in, be it whole or only its entry: those that were
-    /// entered before it and are not recorded come first.
-    pub(crate) fn next_entry(&self) -> EventNumber {
-        EventNumber(self.number.0 + self.pending_entries.len() as u64 + 1)
-    }
-
-    /// Records the entries into system calls that must come before the next event of `tid`. Returns whether
-    /// its own call can be recorded as one event: nobody else ran since it was entered.
-    pub(crate) fn settle_entry(&mut self, tid: Tid) -> Result<bool> {
-        if self.pending_entries.last().is_some_and(|(last, _)| *last == tid) {
-            self.pending_entries.pop();
-        }
-        self.flush_entries()?;
-        Ok(!std::mem::take(&mut self.task_mut(tid)?.entered))
-    }
-
-    /// Records the entries into system calls that are not recorded yet.
-    pub(crate) fn flush_entries(&mut self) -> Result<()> {
-        for (tid, entry) in std::mem::take(&mut self.pending_entries) {
-            if let Some(task) = self.tasks.get_mut(&tid) {
-                task.entered = true;
-                self.append(tid, EventKind::SyscallEnter { entry }, Vec::new(), Vec::new())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Records an event of `tid`, after the entries of other tasks that ran before.
-    pub(crate) fn emit(
-        &mut self,
-        tid: Tid,
-        kind: EventKind,
-        ops: Vec<SpaceOp>,
-        writes: Vec<MemWrite>,
-    ) -> Result<()> {
-        self.flush_entries()?;
-        if let Some(task) = self.tasks.get_mut(&tid) {
-            task.between = false;
-            task.interrupted = false;
-            task.ticks = 0;
-            if !matches!(kind, EventKind::Point { .. }) {
-                task.patience = (task.patience + 1).min(TURN_PATIENCE);
-            }
-        }
-        self.append(tid, kind, ops, writes)
-    }
-
-    fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
-        self.number = self.number.next();
-        self.last_time_ns = (tsc::now() - self.started).as_nanos() as u64;
-        if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
-            self.objects.follow(&ops, &space.model);
-        }
-        for write in &writes {
-            if let Some(space) = self.spaces.get(&write.space) {
-                let range = AddrRange::sized(write.addr, write.data.len() as u64);
-                self.objects.written(&space.model, range);
-            }
-        }
-        let task = self.tasks.get_mut(&tid);
-        let mut buffered = Vec::new();
-        if let Some(task) = task {
-            task.ran = false;
-            buffered = std::mem::take(&mut task.buffered);
-        }
-        if matches!(kind, EventKind::Exit { .. }) {
-            // Of an interval that death cut short nothing is replayed.
-            buffered.clear();
-        }
-        let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
-        let event = Event {
-            number: self.number,
-            time_ns: self.last_time_ns,
-            tid,
-            kind,
-            buffered: buffered.into(),
-            ops,
-            writes,
-        };
-        Ok(self.writer.append(event)?)
-    }
 }
 
 /// Whether a process (0: our own) has a limit of the size of files.
@@ -585,32 +424,4 @@ fn is_dying(tid: Tid) -> Option<Report> {
         std::thread::sleep(Duration::from_millis(1));
     }
     None
-}
-
-/// Lets killed tracees die: they stop once more on their way. One that does not, in the time that anybody would wait,
-/// dies with us.
-fn reap_all() {
-    let deadline = Instant::now() + REAPING;
-    while Instant::now() < deadline {
-        match wait(None, true) {
-            Some(report) => {
-                if let Ok(Waited::Stopped(stopped, _)) = Running::newborn(report.tid).waited(report) {
-                    let _ = stopped.resume(Resume::Cont, None);
-                }
-            }
-            None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => return,
-            None => std::thread::sleep(Duration::from_micros(200)),
-        }
-    }
-}
-
-/// What a recording came to.
-#[derive(Debug)]
-pub struct Summary {
-    /// The last event.
-    pub events: EventNumber,
-    /// What became of the checkpoints.
-    pub checkpoints: Vec<rr_checkpoint::Outcome>,
-    /// What it cost.
-    pub stats: Stats,
 }

@@ -1,0 +1,133 @@
+//! Events: their numbers, their order, and how they come into the trace.
+//!
+//! Events come in the order of their intervals: before an event of one task, the entries of others into system calls
+//! that they made earlier. An entry is held back until then, since mostly the call returns before anybody else
+//! runs: then entry and exit are one event.
+
+use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
+use rr_tracee::{AddrRange, SpaceOp, Tid, tsc};
+
+use crate::error::Result;
+use crate::point::TURN_PATIENCE;
+use crate::session::RecordSession;
+
+impl RecordSession {
+    /// The number of the last event.
+    pub fn last_event(&self) -> EventNumber {
+        self.number
+    }
+
+    pub(crate) fn last_time_ns(&self) -> u64 {
+        self.last_time_ns
+    }
+
+    /// Others run while a task is in the system call that it has entered: the entry is recorded before their next event.
+    pub(super) fn note_pending_entry(&mut self, tid: Tid) {
+        let known = self.pending_entries.iter().any(|(pending, _)| *pending == tid);
+        if known || self.tasks.get(&tid).is_some_and(|t| t.entered) {
+            return;
+        }
+        if let Some(call) = self.tasks.get(&tid).and_then(|t| t.call.as_ref()) {
+            self.pending_entries.push((tid, call.entry));
+        }
+    }
+
+    pub(crate) fn start_segment(&mut self) -> Result<()> {
+        Ok(self.writer.start_segment()?)
+    }
+
+    /// The event that a system call entered now will be recorded in, be it whole or only its entry: those that were
+    /// entered before it and are not recorded come first.
+    pub(crate) fn next_entry(&self) -> EventNumber {
+        EventNumber(self.number.0 + self.pending_entries.len() as u64 + 1)
+    }
+
+    /// Records the entries into system calls that must come before the next event of `tid`. Returns whether
+    /// its own call can be recorded as one event: nobody else ran since it was entered.
+    pub(crate) fn settle_entry(&mut self, tid: Tid) -> Result<bool> {
+        if self.pending_entries.last().is_some_and(|(last, _)| *last == tid) {
+            self.pending_entries.pop();
+        }
+        self.flush_entries()?;
+        Ok(!std::mem::take(&mut self.task_mut(tid)?.entered))
+    }
+
+    /// Records the entries into system calls that are not recorded yet.
+    pub(crate) fn flush_entries(&mut self) -> Result<()> {
+        for (tid, entry) in std::mem::take(&mut self.pending_entries) {
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.entered = true;
+                self.append(tid, EventKind::SyscallEnter { entry }, Vec::new(), Vec::new())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records an event of `tid`, after the entries of other tasks that ran before.
+    pub(crate) fn emit(
+        &mut self,
+        tid: Tid,
+        kind: EventKind,
+        ops: Vec<SpaceOp>,
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
+        self.flush_entries()?;
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.between = false;
+            task.interrupted = false;
+            task.ticks = 0;
+            if !matches!(kind, EventKind::Point { .. }) {
+                task.patience = (task.patience + 1).min(TURN_PATIENCE);
+            }
+        }
+        self.append(tid, kind, ops, writes)
+    }
+
+    fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
+        self.number = self.number.next();
+        self.last_time_ns = (tsc::now() - self.started).as_nanos() as u64;
+        if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
+            self.objects.follow(&ops, &space.model);
+        }
+        for write in &writes {
+            if let Some(space) = self.spaces.get(&write.space) {
+                let range = AddrRange::sized(write.addr, write.data.len() as u64);
+                self.objects.written(&space.model, range);
+            }
+        }
+        let task = self.tasks.get_mut(&tid);
+        let mut buffered = Vec::new();
+        if let Some(task) = task {
+            task.ran = false;
+            buffered = std::mem::take(&mut task.buffered);
+        }
+        if matches!(kind, EventKind::Exit { .. }) {
+            // Of an interval that death cut short nothing is replayed.
+            buffered.clear();
+        }
+        let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
+        let event = Event {
+            number: self.number,
+            time_ns: self.last_time_ns,
+            tid,
+            kind,
+            buffered: buffered.into(),
+            ops,
+            writes,
+        };
+        Ok(self.writer.append(event)?)
+    }
+
+    /// Records the end of a task and releases what it had.
+    pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
+        self.forget_call(tid);
+        self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
+        self.release_scratch(tid);
+        let task = self.task_mut(tid)?;
+        task.exited = true;
+        let space = task.space;
+        self.leave_space(space);
+        self.release_vfork(tid);
+        Ok(())
+    }
+}

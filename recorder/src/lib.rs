@@ -9,7 +9,7 @@
 //! | [`inherited`] | what rr changes for itself and the program gets back |
 //! | [`terminate`] | ending a recording from outside |
 //! | [`session`] | the tasks, and how one of them runs to its next stop |
-//! | `session::events` | their numbers and order, and how they come into the trace |
+//! | `session::events` | the events: their numbers and order, and how they come into the trace |
 //! | `session::end` | the end of a recording |
 //! | `session::turns` | the loop that lets one task go on, and then the next |
 //! | [`scheduler`] | whose turn it is |
@@ -35,6 +35,7 @@
 //! | `output` | what goes to our own standard output |
 //! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
+//! | `capture::forks` | the frozen forks for that |
 //! | [`stats`] | what a recording cost |
 
 mod buffer;

@@ -1,0 +1,216 @@
+//! Frozen forks: the processes that hold the pages of a checkpoint until they are written.
+//!
+//! *A frozen fork must be invisible to the program.* It
+//! * is a child of ours, not of the program's: it is made by a helper that dies at once, and is reaped there
+//!   and then. So no `SIGCHLD` comes, no `wait4` sees it, and it is not among the process's children;
+//! * shares the descriptor table for a moment (`CLONE_FILES`), and then takes an empty one of its own
+//!   (`close_range` with `CLOSE_RANGE_UNSHARE`): it never holds a pipe, a socket or a lock;
+//! * has its own process group, so that `kill(0, …)` does not reach it;
+//! * is killed as soon as its pages are read, or when a file that it keeps busy is to be written or sealed.
+//!
+//! Processes in a pid namespace of their own cannot be forked without a trace: they are read in place, and wait for it.
+
+use std::time::{Duration, Instant};
+
+use rr_tracee::remote::Remote;
+use rr_tracee::task::{Report, Resume, Waited, wait};
+use rr_tracee::{Running, Stop, Stopped, Tid};
+
+use super::Capture;
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::{State, Task};
+
+const CLOSE_RANGE_UNSHARE: u64 = 2;
+const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
+
+impl Capture {
+    /// A process is a subreaper (prctl(2)) now, or is none any more.
+    pub(crate) fn note_subreaper(&mut self, tgid: Tid, on: bool) {
+        if on {
+            self.subreapers.insert(tgid);
+        } else {
+            self.subreapers.remove(&tgid);
+        }
+    }
+
+    /// Takes a report if it is about a frozen fork.
+    pub(crate) fn fork_is_gone(&mut self, report: Report) -> bool {
+        if report.is_gone() {
+            self.forks.remove(&report.tid)
+        } else {
+            self.forks.contains(&report.tid)
+        }
+    }
+
+    /// Makes a frozen fork of a stopped task. `None` if the kernel does not allow another process.
+    ///
+    /// ```text
+    /// task ──clone(VM)──► helper ──clone──► frozen
+    ///                     exits             becomes a child of rr, its subreaper for this moment
+    /// ```
+    fn fork(&mut self, tgid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
+        let (stopped, helper) = clone_task(stopped, tgid, CLONE_FILES | libc::CLONE_VM as u64)?;
+        let Some(helper) = helper else {
+            return Ok((stopped, None));
+        };
+        let helper_tid = helper.tid();
+        let frozen = clone_task(helper, helper_tid, CLONE_FILES).map(|(_, frozen)| frozen);
+        subreaper(true);
+        rr_tracee::task::kill(helper_tid);
+        while wait(Some(helper_tid), false).is_some_and(|report| !report.is_gone()) {}
+        subreaper(false);
+        let args = [
+            helper_tid.0 as u64,
+            0,
+            (libc::__WALL | libc::WNOHANG) as u64,
+            0,
+            0,
+            0,
+        ];
+        // If the helper was killed, there is no fork; if the task is, the fork must not be forgotten.
+        let frozen = frozen.unwrap_or(None);
+        self.forks.extend(frozen.as_ref().map(Stopped::tid));
+        let reaped = Remote::new(stopped, tgid)
+            .and_then(|remote| remote.call(libc::SYS_wait4, args))
+            .and_then(|(remote, _)| remote.finish());
+        if let (Err(_), Some(frozen)) = (&reaped, &frozen) {
+            rr_tracee::task::kill(frozen.tid());
+        }
+        let stopped = reaped?;
+        let Some(frozen) = frozen else {
+            return Ok((stopped, None));
+        };
+        let tid = frozen.tid();
+        let prepared = Remote::new(frozen, tid)
+            .and_then(|r| {
+                r.must(
+                    "close_range",
+                    libc::SYS_close_range,
+                    [0, u32::MAX.into(), CLOSE_RANGE_UNSHARE, 0, 0, 0],
+                )
+            })
+            .and_then(|(r, _)| r.must("setpgid", libc::SYS_setpgid, [0; 6]))
+            .and_then(|(r, _)| r.finish().map(drop));
+        if let Err(e) = prepared {
+            tracing::warn!("cannot prepare a frozen fork: {e}");
+            rr_tracee::task::kill(tid);
+            return Ok((stopped, None));
+        }
+        Ok((stopped, Some(tid)))
+    }
+
+    /// Kills all frozen forks, at the end of the recording.
+    pub(crate) fn kill_forks(&mut self) {
+        self.forks.iter().for_each(|fork| rr_tracee::task::kill(*fork));
+    }
+
+    /// Ends all frozen forks, after a moment of patience for the writer. Says whether there were any.
+    pub(crate) fn release_forks(&mut self) -> bool {
+        if self.forks.is_empty() {
+            return false;
+        }
+        let patience = Instant::now() + Duration::from_millis(100);
+        for source in std::mem::take(&mut self.sources) {
+            while !source.is_finished() && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            source.abandon("the program wants to write to an executable that its frozen processes kept busy");
+        }
+        for fork in std::mem::take(&mut self.forks) {
+            rr_tracee::task::kill(fork);
+            while wait(Some(fork), false).is_some_and(|report| !report.is_gone()) {}
+        }
+        true
+    }
+}
+
+impl RecordSession {
+    /// Makes a frozen fork of a stopped task, with the program's subreapers out of the way.
+    pub(super) fn fork_task(&mut self, tid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
+        let tgid = self.task(tid)?.tgid;
+        // A frozen fork shall become our child and nobody else's.
+        let (stopped, possible) = self.set_subreapers(false, tgid, stopped)?;
+        let (stopped, fork) = if possible {
+            self.capture.fork(tgid, stopped)?
+        } else {
+            (stopped, None)
+        };
+        let (stopped, _) = self.set_subreapers(true, tgid, stopped)?;
+        Ok((stopped, fork))
+    }
+
+    /// Lets the program's own subreapers be none for a moment, or be some again; `stopped` is a task of `tgid`.
+    /// `false` if one of them is blocked in the kernel and cannot be asked, or some task is dying.
+    fn set_subreapers(&mut self, on: bool, tgid: Tid, mut stopped: Stopped) -> Result<(Stopped, bool)> {
+        let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
+        // A task that is on its way out may be leaving orphans just now: they belong to the program's reaper.
+        if !on && !self.capture.subreapers.is_empty() && self.tasks.values().any(|t| t.exited) {
+            return Ok((stopped, false));
+        }
+        for reaper in self.capture.subreapers.clone() {
+            if reaper == tgid {
+                stopped = Remote::new(stopped, tgid)?
+                    .call(libc::SYS_prctl, args)?
+                    .0
+                    .finish()?;
+                continue;
+            }
+            let stopped_one = |t: &&Task| t.tgid == reaper && !t.exited && matches!(t.state, State::Ready(_));
+            let Some(tid) = self.tasks.values().find(stopped_one).map(|t| t.tid) else {
+                if self.tasks.values().any(|t| t.tgid == reaper && !t.exited) {
+                    return Ok((stopped, false));
+                }
+                self.capture.subreapers.remove(&reaper);
+                continue;
+            };
+            if let State::Ready(other) = self.task_mut(tid)?.take_state() {
+                let other = Remote::new(other, reaper)?
+                    .call(libc::SYS_prctl, args)?
+                    .0
+                    .finish()?;
+                self.task_mut(tid)?.state = State::Ready(other);
+            }
+        }
+        Ok((stopped, true))
+    }
+}
+
+/// Lets a stopped task clone itself; the clone is stopped and tells us nothing but what we ask for.
+fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Option<Stopped>)> {
+    let (mut remote, _) = Remote::new(stopped, tgid)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+    let child = remote.take_child();
+    let stopped = remote.finish()?;
+    let Some(child) = child else {
+        return Ok((stopped, None));
+    };
+    // Killed meanwhile? Then there is no fork, and its end is reported to whoever waits next.
+    let first = match Running::newborn(child).wait() {
+        Ok(Waited::Stopped(new, Stop::Event)) => Some(new),
+        Ok(Waited::Stopped(dying, _)) => {
+            dying.resume(Resume::Cont, None)?;
+            None
+        }
+        Ok(Waited::Gone(_)) | Err(_) => None,
+    };
+    // Above all, its death must not wait for us.
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
+    let new = first.filter(|new| new.set_options(options).is_ok());
+    Ok((stopped, new))
+}
+
+/// Whether orphans among our descendants become our children (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+fn subreaper(on: bool) {
+    // SAFETY: prctl with plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0, 0, 0) };
+}
+
+/// Whether a task can be forked for a snapshot unnoticed: not if its children are in another pid namespace than ours.
+/// There the helper would take a number that the program's own children count on, or be the namespace's first
+/// process and end it with its own end; and orphans would not become our children.
+pub(super) fn is_forkable(tid: Tid) -> bool {
+    let ours = std::fs::read_link("/proc/self/ns/pid");
+    // It leads nowhere while the new namespace has no process yet.
+    let theirs = std::fs::read_link(format!("/proc/{tid}/ns/pid_for_children"));
+    matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs)
+}

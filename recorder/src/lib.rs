@@ -14,8 +14,9 @@
 //! | `session::turns` | the loop that lets one task go on, and then the next |
 //! | [`scheduler`] | whose turn it is |
 //! | [`chaos`] | the dice of chaos mode |
-//! | `syscall` | system calls: entry, scratch memory, exit |
+//! | `syscall` | system calls: from the entry to the event |
 //! | `scratch` | memory for the outputs of calls that may block |
+//! | `placed` | the outputs of such a call there |
 //! | `buffer` | the library in the tracees |
 //! | `sites` | sending system call sites there |
 //! | `rewritten` | taking that back |
@@ -56,6 +57,7 @@ mod newborn;
 mod objects;
 mod output;
 mod own_files;
+mod placed;
 mod point;
 mod private_files;
 mod rewritten;

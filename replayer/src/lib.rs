@@ -7,6 +7,7 @@
 //! | module | concept |
 //! |---|---|
 //! | [`session`] | events, one after the other |
+//! | `session::tasks` | how tasks come and go |
 //! | `task` | one replayed task, and how it runs to its next event |
 //! | `point` | finding an execution point |
 //! | `probe` | the code that looks for it in the task itself |

@@ -1,0 +1,156 @@
+//! The tasks of a replay: how they come into being, execute another program, and end.
+//!
+//! Keeps: no two tasks have one recorded tid, and no event creates a task or an address space that exists already. A trace
+//! that says otherwise is bad.
+
+use rr_trace::event::{CloneInfo, Event, EventNumber, ExecInfo};
+use rr_tracee::{AddressSpace, ExtendedState, Registers, SpaceId, Stopped, Tid};
+
+use super::{ReplaySession, bad};
+use crate::blank;
+use crate::error::{Error, Result};
+use crate::task::Task;
+
+impl ReplaySession {
+    fn blank(&mut self, event: EventNumber) -> Result<Stopped> {
+        let failed = |source| Error::Tracee { event, source };
+        let template = match self.template.take() {
+            Some(template) => template,
+            None => blank::template(self.cpu)?,
+        };
+        let (template, new) = blank::clone_of(template, false).map_err(failed)?;
+        self.template = Some(template);
+        Ok(new)
+    }
+
+    /// Every task has a tid of its own; a second one would take the first one's place, which nobody would end.
+    fn check_new(&self, event: EventNumber, tid: Tid) -> Result<()> {
+        if self.tasks.contains_key(&tid) {
+            let what = format!("it creates task {tid}, which exists already");
+            return Err(Error::BadTrace { event, what });
+        }
+        Ok(())
+    }
+
+    /// A new process with an empty address space of its own.
+    pub(crate) fn new_process(
+        &mut self,
+        event: EventNumber,
+        tid: Tid,
+        tgid: Tid,
+        space: SpaceId,
+        exe: &str,
+    ) -> Result<()> {
+        self.check_new(event, tid)?;
+        let stopped = self.blank(event)?;
+        self.tasks
+            .insert(tid, Task::new(tid, tgid, space, exe.to_owned(), stopped));
+        Ok(())
+    }
+
+    /// A new task in the address space of `parent`.
+    pub(crate) fn new_thread(
+        &mut self,
+        event: EventNumber,
+        parent: Tid,
+        new: (Tid, Tid),
+        exe: &str,
+        share: bool,
+        space: SpaceId,
+    ) -> Result<()> {
+        let failed = |source| Error::Tracee { event, source };
+        let missing = || Error::BadTrace {
+            event,
+            what: format!("there is no task {parent}"),
+        };
+        self.check_new(event, new.0)?;
+        let from = self.tasks.get_mut(&parent).ok_or_else(missing)?;
+        let (stopped, child) = blank::clone_of(from.take().map_err(failed)?, share).map_err(failed)?;
+        from.give(stopped);
+        self.tasks
+            .insert(new.0, Task::new(new.0, new.1, space, exe.to_owned(), child));
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, tid: Tid, exec: &ExecInfo, event: EventNumber) -> Result<()> {
+        if !self.tasks.is_empty() {
+            let what = "the program starts a second time".to_owned();
+            return Err(Error::BadTrace { event, what });
+        }
+        self.spaces.insert(exec.space, AddressSpace::new());
+        self.new_process(event, tid, exec.tid, exec.space, &exec.path)
+    }
+
+    pub(super) fn clone_task(&mut self, event: &Event, info: &CloneInfo) -> Result<()> {
+        let parent = self.task(event)?;
+        let (space, exe) = (parent.space, parent.exe.clone());
+        let share = info.space == space;
+        if self.tasks.contains_key(&info.child) || !share && self.spaces.contains_key(&info.space) {
+            return Err(bad(
+                event,
+                "it creates a task or an address space that exists already",
+            ));
+        }
+        self.new_thread(
+            event.number,
+            event.tid,
+            (info.child, info.tgid),
+            &exe,
+            share,
+            info.space,
+        )?;
+        if !share {
+            let forked = self
+                .spaces
+                .get(&space)
+                .map(AddressSpace::forked)
+                .unwrap_or_default();
+            self.spaces.insert(info.space, forked);
+        }
+        let failed = |source| Error::Tracee {
+            event: event.number,
+            source,
+        };
+        let child = self
+            .tasks
+            .get_mut(&info.child)
+            .ok_or_else(|| bad(event, "there is no such task"))?;
+        child
+            .stopped()
+            .map_err(failed)?
+            .set_regs(&info.regs)
+            .map_err(failed)
+    }
+
+    /// The task goes on as a fresh process: what it was is gone with its old address space.
+    pub(super) fn exec(
+        &mut self,
+        event: &Event,
+        info: &ExecInfo,
+        after: &Registers,
+        xstate: Option<&ExtendedState>,
+    ) -> Result<()> {
+        let tgid = self.task(event)?.tgid;
+        self.exit(event.tid);
+        if self.spaces.contains_key(&info.space) {
+            return Err(bad(event, "it creates an address space that exists already"));
+        }
+        self.spaces.insert(info.space, AddressSpace::new());
+        self.new_process(event.number, info.tid, tgid, info.space, &info.path)?;
+        let renamed = Event {
+            tid: info.tid,
+            ..event.clone()
+        };
+        self.settle(&renamed, after, xstate)
+    }
+
+    pub(super) fn exit(&mut self, tid: Tid) {
+        let Some(task) = self.tasks.remove(&tid) else {
+            return;
+        };
+        blank::end(task.real);
+        if !self.tasks.values().any(|t| t.space == task.space) {
+            self.spaces.remove(&task.space);
+        }
+    }
+}

@@ -312,6 +312,7 @@ fn worth_compressing(raw: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_events::noise;
 
     #[test]
     fn header_is_drawn_right() {
@@ -377,15 +378,7 @@ mod tests {
 
     #[test]
     fn incompressible_payloads_are_stored() {
-        let mut x = 1u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            x = x
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (x >> 56) as u8
-        })
-        .take(1 << 20)
-        .collect();
+        let noise = noise(0, 1 << 20);
         let mut out = Vec::new();
         append_frame(
             &mut out,

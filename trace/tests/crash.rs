@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{header, typical};
+use common::{header, noise, typical};
 use rr_trace::{Error, EventNumber, TraceReader, TraceWriter, WriterOptions};
 
 /// The directory in which a test in a child process works; not set: this is the parent.
@@ -124,19 +124,10 @@ fn fill(mount: &Path) {
     let dir = mount.join("trace");
     let mut writer = TraceWriter::create(&dir, &header(), &WriterOptions::default()).unwrap();
     // Does not compress, so that the end comes soon.
-    let mut x = 1u64;
-    let mut noise = |len: usize| -> Vec<u8> {
-        let byte = || {
-            x = x
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (x >> 56) as u8
-        };
-        std::iter::repeat_with(byte).take(len).collect()
-    };
     let mut events = Vec::new();
     let error = loop {
-        let event = typical(events.len() as u64 + 1, noise(50_000));
+        let number = events.len() as u64 + 1;
+        let event = typical(number, noise(number, 50_000));
         events.push(event.clone());
         if let Err(e) = writer.append(event) {
             break e;
@@ -176,7 +167,7 @@ fn fill(mount: &Path) {
 
     // No room for a new trace at all.
     let blocker = mount.join("blocker");
-    let _ = std::fs::write(&blocker, noise(4 << 20));
+    let _ = std::fs::write(&blocker, noise(0, 4 << 20));
     let e = TraceWriter::create(&mount.join("other"), &header(), &WriterOptions::default());
     if let Err(e) = e {
         assert!(matches!(e, Error::Full { .. }), "{e}");

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{event, header, numbered, typical};
+use common::{event, header, message, numbered, typical};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use rr_trace::frame::{Effort, FrameKind, append_frame};
@@ -265,39 +265,6 @@ impl Forged {
             Effort::None,
         );
         self
-    }
-}
-
-/// The packed message of some events, taken from a real trace.
-fn message(events: &[Event]) -> Vec<u8> {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = tmp.path().join("trace");
-    let mut writer = TraceWriter::create(
-        &dir,
-        &header(),
-        &WriterOptions {
-            quality: 0,
-            ..Default::default()
-        },
-    )
-    .unwrap();
-    events.iter().for_each(|e| writer.append(e.clone()).unwrap());
-    drop(writer);
-    let bytes = std::fs::read(segment(&dir, 1)).unwrap();
-    let mut at = 48;
-    loop {
-        let field =
-            |from: usize| u32::from_le_bytes(bytes[at + from..at + from + 4].try_into().unwrap()) as usize;
-        let (kind, codec, raw, stored) = (bytes[at + 4], bytes[at + 5], field(8), field(12));
-        let payload = &bytes[at + 48..at + 48 + stored];
-        if kind == 2 {
-            return if codec == 1 {
-                rr_trace::compress::decompress(payload, raw).unwrap()
-            } else {
-                payload.to_vec()
-            };
-        }
-        at += 48 + stored;
     }
 }
 

@@ -7,21 +7,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{header, typical};
+use common::{header, noise, typical};
 use rr_trace::frame::{Effort, FrameKind, append_frame};
 use rr_trace::segment::{encode_header, read_all};
 use rr_trace::{Error, Event, EventNumber, TraceReader, TraceWriter, WriterOptions};
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut x = seed * 2 + 1;
-    let next = || {
-        x = x
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (x >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
 
 /// Writes events, with a new segment after some of them.
 fn write(dir: &Path, events: &[Event], cut_after: &[u64]) {
@@ -106,28 +95,7 @@ fn forged(frames: &[(FrameKind, &[u8])]) -> Vec<u8> {
 
 /// The packed message of an event with `len` bytes of data.
 fn message(len: usize) -> Vec<u8> {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = tmp.path().join("trace");
-    let options = WriterOptions {
-        quality: 0,
-        ..Default::default()
-    };
-    let mut writer = TraceWriter::create(&dir, &header(), &options).unwrap();
-    writer.append(typical(1, noise(1, len))).unwrap();
-    drop(writer);
-    let bytes = std::fs::read(dir.join("segments/0000000000000001.seg")).unwrap();
-    let mut at = 48;
-    loop {
-        let field =
-            |from: usize| u32::from_le_bytes(bytes[at + from..at + from + 4].try_into().unwrap()) as usize;
-        let (kind, codec, raw, stored) = (bytes[at + 4], bytes[at + 5], field(8), field(12));
-        let payload = &bytes[at + 48..at + 48 + stored];
-        match (kind, codec) {
-            (2, 0) => return payload.to_vec(),
-            (2, _) => return rr_trace::compress::decompress(payload, raw).unwrap(),
-            _ => at += 48 + stored,
-        }
-    }
+    common::message(&[typical(1, noise(1, len))])
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{event, header, numbered, typical};
+use common::{event, header, noise, numbered, typical};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rr_trace::event::{MemWrite, Output, OutputSource, Stdio};
@@ -318,15 +318,7 @@ fn the_largest_message() {
     let dir = tmp.path().join("trace");
     let mut writer = TraceWriter::create(&dir, &header(), &WriterOptions::default()).unwrap();
     // Bytes without zeros pack worst, and these do not compress.
-    let mut x = 1u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        x = x
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (x >> 56) as u8
-    })
-    .take((7 << 20) - 1000)
-    .collect();
+    let noise = noise(0, (7 << 20) - 1000);
     let mut event = typical(1, vec![]);
     event.kind = EventKind::Signal {
         signo: 11,

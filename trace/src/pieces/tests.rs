@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::{EventKind, EventNumber, MemWrite};
+use crate::test_events::noise;
 use proptest::prelude::*;
 use rr_tracee::{Addr, SpaceId, Tid};
 
@@ -28,17 +29,6 @@ fn record(outputs: &[u8]) -> Vec<u8> {
     record.extend(outputs);
     record.resize(record.len().next_multiple_of(8), 0);
     record
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut x = seed * 2 + 1;
-    let next = || {
-        x = x
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (x >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
 }
 
 /// How many bytes are stored for these events, and that what is read is what was written.

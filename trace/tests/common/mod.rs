@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rr_trace::event::{
     CloneInfo, Disposition, ExecInfo, MemWrite, Output, OutputSource, Point, SignalPlace, Stdio, TaskOp,
 };
-use rr_trace::{Event, EventKind, EventNumber, Header};
+use rr_trace::{Event, EventKind, EventNumber, Header, TraceWriter, WriterOptions};
 use rr_tracee::digest::ChunkSum;
 use rr_tracee::{
     Addr, AddrRange, Backing, ExtendedState, FileId, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceId,
@@ -81,6 +81,44 @@ pub fn typical(number: u64, data: Vec<u8>) -> Event {
         buffered: Default::default(),
         ops: vec![],
         writes,
+    }
+}
+
+/// Bytes that do not compress: so many, the same for the same seed.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut x = seed * 2 + 1;
+    let next = || {
+        x = x
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (x >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// The packed message of some events, taken from a real trace.
+pub fn message(events: &[Event]) -> Vec<u8> {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("trace");
+    let options = WriterOptions {
+        quality: 0,
+        ..Default::default()
+    };
+    let mut writer = TraceWriter::create(&dir, &header(), &options).unwrap();
+    events.iter().for_each(|e| writer.append(e.clone()).unwrap());
+    drop(writer);
+    let bytes = std::fs::read(dir.join("segments/0000000000000001.seg")).unwrap();
+    let mut at = 48;
+    loop {
+        let field =
+            |from: usize| u32::from_le_bytes(bytes[at + from..at + from + 4].try_into().unwrap()) as usize;
+        let (kind, codec, raw, stored) = (bytes[at + 4], bytes[at + 5], field(8), field(12));
+        let payload = &bytes[at + 48..at + 48 + stored];
+        match (kind, codec) {
+            (2, 0) => return payload.to_vec(),
+            (2, _) => return rr_trace::compress::decompress(payload, raw).unwrap(),
+            _ => at += 48 + stored,
+        }
     }
 }
 

@@ -4,8 +4,12 @@
 //! progress as "in system call", shared memory as emulated objects. Recorder and replayer both produce it;
 //! equal images are equal sessions.
 
+use std::collections::BTreeSet;
+
 use rr_trace::event::EventNumber;
-use rr_tracee::{AddrRange, AddressSpace, ExtendedState, FileId, ObjectId, Registers, SpaceId, Tid};
+use rr_tracee::{
+    AddrRange, AddressSpace, ExtendedState, FileId, ObjectId, ObjectState, Objects, Registers, SpaceId, Tid,
+};
 
 /// A session at an event.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,6 +27,37 @@ pub struct SessionImage {
 }
 
 impl SessionImage {
+    /// The image of a session that has these spaces and tasks. Of its shared memory objects, those that are mapped belong
+    /// to it.
+    pub fn new<'a>(
+        event: EventNumber,
+        time_ns: u64,
+        spaces: impl Iterator<Item = (SpaceId, &'a AddressSpace)>,
+        tasks: Vec<TaskImage>,
+        objects: &Objects,
+    ) -> SessionImage {
+        let spaces: Vec<SpaceImage> = spaces
+            .map(|(id, space)| SpaceImage {
+                id,
+                space: space.clone(),
+            })
+            .collect();
+        let views = spaces.iter().flat_map(|s| s.space.objects());
+        let mapped: BTreeSet<ObjectId> = views.map(|(object, ..)| object).collect();
+        let objects = mapped
+            .into_iter()
+            .filter_map(|id| Some((id, objects.get(id)?)))
+            .map(|(id, ObjectState { size, content })| ObjectImage { id, size, content })
+            .collect();
+        SessionImage {
+            event,
+            time_ns,
+            spaces,
+            tasks,
+            objects,
+        }
+    }
+
     /// Which parts of a shared memory object are mapped somewhere: whole pages, ascending, apart from each other. Only
     /// these belong to the snapshot. What nobody maps nobody sees, and replay learns of it when it is mapped.
     pub fn mapped_parts(&self, object: ObjectId) -> Vec<AddrRange> {

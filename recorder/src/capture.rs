@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rr_checkpoint::{
-    CaptureRequest, CheckpointWriter, ObjectImage, ObjectSource, Outcome, SessionImage, SharedSource,
-    SpaceImage, SpaceSource, TaskImage, copy_unforkable,
+    CaptureRequest, CheckpointWriter, ObjectSource, Outcome, SessionImage, SharedSource, SpaceSource,
+    TaskImage, copy_unforkable,
 };
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::{Backing, Memory, ObjectId, ObjectState, Registers, SpaceId, Stop, Stopped, Tid};
+use rr_tracee::{Backing, Memory, ObjectId, Registers, SpaceId, Stop, Stopped, Tid};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -244,14 +244,6 @@ impl RecordSession {
 
     /// The image that replay would have after the last event.
     fn image(&self) -> Result<SessionImage> {
-        let spaces: Vec<SpaceImage> = self
-            .spaces
-            .iter()
-            .map(|(id, space)| SpaceImage {
-                id: *id,
-                space: space.model.clone(),
-            })
-            .collect();
         let mut tasks = Vec::new();
         for task in self.tasks.values().filter(|t| !t.exited) {
             let (in_syscall, regs) = match &task.call {
@@ -281,20 +273,9 @@ impl RecordSession {
                 xstate,
             });
         }
-        let views = spaces.iter().flat_map(|s| s.space.objects());
-        let mapped: BTreeSet<ObjectId> = views.map(|(object, ..)| object).collect();
-        let objects = mapped
-            .into_iter()
-            .filter_map(|id| Some((id, self.objects.get(id)?)))
-            .map(|(id, ObjectState { size, content })| ObjectImage { id, size, content })
-            .collect();
-        Ok(SessionImage {
-            event: self.last_event(),
-            time_ns: self.last_time_ns(),
-            spaces,
-            tasks,
-            objects,
-        })
+        let spaces = self.spaces.iter().map(|(id, space)| (*id, &space.model));
+        let (event, time_ns) = (self.last_event(), self.last_time_ns());
+        Ok(SessionImage::new(event, time_ns, spaces, tasks, &self.objects))
     }
 
     /// Before a task of this space goes on: what the writer reads in place becomes a fork.

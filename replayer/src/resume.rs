@@ -1,6 +1,5 @@
 //! Images out of a replay and into one: where a replay meets checkpoints.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rr_checkpoint::{
@@ -8,7 +7,7 @@ use rr_checkpoint::{
     compare_object, compare_space,
 };
 use rr_trace::TraceReader;
-use rr_tracee::{Memory, ObjectId, ObjectState, SpaceOp};
+use rr_tracee::{Memory, ObjectState, SpaceOp};
 
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
@@ -124,14 +123,6 @@ impl ReplaySession {
             event: self.last,
             source,
         };
-        let spaces: Vec<SpaceImage> = self
-            .spaces
-            .iter()
-            .map(|(id, space)| SpaceImage {
-                id: *id,
-                space: space.clone(),
-            })
-            .collect();
         let mut tasks = Vec::new();
         for task in self.tasks.values() {
             tasks.push(TaskImage {
@@ -144,20 +135,14 @@ impl ReplaySession {
                 xstate: task.xstate().map_err(failed)?,
             });
         }
-        let views = spaces.iter().flat_map(|s| s.space.objects());
-        let mapped: BTreeSet<ObjectId> = views.map(|(object, ..)| object).collect();
-        let objects = mapped
-            .into_iter()
-            .filter_map(|id| Some((id, self.objects.get(id)?)))
-            .map(|(id, ObjectState { size, content })| ObjectImage { id, size, content })
-            .collect();
-        Ok(SessionImage {
-            event: self.last,
-            time_ns: self.time_ns,
+        let spaces = self.spaces.iter().map(|(id, space)| (*id, space));
+        Ok(SessionImage::new(
+            self.last,
+            self.time_ns,
             spaces,
             tasks,
-            objects,
-        })
+            &self.objects,
+        ))
     }
 
     /// Compares the session with a checkpoint at the same event (I4): image and every page. Says what differs,

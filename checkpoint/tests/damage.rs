@@ -86,30 +86,20 @@ fn references_must_be_there_and_of_the_same_trace() {
 
     // Exchanged files.
     std::fs::copy(path(dir.path(), 2), &first).unwrap();
-    let error = read(dir.path(), 2).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::OtherEvent {
-                found: 2,
-                expected: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    let error = read(dir.path(), 1).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::OtherEvent {
-                found: 2,
-                expected: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    for event in [2, 1] {
+        let error = read(dir.path(), event).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::OtherEvent {
+                    found: 2,
+                    expected: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
 
     // Not files at all: neither followed nor waited for.
     std::fs::remove_file(&first).unwrap();

@@ -12,7 +12,29 @@ use std::path::{Path, PathBuf};
 
 use rr_tests::damage::{careful, copy_of, files, try_everything, victim};
 use rr_tests::programs::Random;
-use rr_tests::{Rr, full};
+use rr_tests::{Rr, Run, full};
+
+/// Damage to the file `name` must be noticed by whoever reads all of it: a segment by a replay, a checkpoint by `rr verify`.
+#[track_caller]
+fn expect_noticed(what: &str, name: &Path, replay: &Run, verify: &Run) {
+    if name.extension().is_some_and(|e| e == "seg") {
+        let noticed = !replay.status.success() || replay.err().contains("incomplete");
+        assert!(noticed, "{what}: nobody noticed\n{}", replay.describe());
+    }
+    if name.extension().is_some_and(|e| e == "ckpt") {
+        expect_refused(what, verify);
+    }
+}
+
+/// `rr verify` must not be content.
+#[track_caller]
+fn expect_refused(what: &str, verify: &Run) {
+    assert!(
+        !verify.status.success(),
+        "{what}: verify is content\n{}",
+        verify.describe()
+    );
+}
 
 #[test]
 fn truncated_files() {
@@ -51,17 +73,7 @@ fn truncated_files() {
                 .unwrap();
             let what = format!("{} cut to {cut} of {length}", name.display());
             let [_, replay, _, verify] = try_everything(&rr, &what, &dir, &original, goto);
-            if name.extension().is_some_and(|e| e == "seg") {
-                let noticed = !replay.status.success() || replay.err().contains("incomplete");
-                assert!(noticed, "{what}: nobody noticed\n{}", replay.describe());
-            }
-            if name.extension().is_some_and(|e| e == "ckpt") {
-                assert!(
-                    !verify.status.success(),
-                    "{what}: verify is content\n{}",
-                    verify.describe()
-                );
-            }
+            expect_noticed(&what, &name, &replay, &verify);
             fs::remove_dir_all(dir).unwrap();
         }
     }
@@ -99,17 +111,7 @@ fn flipped_bits() {
             fs::write(dir.join(&name), &changed).unwrap();
             let what = format!("{}: bit {bit} of byte {at} flipped", name.display());
             let [_, replay, _, verify] = try_everything(&rr, &what, &dir, &original, goto);
-            if name.extension().is_some_and(|e| e == "seg") {
-                let noticed = !replay.status.success() || replay.err().contains("incomplete");
-                assert!(noticed, "{what}: nobody noticed\n{}", replay.describe());
-            }
-            if name.extension().is_some_and(|e| e == "ckpt") {
-                assert!(
-                    !verify.status.success(),
-                    "{what}: verify is content\n{}",
-                    verify.describe()
-                );
-            }
+            expect_noticed(&what, &name, &replay, &verify);
             fs::remove_dir_all(dir).unwrap();
         }
     }
@@ -168,11 +170,7 @@ fn future_versions() {
         fs::write(dir.join(&name), bytes).unwrap();
         let what = format!("{} of version 4711", name.display());
         let [_, replay, _, verify] = try_everything(&rr, &what, &dir, &original, goto);
-        assert!(
-            !verify.status.success(),
-            "{what}: verify is content\n{}",
-            verify.describe()
-        );
+        expect_refused(&what, &verify);
         let err = if name.extension().is_some_and(|e| e == "ckpt") {
             verify.err()
         } else {
@@ -212,11 +210,7 @@ fn checkpoint_of_another_trace() {
             .expect("named by its event");
         let what = format!("{} of another trace", name.display());
         let [_, _, from, verify] = try_everything(&rr, &what, &dir, &original, event);
-        assert!(
-            !verify.status.success(),
-            "{what}: verify is content\n{}",
-            verify.describe()
-        );
+        expect_refused(&what, &verify);
         assert!(
             !from.stderr.is_empty(),
             "{what}: replay -g says nothing\n{}",

@@ -113,21 +113,20 @@ impl TraceDir {
         })
     }
 
+    /// One of its directories, or itself.
+    fn directory(&self, part: Option<Part>) -> Result<Arc<OwnedFd>> {
+        part.map_or_else(|| Ok(self.fd.clone()), |part| self.open_part(part).map(Arc::new))
+    }
+
     /// Opens a regular file for reading. `name` is one that this program made up, without a slash.
     pub(crate) fn open_file(&self, part: Option<Part>, name: &str) -> Result<File> {
         let path = self.path_of(part, name);
-        let owned;
-        let dir = match part {
-            Some(part) => {
-                owned = self.open_part(part)?;
-                &owned
-            }
-            None => &*self.fd,
-        };
+        let dir = self.directory(part)?;
         let flags =
             OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let file =
-            File::from(openat(dir, name, flags, Mode::empty()).map_err(|e| Error::io(&path, "opening", e))?);
+        let file = File::from(
+            openat(&*dir, name, flags, Mode::empty()).map_err(|e| Error::io(&path, "opening", e))?,
+        );
         let kind = file.metadata().map_err(|e| Error::io(&path, "examining", e))?;
         if !kind.is_file() {
             let why = "it is not a regular file".to_owned();
@@ -138,16 +137,9 @@ impl TraceDir {
 
     /// Creates a file for writing in one of its directories.
     pub(crate) fn create_file(&self, part: Option<Part>, name: &str) -> Result<File> {
-        let owned;
-        let dir = match part {
-            Some(part) => {
-                owned = self.open_part(part)?;
-                &owned
-            }
-            None => &*self.fd,
-        };
+        let dir = self.directory(part)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(dir, name, flags, Mode::from_bits_truncate(0o600))
+        openat(&*dir, name, flags, Mode::from_bits_truncate(0o600))
             .map(File::from)
             .map_err(|e| Error::io(&self.path_of(part, name), "creating", e))
     }

@@ -5,14 +5,14 @@
 //! without it.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rr_tests::programs::{self as inputs, shell};
 
 use crate::measure::{mb, median, rr_line, time, trace_info};
-use crate::{Args, fresh};
+use crate::{Args, compile, fresh};
 
 /// Replaying to 95 % of a run from the nearest checkpoint must be so many times faster than from the start.
 const GOAL_SPEEDUP: f64 = 8.0;
@@ -25,7 +25,7 @@ pub fn report(args: &Args, rr: &Path, work: &Path) -> Result<bool> {
 
 /// Pause and size for processes of known resident sizes.
 fn pauses(args: &Args, rr: &Path, work: &Path) -> Result<()> {
-    let helper = compile(work)?;
+    let helper = compile(work, "rss", include_str!("rss.c"), &["-O2"])?;
     println!(
         "| resident | plain fork | checkpoint pause | ratio | first checkpoint | later ones | of resident |"
     );
@@ -94,21 +94,6 @@ fn pauses(args: &Args, rr: &Path, work: &Path) -> Result<()> {
         "\nHalf of every page is random. Later checkpoints come 1,000 events, and as many page writes, apart.\n"
     );
     Ok(())
-}
-
-fn compile(work: &Path) -> Result<PathBuf> {
-    let source = work.join("rss.c");
-    std::fs::write(&source, include_str!("rss.c")).context("writing the helper's source")?;
-    let helper = work.join("rss");
-    let status = Command::new("gcc")
-        .args(["-O2", "-o"])
-        .args([&helper, &source])
-        .status()
-        .context("gcc")?;
-    if !status.success() {
-        bail!("gcc cannot compile {}", source.display());
-    }
-    Ok(helper)
 }
 
 /// The sqlite run: to an event at 95 %, from a checkpoint and from the start.

@@ -10,7 +10,7 @@ mod programs;
 mod workloads;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -124,4 +124,20 @@ fn fresh(work: &Path, name: &str) -> Result<PathBuf> {
         .tempdir_in(work)
         .context("a working directory")?;
     Ok(dir.keep())
+}
+
+/// Compiles one of our helpers in `work`.
+fn compile(work: &Path, name: &str, text: &str, flags: &[&str]) -> Result<PathBuf> {
+    let (source, helper) = (work.join(format!("{name}.c")), work.join(name));
+    std::fs::write(&source, text).context("writing the helper's source")?;
+    let status = Command::new("gcc")
+        .args(flags)
+        .arg("-o")
+        .args([&helper, &source])
+        .status()
+        .context("gcc")?;
+    if !status.success() {
+        bail!("gcc cannot compile {}", source.display());
+    }
+    Ok(helper)
 }

@@ -6,15 +6,14 @@
 //! CPU too; what they take on all CPUs stands beside it.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rr_tests::programs::{self as inputs, shell};
 use serde_json::{Value, json};
 
 use crate::measure::{Cost, Cpus, mb, median, rr_line, size_of, time, time_on, trace_info};
-use crate::{Args, fresh};
+use crate::{Args, compile, fresh};
 
 /// Where the files of a workload lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -194,21 +193,6 @@ fn large_file(path: &Path, megabytes: usize) -> Result<()> {
     Ok(())
 }
 
-fn compile(work: &Path) -> Result<PathBuf> {
-    let source = work.join("workloads.c");
-    std::fs::write(&source, include_str!("workloads.c")).context("writing the helper's source")?;
-    let helper = work.join("workloads");
-    let status = Command::new("gcc")
-        .args(["-O1", "-pthread", "-o"])
-        .args([&helper, &source])
-        .status()
-        .context("gcc")?;
-    if !status.success() {
-        bail!("gcc cannot compile {}", source.display());
-    }
-    Ok(helper)
-}
-
 /// What recordings with some options cost.
 #[derive(Default)]
 struct Recorded {
@@ -337,7 +321,12 @@ impl Row {
 
 /// Prints the table of workloads; `false` if a bound was missed. The measurements go to `out`.
 pub fn report(args: &Args, rr: &Path, work: &Path, out: &mut Vec<Value>) -> Result<bool> {
-    let helper = compile(work)?;
+    let helper = compile(
+        work,
+        "workloads",
+        include_str!("workloads.c"),
+        &["-O1", "-pthread"],
+    )?;
     let chosen: Vec<Workload> = all(args.quick, &helper)
         .into_iter()
         .filter(|workload| args.wants(workload.name))

@@ -1,6 +1,6 @@
 //! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
 
-use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS};
+use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS, traced};
 use crate::numbers::BUFFERED;
 use crate::outputs::{OUTPUT_SMALL, asked, outputs};
 use crate::{Call, calls, kernel, probe, shaping};
@@ -27,10 +27,13 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
 }
 
 /// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
-pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
+pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     let control = control();
     let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;
     if shaping::is_shaping(call) {
+        if now & traced::SHAPING != 0 {
+            return None;
+        }
         let (result, words) = shaping::perform(call)?;
         let at = RECORDS + control.used;
         // SAFETY: there is room in the buffer.
@@ -45,7 +48,7 @@ pub fn record(call: &Call, traced: u32, place: u64) -> Option<i64> {
         return None;
     }
     let asked = asked(call);
-    let result = calls::perform(call, traced, room.min((1 << LEN_BITS) - 1))?;
+    let result = calls::perform(call, now, room.min((1 << LEN_BITS) - 1))?;
     let mut len = 0;
     outputs(call, result, asked, &mut |_, more| len += more);
     let at = RECORDS + control.used;

@@ -97,6 +97,8 @@ pub mod traced {
     pub const CPU_LISTS: u32 = 8;
     /// `getcpu`, for the same reason.
     pub const GETCPU: u32 = 16;
+    /// What changes the address space: another process has it, too (`vfork`), and stays if this one is killed.
+    pub const SHAPING: u32 = 32;
 }
 
 /// What stubs come from.

@@ -17,7 +17,6 @@ use rr_tracee::{Addr, Registers, SpaceId, Stopped, Tid, rr_area, shaping, syscal
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::sites::Sites;
-use crate::task::Task;
 
 /// What is known of the library in one address space.
 #[derive(Clone, Debug, Default)]
@@ -120,11 +119,12 @@ impl RecordSession {
             return Ok(());
         };
         let mut now = self.policy();
-        // A process that shares its parent's memory (vfork) can be killed alone. What it did since its last event is not
-        // replayed, but stays in that memory: that shall be as little as possible.
-        let shares = |t: &Task| t.space == task.space && t.tgid != task.tgid && !t.exited;
-        if !task.stash.is_empty() || self.tasks.values().any(shares) {
+        if !task.stash.is_empty() {
             now.0 |= traced::ALL;
+        }
+        // A process that shares its parent's memory (vfork) can be killed alone: its last interval is not replayed then.
+        if self.survivor(tid).is_some() {
+            now.0 |= traced::SHAPING;
         }
         if space.library.told == now {
             return Ok(());
@@ -199,6 +199,18 @@ impl RecordSession {
             *buffered = records;
         } else {
             buffered.extend(records);
+        }
+        Ok(())
+    }
+
+    /// The library's work for a task that was killed in the middle of an interval is forgotten: `survivor` has the same memory.
+    pub(crate) fn forget_records(&mut self, survivor: Tid) -> Result<()> {
+        let task = self.task(survivor)?;
+        let id = task.space;
+        if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
+            task.memory.write(field!(used), &0u64.to_le_bytes())?;
+            task.memory.write(field!(site), &layout::site::CALL.to_le_bytes())?;
+            self.space_mut(id).library.taken = 0;
         }
         Ok(())
     }

@@ -337,7 +337,7 @@ impl RecordSession {
     pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
             let mut left = self.left_in_objects(tid)?;
-            left.extend(self.left_on_stack(tid)?);
+            left.extend(self.left_in_space(tid)?);
             self.record_exit(tid, status, left)?;
         }
         self.tasks.remove(&tid);

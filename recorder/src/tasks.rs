@@ -12,7 +12,7 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
     Addr, AddrRange, Backing, Memory, ObjectId, Prot, Registers, Running, SpaceId, Stop, Stopped, Tid,
-    pagemap, procfs,
+    pagemap, procfs, rr_area,
 };
 
 use crate::error::Result;
@@ -197,32 +197,53 @@ impl RecordSession {
         }
     }
 
-    /// A task is about to exit: its memory is still there.
-    /// A process that shares another's memory (`vfork`) dies: what it did there since its last event stays, and replay
-    /// does not execute it. All its calls are events, so that is little, and on its stack: this becomes part of its end.
-    pub(crate) fn left_on_stack(&self, tid: Tid) -> Result<Option<MemWrite>> {
-        const BELOW: u64 = 4096;
-        const ABOVE: u64 = 512;
-        let task = self.task(tid)?;
-        let survivor = |t: &&Task| t.space == task.space && t.tgid != task.tgid && !t.exited;
-        let Some(survivor) = self.tasks.values().find(survivor) else {
-            return Ok(None);
+    /// A task of another process in the memory of `tid` (`vfork`, `CLONE_VM`).
+    pub(crate) fn survivor(&self, tid: Tid) -> Option<Tid> {
+        let task = self.tasks.get(&tid)?;
+        let other = |t: &&Task| t.space == task.space && t.tgid != task.tgid && !t.exited;
+        self.tasks.values().find(other).map(|t| t.tid)
+    }
+
+    /// A process that shares another's memory is killed in the middle of an interval, which is not replayed: all that the other one
+    /// can see of it becomes part of its end. That is much, and seldom.
+    pub(crate) fn left_in_space(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
+        self.flush_entries()?;
+        let mut writes = Vec::new();
+        let Some(survivor) = self.survivor(tid).filter(|_| self.tasks[&tid].ran) else {
+            return Ok(writes);
         };
-        let (space, rsp) = (task.space, task.boundary.rsp);
-        let around = AddrRange::new(Addr(rsp.saturating_sub(BELOW)), Addr(rsp.saturating_add(ABOVE)));
-        let stack = self.spaces.get(&space).and_then(|s| s.model.at(Addr(rsp)));
-        let range = stack.and_then(|m| m.range.intersect(around));
-        Ok(range.and_then(|range| {
-            let data = survivor.memory.read_vec(range.start, range.len() as usize).ok()?;
-            let addr = range.start;
-            Some(MemWrite { space, addr, data })
-        }))
+        self.forget_records(survivor)?;
+        let space = self.task(survivor)?.space;
+        let model = self.spaces.get(&space).map(|s| &s.model);
+        let writable = model.into_iter().flat_map(|m| m.iter());
+        for mapping in writable.filter(|m| m.prot.has(Prot::WRITE) && m.range.intersect(rr_area::area()).is_none()) {
+            writes.extend(self.pages_there(survivor, mapping.range)?);
+        }
+        Ok(writes)
+    }
+
+    /// What is in those pages of `range` that are there, as `tid` sees them.
+    fn pages_there(&self, tid: Tid, range: AddrRange) -> Result<Vec<MemWrite>> {
+        const PIECE: u64 = 1 << 20;
+        let task = self.task(tid)?;
+        let mut writes = Vec::new();
+        for (mut run, _) in pagemap::populated(tid, range)? {
+            while !run.is_empty() {
+                let (addr, len) = (run.start, run.len().min(PIECE));
+                let data = task.memory.read_up_to(addr, len as usize)?;
+                if !data.is_empty() {
+                    let space = task.space;
+                    writes.push(MemWrite { space, addr, data });
+                }
+                run = AddrRange::new(addr + len, run.end);
+            }
+        }
+        Ok(writes)
     }
 
     /// A task dies in the middle of an interval, which is not replayed: what it may have written to memory that other
     /// processes share is part of its end. Which pages these are, its page table says.
     fn left_in_shared(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
-        const PIECE: u64 = 1 << 20;
         // If it is on its way into a call, that ends its interval.
         self.flush_entries()?;
         let task = self.task(tid)?;
@@ -237,17 +258,7 @@ impl RecordSession {
         let model = self.spaces.get(&task.space).map(|s| &s.model);
         let shared = model.into_iter().flat_map(|m| m.objects());
         for (_, _, mapping) in shared.filter(|(o, _, m)| seen.contains(o) && m.prot.has(Prot::WRITE)) {
-            for (mut run, _) in pagemap::populated(tid, mapping.range)? {
-                while !run.is_empty() {
-                    let len = run.len().min(PIECE);
-                    writes.push(MemWrite {
-                        space: task.space,
-                        addr: run.start,
-                        data: task.memory.read_up_to(run.start, len as usize)?,
-                    });
-                    run = AddrRange::new(run.start + len, run.end);
-                }
-            }
+            writes.extend(self.pages_there(tid, mapping.range)?);
         }
         Ok(writes)
     }
@@ -290,6 +301,7 @@ impl RecordSession {
         Ok(writes)
     }
 
+    /// A task is about to exit: its memory is still there.
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
@@ -326,7 +338,7 @@ impl RecordSession {
                 }
             }
         }
-        writes.extend(self.left_on_stack(tid)?);
+        writes.extend(self.left_in_space(tid)?);
         self.record_exit(tid, status, writes)?;
         match gone {
             Some(report) => self.note(report),

@@ -204,6 +204,7 @@ guests! {
         unknown_syscall
         unlinked
         vfork_exec
+        vfork_killed
         wait_echild
         wait_stopped
         wait_variants

@@ -209,7 +209,8 @@ impl RecordSession {
         let id = task.space;
         if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
             task.memory.write(field!(used), &0u64.to_le_bytes())?;
-            task.memory.write(field!(site), &layout::site::CALL.to_le_bytes())?;
+            task.memory
+                .write(field!(site), &layout::site::CALL.to_le_bytes())?;
             self.space_mut(id).library.taken = 0;
         }
         Ok(())

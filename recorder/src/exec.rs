@@ -147,7 +147,7 @@ impl RecordSession {
                 });
             };
             if !leader.exited {
-                self.record_exit(tid, 0, vec![])?;
+                self.record_exit(tid, 0, vec![], vec![])?;
             }
             self.rename_task(tid, former, thread);
         }
@@ -236,7 +236,7 @@ impl RecordSession {
         self.last_space += 1;
         let id = SpaceId(self.last_space);
         let mut space = Space {
-            brk: start_brk(tid)?,
+            brk: procfs::start_brk(tid)?,
             ..Space::default()
         };
         let lines: Vec<MapsLine> = procfs::maps(tid)?
@@ -442,20 +442,6 @@ impl Words<'_> {
         self.at = self.at + 8;
         Ok(self.page.pop().unwrap_or_default())
     }
-}
-
-/// `start_brk`, field 47 of `/proc/PID/stat` (proc(5)).
-fn start_brk(tid: Tid) -> Result<u64> {
-    let path = format!("/proc/{tid}/stat");
-    let text = std::fs::read_to_string(&path).map_err(|_| rr_tracee::Error::Died(tid))?;
-    let field = text
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.split(' ').nth(47 - 3));
-    let value = field.and_then(|f| f.parse().ok());
-    Ok(value.ok_or(rr_tracee::Error::Proc {
-        path,
-        why: "no start_brk".into(),
-    })?)
 }
 
 /// Opens the file of a mapping; checks by inode number that it is the one.

@@ -45,6 +45,7 @@ pub mod chaos;
 mod check;
 pub mod confined;
 pub mod cores;
+mod edits;
 pub mod error;
 mod exec;
 mod foreign;

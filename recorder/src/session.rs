@@ -337,8 +337,9 @@ impl RecordSession {
     pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
             let mut left = self.left_in_objects(tid)?;
-            left.extend(self.left_in_space(tid)?);
-            self.record_exit(tid, status, left)?;
+            let (ops, writes) = self.left_in_space(tid, true)?;
+            left.extend(writes);
+            self.record_exit(tid, status, ops, left)?;
         }
         self.tasks.remove(&tid);
         self.scheduler.remove(tid);

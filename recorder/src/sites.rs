@@ -14,10 +14,11 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to, tables_name};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp,
-    Stopped, Tid, ids::PAGE, rr_area,
+    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceId,
+    SpaceOp, Stopped, Tid, ids::PAGE, rr_area,
 };
 
+use crate::edits::Edits;
 use crate::error::Result;
 use crate::guarded::Guarded;
 use crate::known_sites::{FilePlace, Verdict};
@@ -47,6 +48,8 @@ pub(crate) struct Sites {
     pub rewritten: Vec<Rewritten>,
     /// Where these and their stubs are, or were, by the page.
     guarded: Guarded,
+    /// The library has not been told of all of that.
+    grown: bool,
 }
 
 /// What is known of a call site.
@@ -127,6 +130,40 @@ fn free_page(space: &AddressSpace, site: Addr) -> Option<AddrRange> {
     }
 }
 
+/// The place of a window and the call after it.
+fn window_and_call(call: Addr, window: &[u8]) -> AddrRange {
+    AddrRange::new(Addr(call.0 - window.len() as u64), call + 2)
+}
+
+/// The site of the call at `call`, if in the `code` there `window` stands before it.
+fn known_site(code: &[u8], call: Addr, window: &[u8]) -> Option<Site> {
+    let instruction = Instruction::of(code.strip_prefix(window)?.try_into().ok()?)?;
+    Site::known(window, call, instruction)
+}
+
+/// Code that was read for the site before: the next one is mostly in the same page.
+#[derive(Debug, Default)]
+struct Near {
+    start: Addr,
+    bytes: Vec<u8>,
+}
+
+impl Near {
+    /// What is at `place`, in a mapping of this range.
+    fn read(&mut self, memory: &Memory, mapping: AddrRange, place: AddrRange) -> Result<Vec<u8>> {
+        let end = Addr(self.start.0 + self.bytes.len() as u64);
+        if place.start < self.start || place.end > end {
+            let wanted = AddrRange::new(place.start, place.end).to_pages();
+            let wanted = wanted.intersect(mapping).unwrap_or(place);
+            self.start = wanted.start;
+            self.bytes = memory.read_up_to(wanted.start, wanted.len() as usize)?;
+        }
+        let at = place.start.0.saturating_sub(self.start.0) as usize;
+        let found = self.bytes.get(at..).unwrap_or(&[]);
+        Ok(found[..found.len().min(place.len() as usize)].to_vec())
+    }
+}
+
 impl RecordSession {
     /// The pages with stubs in the address space of a task.
     pub(crate) fn stubs_of(&self, tid: Tid) -> Vec<AddrRange> {
@@ -175,7 +212,12 @@ impl RecordSession {
                 Ok(stopped)
             }
             Some(CALLS..) => match self.find_site(tid, id, call)? {
-                Ok(site) => self.rewrite(tid, stopped, id, call, &site, ops, writes),
+                Ok(site) => {
+                    let mut edits = Edits::default();
+                    let stopped = self.rewrite(tid, stopped, id, call, &site, ops, &mut edits)?;
+                    self.make(tid, id, edits, writes)?;
+                    Ok(stopped)
+                }
                 Err(obstacle) => {
                     self.refuse_site(id, call, obstacle);
                     Ok(stopped)
@@ -208,21 +250,42 @@ impl RecordSession {
                 _ => None,
             })
             .collect();
+        let mut edits = Edits::default();
         for (range, file, offset) in code {
+            let mut near = Near::default();
             for (at, window) in self.known_sites.mapped(file, offset..offset + range.len()) {
                 let call = range.start + (at - offset);
-                let Some(site) = self.known_site(tid, call, &window)? else {
+                let memory = &self.task(tid)?.memory;
+                let code = near.read(memory, range, window_and_call(call, &window))?;
+                let Some(site) = known_site(&code, call, &window) else {
                     continue;
                 };
-                if !self.anybody_stands_in(&site.inner()) {
-                    stopped = self.rewrite(tid, stopped, id, call, &site, ops, writes)?;
+                // What lies there is read as it was before.
+                let free = !edits.touch(window_and_call(call, &window));
+                if free && !self.anybody_stands_in(&site.inner()) {
+                    stopped = self.rewrite(tid, stopped, id, call, &site, ops, &mut edits)?;
                 }
             }
         }
+        self.make(tid, id, edits, writes)?;
         Ok(stopped)
     }
 
-    /// Writes the stub of a site and the jump to it, if there is room near by.
+    /// Carries out what was decided about an address space. The changes go into the event.
+    fn make(&mut self, tid: Tid, id: SpaceId, edits: Edits, writes: &mut Vec<MemWrite>) -> Result<()> {
+        if std::mem::take(&mut self.space_mut(id).library.sites.grown) {
+            self.tell_guarded(tid, id)?;
+        }
+        let memory = &self.task(tid)?.memory;
+        for (addr, data) in edits.joined(memory)? {
+            memory.write_protected(addr, &data)?;
+            let space = id;
+            writes.push(MemWrite { space, addr, data });
+        }
+        Ok(())
+    }
+
+    /// Decides on the stub of a site and the jump to it, if there is room near by.
     #[allow(clippy::too_many_arguments)] // the parts of an event
     fn rewrite(
         &mut self,
@@ -232,7 +295,7 @@ impl RecordSession {
         call: Addr,
         site: &Site,
         ops: &mut Vec<SpaceOp>,
-        writes: &mut Vec<MemWrite>,
+        edits: &mut Edits,
     ) -> Result<Stopped> {
         let (stopped, room) = self.room_for_stub(tid, stopped, id, call, ops)?;
         let stub = room.and_then(|(page, place)| Some((page, place, site.stub(place)?)));
@@ -255,18 +318,11 @@ impl RecordSession {
         });
         let stub = AddrRange::sized(place, code.len() as u64);
         let window = AddrRange::new(site.start(), call);
-        let grown = [stub, window].map(|range| sites.guarded.add(range));
-        if grown.contains(&true) {
-            self.tell_guarded(tid, id)?;
+        for range in [stub, window] {
+            sites.grown |= sites.guarded.add(range);
         }
-        for (addr, data) in [(place, code), (site.start(), jump.to_vec())] {
-            self.task(tid)?.memory.write_protected(addr, &data)?;
-            writes.push(MemWrite {
-                space: id,
-                addr,
-                data,
-            });
-        }
+        edits.push(place, code);
+        edits.push(site.start(), jump.to_vec());
         Ok(stopped)
     }
 
@@ -278,18 +334,6 @@ impl RecordSession {
             file,
             offset: offset + (addr - mapping.range.start),
         })
-    }
-
-    /// The site of the call at `call`, where `window` is expected before it.
-    fn known_site(&self, tid: Tid, call: Addr, window: &[u8]) -> Result<Option<Site>> {
-        let start = Addr(call.0 - window.len() as u64);
-        let code = self.task(tid)?.memory.read_vec(start, window.len() + 2)?;
-        let (before, instruction) = code.split_at(window.len());
-        let instruction = instruction.try_into().ok().and_then(Instruction::of);
-        let is_there = before == window;
-        Ok(instruction
-            .filter(|_| is_there)
-            .and_then(|i| Site::known(window, call, i)))
     }
 
     /// Whether a task is at one of these places: nobody may come into the middle of a jump.
@@ -341,7 +385,14 @@ impl RecordSession {
         let found = match self.known_sites.verdict(place) {
             Some(Verdict::Unfit(obstacle)) => Err(*obstacle),
             // What lies there is not what is in the file.
-            Some(Verdict::Window(window)) => self.known_site(tid, call, window)?.ok_or(Obstacle::Writable),
+            Some(Verdict::Window(window)) => {
+                let place = window_and_call(call, window);
+                let code = self
+                    .task(tid)?
+                    .memory
+                    .read_vec(place.start, place.len() as usize)?;
+                known_site(&code, call, window).ok_or(Obstacle::Writable)
+            }
             None => {
                 let found = self.search_site(tid, id, call)?;
                 let verdict = match &found {

@@ -11,11 +11,12 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
-    Addr, AddrRange, Backing, Memory, ObjectId, Prot, Registers, Running, SpaceId, Stop, Stopped, Tid,
-    pagemap, procfs, rr_area,
+    Addr, AddrRange, Backing, ForkPolicy, Mapping, Memory, ObjectId, Prot, Registers, Running, SpaceId,
+    SpaceOp, Stop, Stopped, Tid, pagemap, procfs, rr_area,
 };
 
-use crate::error::Result;
+use crate::check;
+use crate::error::{Error, Result};
 use crate::session::{RecordSession, Space};
 use crate::task::{Call, State, Task};
 
@@ -204,22 +205,63 @@ impl RecordSession {
         self.tasks.values().find(other).map(|t| t.tid)
     }
 
-    /// A process that shares another's memory is killed in the middle of an interval, which is not replayed: all that the other one
-    /// can see of it becomes part of its end. That is much, and seldom.
-    pub(crate) fn left_in_space(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
+    /// A process that shares another's memory is killed, in the middle of an interval or of a call (`interrupted`) that is not
+    /// replayed: all that the other one can see of it becomes part of its end. That is much, and seldom.
+    pub(crate) fn left_in_space(
+        &mut self,
+        tid: Tid,
+        interrupted: bool,
+    ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         self.flush_entries()?;
-        let mut writes = Vec::new();
-        let Some(survivor) = self.survivor(tid).filter(|_| self.tasks[&tid].ran) else {
-            return Ok(writes);
+        let (mut ops, mut writes) = (Vec::new(), Vec::new());
+        let Some(survivor) = self.survivor(tid).filter(|_| interrupted || self.tasks[&tid].ran) else {
+            return Ok((ops, writes));
         };
         self.forget_records(survivor)?;
         let space = self.task(survivor)?.space;
+        ops.extend(self.carried_out(survivor)?);
+        self.apply_ops(survivor, space, &ops, &mut writes)?;
         let model = self.spaces.get(&space).map(|s| &s.model);
         let writable = model.into_iter().flat_map(|m| m.iter());
-        for mapping in writable.filter(|m| m.prot.has(Prot::WRITE) && m.range.intersect(rr_area::area()).is_none()) {
+        for mapping in
+            writable.filter(|m| m.prot.has(Prot::WRITE) && m.range.intersect(rr_area::area()).is_none())
+        {
             writes.extend(self.pages_there(survivor, mapping.range)?);
         }
-        Ok(writes)
+        Ok((ops, writes))
+    }
+
+    /// What a call that was not finished has changed in the address space of `tid`: where the kernel and the model differ.
+    fn carried_out(&self, tid: Tid) -> Result<Vec<SpaceOp>> {
+        let Some(space) = self.spaces.get(&self.task(tid)?.space) else {
+            return Ok(Vec::new());
+        };
+        let known: Vec<&Mapping> = space.model.iter().filter(|m| m.backing != Backing::Rr).collect();
+        let there = check::program_maps(tid)?;
+        let mut ops = Vec::new();
+        for mapping in &known {
+            let gone = without(mapping.range, there.iter().map(|l| l.range));
+            ops.extend(gone.into_iter().map(SpaceOp::Unmap));
+        }
+        for line in &there {
+            let changed = known.iter().filter(|m| m.prot != line.prot);
+            let changed = changed.filter_map(|m| m.range.intersect(line.range));
+            ops.extend(changed.map(|range| SpaceOp::Protect(range, line.prot)));
+            for range in without(line.range, known.iter().map(|m| m.range)) {
+                if line.inode != 0 || line.shared {
+                    let what = "it was killed while it mapped a file into memory that it shares with another process";
+                    return Err(Error::Unsupported { tid, what });
+                }
+                ops.push(SpaceOp::Map(Mapping {
+                    range,
+                    prot: line.prot,
+                    backing: Backing::Anonymous,
+                    fork: ForkPolicy::Copy,
+                    name: line.name.as_str().into(),
+                }));
+            }
+        }
+        Ok(ops)
     }
 
     /// What is in those pages of `range` that are there, as `tid` sees them.
@@ -307,7 +349,8 @@ impl RecordSession {
         let task = self.task(tid)?;
         let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
         self.forget_call(tid);
-        if stopped.regs()?.orig_rax != libc::SYS_exit as u64 {
+        let last = stopped.regs()?.orig_rax as i64;
+        if last != libc::SYS_exit {
             self.group_is_dying(tgid);
         }
         let witness = self
@@ -338,13 +381,28 @@ impl RecordSession {
                 }
             }
         }
-        writes.extend(self.left_in_space(tid)?);
-        self.record_exit(tid, status, writes)?;
+        let by_itself = [libc::SYS_exit, libc::SYS_exit_group].contains(&last);
+        let (ops, left) = self.left_in_space(tid, !by_itself)?;
+        writes.extend(left);
+        self.record_exit(tid, status, ops, writes)?;
         match gone {
             Some(report) => self.note(report),
             None => Ok(()),
         }
     }
+}
+
+/// The parts of `range` that none of `others`, which are in order, has.
+fn without(range: AddrRange, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
+    let mut left = Vec::new();
+    let mut at = range.start;
+    for other in others.filter_map(|other| other.intersect(range)) {
+        left.push(AddrRange::new(at, other.start.max(at)));
+        at = at.max(other.end);
+    }
+    left.push(AddrRange::new(at, range.end));
+    left.retain(|part| !part.is_empty());
+    left
 }
 
 /// The futex words of the robust locks that a task holds: the kernel marks them when it dies (get_robust_list(2),

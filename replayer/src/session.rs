@@ -205,6 +205,7 @@ impl ReplaySession {
                 self.check_used_up(event)?;
             }
             EventKind::Exit { .. } => {
+                self.perform(event, &event.ops)?;
                 self.write_all(event)?;
                 self.exit(event.tid);
             }

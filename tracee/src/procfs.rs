@@ -120,6 +120,18 @@ pub fn state(tid: Tid) -> Result<char> {
     })
 }
 
+/// `start_brk` of a process, where its heap begins: field 47 of `/proc/PID/stat`.
+pub fn start_brk(tid: Tid) -> Result<u64> {
+    let path = format!("/proc/{tid}/stat");
+    let text = read(path.clone(), tid)?;
+    let fields = text.rsplit_once(") ").map(|(_, rest)| rest);
+    let field = fields.and_then(|rest| rest.split(' ').nth(47 - 3));
+    field.and_then(|f| f.parse().ok()).ok_or(Error::Proc {
+        path,
+        why: "no start_brk".into(),
+    })
+}
+
 /// The nice value of a thread (getpriority(2)); that of a thread that is gone does not matter: 0.
 pub fn nice(tid: Tid) -> i32 {
     // SAFETY: plain numbers. The system call itself gives 20 − nice.

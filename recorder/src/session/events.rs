@@ -119,9 +119,15 @@ impl RecordSession {
     }
 
     /// Records the end of a task and releases what it had.
-    pub(crate) fn record_exit(&mut self, tid: Tid, status: i32, writes: Vec<MemWrite>) -> Result<()> {
+    pub(crate) fn record_exit(
+        &mut self,
+        tid: Tid,
+        status: i32,
+        ops: Vec<SpaceOp>,
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
         self.forget_call(tid);
-        self.emit(tid, EventKind::Exit { status }, Vec::new(), writes)?;
+        self.emit(tid, EventKind::Exit { status }, ops, writes)?;
         self.release_scratch(tid);
         let task = self.task_mut(tid)?;
         task.exited = true;

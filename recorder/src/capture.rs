@@ -15,8 +15,7 @@ use rr_checkpoint::{
     TaskImage, copy_unforkable,
 };
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::{Backing, Memory, ObjectId, Registers, SpaceId, Stop, Stopped, Tid};
+use rr_tracee::{Backing, Memory, ObjectId, SpaceId, Stop, Stopped, Tid};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -248,13 +247,7 @@ impl RecordSession {
         for task in self.tasks.values().filter(|t| !t.exited) {
             let (in_syscall, regs) = match &task.call {
                 Some(call) => (true, call.entry),
-                None => (
-                    false,
-                    Registers {
-                        orig_rax: NOT_IN_SYSCALL,
-                        ..task.boundary
-                    },
-                ),
+                None => (false, task.boundary.outside_call()),
             };
             let at_entry = task.call.as_ref().and_then(|c| c.xstate.clone());
             let known = at_entry.or_else(|| task.group_stop.clone());

@@ -17,7 +17,6 @@ use rr_trace::event::{EventKind, ExecInfo, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::procfs::MapsLine;
-use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{
@@ -164,10 +163,7 @@ impl RecordSession {
     ) -> Result<()> {
         let entry = call.entry;
         if raw.result() < 0 {
-            let after = Registers {
-                orig_rax: NOT_IN_SYSCALL,
-                ..raw
-            };
+            let after = raw.outside_call();
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
             let task = self.task_mut(tid)?;
             task.restarting = is_restart(raw.result()).then(|| Box::new(call));
@@ -222,10 +218,7 @@ impl RecordSession {
 
     /// Steps 1 to 3 of the module's description.
     fn take_over(&mut self, tid: Tid, tgid: Tid, stopped: Stopped) -> Result<Taken> {
-        let after = Registers {
-            orig_rax: NOT_IN_SYSCALL,
-            ..stopped.regs()?
-        };
+        let after = stopped.regs()?.outside_call();
         if is_32_bit(&after) {
             let what = "it executes a 32-bit program, which rr cannot record";
             return Err(Error::Unsupported { tid, what });

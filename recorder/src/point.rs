@@ -24,7 +24,7 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, Waited, is_fault, send_signal, si_code, signo, wait};
-use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, Registers, SpaceId, Stop, Stopped, Tid, procfs};
+use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, SpaceId, Stop, Stopped, Tid, procfs};
 
 use crate::buffer::is_inside;
 use crate::error::Result;
@@ -197,10 +197,7 @@ impl RecordSession {
             return Ok(());
         };
         self.take_records(tid)?;
-        let at = Registers {
-            orig_rax: NOT_IN_SYSCALL,
-            ..stopped.regs()?
-        };
+        let at = stopped.regs()?.outside_call();
         let space = &self.spaces[&self.task(tid)?.space];
         let point = Point {
             xstate: stopped.xstate()?,

@@ -5,12 +5,12 @@
 //! counts against the program's limits (`ulimit -v`), which it shall not notice.
 
 use rr_tracee::ids::PAGE;
-use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Prot, Registers, SpaceId, Stopped, Tid, rr_area};
 
 use crate::error::Result;
 use crate::session::RecordSession;
+use crate::signals::before_call;
 use crate::syscall::returned;
 use crate::task::State;
 
@@ -109,12 +109,7 @@ impl RecordSession {
         let from = self.space_mut(id).scratch.end;
         let to = Addr(end.0.next_multiple_of(STEP)).min(rr_area::area().end);
         let mut remote = Remote::new(stopped, self.task(tid)?.tgid)?;
-        remote.set_saved(Registers {
-            rip: entry.rip - 2,
-            rax: entry.orig_rax,
-            orig_rax: NOT_IN_SYSCALL,
-            ..*entry
-        });
+        remote.set_saved(before_call(entry));
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
         let args = [
             from.0,

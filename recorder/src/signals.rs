@@ -196,10 +196,7 @@ impl RecordSession {
                 && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
             {
                 stopped.set_regs(&after)?;
-                let at = Registers {
-                    orig_rax: NOT_IN_SYSCALL,
-                    ..regs
-                };
+                let at = regs.outside_call();
                 self.take_records(tid)?;
                 let (mut ops, mut writes) = (vec![], vec![]);
                 if after.rip == at.rip + 2 {
@@ -213,10 +210,7 @@ impl RecordSession {
                 return Ok(());
             }
             self.take_records(tid)?;
-            SignalPlace::Fault(Registers {
-                orig_rax: NOT_IN_SYSCALL,
-                ..regs
-            })
+            SignalPlace::Fault(regs.outside_call())
         } else {
             // Death needs no place.
             let passed_on = (!self.put_off(tid, info)?).then_some(signal);
@@ -307,10 +301,7 @@ impl RecordSession {
                     task.state = State::Reported(stopped, stop);
                     return Ok(());
                 }
-                let after = Registers {
-                    orig_rax: NOT_IN_SYSCALL,
-                    ..stopped.regs()?
-                };
+                let after = stopped.regs()?.outside_call();
                 let xstate = Some(stopped.xstate()?);
                 let task = self.task_mut(tid)?;
                 let (addr, data) = frame(&task.memory, Addr(after.rsp))?;

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 
 use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
 use rr_tracee::{
@@ -181,10 +180,7 @@ impl RecordSession {
             Special::Clone => return self.finish_clone(tid, stopped, call, raw),
             Special::Exec => return self.finish_exec(tid, stopped, call, raw),
             Special::RtSigreturn => {
-                let after = Registers {
-                    orig_rax: NOT_IN_SYSCALL,
-                    ..raw
-                };
+                let after = raw.outside_call();
                 let xstate = Some(stopped.xstate()?);
                 self.record_call(tid, &entry, after, xstate, None, vec![], vec![], None)?;
                 self.task_mut(tid)?.state = State::Ready(stopped);
@@ -214,10 +210,7 @@ impl RecordSession {
         if special == Special::Mmap {
             stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         }
-        let after = Registers {
-            orig_rax: NOT_IN_SYSCALL,
-            ..raw
-        };
+        let after = raw.outside_call();
         self.record_call(tid, &entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())

@@ -250,13 +250,7 @@ impl RecordSession {
                 && call.entry.rsi as i32 == libc::F_ADD_SEALS);
         if busy && self.capture.release_forks() {
             // It may have been our fault: the program asks again, and does not notice.
-            let again = Registers {
-                rip: call.entry.rip - 2,
-                rax: call.entry.orig_rax,
-                orig_rax: NOT_IN_SYSCALL,
-                ..call.entry
-            };
-            stopped.set_regs(&again)?;
+            stopped.set_regs(&before_call(&call.entry))?;
             let task = self.task_mut(tid)?;
             task.retrying = true;
             task.state = State::Ready(stopped);

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, SignalPlace, Stdio, TaskOp};
 use rr_trace::{EventCursor, TraceReader};
-use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::{
     AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
 };
@@ -374,10 +373,7 @@ impl ReplaySession {
     /// Registers of a task as replay has them now, if there is such a task.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
         let regs = self.tasks.get(&tid)?.regs().ok()?;
-        Some(Registers {
-            orig_rax: NOT_IN_SYSCALL,
-            ..regs
-        })
+        Some(regs.outside_call())
     }
 }
 

@@ -84,10 +84,7 @@ impl Task {
         Ok(if self.in_syscall {
             regs
         } else {
-            Registers {
-                orig_rax: NOT_IN_SYSCALL,
-                ..regs
-            }
+            regs.outside_call()
         })
     }
 
@@ -147,10 +144,7 @@ impl Task {
                     ))
                 }
                 (Stop::Signal(signal), Target::Fault(expected, at)) if signal == expected => {
-                    let regs = Registers {
-                        orig_rax: NOT_IN_SYSCALL,
-                        ..regs
-                    };
+                    let regs = regs.outside_call();
                     let same = regs == *at;
                     same.then_some(()).ok_or_else(|| {
                         register_divergence(event, self.tid, &format!("signal {signal}"), at, &regs)

@@ -145,6 +145,14 @@ impl Registers {
         }
     }
 
+    /// The same of a task that is not in a system call.
+    pub fn outside_call(self) -> Registers {
+        Registers {
+            orig_rax: NOT_IN_SYSCALL,
+            ..self
+        }
+    }
+
     /// The number of the system call that the task is in (valid at an entry stop).
     pub fn syscall(&self) -> i64 {
         self.orig_rax as i64

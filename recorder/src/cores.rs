@@ -26,7 +26,7 @@ pub fn mask(cores: usize) -> Vec<u8> {
 impl RecordSession {
     /// The task that an affinity call is about.
     fn named(&self, tid: Tid, entry: &Registers) -> Tid {
-        if entry.rdi == 0 {
+        if entry.rdi as i32 == 0 {
             tid
         } else {
             Tid(entry.rdi as i32)

@@ -19,12 +19,12 @@ use crate::task::{Call, State};
 
 /// `PR_*` of `<linux/prctl.h>` that are answered by us.
 mod pr {
-    pub const SET_DUMPABLE: u64 = 4;
-    pub const GET_TSC: u64 = 25;
-    pub const SET_TSC: u64 = 26;
-    pub const SET_CHILD_SUBREAPER: u64 = 36;
-    pub const SET_SYSCALL_USER_DISPATCH: u64 = 59;
-    pub const SET_PTRACER: u64 = 0x5961_6d61;
+    pub const SET_DUMPABLE: i32 = 4;
+    pub const GET_TSC: i32 = 25;
+    pub const SET_TSC: i32 = 26;
+    pub const SET_CHILD_SUBREAPER: i32 = 36;
+    pub const SET_SYSCALL_USER_DISPATCH: i32 = 59;
+    pub const SET_PTRACER: i32 = 0x5961_6d61;
 }
 
 /// `mmap` of shared anonymous memory (`/dev/zero` is another name of it).
@@ -107,7 +107,7 @@ impl RecordSession {
             // When the kernel takes such pages away is not for us to foresee.
             Special::Madvise
                 if matches!(
-                    entry.rdx,
+                    entry.rdx as i32,
                     madv::FREE | madv::REMOVE | madv::GUARD_INSTALL | madv::GUARD_REMOVE
                 ) =>
             {
@@ -117,7 +117,7 @@ impl RecordSession {
                 let errno = self.set_affinity(tid, &entry)?;
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
             }
-            Special::Prctl => match entry.rdi {
+            Special::Prctl => match entry.rdi as i32 {
                 pr::SET_DUMPABLE | pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
                 pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => {
                     self.refuse(tid, stopped, &entry, libc::EINVAL, false)
@@ -187,7 +187,7 @@ impl RecordSession {
                 return Ok(());
             }
             Special::SetTidAddress => self.task_mut(tid)?.clear_child_tid = Addr(entry.rdi),
-            Special::Prctl if entry.rdi == pr::SET_CHILD_SUBREAPER && result == 0 => {
+            Special::Prctl if entry.rdi as i32 == pr::SET_CHILD_SUBREAPER && result == 0 => {
                 let tgid = self.task(tid)?.tgid;
                 self.capture.note_subreaper(tgid, entry.rsi != 0);
             }
@@ -245,7 +245,7 @@ impl RecordSession {
             Special::Brk => self.break_ops(tid, result as u64)?,
             // MADV_DONTNEED passes over holes and then says ENOMEM.
             Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => {
-                madv::advised(range, entry.rdx).into_iter().collect()
+                madv::advised(range, entry.rdx as i32).into_iter().collect()
             }
             _ => vec![],
         })

@@ -311,10 +311,10 @@ impl RecordSession {
     fn note_limit(&mut self, tid: Tid, entry: &Registers) {
         let (resource, whose) = match entry.syscall() {
             libc::SYS_setrlimit => (entry.rdi, tid),
-            _ if entry.rdi == 0 => (entry.rsi, tid),
+            _ if entry.rdi as i32 == 0 => (entry.rsi, tid),
             _ => (entry.rsi, Tid(entry.rdi as i32)),
         };
-        self.file_sizes_limited |= resource == u64::from(libc::RLIMIT_FSIZE) && limits_file_sizes(whose.0);
+        self.file_sizes_limited |= resource as u32 == libc::RLIMIT_FSIZE && limits_file_sizes(whose.0);
     }
 
     /// Records a system call's event, alone or as the second half, and the state that it leaves.

@@ -180,8 +180,11 @@ pub(crate) fn perform(
 }
 
 /// `madvise`; passes over holes, as the recorded call did, and over kinds of memory that the advice is not for.
-fn advise(remote: Remote, range: AddrRange, advice: u64) -> Result<Remote, Failure> {
-    let (remote, result) = remote.call(libc::SYS_madvise, [range.start.0, range.len(), advice, 0, 0, 0])?;
+fn advise(remote: Remote, range: AddrRange, advice: i32) -> Result<Remote, Failure> {
+    let (remote, result) = remote.call(
+        libc::SYS_madvise,
+        [range.start.0, range.len(), advice as u64, 0, 0, 0],
+    )?;
     let tolerable = [-i64::from(libc::ENOMEM), -i64::from(libc::EINVAL)];
     if result == 0 || tolerable.contains(&result) && advice != madv::DONTNEED || result == tolerable[0] {
         return Ok(remote);

@@ -90,6 +90,7 @@ guests! {
         getdents
         group_stop
         hello
+        high_bits
         ids
         interrupt_io
         interrupt_wait

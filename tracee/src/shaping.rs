@@ -55,7 +55,10 @@ pub fn change(record: &Record<'_>) -> Result<Option<SpaceOp>, Impossible> {
         libc::SYS_mmap => map(range()?, Prot::from_bits(third), ""),
         libc::SYS_munmap => SpaceOp::Unmap(range()?),
         libc::SYS_mprotect => SpaceOp::Protect(range()?, Prot::from_bits(third)),
-        libc::SYS_madvise => advised(range()?, third).ok_or(Impossible)?,
+        libc::SYS_madvise => {
+            let advice = i32::try_from(third).map_err(|_| Impossible)?;
+            advised(range()?, advice).ok_or(Impossible)?
+        }
         _ => return Err(Impossible),
     }))
 }

@@ -11,6 +11,7 @@
 //! | [`ids`] | newtypes: tids, addresses, ranges, spaces, files |
 //! | [`regs`] | general registers and extended state |
 //! | [`task`] | `Stopped`/`Running`, ptrace stops |
+//! | `task::signals` | the signals of a stopped task |
 //! | [`memory`] | reading and writing another address space |
 //! | [`remote`] | system calls performed in a stopped task for us |
 //! | [`space`] | the model of an address space and the operations on it |

@@ -1,7 +1,7 @@
 //! Where the library's memory lies, and what it holds. Shared between the library and the rest of rr.
 //!
 //! ```text
-//! 0x7000_0000 code     r-x  `syscall; int3`: the instruction whose calls the seccomp filter lets pass
+//! 0x7000_0000 code     r-x  `syscall; ret`: the instruction whose calls the seccomp filter lets pass
 //!        +16                BAIL: gives up the call under way: it will be a traced one
 //!        +32                ENTRY: where the stubs jump to
 //!                           … the rest of the library

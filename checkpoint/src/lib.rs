@@ -15,7 +15,7 @@
 //! | `known` | contents that a checkpoint can refer to |
 //! | `assemble` | the thread that writes files |
 //! | `publish` | the thread that makes them durable, under their names, in order |
-//! | [`file`] | the file format |
+//! | [`mod@file`] | the file format |
 //! | [`block`] | compressed runs of pages |
 //! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |

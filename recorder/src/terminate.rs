@@ -2,7 +2,7 @@
 //!
 //! They are blocked in all threads ([`crate::inherited`]); one thread waits for them, so that nothing else is ever
 //! interrupted and none gets lost. It passes them on to the program's first process. After `SIGTERM` the program has
-//! [`PATIENCE`] to end; then all tracees are killed, and the recording ends with their ends recorded. If that does not
+//! `PATIENCE` to end; then all tracees are killed, and the recording ends with their ends recorded. If that does not
 //! help in the same time (the disk hangs, say), rr gives up: what was flushed can be replayed (I5).
 //!
 //! `SIGHUP` is passed on and nothing more: many programs take it for something else than their end.

@@ -5,9 +5,9 @@
 //! same bytes, from the start and from every checkpoint, and `rr verify` finds nothing.
 //!
 //! * [`guest`]: the small C programs in `guests/`, compiled on first use;
-//! * [`run`]: a command with a time limit whose whole process group ends with it;
+//! * [`mod@run`]: a command with a time limit whose whole process group ends with it;
 //! * [`rr`]: the `rr` binary, its commands, the traces it makes (in temporary directories, removed afterwards);
-//! * [`matrix`]: one program through all ways of recording and replaying;
+//! * [`mod@matrix`]: one program through all ways of recording and replaying;
 //! * [`damage`]: broken copies of traces, and all commands tried on them;
 //! * [`programs`]: inputs for tests of real programs.
 //!

@@ -1,7 +1,7 @@
 //! Events to messages (`schema/rr.capnp`, `Events`) and back.
 //!
 //! The bytes that events carry (memory writes, output) are not in the message. [`blobs`] lists them in the order in
-//! which they stand in the Data frames; [`decode`] returns their lengths in the same order, and [`fill`] puts them
+//! which they stand in the Data frames; [`decode()`] returns their lengths in the same order, and [`fill`] puts them
 //! back. This order is the invariant of this module: all three walk over an event in the same way.
 
 mod decode;
@@ -143,7 +143,7 @@ pub(crate) trait Data {
     }
 }
 
-/// Puts the data back into events that [`decode`] returned.
+/// Puts the data back into events that [`decode()`] returned.
 pub(crate) fn fill(events: &mut [Event], lengths: Vec<u64>, data: &mut impl Data) -> Result<(), Error> {
     let mut lengths = lengths.into_iter();
     for event in events {

@@ -3,7 +3,7 @@
 //! This crate is the only place that calls `ptrace(2)`. Its central rule is a
 //! type: registers, remote system calls and resuming exist only on
 //! [`Stopped`]; resuming consumes it and yields [`Running`]; the death of a
-//! tracee is a value ([`Error::Died`], [`Stop::Gone`]) and never a stray
+//! tracee is a value ([`Error::Died`], [`task::Waited::Gone`]) and never a stray
 //! `ESRCH`.
 //!
 //! | module | concept |

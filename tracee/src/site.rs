@@ -209,7 +209,7 @@ fn constant(code: &[u8], n: usize, places: &[Addr]) -> Option<bool> {
 }
 
 /// Whether `data`, which lies at `at`, may hold one of these places of `text`: as an address, or in a jump table of
-/// distances from its beginning (the most that it can have is [`TABLE_MOST`] entries). It may say so where there is none.
+/// distances from its beginning (the most that it can have is `TABLE_MOST` entries). It may say so where there is none.
 pub fn tables_name(data: &[u8], at: Addr, text: AddrRange, places: &[Addr]) -> bool {
     let word = |n: usize| {
         data.get(n..n + 8)

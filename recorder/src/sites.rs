@@ -158,8 +158,9 @@ impl Near {
             self.start = wanted.start;
             self.bytes = memory.read_up_to(wanted.start, wanted.len() as usize)?;
         }
-        let at = place.start.0.saturating_sub(self.start.0) as usize;
-        let found = self.bytes.get(at..).unwrap_or(&[]);
+        // Of another mapping is nothing there.
+        let at = place.start.0.checked_sub(self.start.0);
+        let found = at.and_then(|at| self.bytes.get(at as usize..)).unwrap_or(&[]);
         Ok(found[..found.len().min(place.len() as usize)].to_vec())
     }
 }

@@ -214,10 +214,13 @@ impl RecordSession {
     ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         self.flush_entries()?;
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
-        let Some(survivor) = self.survivor(tid).filter(|_| interrupted || self.tasks[&tid].ran) else {
+        let ran = self.task(tid)?.ran;
+        let Some(survivor) = self.survivor(tid).filter(|_| interrupted || ran) else {
             return Ok((ops, writes));
         };
-        self.forget_records(survivor)?;
+        if ran {
+            self.forget_records(survivor)?;
+        }
         let space = self.task(survivor)?.space;
         ops.extend(self.carried_out(survivor)?);
         self.apply_ops(survivor, space, &ops, &mut writes)?;

@@ -129,10 +129,14 @@ impl RecordSession {
         if space.library.told == now {
             return Ok(());
         }
-        let filter = self.mapped.filter();
-        task.memory.write(field!(traced), &now.0.to_le_bytes())?;
-        let words: Vec<u8> = filter.words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        task.memory.write(field!(filter), &words)?;
+        if space.library.told.0 != now.0 {
+            task.memory.write(field!(traced), &now.0.to_le_bytes())?;
+        }
+        if space.library.told.1 != now.1 {
+            let words = self.mapped.filter().words;
+            let words: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            task.memory.write(field!(filter), &words)?;
+        }
         let id = task.space;
         self.space_mut(id).library.told = now;
         Ok(())

@@ -71,17 +71,24 @@ impl RecordSession {
     /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, those that were woken
     /// get the time to come out of it.
     fn settle_wakes(&mut self) -> Result<()> {
-        loop {
-            while let Some(report) = wait(None, true) {
-                self.note(report)?;
-            }
-            let on_its_way =
-                |t: &&Task| matches!(t.state, State::InKernel(_)) && matches!(procfs::state(t.tid), Ok('R'));
-            if !self.scheduler.is_exact() || !self.tasks.values().any(|t| on_its_way(&t)) {
-                break;
-            }
+        self.note_all()?;
+        if !self.scheduler.is_exact() {
+            return Ok(());
+        }
+        let on_its_way =
+            |t: &Task| matches!(t.state, State::InKernel(_)) && matches!(procfs::state(t.tid), Ok('R'));
+        while self.tasks.values().any(on_its_way) {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
+            self.note_all()?;
+        }
+        // One may have stopped while it was looked at.
+        self.note_all()
+    }
+
+    fn note_all(&mut self) -> Result<()> {
+        while let Some(report) = wait(None, true) {
+            self.note(report)?;
         }
         Ok(())
     }

@@ -6,12 +6,17 @@
 #include <sys/resource.h>
 
 static volatile int locked;
+/* The round whose lock was seen held. Else it could be let go while the one that shall wait for it still sleeps: for ever. */
+static volatile int seen;
 
 static void *hold(void *unused) {
     (void)unused;
     CHECK(setpriority(PRIO_PROCESS, (id_t)gettid(), 10) == 0);
     for (int round = 1; round <= 2; round++) {
         locked = round;
+        while (seen != round) {
+            sleep_ms(1);
+        }
         sleep_ms(2);
         for (int i = 0; i < 20; i++) {
             CHECK(getppid() >= 0);
@@ -32,6 +37,7 @@ int main(void) {
         while (locked != round) {
             sleep_ms(1);
         }
+        seen = round;
         while (locked) {
             turns++;
             CHECK(round == 1 ? sched_yield() == 0 : getppid() >= 0);

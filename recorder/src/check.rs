@@ -1,7 +1,6 @@
 //! The check of `rr record --check-cached-mmaps`: the model of an address space against `/proc/PID/maps`.
 
-use rr_tracee::procfs::MapsLine;
-use rr_tracee::{AddrRange, AddressSpace, Backing, Prot, Tid, procfs, rr_area};
+use rr_tracee::{AddrRange, AddressSpace, Backing, Prot, Tid, procfs};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
@@ -34,15 +33,8 @@ fn of_model(model: &AddressSpace) -> Vec<Stretch> {
 }
 
 fn of_kernel(tid: Tid) -> Result<Vec<Stretch>> {
-    let lines = program_maps(tid)?.into_iter();
+    let lines = procfs::program_maps(tid)?.into_iter();
     Ok(joined(lines.map(|l| (l.range, l.prot, l.shared))))
-}
-
-/// What the kernel has mapped for the program: not the kernel's own page, and nothing of rr's.
-pub(crate) fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
-    let mut lines = procfs::maps(tid)?;
-    lines.retain(|l| l.name != "[vsyscall]" && l.range.intersect(rr_area::area()).is_none());
-    Ok(lines)
 }
 
 impl RecordSession {

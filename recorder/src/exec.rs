@@ -232,10 +232,7 @@ impl RecordSession {
             brk: procfs::start_brk(tid)?,
             ..Space::default()
         };
-        let lines: Vec<MapsLine> = procfs::maps(tid)?
-            .into_iter()
-            .filter(|l| l.name != "[vsyscall]" && !is_ours(l.range))
-            .collect();
+        let lines = procfs::program_maps(tid)?;
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         let pagemap = Pagemap::open(tid)?;
@@ -311,10 +308,6 @@ impl RecordSession {
     }
 }
 
-fn is_ours(range: AddrRange) -> bool {
-    range.intersect(rr_area::area()).is_some()
-}
-
 fn is_vdso(line: &MapsLine) -> bool {
     line.name == "[vdso]" || line.name.starts_with("[vvar")
 }
@@ -347,7 +340,7 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
         tid,
         what: "its vDSO holds no syscall instruction".into(),
     })?;
-    if let Some(taken) = maps.iter().find(|l| is_ours(l.range)) {
+    if let Some(taken) = maps.iter().find(|l| l.range.intersect(rr_area::area()).is_some()) {
         let what = format!(
             "the program occupies {}, where rr needs memory of its own",
             taken.range

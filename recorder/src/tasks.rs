@@ -15,7 +15,6 @@ use rr_tracee::{
     SpaceOp, Stop, Stopped, Tid, pagemap, procfs, rr_area,
 };
 
-use crate::check;
 use crate::error::{Error, Result};
 use crate::session::{RecordSession, Space};
 use crate::task::{Call, State, Task};
@@ -240,7 +239,7 @@ impl RecordSession {
             return Ok(Vec::new());
         };
         let known: Vec<&Mapping> = space.model.iter().filter(|m| m.backing != Backing::Rr).collect();
-        let there = check::program_maps(tid)?;
+        let there = procfs::program_maps(tid)?;
         let mut ops = Vec::new();
         for mapping in &known {
             let gone = without(mapping.range, there.iter().map(|l| l.range));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
+use crate::rr_area;
 use crate::space::Prot;
 
 /// One line of `/proc/PID/maps`.
@@ -103,6 +104,13 @@ pub fn maps(tid: Tid) -> Result<Vec<MapsLine>> {
     text.lines()
         .map(|line| parse_line(line).ok_or_else(|| bad(line)))
         .collect()
+}
+
+/// The mappings of a process that are its program's: not the kernel's own page, and nothing of rr's.
+pub fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
+    let mut lines = maps(tid)?;
+    lines.retain(|l| l.name != "[vsyscall]" && l.range.intersect(rr_area::area()).is_none());
+    Ok(lines)
 }
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).

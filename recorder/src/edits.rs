@@ -33,19 +33,20 @@ impl Edits {
         self.0.sort_by_key(|(addr, _)| *addr);
         let near = |one: &(Addr, Vec<u8>), next: &(Addr, Vec<u8>)| next.0.0 - range(one).end.0 <= NEAR;
         let groups = self.0.chunk_by(near);
-        groups.map(|group| join(group, memory)).collect()
+        let joined = groups.map(|group| match group {
+            // All of it changes.
+            [only] => Ok(only.clone()),
+            _ => join(group, memory),
+        });
+        joined.collect()
     }
 }
 
+/// `group` is in order.
 fn join(group: &[(Addr, Vec<u8>)], memory: &impl ReadMemory) -> rr_tracee::Result<(Addr, Vec<u8>)> {
-    let ranges = || group.iter().map(range);
-    let start = ranges().map(|r| r.start).min().unwrap_or(Addr::NULL);
-    let end = ranges().map(|r| r.end).max().unwrap_or(start);
-    let mut bytes = match group {
-        // All of it changes.
-        [(_, only)] => vec![0; only.len()],
-        _ => memory.read_vec(start, (end - start) as usize)?,
-    };
+    let start = group.first().map_or(Addr::NULL, |first| first.0);
+    let end = group.last().map_or(start, |last| range(last).end);
+    let mut bytes = memory.read_vec(start, (end - start) as usize)?;
     for (addr, edit) in group {
         let at = (*addr - start) as usize;
         bytes[at..at + edit.len()].copy_from_slice(edit);

@@ -150,7 +150,7 @@ struct Near {
 
 impl Near {
     /// What is at `place`, in a mapping of this range.
-    fn read(&mut self, memory: &Memory, mapping: AddrRange, place: AddrRange) -> Result<Vec<u8>> {
+    fn read(&mut self, memory: &Memory, mapping: AddrRange, place: AddrRange) -> Result<&[u8]> {
         let end = Addr(self.start.0 + self.bytes.len() as u64);
         if place.start < self.start || place.end > end {
             let wanted = AddrRange::new(place.start, place.end).to_pages();
@@ -161,7 +161,7 @@ impl Near {
         // Of another mapping is nothing there.
         let at = place.start.0.checked_sub(self.start.0);
         let found = at.and_then(|at| self.bytes.get(at as usize..)).unwrap_or(&[]);
-        Ok(found[..found.len().min(place.len() as usize)].to_vec())
+        Ok(&found[..found.len().min(place.len() as usize)])
     }
 }
 
@@ -257,13 +257,12 @@ impl RecordSession {
             for (at, window) in self.known_sites.mapped(file, offset..offset + range.len()) {
                 let call = range.start + (at - offset);
                 let memory = &self.task(tid)?.memory;
-                let code = near.read(memory, range, window_and_call(call, &window))?;
-                let Some(site) = known_site(&code, call, &window) else {
+                let place = window_and_call(call, &window);
+                let Some(site) = known_site(near.read(memory, range, place)?, call, &window) else {
                     continue;
                 };
                 // What lies there is read as it was before.
-                let free = !edits.touch(window_and_call(call, &window));
-                if free && !self.anybody_stands_in(&site.inner()) {
+                if !edits.touch(place) && !self.anybody_stands_in(&site.inner()) {
                     stopped = self.rewrite(tid, stopped, id, call, &site, ops, &mut edits)?;
                 }
             }

@@ -336,6 +336,8 @@ impl RecordSession {
 
     pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
+            // If it was on its way into a call, that ended its interval.
+            self.flush_entries()?;
             let mut left = self.left_in_objects(tid)?;
             let (ops, writes) = self.left_in_space(tid, true)?;
             left.extend(writes);

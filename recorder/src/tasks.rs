@@ -211,7 +211,6 @@ impl RecordSession {
         tid: Tid,
         interrupted: bool,
     ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
-        self.flush_entries()?;
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
         let ran = self.task(tid)?.ran;
         let Some(survivor) = self.survivor(tid).filter(|_| interrupted || ran) else {
@@ -287,9 +286,7 @@ impl RecordSession {
 
     /// A task dies in the middle of an interval, which is not replayed: what it may have written to memory that other
     /// processes share is part of its end. Which pages these are, its page table says.
-    fn left_in_shared(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
-        // If it is on its way into a call, that ends its interval.
-        self.flush_entries()?;
+    fn left_in_shared(&self, tid: Tid) -> Result<Vec<MemWrite>> {
         let task = self.task(tid)?;
         let mut writes = Vec::new();
         if !task.ran {
@@ -309,8 +306,7 @@ impl RecordSession {
 
     /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
     /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
-    pub(crate) fn left_in_objects(&mut self, tid: Tid) -> Result<Vec<MemWrite>> {
-        self.flush_entries()?;
+    pub(crate) fn left_in_objects(&self, tid: Tid) -> Result<Vec<MemWrite>> {
         let task = self.task(tid)?;
         let mut writes = Vec::new();
         let Some(space) = self.spaces.get(&task.space).filter(|_| task.ran) else {
@@ -361,6 +357,8 @@ impl RecordSession {
             .find(|t| t.space == space && t.tid != tid && !t.exited)
             .map(|t| t.tid);
         self.lose_snapshots(space);
+        // If it is on its way into a call, that ends its interval.
+        self.flush_entries()?;
         let mut writes = self.left_in_shared(tid)?;
         let mut words = robust_words(tid, &self.task(tid)?.memory);
         let shared = self.shared_words(space, &mut words);

@@ -304,8 +304,16 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
         }
         _ if file.is_plain() => plain(call).filter(|result| *result != EFAULT),
         EAGAIN if is_nonblocking(fd) => Some(EAGAIN),
-        _ => None,
+        _ => waits(),
     }
+}
+
+/// The call is left to the recorder, because it may have to wait.
+fn waits() -> Option<i64> {
+    let control = CONTROL as *mut Control;
+    // SAFETY: the page is there wherever this code is.
+    unsafe { (*control).waits = 1 };
+    None
 }
 
 fn readv(call: &Call, room: u64) -> Option<i64> {
@@ -350,7 +358,7 @@ fn write(call: &Call, now: u32, len: u64) -> Option<i64> {
         // An event counter (eventfd(2)) or the like.
         0 if len == 8 && is_writable(fd) => plain(call),
         S_IFSOCK => sockets::write(call, len),
-        _ => None,
+        _ => waits(),
     }
 }
 

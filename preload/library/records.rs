@@ -35,7 +35,7 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
             return None;
         }
         let (result, words) = shaping::perform(call)?;
-        let at = RECORDS + control.used;
+        let at = control.records + control.used;
         // SAFETY: there is room in the buffer.
         unsafe {
             *(at as *mut [u64; 2]) = [head(call, place, SHAPE_BYTES), result as u64];
@@ -51,7 +51,7 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     let result = calls::perform(call, now, room.min((1 << LEN_BITS) - 1))?;
     let mut len = 0;
     outputs(call, result, asked, &mut |_, more| len += more);
-    let at = RECORDS + control.used;
+    let at = control.records + control.used;
     let mut to = at + RECORD_BYTES;
     // SAFETY: there is room in the buffer; the kernel has written the outputs, so they can be read.
     unsafe {
@@ -66,7 +66,7 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
             to += 1;
         }
     }
-    control.used = to - RECORDS;
+    control.used = to - control.records;
     Some(result)
 }
 

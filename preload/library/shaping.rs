@@ -6,7 +6,7 @@
 
 use crate::Call;
 use crate::kernel::call as sys;
-use crate::layout::{CODE, CONTROL, Control, END, SCRATCH_BYTES};
+use crate::layout::{AREA_END, CODE, CONTROL, Control};
 use crate::numbers::*;
 
 const PAGE: u64 = 4096;
@@ -36,7 +36,7 @@ fn is_free(start: u64, len: u64) -> bool {
     start % PAGE == 0
         && len > 0
         && end < 1 << 63
-        && apart(CODE, END + SCRATCH_BYTES)
+        && apart(CODE, AREA_END)
         && guarded.iter().all(|[from, to]| apart(*from, *to))
 }
 

@@ -10,6 +10,7 @@
 //! 0x7001_2000 stack    rw-  two pages: the library's own stack
 //! 0x7001_4000 records  rw-  RECORDS_BYTES: the system call buffer
 //! 0x7005_4000 scratch  rw-  where the kernel puts the outputs of traced calls that block
+//! 0x7785_4000 ring     rw-  RING_SLOTS × RECORDS_BYTES, shared with the recorder: the buffer of who records much
 //! ```
 //!
 //! # The way of a buffered call
@@ -29,7 +30,7 @@
 //!
 //! # Records
 //!
-//! One after the other from [`RECORDS`] on, [`Control::used`] bytes in all:
+//! One after the other from [`Control::records`] on, [`Control::used`] bytes in all:
 //!
 //! ```text
 //! u64  bits 0–11 number of the call, 12–31 length of the outputs, 32–63 hash of the registers at the call
@@ -62,14 +63,22 @@ pub const CONTROL: u64 = PARAM + 0x1000;
 pub const STACK: u64 = CONTROL + 0x1000;
 /// End of the stack.
 pub const STACK_END: u64 = STACK + 0x2000;
-/// The system call buffer.
+/// The system call buffer: in replay always, in recording until the ring takes its place ([`Control::records`]).
 pub const RECORDS: u64 = STACK_END;
 /// Its size.
 pub const RECORDS_BYTES: u64 = 0x4_0000;
-/// Scratch memory at most, from [`END`] on: no memory of the program's either.
-pub const SCRATCH_BYTES: u64 = 128 << 20;
 /// What follows.
 pub const END: u64 = RECORDS + RECORDS_BYTES;
+/// Scratch memory at most, from [`END`] on: no memory of the program's either.
+pub const SCRATCH_BYTES: u64 = (128 << 20) - RING_BYTES;
+/// The ring: slots that each are a system call buffer, in memory that the recorder has mapped, too.
+pub const RING: u64 = END + SCRATCH_BYTES;
+/// How many slots it has.
+pub const RING_SLOTS: u64 = 32;
+/// Its size.
+pub const RING_BYTES: u64 = RING_SLOTS * RECORDS_BYTES;
+/// Where rr's area ends.
+pub const AREA_END: u64 = RING + RING_BYTES;
 
 /// Length of a record without its outputs.
 pub const RECORD_BYTES: u64 = 16;
@@ -144,6 +153,10 @@ pub struct Control {
     pub go_on: u64,
     /// The program's stack pointer.
     pub rsp: u64,
+    /// Not 0 (recording): the last call was left to the recorder because it may have to wait; its descriptor is no file of a disk.
+    pub waits: u64,
+    /// Where records are written (recording): [`RECORDS`] or a slot of the ring.
+    pub records: u64,
     /// Bytes of records: written (recording), read (replay).
     pub used: u64,
     /// Bytes of records that there are room for (recording), or that there are (replay).

@@ -6,33 +6,59 @@
 //! run, at a checkpoint, or when a process forks.
 
 use std::mem::offset_of;
+use std::sync::Arc;
 
 use rr_preload::layout::{self, Control, mode, traced};
 use rr_preload::records;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::Resume;
-use rr_tracee::{Addr, Registers, SpaceId, Stopped, Tid, rr_area, shaping, syscalls};
+use rr_tracee::{Addr, Memory, Registers, SpaceId, Stopped, Tid, rr_area, shaping, syscalls};
 
 use crate::error::{Error, Result};
+use crate::ring::{LARGE, Place};
 use crate::session::RecordSession;
 use crate::sites::Sites;
 
 /// What is known of the library in one address space.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Library {
     /// It is there.
     pub installed: bool,
     /// What its control page says of what must be traced, and the version of its filter.
     told: (u32, u64),
     /// So many bytes of records have been taken out. The library goes on behind them, until it is told to begin anew.
-    taken: u64,
+    pub taken: u64,
+    /// Where it writes them.
+    pub place: Place,
+    /// So many bytes of records came in large intervals, as long as it has no ring.
+    pub large: u64,
     /// The call sites.
     pub sites: Sites,
 }
 
+impl Library {
+    /// That of a fork, whose memory is given: it has no ring.
+    pub fn forked(&self, memory: &Memory) -> Library {
+        let mut taken = self.taken;
+        if let Place::Ring(_) = self.place {
+            // This fails only if the fork is dead by now; then nobody will ask.
+            let _ = tell_place(memory, Place::Own.address());
+            taken = 0;
+        }
+        Library {
+            installed: self.installed,
+            told: self.told,
+            taken,
+            place: Place::Own,
+            large: 0,
+            sites: self.sites.clone(),
+        }
+    }
+}
+
 /// Where records begin anew, so that there is room for large ones.
-const BEGIN_ANEW: u64 = 8 << 10;
+pub(crate) const BEGIN_ANEW: u64 = 8 << 10;
 
 /// With the number of bytes there are, so many of them are read: more than most intervals have.
 const AT_ONCE: usize = 1 << 10;
@@ -42,6 +68,39 @@ macro_rules! field {
     ($name:ident) => {
         Addr(layout::CONTROL + offset_of!(Control, $name) as u64)
     };
+}
+
+/// Bytes of the words that are read at the end of an interval: `waits`, `records`, `used`.
+const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, waits);
+
+/// What these words say.
+struct Head {
+    waits: bool,
+    used: u64,
+}
+
+impl Head {
+    fn of(words: &[u8; HEAD]) -> Head {
+        let word = |at| {
+            let bytes = words
+                .get(at - offset_of!(Control, waits)..)
+                .and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        Head {
+            waits: word(offset_of!(Control, waits)) != 0,
+            used: word(offset_of!(Control, used)),
+        }
+    }
+}
+
+/// Tells a library where to write records from now on.
+fn tell_place(memory: &Memory, place: Addr) -> Result<()> {
+    const {
+        assert!(offset_of!(Control, used) == offset_of!(Control, records) + 8);
+    }
+    let words = [place.0.to_le_bytes(), [0; 8]];
+    Ok(memory.write(field!(records), words.as_flattened())?)
 }
 
 /// Whether a task that stands there is in the library.
@@ -90,6 +149,8 @@ impl RecordSession {
         let control = Control {
             go_on: 0,
             rsp: 0,
+            waits: 0,
+            records: layout::RECORDS,
             used: 0,
             end: layout::RECORDS_BYTES,
             entry: layout::ENTRY,
@@ -109,6 +170,7 @@ impl RecordSession {
         library.installed = true;
         library.told = told;
         library.taken = 0;
+        library.place = Place::Own;
         Ok(())
     }
 
@@ -169,21 +231,37 @@ impl RecordSession {
     /// At the end of an interval: takes out what the buffered calls gave. Who executes user code next is told again what
     /// must be traced.
     pub(crate) fn take_records(&mut self, tid: Tid) -> Result<()> {
-        let task = self.task(tid)?;
+        let task = self.task_mut(tid)?;
+        task.waits = false;
         let id = task.space;
-        let Some(taken) = self
-            .spaces
-            .get(&id)
-            .filter(|s| s.library.installed)
-            .map(|s| s.library.taken)
-        else {
+        let Some(library) = self.spaces.get(&id).map(|s| &s.library).filter(|l| l.installed) else {
             return Ok(());
         };
-        let mut first = [0; AT_ONCE];
-        let begin = Addr(layout::RECORDS + taken);
-        let (used, read) = task.memory.read_word_and(field!(used), begin, &mut first)?;
+        let start = library.taken;
+        let Place::Ring(slot) = &library.place else {
+            return self.read_records(tid, id, start);
+        };
+        let slot = Arc::clone(slot);
+        let mut words = [0; HEAD];
+        let task = self.task_mut(tid)?;
+        task.memory.read(field!(waits), &mut words)?;
+        let head = Head::of(&words);
+        task.waits = head.waits;
+        self.take_from_ring(tid, id, &slot, start..head.used)
+    }
+
+    /// The same, where the tracee's own memory is the buffer: the records from `start` on.
+    fn read_records(&mut self, tid: Tid, id: SpaceId, start: u64) -> Result<()> {
+        let (mut words, mut first) = ([0; HEAD], [0; AT_ONCE]);
+        let begin = Addr(layout::RECORDS + start);
+        let task = self.task_mut(tid)?;
+        let read = task
+            .memory
+            .read_both(field!(waits), &mut words, begin, &mut first)?;
+        let Head { waits, used } = Head::of(&words);
+        task.waits = waits;
         // The program may have written there.
-        let len = used.min(layout::RECORDS_BYTES).saturating_sub(taken) as usize;
+        let len = used.min(layout::RECORDS_BYTES).saturating_sub(start) as usize;
         if len == 0 {
             return Ok(());
         }
@@ -191,20 +269,25 @@ impl RecordSession {
             Some(all) => all.to_vec(),
             None => task.memory.read_vec(begin, len)?,
         };
-        let mut now = used;
+        let library = &mut self.space_mut(id).library;
+        library.taken = used;
+        if len >= LARGE {
+            library.large += len as u64;
+        }
         if used >= BEGIN_ANEW {
-            now = 0;
-            task.memory.write(field!(used), &now.to_le_bytes())?;
+            self.begin_anew(tid, id)?;
         }
-        self.space_mut(id).library.taken = now;
         self.follow_changes(tid, id, &records)?;
-        let buffered = &mut self.task_mut(tid)?.buffered;
-        if buffered.is_empty() {
-            *buffered = records;
-        } else {
-            buffered.extend(records);
-        }
+        self.task_mut(tid)?.buffered.push(records);
         Ok(())
+    }
+
+    /// The library of an address space shall write the next records to the beginning of its place.
+    pub(crate) fn begin_anew(&mut self, tid: Tid, id: SpaceId) -> Result<()> {
+        let library = &mut self.space_mut(id).library;
+        library.taken = 0;
+        let place = library.place.address();
+        tell_place(&self.task(tid)?.memory, place)
     }
 
     /// The library's work for a task that was killed in the middle of an interval is forgotten: `survivor` has the same memory.
@@ -212,16 +295,15 @@ impl RecordSession {
         let task = self.task(survivor)?;
         let id = task.space;
         if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
-            task.memory.write(field!(used), &0u64.to_le_bytes())?;
             task.memory
                 .write(field!(site), &layout::site::CALL.to_le_bytes())?;
-            self.space_mut(id).library.taken = 0;
+            self.begin_anew(survivor, id)?;
         }
         Ok(())
     }
 
     /// Takes notice of what buffered calls have changed in an address space.
-    fn follow_changes(&mut self, tid: Tid, id: SpaceId, taken: &[u8]) -> Result<()> {
+    pub(crate) fn follow_changes(&mut self, tid: Tid, id: SpaceId, taken: &[u8]) -> Result<()> {
         let Some(space) = self.spaces.get_mut(&id) else {
             return Ok(());
         };

@@ -326,7 +326,7 @@ impl RecordSession {
 
 /// Whether a task stopped at the exit of a system call can make remote calls now: not if the call was interrupted
 /// (see [`is_capturable`]).
-fn may_call(stopped: &Stopped) -> Result<bool> {
+pub(crate) fn may_call(stopped: &Stopped) -> Result<bool> {
     let result = stopped.regs()?.result();
     Ok(!is_restart(result) && result != -i64::from(libc::EINTR))
 }

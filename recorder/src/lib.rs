@@ -18,6 +18,7 @@
 //! | `scratch` | memory for the outputs of calls that may block |
 //! | `placed` | the outputs of such a call there |
 //! | `buffer` | the library in the tracees |
+//! | `ring` | its buffer where much is recorded |
 //! | `sites` | sending system call sites there |
 //! | `rewritten` | taking that back |
 //! | `special` | calls that shape the address space, and answers of our own |
@@ -62,6 +63,7 @@ mod placed;
 mod point;
 mod private_files;
 mod rewritten;
+mod ring;
 pub mod scheduler;
 mod scratch;
 mod seccomp;

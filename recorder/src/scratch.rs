@@ -60,7 +60,7 @@ impl Scratch {
         let limit = if self.exhausted {
             self.end
         } else {
-            rr_area::area().end
+            rr_area::SCRATCH_END
         };
         let found = match self.gaps(limit).find(|gap| gap.len() >= len) {
             Some(gap) => AddrRange::sized(gap.start, len),
@@ -107,7 +107,7 @@ impl RecordSession {
         // The call is not made now (as in `answer`).
         stopped.set_regs(&returned(entry, 0))?;
         let from = self.space_mut(id).scratch.end;
-        let to = Addr(end.0.next_multiple_of(STEP)).min(rr_area::area().end);
+        let to = Addr(end.0.next_multiple_of(STEP)).min(rr_area::SCRATCH_END);
         let mut remote = Remote::new(stopped, self.task(tid)?.tgid)?;
         remote.set_saved(before_call(entry));
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
@@ -156,14 +156,14 @@ mod tests {
         let mut scratch = Scratch::default();
         loop {
             match scratch.take(rr_area::SCRATCH_MOST) {
-                Ok(Some(range)) => assert!(!range.is_empty() && range.end <= rr_area::area().end),
+                Ok(Some(range)) => assert!(!range.is_empty() && range.end <= rr_area::SCRATCH_END),
                 Ok(None) => break,
-                Err(end) => scratch.end = Addr(end.0.next_multiple_of(STEP)).min(rr_area::area().end),
+                Err(end) => scratch.end = Addr(end.0.next_multiple_of(STEP)).min(rr_area::SCRATCH_END),
             }
         }
         assert_eq!(
             scratch.used.iter().map(|r| r.len()).sum::<u64>(),
-            rr_area::area().end - rr_area::SCRATCH
+            rr_area::SCRATCH_END - rr_area::SCRATCH
         );
         let mut small = Scratch {
             exhausted: true,

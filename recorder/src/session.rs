@@ -120,6 +120,8 @@ pub struct RecordSession {
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
+    /// What tasks in the kernel do.
+    states: procfs::States,
     /// What `rdtsc` gives, once somebody has asked.
     counter: OnceCell<Counter>,
 }
@@ -160,6 +162,7 @@ impl RecordSession {
             file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),
+            states: procfs::States::default(),
             counter: OnceCell::new(),
         };
         session.first_exec(launched.task)?;
@@ -238,6 +241,7 @@ impl RecordSession {
     /// Lets a task run to its next stop.
     fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let stopped = self.settle_snapshots(tid, stopped)?;
+        let stopped = self.give_ring(tid, stopped)?;
         self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
@@ -280,22 +284,20 @@ impl RecordSession {
                 None => {}
             }
         }
-        for round in 0.. {
+        loop {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
             if let Some(report) = wait(Some(tid), true) {
                 return self.note(report);
             }
-            if round >= 1 {
-                match procfs::state(tid) {
-                    Ok('R') => {}
-                    // It waits for a disk, or for a lock in the kernel; neither takes long. After the lock it may
-                    // sleep for another task: so it is not waited for without looking at it again.
-                    Ok('D') => std::thread::sleep(std::time::Duration::from_micros(20)),
-                    // A stop that the next wait reports.
-                    Ok('t') => {}
-                    _ => break,
-                }
+            match self.states.of(tid) {
+                Ok('R') => {}
+                // It waits for a disk, or for a lock in the kernel; neither takes long. After the lock it may
+                // sleep for another task: so it is not waited for without looking at it again.
+                Ok('D') => std::thread::sleep(std::time::Duration::from_micros(20)),
+                // A stop that the next wait reports.
+                Ok('t') => {}
+                _ => break,
             }
         }
         self.note_pending_entry(tid);

@@ -146,7 +146,11 @@ impl RecordSession {
         let may_block = match spec.blocking_of(&call.entry) {
             Blocking::Never => false,
             Blocking::Maybe => true,
-            Blocking::Fd(arg) => !is_plain_file(tid, TraceeFd(call.entry.arg(arg.into()) as i32)),
+            // (A hint that is out of date only costs time.)
+            Blocking::Fd(arg) => {
+                let fd = TraceeFd(call.entry.arg(arg.into()) as i32);
+                self.task(tid)?.waits || !is_plain_file(tid, fd)
+            }
         };
         self.before_foreign_write(tid, &call.entry);
         let task = self.task(tid)?;

@@ -5,6 +5,8 @@ use rr_tracee::syscalls::{Part, Spec};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
+use crate::ring::Taken;
+
 /// Where a task is.
 #[derive(Debug)]
 pub enum State {
@@ -86,7 +88,9 @@ pub struct Task {
     /// For how many ticks others wait for it before it is interrupted.
     pub patience: u32,
     /// What the buffered calls of its interval gave, for the event that ends it.
-    pub buffered: Vec<u8>,
+    pub buffered: Taken,
+    /// Its library has left a call to us that may have to wait, of a descriptor that is no file of a disk.
+    pub waits: bool,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
@@ -126,7 +130,8 @@ impl Task {
             between: false,
             ran: false,
             patience: crate::point::TURN_PATIENCE,
-            buffered: Vec::new(),
+            buffered: Taken::default(),
+            waits: false,
             stash: Vec::new(),
             clear_child_tid: Addr::NULL,
             held_by: None,

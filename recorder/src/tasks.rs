@@ -131,7 +131,7 @@ impl RecordSession {
             self.last_space = info.space.0;
             let parent = self.space_mut(parent_space);
             let forked = Space {
-                library: parent.library.clone(),
+                library: parent.library.forked(&task.memory),
                 model: parent.model.forked(),
                 brk: parent.brk,
                 scratch: parent.scratch.forked(),

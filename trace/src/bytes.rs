@@ -85,6 +85,25 @@ impl fmt::Debug for Bytes {
     }
 }
 
+/// Bytes in memory that somebody else may write. They are copied when their turn comes, on the thread that writes the trace.
+pub trait Lend: Send {
+    /// How many they are.
+    fn size(&self) -> usize;
+
+    /// Adds them to `buf`.
+    fn copy_to(&self, buf: &mut Vec<u8>);
+}
+
+impl Bytes {
+    /// Adds what was lent.
+    pub(crate) fn take_over(&mut self, lent: &dyn Lend) {
+        let mut block = Vec::with_capacity(lent.size());
+        lent.copy_to(&mut block);
+        let len = block.len();
+        self.push(&Arc::new(block), 0..len);
+    }
+}
+
 /// Reads [`Bytes`].
 #[derive(Debug)]
 pub struct Reader<'a> {

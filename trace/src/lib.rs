@@ -83,7 +83,7 @@ pub mod records;
 pub mod segment;
 pub mod writer;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, Lend};
 pub use cursor::EventCursor;
 pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};

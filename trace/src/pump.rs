@@ -21,7 +21,7 @@ use crate::event::{Event, EventNumber};
 use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
 use crate::pieces;
-use crate::queue::{Job, Shared};
+use crate::queue::{Group, Job, Shared};
 use crate::segment::encode_header;
 
 /// Payloads of Data frames before compression. How hard to compress is decided for each anew.
@@ -172,9 +172,10 @@ impl Pump {
         };
         match job {
             Job::Events(mut group, weight) => {
-                self.write_events(&group)?;
-                let buffered_calls = group.iter().map(Event::buffered_calls).sum();
-                group.clear();
+                group.take_over();
+                self.write_events(&group.events)?;
+                let buffered_calls = group.events.iter().map(Event::buffered_calls).sum();
+                group.events.clear();
                 done = Done {
                     written: self.last,
                     buffered_calls,
@@ -370,5 +371,5 @@ struct Done {
     buffered_calls: u64,
     weight: u64,
     ticket: Option<u64>,
-    group: Option<Vec<Event>>,
+    group: Option<Group>,
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rr_tracee::tsc;
 
+use crate::bytes::Lend;
 use crate::effort::{Load, Recent};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
@@ -29,13 +30,32 @@ const GROUP_MESSAGE_MAX: u64 = 1 << 20;
 /// Something for the background thread to do.
 pub(crate) enum Job {
     /// Write these events, which weigh this much.
-    Events(Vec<Event>, u64),
+    Events(Group, u64),
     /// The next events begin a new segment.
     NewSegment,
     /// Say when this place in the queue is reached; first make everything durable if `sync`.
     Flush { ticket: u64, sync: bool },
     /// Write the End frame, with the status of the program's first process.
     End { status: i32 },
+}
+
+/// Events that are written together.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub(crate) events: Vec<Event>,
+    /// Records of buffered calls that are still elsewhere, and which event they belong to.
+    pub(crate) lent: Vec<(usize, Box<dyn Lend>)>,
+}
+
+impl Group {
+    /// Copies what was lent.
+    pub(crate) fn take_over(&mut self) {
+        for (n, lent) in self.lent.drain(..) {
+            if let Some(event) = self.events.get_mut(n) {
+                event.buffered.take_over(&*lent);
+            }
+        }
+    }
 }
 
 /// Size of an event in the various respects.
@@ -58,7 +78,7 @@ impl Size {
 #[derive(Default)]
 pub(crate) struct State {
     /// The group that events are added to.
-    open: Vec<Event>,
+    open: Group,
     open_size: OpenSize,
     opened_at: Option<Duration>,
     /// What waits.
@@ -80,7 +100,7 @@ pub(crate) struct State {
     /// The background thread is gone.
     pub(crate) done: bool,
     /// Emptied groups, to be filled again.
-    spare: Vec<Vec<Event>>,
+    spare: Vec<Group>,
 }
 
 #[derive(Default)]
@@ -92,36 +112,39 @@ struct OpenSize {
 
 impl State {
     /// Adds an event to the open group; whether there is a new job now.
-    pub(crate) fn push(&mut self, event: Event, size: Size) -> bool {
+    pub(crate) fn push(&mut self, event: Event, lent: Option<Box<dyn Lend>>, size: Size) -> bool {
         // What is too large for a group must be a single event.
         let too_large = self.open_size.data + size.data > BATCH_DATA_MAX
             || self.open_size.message + size.message > GROUP_MESSAGE_MAX;
         let sealed = too_large && self.seal();
-        if self.open.is_empty() {
+        if self.open.events.is_empty() {
             self.opened_at = Some(tsc::now());
         }
-        self.open.push(event);
+        if let Some(lent) = lent {
+            self.open.lent.push((self.open.events.len(), lent));
+        }
+        self.open.events.push(event);
         self.open_size.message += size.message;
         self.open_size.data += size.data;
         self.open_size.weight += size.weight();
         self.backlog += size.weight();
         let full = self.open_size.message >= GROUP_MESSAGE
             || self.open_size.data >= GROUP_DATA
-            || self.open.len() >= GROUP_EVENTS;
+            || self.open.events.len() >= GROUP_EVENTS;
         if full { self.seal() } else { sealed }
     }
 
     /// Closes the open group, if it has events; whether there is a new job now.
     pub(crate) fn seal(&mut self) -> bool {
-        if self.open.is_empty() {
+        if self.open.events.is_empty() {
             return false;
         }
         let fresh = self.spare.pop().unwrap_or_default();
-        let events = std::mem::replace(&mut self.open, fresh);
+        let group = std::mem::replace(&mut self.open, fresh);
         let size = std::mem::take(&mut self.open_size);
         self.recent.add(size.weight, tsc::now());
         self.opened_at = None;
-        self.jobs.push_back(Job::Events(events, size.weight));
+        self.jobs.push_back(Job::Events(group, size.weight));
         true
     }
 
@@ -139,8 +162,8 @@ impl State {
     }
 
     /// Gives back a group that was written.
-    pub(crate) fn recycle(&mut self, group: Vec<Event>) {
-        if self.spare.len() < 4 && group.capacity() <= GROUP_EVENTS {
+    pub(crate) fn recycle(&mut self, group: Group) {
+        if self.spare.len() < 4 && group.events.capacity() <= GROUP_EVENTS {
             self.spare.push(group);
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sched::CpuSet;
 
+use crate::bytes::Lend;
 use crate::dir::{Part, TraceDir, checkpoint_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
@@ -137,7 +138,12 @@ impl TraceWriter {
     /// Waits only when more than [`WriterOptions::queue_bytes`] have not been written yet. An error of the background
     /// thread comes back here; then this event and those not yet written are lost, and those before are safe.
     pub fn append(&mut self, event: Event) -> Result<()> {
-        let size = self.check(&event)?;
+        self.append_with(event, None)
+    }
+
+    /// As [`TraceWriter::append`], with records of buffered calls that are copied to the end of those of `event` when they are written.
+    pub fn append_with(&mut self, event: Event, lent: Option<Box<dyn Lend>>) -> Result<()> {
+        let size = self.check(&event, lent.as_ref().map_or(0, |lent| lent.size() as u64))?;
         let mut state = self.shared.lock();
         state.check()?;
         while state.backlog > 0 && state.backlog + size.weight() > self.queue_bytes {
@@ -146,7 +152,7 @@ impl TraceWriter {
             state = self.shared.wait(state);
             state.check()?;
         }
-        let wake = state.push(event, size);
+        let wake = state.push(event, lent, size);
         drop(state);
         if wake {
             self.shared.work.notify_one();
@@ -155,8 +161,8 @@ impl TraceWriter {
         Ok(())
     }
 
-    /// What a reader would refuse must not be written; and how large the event is.
-    fn check(&self, event: &Event) -> Result<Size> {
+    /// What a reader would refuse must not be written; and how large the event is, with so many bytes of records `lent`.
+    fn check(&self, event: &Event, lent: u64) -> Result<Size> {
         if event.number != self.next {
             return Err(Error::Numbering {
                 expected: self.next,
@@ -172,7 +178,7 @@ impl TraceWriter {
         }
         let size = Size {
             message: message::message_size(event),
-            data: message::blobs(event).map(|b| b.len() as u64).sum(),
+            data: lent + message::blobs(event).map(|b| b.len() as u64).sum::<u64>(),
         };
         let too_large = |what, bytes, limit| {
             Err(Error::TooLarge {

@@ -129,20 +129,19 @@ impl Memory {
         }
     }
 
-    /// Reads a word and, with the same system call, as many of the `buf.len()` bytes at `addr` as there are. Returns the word, and how
-    /// many bytes it read.
-    pub fn read_word_and(&self, word: Addr, addr: Addr, buf: &mut [u8]) -> Result<(u64, usize)> {
-        let mut first = [0; 8];
-        let remote = [(word, first.len()), (addr, buf.len())].map(|(addr, len)| RemoteIoVec {
+    /// Fills `first` from `at` on and, with the same system call, as much of `buf` as there is to be read at `addr`. Returns how
+    /// many bytes that was.
+    pub fn read_both(&self, at: Addr, first: &mut [u8], addr: Addr, buf: &mut [u8]) -> Result<usize> {
+        let len = first.len();
+        let remote = [(at, len), (addr, buf.len())].map(|(addr, len)| RemoteIoVec {
             base: addr.0 as usize,
             len,
         });
-        let mut local = [IoSliceMut::new(&mut first), IoSliceMut::new(buf)];
-        let read = process_vm_readv(self.tid.pid(), &mut local, &remote);
-        match read {
-            Ok(n) if n >= first.len() => Ok((u64::from_le_bytes(first), n - first.len())),
+        let mut local = [IoSliceMut::new(first), IoSliceMut::new(buf)];
+        match process_vm_readv(self.tid.pid(), &mut local, &remote) {
+            Ok(n) if n >= len => Ok(n - len),
             Err(Errno::ESRCH) => Err(Error::Died(self.tid)),
-            _ => Ok((self.read_u64(word)?, 0)),
+            _ => self.read(at, first).map(|()| 0),
         }
     }
 

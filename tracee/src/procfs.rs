@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
@@ -115,15 +116,48 @@ pub fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
 pub fn state(tid: Tid) -> Result<char> {
+    let path = format!("/proc/{tid}/stat");
+    let file = fs::File::open(&path).map_err(|e| failure(&path, tid, &e))?;
+    state_in(&file, tid)
+}
+
+/// What threads do that are asked about again and again: their files are kept open, a few of them.
+#[derive(Debug, Default)]
+pub struct States(Vec<(Tid, fs::File)>);
+
+impl States {
+    /// So many.
+    const MOST: usize = 8;
+
+    /// As [`state`].
+    pub fn of(&mut self, tid: Tid) -> Result<char> {
+        if let Some((_, file)) = self.0.iter().find(|(known, _)| *known == tid)
+            && let Ok(state) = state_in(file, tid)
+        {
+            return Ok(state);
+        }
+        // The file of a thread that is gone stays that thread's, whoever has its tid now.
+        self.0.retain(|(known, _)| *known != tid);
+        let path = format!("/proc/{tid}/stat");
+        let file = fs::File::open(&path).map_err(|e| failure(&path, tid, &e))?;
+        let state = state_in(&file, tid)?;
+        self.0.truncate(Self::MOST - 1);
+        self.0.insert(0, (tid, file));
+        Ok(state)
+    }
+}
+
+fn state_in(file: &fs::File, tid: Tid) -> Result<char> {
     // It stands behind the name of the program, which is short; the rest is not waited for.
     let mut start = [0; 128];
-    let path = format!("/proc/{tid}/stat");
-    let read = fs::File::open(&path).and_then(|mut file| file.read(&mut start));
-    let len = read.map_err(|e| failure(&path, tid, &e))?;
+    let path = || format!("/proc/{tid}/stat");
+    let len = file
+        .read_at(&mut start, 0)
+        .map_err(|e| failure(&path(), tid, &e))?;
     let name_ends = start[..len].windows(2).rposition(|pair| pair == b") ");
     let state = name_ends.and_then(|at| start[..len].get(at + 2));
-    state.map(|byte| char::from(*byte)).ok_or(Error::Proc {
-        path,
+    state.map(|byte| char::from(*byte)).ok_or_else(|| Error::Proc {
+        path: path(),
         why: "no state".into(),
     })
 }

@@ -7,6 +7,7 @@
 //! 0x7001_1000 …        rw-  the library's own memory (`preload/src/layout.rs`)
 //! 0x7005_4000 scratch  rw-  SCRATCH_BYTES: where the kernel puts the outputs of calls that block (I3); the recorder
 //!                           maps the first MiB of it, and more when it is needed (replay needs none)
+//! 0x7785_4000 ring     rw-  shared with the recorder, where much is recorded (replay has none)
 //! ```
 //!
 //! The area lies below 2 GiB, so that it is reachable with 32-bit addresses, and above where programs
@@ -29,8 +30,10 @@ pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
 pub const PARAM: Addr = Addr(layout::PARAM);
 /// Where scratch memory begins.
 pub const SCRATCH: Addr = Addr(layout::END);
-/// Size of scratch memory at most.
-pub const SCRATCH_BYTES: u64 = layout::SCRATCH_BYTES;
+/// Where it ends at most.
+pub const SCRATCH_END: Addr = RING;
+/// Where the ring is (`rr_preload::layout`).
+pub const RING: Addr = Addr(layout::RING);
 /// Size of what one call gets of it at most.
 pub const SCRATCH_MOST: u64 = 256 << 10;
 /// Size of what is mapped of it at first.
@@ -49,7 +52,7 @@ pub fn code() -> AddrRange {
 
 /// The whole area.
 pub fn area() -> AddrRange {
-    AddrRange::new(CODE, SCRATCH + SCRATCH_BYTES)
+    AddrRange::new(CODE, Addr(layout::AREA_END))
 }
 
 /// Up to where the area is mapped at first.

@@ -4,11 +4,13 @@
 //! that they made earlier. An entry is held back until then, since mostly the call returns before anybody else
 //! runs: then entry and exit are one event.
 
+use rr_trace::Lend;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_tracee::{AddrRange, SpaceOp, Tid, tsc};
 
 use crate::error::Result;
 use crate::point::TURN_PATIENCE;
+use crate::ring::Taken;
 use crate::session::RecordSession;
 
 impl RecordSession {
@@ -96,15 +98,16 @@ impl RecordSession {
             }
         }
         let task = self.tasks.get_mut(&tid);
-        let mut buffered = Vec::new();
+        let mut buffered = Taken::default();
         if let Some(task) = task {
             task.ran = false;
             buffered = std::mem::take(&mut task.buffered);
         }
         if matches!(kind, EventKind::Exit { .. }) {
             // Of an interval that death cut short nothing is replayed.
-            buffered.clear();
+            buffered = Taken::default();
         }
+        let (buffered, lent) = buffered.into_parts();
         let tid = self.tasks.get(&tid).and_then(|t| t.recorded_as).unwrap_or(tid);
         let event = Event {
             number: self.number,
@@ -115,7 +118,8 @@ impl RecordSession {
             ops,
             writes,
         };
-        Ok(self.writer.append(event)?)
+        let lent = lent.map(|lent| Box::new(lent) as Box<dyn Lend>);
+        Ok(self.writer.append_with(event, lent)?)
     }
 
     /// Records the end of a task and releases what it had.

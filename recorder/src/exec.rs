@@ -17,7 +17,7 @@ use rr_trace::event::{EventKind, ExecInfo, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::procfs::MapsLine;
-use rr_tracee::remote::Remote;
+use rr_tracee::remote::{self, Remote, RemoteCall};
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
@@ -40,6 +40,7 @@ const AT_SYSINFO_EHDR: u64 = 33;
 struct Taken {
     stopped: Stopped,
     after: Registers,
+    memory: Memory,
     space: Space,
     ops: Vec<SpaceOp>,
     writes: Vec<MemWrite>,
@@ -98,6 +99,7 @@ impl RecordSession {
         let Taken {
             stopped,
             after,
+            memory,
             space,
             ops,
             writes,
@@ -105,6 +107,7 @@ impl RecordSession {
         } = taken;
         let xstate = stopped.xstate()?;
         let mut task = Task::new(stopped, tid, info.space, after);
+        task.memory = memory;
         task.exe = info.path.clone();
         self.spaces.insert(info.space, space);
         self.add_task(task);
@@ -183,6 +186,7 @@ impl RecordSession {
         let Taken {
             stopped,
             after,
+            memory,
             space,
             mut ops,
             mut writes,
@@ -193,7 +197,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         let old_space = task.space;
         task.space = info.space;
-        task.memory = Memory::of(tid);
+        task.memory = memory;
         task.exe = info.path.clone();
         task.clear_child_tid = Addr::NULL;
         self.leave_space(old_space);
@@ -277,6 +281,7 @@ impl RecordSession {
         Ok(Taken {
             stopped,
             after,
+            memory,
             space,
             ops,
             writes,
@@ -347,16 +352,9 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
         );
         return Err(Error::Unexpected { tid, what });
     }
-    let mut remote = Remote::at(stopped, tgid, insn)?;
     let [(code, rx), (rest, rw)] = rr_area::initial();
-    remote = remote.map_anonymous(code, rx, libc::MAP_NORESERVE)?;
-    memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
-    // From here on no call is filtered, which saves a stop each.
-    remote.use_insn(rr_area::SYSCALL_INSN);
-    remote = remote.map_anonymous(rest, rw, libc::MAP_NORESERVE)?;
-    for range in vdso_ranges(&maps) {
-        remote = remote.unmap(range)?;
-    }
+    let mut calls = vec![RemoteCall::map_anonymous(rest, rw, libc::MAP_NORESERVE)];
+    calls.extend(vdso_ranges(&maps).into_iter().map(RemoteCall::unmap));
     if let Some(stack) = maps.iter().find(|l| l.name == "[stack]") {
         let limit = stack_limit(tid);
         // The kernel counts the limit from the stack's top, and keeps a gap below.
@@ -367,9 +365,19 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
                 .any(|l| l.range.end > bottom && l.range.end < stack.range.end)
         {
             let room = AddrRange::new(bottom, stack.range.start);
-            remote = remote.map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN)?;
+            calls.push(RemoteCall::map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN));
         }
     }
+    let mut remote = Remote::filtered_at(stopped, tgid, insn)?;
+    remote = remote.map_anonymous(code, rx, libc::MAP_NORESERVE)?;
+    // The rest costs one stop, and one write: behind the code there is room for the list.
+    let listed = rr_area::CODE + rr_preload::IMAGE.len() as u64;
+    memory.write_protected(
+        rr_area::CODE,
+        &[rr_preload::IMAGE, &remote::list(&calls)].concat(),
+    )?;
+    remote.use_code();
+    remote = remote.run(listed, &calls)?;
     Ok(remote.finish()?)
 }
 

@@ -229,14 +229,13 @@ impl RecordSession {
         }
         let memory = Memory::of(tid);
         hide_vdso(&memory, Addr(after.rsp))?;
-        let stopped = prepare(tid, tgid, stopped, &memory)?;
+        let (stopped, lines) = prepare(tid, tgid, stopped, &memory)?;
         self.last_space += 1;
         let id = SpaceId(self.last_space);
         let mut space = Space {
             brk: procfs::start_brk(tid)?,
             ..Space::default()
         };
-        let lines = procfs::program_maps(tid)?;
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         let pagemap = Pagemap::open(tid)?;
@@ -257,13 +256,14 @@ impl RecordSession {
                 fork: ForkPolicy::Copy,
                 name: line.name.as_str().into(),
             }));
-            for (range, kind) in pagemap.populated(line.range)? {
+        }
+        for range in neighbours(&lines) {
+            for (range, kind) in pagemap.populated(range)? {
                 if kind == PageKind::Private {
-                    let data = memory.read_vec(range.start, range.len() as usize)?;
                     writes.push(MemWrite {
                         space: id,
                         addr: range.start,
-                        data,
+                        data: memory.read_vec(range.start, range.len() as usize)?,
                     });
                 }
             }
@@ -317,10 +317,10 @@ fn is_vdso(line: &MapsLine) -> bool {
     line.name == "[vdso]" || line.name.starts_with("[vvar")
 }
 
-/// Where the vDSO and its data are: mostly side by side.
-fn vdso_ranges(maps: &[MapsLine]) -> Vec<AddrRange> {
+/// What these mappings take up, those side by side together.
+fn neighbours<'a>(maps: impl IntoIterator<Item = &'a MapsLine>) -> Vec<AddrRange> {
     let mut ranges: Vec<AddrRange> = Vec::new();
-    for line in maps.iter().filter(|l| is_vdso(l)) {
+    for line in maps {
         match ranges.last_mut() {
             Some(last) if last.end == line.range.start => last.end = line.range.end,
             _ => ranges.push(line.range),
@@ -329,9 +329,11 @@ fn vdso_ranges(maps: &[MapsLine]) -> Vec<AddrRange> {
     ranges
 }
 
-/// Maps rr's area, unmaps the vDSO, and maps the room of the stack.
-fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Stopped> {
-    let maps = procfs::maps(tid)?;
+/// Maps rr's area, unmaps the vDSO, and maps the room of the stack. Gives the program's mappings as they are then, in order:
+/// nobody else has changed them.
+fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(Stopped, Vec<MapsLine>)> {
+    let mut maps = procfs::maps(tid)?;
+    maps.retain(|l| l.name != "[vsyscall]");
     let insn = match maps.iter().find(|l| l.name == "[vdso]") {
         Some(vdso) => {
             let code = memory.read_vec(vdso.range.start, vdso.range.len() as usize)?;
@@ -354,8 +356,12 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
     }
     let [(code, rx), (rest, rw)] = rr_area::initial();
     let mut calls = vec![RemoteCall::map_anonymous(rest, rw, libc::MAP_NORESERVE)];
-    calls.extend(vdso_ranges(&maps).into_iter().map(RemoteCall::unmap));
-    if let Some(stack) = maps.iter().find(|l| l.name == "[stack]") {
+    // The vDSO and its data are mostly side by side.
+    let hidden = neighbours(maps.iter().filter(|l| is_vdso(l)));
+    calls.extend(hidden.into_iter().map(RemoteCall::unmap));
+    maps.retain(|l| !is_vdso(l));
+    if let Some(at) = maps.iter().position(|l| l.name == "[stack]") {
+        let stack = &maps[at];
         let limit = stack_limit(tid);
         // The kernel counts the limit from the stack's top, and keeps a gap below.
         let bottom = Addr((stack.range.end.0 - limit) & !(rr_tracee::ids::PAGE - 1));
@@ -366,6 +372,14 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
         {
             let room = AddrRange::new(bottom, stack.range.start);
             calls.push(RemoteCall::map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN));
+            let range = room;
+            let name = String::new();
+            let line = MapsLine {
+                range,
+                name,
+                ..*stack
+            };
+            maps.insert(at, line);
         }
     }
     let mut remote = Remote::filtered_at(stopped, tgid, insn)?;
@@ -378,7 +392,7 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
     )?;
     remote.use_code();
     remote = remote.run(listed, &calls)?;
-    Ok(remote.finish()?)
+    Ok((remote.finish()?, maps))
 }
 
 /// How large the stack may become: as its limit says, and not so much that a limited address space (`ulimit -v`) is

@@ -3,7 +3,8 @@
 //! ```text
 //! 0x7000_0000 code     r-x  `syscall; ret`: the instruction whose calls the seccomp filter lets pass
 //!        +16                BAIL: gives up the call under way: it will be a traced one
-//!        +32                ENTRY: where the stubs jump to
+//!        +32                REMOTE: makes calls for the recorder, then one that stops (tracee/src/remote.rs)
+//!        +80                ENTRY: where the stubs jump to
 //!                           … the rest of the library
 //! 0x7001_0000 param    rw-  one page: paths and structures for our remote system calls
 //! 0x7001_1000 control  rw-  one page: [`Control`]
@@ -53,8 +54,18 @@ pub const CODE_BYTES: u64 = 0x1_0000;
 pub const SYSCALL: u64 = CODE;
 /// Where the recorder sends a task whose call cannot be finished by the library (a fault, a call that blocks).
 pub const BAIL: u64 = CODE + 16;
+/// Makes calls for the recorder: as many as `rbx` says, with what a list on the stack says.
+pub const REMOTE: u64 = CODE + 32;
+/// Where a call that is made there returns to.
+pub const REMOTE_NEXT: u64 = CODE + 47;
+/// Behind the call there that ends with a stop; the result of the last of those before is in `rbp`.
+pub const REMOTE_STOP: u64 = CODE + 69;
+/// A stack for a single call: a word that is [`REMOTE_NEXT`].
+pub const REMOTE_RETURN: u64 = CODE + 72;
+/// The call that stops the task. It is never made.
+pub const REMOTE_LAST: u64 = 39;
 /// Where stubs jump to, with [`Control::go_on`] set.
-pub const ENTRY: u64 = CODE + 32;
+pub const ENTRY: u64 = CODE + 80;
 /// A page for parameters of remote system calls.
 pub const PARAM: u64 = CODE + CODE_BYTES;
 /// The page with [`Control`].

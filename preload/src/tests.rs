@@ -46,6 +46,36 @@ fn it_begins_as_drawn() {
     );
 }
 
+/// What the recorder expects of the part that makes its calls (`tracee/src/remote.rs`).
+#[test]
+fn remote_calls_are_made_and_then_one_that_stops() {
+    use iced_x86::Code;
+    let all: Vec<Instruction> = instructions(REMOTE)
+        .take_while(|i| i.ip() < REMOTE_STOP)
+        .collect();
+    let popped: Vec<Register> = all
+        .iter()
+        .filter(|i| i.code() == Code::Pop_r64)
+        .map(|i| i.op0_register())
+        .collect();
+    use Register::*;
+    assert_eq!(popped, [RAX, RDI, RSI, RDX, R10, R8, R9]);
+    let leave = all.iter().find(|i| i.is_jmp_near()).unwrap();
+    assert_eq!(leave.near_branch_target(), SYSCALL);
+    let word = &IMAGE[(REMOTE_RETURN - CODE) as usize..][..8];
+    assert_eq!(
+        (word, leave.next_ip()),
+        (&REMOTE_NEXT.to_le_bytes()[..], REMOTE_NEXT)
+    );
+    let [.., last, call] = &all[..] else { panic!() };
+    assert_eq!(
+        (last.immediate32(), call.code()),
+        (REMOTE_LAST as u32, Code::Syscall)
+    );
+    assert_eq!(call.next_ip(), REMOTE_STOP);
+    assert_eq!(IMAGE[(REMOTE_STOP - CODE) as usize], 0xcc);
+}
+
 /// The entry saves general registers and xmm0 to xmm15, and nothing else.
 #[test]
 fn it_uses_only_what_the_entry_saves() {

@@ -143,7 +143,7 @@ impl RecordSession {
         (bits, self.mapped.filter().version)
     }
 
-    /// Puts the library into an address space.
+    /// Sets the library to work in an address space; its code is there (see [`crate::exec`]).
     pub(crate) fn install_library(&mut self, tid: Tid, id: SpaceId) -> Result<()> {
         let told = self.policy();
         let control = Control {
@@ -164,7 +164,6 @@ impl RecordSession {
             filter: self.mapped.filter().words,
         };
         let memory = &self.task(tid)?.memory;
-        memory.write(rr_area::CODE, rr_preload::IMAGE)?;
         memory.write(Addr(layout::CONTROL), bytes(&control))?;
         let library = &mut self.space_mut(id).library;
         library.installed = true;

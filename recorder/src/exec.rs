@@ -17,7 +17,7 @@ use rr_trace::event::{EventKind, ExecInfo, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::procfs::MapsLine;
-use rr_tracee::remote::Remote;
+use rr_tracee::remote::{self, Remote, RemoteCall};
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
@@ -40,6 +40,7 @@ const AT_SYSINFO_EHDR: u64 = 33;
 struct Taken {
     stopped: Stopped,
     after: Registers,
+    memory: Memory,
     space: Space,
     ops: Vec<SpaceOp>,
     writes: Vec<MemWrite>,
@@ -98,6 +99,7 @@ impl RecordSession {
         let Taken {
             stopped,
             after,
+            memory,
             space,
             ops,
             writes,
@@ -105,6 +107,7 @@ impl RecordSession {
         } = taken;
         let xstate = stopped.xstate()?;
         let mut task = Task::new(stopped, tid, info.space, after);
+        task.memory = memory;
         task.exe = info.path.clone();
         self.spaces.insert(info.space, space);
         self.add_task(task);
@@ -183,6 +186,7 @@ impl RecordSession {
         let Taken {
             stopped,
             after,
+            memory,
             space,
             mut ops,
             mut writes,
@@ -193,7 +197,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         let old_space = task.space;
         task.space = info.space;
-        task.memory = Memory::of(tid);
+        task.memory = memory;
         task.exe = info.path.clone();
         task.clear_child_tid = Addr::NULL;
         self.leave_space(old_space);
@@ -225,14 +229,13 @@ impl RecordSession {
         }
         let memory = Memory::of(tid);
         hide_vdso(&memory, Addr(after.rsp))?;
-        let stopped = prepare(tid, tgid, stopped, &memory)?;
+        let (stopped, lines) = prepare(tid, tgid, stopped, &memory)?;
         self.last_space += 1;
         let id = SpaceId(self.last_space);
         let mut space = Space {
             brk: procfs::start_brk(tid)?,
             ..Space::default()
         };
-        let lines = procfs::program_maps(tid)?;
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         let pagemap = Pagemap::open(tid)?;
@@ -253,13 +256,14 @@ impl RecordSession {
                 fork: ForkPolicy::Copy,
                 name: line.name.as_str().into(),
             }));
-            for (range, kind) in pagemap.populated(line.range)? {
+        }
+        for range in neighbours(&lines) {
+            for (range, kind) in pagemap.populated(range)? {
                 if kind == PageKind::Private {
-                    let data = memory.read_vec(range.start, range.len() as usize)?;
                     writes.push(MemWrite {
                         space: id,
                         addr: range.start,
-                        data,
+                        data: memory.read_vec(range.start, range.len() as usize)?,
                     });
                 }
             }
@@ -277,6 +281,7 @@ impl RecordSession {
         Ok(Taken {
             stopped,
             after,
+            memory,
             space,
             ops,
             writes,
@@ -312,10 +317,10 @@ fn is_vdso(line: &MapsLine) -> bool {
     line.name == "[vdso]" || line.name.starts_with("[vvar")
 }
 
-/// Where the vDSO and its data are: mostly side by side.
-fn vdso_ranges(maps: &[MapsLine]) -> Vec<AddrRange> {
+/// What these mappings take up, those side by side together.
+fn neighbours<'a>(maps: impl IntoIterator<Item = &'a MapsLine>) -> Vec<AddrRange> {
     let mut ranges: Vec<AddrRange> = Vec::new();
-    for line in maps.iter().filter(|l| is_vdso(l)) {
+    for line in maps {
         match ranges.last_mut() {
             Some(last) if last.end == line.range.start => last.end = line.range.end,
             _ => ranges.push(line.range),
@@ -324,9 +329,11 @@ fn vdso_ranges(maps: &[MapsLine]) -> Vec<AddrRange> {
     ranges
 }
 
-/// Maps rr's area, unmaps the vDSO, and maps the room of the stack.
-fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Stopped> {
-    let maps = procfs::maps(tid)?;
+/// Maps rr's area, unmaps the vDSO, and maps the room of the stack. Gives the program's mappings as they are then, in order:
+/// nobody else has changed them.
+fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(Stopped, Vec<MapsLine>)> {
+    let mut maps = procfs::maps(tid)?;
+    maps.retain(|l| l.name != "[vsyscall]");
     let insn = match maps.iter().find(|l| l.name == "[vdso]") {
         Some(vdso) => {
             let code = memory.read_vec(vdso.range.start, vdso.range.len() as usize)?;
@@ -347,17 +354,14 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
         );
         return Err(Error::Unexpected { tid, what });
     }
-    let mut remote = Remote::at(stopped, tgid, insn)?;
     let [(code, rx), (rest, rw)] = rr_area::initial();
-    remote = remote.map_anonymous(code, rx, libc::MAP_NORESERVE)?;
-    memory.write(rr_area::CODE, &rr_area::CODE_BYTES)?;
-    // From here on no call is filtered, which saves a stop each.
-    remote.use_insn(rr_area::SYSCALL_INSN);
-    remote = remote.map_anonymous(rest, rw, libc::MAP_NORESERVE)?;
-    for range in vdso_ranges(&maps) {
-        remote = remote.unmap(range)?;
-    }
-    if let Some(stack) = maps.iter().find(|l| l.name == "[stack]") {
+    let mut calls = vec![RemoteCall::map_anonymous(rest, rw, libc::MAP_NORESERVE)];
+    // The vDSO and its data are mostly side by side.
+    let hidden = neighbours(maps.iter().filter(|l| is_vdso(l)));
+    calls.extend(hidden.into_iter().map(RemoteCall::unmap));
+    maps.retain(|l| !is_vdso(l));
+    if let Some(at) = maps.iter().position(|l| l.name == "[stack]") {
+        let stack = &maps[at];
         let limit = stack_limit(tid);
         // The kernel counts the limit from the stack's top, and keeps a gap below.
         let bottom = Addr((stack.range.end.0 - limit) & !(rr_tracee::ids::PAGE - 1));
@@ -367,10 +371,28 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<Sto
                 .any(|l| l.range.end > bottom && l.range.end < stack.range.end)
         {
             let room = AddrRange::new(bottom, stack.range.start);
-            remote = remote.map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN)?;
+            calls.push(RemoteCall::map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN));
+            let range = room;
+            let name = String::new();
+            let line = MapsLine {
+                range,
+                name,
+                ..*stack
+            };
+            maps.insert(at, line);
         }
     }
-    Ok(remote.finish()?)
+    let mut remote = Remote::filtered_at(stopped, tgid, insn)?;
+    remote = remote.map_anonymous(code, rx, libc::MAP_NORESERVE)?;
+    // The rest costs one stop, and one write: behind the code there is room for the list.
+    let listed = rr_area::CODE + rr_preload::IMAGE.len() as u64;
+    memory.write_protected(
+        rr_area::CODE,
+        &[rr_preload::IMAGE, &remote::list(&calls)].concat(),
+    )?;
+    remote.use_code();
+    remote = remote.run(listed, &calls)?;
+    Ok((remote.finish()?, maps))
 }
 
 /// How large the stack may become: as its limit says, and not so much that a limited address space (`ulimit -v`) is

@@ -22,6 +22,8 @@ pub struct Mapped {
     by_inode: HashMap<(u64, u64), ObjectId>,
     /// Files that were mapped privately, with the contents that they had.
     private: HashMap<(u64, u64), Vec<FileId>>,
+    /// The paths of files that were mapped privately, and their `ctime`: renaming changes that.
+    names: HashMap<(u64, u64), ((i64, i64), String)>,
     /// System V segments by their ids.
     by_segment: HashMap<u64, ObjectId>,
     objects: HashMap<ObjectId, Object>,
@@ -195,9 +197,7 @@ impl Mapped {
         shared: bool,
     ) -> Result<Option<Opened>> {
         let path = procfs::fd_path(tid, fd);
-        let name = std::fs::read_link(&path)
-            .map(|p| p.display().to_string())
-            .unwrap_or_default();
+        let name_of = |path| std::fs::read_link(path).map(|p| p.display().to_string());
         let Some(file) = self.opened(File::open(&path))? else {
             return Ok(None);
         };
@@ -206,6 +206,7 @@ impl Mapped {
         };
         if !meta.is_file() {
             // /dev/zero is memory by another name; of other devices we know nothing.
+            let name = name_of(&path).unwrap_or_default();
             let zero = name == "/dev/zero" && !shared;
             return Ok(zero.then(|| Opened {
                 backing: Backing::Anonymous,
@@ -214,9 +215,19 @@ impl Mapped {
             }));
         }
         self.filter.add(meta.dev(), meta.ino());
+        let key = (meta.dev(), meta.ino());
         if !shared {
+            let changed = (meta.ctime(), meta.ctime_nsec());
+            let name = match self.names.get(&key) {
+                Some((then, name)) if *then == changed => name.clone(),
+                _ => {
+                    let name = name_of(&path).unwrap_or_default();
+                    self.names.insert(key, (changed, name.clone()));
+                    name
+                }
+            };
             let file = files.add(&file)?;
-            let contents = self.private.entry((meta.dev(), meta.ino())).or_default();
+            let contents = self.private.entry(key).or_default();
             if !contents.contains(&file) {
                 contents.push(file);
             }
@@ -226,7 +237,7 @@ impl Mapped {
                 name,
             }));
         }
-        let key = (meta.dev(), meta.ino());
+        let name = name_of(&path).unwrap_or_default();
         let mut before = Vec::new();
         let object = match self.by_inode.get(&key) {
             Some(object) => *object,

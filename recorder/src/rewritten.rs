@@ -8,7 +8,6 @@
 //! call this is has run since.
 
 use rr_trace::event::MemWrite;
-use rr_tracee::code::JUMP_LEN;
 use rr_tracee::{Addr, AddrRange, ForkPolicy, Prot, SpaceId, SpaceOp, Tid};
 
 use crate::error::Result;
@@ -18,24 +17,25 @@ use crate::sites::Sites;
 /// A site whose calls go to the library.
 #[derive(Clone, Debug)]
 pub(crate) struct Rewritten {
-    /// Where the jump is.
+    /// Where the jumps begin.
     pub start: Addr,
-    /// What it was written over.
-    pub original: [u8; JUMP_LEN],
+    /// What they were written over.
+    pub original: Vec<u8>,
     /// Where it leads.
     pub stub: Addr,
 }
 
 impl Rewritten {
     fn window(&self) -> AddrRange {
-        AddrRange::sized(self.start, JUMP_LEN as u64)
+        AddrRange::sized(self.start, self.original.len() as u64)
     }
 
     /// The bytes that it had, each with its place, but for those in `gone`.
     fn bytes(&self, gone: Option<AddrRange>) -> impl Iterator<Item = (Addr, u8)> {
-        let places = (0..).map(|n| self.start + n);
+        let start = self.start;
+        let places = (0..).map(move |n| start + n);
         places
-            .zip(self.original)
+            .zip(self.original.iter().copied())
             .filter(move |(at, _)| !gone.is_some_and(|g| g.contains(*at)))
     }
 }

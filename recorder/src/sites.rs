@@ -313,7 +313,7 @@ impl RecordSession {
         sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(16));
         sites.rewritten.push(Rewritten {
             start: site.start(),
-            original: site.original(),
+            original: site.original().to_vec(),
             stub: place,
         });
         let stub = AddrRange::sized(place, code.len() as u64);
@@ -323,6 +323,9 @@ impl RecordSession {
         }
         edits.push(place, code);
         edits.push(site.start(), jump.to_vec());
+        if let Some((at, short)) = site.short_jump() {
+            edits.push(at, short.to_vec());
+        }
         Ok(stopped)
     }
 

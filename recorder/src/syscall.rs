@@ -225,7 +225,7 @@ impl RecordSession {
         mut stopped: Stopped,
         entry: &Registers,
         result: i64,
-        writes: Vec<MemWrite>,
+        mut writes: Vec<MemWrite>,
     ) -> Result<()> {
         let after = returned(entry, result);
         for write in &writes {
@@ -233,7 +233,10 @@ impl RecordSession {
         }
         // With orig_rax −1 the kernel skips the call at a seccomp stop (seccomp(2), SECCOMP_RET_TRACE).
         stopped.set_regs(&after)?;
-        self.record_call(tid, entry, after, None, None, vec![], writes, None)?;
+        let mut ops = vec![];
+        // Some of these answers the library knows, too.
+        let stopped = self.consider_site(tid, stopped, entry, &mut ops, &mut writes)?;
+        self.record_call(tid, entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }

@@ -20,7 +20,13 @@ static int code_file(void) {
     for (int n = 0; n < SITES; n++) {
         /* mov eax, SYS_getppid; syscall; ret */
         static const unsigned char function[] = {0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3};
-        memcpy(page + SITE(n), function, sizeof function);
+        /* The same in so few bytes that there is no room for a jump but in the padding before it: push; pop; syscall; ret */
+        static const unsigned char padded[] = {0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x6a, 110, 0x58, 0x0f, 0x05, 0xc3};
+        if (n % 2 == 0) {
+            memcpy(page + SITE(n), function, sizeof function);
+        } else {
+            memcpy(page + SITE(n) - 10, padded, sizeof padded);
+        }
     }
     char path[] = "code-XXXXXX";
     int fd = mkstemp(path);

@@ -53,6 +53,18 @@ fn without_performance_counters() {
     }
 }
 
+/// The recorder's own calls end with one that is not made, which is `getpid` (`tracee/src/remote.rs`): recording works where
+/// that is refused.
+#[test]
+fn without_the_call_that_ends_remote_ones() {
+    let rr = Rr::new();
+    let guest = rr.reachable(&Guest::build("hello").path);
+    let mut args = words(["record", "--checkpoint-interval", "5", "--checkpoint-wait", "-o"]);
+    args.extend([rr.new_trace().into(), guest.into()]);
+    let recorded = confined(&rr, "getpid-eperm", &args).expect_success();
+    assert_eq!(recorded.out(), "hello, world\n");
+}
+
 #[test]
 fn under_dockers_profile() {
     let rr = Rr::new();

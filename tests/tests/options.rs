@@ -467,3 +467,26 @@ fn traces_are_renamed_and_files_named() {
     let none = rr.rr(["filename".as_ref(), away.join("header").as_os_str()]);
     assert_eq!(none.shell_status(), 1);
 }
+
+/// What every short program costs is told by the statistics: few stops of rr's own to take it over, and the sites that all
+/// come by are rewritten in advance.
+#[test]
+fn short_programs_are_cheap() {
+    let rr = Rr::new();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do /bin/true; done";
+    let recording = rr.record(&["--stats"], &shell(script));
+    let err = recording.run.err();
+    let number = |what: &str| -> u64 {
+        let line = err.lines().find(|line| line.contains(what)).unwrap_or_default();
+        let mut words = line.trim_start_matches("rr:").split_whitespace();
+        words.next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    };
+    let programs = number("programs executed");
+    assert!(programs >= 20, "{err}");
+    assert!(number("of rr's own making") < 9 * programs, "{err}");
+    // Refused, but by the library; and behind padding.
+    for call in [" rseq ", " read "] {
+        assert!(number(call) < programs / 2, "{call}: {err}");
+    }
+    assert_eq!(recording.replay(&[]).expect_success().out(), recording.run.out());
+}

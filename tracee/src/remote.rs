@@ -5,9 +5,24 @@
 //! (`PTRACE_SETSIGMASK`), so that none can be delivered in the middle; `SIGSTOP`, which cannot be blocked, is
 //! sent again afterwards, and a group stop (job control) goes on after them. The calls made this way never wait.
 //!
-//! A call costs two stops, at its entry and at its exit. In a task of ours alone, as replay has them, it costs one:
-//! another `syscall` in rr's code page has an instruction behind it that traps. A program could see that trap: it may have its own mind about
-//! `SIGTRAP`, which the kernel forces on it.
+//! A call of rr's own `syscall` instruction is not traced. Behind it stands, in rr's code page, a second one that is, and
+//! whose call is never made: so a call costs the one stop there, and several in a list together cost no more:
+//!
+//! ```text
+//!   REMOTE       pop rax … r9       ◄─┐    the list, on the stack: number, arguments, address of `next`
+//!                jmp ──► syscall; ret  │
+//!   next         rbx −= 1; more, and no error? ─┘
+//!                rbp = rax
+//!                syscall            ──► the filter stops the task: REMOTE_STOP
+//! ```
+//!
+//! | [`End`] | where | stops |
+//! |---|---|---|
+//! | `Stop` | as drawn | one |
+//! | `Exit` | a task that has no rr page yet, or that is to restart a call when it goes on (then its registers must not be changed at the entry of another) | two |
+//! | `Trap` | a task of ours alone, as replay has them: `syscall; int3`. A program could see that trap: it may have its own mind about `SIGTRAP`, which the kernel forces on it | one |
+
+use rr_preload::layout;
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid};
@@ -32,17 +47,77 @@ pub struct Remote {
     end: End,
 }
 
-/// How a call ends.
+/// How calls end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    /// With the stop at its exit.
-    Exit,
+    /// With the stop at the exit. Is there one for the filter at the entry, too?
+    Exit { filtered: bool },
     /// With the trap after it.
     Trap,
+    /// With the stop at the entry of the call after it, which the filter does not let pass.
+    Stop,
 }
 
 /// The length of `syscall` and `int3`.
 const CALL_AND_TRAP: u64 = 3;
+/// Where a task stands that was not stopped at [`layout::REMOTE_STOP`].
+const REMOTE_TRAPPED: u64 = layout::REMOTE_STOP + 1;
+
+/// A call of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteCall {
+    /// What it is for, if it fails.
+    pub what: &'static str,
+    /// Its number.
+    pub number: i64,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// The length of a call in a list.
+pub(crate) const LISTED_BYTES: usize = 8 * 8;
+
+impl RemoteCall {
+    /// Maps anonymous private memory at a fixed place, in place of whatever is there.
+    pub fn map_anonymous(range: AddrRange, prot: Prot, extra_flags: i32) -> RemoteCall {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | extra_flags;
+        let prot = u64::from(prot.0);
+        RemoteCall {
+            what: "remote mmap",
+            number: libc::SYS_mmap,
+            args: [range.start.0, range.len(), prot, flags as u64, u64::MAX, 0],
+        }
+    }
+
+    /// Unmaps a range.
+    pub fn unmap(range: AddrRange) -> RemoteCall {
+        RemoteCall {
+            what: "remote munmap",
+            number: libc::SYS_munmap,
+            args: [range.start.0, range.len(), 0, 0, 0, 0],
+        }
+    }
+
+    /// As it stands in a list: what [`layout::REMOTE`] takes from the stack.
+    fn listed(&self) -> [u64; 8] {
+        let [a, b, c, d, e, f] = self.args;
+        [self.number as u64, a, b, c, d, e, f, layout::REMOTE_NEXT]
+    }
+}
+
+/// A list of calls, for [`Remote::run`].
+pub fn list(calls: &[RemoteCall]) -> Vec<u8> {
+    calls
+        .iter()
+        .flat_map(RemoteCall::listed)
+        .flat_map(u64::to_le_bytes)
+        .collect()
+}
+
+/// Whether the kernel is going to make a call of the task again when it goes on (`ERESTART*`, include/linux/errno.h).
+fn restarts(regs: &Registers) -> bool {
+    regs.orig_rax != NOT_IN_SYSCALL && matches!(regs.result(), -512 | -513 | -514 | -516)
+}
 
 impl Remote {
     /// Borrows a task that no program but ours ever sees: it has no signal handlers, it is not filtered, and nobody waits for
@@ -64,10 +139,14 @@ impl Remote {
     /// Borrows `task` of thread group `tgid`, which must not be at the *entry* of a system call that is still
     /// wanted. The calls are made with the instruction of rr's own code page.
     pub fn new(task: Stopped, tgid: Tid) -> Result<Remote> {
-        Remote::at(task, tgid, rr_area::SYSCALL_INSN)
+        let mut remote = Remote::at(task, tgid, rr_area::SYSCALL_INSN)?;
+        if !restarts(&remote.saved) {
+            remote.end = End::Stop;
+        }
+        Ok(remote)
     }
 
-    /// As [`Remote::new`], with the `syscall` instruction at `insn`, for tasks that have no rr page yet.
+    /// As [`Remote::new`], with the `syscall` instruction at `insn`, for tasks that have no rr page yet and no filter.
     pub fn at(mut task: Stopped, tgid: Tid, insn: Addr) -> Result<Remote> {
         let saved = task.regs()?;
         let mask = task.sigmask()?;
@@ -81,8 +160,15 @@ impl Remote {
             held: Vec::new(),
             group_stop: false,
             child: None,
-            end: End::Exit,
+            end: End::Exit { filtered: false },
         })
+    }
+
+    /// The same, for tasks whose filter stops them at that instruction.
+    pub fn filtered_at(task: Stopped, tgid: Tid, insn: Addr) -> Result<Remote> {
+        let mut remote = Remote::at(task, tgid, insn)?;
+        remote.end = End::Exit { filtered: true };
+        Ok(remote)
     }
 
     /// The registers that the task will have again.
@@ -100,8 +186,71 @@ impl Remote {
         self.insn = insn;
     }
 
+    /// Uses rr's code page from now on, in a task that has a filter.
+    pub fn use_code(&mut self) {
+        self.insn = rr_area::SYSCALL_INSN;
+        self.end = End::Stop;
+    }
+
     /// Performs one call; the result is as the kernel gave it (negative: −errno).
     pub fn call(self, number: i64, args: [u64; 6]) -> Result<(Remote, i64)> {
+        let mut regs = self.saved;
+        regs.rip = self.insn.0;
+        regs.rax = number as u64;
+        for (n, arg) in args.into_iter().enumerate() {
+            regs.set_arg(n, arg);
+        }
+        if self.end == End::Stop {
+            regs.rbx = 1;
+            regs.rsp = layout::REMOTE_RETURN;
+        }
+        let (remote, result, _) = self.execute(regs)?;
+        Ok((remote, result))
+    }
+
+    /// Performs these calls, one after the other; an error at the first that the kernel refuses.
+    pub fn all(mut self, calls: &[RemoteCall]) -> Result<Remote> {
+        if self.end == End::Stop {
+            for calls in calls.chunks(rr_area::CALLS_MOST) {
+                Memory::of(self.task.tid()).write(rr_area::CALLS, &list(calls))?;
+                self = self.run(rr_area::CALLS, calls)?;
+            }
+        } else {
+            for call in calls {
+                self = self.must(call.what, call.number, call.args)?.0;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same, for calls that have been put at `at` as a [`list`]: for a task with a filter and rr's code page.
+    pub fn run(self, at: Addr, calls: &[RemoteCall]) -> Result<Remote> {
+        if calls.is_empty() {
+            return Ok(self);
+        }
+        let mut regs = self.saved;
+        regs.rip = layout::REMOTE;
+        regs.rsp = at.0;
+        regs.rbx = calls.len() as u64;
+        let (remote, result, left) = self.execute(regs)?;
+        // The last that was made, and all before it were well.
+        let last = calls
+            .len()
+            .checked_sub(1 + left as usize)
+            .and_then(|n| calls.get(n));
+        match last {
+            Some(call) => Ok(remote.checked(call.what, result)?.0),
+            None => Err(Error::UnexpectedStop {
+                tid: remote.task.tid(),
+                doing: "a list of remote system calls",
+                stop: format!("{left} calls left of {}", calls.len()),
+            }),
+        }
+    }
+
+    /// Lets the task execute with these registers to the end of its call, or calls: the result of the last, and how many were not
+    /// made.
+    fn execute(self, mut regs: Registers) -> Result<(Remote, i64, u32)> {
         let Remote {
             mut task,
             tgid,
@@ -113,20 +262,14 @@ impl Remote {
             mut child,
             end,
         } = self;
-        let mut regs = saved;
-        regs.rip = insn.0;
-        regs.rax = number as u64;
         regs.orig_rax = NOT_IN_SYSCALL;
-        for (n, arg) in args.into_iter().enumerate() {
-            regs.set_arg(n, arg);
-        }
         task.set_regs(&regs)?;
-        let how = match end {
-            End::Exit => Resume::Syscall,
-            End::Trap => Resume::Cont,
-        };
         let mut entered = false;
-        let result = loop {
+        let (result, left) = loop {
+            let how = match end {
+                End::Exit { filtered } if entered || !filtered => Resume::Syscall,
+                _ => Resume::Cont,
+            };
             let running = task.resume(how, None)?;
             let tid = running.tid();
             let stop;
@@ -142,9 +285,19 @@ impl Remote {
             match stop {
                 Stop::Syscall => match task.syscall_phase()? {
                     SyscallPhase::Entry => entered = true,
-                    SyscallPhase::Exit if entered => break task.regs()?.result(),
+                    SyscallPhase::Exit if entered => break (task.regs()?.result(), 0),
                     _ => {}
                 },
+                // A filter that rr itself runs under may refuse even `getpid` (with an error, and before ours is asked): then there is
+                // the trap behind it.
+                Stop::Seccomp | Stop::Signal(libc::SIGTRAP)
+                    if end == End::Stop && {
+                        regs = task.regs()?;
+                        matches!(regs.rip, layout::REMOTE_STOP | REMOTE_TRAPPED)
+                    } =>
+                {
+                    break (regs.rbp as i64, regs.rbx as u32);
+                }
                 Stop::Seccomp => entered = true,
                 Stop::NewTask { child: new } => child = Some(new),
                 Stop::Signal(libc::SIGTRAP)
@@ -153,7 +306,7 @@ impl Remote {
                         regs.rip == insn.0 + CALL_AND_TRAP
                     } =>
                 {
-                    break regs.result();
+                    break (regs.result(), 0);
                 }
                 Stop::Signal(signal) if task.siginfo().is_ok_and(|info| is_fault(&info)) => {
                     let stop = format!("{} at {:#x}", signal, task.regs()?.rip);
@@ -168,36 +321,38 @@ impl Remote {
                 Stop::Event | Stop::Exec { .. } | Stop::Exiting => {}
             }
         };
-        Ok((
-            Remote {
-                task,
-                tgid,
-                saved,
-                mask,
-                insn,
-                held,
-                group_stop,
-                child,
-                end,
-            },
-            result,
-        ))
+        let remote = Remote {
+            task,
+            tgid,
+            saved,
+            mask,
+            insn,
+            held,
+            group_stop,
+            child,
+            end,
+        };
+        Ok((remote, result, left))
     }
 
     /// As [`Remote::call`], an error if the kernel refuses.
     pub fn must(self, what: &'static str, number: i64, args: [u64; 6]) -> Result<(Remote, u64)> {
-        let tid = self.task.tid();
         let (remote, result) = self.call(number, args)?;
+        remote.checked(what, result)
+    }
+
+    fn checked(self, what: &'static str, result: i64) -> Result<(Remote, u64)> {
+        let tid = self.task.tid();
         if (-4095..0).contains(&result) {
             // The task is put back first: the caller may go on with it.
-            remote.finish()?;
+            self.finish()?;
             return Err(Error::Kernel {
                 tid,
                 what,
                 errno: nix::errno::Errno::from_raw(-result as i32),
             });
         }
-        Ok((remote, result as u64))
+        Ok((self, result as u64))
     }
 
     /// The task that a `clone` among the calls created, once.
@@ -213,31 +368,22 @@ impl Remote {
 
     /// Maps anonymous private memory at a fixed place, in place of whatever is there.
     pub fn map_anonymous(self, range: AddrRange, prot: Prot, extra_flags: i32) -> Result<Remote> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | extra_flags;
-        let args = [
-            range.start.0,
-            range.len(),
-            u64::from(prot.0),
-            flags as u64,
-            u64::MAX,
-            0,
-        ];
-        Ok(self.must("remote mmap", libc::SYS_mmap, args)?.0)
+        let call = RemoteCall::map_anonymous(range, prot, extra_flags);
+        Ok(self.must(call.what, call.number, call.args)?.0)
     }
 
     /// Unmaps a range.
     pub fn unmap(self, range: AddrRange) -> Result<Remote> {
-        Ok(self
-            .must(
-                "remote munmap",
-                libc::SYS_munmap,
-                [range.start.0, range.len(), 0, 0, 0, 0],
-            )?
-            .0)
+        let call = RemoteCall::unmap(range);
+        Ok(self.must(call.what, call.number, call.args)?.0)
     }
 
     /// Puts the task back as it was and returns it.
     pub fn finish(mut self) -> Result<Stopped> {
+        if self.end == End::Stop {
+            // It stands at the entry of a call that nobody wants. (None is to be restarted: that is all that this word is good for.)
+            self.saved.orig_rax = NOT_IN_SYSCALL;
+        }
         self.task.set_regs(&self.saved)?;
         if let Some(mask) = self.mask {
             self.task.set_sigmask(mask)?;

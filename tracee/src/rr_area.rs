@@ -26,6 +26,13 @@ pub const SYSCALL_INSN: Addr = Addr(layout::SYSCALL);
 /// In replay: a `syscall` with a trap behind it, for the remote calls of [`crate::remote::Remote::ours`]. (The library has
 /// nothing there.)
 pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
+/// Where lists of remote system calls are put: the control page has room left.
+pub const CALLS: Addr = Addr(layout::CONTROL + CONTROL_BYTES);
+/// So many calls are in one list at most.
+pub const CALLS_MOST: usize = (0x1000 - CONTROL_BYTES) as usize / crate::remote::LISTED_BYTES;
+/// What the library has of the control page.
+const CONTROL_BYTES: u64 = 0xc00;
+const _: () = assert!(size_of::<layout::Control>() as u64 <= CONTROL_BYTES);
 /// The page for parameters of remote system calls.
 pub const PARAM: Addr = Addr(layout::PARAM);
 /// Where scratch memory begins.

@@ -12,6 +12,15 @@
 //! Where instructions begin before a given one cannot be read backwards. But decoded from any place, code falls into step
 //! with the true instructions soon; so where *every* way to decode it that arrives at the call agrees, that is the truth.
 //!
+//! A function that is nothing but a call is often too short for that, and padding stands before it: there is the window, then,
+//! but callers come in behind it. These are sent back to its beginning, by a jump of two bytes:
+//!
+//! ```text
+//!   start ─► nop (10 bytes)      jmp stub
+//!   entry ─► xor eax, eax        jmp start
+//!   call  ─► syscall             not touched
+//! ```
+//!
 //! The stub executes the window in its new place and goes to the library (`preload/src/layout.rs` draws the way).
 
 use std::mem::offset_of;
@@ -24,6 +33,8 @@ use crate::ids::{Addr, AddrRange};
 /// How far before the call decoding begins, and within how many bytes it must have fallen into step.
 const RUN_UP: usize = 96;
 const IN_STEP: usize = 48;
+/// Length of `jmp rel8`.
+const SHORT_LEN: usize = 2;
 /// The longest window.
 const WINDOW_MOST: usize = 24;
 /// The most entries of a jump table.
@@ -114,11 +125,25 @@ impl Site {
         self.start
     }
 
-    /// What the jump is written over.
-    pub fn original(&self) -> [u8; JUMP_LEN] {
-        let mut bytes = [0; JUMP_LEN];
-        bytes.copy_from_slice(&self.window.bytes()[..JUMP_LEN]);
-        bytes
+    /// What the jumps are written over, and what is between them.
+    pub fn original(&self) -> &[u8] {
+        let end = self.entry().map_or(JUMP_LEN, |at| at + SHORT_LEN);
+        &self.window.bytes()[..end]
+    }
+
+    /// Where in the window callers may come in behind padding, if that alone has room for the jump.
+    fn entry(&self) -> Option<usize> {
+        let bytes = self.window.bytes();
+        let padding = decode(bytes, self.start).filter(is_padding)?.len();
+        let next = decode(bytes.get(padding..)?, self.start + padding as u64)?.len();
+        (padding >= JUMP_LEN && next >= SHORT_LEN).then_some(padding)
+    }
+
+    /// The jump back to the beginning of the window for those who come in behind padding, and where it is written.
+    pub fn short_jump(&self) -> Option<(Addr, [u8; SHORT_LEN])> {
+        let at = self.entry()?;
+        let back = i8::try_from(at + SHORT_LEN).ok()?;
+        Some((self.start + at as u64, [0xeb, back.wrapping_neg() as u8]))
     }
 
     /// Where in the five bytes of the jump other instructions begin than the first: nobody may come there.
@@ -154,6 +179,11 @@ impl Site {
         jump[1..].copy_from_slice(&distance.to_le_bytes());
         (code.len() <= STUB_MOST).then_some((code, jump))
     }
+}
+
+/// Whether it does nothing at all.
+fn is_padding(instruction: &iced_x86::Instruction) -> bool {
+    instruction.mnemonic() == iced_x86::Mnemonic::Nop
 }
 
 /// Decodes `code`, at `at`, up to `call`: the distances from there of the last instructions. `None` if the call is not
@@ -289,6 +319,23 @@ mod tests {
         // mov rsi, rcx; mov rdi, rbx
         let go = site(&[0x48, 0x89, 0xce, 0x48, 0x89, 0xdf]).unwrap();
         assert_eq!((go.start(), go.inner()), (before(6), vec![before(3)]));
+    }
+
+    #[test]
+    fn behind_padding_callers_are_sent_back() {
+        // cs nopw; xor eax, eax
+        let padding = [0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
+        let code = [&padding[..], &[0x31, 0xc0]].concat();
+        let read = site(&code).unwrap();
+        assert_eq!((read.start(), read.inner()), (before(12), vec![]));
+        assert_eq!(read.original(), code);
+        assert_eq!(read.short_jump(), Some((before(2), [0xeb, 0xf4])));
+        // Of one byte, there is no room for it: push rax.
+        let push = site(&[&padding[..], &[0x50]].concat()).unwrap();
+        assert_eq!((push.short_jump(), push.original()), (None, &padding[..5]));
+        // Nobody comes in there but from before.
+        let wrapper = site(&[0xb8, 39, 0, 0, 0]).unwrap();
+        assert_eq!((wrapper.short_jump(), wrapper.original().len()), (None, 5));
     }
 
     #[test]

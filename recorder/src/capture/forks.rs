@@ -193,8 +193,11 @@ fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Optio
         }
         Ok(Waited::Gone(_)) | Err(_) => None,
     };
-    // Above all, its death must not wait for us.
-    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
+    // Above all, its death must not wait for us. (Our own calls do end with a stop of the filter.)
+    let options = libc::PTRACE_O_TRACESYSGOOD
+        | libc::PTRACE_O_TRACESECCOMP
+        | libc::PTRACE_O_TRACECLONE
+        | libc::PTRACE_O_EXITKILL;
     let new = first.filter(|new| new.set_options(options).is_ok());
     Ok((stopped, new))
 }

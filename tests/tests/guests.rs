@@ -115,6 +115,7 @@ guests! {
         mmap_fail
         mmap_mix
         mremap
+        much_data
         namespaces
         nolibc
         nopie

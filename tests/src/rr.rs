@@ -191,6 +191,7 @@ impl Rr {
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
+        with_default_signals(&mut command);
         command
     }
 
@@ -264,6 +265,20 @@ impl Rr {
         let mut command = self.plain_command(&program[0], cwd);
         command.args(&program[1..]);
         run(&mut command, self.limit)
+    }
+}
+
+/// Lets a command ignore no signal, whoever started the tests: `nohup` ignores `SIGHUP`, and a script's `… &` `SIGINT`.
+fn with_default_signals(command: &mut Command) {
+    // SAFETY: plain system calls, allowed between fork and exec; no disposition set here runs code.
+    unsafe {
+        command.pre_exec(|| {
+            // Those that cannot be changed are never ignored.
+            for signal in 1..=libc::SIGRTMAX() {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
     }
 }
 

@@ -94,27 +94,19 @@ impl RecordSession {
             return Ok(stopped);
         };
         let tgid = self.task(tid)?.tgid;
-        let remote = Remote::new(stopped, tgid)?;
-        let label = remote.param(b"maps\0")?;
-        let (mut remote, memfd) = remote.call(libc::SYS_memfd_create, [label.0, 0, 0, 0, 0, 0])?;
-        if memfd >= 0 {
-            let path = procfs::fd_path(tid, TraceeFd(memfd as i32));
-            let filled = std::fs::OpenOptions::new().write(true).open(path);
-            if filled
-                .and_then(|mut file| file.write_all(text.as_bytes()))
-                .is_ok()
-            {
+        let (mut remote, file) = Remote::new(stopped, tgid)?.memfd(c"maps")?;
+        if let Some((memfd, mut file)) = file {
+            if file.write_all(text.as_bytes()).is_ok() {
                 let flags = call.entry.arg(if call.entry.syscall() == libc::SYS_open {
                     1
                 } else {
                     2
                 });
                 let cloexec = flags & libc::O_CLOEXEC as u64;
-                remote = remote
-                    .call(libc::SYS_dup3, [memfd as u64, result as u64, cloexec, 0, 0, 0])?
-                    .0;
+                let args = [memfd.0 as u64, result as u64, cloexec, 0, 0, 0];
+                remote = remote.call(libc::SYS_dup3, args)?.0;
             }
-            remote = remote.call(libc::SYS_close, [memfd as u64, 0, 0, 0, 0, 0])?.0;
+            remote = remote.close(memfd)?;
         }
         Ok(remote.finish()?)
     }

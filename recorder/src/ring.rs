@@ -15,7 +15,6 @@
 //! The memory is a memfd that the tracee makes and we open through `/proc`; its descriptor is closed before the program goes on.
 //! A fork does not inherit it (`MADV_DONTFORK`): it goes on with its own copy of the buffer at `RECORDS`.
 
-use std::fs::OpenOptions;
 use std::num::NonZero;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -25,7 +24,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use rr_preload::layout;
 use rr_trace::Lend;
 use rr_tracee::remote::Remote;
-use rr_tracee::{Addr, Prot, SpaceId, Stopped, Tid, TraceeFd, limits, procfs, rr_area};
+use rr_tracee::{Addr, Prot, SpaceId, Stopped, Tid, limits, rr_area};
 
 use crate::buffer::BEGIN_ANEW;
 use crate::capture::may_call;
@@ -222,7 +221,7 @@ impl RecordSession {
         let (stopped, ring) = if limited {
             (stopped, None)
         } else {
-            make(Remote::new(stopped, tgid)?, tid)?
+            make(Remote::new(stopped, tgid)?)?
         };
         let slot = ring.and_then(|ring| Arc::new(ring).take());
         let library = &mut self.space_mut(id).library;
@@ -274,53 +273,31 @@ impl RecordSession {
 }
 
 /// Makes a ring in the address space of a stopped task. None, if the kernel refuses something: then nothing is left of it.
-fn make(remote: Remote, tid: Tid) -> Result<(Stopped, Option<Ring>)> {
-    let label = remote.param(b"rr records\0")?;
-    let flags = u64::from(libc::MFD_CLOEXEC);
-    let (mut remote, fd) = remote.call(libc::SYS_memfd_create, [label.0, flags, 0, 0, 0, 0])?;
-    if fd < 0 {
+fn make(remote: Remote) -> Result<(Stopped, Option<Ring>)> {
+    let (mut remote, file) = remote.memfd(c"rr records")?;
+    let Some((fd, file)) = file else {
         return Ok((remote.finish()?, None));
-    }
-    let path = procfs::fd_path(tid, TraceeFd(fd as i32));
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let mut ring = file.and_then(|file| Ring::map(&file)).ok();
+    };
+    let mut ring = Ring::map(&file).ok();
     if ring.is_some() {
-        let (prot, flags) = (
-            u64::from(Prot::RW.0),
-            libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE,
-        );
-        let args = [
-            rr_area::RING.0,
-            layout::RING_BYTES,
-            prot,
-            flags as u64,
-            fd as u64,
-            0,
-        ];
+        let (at, bytes) = (rr_area::RING.0, layout::RING_BYTES);
+        let flags = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
+        let args = [at, bytes, u64::from(Prot::RW.0), flags, fd.0 as u64, 0];
         let there;
         (remote, there) = remote.call(libc::SYS_mmap, args)?;
-        let args = [
-            rr_area::RING.0,
-            layout::RING_BYTES,
-            libc::MADV_DONTFORK as u64,
-            0,
-            0,
-            0,
-        ];
         let mut kept = -1;
         if there >= 0 {
+            let args = [at, bytes, libc::MADV_DONTFORK as u64, 0, 0, 0];
             (remote, kept) = remote.call(libc::SYS_madvise, args)?;
         }
         if kept != 0 {
             ring = None;
             if there >= 0 {
-                let args = [rr_area::RING.0, layout::RING_BYTES, 0, 0, 0, 0];
-                remote = remote.call(libc::SYS_munmap, args)?.0;
+                remote = remote.call(libc::SYS_munmap, [at, bytes, 0, 0, 0, 0])?.0;
             }
         }
     }
-    let remote = remote.call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?.0;
-    Ok((remote.finish()?, ring))
+    Ok((remote.close(fd)?.finish()?, ring))
 }
 
 #[cfg(test)]

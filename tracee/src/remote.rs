@@ -22,11 +22,15 @@
 //! | `Exit` | a task that has no rr page yet, or that is to restart a call when it goes on (then its registers must not be changed at the entry of another) | two |
 //! | `Trap` | a task of ours alone, as replay has them: `syscall; int3`. A program could see that trap: it may have its own mind about `SIGTRAP`, which the kernel forces on it | one |
 
+use std::ffi::CStr;
+use std::fs::File;
+
 use rr_preload::layout;
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, AddrRange, Tid};
+use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
 use crate::memory::Memory;
+use crate::procfs;
 use crate::regs::{NOT_IN_SYSCALL, Registers};
 use crate::rr_area;
 use crate::space::Prot;
@@ -376,6 +380,28 @@ impl Remote {
     pub fn unmap(self, range: AddrRange) -> Result<Remote> {
         let call = RemoteCall::unmap(range);
         Ok(self.must(call.what, call.number, call.args)?.0)
+    }
+
+    /// Lets the task make an empty file in memory (memfd_create(2)), closed by exec, and opens it for us, too. None, if the
+    /// kernel refuses one or the other; its descriptor is the task's to be closed.
+    pub fn memfd(self, label: &CStr) -> Result<(Remote, Option<(TraceeFd, File)>)> {
+        let label = self.param(label.to_bytes_with_nul())?;
+        let flags = u64::from(libc::MFD_CLOEXEC);
+        let (remote, fd) = self.call(libc::SYS_memfd_create, [label.0, flags, 0, 0, 0, 0])?;
+        if fd < 0 {
+            return Ok((remote, None));
+        }
+        let fd = TraceeFd(fd as i32);
+        let path = procfs::fd_path(remote.task.tid(), fd);
+        match File::options().read(true).write(true).open(path) {
+            Ok(file) => Ok((remote, Some((fd, file)))),
+            Err(_) => Ok((remote.close(fd)?, None)),
+        }
+    }
+
+    /// Closes a descriptor of the task's.
+    pub fn close(self, fd: TraceeFd) -> Result<Remote> {
+        Ok(self.call(libc::SYS_close, [fd.0 as u64, 0, 0, 0, 0, 0])?.0)
     }
 
     /// Puts the task back as it was and returns it.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rr_tracee::task::wait;
-use rr_tracee::{Stop, Tid, procfs, tsc};
+use rr_tracee::{Stop, Tid, tsc};
 
 use crate::error::{Error, Result};
 use crate::scheduler::Choice;
@@ -75,15 +75,21 @@ impl RecordSession {
         if !self.scheduler.is_exact() {
             return Ok(());
         }
-        let on_its_way =
-            |t: &Task| matches!(t.state, State::InKernel(_)) && matches!(procfs::state(t.tid), Ok('R'));
-        while self.tasks.values().any(on_its_way) {
+        while self.is_one_on_its_way() {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
             self.note_all()?;
         }
         // One may have stopped while it was looked at.
         self.note_all()
+    }
+
+    /// Whether a task in the kernel is executing.
+    fn is_one_on_its_way(&mut self) -> bool {
+        let states = &mut self.states;
+        let in_kernel = |t: &&Task| matches!(t.state, State::InKernel(_));
+        let mut tasks = self.tasks.values().filter(in_kernel);
+        tasks.any(|t| matches!(states.of(t.tid), Ok('R')))
     }
 
     fn note_all(&mut self) -> Result<()> {

@@ -39,17 +39,46 @@ pub unsafe fn call(number: u64, args: [u64; 6]) -> i64 {
 /// A fault at either place is for the recorder to handle: it ends the call under way. `to` must be the program's buffer
 /// or memory of the library.
 pub unsafe fn copy(to: u64, from: u64, len: u64) {
-    // SAFETY: the caller answers for the places; the direction flag is clear.
+    // SAFETY: the caller answers for the places.
     unsafe {
-        if len <= 16 {
-            for n in 0..len {
-                *((to + n) as *mut u8) = *((from + n) as *const u8);
-            }
-        } else {
-            asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _);
+        match len {
+            16 => *(to as *mut Two) = *(from as *const Two),
+            _ => copy_any(to, from, len),
         }
     }
 }
+
+/// As [`copy`].
+#[inline(never)]
+unsafe fn copy_any(to: u64, from: u64, len: u64) {
+    // SAFETY: the caller answers for the places; the direction flag is clear. `rep movsb` needs a while to begin.
+    unsafe {
+        match len {
+            0..16 => {
+                for n in 0..len {
+                    *((to + n) as *mut u8) = *((from + n) as *const u8);
+                }
+            }
+            16..=256 => {
+                let mut n = 0;
+                while n < len {
+                    // The last two overlap.
+                    n = n.min(len - 16);
+                    *((to + n) as *mut Two) = *((from + n) as *const Two);
+                    n += 16;
+                }
+            }
+            _ => {
+                asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _);
+            }
+        }
+    }
+}
+
+/// Sixteen bytes anywhere.
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct Two(u64, u64);
 
 /// Reads a word of the program.
 ///

@@ -45,7 +45,7 @@ pub unsafe fn int(at: u64) -> u64 {
 
 /// Calls `each` with address and length of every output of a call that returned `result`. `asked` is what [`asked`] said
 /// before. In replay `each` stores the output at once: lengths come before what they are the lengths of.
-pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut dyn FnMut(u64, u64)) {
+pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(u64, u64)) {
     let a = &call.args;
     // What is written when the call succeeds, and where a pointer is given.
     let mut fixed = |arg: usize, len: u64| {
@@ -147,7 +147,7 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut dyn FnMut(u
 }
 
 /// As many bytes as the result says, in a vector of buffers.
-fn vector(at: u64, count: u64, result: i64, each: &mut dyn FnMut(u64, u64)) {
+fn vector(at: u64, count: u64, result: i64, each: &mut impl FnMut(u64, u64)) {
     let mut left = result.max(0) as u64;
     for n in 0..count {
         if left == 0 {
@@ -162,7 +162,7 @@ fn vector(at: u64, count: u64, result: i64, each: &mut dyn FnMut(u64, u64)) {
 }
 
 /// An `int` at `count`, and as many bytes as it says, at most `room`.
-fn counted(at: u64, count: u64, room: u64, each: &mut dyn FnMut(u64, u64)) {
+fn counted(at: u64, count: u64, room: u64, each: &mut impl FnMut(u64, u64)) {
     each(count, 4);
     // SAFETY: the kernel has written it, so it can be read.
     let len = unsafe { int(count) }.min(room);
@@ -172,7 +172,7 @@ fn counted(at: u64, count: u64, room: u64, each: &mut dyn FnMut(u64, u64)) {
 }
 
 /// As many bytes as the result says, at most the `size` of the buffer.
-fn up_to(at: u64, result: i64, size: u64, each: &mut dyn FnMut(u64, u64)) {
+fn up_to(at: u64, result: i64, size: u64, each: &mut impl FnMut(u64, u64)) {
     if result > 0 {
         let len = (result as u64).min(size);
         if len > 0 {

@@ -49,18 +49,17 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     }
     let asked = asked(call);
     let result = calls::perform(call, now, room.min((1 << LEN_BITS) - 1))?;
-    let mut len = 0;
-    outputs(call, result, asked, &mut |_, more| len += more);
     let at = control.records + control.used;
     let mut to = at + RECORD_BYTES;
     // SAFETY: there is room in the buffer; the kernel has written the outputs, so they can be read.
+    outputs(call, result, asked, &mut |from, len| unsafe {
+        kernel::copy(to, from, len);
+        to += len;
+    });
+    let len = to - at - RECORD_BYTES;
+    // SAFETY: as above.
     unsafe {
-        *(at as *mut u64) = head(call, place, len);
-        *((at + 8) as *mut i64) = result;
-        outputs(call, result, asked, &mut |from, len| {
-            kernel::copy(to, from, len);
-            to += len;
-        });
+        *(at as *mut [u64; 2]) = [head(call, place, len), result as u64];
         while to & 7 != 0 {
             *(to as *mut u8) = 0;
             to += 1;

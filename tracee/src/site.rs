@@ -79,13 +79,14 @@ impl Site {
     /// `None` if there are no instructions that a jump can be put over.
     pub fn find(code: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
         let begin = Addr(call.0 - code.len() as u64);
-        let first = code.len().saturating_sub(RUN_UP);
-        let last = code.len().saturating_sub(IN_STEP);
+        let code_near = &code[code.len().saturating_sub(RUN_UP)..];
+        let len = |n: usize| Some(decode(&code_near[n..], call)?.len());
+        let lengths: Vec<Option<usize>> = (0..code_near.len()).map(len).collect();
         // For every place near the call: in how many of the ways an instruction begins there.
         let mut begins = [0u32; WINDOW_MOST + 1];
         let mut ways = 0;
-        for from in first..=last {
-            if let Some(starts) = decode_to(&code[from..], begin + from as u64, call) {
+        for from in 0..=lengths.len().saturating_sub(IN_STEP) {
+            if let Some(starts) = steps_to_end(&lengths[from..]) {
                 ways += 1;
                 for distance in starts {
                     begins[distance] += 1;
@@ -186,19 +187,19 @@ fn is_padding(instruction: &iced_x86::Instruction) -> bool {
     instruction.mnemonic() == iced_x86::Mnemonic::Nop
 }
 
-/// Decodes `code`, at `at`, up to `call`: the distances from there of the last instructions. `None` if the call is not
-/// arrived at.
-fn decode_to(code: &[u8], at: Addr, call: Addr) -> Option<Vec<usize>> {
+/// Goes from instruction to instruction, given the length of that which begins at each place: the distances from the end of the
+/// last ones. `None` if the end is not arrived at.
+fn steps_to_end(lengths: &[Option<usize>]) -> Option<Vec<usize>> {
     let mut starts = Vec::new();
     let mut n = 0;
-    while n < code.len() {
-        let distance = code.len() - n;
+    while n < lengths.len() {
+        let distance = lengths.len() - n;
         if distance <= WINDOW_MOST {
             starts.push(distance);
         }
-        n += decode(&code[n..], at + n as u64)?.len();
+        n += lengths[n]?;
     }
-    (at + n as u64 == call).then_some(starts)
+    (n == lengths.len()).then_some(starts)
 }
 
 /// Whether a direct branch anywhere in `code`, which lies at `at`, may lead to one of these places, or their address be

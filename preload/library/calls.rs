@@ -304,15 +304,17 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
         }
         _ if file.is_plain() => plain(call).filter(|result| *result != EFAULT),
         EAGAIN if is_nonblocking(fd) => Some(EAGAIN),
-        _ => waits(),
+        _ if matches!(file.kind, S_IFIFO | S_IFSOCK) => leave(),
+        _ => None,
     }
 }
 
-/// The call is left to the recorder, because it may have to wait.
-fn waits() -> Option<i64> {
+/// The call is left to the recorder, because it may have to wait for the other end of a pipe or socket, which is no file that is
+/// mapped or rr's own output.
+fn leave() -> Option<i64> {
     let control = CONTROL as *mut Control;
     // SAFETY: the page is there wherever this code is.
-    unsafe { (*control).waits = 1 };
+    unsafe { (*control).left += 1 };
     None
 }
 
@@ -357,8 +359,9 @@ fn write(call: &Call, now: u32, len: u64) -> Option<i64> {
         S_IFIFO if len <= PIPE_MOST && is_writable(fd) => plain(call),
         // An event counter (eventfd(2)) or the like.
         0 if len == 8 && is_writable(fd) => plain(call),
-        S_IFSOCK => sockets::write(call, len),
-        _ => waits(),
+        S_IFIFO => leave(),
+        S_IFSOCK => sockets::write(call, len).or_else(leave),
+        _ => None,
     }
 }
 

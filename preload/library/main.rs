@@ -205,8 +205,6 @@ extern "C" fn handle(frame: &mut Frame) {
             (*control).rsp,
         )
     };
-    // SAFETY: as above.
-    unsafe { (*control).waits = 0 };
     let result = match mode {
         layout::mode::RECORD if traced & layout::traced::ALL == 0 => {
             records::record(&call, traced, go_on ^ rsp)

@@ -164,8 +164,8 @@ pub struct Control {
     pub go_on: u64,
     /// The program's stack pointer.
     pub rsp: u64,
-    /// Not 0 (recording): the last call was left to the recorder because it may have to wait; its descriptor is no file of a disk.
-    pub waits: u64,
+    /// So many calls were left to the recorder because they may have to wait for the other end of a pipe or socket (recording).
+    pub left: u64,
     /// Where records are written (recording): [`RECORDS`] or a slot of the ring.
     pub records: u64,
     /// Bytes of records: written (recording), read (replay).

@@ -31,6 +31,8 @@ pub(crate) struct Library {
     pub taken: u64,
     /// Where it writes them.
     pub place: Place,
+    /// So many calls it has left to us because they may have to wait ([`Control::left`]).
+    left: u64,
     /// So many bytes of records came in large intervals, as long as it has no ring.
     pub large: u64,
     /// The call sites.
@@ -51,6 +53,7 @@ impl Library {
             told: self.told,
             taken,
             place: Place::Own,
+            left: self.left,
             large: 0,
             sites: self.sites.clone(),
         }
@@ -70,12 +73,12 @@ macro_rules! field {
     };
 }
 
-/// Bytes of the words that are read at the end of an interval: `waits`, `records`, `used`.
-const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, waits);
+/// Bytes of the words that are read at the end of an interval: `left`, `records`, `used`.
+const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, left);
 
 /// What these words say.
 struct Head {
-    waits: bool,
+    left: u64,
     used: u64,
 }
 
@@ -83,12 +86,12 @@ impl Head {
     fn of(words: &[u8; HEAD]) -> Head {
         let word = |at| {
             let bytes = words
-                .get(at - offset_of!(Control, waits)..)
+                .get(at - offset_of!(Control, left)..)
                 .and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
         };
         Head {
-            waits: word(offset_of!(Control, waits)) != 0,
+            left: word(offset_of!(Control, left)),
             used: word(offset_of!(Control, used)),
         }
     }
@@ -149,7 +152,7 @@ impl RecordSession {
         let control = Control {
             go_on: 0,
             rsp: 0,
-            waits: 0,
+            left: 0,
             records: layout::RECORDS,
             used: 0,
             end: layout::RECORDS_BYTES,
@@ -169,6 +172,7 @@ impl RecordSession {
         library.installed = true;
         library.told = told;
         library.taken = 0;
+        library.left = 0;
         library.place = Place::Own;
         Ok(())
     }
@@ -231,7 +235,7 @@ impl RecordSession {
     /// must be traced.
     pub(crate) fn take_records(&mut self, tid: Tid) -> Result<()> {
         let task = self.task_mut(tid)?;
-        task.waits = false;
+        task.left = false;
         let id = task.space;
         let Some(library) = self.spaces.get(&id).map(|s| &s.library).filter(|l| l.installed) else {
             return Ok(());
@@ -242,23 +246,29 @@ impl RecordSession {
         };
         let slot = Arc::clone(slot);
         let mut words = [0; HEAD];
-        let task = self.task_mut(tid)?;
-        task.memory.read(field!(waits), &mut words)?;
-        let head = Head::of(&words);
-        task.waits = head.waits;
-        self.take_from_ring(tid, id, &slot, start..head.used)
+        self.task(tid)?.memory.read(field!(left), &mut words)?;
+        let used = self.note_head(tid, id, &words)?;
+        self.take_from_ring(tid, id, &slot, start..used)
+    }
+
+    /// Takes notice of what the control page says at the end of an interval. Returns how many bytes of records there are.
+    fn note_head(&mut self, tid: Tid, id: SpaceId, words: &[u8; HEAD]) -> Result<u64> {
+        let Head { left, used } = Head::of(words);
+        let before = std::mem::replace(&mut self.space_mut(id).library.left, left);
+        // Leaving a call leads to its entry, where the task stops: so this is the call that it now enters. Whoever has left one
+        // and is stopped before its entry has left none there.
+        self.task_mut(tid)?.left = left != before;
+        Ok(used)
     }
 
     /// The same, where the tracee's own memory is the buffer: the records from `start` on.
     fn read_records(&mut self, tid: Tid, id: SpaceId, start: u64) -> Result<()> {
         let (mut words, mut first) = ([0; HEAD], [0; AT_ONCE]);
         let begin = Addr(layout::RECORDS + start);
-        let task = self.task_mut(tid)?;
-        let read = task
-            .memory
-            .read_both(field!(waits), &mut words, begin, &mut first)?;
-        let Head { waits, used } = Head::of(&words);
-        task.waits = waits;
+        let memory = &self.task(tid)?.memory;
+        let read = memory.read_both(field!(left), &mut words, begin, &mut first)?;
+        let used = self.note_head(tid, id, &words)?;
+        let memory = &self.task(tid)?.memory;
         // The program may have written there.
         let len = used.min(layout::RECORDS_BYTES).saturating_sub(start) as usize;
         if len == 0 {
@@ -266,7 +276,7 @@ impl RecordSession {
         }
         let records = match first[..read].get(..len) {
             Some(all) => all.to_vec(),
-            None => task.memory.read_vec(begin, len)?,
+            None => memory.read_vec(begin, len)?,
         };
         let library = &mut self.space_mut(id).library;
         library.taken = used;

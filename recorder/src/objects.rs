@@ -54,7 +54,7 @@ impl RecordSession {
     ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let none = (Vec::new(), Vec::new());
         let entry = &call.entry;
-        if result < 0 {
+        if result < 0 || call.of_stream {
             return Ok(none);
         }
         // The descriptor of the file that has changed, and where.

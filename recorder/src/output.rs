@@ -117,6 +117,9 @@ impl RecordSession {
 
     /// What a call that returned `result` wrote to our standard output or error.
     pub(crate) fn output_of(&self, tid: Tid, call: &Call, result: i64) -> Result<Option<Output>> {
+        if call.of_stream {
+            return Ok(None);
+        }
         if result <= 0 {
             // The mark is there already: replay shall show it too.
             let marked = target(&call.entry).filter(|_| self.options.mark_stdio);

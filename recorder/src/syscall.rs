@@ -119,6 +119,7 @@ impl RecordSession {
             created: None,
             new_task: None,
             vfork: false,
+            of_stream: self.task(tid)?.left,
         };
         if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
             // The kernel continues the interrupted call with what it remembers of it, scratch addresses included.
@@ -146,10 +147,9 @@ impl RecordSession {
         let may_block = match spec.blocking_of(&call.entry) {
             Blocking::Never => false,
             Blocking::Maybe => true,
-            // (A hint that is out of date only costs time.)
             Blocking::Fd(arg) => {
                 let fd = TraceeFd(call.entry.arg(arg.into()) as i32);
-                self.task(tid)?.waits || !is_plain_file(tid, fd)
+                call.of_stream || !is_plain_file(tid, fd)
             }
         };
         self.before_foreign_write(tid, &call.entry);

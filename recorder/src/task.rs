@@ -42,6 +42,8 @@ pub struct Call {
     pub new_task: Option<(CloneInfo, Box<Task>)>,
     /// The parent waits for the child to execute a program or exit (`vfork`).
     pub vfork: bool,
+    /// Its descriptor is a pipe or socket, and not our standard output or error.
+    pub of_stream: bool,
 }
 
 /// One recorded task.
@@ -89,8 +91,9 @@ pub struct Task {
     pub patience: u32,
     /// What the buffered calls of its interval gave, for the event that ends it.
     pub buffered: Taken,
-    /// Its library has left a call to us that may have to wait, of a descriptor that is no file of a disk.
-    pub waits: bool,
+    /// The last thing that it did is that its library left a call to us, as it may have to wait for the other end of a pipe or
+    /// socket (which is not our standard output or error).
+    pub left: bool,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
@@ -131,7 +134,7 @@ impl Task {
             ran: false,
             patience: crate::point::TURN_PATIENCE,
             buffered: Taken::default(),
-            waits: false,
+            left: false,
             stash: Vec::new(),
             clear_child_tid: Addr::NULL,
             held_by: None,

@@ -210,6 +210,7 @@ guests! {
         wait_echild
         wait_stopped
         wait_variants
+        write_left
         xattrs
         xstate
         zero_pages

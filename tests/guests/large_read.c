@@ -1,6 +1,28 @@
 /* A 64 MiB file read in one call, in odd pieces, and by pread and preadv; ftruncate and sparse holes. */
 #include "guest.h"
+#include <sys/mman.h>
 #include <sys/uio.h>
+
+/* Large buffers that are not all there: what is read of a small file matters, not how much there could be. */
+static void partly_there(int fd) {
+    enum { THERE = 8192, ROOM = 128 << 10, SIZE = 3000 };
+    char *buffer = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *rest = buffer + ROOM - THERE;
+    CHECK(buffer != MAP_FAILED && mprotect(buffer, THERE, PROT_READ | PROT_WRITE) == 0);
+    for (int round = 0; round < 4; round++) {
+        CHECK(ftruncate(fd, SIZE) == 0 && pwrite(fd, "some", 4, SIZE - 4) == 4);
+        CHECK(pread(fd, buffer, ROOM, 0) == SIZE && memcmp(buffer + SIZE - 4, "some", 4) == 0);
+        CHECK(pread(fd, buffer, ROOM, 1) == SIZE - 1);
+        CHECK(pread(fd, buffer, ROOM, SIZE) == 0);
+        /* More than there is room for: as much as goes, then nothing. */
+        CHECK(ftruncate(fd, 3 * THERE) == 0 && pwrite(fd, "more", 4, THERE - 4) == 4);
+        CHECK(pread(fd, buffer, ROOM, 0) == THERE && memcmp(buffer + THERE - 4, "more", 4) == 0);
+        CHECK(pread(fd, rest, ROOM, 0) == -1 && errno == EFAULT);
+        printf("%016llx\n", (unsigned long long)checksum(buffer, THERE));
+        memset(buffer, round, THERE);
+    }
+    munmap(buffer, ROOM);
+}
 
 int main(void) {
     size_t size = 64 << 20;
@@ -33,5 +55,6 @@ int main(void) {
     CHECK(ftruncate(fd, 1000) == 0 && pread(fd, back, 2000, 0) == 1000);
     CHECK(ftruncate(fd, 100000) == 0 && pread(fd, back, 100, 50000) == 100 && back[5] == 0);
     printf("%016llx\n", (unsigned long long)checksum(data, 1 << 20));
+    partly_there(fd);
     return 0;
 }

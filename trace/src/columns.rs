@@ -24,8 +24,8 @@
 //! ```
 //!
 //! A record is as long as the one that it is like, which its first word says, and that word does not differ. A difference
-//! is the word minus the earlier one (modulo 2⁶⁴), with its sign in bit 0 (zigzag), as a varint: seven bits in a byte, the low ones first,
-//! bit 7 in all bytes but the last.
+//! is the word minus the earlier one (modulo 2⁶⁴), with its sign in bit 0 (zigzag), as a varint: seven bits in a byte, the
+//! low ones first, bit 7 in all bytes but the last.
 //!
 //! The encoder does not know where records begin, only where they can: it takes for a record what begins with a word with which
 //! another one seemed to begin. If it is wrong, the columns are longer; what is decoded is the payload in any case.
@@ -61,8 +61,9 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*word))
 }
 
-/// The columns of a payload, if they are at most half as long. The payload is put together from parts that end at `ends` (ascending,
-/// the last one its own end); no record lies in two of them, and one may begin at multiples of 8 from the beginning of a part.
+/// The columns of a payload, if they are at most half as long. The payload is put together from parts that end at `ends`
+/// (ascending); no record lies in two of them, and one may begin at multiples of 8 from the beginning of a part. Wrong ends
+/// make longer columns.
 pub fn encode(raw: &[u8], ends: impl IntoIterator<Item = usize>) -> Option<Vec<u8>> {
     if raw.len() < SMALLEST {
         return None;
@@ -78,6 +79,7 @@ pub fn encode(raw: &[u8], ends: impl IntoIterator<Item = usize>) -> Option<Vec<u
     // What is before `from` is in the columns.
     let (mut from, mut at, mut trial) = (0, 0, TRIAL);
     for end in ends {
+        let end = end.clamp(at, raw.len());
         while let Some(first) = word(&raw[..end], at) {
             if at >= trial {
                 if encoder.literals.len() + (at - from) > at / 2 {
@@ -126,7 +128,8 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// How far before this record there is one with the same first word: the one that follows what the last record was like, or else the last one.
+    /// How far before this record there is one with the same first word: the one that follows what the last record was
+    /// like, or else the last one.
     fn like(&self, at: usize, first: u64, len: usize, last: u32) -> Option<usize> {
         let begins = |distance: &usize| {
             let there = at.checked_sub(*distance).and_then(|there| word(self.raw, there));

@@ -1,7 +1,7 @@
 //! How hard to compress: as hard as the writer can without falling behind.
 //!
-//! Keeps: compression never makes the program wait. One core compresses some 36 MB/s with brotli quality 5 and some 70 (programs) to 240 (records) with quality
-//! 2; storing goes as fast as the page cache takes it. So what decides is the *pressure*: the bytes that wait, or those that
+//! Keeps: compression never makes the program wait. One core compresses some 36 MB/s with brotli quality 5 and some 70
+//! (programs) to 240 (records) with quality 2; storing goes as fast as the page cache takes it. So what decides is the *pressure*: the bytes that wait, or those that
 //! came within about the last [`RECENT`], whichever is more. The second is for a stream that
 //! goes on: its queue is short only because nothing is being compressed. At the end somebody waits for the
 //! writer, and only little is compressed any more.

@@ -221,6 +221,14 @@ proptest! {
     }
 
     #[test]
+    fn wrong_ends_do_no_harm(records in records(), ends in vec(0..9000usize, 0..6)) {
+        let raw = [clock(30 + records.len() as u64 / 8), records].concat();
+        if let Some(columns) = encode(&raw, ends) {
+            prop_assert!(decoded(&columns, raw.len()).unwrap() == raw);
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_come_back(raw in vec(any::<u8>(), 0..2000)) {
         if let Some(columns) = whole(&raw) {
             prop_assert!(decoded(&columns, raw.len()).unwrap() == raw);

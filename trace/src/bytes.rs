@@ -113,14 +113,20 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next bytes: at most `most`, fewer if the part ends, none at the end.
-    fn next(&mut self, most: usize) -> &'a [u8] {
+    /// What comes next, up to the end of the part.
+    pub(crate) fn here(&mut self) -> &'a [u8] {
         if self.current.is_empty()
             && let Some((block, range)) = self.parts.next()
         {
             self.current = &block[range.clone()];
         }
-        let (now, later) = self.current.split_at(most.min(self.current.len()));
+        self.current
+    }
+
+    /// The next bytes: at most `most`, fewer if the part ends, none at the end.
+    fn next(&mut self, most: usize) -> &'a [u8] {
+        let here = self.here();
+        let (now, later) = here.split_at(most.min(here.len()));
         self.current = later;
         now
     }

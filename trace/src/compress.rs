@@ -32,23 +32,34 @@ pub fn compress(raw: &[u8], quality: i32) -> Option<Vec<u8>> {
 
 /// Decompresses exactly `raw_len` bytes. The caller has bounded `raw_len`.
 pub fn decompress(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Malformed> {
+    let mut raw = vec![0; raw_len];
+    decompress_into(stored, &mut raw)?;
+    Ok(raw)
+}
+
+/// Decompresses exactly as many bytes as `raw` has.
+pub(crate) fn decompress_into(stored: &[u8], raw: &mut [u8]) -> Result<(), Malformed> {
     // The "large window" extension of brotli is not part of RFC 7932, and would make the decoder allocate
     // up to a gigabyte. Such a stream begins with these bits, which the RFC reserves (section 9.1).
     if stored.first().is_some_and(|b| b & 0x7f == 0b001_0001) {
         return Err(Malformed::new("brotli stream with a large window"));
     }
     let mut decoder = brotli::Decompressor::new(stored, 64 << 10);
-    let mut raw = Vec::with_capacity(raw_len);
-    let read = (&mut decoder).take(raw_len as u64).read_to_end(&mut raw);
-    read.map_err(|e| Malformed::new(format!("brotli stream: {e}")))?;
-    if raw.len() != raw_len {
-        return Err(Malformed::new(format!(
-            "brotli stream of {} bytes, {raw_len} were announced",
-            raw.len()
-        )));
+    let raw_len = raw.len();
+    let mut have = 0;
+    while have < raw_len {
+        let read = decoder.read(&mut raw[have..]);
+        match read.map_err(|e| Malformed::new(format!("brotli stream: {e}")))? {
+            0 => {
+                return Err(Malformed::new(format!(
+                    "brotli stream of {have} bytes, {raw_len} were announced"
+                )));
+            }
+            more => have += more,
+        }
     }
     match decoder.read(&mut [0]) {
-        Ok(0) => Ok(raw),
+        Ok(0) => Ok(()),
         Ok(_) => Err(Malformed::new(format!(
             "brotli stream longer than the announced {raw_len} bytes"
         ))),

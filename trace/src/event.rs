@@ -62,7 +62,9 @@ pub struct Event {
 impl Event {
     /// How many buffered calls its interval had.
     pub fn buffered_calls(&self) -> u64 {
-        self.buffered.records().count() as u64
+        let mut count = 0;
+        self.buffered.each_record(|_| count += 1);
+        count
     }
 }
 

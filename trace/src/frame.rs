@@ -4,7 +4,8 @@
 //! offset size
 //!      0    4  magic "rrF1"
 //!      4    1  kind: 1 Data, 2 Events, 3 End, 4 Pieces (module `pieces`)
-//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932), 2 zeros (nothing is stored)
+//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932), 2 zeros (nothing is stored), 3 columns (module `columns`):
+//!                their length as a number of 4 bytes, at most the raw length, then they in brotli; only Data has it
 //!      6    2  zero
 //!      8    4  raw length: bytes of the payload before compression, at most 8 MiB
 //!     12    4  stored length: bytes of the payload as they follow; the raw length if it is stored as it is, else less
@@ -22,6 +23,7 @@ use std::io::{self, IoSlice, Write};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::columns;
 use crate::compress;
 use crate::error::Malformed;
 use crate::event::EventNumber;
@@ -57,6 +59,8 @@ pub enum Codec {
     Brotli = 1,
     /// Not at all: it is zeros.
     Zeros = 2,
+    /// Records as their differences from earlier ones, in columns, and those in brotli.
+    Columns = 3,
 }
 
 /// How hard to compress.
@@ -135,6 +139,7 @@ impl FrameHeader {
             0 => Codec::Stored,
             1 => Codec::Brotli,
             2 => Codec::Zeros,
+            3 if kind == FrameKind::Data => Codec::Columns,
             codec => return Err(Malformed::new(format!("unknown codec {codec}"))),
         };
         let header = FrameHeader {
@@ -148,7 +153,7 @@ impl FrameHeader {
         };
         let lengths_fit = match codec {
             Codec::Stored => header.stored_len == header.raw_len,
-            Codec::Brotli => header.stored_len < header.raw_len,
+            Codec::Brotli | Codec::Columns => header.stored_len < header.raw_len,
             Codec::Zeros => header.stored_len == 0,
         };
         if header.raw_len == 0 || header.raw_len > FRAME_RAW_MAX || !lengths_fit {
@@ -179,12 +184,39 @@ impl FrameHeader {
 
     /// The payload as it was before compression, from what is stored.
     pub fn payload(&self, stored: Vec<u8>) -> Result<Vec<u8>, Malformed> {
-        self.check(&stored)?;
-        match self.codec {
-            Codec::Stored => Ok(stored),
-            Codec::Brotli => compress::decompress(&stored, self.raw_len as usize),
-            Codec::Zeros => Ok(vec![0; self.raw_len as usize]),
+        if self.codec == Codec::Stored {
+            self.check(&stored)?;
+            return Ok(stored);
         }
+        let mut raw = vec![0; self.raw_len as usize];
+        self.unpack(&stored, &mut raw)?;
+        Ok(raw)
+    }
+
+    /// Fills `raw`, which has as many bytes as the payload, with it.
+    pub(crate) fn unpack(&self, stored: &[u8], raw: &mut [u8]) -> Result<(), Malformed> {
+        self.check(stored)?;
+        match self.codec {
+            Codec::Stored => match raw.len() == stored.len() {
+                true => raw.copy_from_slice(stored),
+                false => return Err(Malformed::new("impossible length of a frame")),
+            },
+            Codec::Brotli => compress::decompress_into(stored, raw)?,
+            Codec::Zeros => raw.fill(0),
+            Codec::Columns => {
+                let (len, stored) = stored
+                    .split_first_chunk()
+                    .ok_or_else(|| Malformed::new("columns without a length"))?;
+                let len = u32::from_le_bytes(*len) as usize;
+                if len > raw.len() {
+                    let raw = raw.len();
+                    let why = format!("columns: {len} bytes for {raw} of payload");
+                    return Err(Malformed::new(why));
+                }
+                columns::decode(&compress::decompress(stored, len)?, raw)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +244,7 @@ pub(crate) fn write_frame(
     // System calls and checksums of many small parts cost more than putting them together.
     const SMALL_PART: usize = 1 << 10;
     let raw_len: usize = parts.iter().map(|part| part.len()).sum();
+    let given = parts;
     let together;
     let single;
     let mut parts = parts;
@@ -235,11 +268,11 @@ pub(crate) fn write_frame(
         (header.codec, header.stored_len) = (Codec::Zeros, 0);
         parts = &[];
     } else if let [raw] = parts
-        && let Some(bytes) = compressed_by(effort, raw)
+        && let Some((codec, bytes)) = compressed_by(effort, kind, raw, given)
     {
         compressed = bytes;
         shorter = [&*compressed];
-        (header.codec, header.stored_len) = (Codec::Brotli, compressed.len() as u32);
+        (header.codec, header.stored_len) = (codec, compressed.len() as u32);
         parts = &shorter;
     }
     header.sum = match parts {
@@ -274,22 +307,38 @@ fn is_zeros(bytes: &[u8]) -> bool {
     bytes.iter().take(64).all(|b| *b == 0) && bytes.iter().all(|b| *b == 0)
 }
 
-/// A payload compressed with this effort, if that makes it shorter.
-fn compressed_by(effort: Effort, raw: &[u8]) -> Option<Vec<u8>> {
-    // Higher qualities set up large tables first, which a small frame (there is one per checkpoint) does not repay.
-    const SMALL: usize = 64 << 10;
-    const QUALITY_OF_SMALL: i32 = 2;
+/// A payload that was put together from these parts, compressed with this effort, if that makes it shorter.
+fn compressed_by(effort: Effort, kind: FrameKind, raw: &[u8], parts: &[&[u8]]) -> Option<(Codec, Vec<u8>)> {
+    // Higher ones find little more in columns, and take three times as long.
+    const QUALITY_OF_COLUMNS: i32 = 2;
     let Effort::Brotli(quality) = effort else {
         return None;
     };
-    let quality = if raw.len() < SMALL {
+    let ends = parts.iter().scan(0, |end, part| {
+        *end += part.len();
+        Some(*end)
+    });
+    if kind == FrameKind::Data
+        && let Some(columns) = columns::encode(raw, ends)
+        && let Some(bytes) = compress::compress(&columns, QUALITY_OF_COLUMNS)
+    {
+        let len = (columns.len() as u32).to_le_bytes();
+        return Some((Codec::Columns, [&len[..], &bytes].concat()));
+    }
+    let brotli = worth_compressing(raw).then(|| compress::compress(raw, quality_for(raw, quality)))?;
+    Some((Codec::Brotli, brotli?))
+}
+
+/// The quality to compress this with: higher ones set up large tables first, which a small frame (there is one per checkpoint)
+/// does not repay.
+fn quality_for(raw: &[u8], quality: i32) -> i32 {
+    const SMALL: usize = 64 << 10;
+    const QUALITY_OF_SMALL: i32 = 2;
+    if raw.len() < SMALL {
         quality.min(QUALITY_OF_SMALL)
     } else {
         quality
-    };
-    worth_compressing(raw)
-        .then(|| compress::compress(raw, quality))
-        .flatten()
+    }
 }
 
 /// Whether compressing has a chance. Large payloads are often compressed already (archives, pictures): samples from
@@ -400,5 +449,74 @@ mod tests {
         assert!(out.len() < 200);
         let header = FrameHeader::decode(&bytes_at(&out, 0)).unwrap();
         assert_eq!(header.payload(out[48..].to_vec()).unwrap(), zeros);
+    }
+
+    /// A record of a buffered call, so many times, the outputs growing.
+    fn records(count: u64) -> Vec<u8> {
+        let record = |n: u64| [228 | 8 << 12 | 77 << 32, 0, n * 3];
+        let words = (0..count).flat_map(record);
+        words.flat_map(u64::to_le_bytes).collect()
+    }
+
+    fn frame_of(kind: FrameKind, raw: &[u8], effort: Effort) -> (FrameHeader, Vec<u8>) {
+        let mut out = Vec::new();
+        append_frame(&mut out, kind, (EventNumber(1), EventNumber(1)), raw, effort);
+        let header = FrameHeader::decode(&bytes_at(&out, 0)).unwrap();
+        (header, out[FRAME_HEADER_LEN..].to_vec())
+    }
+
+    #[test]
+    fn records_are_stored_in_columns() {
+        let raw = records(10_000);
+        let (header, stored) = frame_of(FrameKind::Data, &raw, Effort::Brotli(5));
+        assert_eq!(header.codec, Codec::Columns);
+        assert_eq!(header.payload(stored).unwrap(), raw);
+        let (header, _) = frame_of(FrameKind::Events, &raw, Effort::Brotli(5));
+        assert_eq!(header.codec, Codec::Brotli);
+        let (header, _) = frame_of(FrameKind::Data, &raw, Effort::None);
+        assert_eq!(header.codec, Codec::Stored);
+        let text = b"so it was written, and so it is read; ".repeat(2000);
+        let (header, _) = frame_of(FrameKind::Data, &text, Effort::Brotli(5));
+        assert_eq!(header.codec, Codec::Brotli);
+    }
+
+    #[test]
+    fn wrong_columns_are_refused() {
+        let raw = records(1000);
+        let (header, stored) = frame_of(FrameKind::Data, &raw, Effort::Brotli(5));
+        let other = FrameHeader {
+            kind: FrameKind::Events,
+            ..header
+        };
+        let e = FrameHeader::decode(&other.encode()).unwrap_err().to_string();
+        assert!(e.contains("codec"), "{e}");
+        let refused = |header: FrameHeader, stored: &[u8], why: &str| {
+            let header = FrameHeader {
+                sum: xxh3_64(stored),
+                ..header
+            };
+            let e = header.payload(stored.to_vec()).map(|_| why).unwrap_err();
+            assert!(e.to_string().contains(why), "{e}");
+        };
+        refused(header, &stored[..3], "without a length");
+        refused(header, &stored[..stored.len() - 2], "brotli");
+        let len = u32::from_le_bytes(bytes_at(&stored, 0));
+        for (told, why) in [
+            (len + 1, "brotli"),
+            (len - 1, "brotli"),
+            (raw.len() as u32 + 1, "for 24000 of payload"),
+            (u32::MAX, "for 24000 of payload"),
+        ] {
+            let told = [&told.to_le_bytes()[..], &stored[4..]].concat();
+            refused(header, &told, why);
+        }
+        let raw_len = header.raw_len;
+        for (raw_len, why) in [
+            (raw_len - 1, "fit"),
+            (raw_len + 24, "ends"),
+            (raw_len - 24, "left"),
+        ] {
+            refused(FrameHeader { raw_len, ..header }, &stored, why);
+        }
     }
 }

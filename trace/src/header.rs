@@ -33,7 +33,7 @@ use crate::message;
 
 /// The version of the format that this program writes and reads: of the directory, segments and messages together.
 /// It changes when an older program would misread a new trace; additions that it may ignore do not change it.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"rrtrace\n";
 const PREFIX_LEN: usize = 40;

@@ -49,7 +49,7 @@
 //! | [`reader`] | [`TraceReader`] |
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`files`] | [`FileStore`]: contents of mapped files |
-//! | [`segment`], [`frame`], `pieces`, [`compress`] | the layers of a segment file |
+//! | [`segment`], [`frame`], `pieces`, [`columns`], [`compress`] | the layers of a segment file |
 //! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
 //! | [`convert`] | shared messages from and to the types of rr-tracee |
 
@@ -61,6 +61,7 @@ mod test_events;
 
 mod affinity;
 pub mod bytes;
+pub mod columns;
 pub mod compress;
 pub mod convert;
 mod copy;

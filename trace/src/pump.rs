@@ -226,17 +226,17 @@ impl Pump {
         let mut frame: Vec<&[u8]> = Vec::new();
         let mut room = DATA_FRAME;
         for mut bytes in plan.stored.iter().copied() {
-            while !bytes.is_empty() {
-                let (now, later) = bytes.split_at(bytes.len().min(room));
+            while bytes.len() > room {
+                // What is left of records still begins with a whole word (`columns`).
+                let (now, later) = bytes.split_at(room / 8 * 8);
                 bytes = later;
-                room -= now.len();
                 frame.push(now);
-                if room == 0 {
-                    self.write_frame(FrameKind::Data, span, &frame, self.effort())?;
-                    frame.clear();
-                    room = DATA_FRAME;
-                }
+                self.write_frame(FrameKind::Data, span, &frame, self.effort())?;
+                frame.clear();
+                room = DATA_FRAME;
             }
+            room -= bytes.len();
+            frame.push(bytes);
         }
         if !frame.is_empty() {
             self.write_frame(FrameKind::Data, span, &frame, self.effort())?;

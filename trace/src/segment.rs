@@ -284,12 +284,15 @@ impl<S: Source> Stream<S> {
 
     /// The payload of a frame.
     fn payload(&self, frame: &Frame) -> Result<Vec<u8>> {
+        let payload = frame.header.payload(self.stored(frame)?);
+        payload.map_err(|e| e.at(&self.path, frame.offset))
+    }
+
+    /// The payload of a frame as it is stored.
+    fn stored(&self, frame: &Frame) -> Result<Vec<u8>> {
         let mut stored = vec![0; frame.header.stored_len as usize];
         self.read(frame.offset + FRAME_HEADER_LEN as u64, &mut stored)?;
-        frame
-            .header
-            .payload(stored)
-            .map_err(|e| e.at(&self.path, frame.offset))
+        Ok(stored)
     }
 
     /// The next group with events from `from` on; groups before it are skipped unread. `None` at the end.
@@ -396,7 +399,9 @@ impl<S: Source> Stream<S> {
                     .check(part)
                     .map_err(|e| e.at(&self.path, frame.offset))?;
             } else {
-                part.copy_from_slice(&self.payload(frame)?);
+                let stored = self.stored(frame)?;
+                let unpacked = frame.header.unpack(&stored, part);
+                unpacked.map_err(|e| e.at(&self.path, frame.offset))?;
             }
         }
         if self.pools.len() < POOLS {

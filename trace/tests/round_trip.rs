@@ -289,6 +289,42 @@ fn compression_gives_way_to_backlog() {
 }
 
 #[test]
+fn records_go_into_columns_whatever_is_between_them() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("trace");
+    let mut writer = TraceWriter::create(&dir, &header(), &WriterOptions::default()).unwrap();
+    // Of three words, so that frames end within records; and the outputs of traced calls shift them.
+    let record = |n: u64| [8 << 12 | 77 << 32, 1, n % 1000];
+    let make = |number: u64| {
+        let records: Vec<u8> = (0..60_000).flat_map(record).flat_map(u64::to_le_bytes).collect();
+        Event {
+            buffered: records.into(),
+            ..typical(number, vec![3; number as usize])
+        }
+    };
+    for n in 1..=7 {
+        writer.append(make(n)).unwrap();
+        // What waits at the end is stored as it is.
+        if n % 2 == 1 {
+            writer.flush().unwrap();
+        }
+    }
+    writer.finish(0).unwrap();
+    let bytes = std::fs::read(dir.join("segments").join(&segment_files(&dir)[0])).unwrap();
+    let (mut at, mut frames) = (48, 0);
+    while let Some(frame) = bytes.get(at..at + 48) {
+        if frame[4] == 1 {
+            assert_eq!(frame[5], 3, "the codec of data frame {frames}");
+            frames += 1;
+        }
+        at += 48 + u32::from_le_bytes(frame[12..16].try_into().unwrap()) as usize;
+    }
+    assert!(frames >= 10, "{frames}");
+    let read = read_from(&TraceReader::open(&dir).unwrap(), 1);
+    assert!(read.iter().zip(1..).all(|(event, n)| *event == make(n)) && read.len() == 7);
+}
+
+#[test]
 fn wrong_events_are_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("trace");

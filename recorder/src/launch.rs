@@ -177,7 +177,6 @@ fn child(
             libc::_exit(126);
         }
         inherited.restore();
-        libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
         libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0);
         if seccomp::install().is_err() {
             libc::_exit(125);

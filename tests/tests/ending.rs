@@ -150,7 +150,8 @@ fn keyboard_signals_are_the_programs_own() {
 #[test]
 fn signals_and_limits_are_inherited() {
     let rr = Rr::new();
-    let script = "grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; ulimit -n; ulimit -Hn";
+    let script =
+        "cat /proc/self/personality; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; ulimit -n; ulimit -Hn";
     let prepare = |command: &mut std::process::Command| {
         // SAFETY: plain system calls, allowed between fork and exec.
         unsafe {

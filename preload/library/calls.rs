@@ -281,7 +281,7 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
     // file can fill.
     const LARGE: u64 = 16 << 10;
     let file = (len > LARGE).then(|| File::of_fd(fd));
-    let most = match file {
+    let most = match &file {
         Some(Ok(file)) if file.kind == S_IFREG && file.size > 0 => len.min(file.size),
         _ => len,
     };
@@ -293,7 +293,7 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
     if got as u64 == len || got == 0 {
         return Some(got);
     }
-    let file = match File::of_fd(fd) {
+    let file = match file.unwrap_or_else(|| File::of_fd(fd)) {
         Ok(file) => file,
         Err(_) => return plain(call).filter(|result| *result != EFAULT),
     };

@@ -116,9 +116,12 @@ pub fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
 pub fn state(tid: Tid) -> Result<char> {
+    state_in(&stat_of(tid)?, tid)
+}
+
+fn stat_of(tid: Tid) -> Result<fs::File> {
     let path = format!("/proc/{tid}/stat");
-    let file = fs::File::open(&path).map_err(|e| failure(&path, tid, &e))?;
-    state_in(&file, tid)
+    fs::File::open(&path).map_err(|e| failure(&path, tid, &e))
 }
 
 /// What threads do that are asked about again and again: their files are kept open, a few of them.
@@ -138,8 +141,7 @@ impl States {
         }
         // The file of a thread that is gone stays that thread's, whoever has its tid now.
         self.0.retain(|(known, _)| *known != tid);
-        let path = format!("/proc/{tid}/stat");
-        let file = fs::File::open(&path).map_err(|e| failure(&path, tid, &e))?;
+        let file = stat_of(tid)?;
         let state = state_in(&file, tid)?;
         self.0.truncate(Self::MOST - 1);
         self.0.insert(0, (tid, file));

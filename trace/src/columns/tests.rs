@@ -32,6 +32,18 @@ fn decoded(columns: &[u8], len: usize) -> Result<Vec<u8>, Malformed> {
     decode(columns, &mut out).map(|()| out)
 }
 
+/// The columns are shorter than that part of `raw`, and give it back.
+#[track_caller]
+fn expect_shorter(raw: &[u8], columns: &[u8], part: usize) {
+    assert!(
+        columns.len() < raw.len() / part,
+        "{} of {}",
+        columns.len(),
+        raw.len()
+    );
+    assert_eq!(decoded(columns, raw.len()).unwrap(), raw);
+}
+
 #[test]
 fn times_become_an_eighth_at_most() {
     let all = clock(32768);
@@ -39,13 +51,7 @@ fn times_become_an_eighth_at_most() {
     for cut in [0, 8, 16, 24] {
         let raw = &all[cut..];
         let columns = whole(raw).unwrap();
-        assert!(
-            columns.len() < raw.len() / 8,
-            "{} of {}",
-            columns.len(),
-            raw.len()
-        );
-        assert_eq!(decoded(&columns, raw.len()).unwrap(), raw);
+        expect_shorter(raw, &columns, 8);
     }
 }
 
@@ -67,13 +73,7 @@ fn a_loop_of_different_calls_is_followed() {
     };
     let raw: Vec<u8> = (0..1000).flat_map(file).collect();
     let columns = whole(&raw).unwrap();
-    assert!(
-        columns.len() < raw.len() / 15,
-        "{} of {}",
-        columns.len(),
-        raw.len()
-    );
-    assert_eq!(decoded(&columns, raw.len()).unwrap(), raw);
+    expect_shorter(&raw, &columns, 15);
 }
 
 #[test]
@@ -86,13 +86,7 @@ fn bytes_of_odd_lengths_between_records_do_no_harm() {
         ends.push(raw.len());
     }
     let columns = encode(&raw, ends).unwrap();
-    assert!(
-        columns.len() < raw.len() / 8,
-        "{} of {}",
-        columns.len(),
-        raw.len()
-    );
-    assert_eq!(decoded(&columns, raw.len()).unwrap(), raw);
+    expect_shorter(&raw, &columns, 8);
 }
 
 #[test]

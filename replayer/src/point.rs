@@ -196,6 +196,10 @@ impl Search<'_> {
                     return Err(self.diverged(format!("the task died (wait status {status:#x})")));
                 }
             };
+            if stop == Stop::Event {
+                // A SIGCONT from outside: of a step, the trap may be still to come.
+                continue;
+            }
             if how == Resume::SysemuStep {
                 // Past the breakpoint.
                 probe.write(stopped.tid(), true).map_err(failed)?;

@@ -150,8 +150,9 @@ impl Task {
                         register_divergence(event, self.tid, &format!("signal {signal}"), at, &regs)
                     })
                 }
-                // Somebody outside sends signals to a replayed task: they are not part of the recording.
-                (Stop::Signal(_), _) if now.siginfo().is_ok_and(|info| si_code(&info) <= 0) => {
+                // Somebody outside sends signals to a replayed task: they are not part of the recording. (A SIGCONT
+                // stops it besides, ptrace(2).)
+                (stop, _) if is_from_outside(&now, stop) => {
                     stopped = now;
                     continue;
                 }
@@ -170,6 +171,16 @@ impl Task {
             self.stopped = Some(now);
             return outcome;
         }
+    }
+}
+
+/// Whether a signal that somebody sends is why the task has stopped: nothing that it does itself.
+fn is_from_outside(stopped: &Stopped, stop: Stop) -> bool {
+    match stop {
+        Stop::Event => true,
+        // A trap has the kernel's code; only what a process sent has none above zero.
+        Stop::Signal(_) => stopped.siginfo().is_ok_and(|info| si_code(&info) <= 0),
+        _ => false,
     }
 }
 

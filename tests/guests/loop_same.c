@@ -2,6 +2,7 @@
 // repeat in each turn, and only a counter in a frame far up tells one turn from another.
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 
 static volatile sig_atomic_t run = 1;
@@ -36,8 +37,12 @@ __attribute__((noinline)) static unsigned long turns(void)
     return sum ^ count << 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argv;
+    // With an argument: others go first.
+    if (argc > 1)
+        setpriority(PRIO_PROCESS, 0, 10);
     struct sigaction a = {.sa_handler = stop};
     sigaction(SIGALRM, &a, 0);
     for (int i = 0; i < 3; i++) {

@@ -150,6 +150,19 @@ impl Started {
         contents(&mut self.stdout)
     }
 
+    /// The process id that the program writes as its first line.
+    #[track_caller]
+    pub fn written_pid(&mut self, limit: Duration) -> Pid {
+        loop {
+            assert!(self.start.elapsed() < limit, "the program said nothing");
+            let text = String::from_utf8_lossy(&self.stdout_so_far()).into_owned();
+            if let Some((line, _)) = text.split_once('\n') {
+                return Pid::from_raw(line.parse().expect("a process id"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Whether the command has ended.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().expect("wait for a child").is_some()

@@ -103,6 +103,7 @@ guests! {
         large_read
         lease
         loop_alarm
+        loop_jumps
         loop_same
         madv_free
         madvise

@@ -4,10 +4,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rr_tests::Rr;
 use rr_tests::guest::{Ending, Guest};
 use rr_tests::matrix::{Plan, check_guest, check_recording};
@@ -63,15 +62,7 @@ fn a_stop_is_taken_back_by_a_continue() {
     let guest = Guest::build("spin_stopped");
     for pause in [0, 30] {
         let (mut started, trace) = rr.start_recording(&[], &program(&rr, &guest), &rr.new_dir());
-        let begin = Instant::now();
-        let pid = loop {
-            assert!(begin.elapsed() < rr.limit, "the program said nothing");
-            let text = String::from_utf8(started.stdout_so_far()).unwrap();
-            if let Some(line) = text.strip_suffix('\n') {
-                break Pid::from_raw(line.parse().unwrap());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
+        let pid = started.written_pid(rr.limit);
         std::thread::sleep(Duration::from_millis(20));
         kill(pid, Signal::SIGSTOP).unwrap();
         std::thread::sleep(Duration::from_millis(pause));

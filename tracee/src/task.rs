@@ -18,6 +18,7 @@ pub use signals::{SigInfo, is_fault, send_signal, si_code, signo};
 
 use std::cell::Cell;
 use std::os::raw::{c_long, c_void};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -433,4 +434,12 @@ impl Stopped {
 pub fn kill(tid: Tid) {
     // SAFETY: kill takes plain numbers.
     unsafe { libc::kill(tid.0, libc::SIGKILL) };
+}
+
+/// The processor time that a process has had, all its threads together (clock_getcpuclockid(3)).
+pub fn processor_time(tgid: Tid) -> Result<Duration> {
+    let pid = nix::unistd::Pid::from_raw(tgid.0);
+    let time = nix::time::clock_getcpuclockid(pid).and_then(nix::time::clock_gettime);
+    let time = time.map_err(|errno| Error::kernel(tgid, "clock_getcpuclockid", errno))?;
+    Ok(time.into())
 }

@@ -1,0 +1,210 @@
+//! The place for an execution point: near where the task was interrupted, and quick to find again.
+//!
+//! The task is stepped for a while, to see which memory it touches; then it is let go for some moments, to see which words
+//! change ([`super::words`]); then it is stepped to an instruction where the jump to a probe fits.
+
+use std::time::Duration;
+
+use iced_x86::Instruction;
+use rr_tracee::code::{self, JUMP_LEN, WINDOW_MAX, Window};
+use rr_tracee::site::branches_to;
+use rr_tracee::task::{Resume, Waited, is_fault, processor_time, si_code};
+use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, SpaceId, Stop, Stopped, Tid, procfs};
+
+use super::words::{self, Pages, Words};
+use crate::buffer::is_inside;
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::State;
+
+/// Instructions that the task is stepped over to see which memory it touches: a turn of a small interpreter's loop.
+const STEPS: usize = 256;
+/// How often the watched pages are looked at again, and how long the task is let go in between.
+const SAMPLES: usize = 4;
+const MOMENT: Duration = Duration::from_micros(100);
+/// The least processor time that it must have had in between: where others want the processor too, it would be stopped
+/// again without having run, and nothing would be seen to change.
+const RUN_TIME: Duration = Duration::from_micros(50);
+/// The longest that it is let go until the next look at that time.
+const LONG_MOMENT: Duration = Duration::from_millis(5);
+/// Instructions that are stepped over at most to find a place. The best is an instruction as long as a jump; after some
+/// steps a window will do into which nothing near seems to jump, because each such jump stops the task in replay; and at
+/// last any place.
+const STEPS_MAX: usize = 400;
+const GOOD_STEPS: usize = STEPS_MAX / 3;
+const ANY_STEPS: usize = STEPS_MAX / 2;
+/// How much code before and behind a window is looked at for such jumps.
+const NEAR: u64 = 4096;
+
+/// What became of a task that was let go on for a moment.
+enum Moment {
+    /// It stands in the middle of its interval.
+    Here(Stopped),
+    /// Its interval ended meanwhile, or it cannot be stepped here.
+    Over,
+}
+
+impl RecordSession {
+    /// Finds words that change, and steps the task on to a good place for a point.
+    pub(super) fn step_to_place(&mut self, tid: Tid, stopped: Stopped) -> Result<Option<(Stopped, Words)>> {
+        let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
+        let mut pages = Pages::default();
+        let Some(mut stopped) = self.watch(tid, stopped, &mut pages)? else {
+            return Ok(None);
+        };
+        pages.add_stack(&memory, &self.spaces[&space].model, Addr(stopped.regs()?.rsp));
+        for _ in 0..SAMPLES {
+            let Moment::Here(now) = self.run_a_moment(tid, stopped)? else {
+                return Ok(None);
+            };
+            stopped = now;
+            pages.sample(&memory);
+        }
+        for step in 0..STEPS_MAX {
+            let regs = stopped.regs()?;
+            let at = Addr(regs.rip);
+            if self.spaces[&space].library.sites.is_in_stub(at) {
+                // On the way to the library, which others would enter meanwhile.
+                self.leave(tid, stopped)?;
+                return Ok(None);
+            }
+            let (bytes, instruction) = instruction_at(&memory, at)?;
+            let window = Window::new(&bytes, at);
+            let fits = match &window {
+                Some(window) if window.first_len() >= JUMP_LEN => true,
+                Some(window) if step >= GOOD_STEPS && !self.is_jumped_into(space, &memory, window, at)? => {
+                    true
+                }
+                _ => step >= ANY_STEPS,
+            };
+            if fits && instruction.as_ref().is_some_and(|i| !code::repeats(i)) {
+                let mut words = pages.best(&memory);
+                words::add_stack(&mut words, &memory, &self.spaces[&space].model, Addr(regs.rsp));
+                return Ok(Some((stopped, words)));
+            }
+            match self.step(tid, stopped, instruction.as_ref())? {
+                Moment::Here(now) => stopped = now,
+                Moment::Over => return Ok(None),
+            }
+        }
+        // In the middle of a long string instruction.
+        self.leave(tid, stopped)?;
+        Ok(None)
+    }
+
+    /// Whether code near the window, which is at `at`, may jump to one of its instructions but the first.
+    fn is_jumped_into(&self, space: SpaceId, memory: &Memory, window: &Window, at: Addr) -> Result<bool> {
+        let inner: Vec<Addr> = window.inner_boundaries().iter().map(|n| at + *n as u64).collect();
+        let mapping = self.spaces[&space].model.at(at);
+        let first = mapping.map_or(at, |m| m.range.start);
+        let start = Addr(at.0.saturating_sub(NEAR)).max(first);
+        let code = memory.read_up_to(start, (at - start + NEAR) as usize)?;
+        Ok(branches_to(&code, start, &inner))
+    }
+
+    /// Steps the task for a while and notes the pages that it touches.
+    fn watch(&mut self, tid: Tid, mut stopped: Stopped, pages: &mut Pages) -> Result<Option<Stopped>> {
+        let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
+        for _ in 0..STEPS {
+            let regs = stopped.regs()?;
+            let (_, instruction) = instruction_at(&memory, Addr(regs.rip))?;
+            for addr in instruction.iter().flat_map(|i| code::touched(i, &regs)) {
+                let writable = |m: &Mapping| m.prot.has(Prot::WRITE) && m.backing != Backing::Rr;
+                if self.spaces[&space].model.at(addr).is_some_and(writable) {
+                    pages.add(&memory, addr);
+                }
+            }
+            match self.step(tid, stopped, instruction.as_ref())? {
+                Moment::Here(now) => stopped = now,
+                Moment::Over => return Ok(None),
+            }
+        }
+        Ok(Some(stopped))
+    }
+
+    /// Steps the task over one instruction.
+    fn step(&mut self, tid: Tid, stopped: Stopped, instruction: Option<&Instruction>) -> Result<Moment> {
+        if !instruction.is_some_and(code::can_be_stepped) {
+            // An event of its own is near, or a place where stepping would show.
+            self.leave(tid, stopped)?;
+            return Ok(Moment::Over);
+        }
+        let mut stopped = stopped;
+        loop {
+            match stopped.resume(Resume::Step, None)?.wait()? {
+                Waited::Stopped(now, Stop::Signal(libc::SIGTRAP)) if si_code(&now.siginfo()?) > 0 => {
+                    return Ok(Moment::Here(now));
+                }
+                Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => stopped = now,
+                // A SIGCONT stops every thread, whenever it comes (ptrace(2), PTRACE_EVENT_STOP): before the instruction, or
+                // behind it with the trap still to come. Resumed, the task makes one step in all.
+                Waited::Stopped(now, Stop::Event) => stopped = now,
+                other => {
+                    // No stop is still to come.
+                    self.task_mut(tid)?.interrupted = false;
+                    return self.moment_over(tid, other);
+                }
+            }
+        }
+    }
+
+    /// Signals may come faster than a place is found: those that can wait do not end the search.
+    fn has_put_off(&mut self, tid: Tid, stopped: &Stopped) -> Result<bool> {
+        let info = stopped.siginfo()?;
+        Ok(!is_fault(&info) && self.put_off(tid, info)?)
+    }
+
+    /// Lets the task run freely for a moment.
+    fn run_a_moment(&mut self, tid: Tid, stopped: Stopped) -> Result<Moment> {
+        let tgid = self.task(tid)?.tgid;
+        let begin = processor_time(tgid)?;
+        let mut running = stopped.resume(Resume::Cont, None)?;
+        let mut moment = MOMENT;
+        loop {
+            std::thread::sleep(moment);
+            let has_run = processor_time(tgid)?.saturating_sub(begin) >= RUN_TIME;
+            if has_run || procfs::state(tid)? != 'R' {
+                break;
+            }
+            moment = (2 * moment).min(LONG_MOMENT);
+        }
+        running.interrupt()?;
+        loop {
+            match running.wait()? {
+                Waited::Stopped(now, Stop::Event) => return Ok(Moment::Here(now)),
+                Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => {
+                    running = now.resume(Resume::Cont, None)?;
+                }
+                // The stop that it was asked for is still to come: `interrupted` says so.
+                other => return self.moment_over(tid, other),
+            }
+        }
+    }
+
+    fn moment_over(&mut self, tid: Tid, waited: Waited) -> Result<Moment> {
+        match waited {
+            Waited::Stopped(now, stop) => self.task_mut(tid)?.state = State::Reported(now, stop),
+            Waited::Gone(status) => self.gone(tid, status)?,
+        }
+        Ok(Moment::Over)
+    }
+
+    /// The task goes on from here, and will be interrupted again.
+    fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let task = self.task_mut(tid)?;
+        task.interrupted = false;
+        task.state = State::Ready(stopped);
+        Ok(())
+    }
+}
+
+/// The code at `at`, and its first instruction if there is one.
+fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
+    if is_inside(at.0) {
+        // What the library does is done otherwise in replay.
+        return Ok((Vec::new(), None));
+    }
+    let bytes = memory.read_up_to(at, WINDOW_MAX)?;
+    let instruction = code::decode(&bytes, at);
+    Ok((bytes, instruction))
+}

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use rr_preload::layout::COUNTER_NUMBER;
 use rr_tracee::{Addr, Mapping, Stop, syscalls};
 
 /// So many lines of a list are shown.
@@ -187,10 +186,7 @@ impl fmt::Display for Stats {
         writeln!(f, "{:>10} rewritten, left to the recorder by the library:", "")?;
         for (sum, number, by) in calls.iter().take(SHOWN) {
             let [unknown, first, site, left] = Why::ALL.map(|why| by.get(&why).copied().unwrap_or(0));
-            let name = match *number as u64 {
-                COUNTER_NUMBER => "rdtsc".into(),
-                _ => syscalls::name(*number),
-            };
+            let name = syscalls::buffered_name(*number);
             writeln!(
                 f,
                 "{sum:>14} {name:<18} {unknown:>9} {first:>7} {site:>7} {left:>7}"

@@ -92,8 +92,7 @@ pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
 
 fn name_of(record: Option<Record<'_>>) -> String {
     match record {
-        Some(record) if record.number == layout::COUNTER_NUMBER as i64 => "rdtsc".into(),
-        Some(record) => syscalls::name(record.number).into_owned(),
+        Some(record) => syscalls::buffered_name(record.number).into_owned(),
         None => "none".into(),
     }
 }

@@ -25,10 +25,12 @@ int main(void) {
     action.sa_handler = on_alarm;
     action.sa_flags = SA_RESTART; /* sleeps are not restarted all the same */
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
-    struct itimerval timer = {{0, 0}, {0, 10000}};
+    /* Again and again: on a busy machine the first comes before the sleep. */
+    struct itimerval timer = {{0, 50000}, {0, 10000}}, none = {{0, 0}, {0, 0}};
     CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
     struct timespec wait = {5, 0}, rest = {0, 0};
-    CHECK(nanosleep(&wait, &rest) == -1 && errno == EINTR && count == 1);
+    CHECK(nanosleep(&wait, &rest) == -1 && errno == EINTR && count > 0);
+    CHECK(setitimer(ITIMER_REAL, &none, NULL) == 0);
     CHECK(rest.tv_sec == 4 && rest.tv_nsec > 0);
     printf("rest %ld.%09ld\n", (long)rest.tv_sec, rest.tv_nsec);
     fflush(stdout);
@@ -38,9 +40,9 @@ int main(void) {
     if (child == 0) { /* a stop and a continue do not end a sleep: it goes on by restart_syscall */
         uint64_t before = now_ns();
         wait.tv_sec = 0;
-        wait.tv_nsec = 60000000;
+        wait.tv_nsec = 250000000;
         CHECK(nanosleep(&wait, NULL) == 0);
-        CHECK(now_ns() - before >= 60000000u);
+        CHECK(now_ns() - before >= 250000000u);
         _exit(3);
     }
     sleep_ms(10);

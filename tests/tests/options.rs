@@ -341,6 +341,12 @@ fn dump_in_the_form_of_the_original() {
         "{all}"
     );
     assert!(all.contains("prot_flags:\"r-xp\""));
+    let buffered = all.matches("\n  { syscall:'").count() as u64;
+    assert_eq!(Some(buffered), recording.info().buffered_calls, "{all}");
+    assert!(
+        all.contains("\n  { syscall:'mprotect', ret:0x0, size:0x28 }\n"),
+        "{all}"
+    );
 
     let end = dump(&recording, &["end"]);
     assert!(end.contains(&format!(
@@ -383,13 +389,20 @@ fn dump_in_the_form_of_the_original() {
 fn dump_as_json() {
     let rr = Rr::new();
     let recording = rr.record(&[], &program("tcp"));
-    let out = dump(&recording, &["--json", "-e", "-m", "-p", "--socket-addresses"]);
+    let out = dump(
+        &recording,
+        &["--json", "-b", "-e", "-m", "-p", "--socket-addresses"],
+    );
     let events: Vec<serde_json::Value> = out
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert_eq!(events.len() as u64, recording.info().events);
     assert_eq!(events[0]["type"], "START");
+    let buffered = events
+        .iter()
+        .map(|e| e["buffered"].as_array().unwrap().len() as u64);
+    assert_eq!(Some(buffered.sum::<u64>()), recording.info().buffered_calls);
     assert!(
         events[0]["task"]["exec"]["file"]
             .as_str()

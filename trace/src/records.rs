@@ -18,16 +18,17 @@ pub struct Brief {
     result: i64,
     outputs: [u8; SHORT],
     len: usize,
+    end: usize,
 }
 
 impl Brief {
-    /// It as a record that ends nowhere.
+    /// It as a record that ends as far from its own beginning as the whole one.
     pub fn record(&self) -> Record<'_> {
         Record {
             number: self.number,
             result: self.result,
             outputs: &self.outputs[..self.len],
-            end: 0,
+            end: self.end,
         }
     }
 
@@ -43,6 +44,7 @@ impl Brief {
             result,
             outputs,
             len,
+            end: head.record(),
         })
     }
 }
@@ -56,11 +58,7 @@ impl Bytes {
             if let Some(record) = records::at(reader.here(), 0) {
                 reader.skip(record.end);
                 let outputs = &record.outputs[..record.outputs.len().min(SHORT)];
-                each(&Record {
-                    outputs,
-                    end: 0,
-                    ..record
-                });
+                each(&Record { outputs, ..record });
                 continue;
             }
             let Some(brief) = Brief::read(&mut reader) else {
@@ -107,7 +105,7 @@ mod tests {
                     r.number,
                     r.result,
                     r.outputs[..r.outputs.len().min(SHORT)].to_vec(),
-                    0,
+                    (16 + r.outputs.len()).next_multiple_of(8),
                 )
             };
             let expected: Vec<_> = records::iter(&all[..cut]).map(short).collect();

@@ -69,6 +69,8 @@ use std::fmt::Write as _;
 
 pub use forms::{Commands, Extent, Len, Out};
 
+use rr_preload::layout::COUNTER_NUMBER;
+
 use crate::error::Result;
 use crate::ids::{Addr, PAGE};
 use crate::memory::ReadMemory;
@@ -385,6 +387,14 @@ pub fn name(number: i64) -> Cow<'static, str> {
         Some(spec) => Cow::Borrowed(spec.name),
         None => Cow::Owned(format!("syscall_{number}")),
     }
+}
+
+/// The name of what a record of the library is about: a call, or `rdtsc`, which goes the same way.
+pub fn buffered_name(number: i64) -> Cow<'static, str> {
+    if number == COUNTER_NUMBER as i64 {
+        return "rdtsc".into();
+    }
+    name(number)
 }
 
 /// All calls in order of their numbers.

@@ -4,7 +4,7 @@ use rr_trace::event::{Event, EventKind, TaskOp};
 use rr_tracee::{Registers, SpaceOp, syscalls};
 use serde_json::{Map, Value, json};
 
-use super::{Line, Options, sockets, text};
+use super::{Line, Options, buffered, sockets, text};
 use crate::registers;
 
 /// The object for one event.
@@ -35,6 +35,9 @@ pub fn object(line: &Line<'_>, options: &Options) -> Value {
     }
     if let Some(regs) = event.kind.after().or_else(|| event.kind.before()) {
         put("registers", all_registers(regs));
+    }
+    if options.syscallbuf {
+        put("buffered", buffered_calls(event));
     }
     if options.task_events
         && let Some(task) = task_event(line)
@@ -85,6 +88,13 @@ fn space_op(op: &SpaceOp) -> Value {
         "length": mapping.range.len(),
         "prot_flags": text::rights(mapping),
     })
+}
+
+fn buffered_calls(event: &Event) -> Value {
+    let calls = buffered::calls(event).into_iter();
+    calls
+        .map(|call| json!({ "syscall": call.name, "result": call.result, "size": call.size }))
+        .collect()
 }
 
 fn writes(event: &Event) -> Value {

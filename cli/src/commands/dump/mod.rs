@@ -1,5 +1,6 @@
 //! `rr dump`: the events of a recording, as text or JSON.
 
+mod buffered;
 mod json;
 mod sockets;
 mod spec;
@@ -24,7 +25,7 @@ use crate::traces;
     last event; without one, all events. The `ticks` of the original rr are always 0 here."
 )]
 pub struct Options {
-    /// Print buffered system calls (this version buffers none)
+    /// Print the system calls before the event that went through the buffer
     #[arg(short = 'b', long)]
     syscallbuf: bool,
     /// Print clone, exec and exit

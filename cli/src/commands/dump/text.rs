@@ -5,7 +5,7 @@ use std::io::{Result, Write};
 use rr_trace::event::{EventKind, TaskOp};
 use rr_tracee::{Backing, Mapping, Prot, SpaceOp};
 
-use super::{Line, Options, sockets};
+use super::{Line, Options, buffered, sockets};
 use crate::registers;
 
 /// Prints one event.
@@ -23,6 +23,15 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
     )?;
     if let Some(regs) = event.kind.after().or_else(|| event.kind.before()) {
         writeln!(out, "{}", registers::line(regs))?;
+    }
+    if options.syscallbuf {
+        for call in buffered::calls(event) {
+            writeln!(
+                out,
+                "  {{ syscall:'{}', ret:{:#x}, size:{:#x} }}",
+                call.name, call.result, call.size
+            )?;
+        }
     }
     if options.task_events {
         task_event(out, line)?;

@@ -10,13 +10,13 @@ use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Resume, Waited, si_code};
+use rr_tracee::task::{Resume, Waited};
 use rr_tracee::{Addr, AddrRange, AddressSpace, ObjectId, Registers, Stop, Stopped, Tid};
 
 use crate::error::{Divergence, Error, Result};
 use crate::probe::{INT3, Stub};
 use crate::session::ReplaySession;
-use crate::task::refusal;
+use crate::task::{is_from_outside, refusal};
 
 /// The resume flag (Intel SDM vol. 1, 3.4.3): how the processor came to a stop, and not a part of the state.
 const RF: u64 = 1 << 16;
@@ -35,8 +35,6 @@ enum Found {
     Candidate,
     /// It is between the instructions that the probe replaced; it goes on at this place.
     Inner(Addr),
-    /// A signal from outside the recording.
-    Nothing,
     /// Something else: the interval has ended.
     Other(Stop),
 }
@@ -146,17 +144,10 @@ impl Probe {
     }
 
     fn found(&self, stopped: &Stopped, stop: Stop) -> rr_tracee::Result<Found> {
-        if !matches!(stop, Stop::Signal(_)) {
-            return Ok(Found::Other(stop));
-        }
-        // A trap has the kernel's code; only what a process sent has none above zero.
-        if si_code(&stopped.siginfo()?) <= 0 {
-            return Ok(Found::Nothing);
-        }
-        let rip = Addr(stopped.regs()?.rip);
         if stop != Stop::Signal(libc::SIGTRAP) {
             return Ok(Found::Other(stop));
         }
+        let rip = Addr(stopped.regs()?.rip);
         let hit = self.stub.as_ref().map_or(self.at, |s| s.hit);
         if rip == hit + 1 {
             return Ok(Found::Candidate);
@@ -196,8 +187,8 @@ impl Search<'_> {
                     return Err(self.diverged(format!("the task died (wait status {status:#x})")));
                 }
             };
-            if stop == Stop::Event {
-                // A SIGCONT from outside: of a step, the trap may be still to come.
+            if is_from_outside(&stopped, stop) {
+                // Of a step, the trap may be still to come.
                 continue;
             }
             if how == Resume::SysemuStep {
@@ -236,7 +227,6 @@ impl Search<'_> {
                     regs.rip = moved.0;
                     stopped.set_regs(&regs).map_err(failed)?;
                 }
-                Found::Nothing => {}
                 Found::Other(Stop::Syscall) => {
                     let name = rr_tracee::syscalls::name(regs.syscall());
                     return Err(self.diverged(format!("entry of {name} at {:#x}", regs.rip)));

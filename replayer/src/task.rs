@@ -150,8 +150,6 @@ impl Task {
                         register_divergence(event, self.tid, &format!("signal {signal}"), at, &regs)
                     })
                 }
-                // Somebody outside sends signals to a replayed task: they are not part of the recording. (A SIGCONT
-                // stops it besides, ptrace(2).)
                 (stop, _) if is_from_outside(&now, stop) => {
                     stopped = now;
                     continue;
@@ -174,8 +172,9 @@ impl Task {
     }
 }
 
-/// Whether a signal that somebody sends is why the task has stopped: nothing that it does itself.
-fn is_from_outside(stopped: &Stopped, stop: Stop) -> bool {
+/// Whether a signal that somebody outside sends is why the task has stopped: it is not part of the recording. (A SIGCONT
+/// stops it besides, ptrace(2).)
+pub(crate) fn is_from_outside(stopped: &Stopped, stop: Stop) -> bool {
     match stop {
         Stop::Event => true,
         // A trap has the kernel's code; only what a process sent has none above zero.

@@ -72,10 +72,9 @@ impl RecordSession {
             let window = Window::new(&bytes, at);
             let fits = match &window {
                 Some(window) if window.first_len() >= JUMP_LEN => true,
-                Some(window) if step >= GOOD_STEPS && !self.is_jumped_into(space, &memory, window, at)? => {
-                    true
-                }
-                _ => step >= ANY_STEPS,
+                _ if step >= ANY_STEPS => true,
+                Some(window) if step >= GOOD_STEPS => !self.is_jumped_into(space, &memory, window, at)?,
+                _ => false,
             };
             if fits && instruction.as_ref().is_some_and(|i| !code::repeats(i)) {
                 let mut words = pages.best(&memory);

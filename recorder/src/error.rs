@@ -26,6 +26,9 @@ pub enum Error {
         /// What to do about it.
         advice: &'static str,
     },
+    /// The clock that ends turns could not be started.
+    #[error(transparent)]
+    Ticker(#[from] rr_tracee::ticker::NoTicker),
     /// A tracee could not be handled.
     #[error(transparent)]
     Tracee(#[from] rr_tracee::Error),

@@ -28,7 +28,6 @@
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
 //! | `point` | ending an interval where no event comes |
-//! | `ticker` | a clock for that |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
 //! | `private_files` | writes to files that are mapped privately |
@@ -76,7 +75,6 @@ mod syscall;
 mod task;
 mod tasks;
 pub mod terminate;
-mod ticker;
 
 pub use capture::Capture;
 pub use error::{Error, Result};

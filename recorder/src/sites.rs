@@ -13,6 +13,7 @@ use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to, tables_name};
+use rr_tracee::stubs::{STUB_ALIGN, STUBS};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceId,
     SpaceOp, Stopped, Tid, ids::PAGE, rr_area,
@@ -26,8 +27,6 @@ use crate::rewritten::Rewritten;
 use crate::session::RecordSession;
 use crate::stats::{Obstacle, Refused, Why};
 
-/// The name of the mappings that stubs are in.
-pub(crate) const STUBS: &str = "[rr stubs]";
 /// So many calls are made at a site before it is rewritten.
 const CALLS: u32 = 2;
 /// A stub page for a site is not farther away than this (and a jump reaches a little more).
@@ -310,7 +309,7 @@ impl RecordSession {
         let sites = &mut self.space_mut(id).library.sites;
         sites.known.insert(call, State::Rewritten);
         // Nobody has taken a page away since room was found.
-        sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(16));
+        sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(STUB_ALIGN));
         sites.rewritten.push(Rewritten {
             start: site.start(),
             original: site.original().to_vec(),

@@ -8,9 +8,16 @@
 //! |---|---|
 //! | [`session`] | events, one after the other |
 //! | `session::tasks` | how tasks come and go |
-//! | `task` | one replayed task, and how it runs to its next event |
+//! | `pending` | the event under way |
+//! | `run` | the one runner: how a task executes up to its event |
+//! | `arrival` | where an interval ends |
 //! | `point` | finding an execution point |
 //! | `probe` | the code that looks for it in the task itself |
+//! | `overlay` | bytes in the code that are not the program's |
+//! | `breakpoints` | the debugger's breakpoints among them |
+//! | `sites` | rewritten system call sites, and the program's code there |
+//! | `watch` | the debugger's watchpoints |
+//! | `task` | one replayed task |
 //! | `space` | operations on address spaces, done for real |
 //! | `objects` | shared memory objects, done for real |
 //! | `buffer` | the library in the tasks, and what it is given |
@@ -19,16 +26,24 @@
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
 
 mod affinity;
+mod arrival;
 mod blank;
+mod breakpoints;
 mod buffer;
 pub mod error;
 mod objects;
+mod overlay;
+mod pending;
 mod point;
 mod probe;
 mod resume;
+mod run;
 pub mod session;
+mod sites;
 mod space;
 mod task;
+mod watch;
 
 pub use error::{Divergence, Error, Result};
+pub use run::{Interrupt, Never};
 pub use session::{ReplaySession, Replayed};

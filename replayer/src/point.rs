@@ -2,293 +2,249 @@
 //!
 //! Keeps I7: a moment counts as the point only when *all* of the state is equal: general and extended registers, and
 //! the digest of the memory that the task could have written. A [`Stub`] in the task finds the moments
-//! that are worth a look; where there is no room for one, a breakpoint does, slowly.
+//! that are worth a look; where there is no room for one, or a breakpoint of the debugger is in its way, an `int3` at the
+//! point does, slowly.
 
-use rr_trace::event::{Event, Point};
+use rr_trace::event::{Event, EventKind, Point};
 use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Resume, Waited};
-use rr_tracee::{Addr, AddrRange, AddressSpace, ObjectId, Registers, Stop, Stopped, Tid};
+use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Registers};
 
-use crate::error::{Divergence, Error, Result};
+use crate::error::Result;
 use crate::probe::{INT3, Stub};
+use crate::run::failed;
 use crate::session::ReplaySession;
-use crate::task::{is_from_outside, refusal};
 
 /// The resume flag (Intel SDM vol. 1, 3.4.3): how the processor came to a stop, and not a part of the state.
 const RF: u64 = 1 << 16;
 
-/// What is written over the program's code while the point is looked for.
-struct Probe {
-    at: Addr,
-    patch: Vec<u8>,
-    original: Vec<u8>,
-    stub: Option<Stub>,
+/// The search for an execution point.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Search {
+    /// What is in the task's code to find it.
+    probe: Option<Probe>,
+    /// The chunk of memory that differed last: looked at first, because it is likely to differ again.
+    pub suspect: Option<Addr>,
 }
 
-/// What a stop of the task means for the search.
-enum Found {
-    /// It may be at the point.
-    Candidate,
-    /// It is between the instructions that the probe replaced; it goes on at this place.
-    Inner(Addr),
-    /// Something else: the interval has ended.
-    Other(Stop),
+/// What is in the code of the task while the point is looked for.
+#[derive(Clone, Debug)]
+enum Probe {
+    /// A jump to a stub that compares.
+    Stub(Box<Stub>),
+    /// An `int3` at the point.
+    Int3,
+}
+
+/// Where a stop of the probe has left the task.
+pub(crate) enum Found {
+    /// At the point.
+    Here,
+    /// Before a patch: it is to be stepped over.
+    AtPatch,
+    /// At another moment; it goes on.
+    Elsewhere,
+}
+
+/// Registers without what is no part of the state.
+fn plain(regs: &Registers) -> Registers {
+    Registers {
+        eflags: regs.eflags & !RF,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*regs
+    }
+}
+
+fn point_of(event: &Event) -> Option<(&Registers, &Point)> {
+    match &event.kind {
+        EventKind::Point { at, point } => Some((at, point)),
+        _ => None,
+    }
 }
 
 impl ReplaySession {
-    /// Runs the task to the execution point of `event`.
-    pub(crate) fn run_to_point(&mut self, event: &Event, at: &Registers, point: &Point) -> Result<()> {
-        let failed = |source| Error::Tracee {
-            event: event.number,
-            source,
+    /// Whether the event is an execution point, and its task is there.
+    pub(crate) fn is_at_point(&mut self, event: &Event) -> Result<bool> {
+        let Some((at, point)) = point_of(event) else {
+            return Ok(false);
         };
-        let mut stopped = self.task(event)?.take().map_err(failed)?;
-        let no_space = || Error::BadTrace {
-            event: event.number,
-            what: format!("task {} has no address space", event.tid),
-        };
-        let space = self.task(event)?.space;
-        let search = Search {
-            session: self,
-            space: self.spaces.get(&space).ok_or_else(no_space)?,
-            event,
-            at,
-            point,
-            suspect: std::cell::Cell::new(None),
-            stops: Default::default(),
-        };
-        if !search.is_here(&stopped).map_err(failed)? {
-            let (prepared, probe) = Probe::prepare(stopped, at, point, search.space).map_err(failed)?;
-            probe.write(prepared.tid(), true).map_err(failed)?;
-            stopped = search.run(prepared, &probe)?;
-            let (candidates, inner) = search.stops.get();
-            tracing::debug!(
-                "execution point of event {} found after {candidates} looks and {inner} detours{}",
-                event.number,
-                if probe.stub.is_some() {
-                    ""
-                } else {
-                    ", by breakpoint"
-                }
-            );
-            probe.write(stopped.tid(), false).map_err(failed)?;
-            stopped = probe.remove(stopped).map_err(failed)?;
-        }
-        stopped.set_regs(at).map_err(failed)?;
-        self.task(event)?.give(stopped);
-        Ok(())
-    }
-}
-
-impl Probe {
-    fn prepare(
-        stopped: Stopped,
-        at: &Registers,
-        point: &Point,
-        space: &AddressSpace,
-    ) -> rr_tracee::Result<(Stopped, Probe)> {
-        let mut code = [0; WINDOW_MAX];
-        let memory = rr_tracee::Memory::of(stopped.tid());
-        let got = memory.read_some(Addr(at.rip), &mut code)?;
-        let window = Window::new(&code[..got], Addr(at.rip));
-        let stub = window.and_then(|w| Stub::new(&w, at, &point.words, space));
-        let breakpoint = |stopped| {
-            let probe = Probe {
-                at: Addr(at.rip),
-                patch: vec![INT3],
-                original: code[..1].to_vec(),
-                stub: None,
-            };
-            Ok((stopped, probe))
-        };
-        let Some(stub) = stub else {
-            return breakpoint(stopped);
-        };
-        let args = [
-            stub.room.start.0,
-            stub.room.len(),
-            (libc::PROT_READ | libc::PROT_EXEC) as u64,
-            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64,
-            u64::MAX,
-            0,
-        ];
-        let (remote, mapped) = Remote::ours(stopped)?.call(libc::SYS_mmap, args)?;
-        let stopped = remote.finish()?;
-        if mapped != stub.room.start.0 as i64 {
-            return breakpoint(stopped);
-        }
-        memory.write(stub.place, &stub.code)?;
-        let probe = Probe {
-            at: Addr(at.rip),
-            patch: stub.patch.to_vec(),
-            original: code[..stub.patch.len()].to_vec(),
-            stub: Some(stub),
-        };
-        Ok((stopped, probe))
-    }
-
-    /// Puts the probe into the code, or the code back.
-    fn write(&self, tid: Tid, set: bool) -> rr_tracee::Result<()> {
-        rr_tracee::Memory::of(tid).write(self.at, if set { &self.patch } else { &self.original })
-    }
-
-    fn remove(&self, stopped: Stopped) -> rr_tracee::Result<Stopped> {
-        let Some(stub) = &self.stub else {
-            return Ok(stopped);
-        };
-        Remote::ours(stopped)?.unmap(stub.room)?.finish()
-    }
-
-    fn found(&self, stopped: &Stopped, stop: Stop) -> rr_tracee::Result<Found> {
-        if stop != Stop::Signal(libc::SIGTRAP) {
-            return Ok(Found::Other(stop));
-        }
-        let rip = Addr(stopped.regs()?.rip);
-        let hit = self.stub.as_ref().map_or(self.at, |s| s.hit);
-        if rip == hit + 1 {
-            return Ok(Found::Candidate);
-        }
-        let inner = self.stub.iter().flat_map(|s| &s.inner);
-        let moved = inner.into_iter().find(|(old, _)| rip == *old + 1);
-        Ok(moved.map_or(Found::Other(stop), |(_, new)| Found::Inner(*new)))
-    }
-}
-
-struct Search<'a> {
-    session: &'a ReplaySession,
-    space: &'a AddressSpace,
-    event: &'a Event,
-    at: &'a Registers,
-    point: &'a Point,
-    /// The chunk of memory that differed last: looked at first, because it is likely to differ again.
-    suspect: std::cell::Cell<Option<Addr>>,
-    /// Stops so far: at what might have been the point, and between replaced instructions.
-    stops: std::cell::Cell<(u64, u64)>,
-}
-
-impl Search<'_> {
-    /// Lets the task run until it is at the point; the probe is set, then and now.
-    fn run(&self, mut stopped: Stopped, probe: &Probe) -> Result<Stopped> {
-        let failed = |source| Error::Tracee {
-            event: self.event.number,
-            source,
-        };
-        let mut how = Resume::Sysemu;
-        loop {
-            let waited = stopped.resume(how, None).and_then(|r| r.wait()).map_err(failed)?;
-            let stop;
-            (stopped, stop) = match waited {
-                Waited::Stopped(stopped, stop) => (stopped, stop),
-                Waited::Gone(status) => {
-                    return Err(self.diverged(format!("the task died (wait status {status:#x})")));
-                }
-            };
-            if is_from_outside(&stopped, stop) {
-                // Of a step, the trap may be still to come.
-                continue;
-            }
-            if how == Resume::SysemuStep {
-                // Past the breakpoint.
-                probe.write(stopped.tid(), true).map_err(failed)?;
-                how = Resume::Sysemu;
-                if stop == Stop::Signal(libc::SIGTRAP) {
-                    continue;
-                }
-            }
-            let mut regs = stopped.regs().map_err(failed)?;
-            if let Some(after) = refusal(self.session.reader.header(), stop, &regs) {
-                stopped.set_regs(&after).map_err(failed)?;
-                continue;
-            }
-            match probe.found(&stopped, stop).map_err(failed)? {
-                Found::Candidate => {
-                    self.stops.update(|(candidates, inner)| (candidates + 1, inner));
-                    regs.rip = self.at.rip;
-                    stopped.set_regs(&regs).map_err(failed)?;
-                    probe.write(stopped.tid(), false).map_err(failed)?;
-                    if self.is_here(&stopped).map_err(failed)? {
-                        return Ok(stopped);
-                    }
-                    match &probe.stub {
-                        Some(stub) => {
-                            probe.write(stopped.tid(), true).map_err(failed)?;
-                            regs.rip = stub.moved.0;
-                            stopped.set_regs(&regs).map_err(failed)?;
-                        }
-                        None => how = Resume::SysemuStep,
-                    }
-                }
-                Found::Inner(moved) => {
-                    self.stops.update(|(candidates, inner)| (candidates, inner + 1));
-                    regs.rip = moved.0;
-                    stopped.set_regs(&regs).map_err(failed)?;
-                }
-                Found::Other(Stop::Syscall) => {
-                    let name = rr_tracee::syscalls::name(regs.syscall());
-                    return Err(self.diverged(format!("entry of {name} at {:#x}", regs.rip)));
-                }
-                Found::Other(stop) => return Err(self.diverged(format!("{stop:?} at {:#x}", regs.rip))),
-            }
-        }
-    }
-
-    /// Whether the task is at the point, with no probe in its code.
-    fn is_here(&self, stopped: &Stopped) -> rr_tracee::Result<bool> {
-        let plain = |regs: &Registers| Registers {
-            eflags: regs.eflags & !RF,
-            orig_rax: NOT_IN_SYSCALL,
-            ..*regs
-        };
-        if plain(&stopped.regs()?) != plain(self.at) {
+        if self.pending.as_ref().is_some_and(|p| !p.changes.is_empty()) {
             return Ok(false);
         }
-        let memory = rr_tracee::Memory::of(stopped.tid());
-        for (addr, value) in &self.point.words {
+        if plain(&self.regs_of(event)?) != plain(at) {
+            return Ok(false);
+        }
+        let task = self.task(event)?;
+        let (memory, id) = (task.memory(), task.space);
+        if let Some(overlay) = self.overlays.get(&id) {
+            overlay
+                .lift(&memory, digest::ALL)
+                .map_err(|e| failed(event, e))?;
+        }
+        let same = self.has_state(event, &memory, point);
+        if let Some(overlay) = self.overlays.get(&id) {
+            overlay
+                .put_back(&memory, digest::ALL)
+                .map_err(|e| failed(event, e))?;
+        }
+        same.map_err(|e| failed(event, e))
+    }
+
+    /// Whether the rest of the state is the point's, too.
+    fn has_state(&mut self, event: &Event, memory: &Memory, point: &Point) -> rr_tracee::Result<bool> {
+        for (addr, value) in &point.words {
             if memory.read_u64(*addr)? != *value {
                 return Ok(false);
             }
         }
-        if stopped.xstate()?.normalised() != self.point.xstate.normalised() {
+        let Some(task) = self.tasks.get(&event.tid) else {
+            return Ok(false);
+        };
+        if task.xstate()?.normalised() != point.xstate.normalised() {
             return Ok(false);
         }
-        let object = |id: ObjectId| self.session.backings.objects.get(&id).map(|o| &o.file);
-        let tid = stopped.tid();
-        if let Some(suspect) = self.suspect.get() {
+        let Some(space) = self.spaces.get(&task.space) else {
+            return Ok(false);
+        };
+        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &o.file);
+        let suspect = self.pending.as_ref().and_then(|p| p.search.suspect);
+        if let Some(suspect) = suspect {
             let chunk = AddrRange::sized(suspect, CHUNK);
-            let recorded: Vec<_> = self
-                .point
-                .sums
-                .iter()
-                .filter(|s| s.start == suspect)
-                .copied()
-                .collect();
-            if digest::sums(tid, self.space, chunk, object)? != recorded {
+            let recorded = point.sums.iter().filter(|s| s.start == suspect).copied();
+            if digest::sums(memory.tid(), space, chunk, object)? != recorded.collect::<Vec<_>>() {
                 return Ok(false);
             }
         }
-        let sums = digest::sums(tid, self.space, digest::ALL, object)?;
-        self.suspect
-            .set(digest::first_difference(&sums, &self.point.sums));
-        Ok(self.suspect.get().is_none())
+        let sums = digest::sums(memory.tid(), space, digest::ALL, object)?;
+        let differs = digest::first_difference(&sums, &point.sums);
+        if let Some(pending) = &mut self.pending {
+            pending.search.suspect = differs;
+        }
+        Ok(differs.is_none())
     }
 
-    fn diverged(&self, seen: String) -> Error {
-        let suspect = self.suspect.get().map_or(String::new(), |chunk| {
-            format!(
-                "; its registers were those of the point before, with other memory at {:#x}",
-                chunk.0
-            )
-        });
-        Error::Divergence(Box::new(Divergence {
-            event: self.event.number,
-            tid: self.event.tid,
-            expected: format!("execution point at {:#x}", self.at.rip),
-            seen: seen + &suspect,
-            registers: vec![],
-        }))
+    /// Puts the probe into the code, if the event is an execution point and it is not there yet.
+    pub(crate) fn install_probe(&mut self, event: &Event) -> Result<()> {
+        let Some((at, point)) = point_of(event) else {
+            return Ok(());
+        };
+        let waits = |p: &crate::pending::Pending| p.search.probe.is_none() && p.changes.is_empty();
+        if !self.pending.as_ref().is_some_and(waits) {
+            return Ok(());
+        }
+        let probe = self
+            .make_probe(event, at, point)
+            .map_err(|e| failed(event, e))?;
+        if let Some(pending) = &mut self.pending {
+            pending.search.probe = Some(probe);
+        }
+        Ok(())
+    }
+
+    fn make_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<Probe> {
+        let Some(task) = self.tasks.get_mut(&event.tid) else {
+            return Ok(Probe::Int3);
+        };
+        let (memory, id) = (task.memory(), task.space);
+        let place = Addr(at.rip);
+        let mut code = [0; WINDOW_MAX];
+        let got = memory.read_some(place, &mut code)?;
+        let overlay = self.overlays.entry(id).or_default();
+        overlay.mask(place, &mut code[..got]);
+        let in_the_way = self.breakpoints.within(AddrRange::sized(place, WINDOW_MAX as u64));
+        let window = Window::new(&code[..got], place).filter(|_| !in_the_way);
+        let space = self.spaces.get(&id);
+        let stub = window.and_then(|w| Stub::new(&w, at, &point.words, space?));
+        if let Some(stub) = stub {
+            let args = [
+                stub.room.start.0,
+                stub.room.len(),
+                (libc::PROT_READ | libc::PROT_EXEC) as u64,
+                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64,
+                u64::MAX,
+                0,
+            ];
+            let (remote, mapped) = Remote::ours(task.take()?)?.call(libc::SYS_mmap, args)?;
+            task.give(remote.finish()?);
+            if mapped == stub.room.start.0 as i64 {
+                memory.write(stub.place, &stub.code)?;
+                overlay.put(&memory, place, &stub.patch)?;
+                return Ok(Probe::Stub(Box::new(stub)));
+            }
+        }
+        // A breakpoint of the debugger may be there: it does as well.
+        overlay.put(&memory, place, &[INT3])?;
+        Ok(Probe::Int3)
+    }
+
+    /// Takes the probe out of the code.
+    pub(crate) fn remove_probe(&mut self, event: &Event) -> Result<()> {
+        let probe = self.pending.as_mut().and_then(|p| p.search.probe.take());
+        let (Some(probe), Some((at, _))) = (probe, point_of(event)) else {
+            return Ok(());
+        };
+        let removed = self.unmake_probe(event, Addr(at.rip), &probe);
+        removed.map_err(|e| failed(event, e))
+    }
+
+    fn unmake_probe(&mut self, event: &Event, place: Addr, probe: &Probe) -> rr_tracee::Result<()> {
+        let Some(task) = self.tasks.get_mut(&event.tid) else {
+            return Ok(());
+        };
+        let overlay = self.overlays.entry(task.space).or_default();
+        if matches!(probe, Probe::Stub(_)) || !self.breakpoints.is_put(task.space, place) {
+            overlay.remove(&task.memory(), place)?;
+        }
+        if let Probe::Stub(stub) = probe {
+            let stopped = Remote::ours(task.take()?)?.unmap(stub.room)?.finish()?;
+            task.give(stopped);
+        }
+        Ok(())
+    }
+
+    /// The task has executed an `int3` that ends at `rip`. `None`: it is not the probe's.
+    pub(crate) fn at_probe(&mut self, event: &Event, rip: Addr) -> Result<Option<Found>> {
+        let Some((at, _)) = point_of(event) else {
+            return Ok(None);
+        };
+        let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
+        let (hit, moved) = match probe {
+            Some(Probe::Stub(stub)) => {
+                let inner = stub.inner.iter().find(|(old, _)| rip == *old + 1);
+                if let Some((_, moved)) = inner {
+                    let moved = *moved;
+                    self.move_to(event, moved)?;
+                    return Ok(Some(Found::Elsewhere));
+                }
+                (stub.hit, Some(stub.moved))
+            }
+            Some(Probe::Int3) => (Addr(at.rip), None),
+            None => return Ok(None),
+        };
+        if rip != hit + 1 {
+            return Ok(None);
+        }
+        self.move_to(event, Addr(at.rip))?;
+        if self.is_at_point(event)? {
+            return Ok(Some(Found::Here));
+        }
+        match moved {
+            Some(moved) => {
+                self.move_to(event, moved)?;
+                Ok(Some(Found::Elsewhere))
+            }
+            None => Ok(Some(Found::AtPatch)),
+        }
+    }
+
+    /// Whether a task that stands there executes the probe.
+    pub(crate) fn is_in_probe(&self, rip: Addr) -> bool {
+        match self.pending.as_ref().and_then(|p| p.search.probe.as_ref()) {
+            Some(Probe::Stub(stub)) => stub.room.contains(rip),
+            _ => false,
+        }
     }
 }

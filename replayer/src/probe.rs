@@ -32,7 +32,7 @@ const SAVED_RAX: u32 = (rr_area::PARAM.0 + PAGE - 16) as u32;
 const SAVED_FLAGS: u32 = (rr_area::PARAM.0 + PAGE - 8) as u32;
 
 /// A stub, ready to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stub {
     /// What must be mapped for it.
     pub room: AddrRange,

@@ -9,18 +9,24 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, SignalPlace, Stdio, TaskOp};
+use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, Stdio, TaskOp};
 use rr_trace::{EventCursor, TraceReader};
 use rr_tracee::{
-    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
+    AddrRange, AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
 };
 
 use crate::affinity;
 use crate::blank;
+use crate::breakpoints::Breakpoints;
 use crate::buffer;
 use crate::error::{Divergence, Error, Result};
+use crate::overlay::CodeOverlay;
+use crate::pending::{Pending, Stage};
+use crate::run::{Halt, Never, Pace, failed};
+use crate::sites::Sites;
 use crate::space::{Backings, close, collect, hits_our_code, perform};
-use crate::task::{Target, Task};
+use crate::task::Task;
+use crate::watch::Watches;
 
 /// One replay.
 #[derive(Debug)]
@@ -36,8 +42,14 @@ pub struct ReplaySession {
     cpu: Option<usize>,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
-    /// What the buffered calls of the event under way change in the address space.
-    changes: Vec<buffer::Change>,
+    /// The event under way.
+    pub(crate) pending: Option<Pending>,
+    /// What is in the code of the tasks that is not the program's.
+    pub(crate) overlays: BTreeMap<SpaceId, CodeOverlay>,
+    /// The rewritten sites, as far as they are known.
+    pub(crate) sites: BTreeMap<SpaceId, Sites>,
+    pub(crate) breakpoints: Breakpoints,
+    pub(crate) watches: Watches,
     /// Since the first step, which is made by the thread that makes all.
     without_tsc: Option<tsc::GivenUp>,
 }
@@ -46,7 +58,7 @@ pub struct ReplaySession {
 #[derive(Debug)]
 pub struct Replayed {
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// What the program wrote to standard output or error.
     pub output: Option<(Stdio, Vec<u8>)>,
 }
@@ -75,7 +87,11 @@ impl ReplaySession {
             cpu,
             last: EventNumber(0),
             time_ns: 0,
-            changes: Vec::new(),
+            pending: None,
+            overlays: BTreeMap::new(),
+            sites: BTreeMap::new(),
+            breakpoints: Breakpoints::default(),
+            watches: Watches::default(),
             without_tsc: None,
         })
     }
@@ -100,57 +116,95 @@ impl ReplaySession {
 
     /// Replays the next event; `None` at the end of the trace.
     pub fn step(&mut self) -> Result<Option<Replayed>> {
+        if !self.fetch()? {
+            return Ok(None);
+        }
+        // Whoever wants to stop at a breakpoint does not step by events.
+        while self.advance(Pace::Free, true, &mut Never)? != Halt::Arrived {}
+        self.apply()
+    }
+
+    /// Makes sure that the next event is known; `false` at the end of the trace.
+    pub(crate) fn fetch(&mut self) -> Result<bool> {
         self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
         tsc::renew();
-        let Some(event) = self.cursor.next().transpose()? else {
+        if self.pending.is_none() {
+            let event = self.cursor.next().transpose()?;
+            self.pending = event.map(|event| Pending::new(Arc::new(event)));
+        }
+        Ok(self.pending.is_some())
+    }
+
+    /// Gives the pending event's task what the buffered calls of its interval return.
+    pub(crate) fn load(&mut self) -> Result<()> {
+        let Some(pending) = &self.pending else {
+            return Ok(());
+        };
+        if pending.stage != Stage::Fetched {
+            return Ok(());
+        }
+        let event = Arc::clone(&pending.event);
+        let mut changes = Vec::new();
+        if !event.buffered.is_empty() {
+            if event.kind.before().is_none() {
+                return Err(bad(
+                    &event,
+                    "it has buffered calls, but nothing is executed before it",
+                ));
+            }
+            let loaded = buffer::load(&self.task(&event)?.memory(), &event.buffered);
+            changes = loaded.map_err(|f| f.at(event.number))?;
+        }
+        self.check_entered(&event)?;
+        if let Some(pending) = &mut self.pending {
+            pending.changes = changes.into();
+            pending.stage = Stage::Running;
+        }
+        Ok(())
+    }
+
+    /// A system call is entered once, and returns once.
+    fn check_entered(&mut self, event: &Event) -> Result<()> {
+        let EventKind::Syscall { entry, .. } = &event.kind else {
+            return Ok(());
+        };
+        if entry.is_some() == self.task(event)?.in_syscall {
+            return Err(bad(
+                event,
+                "a system call returns that was not entered, or is entered twice",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Applies the pending event, whose task has arrived.
+    pub(crate) fn apply(&mut self) -> Result<Option<Replayed>> {
+        let Some(pending) = &self.pending else {
             return Ok(None);
         };
-        let output = self.replay(&event)?;
+        let event = Arc::clone(&pending.event);
+        let output = self.apply_event(&event)?;
+        self.pending = None;
         self.last = event.number;
         self.time_ns = event.time_ns;
         Ok(Some(Replayed { event, output }))
     }
 
-    fn replay(&mut self, event: &Event) -> Result<Option<(Stdio, Vec<u8>)>> {
+    fn apply_event(&mut self, event: &Event) -> Result<Option<(Stdio, Vec<u8>)>> {
         let number = event.number;
-        if !event.buffered.is_empty() {
-            if event.kind.before().is_none() {
-                return Err(bad(
-                    event,
-                    "it has buffered calls, but nothing is executed before it",
-                ));
-            }
-            let loaded = buffer::load(&self.task(event)?.memory(), &event.buffered);
-            self.changes = loaded.map_err(|f| f.at(number))?;
-        }
         match &event.kind {
             EventKind::Start { exec, after, xstate } => {
                 self.begin(event.tid, exec, number)?;
                 self.settle(event, after, Some(xstate))?;
             }
-            EventKind::SyscallEnter { entry } => {
-                self.run_to(event, Target::Entry(entry))?;
-                let task = self.task(event)?;
-                task.in_syscall = true;
-            }
+            EventKind::SyscallEnter { .. } => self.task(event)?.in_syscall = true,
             EventKind::Syscall {
-                entry,
                 after,
                 xstate,
                 task: task_op,
                 output,
+                ..
             } => {
-                let in_syscall = self.task(event)?.in_syscall;
-                match entry {
-                    Some(entry) if !in_syscall => self.run_to(event, Target::Entry(entry))?,
-                    None if in_syscall => {}
-                    _ => {
-                        return Err(bad(
-                            event,
-                            "a system call returns that was not entered, or is entered twice",
-                        ));
-                    }
-                }
                 let task = self.task(event)?;
                 task.in_syscall = false;
                 let output = match output {
@@ -179,30 +233,9 @@ impl ReplaySession {
                 self.task(event)?.in_syscall = false;
                 self.settle(event, after, None)?;
             }
-            EventKind::Trap { at, after } => {
-                self.run_to(event, Target::Fault(libc::SIGSEGV, at))?;
-                self.settle(event, after, None)?;
-            }
-            EventKind::Signal {
-                signo,
-                place,
-                after,
-                xstate,
-                ..
-            } => {
-                match place {
-                    SignalPlace::Here => {}
-                    SignalPlace::Fault(at) => self.run_to(event, Target::Fault(*signo, at))?,
-                    SignalPlace::Entry(at) => self.run_to(event, Target::Entry(at))?,
-                }
-                self.settle(event, after, xstate.as_ref())?;
-            }
-            EventKind::Point { at, point } => {
-                // They all come before the point: its interval ends there.
-                self.run_to_changes(event)?;
-                self.run_to_point(event, at, point)?;
-                self.check_used_up(event)?;
-            }
+            EventKind::Trap { after, .. } => self.settle(event, after, None)?,
+            EventKind::Signal { after, xstate, .. } => self.settle(event, after, xstate.as_ref())?,
+            EventKind::Point { .. } => {}
             EventKind::Exit { .. } => {
                 self.perform(event, &event.ops)?;
                 self.write_all(event)?;
@@ -212,33 +245,19 @@ impl ReplaySession {
         Ok(None)
     }
 
-    /// Carries out what the interval's buffered calls change in the address space, each when the task is there.
-    fn run_to_changes(&mut self, event: &Event) -> Result<()> {
-        for (number, change) in std::mem::take(&mut self.changes) {
-            self.run_task(event, Target::Change(number))?;
-            if let Some(op) = change {
-                let ops = [op];
-                self.perform(event, &ops)?;
-                self.follow_ops(event.tid, &ops);
-            }
+    /// Carries out the next change that the interval's buffered calls make in the address space: the task is there.
+    pub(crate) fn make_change(&mut self, event: &Event) -> Result<()> {
+        let change = self.pending.as_mut().and_then(|p| p.changes.pop_front());
+        if let Some((_, Some(op))) = change {
+            let ops = [op];
+            self.perform(event, &ops)?;
+            self.follow_ops(event.tid, &ops);
         }
         Ok(())
     }
 
-    /// Runs the event's task to where the event happened.
-    fn run_to(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
-        self.run_to_changes(event)?;
-        self.run_task(event, target)?;
-        self.check_used_up(event)
-    }
-
-    fn run_task(&mut self, event: &Event, target: Target<'_>) -> Result<()> {
-        let reader = Arc::clone(&self.reader);
-        self.task(event)?.run_to(event.number, target, reader.header())
-    }
-
     /// The task has arrived: it has made all buffered calls of the interval.
-    fn check_used_up(&mut self, event: &Event) -> Result<()> {
+    pub(crate) fn check_used_up(&mut self, event: &Event) -> Result<()> {
         if event.buffered.is_empty() {
             return Ok(());
         }
@@ -287,6 +306,8 @@ impl ReplaySession {
             return Ok(());
         }
         self.copy_exposed(event, ops)?;
+        let id = self.task(event)?.space;
+        self.code_is_mapped(id, ops).map_err(|source| failed(event, source))?;
         let task = self
             .tasks
             .get_mut(&event.tid)
@@ -321,6 +342,9 @@ impl ReplaySession {
     fn write_all(&mut self, event: &Event) -> Result<()> {
         self.copy_written(event)?;
         for write in &event.writes {
+            let range = AddrRange::sized(write.addr, write.data.len() as u64);
+            self.code_changes(write.space, range)
+                .map_err(|source| failed(event, source))?;
             self.write(event, write)?;
         }
         self.follow_ops(event.tid, &event.ops);
@@ -388,7 +412,7 @@ impl Drop for ReplaySession {
     }
 }
 
-fn bad(event: &Event, what: &str) -> Error {
+pub(crate) fn bad(event: &Event, what: &str) -> Error {
     Error::BadTrace {
         event: event.number,
         what: format!("{what} (task {})", event.tid),

@@ -12,6 +12,9 @@
 //! | [`regs`] | general registers and extended state |
 //! | [`task`] | `Stopped`/`Running`, ptrace stops |
 //! | `task::signals` | the signals of a stopped task |
+//! | `task::debug` | its debug registers |
+//! | [`ticker`] | a clock for a thread that waits for tasks |
+//! | [`stubs`] | the rewritten sites of an address space, found by their stubs |
 //! | [`memory`] | reading and writing another address space |
 //! | [`remote`] | system calls performed in a stopped task for us |
 //! | [`space`] | the model of an address space and the operations on it |
@@ -43,8 +46,10 @@ pub mod rr_area;
 pub mod shaping;
 pub mod site;
 pub mod space;
+pub mod stubs;
 pub mod syscalls;
 pub mod task;
+pub mod ticker;
 pub mod tsc;
 
 pub use error::{Error, Result};

@@ -12,8 +12,10 @@
 //! stale `Stopped` answers [`Error::Died`], and the next wait for that tid
 //! brings `Stop::Exiting` or the exit status.
 
+mod debug;
 mod signals;
 
+pub use debug::{TRAP_INT3, TRAP_TRACE, WATCHES, Watch, WatchKind};
 pub use signals::{SigInfo, is_fault, send_signal, si_code, signo};
 
 use std::cell::Cell;

@@ -12,13 +12,12 @@ use crate::error::{Error, Result};
 use crate::scheduler::Choice;
 use crate::session::RecordSession;
 use crate::task::{State, Task};
-use crate::ticker::Ticker;
 
 impl RecordSession {
     /// Records until the first process (or all) have exited. Returns the first process's wait status and the
     /// last event.
     pub fn run(&mut self) -> Result<i32> {
-        let _ticker = Ticker::start()?;
+        let _ticker = rr_tracee::ticker::Ticker::start()?;
         let _without_tsc = tsc::GivenUp::new();
         loop {
             if let Some(status) = self.end() {

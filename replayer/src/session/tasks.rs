@@ -9,6 +9,7 @@ use rr_tracee::{AddressSpace, ExtendedState, Registers, SpaceId, Stopped, Tid};
 use super::{ReplaySession, bad};
 use crate::blank;
 use crate::error::{Error, Result};
+use crate::run::failed;
 use crate::task::Task;
 
 impl ReplaySession {
@@ -106,20 +107,20 @@ impl ReplaySession {
                 .map(AddressSpace::forked)
                 .unwrap_or_default();
             self.spaces.insert(info.space, forked);
+            let memory = self.tasks.get(&info.child).map(Task::memory);
+            if let Some(memory) = memory {
+                self.clean_copy(space, &memory)
+                    .map_err(|source| failed(event, source))?;
+            }
         }
-        let failed = |source| Error::Tracee {
-            event: event.number,
-            source,
-        };
         let child = self
             .tasks
             .get_mut(&info.child)
             .ok_or_else(|| bad(event, "there is no such task"))?;
         child
             .stopped()
-            .map_err(failed)?
-            .set_regs(&info.regs)
-            .map_err(failed)
+            .and_then(|s| s.set_regs(&info.regs))
+            .map_err(|source| failed(event, source))
     }
 
     /// The task goes on as a fresh process: what it was is gone with its old address space.
@@ -151,6 +152,7 @@ impl ReplaySession {
         blank::end(task.real);
         if !self.tasks.values().any(|t| t.space == task.space) {
             self.spaces.remove(&task.space);
+            self.forget_code(task.space);
         }
     }
 }

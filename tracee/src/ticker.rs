@@ -1,22 +1,30 @@
-//! A clock tick for the recording thread: while it waits for a task that executes user code, it looks up now and then
-//! whether something waits for the end of the interval (a signal, another task).
+//! A clock tick for a thread that waits for tracees: while a task executes user code, the thread looks up now and then
+//! whether something else wants its attention (a signal, another task, the user).
 //!
-//! The tick is a signal to the recording thread alone (timer_create(2), `SIGEV_THREAD_ID`) whose handler does nothing;
-//! all it does is to interrupt `waitpid`. One that comes when no wait is under way is lost, and the
-//! next one comes soon.
+//! The tick is a signal to the waiting thread alone (timer_create(2), `SIGEV_THREAD_ID`) whose handler does nothing:
+//! the signal interrupts `waitpid` ([`crate::task::wait_for_tick`]). A tick that comes when no wait is under way is
+//! lost, and the next one comes soon.
 
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::error::{Error, Result};
-
 /// Time between two ticks.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// The clock could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {errno}; the limit of pending signals (ulimit -i) may be reached")]
+pub struct NoTicker {
+    /// What was refused.
+    pub what: &'static str,
+    /// The kernel's answer.
+    pub errno: Errno,
+}
 
 /// The ticking; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticker {
+pub struct Ticker {
     timer: libc::timer_t,
 }
 
@@ -24,11 +32,10 @@ extern "C" fn nothing(_: libc::c_int) {}
 
 impl Ticker {
     /// Lets the calling thread be interrupted at every tick.
-    pub fn start() -> Result<Ticker> {
-        let failed = |what| Error::Capability {
+    pub fn start() -> Result<Ticker, NoTicker> {
+        let failed = |what| NoTicker {
             what,
             errno: Errno::last(),
-            advice: "the limit of pending signals (ulimit -i) may be reached",
         };
         let signal = libc::SIGRTMAX() - 1;
         // SAFETY: all-zero is a valid sigaction: no flags (in particular not SA_RESTART), an empty mask.

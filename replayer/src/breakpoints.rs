@@ -1,0 +1,212 @@
+//! Breakpoints of the debugger in one process, put into its code as `int3`.
+//!
+//! Keeps I8: they are part of the address space's [`CodeOverlay`], so neither the program nor whoever reads memory sees
+//! them, and they are the debugged process's alone: others that share its address space pass over them. Where a site is
+//! rewritten, the program's instructions of its window are not executed in place; a breakpoint on one of
+//! them is put at the beginning of the site, and the window executed by single steps.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rr_trace::event::Event;
+use rr_tracee::{Addr, AddrRange, Memory, Prot, SpaceId, SpaceOp, Tid};
+
+use crate::error::Result;
+use crate::overlay::CodeOverlay;
+use crate::probe::INT3;
+use crate::run::failed;
+use crate::session::ReplaySession;
+use crate::sites::Sites;
+
+/// The breakpoints of the debugged process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Breakpoints {
+    /// Its recorded pid.
+    process: Option<Tid>,
+    wanted: BTreeSet<Addr>,
+    /// Where `int3` has been put for them.
+    put: HashMap<SpaceId, BTreeSet<Addr>>,
+    /// What has been put may not be what is wanted.
+    stale: bool,
+}
+
+impl Breakpoints {
+    /// Whether one is wanted in a range.
+    pub fn within(&self, range: AddrRange) -> bool {
+        self.wanted.range(range.start..range.end).next().is_some()
+    }
+
+    /// Whether an `int3` has been put there.
+    pub fn is_put(&self, space: SpaceId, addr: Addr) -> bool {
+        self.put.get(&space).is_some_and(|put| put.contains(&addr))
+    }
+}
+
+impl ReplaySession {
+    /// The process that is debugged, and the places where it stops before it executes what is there.
+    pub fn set_breakpoints(&mut self, process: Tid, wanted: BTreeSet<Addr>) -> Result<()> {
+        if self.breakpoints.process == Some(process) && self.breakpoints.wanted == wanted {
+            return Ok(());
+        }
+        // A probe that is in the way of one of them has to be another.
+        if let Some(pending) = &self.pending {
+            let event = std::sync::Arc::clone(&pending.event);
+            self.remove_probe(&event)?;
+        }
+        self.breakpoints.process = Some(process);
+        self.breakpoints.wanted = wanted;
+        self.breakpoints.stale = true;
+        Ok(())
+    }
+
+    /// The addresses of the breakpoints.
+    pub fn breakpoints(&self) -> &BTreeSet<Addr> {
+        &self.breakpoints.wanted
+    }
+
+    /// Whether there may be code that is not the program's in the task's way.
+    pub(crate) fn has_foreign_code(&self, tid: Tid) -> bool {
+        let Some(task) = self.tasks.get(&tid) else {
+            return false;
+        };
+        let patched = self.overlays.get(&task.space).is_some_and(|o| !o.is_empty());
+        patched || self.breakpoints.process == Some(task.tgid) && !self.breakpoints.wanted.is_empty()
+    }
+
+    /// Whether the task stops before it executes what is at `rip`.
+    pub(crate) fn is_breakpoint(&self, tid: Tid, rip: Addr) -> bool {
+        self.breakpoints.wanted.contains(&rip)
+            && self.tasks.get(&tid).map(|t| t.tgid) == self.breakpoints.process
+    }
+
+    /// Whether what is at `rip` must be executed by a single step.
+    pub(crate) fn must_step(&self, tid: Tid, rip: Addr) -> bool {
+        let Some(space) = self.tasks.get(&tid).map(|t| t.space) else {
+            return false;
+        };
+        let patched = self.overlays.get(&space).is_some_and(|o| o.has(rip));
+        let site = self.sites.get(&space).and_then(|sites| sites.around(rip));
+        patched && !self.is_in_probe(rip) || site.is_some_and(|site| site.is_within(rip))
+    }
+
+    /// Puts the breakpoints that are wanted into the code of the event's task, and takes away those that are not.
+    pub(crate) fn sync_breakpoints(&mut self, event: &Event) -> Result<()> {
+        let task = self.task(event)?;
+        let (space, memory, tgid) = (task.space, task.memory(), task.tgid);
+        if !self.breakpoints.stale || self.breakpoints.process != Some(tgid) {
+            return Ok(());
+        }
+        self.sites_of(event);
+        let sites = self.sites.get(&space);
+        let wanted: BTreeSet<Addr> = self
+            .breakpoints
+            .wanted
+            .iter()
+            .map(|addr| match sites.and_then(|s| s.around(*addr)) {
+                Some(site) if site.is_within(*addr) => site.start,
+                _ => *addr,
+            })
+            .collect();
+        let overlay = self.overlays.entry(space).or_default();
+        let put = self.breakpoints.put.entry(space).or_default();
+        let synced = sync(overlay, put, &wanted, &memory);
+        synced.map_err(|source| failed(event, source))?;
+        self.breakpoints.stale = false;
+        Ok(())
+    }
+
+    /// The rewritten sites in the address space of the event's task.
+    pub(crate) fn sites_of(&mut self, event: &Event) -> &Sites {
+        static NONE: Sites = Sites::none();
+        let Some(task) = self.tasks.get(&event.tid) else {
+            return &NONE;
+        };
+        let (space, memory) = (task.space, task.memory());
+        let (model, reader, overlay) = (self.spaces.get(&space), &self.reader, self.overlays.get(&space));
+        self.sites.entry(space).or_insert_with(|| {
+            model.map_or(Sites::none(), |model| {
+                Sites::of(model, &memory, overlay, reader)
+            })
+        })
+    }
+
+    /// The memory of an address space is about to change in a range: patches there are taken away, and what was known of
+    /// its sites is forgotten.
+    pub(crate) fn code_changes(&mut self, space: SpaceId, range: AddrRange) -> rr_tracee::Result<()> {
+        let overlay = self.overlays.get_mut(&space).filter(|o| !o.is_empty());
+        if overlay.is_none() && !self.sites.contains_key(&space) && self.breakpoints.wanted.is_empty() {
+            return Ok(());
+        }
+        if let (Some(overlay), Some(task)) = (overlay, self.tasks.values().find(|t| t.space == space)) {
+            overlay.clear(&task.memory(), range)?;
+            if let Some(put) = self.breakpoints.put.get_mut(&space) {
+                put.retain(|addr| overlay.has(*addr));
+            }
+        }
+        let executable = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC);
+        let in_code = self.spaces.get(&space).is_some_and(|s| s.touching(range).any(executable));
+        if in_code {
+            self.sites.remove(&space);
+        }
+        self.breakpoints.stale = true;
+        Ok(())
+    }
+
+    /// The same for operations on an address space.
+    pub(crate) fn code_is_mapped(&mut self, space: SpaceId, ops: &[SpaceOp]) -> rr_tracee::Result<()> {
+        for op in ops {
+            match op {
+                SpaceOp::Map(mapping) => {
+                    if mapping.prot.has(Prot::EXEC) {
+                        self.sites.remove(&space);
+                    }
+                    self.code_changes(space, mapping.range)?;
+                }
+                SpaceOp::Unmap(range) | SpaceOp::Discard(range) => self.code_changes(space, *range)?,
+                SpaceOp::Move { from, to, .. } => {
+                    self.code_changes(space, *from)?;
+                    self.code_changes(space, AddrRange::sized(*to, from.len()))?;
+                }
+                SpaceOp::Protect(..)
+                | SpaceOp::SetFork(..)
+                | SpaceOp::CreateObject { .. }
+                | SpaceOp::ResizeObject { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An address space is gone.
+    pub(crate) fn forget_code(&mut self, space: SpaceId) {
+        self.overlays.remove(&space);
+        self.sites.remove(&space);
+        self.breakpoints.put.remove(&space);
+        self.breakpoints.stale = true;
+    }
+
+    /// A new address space is a copy of another, patches and all: it gets the program's own bytes.
+    pub(crate) fn clean_copy(&mut self, from: SpaceId, memory: &Memory) -> rr_tracee::Result<()> {
+        match self.overlays.get(&from) {
+            Some(overlay) => overlay.lift(memory, rr_tracee::digest::ALL),
+            None => Ok(()),
+        }
+    }
+}
+
+fn sync(
+    overlay: &mut CodeOverlay,
+    put: &mut BTreeSet<Addr>,
+    wanted: &BTreeSet<Addr>,
+    memory: &Memory,
+) -> rr_tracee::Result<()> {
+    for addr in put.difference(wanted).copied().collect::<Vec<_>>() {
+        overlay.remove(memory, addr)?;
+        put.remove(&addr);
+    }
+    for addr in wanted {
+        // Where nothing is mapped (yet), nothing can be put.
+        if !put.contains(addr) && overlay.put(memory, *addr, &[INT3])? {
+            put.insert(*addr);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! `CodeOverlay`: the one owner of bytes in a replayed address space that are not the program's.
+//!
+//! Breakpoints of the debugger and probes for execution points are written over the program's code. Keeps I8: what is
+//! read through the overlay is the program's own, what events write goes under it, and whoever compares or digests
+//! memory lifts it meanwhile.
+//!
+//! Patches do not overlap. A patch that the program itself has overwritten is no longer ours: it is not put back.
+
+use std::collections::BTreeMap;
+
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, AddrRange, Memory, Result};
+
+/// What is written over a place, and what was there.
+#[derive(Clone, Debug)]
+struct Patch {
+    ours: Vec<u8>,
+    original: Vec<u8>,
+}
+
+/// The patches of one address space.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CodeOverlay {
+    patches: BTreeMap<Addr, Patch>,
+}
+
+impl CodeOverlay {
+    /// Whether nothing is patched.
+    pub fn is_empty(&self) -> bool {
+        self.patches.is_empty()
+    }
+
+    /// Whether a patch begins there.
+    pub fn has(&self, addr: Addr) -> bool {
+        self.patches.contains_key(&addr)
+    }
+
+    /// Writes `ours` over a place. Nothing is written, and `false` returned, if the place cannot be read or is patched.
+    pub fn put(&mut self, memory: &Memory, addr: Addr, ours: &[u8]) -> Result<bool> {
+        let range = AddrRange::sized(addr, ours.len() as u64);
+        let mut original = vec![0; ours.len()];
+        if self.touching(range).next().is_some() || memory.read(addr, &mut original).is_err() {
+            return Ok(false);
+        }
+        memory.write_protected(addr, ours)?;
+        let ours = ours.to_vec();
+        self.patches.insert(addr, Patch { ours, original });
+        Ok(true)
+    }
+
+    /// Takes the patch at a place away; no error if there is none.
+    pub fn remove(&mut self, memory: &Memory, addr: Addr) -> Result<()> {
+        match self.patches.remove(&addr) {
+            Some(patch) => give_back(memory, addr, &patch),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes away all patches that touch a range: the program's memory there is about to change.
+    pub fn clear(&mut self, memory: &Memory, range: AddrRange) -> Result<()> {
+        for addr in self.touching(range).map(|(addr, _)| addr).collect::<Vec<_>>() {
+            self.remove(memory, addr)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a range its own bytes until [`CodeOverlay::put_back`].
+    pub fn lift(&self, memory: &Memory, range: AddrRange) -> Result<()> {
+        self.touching(range)
+            .try_for_each(|(addr, patch)| give_back(memory, addr, patch))
+    }
+
+    /// Ends what [`CodeOverlay::lift`] began: the memory is as it was then.
+    pub fn put_back(&self, memory: &Memory, range: AddrRange) -> Result<()> {
+        self.touching(range)
+            .try_for_each(|(addr, patch)| memory.write_protected(addr, &patch.ours))
+    }
+
+    /// Turns bytes that were read at `addr` into the program's own.
+    pub fn mask(&self, addr: Addr, bytes: &mut [u8]) {
+        for (at, patch) in self.touching(AddrRange::sized(addr, bytes.len() as u64)) {
+            for (n, (ours, original)) in patch.ours.iter().zip(&patch.original).enumerate() {
+                let place = (at.0 + n as u64).checked_sub(addr.0);
+                if let Some(byte) = place.and_then(|n| bytes.get_mut(n as usize))
+                    && byte == ours
+                {
+                    *byte = *original;
+                }
+            }
+        }
+    }
+
+    /// The patches that have a byte in a range.
+    fn touching(&self, range: AddrRange) -> impl Iterator<Item = (Addr, &Patch)> {
+        /// No patch is longer.
+        const LONGEST: u64 = 32;
+        let from = Addr(range.start.0.saturating_sub(LONGEST));
+        self.patches
+            .range(from..range.end)
+            .filter(move |(addr, patch)| **addr + patch.ours.len() as u64 > range.start)
+            .map(|(addr, patch)| (*addr, patch))
+    }
+}
+
+/// Writes the program's bytes, but for those that it has overwritten itself.
+fn give_back(memory: &Memory, addr: Addr, patch: &Patch) -> Result<()> {
+    let mut now = vec![0; patch.ours.len()];
+    // It is mapped no more: then there is nothing to give back.
+    if memory.read(addr, &mut now).is_err() {
+        return Ok(());
+    }
+    for (n, byte) in now.iter_mut().enumerate() {
+        if *byte == patch.ours[n] {
+            *byte = patch.original[n];
+        }
+    }
+    memory.write_protected(addr, &now)
+}

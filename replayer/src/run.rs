@@ -1,0 +1,537 @@
+//! The one runner: how the pending event's task executes, freely or by single instructions, until something is to be
+//! looked at.
+//!
+//! Keeps I7 (the task arrives at its event in the recorded state or the replay ends with a report) and I8 (a step is a
+//! step of the program: a rewritten site, a probe or a call of the library is nothing that can be stopped in).
+//!
+//! ```text
+//!            ┌────────────────────────── nothing to see ◄────────────────────────┐
+//!            ▼                                                                    │
+//!  advance ─► breakpoint here? ─► code of ours here? ─► resume ─► wait ─► what is it?
+//!                   │                   │ one step                         │
+//!                   ▼                   ▼                                  ▼
+//!               Breakpoint        (as below)          Arrived, Watchpoint, Interrupted, Stepped
+//! ```
+//!
+//! Whatever happens, the stopped task is back in the session before anything can fail, so that it can be looked at.
+
+use std::mem::offset_of;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use rr_preload::layout::{self, Control};
+use rr_trace::event::{Event, EventKind};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::site::Instruction;
+use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, Waited, si_code, wait_for_tick};
+use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, Tid, rr_area};
+
+use crate::arrival::Target;
+use crate::buffer;
+use crate::error::{Divergence, Error, Result, register_divergence};
+use crate::pending::Stage;
+use crate::session::ReplaySession;
+
+/// After the library's `syscall` instruction.
+const PAST_CALL: u64 = layout::SYSCALL + 2;
+/// The longest instruction, in bytes.
+const INSTRUCTION_MOST: usize = 15;
+/// The trap flag (Intel SDM vol. 1, 3.4.3).
+const TF: u64 = 1 << 8;
+
+/// Asked from time to time while tasks run.
+pub trait Interrupt {
+    /// Whether to stop now.
+    fn is_requested(&mut self) -> bool;
+}
+
+/// Nobody interrupts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Never;
+
+impl Interrupt for Never {
+    fn is_requested(&mut self) -> bool {
+        false
+    }
+}
+
+/// How the task goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// Until something is to be looked at.
+    Free,
+    /// One instruction of the program.
+    Step,
+}
+
+/// Why the task has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Halt {
+    /// It is where the event happened; the event is not applied yet.
+    Arrived,
+    /// It has executed one instruction.
+    Stepped,
+    /// It is about to execute an instruction with a breakpoint.
+    Breakpoint(Addr),
+    /// It has executed an instruction that accessed watched places (bit n for watch n).
+    Watchpoint(u8),
+    /// The user wants it to stop.
+    Interrupted,
+}
+
+/// What a stop means.
+enum Seen {
+    /// Nothing: the task goes on as before.
+    Nothing,
+    /// A system call was refused, as recorded: an instruction is done.
+    Refused,
+    /// The task has arrived at the event.
+    Arrived,
+    /// It stands before a patch of ours.
+    AtPatch,
+    /// It has executed one instruction.
+    Stepped,
+    /// It has accessed watched places.
+    Watch(u8),
+    /// It was interrupted.
+    Interrupted,
+}
+
+impl ReplaySession {
+    /// Runs the pending event's task. With `reported`, a breakpoint where it stands has been reported already.
+    pub(crate) fn advance(
+        &mut self,
+        pace: Pace,
+        reported: bool,
+        interrupt: &mut dyn Interrupt,
+    ) -> Result<Halt> {
+        self.load()?;
+        let Some(pending) = &mut self.pending else {
+            return Ok(Halt::Arrived);
+        };
+        let event = Arc::clone(&pending.event);
+        if pending.stage == Stage::Arrived || event.kind.before().is_none() {
+            pending.stage = Stage::Arrived;
+            return Ok(Halt::Arrived);
+        }
+        if self.is_at_point(&event)? {
+            return self.arrived(&event);
+        }
+        match pace {
+            Pace::Free => self.run_freely(&event, reported, interrupt),
+            Pace::Step => self.step_once(&event, interrupt),
+        }
+    }
+
+    fn arrived(&mut self, event: &Event) -> Result<Halt> {
+        self.remove_probe(event)?;
+        if let EventKind::Point { at, .. } = &event.kind {
+            let set = self.task(event)?.stopped().and_then(|s| s.set_regs(at));
+            set.map_err(|source| failed(event, source))?;
+        }
+        self.check_used_up(event)?;
+        if let Some(pending) = &mut self.pending {
+            pending.stage = Stage::Arrived;
+        }
+        Ok(Halt::Arrived)
+    }
+
+    fn run_freely(
+        &mut self,
+        event: &Event,
+        mut reported: bool,
+        interrupt: &mut dyn Interrupt,
+    ) -> Result<Halt> {
+        loop {
+            if self.has_foreign_code(event.tid) {
+                self.sync_breakpoints(event)?;
+                let rip = Addr(self.regs_of(event)?.rip);
+                if !reported && self.is_breakpoint(event.tid, rip) {
+                    return Ok(Halt::Breakpoint(rip));
+                }
+                if self.must_step(event.tid, rip) {
+                    reported = false;
+                    match self.step_once(event, interrupt)? {
+                        Halt::Stepped if self.is_at_point(event)? => return self.arrived(event),
+                        Halt::Stepped => continue,
+                        other => return Ok(other),
+                    }
+                }
+            }
+            reported = false;
+            self.arm_watches(event)?;
+            self.install_probe(event)?;
+            match self.resume_task(event, Resume::Sysemu, interrupt)? {
+                Seen::Nothing | Seen::Refused | Seen::AtPatch | Seen::Stepped => {}
+                Seen::Arrived => return self.arrived(event),
+                Seen::Watch(hits) => return self.leave_our_code(event, Halt::Watchpoint(hits)),
+                Seen::Interrupted => return self.leave_our_code(event, Halt::Interrupted),
+            }
+        }
+    }
+
+    /// Executes one instruction of the program.
+    fn step_once(&mut self, event: &Event, interrupt: &mut dyn Interrupt) -> Result<Halt> {
+        let rip = Addr(self.regs_of(event)?.rip);
+        let site = self.sites_of(event).around(rip).cloned();
+        if let Some(site) = &site
+            && site.call == rip
+        {
+            let hits = self.call_library(event, site.call, site.instruction)?;
+            if Addr(self.regs_of(event)?.rip) != rip {
+                return Ok(if hits != 0 {
+                    Halt::Watchpoint(hits)
+                } else {
+                    Halt::Stepped
+                });
+            }
+            // The library leaves this call to the kernel.
+        }
+        self.arm_watches(event)?;
+        let memory = self.task(event)?.memory();
+        let space = self.task(event)?.space;
+        let from = site.as_ref().map_or(rip, |site| site.start);
+        let lifted = AddrRange::new(from, rip + INSTRUCTION_MOST as u64);
+        if let Some(overlay) = self.overlays.get(&space) {
+            written(event, overlay.lift(&memory, lifted))?;
+        }
+        if let Some(site) = &site {
+            written(event, memory.write_protected(site.start, &site.original))?;
+        }
+        let mut code = [0; INSTRUCTION_MOST];
+        let readable = written(event, memory.read_some(rip, &mut code))?;
+        let seen = loop {
+            match self.resume_task(event, Resume::SysemuStep, interrupt) {
+                // Not of the step's making: its trap is still to come.
+                Ok(Seen::Nothing) => {}
+                other => break other,
+            }
+        };
+        if let Some(site) = &site {
+            written(event, memory.write_protected(site.start, &site.rewritten))?;
+        }
+        if let Some(overlay) = self.overlays.get(&space) {
+            written(event, overlay.put_back(&memory, lifted))?;
+        }
+        let seen = seen?;
+        let stepped = matches!(seen, Seen::Stepped | Seen::Watch(_));
+        if stepped
+            && let Some(instruction) = rr_tracee::code::decode(&code[..readable], rip)
+            && rr_tracee::code::shows_stepping(&instruction)
+        {
+            self.hide_trap_flag(event, &memory)?;
+        }
+        match seen {
+            Seen::Arrived => self.arrived(event),
+            Seen::Watch(hits) => Ok(Halt::Watchpoint(hits)),
+            Seen::Interrupted => Ok(Halt::Interrupted),
+            Seen::Stepped | Seen::Refused | Seen::AtPatch | Seen::Nothing => Ok(Halt::Stepped),
+        }
+    }
+
+    /// `pushf` under a single step has stored the trap flag.
+    fn hide_trap_flag(&mut self, event: &Event, memory: &Memory) -> Result<()> {
+        let regs = self.regs_of(event)?;
+        if regs.eflags & TF != 0 {
+            return Ok(());
+        }
+        let mut pushed = [0; 2];
+        written(event, memory.read(Addr(regs.rsp), &mut pushed))?;
+        let flags = u16::from_le_bytes(pushed) & !(TF as u16);
+        written(event, memory.write(Addr(regs.rsp), &flags.to_le_bytes()))
+    }
+
+    /// Lets the library handle the instruction at `call`, where the task stands, as if it had come through the stub. The
+    /// task then stands there (the library has left it alone) or behind it. Returns the watched places that were accessed.
+    fn call_library(&mut self, event: &Event, call: Addr, instruction: Instruction) -> Result<u8> {
+        let memory = self.task(event)?.memory();
+        let control = |field: usize| Addr(layout::CONTROL + field as u64);
+        let go_on = control(offset_of!(Control, go_on));
+        written(event, memory.write(go_on, &call.0.to_le_bytes()))?;
+        if instruction == Instruction::Counter {
+            let kind = layout::site::COUNTER.to_le_bytes();
+            written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
+        }
+        self.move_to(event, Addr(layout::ENTRY))?;
+        self.finish_library(event)
+    }
+
+    /// Runs the task out of the library, in which it is.
+    fn finish_library(&mut self, event: &Event) -> Result<u8> {
+        let memory = self.task(event)?.memory();
+        let space = self.task(event)?.space;
+        let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
+        let go_on = Addr(written(event, memory.read_u64(at))?);
+        let mut put = Vec::new();
+        for exit in [go_on, go_on + 2] {
+            let overlay = self.overlays.entry(space).or_default();
+            if written(event, overlay.put(&memory, exit, &[crate::probe::INT3]))? {
+                put.push(exit);
+            }
+        }
+        let mut hits = 0;
+        let ended = loop {
+            match self.resume_task(event, Resume::Sysemu, &mut Never) {
+                Ok(Seen::Watch(more)) => hits |= more,
+                Ok(Seen::AtPatch) => break Ok(()),
+                Ok(Seen::Nothing) => {}
+                Ok(_) => {
+                    let what = "it arrives at its event inside a buffered call";
+                    break Err(crate::session::bad(event, what));
+                }
+                Err(e) => break Err(e),
+            }
+        };
+        if let Some(overlay) = self.overlays.get_mut(&space) {
+            for exit in put {
+                written(event, overlay.remove(&memory, exit))?;
+            }
+        }
+        ended.map(|()| hits)
+    }
+
+    /// A task that was stopped somewhere in code of ours goes on to where the program continues.
+    fn leave_our_code(&mut self, event: &Event, halt: Halt) -> Result<Halt> {
+        let mut hits = 0;
+        let halted = |hits| match halt {
+            Halt::Watchpoint(first) => Halt::Watchpoint(first | hits),
+            _ if hits != 0 => Halt::Watchpoint(hits),
+            other => other,
+        };
+        loop {
+            let rip = Addr(self.regs_of(event)?.rip);
+            if rr_area::code().contains(rip) {
+                hits |= self.finish_library(event)?;
+            } else if self.sites_of(event).by_stub(rip).is_some() || self.is_in_probe(rip) {
+                match self.resume_task(event, Resume::SysemuStep, &mut Never)? {
+                    Seen::Arrived => return self.arrived(event),
+                    Seen::Watch(more) => hits |= more,
+                    _ => {}
+                }
+            } else {
+                return Ok(halted(hits));
+            }
+        }
+    }
+
+    /// Resumes the event's task, waits for it, and finds out what its stop means.
+    fn resume_task(&mut self, event: &Event, how: Resume, interrupt: &mut dyn Interrupt) -> Result<Seen> {
+        let task = self.task(event)?;
+        let (real, tid) = (task.real, task.tid);
+        let stopped = task.take().map_err(|source| failed(event, source))?;
+        let mut running = Some(
+            stopped
+                .resume(how, None)
+                .map_err(|source| failed(event, source))?,
+        );
+        let mut asked = false;
+        let waited = loop {
+            if let Some(report) = wait_for_tick(Some(real), false)
+                && let Some(running) = running.take()
+            {
+                break running.waited(report).map_err(|source| failed(event, source))?;
+            }
+            match Errno::last() {
+                Errno::EINTR => {
+                    if !asked
+                        && interrupt.is_requested()
+                        && let Some(running) = &running
+                    {
+                        running.interrupt().map_err(|source| failed(event, source))?;
+                        asked = true;
+                    }
+                }
+                _ => return Err(failed(event, TraceeError::Died(real))),
+            }
+        };
+        let stop = match waited {
+            Waited::Stopped(stopped, stop) => {
+                self.task(event)?.give(stopped);
+                stop
+            }
+            Waited::Gone(status) => {
+                let seen = format!("the task died (wait status {status:#x})");
+                return Err(self.diverged(event, tid, seen));
+            }
+        };
+        self.interpret(event, stop, how, asked)
+    }
+
+    fn interpret(&mut self, event: &Event, stop: Stop, how: Resume, asked: bool) -> Result<Seen> {
+        let tid = event.tid;
+        let regs = self.regs_of(event)?;
+        match stop {
+            Stop::Syscall => self.at_system_call(event, &regs),
+            Stop::Signal(signal) => {
+                let info = self.task(event)?.stopped().and_then(|s| s.siginfo());
+                let code = info.map_or(0, |info| si_code(&info));
+                if code <= 0 {
+                    // Somebody outside sent it; it is not part of the recording.
+                    return Ok(Seen::Nothing);
+                }
+                if let Some(Target::Fault(expected, at)) = self.target(event)
+                    && expected == signal
+                    && regs.outside_call() == *at
+                    && (how != Resume::SysemuStep || code != TRAP_TRACE || at.eflags & TF != 0)
+                {
+                    return Ok(Seen::Arrived);
+                }
+                if signal == libc::SIGTRAP {
+                    if code == TRAP_INT3 {
+                        if let Some(seen) = self.at_int3(event, &regs)? {
+                            return Ok(seen);
+                        }
+                    } else {
+                        let hits = self.take_watch_hits(event)?;
+                        if hits != 0 {
+                            return Ok(Seen::Watch(hits));
+                        }
+                        if how == Resume::SysemuStep {
+                            return Ok(Seen::Stepped);
+                        }
+                    }
+                }
+                match self.target(event) {
+                    Some(Target::Fault(expected, at)) if expected == signal => Err(register_divergence(
+                        event.number,
+                        tid,
+                        &format!("signal {signal}"),
+                        at,
+                        &regs.outside_call(),
+                    )),
+                    _ => Err(self.unexpected(event, stop, &regs)),
+                }
+            }
+            Stop::Event if asked => Ok(Seen::Interrupted),
+            // A SIGCONT from outside stops a task besides (ptrace(2)).
+            Stop::Event => Ok(Seen::Nothing),
+            _ => Err(self.unexpected(event, stop, &regs)),
+        }
+    }
+
+    /// The task stands at the entry of a system call, which is not performed.
+    fn at_system_call(&mut self, event: &Event, regs: &Registers) -> Result<Seen> {
+        let change = self.pending.as_ref().and_then(|p| p.changes.front());
+        if let Some((number, _)) = change
+            && regs.rip == PAST_CALL
+            && regs.syscall() == *number
+        {
+            self.make_change(event)?;
+            return Ok(Seen::Nothing);
+        }
+        if change.is_none()
+            && let Some(Target::Entry(entry)) = self.target(event)
+            && regs == entry
+        {
+            return Ok(Seen::Arrived);
+        }
+        // A filter around the recording refused it before the recorder saw it: it is no event.
+        if let Some(errno) = self.reader.header().refused.get(&regs.syscall()) {
+            let after = Registers {
+                rax: -i64::from(*errno) as u64,
+                orig_rax: NOT_IN_SYSCALL,
+                ..*regs
+            };
+            let set = self.task(event)?.stopped().and_then(|s| s.set_regs(&after));
+            set.map_err(|source| failed(event, source))?;
+            return Ok(Seen::Refused);
+        }
+        let name = rr_tracee::syscalls::name(regs.syscall());
+        match self.target(event) {
+            Some(Target::Entry(entry)) if change.is_none() => {
+                let name = rr_tracee::syscalls::name(entry.syscall());
+                let what = format!("entry of {name}");
+                Err(register_divergence(event.number, event.tid, &what, entry, regs))
+            }
+            _ => Err(self.diverged(event, event.tid, format!("entry of {name} at {:#x}", regs.rip))),
+        }
+    }
+
+    /// The task has executed an `int3`. `None`: it is not one of ours.
+    fn at_int3(&mut self, event: &Event, regs: &Registers) -> Result<Option<Seen>> {
+        if let Some(seen) = self.at_probe(event, Addr(regs.rip))? {
+            return Ok(Some(seen_of_probe(seen)));
+        }
+        let at = Addr(regs.rip.wrapping_sub(1));
+        let space = self.task(event)?.space;
+        if !self.overlays.get(&space).is_some_and(|o| o.has(at)) {
+            return Ok(None);
+        }
+        self.move_to(event, at)?;
+        Ok(Some(Seen::AtPatch))
+    }
+
+    /// Lets the event's task go on at another place.
+    pub(crate) fn move_to(&mut self, event: &Event, to: Addr) -> Result<()> {
+        let mut regs = self.regs_of(event)?;
+        regs.rip = to.0;
+        let set = self.task(event)?.stopped().and_then(|s| s.set_regs(&regs));
+        set.map_err(|source| failed(event, source))
+    }
+
+    /// The registers of the event's task.
+    pub(crate) fn regs_of(&mut self, event: &Event) -> Result<Registers> {
+        let regs = self.task(event)?.stopped().and_then(|s| s.regs());
+        regs.map_err(|source| failed(event, source))
+    }
+
+    /// What the event's task is expected to run to.
+    fn target<'e>(&self, event: &'e Event) -> Option<Target<'e>> {
+        Target::of(&event.kind)
+    }
+
+    fn unexpected(&self, event: &Event, stop: Stop, regs: &Registers) -> Error {
+        let memory = self.tasks.get(&event.tid).map(|t| t.memory());
+        match memory.and_then(|m| buffer::mismatch(&m, regs.rip)) {
+            Some((expected, seen)) => Error::Divergence(Box::new(Divergence {
+                event: event.number,
+                tid: event.tid,
+                expected,
+                seen,
+                registers: vec![],
+            })),
+            None => self.diverged(event, event.tid, format!("{stop:?} at {:#x}", regs.rip)),
+        }
+    }
+
+    fn diverged(&self, event: &Event, tid: Tid, seen: String) -> Error {
+        let change = self.pending.as_ref().and_then(|p| p.changes.front());
+        let expected = match (change, self.target(event)) {
+            (Some((number, _)), _) => Target::Change(*number).to_string(),
+            (None, Some(target)) => target.to_string(),
+            (None, None) => "the next event".to_owned(),
+        };
+        let suspect = self.pending.as_ref().and_then(|p| p.search.suspect);
+        let suspect = suspect.map_or(String::new(), |chunk| {
+            format!("; its registers were those of the point before, with other memory at {chunk}")
+        });
+        Error::Divergence(Box::new(Divergence {
+            event: event.number,
+            tid,
+            expected,
+            seen: seen + &suspect,
+            registers: vec![],
+        }))
+    }
+}
+
+fn seen_of_probe(found: crate::point::Found) -> Seen {
+    match found {
+        crate::point::Found::Here => Seen::Arrived,
+        crate::point::Found::AtPatch => Seen::AtPatch,
+        crate::point::Found::Elsewhere => Seen::Nothing,
+    }
+}
+
+/// An operation on the event's task has failed.
+pub(crate) fn failed(event: &Event, source: TraceeError) -> Error {
+    Error::Tracee {
+        event: event.number,
+        source,
+    }
+}
+
+fn written<T>(event: &Event, result: rr_tracee::Result<T>) -> Result<T> {
+    result.map_err(|source| failed(event, source))
+}

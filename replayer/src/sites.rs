@@ -1,0 +1,165 @@
+//! Rewritten sites in a replay: where calls go to the library, and what the program's own code is there.
+//!
+//! Keeps, with `overlay`, I8: a debugger sees the code that the program was built with. The sites are found by their
+//! stubs ([`rr_tracee::stubs`]); the original bytes come from the trace's copy of the mapped file, since only code of
+//! files that nobody has written to is rewritten.
+//!
+//! ```text
+//! start ─► jmp stub  ┐            inside, the program's instructions are executed one by one (`run::step`);
+//!  entry ─► jmp start ┘ window     at `call` the library is entered as its stub would do it
+//! call  ─► syscall
+//! ```
+
+use std::os::unix::fs::FileExt;
+
+use rr_trace::TraceReader;
+use rr_tracee::code::JUMP_LEN;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::site::Instruction;
+use rr_tracee::stubs::{self, STUBS};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory};
+
+use crate::overlay::CodeOverlay;
+
+/// The longest window.
+const WINDOW_MOST: u64 = 24;
+
+/// A rewritten site.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// Where the jump to the stub is.
+    pub start: Addr,
+    /// Where callers come in behind padding, if they are sent back from there.
+    pub entry: Option<Addr>,
+    /// The instruction that the library stands in for.
+    pub call: Addr,
+    /// Which instruction that is.
+    pub instruction: Instruction,
+    /// What the program has from `start` to `call`.
+    pub original: Vec<u8>,
+    /// What is there now.
+    pub rewritten: Vec<u8>,
+    /// The code that the jump leads to.
+    pub stub: AddrRange,
+}
+
+impl Site {
+    /// From the jump up to the call.
+    pub fn window(&self) -> AddrRange {
+        AddrRange::new(self.start, self.call)
+    }
+
+    /// Whether a task that stands there is on its way to the call, but not at its beginning: there is no code of the
+    /// program's to run there.
+    pub fn is_within(&self, rip: Addr) -> bool {
+        self.start < rip && rip <= self.call && Some(rip) != self.entry
+    }
+}
+
+/// The rewritten sites of an address space.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sites(Vec<Site>);
+
+impl Sites {
+    /// No sites.
+    pub const fn none() -> Sites {
+        Sites(Vec::new())
+    }
+
+    /// Finds them, in memory that `overlay` has patches in.
+    pub fn of(
+        space: &AddressSpace,
+        memory: &Memory,
+        overlay: Option<&CodeOverlay>,
+        reader: &TraceReader,
+    ) -> Sites {
+        let mut sites = Vec::new();
+        for page in space.iter().filter(|m| &*m.name == STUBS) {
+            let Ok(code) = memory.read_vec(page.range.start, page.range.len() as usize) else {
+                continue;
+            };
+            let found = stubs::find(&code, page.range.start);
+            sites.extend(found.iter().filter_map(|stub| site_of(stub, space, memory, overlay, reader)));
+        }
+        sites.sort_by_key(|site: &Site| site.start);
+        Sites(sites)
+    }
+
+    /// The site that a place from its jump up to its call belongs to, the call included.
+    pub fn around(&self, addr: Addr) -> Option<&Site> {
+        let n = self.0.partition_point(|site| site.start <= addr).checked_sub(1)?;
+        self.0.get(n).filter(|site| addr <= site.call)
+    }
+
+    /// The site whose stub a task stands in.
+    pub fn by_stub(&self, rip: Addr) -> Option<&Site> {
+        self.0.iter().find(|site| site.stub.contains(rip))
+    }
+
+    /// Turns bytes that were read at `addr` into the program's own.
+    pub fn mask(&self, addr: Addr, bytes: &mut [u8]) {
+        let range = AddrRange::sized(addr, bytes.len() as u64);
+        let first = self.0.partition_point(|site| site.call <= range.start);
+        let sites = self.0[first..].iter().take_while(|s| s.start < range.end);
+        for site in sites {
+            for (n, (original, rewritten)) in site.original.iter().zip(&site.rewritten).enumerate() {
+                let place = (site.start.0 + n as u64).checked_sub(addr.0);
+                if let Some(byte) = place.and_then(|n| bytes.get_mut(n as usize))
+                    && byte == rewritten
+                {
+                    *byte = *original;
+                }
+            }
+        }
+    }
+}
+
+/// The site of a stub; `None` if nothing leads to it (any more).
+fn site_of(
+    stub: &stubs::Stub,
+    space: &AddressSpace,
+    memory: &Memory,
+    overlay: Option<&CodeOverlay>,
+    reader: &TraceReader,
+) -> Option<Site> {
+    let mapping = space.at(stub.call)?;
+    let Backing::File { file, offset } = mapping.backing else {
+        return None;
+    };
+    let from = Addr(stub.call.0.saturating_sub(WINDOW_MOST)).max(mapping.range.start);
+    let mut near = memory.read_vec(from, (stub.call - from) as usize).ok()?;
+    if let Some(overlay) = overlay {
+        overlay.mask(from, &mut near);
+    }
+    let leads_here = |n: &usize| {
+        let Some([0xe9, distance @ ..]) = near.get(*n..*n + JUMP_LEN) else {
+            return false;
+        };
+        let distance = <[u8; 4]>::try_from(distance).map_or(0, i32::from_le_bytes);
+        let next = from + (*n + JUMP_LEN) as u64;
+        next.0.wrapping_add_signed(distance.into()) == stub.range.start.0
+    };
+    let at = (0..near.len()).find(leads_here)?;
+    let start = from + at as u64;
+    let rewritten = near[at..].to_vec();
+    let mut original = vec![0; rewritten.len()];
+    let place = offset + (start - mapping.range.start);
+    reader
+        .open_file(file)
+        .ok()?
+        .read_exact_at(&mut original, place)
+        .ok()?;
+    // The jump back of those who come in behind padding.
+    let entry = (JUMP_LEN..rewritten.len().saturating_sub(1)).find(|n| {
+        rewritten[*n] == 0xeb && original[*n..*n + 2] != rewritten[*n..*n + 2]
+    });
+    Some(Site {
+        start,
+        entry: entry.map(|n| start + n as u64),
+        call: stub.call,
+        instruction: stub.instruction,
+        original,
+        rewritten,
+        stub: stub.range,
+    })
+}

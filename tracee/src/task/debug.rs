@@ -1,0 +1,104 @@
+//! The debug registers of a stopped task (Intel SDM vol. 3B, 18.2; ptrace(2), `PTRACE_PEEKUSER` and `PTRACE_POKEUSER`).
+//!
+//! A task has four of them for addresses. They are its own: a new thread or process begins without any.
+
+use std::mem::offset_of;
+
+use super::{Stopped, ptrace};
+use crate::error::{Error, Result};
+use crate::ids::{Addr, Tid};
+
+/// How many addresses can be watched.
+pub const WATCHES: usize = 4;
+
+/// `si_code` of a trap after a single step (`TRAP_TRACE`, sigaction(2)).
+pub const TRAP_TRACE: i32 = 2;
+/// `si_code` of the trap of an `int3` (`SI_KERNEL`).
+pub const TRAP_INT3: i32 = 0x80;
+
+/// Which accesses a debug register traps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum WatchKind {
+    /// Writes.
+    Write,
+    /// Reads and writes.
+    Access,
+}
+
+/// One debug register: a place whose accesses trap, after the instruction that makes them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Watch {
+    /// The place, a multiple of its length.
+    pub addr: Addr,
+    /// 1, 2, 4 or 8 bytes.
+    pub len: u8,
+    /// Which accesses.
+    pub kind: WatchKind,
+}
+
+impl Watch {
+    /// Its four bits in DR7: condition and length.
+    fn control(self) -> u64 {
+        let condition = match self.kind {
+            WatchKind::Write => 0b01,
+            WatchKind::Access => 0b11,
+        };
+        let len = match self.len {
+            1 => 0b00,
+            2 => 0b01,
+            8 => 0b10,
+            _ => 0b11,
+        };
+        condition | len << 2
+    }
+}
+
+impl Stopped {
+    fn debug_register(&self, n: usize) -> Result<u64> {
+        // SAFETY: PTRACE_PEEKUSER takes an offset into `struct user`.
+        let value = unsafe { ptrace(libc::PTRACE_PEEKUSER, self.tid, offset(n), 0) };
+        let value = value.map_err(|e| Error::kernel(self.tid, "reading a debug register", e))?;
+        Ok(value as u64)
+    }
+
+    fn set_debug_register(&mut self, n: usize, value: u64) -> Result<()> {
+        // SAFETY: PTRACE_POKEUSER takes an offset into `struct user` and a word.
+        unsafe { ptrace(libc::PTRACE_POKEUSER, self.tid, offset(n), value as usize) }
+            .map_err(|e| Error::kernel(self.tid, "setting a debug register", e))?;
+        Ok(())
+    }
+
+    /// Watches these places ([`WATCHES`] at most), and no others.
+    pub fn set_watches(&mut self, watches: &[Watch]) -> Result<()> {
+        self.set_debug_register(7, 0)?;
+        let mut control = 0;
+        for (n, watch) in watches.iter().take(WATCHES).enumerate() {
+            self.set_debug_register(n, watch.addr.0)?;
+            control |= 1 << (2 * n) | watch.control() << (16 + 4 * n);
+        }
+        if control != 0 {
+            self.set_debug_register(7, control)?;
+        }
+        Ok(())
+    }
+
+    /// Which of the watched places the task has accessed (bit n for place n) since this was asked last.
+    pub fn take_watch_hits(&mut self) -> Result<u8> {
+        let status = self.debug_register(6)?;
+        let hits = (status & 0xf) as u8;
+        if hits != 0 {
+            self.set_debug_register(6, 0)?;
+        }
+        Ok(hits)
+    }
+
+    /// The task `tid` again, after a failed operation has lost the [`Stopped`] of it; `None` if it is in no ptrace stop.
+    pub fn reclaim(tid: Tid) -> Option<Stopped> {
+        let stopped = Stopped { tid };
+        stopped.regs().is_ok().then_some(stopped)
+    }
+}
+
+fn offset(n: usize) -> usize {
+    offset_of!(libc::user, u_debugreg) + n * size_of::<u64>()
+}

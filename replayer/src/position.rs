@@ -1,0 +1,332 @@
+//! Positions: names for the places of a replay, exact without any counter of the processor.
+//!
+//! An interval is deterministic. So a place inside it is named by a *path* from its beginning: "until the instruction at A
+//! is about to be executed for the n-th time, then s single steps, then …". The same path leads every session to the
+//! same place. Keeps: a path is extended only by what the session has counted itself since the path's end.
+//!
+//! ```text
+//! event 41 ─────────────────── interval ──────────────────── event 42
+//!          │         │        │                             ▲
+//!          path []   Execute  Step(1)                       arrived
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rr_trace::event::EventNumber;
+use rr_tracee::Addr;
+use rr_tracee::task::Watch;
+
+/// What can be counted while a task runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Mark {
+    /// The instruction at this address is about to be executed.
+    Execute(Addr),
+    /// An instruction has accessed this place.
+    Access(Watch),
+}
+
+/// One part of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    /// Until this has happened so many times.
+    Until(Mark, u64),
+    /// So many instructions.
+    Step(u64),
+    /// To where the task was when it was interrupted: only a live checkpoint with this number is there.
+    Interrupted(u64),
+}
+
+/// A place inside an interval, from its beginning on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Path(pub Vec<Move>);
+
+impl Path {
+    /// Adds a move; neighbours of one kind become one.
+    pub fn push(&mut self, next: Move) {
+        match (self.0.last_mut(), next) {
+            (Some(Move::Step(steps)), Move::Step(more)) => *steps += more,
+            (Some(Move::Until(mark, count)), Move::Until(same, more)) if *mark == same => *count += more,
+            _ => self.0.push(next),
+        }
+    }
+
+    /// Whether it is the beginning.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this path is where the other one begins.
+    pub fn is_prefix_of(&self, other: &Path) -> bool {
+        other.0.starts_with(&self.0)
+    }
+}
+
+/// A place of a replay.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Position {
+    /// The last event that has been applied.
+    pub last: EventNumber,
+    /// Where in the interval of the next event.
+    pub path: Path,
+    /// The task of the next event has arrived there; the event is not applied. (The path is empty then.)
+    pub arrived: bool,
+}
+
+impl Position {
+    /// Right after an event.
+    pub fn at_event(last: EventNumber) -> Position {
+        Position {
+            last,
+            ..Position::default()
+        }
+    }
+
+    /// Just before the event after `last` is applied.
+    pub fn before_event(last: EventNumber) -> Position {
+        Position {
+            last,
+            path: Path::default(),
+            arrived: true,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "event {}", self.last)?;
+        for step in &self.path.0 {
+            match step {
+                Move::Until(Mark::Execute(addr), count) => write!(f, ", {addr} × {count}")?,
+                Move::Until(Mark::Access(watch), count) => write!(f, ", access to {} × {count}", watch.addr)?,
+                Move::Step(count) => write!(f, ", {count} steps")?,
+                Move::Interrupted(_) => write!(f, ", interrupted")?,
+            }
+        }
+        if self.arrived {
+            write!(f, ", at the end of the interval")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a session knows of where in the interval it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// The last place that had a name of its own.
+    base: Path,
+    /// What has been counted since.
+    counts: BTreeMap<Mark, u64>,
+    here: Here,
+    /// The step that ends `base` has left the instruction that it began at.
+    has_left: bool,
+}
+
+/// How the task came to where it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Here {
+    /// It is at the base.
+    #[default]
+    Base,
+    /// This has just been counted.
+    At(Mark),
+    /// By an interrupt.
+    Nowhere,
+}
+
+impl Progress {
+    /// Whether a breakpoint where the task stands has been counted, or stepped on to.
+    pub fn is_reported(&self) -> bool {
+        match self.here {
+            Here::Base => !self.base.is_empty(),
+            Here::At(_) => true,
+            Here::Nowhere => false,
+        }
+    }
+
+    /// This has happened once more.
+    pub fn count(&mut self, mark: Mark) {
+        *self.counts.entry(mark).or_default() += 1;
+        self.here = Here::At(mark);
+    }
+
+    /// How often this has happened since the base.
+    pub fn counted(&self, mark: Mark) -> u64 {
+        self.counts.get(&mark).copied().unwrap_or(0)
+    }
+
+    /// The task was interrupted.
+    pub fn interrupted(&mut self) {
+        self.here = Here::Nowhere;
+    }
+
+    /// One instruction was executed; `left` is the one, if the task is not there again.
+    pub fn stepped(&mut self, left: Option<Addr>) {
+        let from = self.here;
+        self.commit();
+        self.base.push(Move::Step(1));
+        self.has_left = matches!((from, left), (Here::At(Mark::Execute(at)), Some(left)) if at == left);
+    }
+
+    /// The place of the task becomes the base: what is counted from now on, is counted from here.
+    pub fn commit(&mut self) {
+        match self.here {
+            Here::Base => {}
+            Here::At(mark) => {
+                let count = self.counted(mark);
+                self.append(mark, count);
+            }
+            Here::Nowhere => self.base.push(Move::Interrupted(0)),
+        }
+        self.counts.clear();
+        self.here = Here::Base;
+    }
+
+    /// Adds to the base. "A for the a-th time, a step away from there, A for the b-th time" is A for the (a+b)-th time.
+    fn append(&mut self, mark: Mark, count: u64) {
+        if self.has_left
+            && let [.., Move::Until(same, before), Move::Step(1)] = &mut self.base.0[..]
+            && *same == mark
+        {
+            *before += count;
+            self.base.0.pop();
+        } else {
+            self.base.push(Move::Until(mark, count));
+        }
+        self.has_left = false;
+    }
+
+    /// The place of the task; `None` if it has no name yet.
+    pub fn path(&self) -> Option<Path> {
+        let mut named = self.clone();
+        match self.here {
+            Here::Nowhere => return None,
+            _ => named.commit(),
+        }
+        Some(named.base)
+    }
+
+    /// The last place that had a name.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The task is at a place that is now known by this path.
+    pub fn set_path(&mut self, path: Path) {
+        *self = Progress {
+            base: path,
+            ..Progress::default()
+        };
+    }
+
+    /// If the task has not passed the place that `path` names: what is left of the path from here, if that can be told.
+    pub fn remainder(&self, path: &Path) -> Option<Vec<Move>> {
+        let rest = path.0.strip_prefix(&self.base.0[..])?;
+        if self.here == Here::Base {
+            return Some(rest.to_vec());
+        }
+        // All of the marks that are counted are counted from the base on.
+        let [Move::Until(mark, count), after @ ..] = rest else {
+            return None;
+        };
+        let done = *self.counts.get(mark)?;
+        let mut left = Vec::new();
+        match (count.checked_sub(done)?, self.here) {
+            (0, Here::At(at)) if at == *mark => {}
+            (0, _) => return None,
+            (more, _) => left.push(Move::Until(*mark, more)),
+        }
+        left.extend(after);
+        Some(left)
+    }
+
+    /// Starts to count a mark: only what happens from now on.
+    pub fn arm(&mut self, mark: Mark) {
+        self.counts.entry(mark).or_default();
+    }
+
+    /// Whether a mark is counted.
+    pub fn is_armed(&self, mark: Mark) -> bool {
+        self.counts.contains_key(&mark)
+    }
+
+    /// Marks that are not counted any more.
+    pub fn disarm(&mut self, keep: impl Fn(Mark) -> bool) {
+        if let Here::At(mark) = self.here
+            && !keep(mark)
+        {
+            self.commit();
+        }
+        self.counts.retain(|mark, _| keep(*mark));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Mark = Mark::Execute(Addr(0x1000));
+    const B: Mark = Mark::Execute(Addr(0x2000));
+
+    #[test]
+    fn hits_are_counted_from_the_base() {
+        let mut progress = Progress::default();
+        progress.arm(A);
+        progress.arm(B);
+        progress.count(A);
+        progress.count(B);
+        progress.count(A);
+        let path = progress.path().unwrap();
+        assert_eq!(path.0, [Move::Until(A, 2)]);
+        // From there, three more and a step.
+        let goal = Path(vec![Move::Until(A, 5), Move::Step(1)]);
+        assert_eq!(
+            progress.remainder(&goal).unwrap(),
+            [Move::Until(A, 3), Move::Step(1)]
+        );
+        // The first of them is behind.
+        assert_eq!(progress.remainder(&Path(vec![Move::Until(B, 1)])), None);
+        assert_eq!(progress.remainder(&Path(vec![Move::Until(A, 2)])), Some(vec![]));
+    }
+
+    #[test]
+    fn continuing_from_a_breakpoint_again_and_again_is_one_move() {
+        let mut progress = Progress::default();
+        for _ in 0..3 {
+            progress.arm(A);
+            progress.count(A);
+            // gdb takes its breakpoints away, steps, and puts them back.
+            progress.disarm(|_| false);
+            progress.stepped(Some(Addr(0x1000)));
+        }
+        progress.arm(A);
+        progress.count(A);
+        assert_eq!(progress.path().unwrap().0, [Move::Until(A, 4)]);
+    }
+
+    #[test]
+    fn a_jump_to_itself_is_not_taken_for_one_turn() {
+        let mut progress = Progress::default();
+        progress.arm(A);
+        progress.count(A);
+        progress.stepped(None);
+        progress.arm(A);
+        progress.count(A);
+        assert_eq!(
+            progress.path().unwrap().0,
+            [Move::Until(A, 1), Move::Step(1), Move::Until(A, 1)]
+        );
+    }
+
+    #[test]
+    fn an_interrupted_task_has_no_name() {
+        let mut progress = Progress::default();
+        progress.arm(A);
+        progress.count(A);
+        progress.interrupted();
+        assert_eq!(progress.path(), None);
+        assert!(!progress.is_reported());
+        let goal = Path(vec![Move::Until(A, 3)]);
+        assert_eq!(progress.remainder(&goal).unwrap(), [Move::Until(A, 2)]);
+    }
+}

@@ -15,20 +15,27 @@
 //! | `objects` | shared memory objects, done for real |
 //! | `buffer` | the library in the tasks, and what it is given |
 //! | `blank` | empty processes that replayed tasks are made from |
+//! | `family` | what a session, its live checkpoints and the sessions from those share |
+//! | [`live`] | live checkpoints |
 //! | `affinity` | on which CPU |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
+//! | `same` | comparing two sessions |
 
 mod affinity;
 mod blank;
 mod buffer;
 pub mod error;
+mod family;
+pub mod live;
 mod objects;
 mod point;
 mod probe;
 mod resume;
+mod same;
 pub mod session;
 mod space;
 mod task;
 
 pub use error::{Divergence, Error, Result};
+pub use live::LiveCheckpoint;
 pub use session::{ReplaySession, Replayed};

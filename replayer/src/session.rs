@@ -7,18 +7,18 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, SignalPlace, Stdio, TaskOp};
-use rr_trace::{EventCursor, TraceReader};
-use rr_tracee::{
-    AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
-};
+use rr_trace::{EventPosition, EventSource, TraceReader};
+use rr_tracee::{AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc};
 
 use crate::affinity;
 use crate::blank;
 use crate::buffer;
 use crate::error::{Divergence, Error, Result};
+use crate::family::Family;
 use crate::space::{Backings, close, collect, hits_our_code, perform};
 use crate::task::{Target, Task};
 
@@ -26,18 +26,16 @@ use crate::task::{Target, Task};
 #[derive(Debug)]
 pub struct ReplaySession {
     pub(crate) reader: Arc<TraceReader>,
-    pub(crate) cursor: EventCursor,
+    pub(crate) cursor: EventPosition,
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
     /// The shared memory objects as the events tell of them.
     pub(crate) objects: Objects,
     pub(crate) backings: Backings,
-    pub(crate) template: Option<Stopped>,
-    cpu: Option<usize>,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
     /// What the buffered calls of the event under way change in the address space.
-    changes: Vec<buffer::Change>,
+    pub(crate) changes: Vec<buffer::Change>,
     /// Since the first step, which is made by the thread that makes all.
     without_tsc: Option<tsc::GivenUp>,
 }
@@ -46,7 +44,7 @@ pub struct ReplaySession {
 #[derive(Debug)]
 pub struct Replayed {
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// What the program wrote to standard output or error.
     pub output: Option<(Stdio, Vec<u8>)>,
 }
@@ -54,30 +52,29 @@ pub struct Replayed {
 impl ReplaySession {
     /// A replay from the first event on, with the replayed tasks bound to `cpu`.
     pub fn start(reader: Arc<TraceReader>, cpu: Option<usize>) -> Result<ReplaySession> {
-        let cursor = reader.events_from(EventNumber(1))?;
-        ReplaySession::empty(reader, cursor, cpu)
+        let cursor = EventSource::new(Arc::clone(&reader)).from(EventNumber(1))?;
+        let family = Family::new(&reader, cpu)?;
+        Ok(ReplaySession::empty(reader, cursor, family))
     }
 
     /// One without tasks, whose next event is the cursor's.
     pub(crate) fn empty(
         reader: Arc<TraceReader>,
-        cursor: EventCursor,
-        cpu: Option<usize>,
-    ) -> Result<ReplaySession> {
-        Ok(ReplaySession {
-            backings: Backings::new(&reader)?,
+        cursor: EventPosition,
+        family: Rc<Family>,
+    ) -> ReplaySession {
+        ReplaySession {
+            backings: Backings::new(family),
             reader,
             cursor,
             tasks: BTreeMap::new(),
             spaces: BTreeMap::new(),
             objects: Objects::default(),
-            template: Some(blank::template(cpu)?),
-            cpu,
             last: EventNumber(0),
             time_ns: 0,
             changes: Vec::new(),
             without_tsc: None,
-        })
+        }
     }
 
     /// The last event that has been replayed.
@@ -87,22 +84,23 @@ impl ReplaySession {
 
     /// Binds the replayed tasks, and those to come, to another CPU.
     pub fn bind(&mut self, cpu: usize) -> Result<()> {
-        self.cpu = Some(cpu);
-        let template = self.template.as_ref().map(Stopped::tid);
-        for real in self.tasks.values().map(|task| task.real).chain(template) {
-            affinity::bind(real, cpu).map_err(|errno| Error::Os {
+        let tasks = self
+            .tasks
+            .values()
+            .try_for_each(|task| affinity::bind(task.real, cpu));
+        tasks
+            .and_then(|()| self.backings.family.bind(cpu))
+            .map_err(|errno| Error::Os {
                 what: format!("binding a replayed task to CPU {cpu}"),
                 source: errno.into(),
-            })?;
-        }
-        Ok(())
+            })
     }
 
     /// Replays the next event; `None` at the end of the trace.
     pub fn step(&mut self) -> Result<Option<Replayed>> {
         self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
         tsc::renew();
-        let Some(event) = self.cursor.next().transpose()? else {
+        let Some(event) = self.cursor.next()? else {
             return Ok(None);
         };
         let output = self.replay(&event)?;
@@ -379,11 +377,13 @@ impl ReplaySession {
 
 impl Drop for ReplaySession {
     fn drop(&mut self) {
-        for task in self.tasks.values() {
-            blank::end(task.real);
-        }
-        if let Some(template) = self.template.take() {
-            blank::end(template.tid());
+        let tasks: Vec<Tid> = self.tasks.values().map(|task| task.real).collect();
+        blank::end_all(&tasks);
+        let family = &self.backings.family;
+        // Of the last of a family nothing is left that could be open. (Nor is it if the template has died.)
+        if Rc::strong_count(family) > 1 {
+            let objects = self.backings.objects.values();
+            let _ = family.close(objects.filter(|o| !o.original).map(|o| o.fd).collect());
         }
     }
 }

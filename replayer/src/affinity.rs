@@ -15,6 +15,10 @@ impl Beside {
     pub fn cpu(cpu: Option<usize>) -> Beside {
         let thread = Pid::from_raw(0);
         let before = sched_getaffinity(thread).ok();
+        // Nothing to do, and to be undone.
+        if before.is_some() && before == cpu.and_then(|cpu| only(cpu).ok()) {
+            return Beside(None);
+        }
         let is_bound = cpu.is_some_and(|cpu| bind(Tid(0), cpu).is_ok());
         Beside(before.filter(|_| is_bound))
     }
@@ -31,7 +35,11 @@ impl Drop for Beside {
 
 /// Binds a task (0: the calling thread) to a CPU.
 pub(crate) fn bind(task: Tid, cpu: usize) -> nix::Result<()> {
+    sched_setaffinity(task.pid(), &only(cpu)?)
+}
+
+fn only(cpu: usize) -> nix::Result<CpuSet> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
-    sched_setaffinity(task.pid(), &set)
+    Ok(set)
 }

@@ -17,13 +17,10 @@ use crate::buffer;
 use crate::error::{Error, Result};
 
 /// Options that replayed tasks are traced with: no stops but those that replay asks for.
-const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
-    | libc::PTRACE_O_TRACECLONE
-    | libc::PTRACE_O_TRACEFORK
-    | libc::PTRACE_O_EXITKILL;
+const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
 
-/// Flags of every clone.
-const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::SIGCHLD) as u64;
+/// Flags of every clone. The new task is traced from the beginning (`CLONE_PTRACE`), without a stop of its creator for that.
+const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_PTRACE | libc::SIGCHLD) as u64;
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
@@ -156,27 +153,46 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
 
 /// Clones a stopped task; with `share`, into the same address space.
 pub(crate) fn clone_of(from: Stopped, share: bool) -> rr_tracee::Result<(Stopped, Stopped)> {
+    let (from, new) = try_clone(from, share)?;
+    Ok((from, new?))
+}
+
+/// The same, and the task is not lost if there is no new one (because there are too many).
+pub(crate) fn try_clone(
+    from: Stopped,
+    share: bool,
+) -> rr_tracee::Result<(Stopped, rr_tracee::Result<Stopped>)> {
     let tid = from.tid();
     let flags = CLONE_FLAGS | if share { libc::CLONE_VM as u64 } else { 0 };
-    let (mut remote, result) = Remote::ours(from)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
-    let child = remote.take_child();
-    let from = remote.finish()?;
-    let Some(child) = child else {
+    let (remote, result) = Remote::ours(from)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
+    let finished = remote.finish();
+    if result <= 0 {
         let errno = Errno::from_raw(-result as i32);
-        return Err(rr_tracee::Error::Kernel {
-            tid,
-            what: "clone",
-            errno,
-        });
-    };
-    match Running::newborn(child).wait()? {
-        Waited::Stopped(stopped, _) => Ok((from, stopped)),
-        Waited::Gone(_) => Err(rr_tracee::Error::Died(child)),
+        let what = "clone";
+        return Ok((finished?, Err(rr_tracee::Error::Kernel { tid, what, errno })));
     }
+    let child = Tid(result as i32);
+    if finished.is_err() {
+        end(child);
+    }
+    let from = finished?;
+    let new = match Running::newborn(child).wait() {
+        Ok(Waited::Stopped(stopped, _)) => Ok(stopped),
+        Ok(Waited::Gone(_)) => Err(rr_tracee::Error::Died(child)),
+        Err(error) => Err(error),
+    };
+    Ok((from, new))
 }
 
 /// Ends a replayed task and reaps it.
 pub(crate) fn end(tid: Tid) {
-    kill(tid);
-    while wait(Some(tid), false).is_some_and(|report| !report.is_gone()) {}
+    end_all(&[tid]);
+}
+
+/// The same for several: they go at the same time.
+pub(crate) fn end_all(tids: &[Tid]) {
+    tids.iter().copied().for_each(kill);
+    for tid in tids {
+        while wait(Some(*tid), false).is_some_and(|report| !report.is_gone()) {}
+    }
 }

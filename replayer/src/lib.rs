@@ -11,6 +11,7 @@
 //! | `pending` | the event under way |
 //! | `run` | the one runner: how a task executes up to its event |
 //! | `arrival` | where an interval ends |
+//! | [`position`] | names for the places of a replay |
 //! | `point` | finding an execution point |
 //! | `probe` | the code that looks for it in the task itself |
 //! | `overlay` | bytes in the code that are not the program's |
@@ -22,8 +23,11 @@
 //! | `objects` | shared memory objects, done for real |
 //! | `buffer` | the library in the tasks, and what it is given |
 //! | `blank` | empty processes that replayed tasks are made from |
+//! | `family` | what a session, its live checkpoints and the sessions from those share |
+//! | [`live`] | live checkpoints |
 //! | `affinity` | on which CPU |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
+//! | `same` | comparing two sessions |
 
 mod affinity;
 mod arrival;
@@ -31,13 +35,17 @@ mod blank;
 mod breakpoints;
 mod buffer;
 pub mod error;
+mod family;
+pub mod live;
 mod objects;
 mod overlay;
 mod pending;
 mod point;
+pub mod position;
 mod probe;
 mod resume;
 mod run;
+mod same;
 pub mod session;
 mod sites;
 mod space;
@@ -45,5 +53,6 @@ mod task;
 mod watch;
 
 pub use error::{Divergence, Error, Result};
+pub use live::LiveCheckpoint;
 pub use run::{Interrupt, Never};
 pub use session::{ReplaySession, Replayed};

@@ -61,7 +61,7 @@ impl Backings {
         Ok(remote)
     }
 
-    fn create_memfd(
+    pub fn create_memfd(
         &mut self,
         mut remote: Remote,
         real: Tid,
@@ -140,11 +140,11 @@ impl Backings {
 }
 
 /// Copies what is not a hole (lseek(2), `SEEK_DATA`).
-fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
+pub(crate) fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
     let size = from.metadata()?.len();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; (1 << 20).min(size as usize)];
     let mut at = 0;
     while at < size {
         // SAFETY: lseek takes plain numbers.

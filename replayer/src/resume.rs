@@ -6,11 +6,12 @@ use rr_checkpoint::{
     Checkpoint, Difference, ObjectImage, PageTarget, SessionImage, SpaceImage, TaskImage, compare_images,
     compare_object, compare_space,
 };
-use rr_trace::TraceReader;
+use rr_trace::{EventSource, TraceReader};
 use rr_tracee::{Memory, ObjectState, SpaceOp};
 
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
+use crate::family::Family;
 use crate::session::ReplaySession;
 use crate::space::{hits_our_code, perform};
 
@@ -24,10 +25,11 @@ impl ReplaySession {
     ) -> Result<ReplaySession> {
         let image = checkpoint.image();
         let event = image.event;
-        let cursor = reader.events_from(event.next())?;
+        let cursor = EventSource::new(Arc::clone(&reader)).from(event.next())?;
         // Not before: the thread that reads the events goes where it likes.
         let _beside = Beside::cpu(cpu);
-        let mut session = ReplaySession::empty(reader, cursor, cpu)?;
+        let family = Family::new(&reader, cpu)?;
+        let mut session = ReplaySession::empty(reader, cursor, family);
         session.last = event;
         session.time_ns = image.time_ns;
         for space in &image.spaces {

@@ -7,12 +7,13 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, Stdio, TaskOp};
-use rr_trace::{EventCursor, TraceReader};
+use rr_trace::{EventPosition, EventSource, TraceReader};
 use rr_tracee::{
-    AddrRange, AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Stopped, Tid, tsc,
+    AddrRange, AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc,
 };
 
 use crate::affinity;
@@ -20,8 +21,10 @@ use crate::blank;
 use crate::breakpoints::Breakpoints;
 use crate::buffer;
 use crate::error::{Divergence, Error, Result};
+use crate::family::Family;
 use crate::overlay::CodeOverlay;
 use crate::pending::{Pending, Stage};
+use crate::position::Progress;
 use crate::run::{Halt, Never, Pace, failed};
 use crate::sites::Sites;
 use crate::space::{Backings, close, collect, hits_our_code, perform};
@@ -32,18 +35,18 @@ use crate::watch::Watches;
 #[derive(Debug)]
 pub struct ReplaySession {
     pub(crate) reader: Arc<TraceReader>,
-    pub(crate) cursor: EventCursor,
+    pub(crate) cursor: EventPosition,
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
     /// The shared memory objects as the events tell of them.
     pub(crate) objects: Objects,
     pub(crate) backings: Backings,
-    pub(crate) template: Option<Stopped>,
-    cpu: Option<usize>,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
     /// The event under way.
     pub(crate) pending: Option<Pending>,
+    /// Where in its interval the task is.
+    pub(crate) progress: Progress,
     /// What is in the code of the tasks that is not the program's.
     pub(crate) overlays: BTreeMap<SpaceId, CodeOverlay>,
     /// The rewritten sites, as far as they are known.
@@ -66,34 +69,34 @@ pub struct Replayed {
 impl ReplaySession {
     /// A replay from the first event on, with the replayed tasks bound to `cpu`.
     pub fn start(reader: Arc<TraceReader>, cpu: Option<usize>) -> Result<ReplaySession> {
-        let cursor = reader.events_from(EventNumber(1))?;
-        ReplaySession::empty(reader, cursor, cpu)
+        let cursor = EventSource::new(Arc::clone(&reader)).from(EventNumber(1))?;
+        let family = Family::new(&reader, cpu)?;
+        Ok(ReplaySession::empty(reader, cursor, family))
     }
 
     /// One without tasks, whose next event is the cursor's.
     pub(crate) fn empty(
         reader: Arc<TraceReader>,
-        cursor: EventCursor,
-        cpu: Option<usize>,
-    ) -> Result<ReplaySession> {
-        Ok(ReplaySession {
-            backings: Backings::new(&reader)?,
+        cursor: EventPosition,
+        family: Rc<Family>,
+    ) -> ReplaySession {
+        ReplaySession {
+            backings: Backings::new(family),
             reader,
             cursor,
             tasks: BTreeMap::new(),
             spaces: BTreeMap::new(),
             objects: Objects::default(),
-            template: Some(blank::template(cpu)?),
-            cpu,
             last: EventNumber(0),
             time_ns: 0,
             pending: None,
+            progress: Progress::default(),
             overlays: BTreeMap::new(),
             sites: BTreeMap::new(),
             breakpoints: Breakpoints::default(),
             watches: Watches::default(),
             without_tsc: None,
-        })
+        }
     }
 
     /// The last event that has been replayed.
@@ -103,15 +106,16 @@ impl ReplaySession {
 
     /// Binds the replayed tasks, and those to come, to another CPU.
     pub fn bind(&mut self, cpu: usize) -> Result<()> {
-        self.cpu = Some(cpu);
-        let template = self.template.as_ref().map(Stopped::tid);
-        for real in self.tasks.values().map(|task| task.real).chain(template) {
-            affinity::bind(real, cpu).map_err(|errno| Error::Os {
+        let tasks = self
+            .tasks
+            .values()
+            .try_for_each(|task| affinity::bind(task.real, cpu));
+        tasks
+            .and_then(|()| self.backings.family.bind(cpu))
+            .map_err(|errno| Error::Os {
                 what: format!("binding a replayed task to CPU {cpu}"),
                 source: errno.into(),
-            })?;
-        }
-        Ok(())
+            })
     }
 
     /// Replays the next event; `None` at the end of the trace.
@@ -129,8 +133,7 @@ impl ReplaySession {
         self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
         tsc::renew();
         if self.pending.is_none() {
-            let event = self.cursor.next().transpose()?;
-            self.pending = event.map(|event| Pending::new(Arc::new(event)));
+            self.pending = self.cursor.next()?.map(Pending::new);
         }
         Ok(self.pending.is_some())
     }
@@ -403,11 +406,13 @@ impl ReplaySession {
 
 impl Drop for ReplaySession {
     fn drop(&mut self) {
-        for task in self.tasks.values() {
-            blank::end(task.real);
-        }
-        if let Some(template) = self.template.take() {
-            blank::end(template.tid());
+        let tasks: Vec<Tid> = self.tasks.values().map(|task| task.real).collect();
+        blank::end_all(&tasks);
+        let family = &self.backings.family;
+        // Of the last of a family nothing is left that could be open. (Nor is it if the template has died.)
+        if Rc::strong_count(family) > 1 {
+            let objects = self.backings.objects.values();
+            let _ = family.close(objects.filter(|o| !o.original).map(|o| o.fd).collect());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Address spaces of a replay: the model, and the same operations done for real.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::rc::Rc;
 
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
@@ -13,35 +13,29 @@ use rr_tracee::{
     madv, rr_area,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::family::Family;
 use crate::objects::Object;
 
 /// The trace's files and the shared objects, as descriptors of the replayed tasks' common table.
 #[derive(Debug)]
 pub(crate) struct Backings {
-    files: HashMap<FileId, i32>,
+    pub family: Rc<Family>,
     pub objects: HashMap<ObjectId, Object>,
     /// With so many objects, those that nobody maps any more are looked for.
     pub sweep_at: usize,
-    root: PathBuf,
 }
 
 /// Fewer objects than this are not worth a look.
 pub(crate) const FEW_OBJECTS: usize = 32;
 
 impl Backings {
-    pub fn new(reader: &TraceReader) -> Result<Backings> {
-        // The replayed tasks open files by path: it must not depend on the working directory.
-        let root = std::fs::canonicalize(reader.path()).map_err(|source| Error::Os {
-            what: reader.path().display().to_string(),
-            source,
-        })?;
-        Ok(Backings {
-            files: HashMap::new(),
+    pub fn new(family: Rc<Family>) -> Backings {
+        Backings {
+            family,
             objects: HashMap::new(),
             sweep_at: FEW_OBJECTS,
-            root,
-        })
+        }
     }
 
     /// The descriptor of a file of the trace, opened now if it was not yet.
@@ -51,15 +45,15 @@ impl Backings {
         reader: &TraceReader,
         file: FileId,
     ) -> Result<(Remote, i32), Failure> {
-        if let Some(fd) = self.files.get(&file) {
-            return Ok((remote, *fd));
+        if let Some(fd) = self.family.file(file) {
+            return Ok((remote, fd));
         }
         // A missing or odd file is found here, with its name.
         drop(reader.open_file(file)?);
         let relative = reader.file_path(file);
         let path = relative
             .strip_prefix(reader.path())
-            .map_or(relative.clone(), |p| self.root.join(p));
+            .map_or(relative.clone(), |p| self.family.root().join(p));
         let mut bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
         bytes.push(0);
         let path = remote.param(&bytes)?;
@@ -73,7 +67,7 @@ impl Backings {
         ];
         let fd;
         (remote, fd) = remote.must("opening a file of the trace", libc::SYS_openat, args)?;
-        self.files.insert(file, fd as i32);
+        self.family.opened(file, fd as i32);
         Ok((remote, fd as i32))
     }
 }

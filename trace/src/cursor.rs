@@ -26,30 +26,54 @@ pub(crate) struct Plan {
     pub(crate) cpus: Option<nix::sched::CpuSet>,
 }
 
-/// Events in order: an iterator that ends after the last event, or after an error.
+/// Groups of events in order, read ahead.
 #[derive(Debug)]
-pub struct EventCursor {
-    current: std::vec::IntoIter<Event>,
-    batches: Option<Receiver<Result<Vec<Event>>>>,
+pub(crate) struct Ahead<T> {
+    groups: Receiver<Result<T>>,
 }
 
-impl EventCursor {
-    pub(crate) fn start(plan: Plan) -> Result<EventCursor> {
-        let (sender, batches) = bounded(1);
+impl<T: Send + 'static> Ahead<T> {
+    /// Begins with the group that holds the first event of `plan`. Each group is made what the caller wants by the thread.
+    pub(crate) fn start(plan: Plan, make: impl Fn(Vec<Event>) -> T + Send + 'static) -> Result<Ahead<T>> {
+        let (sender, groups) = bounded(1);
         let path = plan.dir.path().to_owned();
         std::thread::Builder::new()
             .name("rr-trace-read".into())
             .spawn(move || {
                 affinity::apply(plan.cpus.as_ref());
-                if let Err(e) = run(&plan, &sender) {
+                if let Err(e) = run(&plan, &make, &sender) {
                     // Nobody listens any more: then nobody wants to know.
                     let _ = sender.send(Err(e));
                 }
             })
             .map_err(|e| Error::io(&path, "starting a thread to read", e))?;
+        Ok(Ahead { groups })
+    }
+
+    /// The next group; `None` after the last, and after an error.
+    pub(crate) fn next(&mut self) -> Option<Result<T>> {
+        self.groups.recv().ok()
+    }
+}
+
+/// Events in order: an iterator that ends after the last event, or after an error.
+#[derive(Debug)]
+pub struct EventCursor {
+    current: std::vec::IntoIter<Event>,
+    ahead: Option<Ahead<Vec<Event>>>,
+}
+
+impl EventCursor {
+    pub(crate) fn start(plan: Plan) -> Result<EventCursor> {
+        let from = plan.from;
+        let make = move |mut events: Vec<Event>| {
+            let before = events.partition_point(|event| event.number < from);
+            events.drain(..before);
+            events
+        };
         Ok(EventCursor {
             current: Vec::new().into_iter(),
-            batches: Some(batches),
+            ahead: Some(Ahead::start(plan, make)?),
         })
     }
 }
@@ -62,45 +86,51 @@ impl Iterator for EventCursor {
             if let Some(event) = self.current.next() {
                 return Some(Ok(event));
             }
-            match self.batches.as_ref()?.recv() {
-                Ok(Ok(batch)) => self.current = batch.into_iter(),
-                Ok(Err(e)) => {
-                    self.batches = None;
+            match self.ahead.as_mut()?.next() {
+                Some(Ok(group)) => self.current = group.into_iter(),
+                Some(Err(e)) => {
+                    self.ahead = None;
                     return Some(Err(e));
                 }
-                Err(_) => self.batches = None,
+                None => self.ahead = None,
             }
         }
     }
 }
 
-/// Sends all groups of events; stops early when nobody receives them.
-fn run(plan: &Plan, sender: &Sender<Result<Vec<Event>>>) -> Result<()> {
+/// Opens the `n`-th segment of a plan.
+pub(crate) fn open_segment(plan: &Plan, n: usize) -> Result<Option<Stream<std::fs::File>>> {
+    let Some(first) = plan.segments.get(n) else {
+        return Ok(None);
+    };
     let part = Some(Part::Segments);
-    for (i, first) in plan.segments.iter().enumerate() {
-        let name = segment_name(*first);
-        let path = plan.dir.path_of(part, &name);
-        let mut stream = Stream::open(
-            plan.dir.open_file(part, &name)?,
-            &path,
-            Some(&plan.uuid),
-            Some(*first),
-        )?;
-        let following = plan.segments.get(i + 1);
-        if following.is_none() {
-            stream.limit(plan.tail.end);
-        }
+    let name = segment_name(*first);
+    let path = plan.dir.path_of(part, &name);
+    let file = plan.dir.open_file(part, &name)?;
+    let mut stream = Stream::open(file, &path, Some(&plan.uuid), Some(*first))?;
+    if n + 1 == plan.segments.len() {
+        stream.limit(plan.tail.end);
+    }
+    Ok(Some(stream))
+}
+
+/// Sends all groups of events; stops early when nobody receives them.
+fn run<T>(plan: &Plan, make: &impl Fn(Vec<Event>) -> T, sender: &Sender<Result<T>>) -> Result<()> {
+    let mut n = 0;
+    while let Some(mut stream) = open_segment(plan, n)? {
+        let following = plan.segments.get(n + 1);
         while let Some(batch) = stream.next_batch(plan.from)? {
             match batch {
                 Batch::Events(events) => {
-                    if sender.send(Ok(events)).is_err() {
+                    if sender.send(Ok(make(events))).is_err() {
                         return Ok(());
                     }
                 }
-                Batch::End(_) => check_follower(&path, stream.next_event(), following, true)?,
+                Batch::End(_) => check_follower(stream.path(), stream.next_event(), following, true)?,
             }
         }
-        check_follower(&path, stream.next_event(), following, false)?;
+        check_follower(stream.path(), stream.next_event(), following, false)?;
+        n += 1;
     }
     Ok(())
 }

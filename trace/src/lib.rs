@@ -48,6 +48,7 @@
 //! | [`writer`] | [`TraceWriter`] |
 //! | [`reader`] | [`TraceReader`] |
 //! | [`cursor`] | [`EventCursor`]: events in order |
+//! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
 //! | [`files`] | [`FileStore`]: contents of mapped files |
 //! | [`segment`], [`frame`], `pieces`, [`columns`], [`compress`] | the layers of a segment file |
 //! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
@@ -82,6 +83,7 @@ mod queue;
 pub mod reader;
 pub mod records;
 pub mod segment;
+pub mod source;
 pub mod writer;
 
 pub use bytes::{Bytes, Lend};
@@ -91,4 +93,5 @@ pub use event::{Event, EventKind, EventNumber};
 pub use files::FileStore;
 pub use header::{FORMAT_VERSION, Header, Uname};
 pub use reader::TraceReader;
+pub use source::{EventPosition, EventSource};
 pub use writer::{Progress, TraceWriter, WriterOptions};

@@ -140,6 +140,12 @@ impl TraceReader {
 
     /// The events from `from` to the last one. `from` may be one more than the last event: then there are none.
     pub fn events_from(&self, from: EventNumber) -> Result<EventCursor> {
+        self.check_number(from)?;
+        EventCursor::start(self.plan(from))
+    }
+
+    /// An error if `from` is not an event, nor one more than the last.
+    pub(crate) fn check_number(&self, from: EventNumber) -> Result<()> {
         let (first, last) = (self.first_event(), self.last_event());
         if from < first || from > last.next() {
             return Err(Error::NoSuchEvent {
@@ -149,18 +155,22 @@ impl TraceReader {
                 last,
             });
         }
+        Ok(())
+    }
+
+    pub(crate) fn plan(&self, from: EventNumber) -> Plan {
         let skip = self
             .segments
             .partition_point(|segment| *segment <= from)
             .saturating_sub(1);
-        EventCursor::start(Plan {
+        Plan {
             dir: self.dir.clone(),
             uuid: self.header.uuid,
             segments: self.segments.get(skip..).unwrap_or_default().to_vec(),
             tail: self.tail,
             from,
             cpus: self.cpus,
-        })
+        }
     }
 
     /// Where a mapped file is. It need not be there: see [`TraceReader::open_file`].

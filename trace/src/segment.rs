@@ -201,6 +201,36 @@ impl<S: Source> Stream<S> {
         self.end = end;
     }
 
+    /// The segment's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the groups from here on are: first event and offset. Reads headers alone; what is after damage is not found (and
+    /// the damage is when it is read).
+    pub(crate) fn groups(&mut self) -> Vec<(EventNumber, u64)> {
+        let mut groups = Vec::new();
+        while self.offset < self.end {
+            let Ok(Ok(frame)) = self.frame_at(self.offset) else {
+                break;
+            };
+            let begins = self.group.is_none();
+            if self.accept(frame).is_err() {
+                break;
+            }
+            if begins && frame.header.kind != FrameKind::End {
+                groups.push((frame.header.first, frame.offset));
+            }
+        }
+        groups
+    }
+
+    /// Goes on with a group that [`Stream::groups`] found. For a segment that nothing was read of yet.
+    pub(crate) fn go_to(&mut self, first: EventNumber, offset: u64) {
+        self.next = first;
+        self.offset = offset;
+    }
+
     /// The event that comes after those read.
     pub(crate) fn next_event(&self) -> EventNumber {
         self.next
@@ -295,7 +325,7 @@ impl<S: Source> Stream<S> {
         Ok(stored)
     }
 
-    /// The next group with events from `from` on; groups before it are skipped unread. `None` at the end.
+    /// The next group with events from `from` on, whole; groups before it are skipped unread. `None` at the end.
     pub(crate) fn next_batch(&mut self, from: EventNumber) -> Result<Option<Batch>> {
         while self.offset < self.end {
             let frame = self
@@ -304,7 +334,7 @@ impl<S: Source> Stream<S> {
             self.accept(frame)?;
             match frame.header.kind {
                 FrameKind::Data if frame.header.last >= from => self.data.push(frame),
-                FrameKind::Events if frame.header.last >= from => return self.events(frame, from).map(Some),
+                FrameKind::Events if frame.header.last >= from => return self.events(frame).map(Some),
                 FrameKind::Pieces if frame.header.last >= from => self.pieces = Some(frame),
                 FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {}
                 FrameKind::End => return self.ending(&frame).map(|end| Some(Batch::End(end))),
@@ -332,7 +362,7 @@ impl<S: Source> Stream<S> {
         read().map_err(|e| e.at(&self.path, frame.offset))
     }
 
-    fn events(&mut self, frame: Frame, from: EventNumber) -> Result<Batch> {
+    fn events(&mut self, frame: Frame) -> Result<Batch> {
         let (first, last) = (frame.header.first, frame.header.last);
         let raw = self.payload(&frame)?;
         let (mut events, lengths) =
@@ -366,9 +396,6 @@ impl<S: Source> Stream<S> {
                 used: 0,
             };
             message::fill(&mut events, lengths, &mut data)?;
-        }
-        if first < from {
-            events.drain(..(from.0 - first.0) as usize);
         }
         Ok(Batch::Events(events))
     }

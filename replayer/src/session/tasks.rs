@@ -15,13 +15,7 @@ use crate::task::Task;
 impl ReplaySession {
     fn blank(&mut self, event: EventNumber) -> Result<Stopped> {
         let failed = |source| Error::Tracee { event, source };
-        let template = match self.template.take() {
-            Some(template) => template,
-            None => blank::template(self.cpu)?,
-        };
-        let (template, new) = blank::clone_of(template, false).map_err(failed)?;
-        self.template = Some(template);
-        Ok(new)
+        self.backings.family.blank().map_err(failed)
     }
 
     /// Every task has a tid of its own; a second one would take the first one's place, which nobody would end.

@@ -1,0 +1,113 @@
+//! What the sessions of one family share: a session that was started or resumed, its live checkpoints, and the sessions
+//! that come of them.
+//!
+//! All their tasks are clones, directly or not, of one blank template, and so share one descriptor table (`CLONE_FILES`). Keeps:
+//! the template and the trace's files, opened in that table, live as long as the last session or checkpoint of the family; the
+//! memfds of a session are its own, and are closed in the table when it goes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rr_trace::TraceReader;
+use rr_tracee::remote::Remote;
+use rr_tracee::{Error as TraceeError, FileId, Stopped, Tid};
+
+use crate::affinity;
+use crate::blank;
+use crate::error::{Error, Result};
+
+/// A template and its descriptor table. It belongs to the thread that traces the tasks.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// Absent only while it is in the hands of other code, and once it has died.
+    template: RefCell<Option<Stopped>>,
+    real: Tid,
+    /// The trace's files that are open, by their descriptors.
+    files: RefCell<HashMap<FileId, i32>>,
+    /// The trace's directory.
+    root: PathBuf,
+    cpu: Cell<Option<usize>>,
+}
+
+impl Family {
+    /// A family of its own, with its tasks bound to `cpu`.
+    pub fn new(reader: &TraceReader, cpu: Option<usize>) -> Result<Rc<Family>> {
+        // The replayed tasks open files by path: it must not depend on the working directory.
+        let root = std::fs::canonicalize(reader.path()).map_err(|source| Error::Os {
+            what: reader.path().display().to_string(),
+            source,
+        })?;
+        let template = blank::template(cpu)?;
+        Ok(Rc::new(Family {
+            real: template.tid(),
+            template: RefCell::new(Some(template)),
+            files: RefCell::default(),
+            root,
+            cpu: Cell::new(cpu),
+        }))
+    }
+
+    /// The CPU that new tasks run on.
+    pub fn cpu(&self) -> Option<usize> {
+        self.cpu.get()
+    }
+
+    /// Binds the tasks to come to another CPU.
+    pub fn bind(&self, cpu: usize) -> nix::Result<()> {
+        self.cpu.set(Some(cpu));
+        affinity::bind(self.real, cpu)
+    }
+
+    /// A new blank process.
+    pub fn blank(&self) -> rr_tracee::Result<Stopped> {
+        let (template, new) = blank::try_clone(self.take()?, false)?;
+        self.template.replace(Some(template));
+        new
+    }
+
+    fn take(&self) -> rr_tracee::Result<Stopped> {
+        self.template.take().ok_or(TraceeError::Died(self.real))
+    }
+
+    /// The trace's directory, as an absolute path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The descriptor of a file of the trace, if it is open.
+    pub fn file(&self, file: FileId) -> Option<i32> {
+        self.files.borrow().get(&file).copied()
+    }
+
+    /// Takes notice that a file of the trace has been opened.
+    pub fn opened(&self, file: FileId, fd: i32) {
+        self.files.borrow_mut().insert(file, fd);
+    }
+
+    /// Closes descriptors of the common table that no session needs any more.
+    pub fn close(&self, mut fds: Vec<i32>) -> rr_tracee::Result<()> {
+        if fds.is_empty() {
+            return Ok(());
+        }
+        fds.sort_unstable();
+        let mut remote = Remote::ours(self.take()?)?;
+        // Most were opened one after the other.
+        for run in fds.chunk_by(|a, b| *a + 1 == *b) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let args = [*first as u64, *last as u64, 0, 0, 0, 0];
+            remote = remote.call(libc::SYS_close_range, args)?.0;
+        }
+        self.template.replace(Some(remote.finish()?));
+        Ok(())
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        blank::end(self.real);
+    }
+}

@@ -1,0 +1,411 @@
+//! Live checkpoints: a replay frozen where it is, to be gone on with from there as often as one likes.
+//!
+//! [`ReplaySession::freeze`] forks every address space once. The forks are never let go; [`LiveCheckpoint::thaw`] clones
+//! them for a new session and makes its threads anew, with the registers that were written down. Keeps I4: whatever the
+//! session that was frozen and those that come of it do, a thawed session is in the very state that was frozen, anywhere: after an event, or
+//! inside an interval.
+//!
+//! | what | who holds it |
+//! |---|---|
+//! | private memory | the forks, copy on write |
+//! | memory that a fork omits or wipes (madvise(2)) | the same: the advice is lifted for the fork, and given again in the thawed session |
+//! | shared memory objects | a copy in a memfd that only we have open; each thawed session gets a memfd of its own, which takes the object's place wherever it is mapped. Objects that are files of the trace cannot change: all sessions share them |
+//! | registers, extended state, the siginfo of the last stop | plain data |
+//! | hardware breakpoints | nobody: a fork has none |
+//!
+//! What a session shares with its checkpoints and the sessions from them is their [`Family`].
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::FromRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rr_trace::event::EventNumber;
+use rr_trace::{EventSource, TraceReader};
+use rr_tracee::remote::Remote;
+use rr_tracee::task::SigInfo;
+use rr_tracee::{
+    AddressSpace, Error as TraceeError, ExtendedState, ForkPolicy, ObjectId, Objects, Registers, SpaceId,
+    SpaceOp, Stopped, Tid,
+};
+
+use crate::affinity::{self, Beside};
+use crate::blank;
+use crate::breakpoints::Breakpoints;
+use crate::error::{Error, Result};
+use crate::family::Family;
+use crate::objects::{Object, copy_sparse};
+use crate::overlay::CodeOverlay;
+use crate::pending::Pending;
+use crate::position::Progress;
+use crate::session::ReplaySession;
+use crate::sites::Sites;
+use crate::space::perform;
+use crate::task::Task;
+use crate::watch::Watches;
+
+/// A session as it was once. It keeps processes and memory as long as it lives.
+#[derive(Debug)]
+pub struct LiveCheckpoint {
+    reader: Arc<TraceReader>,
+    source: Arc<EventSource>,
+    family: Rc<Family>,
+    /// The CPU that the forks are bound to.
+    cpu: Option<usize>,
+    last: EventNumber,
+    time_ns: u64,
+    /// The number of the event that comes next out of the source.
+    next: EventNumber,
+    midway: Midway,
+    spaces: Vec<FrozenSpace>,
+    objects: Objects,
+    contents: Vec<(ObjectId, Content)>,
+    sweep_at: usize,
+}
+
+/// What a session that has stopped inside an interval knows.
+#[derive(Clone, Debug)]
+struct Midway {
+    pending: Option<Pending>,
+    progress: Progress,
+    overlays: BTreeMap<SpaceId, CodeOverlay>,
+    sites: BTreeMap<SpaceId, Sites>,
+    breakpoints: Breakpoints,
+    watches: Watches,
+}
+
+/// An address space, with the tasks that are in it.
+#[derive(Debug)]
+struct FrozenSpace {
+    id: SpaceId,
+    model: AddressSpace,
+    /// Absent only while it is cloned, and once it has died.
+    fork: RefCell<Option<Stopped>>,
+    real: Tid,
+    tasks: Vec<FrozenTask>,
+}
+
+#[derive(Debug)]
+struct FrozenTask {
+    tid: Tid,
+    tgid: Tid,
+    exe: String,
+    in_syscall: bool,
+    state: State,
+}
+
+/// What a task has beside its memory, as ptrace(2) gives it.
+#[derive(Debug)]
+struct State {
+    regs: Registers,
+    xstate: ExtendedState,
+    info: Option<SigInfo>,
+}
+
+/// What a shared memory object holds.
+#[derive(Debug)]
+enum Content {
+    /// A file of the trace, and its descriptor in the family's table.
+    Original(File, i32),
+    /// A copy.
+    Copy(File),
+}
+
+impl State {
+    fn of(stopped: &Stopped) -> rr_tracee::Result<State> {
+        Ok(State {
+            regs: stopped.regs()?,
+            xstate: stopped.xstate()?,
+            // Not every stop has one.
+            info: stopped.siginfo().ok(),
+        })
+    }
+
+    fn give(&self, stopped: &mut Stopped) -> rr_tracee::Result<()> {
+        stopped.set_regs(&self.regs)?;
+        stopped.set_xstate(&self.xstate)?;
+        self.give_info(stopped)
+    }
+
+    fn give_info(&self, stopped: &mut Stopped) -> rr_tracee::Result<()> {
+        match &self.info {
+            Some(info) => stopped.set_siginfo(info),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Operations that take away what keeps parts of the space from a fork, and those that give it again.
+fn fork_advice(space: &AddressSpace) -> (Vec<SpaceOp>, Vec<SpaceOp>) {
+    let kept_back = space.iter().filter(|m| m.fork != ForkPolicy::Copy);
+    kept_back
+        .map(|m| {
+            (
+                SpaceOp::SetFork(m.range, ForkPolicy::Copy),
+                SpaceOp::SetFork(m.range, m.fork),
+            )
+        })
+        .unzip()
+}
+
+fn os(what: String) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::Os { what, source }
+}
+
+/// A copy of an object that no task has open.
+fn copy_of(object: ObjectId, file: &File) -> Result<File> {
+    let failed = || os(format!("copying shared memory object {}", object.0));
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"rr-frozen".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(failed()(std::io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    let copy = unsafe { File::from_raw_fd(fd) };
+    copy_sparse(file, &copy).map_err(failed())?;
+    let size = file.metadata().map_err(failed())?.len();
+    copy.set_len(size).map_err(failed())?;
+    Ok(copy)
+}
+
+impl ReplaySession {
+    /// A live checkpoint of the session where it is. All its tasks are left as they were (with all hardware breakpoints), but
+    /// [`rr_tracee::task::Stopped::syscall_phase`] no longer says that a task is at the entry of a system call.
+    ///
+    /// If there cannot be a checkpoint, because there are too many processes, say, the session can be gone on with all the same.
+    pub fn freeze(&mut self) -> Result<LiveCheckpoint> {
+        let family = Rc::clone(&self.backings.family);
+        let _beside = Beside::cpu(family.cpu());
+        let source = Arc::clone(self.cursor.source());
+        // Who freezes means to go back.
+        source.keep(rr_trace::source::KEEP_MOST);
+        let mut frozen = LiveCheckpoint {
+            reader: Arc::clone(&self.reader),
+            source,
+            cpu: family.cpu(),
+            family,
+            last: self.last,
+            time_ns: self.time_ns,
+            next: self.cursor.next_number(),
+            midway: self.midway(),
+            spaces: Vec::new(),
+            objects: self.objects.clone(),
+            contents: Vec::new(),
+            sweep_at: self.backings.sweep_at,
+        };
+        for (id, object) in &self.backings.objects {
+            let content = if object.original {
+                let file = object.file.try_clone();
+                let what = format!("keeping shared memory object {}", id.0);
+                Content::Original(file.map_err(os(what))?, object.fd)
+            } else {
+                Content::Copy(copy_of(*id, &object.file)?)
+            };
+            frozen.contents.push((*id, content));
+        }
+        let models: Vec<_> = self.spaces.iter().map(|(id, m)| (*id, m.clone())).collect();
+        for (id, model) in models {
+            frozen.spaces.extend(self.freeze_space(id, model)?);
+        }
+        Ok(frozen)
+    }
+
+    fn midway(&self) -> Midway {
+        Midway {
+            pending: self.pending.clone(),
+            progress: self.progress.clone(),
+            overlays: self.overlays.clone(),
+            sites: self.sites.clone(),
+            breakpoints: self.breakpoints.clone(),
+            watches: self.watches.clone(),
+        }
+    }
+
+    fn set_midway(&mut self, midway: Midway) {
+        self.pending = midway.pending;
+        self.progress = midway.progress;
+        self.overlays = midway.overlays;
+        self.sites = midway.sites;
+        self.breakpoints = midway.breakpoints;
+        self.watches = midway.watches;
+    }
+
+    fn freeze_space(&mut self, id: SpaceId, model: AddressSpace) -> Result<Option<FrozenSpace>> {
+        let event = self.last;
+        let failed = |source| Error::Tracee { event, source };
+        let mut tasks = Vec::new();
+        for task in self.tasks.values_mut().filter(|task| task.space == id) {
+            let (tid, tgid, in_syscall) = (task.tid, task.tgid, task.in_syscall);
+            tasks.push(FrozenTask {
+                tid,
+                tgid,
+                exe: task.exe.clone(),
+                in_syscall,
+                state: State::of(task.stopped().map_err(failed)?).map_err(failed)?,
+            });
+        }
+        let Some(first) = tasks.first() else {
+            return Ok(None);
+        };
+        let leader = self.tasks.get_mut(&first.tid).ok_or_else(|| missing(event))?;
+        let (lift, restore) = fork_advice(&model);
+        let mut advise = |stopped, ops: &[SpaceOp]| {
+            perform(stopped, ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))
+        };
+        let stopped = advise(leader.take().map_err(failed)?, &lift)?;
+        let (stopped, fork) = blank::try_clone(stopped, false).map_err(failed)?;
+        let fork = fork.map(|fork| FrozenSpace {
+            id,
+            model,
+            real: fork.tid(),
+            fork: RefCell::new(Some(fork)),
+            tasks: Vec::new(),
+        });
+        let mut stopped = advise(stopped, &restore)?;
+        let given = first.state.give_info(&mut stopped);
+        leader.give(stopped);
+        given.map_err(failed)?;
+        let mut space = fork.map_err(failed)?;
+        space.tasks = tasks;
+        Ok(Some(space))
+    }
+
+    fn thaw_space(&mut self, frozen: &FrozenSpace) -> Result<()> {
+        let event = self.last;
+        let failed = |source| Error::Tracee { event, source };
+        let fork = frozen.fork.take();
+        let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
+        let (fork, leader) = blank::try_clone(fork, false).map_err(failed)?;
+        frozen.fork.replace(Some(fork));
+        let mut leader = Some(leader.map_err(failed)?);
+        let mut first = None;
+        for task in &frozen.tasks {
+            let stopped = match (leader.take(), first) {
+                (Some(leader), _) => leader,
+                (None, Some(first)) => {
+                    let first: &mut Task = self.tasks.get_mut(&first).ok_or_else(|| missing(event))?;
+                    let from = first.take().map_err(failed)?;
+                    let (from, new) = blank::try_clone(from, true).map_err(failed)?;
+                    first.give(from);
+                    new.map_err(failed)?
+                }
+                (None, None) => return Err(missing(event)),
+            };
+            first.get_or_insert(task.tid);
+            let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
+            thawed.in_syscall = task.in_syscall;
+            self.tasks.insert(task.tid, thawed);
+        }
+        self.spaces.insert(frozen.id, frozen.model.clone());
+        Ok(())
+    }
+
+    /// Gives the session objects of its own, and the tasks what is theirs.
+    fn furnish(&mut self, checkpoint: &LiveCheckpoint) -> Result<()> {
+        let event = self.last;
+        let failed = |source| Error::Tracee { event, source };
+        let mut copies = Vec::new();
+        for (id, content) in &checkpoint.contents {
+            match content {
+                Content::Original(file, fd) => {
+                    let what = format!("keeping shared memory object {}", id.0);
+                    let object = Object {
+                        file: file.try_clone().map_err(os(what))?,
+                        fd: *fd,
+                        original: true,
+                    };
+                    self.backings.objects.insert(*id, object);
+                }
+                Content::Copy(file) => copies.push((*id, file)),
+            }
+        }
+        for (n, frozen) in checkpoint.spaces.iter().enumerate() {
+            let leader = frozen.tasks.first().map(|task| task.tid);
+            let leader = leader.and_then(|tid| self.tasks.get_mut(&tid));
+            let leader = leader.ok_or_else(|| missing(event))?;
+            let mut stopped = leader.take().map_err(failed)?;
+            if n == 0 && !copies.is_empty() {
+                let real = stopped.tid();
+                let mut remote = Remote::ours(stopped).map_err(failed)?;
+                for (id, file) in std::mem::take(&mut copies) {
+                    let size = file.metadata().map_err(os("measuring a copy".into()))?.len();
+                    let made = self.backings.create_memfd(remote, real, id, size, Some(file));
+                    remote = made.map_err(|f| f.at(event))?;
+                }
+                stopped = remote.finish().map_err(failed)?;
+            }
+            let is_copy = |id| self.backings.objects.get(&id).is_some_and(|o| !o.original);
+            let shared = frozen.model.objects().filter(|(id, ..)| is_copy(*id));
+            let mut ops: Vec<SpaceOp> = shared.map(|(.., m)| SpaceOp::Map(m.clone())).collect();
+            ops.extend(fork_advice(&frozen.model).1);
+            let stopped = perform(stopped, &ops, &mut self.backings, &self.reader);
+            leader.give(stopped.map_err(|f| f.at(event))?);
+        }
+        for task in checkpoint.spaces.iter().flat_map(|space| &space.tasks) {
+            let thawed = self.tasks.get_mut(&task.tid).ok_or_else(|| missing(event))?;
+            let stopped = thawed.stopped().map_err(failed)?;
+            task.state.give(stopped).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sessions keep their tables together; this says that one did not.
+fn missing(event: EventNumber) -> Error {
+    Error::BadTrace {
+        event,
+        what: "a task of a live checkpoint is not there".into(),
+    }
+}
+
+impl LiveCheckpoint {
+    /// The last event that had been replayed.
+    pub fn event(&self) -> EventNumber {
+        self.last
+    }
+
+    /// The recorded tids of all tasks in it.
+    pub fn tasks(&self) -> impl Iterator<Item = Tid> {
+        self.spaces.iter().flat_map(|s| s.tasks.iter().map(|t| t.tid))
+    }
+
+    /// How many processes it keeps.
+    pub fn processes(&self) -> usize {
+        self.spaces.len()
+    }
+
+    /// A new session in the state that was frozen.
+    pub fn thaw(&self) -> Result<ReplaySession> {
+        let _beside = Beside::cpu(self.cpu);
+        let cursor = self.source.from(self.next)?;
+        let mut session = ReplaySession::empty(Arc::clone(&self.reader), cursor, Rc::clone(&self.family));
+        session.last = self.last;
+        session.time_ns = self.time_ns;
+        session.set_midway(self.midway.clone());
+        session.objects = self.objects.clone();
+        session.backings.sweep_at = self.sweep_at;
+        for space in &self.spaces {
+            session.thaw_space(space)?;
+        }
+        session.furnish(self)?;
+        let cpu = self.family.cpu();
+        if cpu != self.cpu
+            && let Some(cpu) = cpu
+        {
+            for task in session.tasks.values() {
+                affinity::bind(task.real, cpu)
+                    .map_err(|errno| os("binding a thawed task".into())(errno.into()))?;
+            }
+        }
+        Ok(session)
+    }
+}
+
+impl Drop for LiveCheckpoint {
+    fn drop(&mut self) {
+        let forks: Vec<Tid> = self.spaces.iter().map(|space| space.real).collect();
+        blank::end_all(&forks);
+    }
+}

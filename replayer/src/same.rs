@@ -1,0 +1,102 @@
+//! Whether two sessions of one trace are in the same state: images, and every byte that their programs can see.
+//!
+//! Two sessions at one place of a trace are equal however they came there (I4). Tests check that here, and a search that
+//! ends where the state is that of a live checkpoint can.
+
+use rr_checkpoint::compare_images;
+use rr_tracee::pagemap::Pagemap;
+use rr_tracee::{Addr, AddrRange, Backing, Mapping, Memory};
+
+use crate::error::{Error, Result};
+use crate::session::ReplaySession;
+
+/// Bytes that are read at once.
+const PIECE: u64 = 1 << 20;
+/// Of shared memory, so much is read as a whole; of larger parts only the pages that one of the two has touched.
+const WHOLE_MOST: u64 = 64 << 20;
+const PAGE: u64 = rr_tracee::ids::PAGE;
+
+impl ReplaySession {
+    /// What differs between two sessions: nothing if they are in the same state. Says at most about `limit` pages.
+    pub fn differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
+        let failed = |source| Error::Tracee {
+            event: self.last,
+            source,
+        };
+        let mut report = compare_images(&self.image()?, &other.image()?);
+        for (id, model) in &self.spaces {
+            let task_in = |session: &ReplaySession| {
+                let found = session.tasks.values().find(|task| task.space == *id);
+                found.map(|task| task.real)
+            };
+            let (Some(a), Some(b)) = (task_in(self), task_in(other)) else {
+                continue;
+            };
+            let maps = (
+                Pagemap::open(a).map_err(failed)?,
+                Pagemap::open(b).map_err(failed)?,
+            );
+            let memories = (Memory::of(a), Memory::of(b));
+            for mapping in model.iter().filter(|m| m.backing != Backing::Rr) {
+                for range in to_read(mapping, &maps).map_err(failed)? {
+                    for page in different(&memories, range) {
+                        if report.len() >= limit {
+                            return Ok(report);
+                        }
+                        report.push(format!(
+                            "address space {id}: page {:#x} ({})",
+                            page.0, mapping.name
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// The parts of a mapping that can differ.
+fn to_read(mapping: &Mapping, maps: &(Pagemap, Pagemap)) -> rr_tracee::Result<Vec<AddrRange>> {
+    let whole = match mapping.backing {
+        Backing::Anonymous | Backing::Rr => false,
+        Backing::File { .. } => true,
+        Backing::Shared { .. } => mapping.range.len() <= WHOLE_MOST,
+    };
+    if whole {
+        return Ok(vec![mapping.range]);
+    }
+    // What both have is read twice.
+    let mut runs = maps.0.populated(mapping.range)?;
+    runs.extend(maps.1.populated(mapping.range)?);
+    Ok(runs.into_iter().map(|(range, _)| range).collect())
+}
+
+/// The pages of a range that are not the same; what neither can read (beyond the end of a file) is.
+fn different(memories: &(Memory, Memory), range: AddrRange) -> Vec<Addr> {
+    let mut found = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(PIECE);
+        let piece = AddrRange::sized(at, len);
+        if pages(&memories.0, piece) != pages(&memories.1, piece) {
+            for n in 0..len / PAGE {
+                let page = AddrRange::sized(at + n * PAGE, PAGE);
+                if pages(&memories.0, page) != pages(&memories.1, page) {
+                    found.push(page.start);
+                }
+            }
+        }
+        at = at + len;
+    }
+    found
+}
+
+/// The bytes of a range, up to where they cannot be read.
+fn pages(memory: &Memory, range: AddrRange) -> Vec<Option<Vec<u8>>> {
+    use rr_tracee::memory::ReadMemory;
+    if let Ok(all) = memory.read_vec(range.start, range.len() as usize) {
+        return vec![Some(all)];
+    }
+    let page = |n| memory.read_vec(range.start + n * PAGE, PAGE as usize).ok();
+    (0..range.len() / PAGE).map(page).collect()
+}

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use rr_trace::event::Event;
+use rr_tracee::digest::ALL;
 use rr_tracee::{Addr, AddrRange, Memory, Prot, SpaceId, SpaceOp, Tid};
 
 use crate::error::Result;
@@ -183,10 +184,29 @@ impl ReplaySession {
         self.breakpoints.stale = true;
     }
 
+    /// Does something while all memory is the program's own.
+    pub(crate) fn with_own_code<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
+        let each = |act: &dyn Fn(&CodeOverlay, &Memory) -> rr_tracee::Result<()>| -> Result<()> {
+            for (space, overlay) in self.overlays.iter().filter(|(_, o)| !o.is_empty()) {
+                if let Some(task) = self.tasks.values().find(|t| t.space == *space) {
+                    act(overlay, &task.memory()).map_err(|source| crate::error::Error::Tracee {
+                        event: self.last,
+                        source,
+                    })?;
+                }
+            }
+            Ok(())
+        };
+        each(&|overlay, memory| overlay.lift(memory, ALL))?;
+        let done = what();
+        each(&|overlay, memory| overlay.put_back(memory, ALL))?;
+        done
+    }
+
     /// A new address space is a copy of another, patches and all: it gets the program's own bytes.
     pub(crate) fn clean_copy(&mut self, from: SpaceId, memory: &Memory) -> rr_tracee::Result<()> {
         match self.overlays.get(&from) {
-            Some(overlay) => overlay.lift(memory, rr_tracee::digest::ALL),
+            Some(overlay) => overlay.lift(memory, ALL),
             None => Ok(()),
         }
     }

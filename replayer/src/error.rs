@@ -36,6 +36,17 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The clock that a search is interrupted by could not be started.
+    #[error(transparent)]
+    Ticker(#[from] rr_tracee::ticker::NoTicker),
+    /// A place that the timeline has a name for is not there: a fault of rr.
+    #[error("the replay is at {here} and does not come to {goal}; this is a fault of rr")]
+    Lost {
+        /// The place.
+        goal: String,
+        /// Where the replay is.
+        here: String,
+    },
     /// The trace says something that cannot be.
     #[error("at event {event}: {what}; the trace is damaged or was made by a faulty recorder")]
     BadTrace {

@@ -9,6 +9,7 @@
 //! | [`session`] | events, one after the other |
 //! | `session::tasks` | how tasks come and go |
 //! | `pending` | the event under way |
+//! | `drive` | the session by single halts, with its position |
 //! | `run` | the one runner: how a task executes up to its event |
 //! | `arrival` | where an interval ends |
 //! | [`position`] | names for the places of a replay |
@@ -18,6 +19,7 @@
 //! | `breakpoints` | the debugger's breakpoints among them |
 //! | `sites` | rewritten system call sites, and the program's code there |
 //! | `watch` | the debugger's watchpoints |
+//! | [`timeline`] | the replay as a line to move along, forwards and backwards |
 //! | `task` | one replayed task |
 //! | `space` | operations on address spaces, done for real |
 //! | `objects` | shared memory objects, done for real |
@@ -34,6 +36,7 @@ mod arrival;
 mod blank;
 mod breakpoints;
 mod buffer;
+mod drive;
 pub mod error;
 mod family;
 pub mod live;
@@ -50,9 +53,12 @@ pub mod session;
 mod sites;
 mod space;
 mod task;
+pub mod timeline;
 mod watch;
 
 pub use error::{Divergence, Error, Result};
 pub use live::LiveCheckpoint;
+pub use position::Position;
 pub use run::{Interrupt, Never};
+pub use timeline::Timeline;
 pub use session::{ReplaySession, Replayed};

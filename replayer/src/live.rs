@@ -39,7 +39,7 @@ use crate::family::Family;
 use crate::objects::{Object, copy_sparse};
 use crate::overlay::CodeOverlay;
 use crate::pending::Pending;
-use crate::position::Progress;
+use crate::position::{Position, Progress};
 use crate::session::ReplaySession;
 use crate::sites::Sites;
 use crate::space::perform;
@@ -59,6 +59,7 @@ pub struct LiveCheckpoint {
     /// The number of the event that comes next out of the source.
     next: EventNumber,
     midway: Midway,
+    position: Position,
     spaces: Vec<FrozenSpace>,
     objects: Objects,
     contents: Vec<(ObjectId, Content)>,
@@ -190,6 +191,7 @@ impl ReplaySession {
             time_ns: self.time_ns,
             next: self.cursor.next_number(),
             midway: self.midway(),
+            position: self.position(),
             spaces: Vec::new(),
             objects: self.objects.clone(),
             contents: Vec::new(),
@@ -364,6 +366,15 @@ impl LiveCheckpoint {
     /// The last event that had been replayed.
     pub fn event(&self) -> EventNumber {
         self.last
+    }
+
+    /// Where it is.
+    pub fn position(&self) -> Position {
+        self.position.clone()
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.midway.progress
     }
 
     /// The recorded tids of all tasks in it.

@@ -9,7 +9,6 @@ use rr_trace::event::{Event, EventKind, Point};
 use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Registers};
 
@@ -17,9 +16,6 @@ use crate::error::Result;
 use crate::probe::{INT3, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
-
-/// The resume flag (Intel SDM vol. 1, 3.4.3): how the processor came to a stop, and not a part of the state.
-const RF: u64 = 1 << 16;
 
 /// The search for an execution point.
 #[derive(Clone, Debug, Default)]
@@ -51,11 +47,7 @@ pub(crate) enum Found {
 
 /// Registers without what is no part of the state.
 fn plain(regs: &Registers) -> Registers {
-    Registers {
-        eflags: regs.eflags & !RF,
-        orig_rax: NOT_IN_SYSCALL,
-        ..*regs
-    }
+    regs.outside_call().without_resume_flag()
 }
 
 fn point_of(event: &Event) -> Option<(&Registers, &Point)> {

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rr_trace::event::EventNumber;
 use rr_tracee::Addr;
@@ -130,8 +131,8 @@ enum Here {
     Base,
     /// This has just been counted.
     At(Mark),
-    /// By an interrupt.
-    Nowhere,
+    /// By the interrupt with this number.
+    Nowhere(u64),
 }
 
 impl Progress {
@@ -140,7 +141,7 @@ impl Progress {
         match self.here {
             Here::Base => !self.base.is_empty(),
             Here::At(_) => true,
-            Here::Nowhere => false,
+            Here::Nowhere(_) => false,
         }
     }
 
@@ -155,9 +156,12 @@ impl Progress {
         self.counts.get(&mark).copied().unwrap_or(0)
     }
 
-    /// The task was interrupted.
-    pub fn interrupted(&mut self) {
-        self.here = Here::Nowhere;
+    /// The task was interrupted. Returns the number that this place has until it has a name.
+    pub fn interrupted(&mut self) -> u64 {
+        static INTERRUPTS: AtomicU64 = AtomicU64::new(1);
+        let number = INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+        self.here = Here::Nowhere(number);
+        number
     }
 
     /// One instruction was executed; `left` is the one, if the task is not there again.
@@ -176,7 +180,7 @@ impl Progress {
                 let count = self.counted(mark);
                 self.append(mark, count);
             }
-            Here::Nowhere => self.base.push(Move::Interrupted(0)),
+            Here::Nowhere(number) => self.base.push(Move::Interrupted(number)),
         }
         self.counts.clear();
         self.here = Here::Base;
@@ -196,19 +200,11 @@ impl Progress {
         self.has_left = false;
     }
 
-    /// The place of the task; `None` if it has no name yet.
-    pub fn path(&self) -> Option<Path> {
+    /// The place of the task.
+    pub fn path(&self) -> Path {
         let mut named = self.clone();
-        match self.here {
-            Here::Nowhere => return None,
-            _ => named.commit(),
-        }
-        Some(named.base)
-    }
-
-    /// The last place that had a name.
-    pub fn base(&self) -> &Path {
-        &self.base
+        named.commit();
+        named.base
     }
 
     /// The task is at a place that is now known by this path.
@@ -221,23 +217,22 @@ impl Progress {
 
     /// If the task has not passed the place that `path` names: what is left of the path from here, if that can be told.
     pub fn remainder(&self, path: &Path) -> Option<Vec<Move>> {
-        let rest = path.0.strip_prefix(&self.base.0[..])?;
+        let mut rest = strip(&self.base.0, &path.0)?;
         if self.here == Here::Base {
-            return Some(rest.to_vec());
+            return Some(rest);
         }
         // All of the marks that are counted are counted from the base on.
-        let [Move::Until(mark, count), after @ ..] = rest else {
+        let Some(Move::Until(mark, count)) = rest.first_mut() else {
             return None;
         };
-        let done = *self.counts.get(mark)?;
-        let mut left = Vec::new();
-        match (count.checked_sub(done)?, self.here) {
-            (0, Here::At(at)) if at == *mark => {}
-            (0, _) => return None,
-            (more, _) => left.push(Move::Until(*mark, more)),
+        *count = count.checked_sub(*self.counts.get(mark)?)?;
+        if *count == 0 {
+            if self.here != Here::At(*mark) {
+                return None;
+            }
+            rest.remove(0);
         }
-        left.extend(after);
-        Some(left)
+        Some(rest)
     }
 
     /// Starts to count a mark: only what happens from now on.
@@ -261,6 +256,26 @@ impl Progress {
     }
 }
 
+/// What is left of `path` after `base`, which may end in the middle of one of its moves.
+fn strip(base: &[Move], path: &[Move]) -> Option<Vec<Move>> {
+    let Some((last, before)) = base.split_last() else {
+        return Some(path.to_vec());
+    };
+    let rest = path.strip_prefix(before)?;
+    let (first, after) = rest.split_first()?;
+    let left = match (last, first) {
+        (Move::Until(mark, done), Move::Until(same, count)) if mark == same => {
+            Some(count.checked_sub(*done)?).filter(|left| *left > 0).map(|left| Move::Until(*mark, left))
+        }
+        (Move::Step(done), Move::Step(count)) => {
+            Some(count.checked_sub(*done)?).filter(|left| *left > 0).map(Move::Step)
+        }
+        _ if last == first => None,
+        _ => return None,
+    };
+    Some(left.into_iter().chain(after.iter().copied()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +291,7 @@ mod tests {
         progress.count(A);
         progress.count(B);
         progress.count(A);
-        let path = progress.path().unwrap();
+        let path = progress.path();
         assert_eq!(path.0, [Move::Until(A, 2)]);
         // From there, three more and a step.
         let goal = Path(vec![Move::Until(A, 5), Move::Step(1)]);
@@ -301,7 +316,7 @@ mod tests {
         }
         progress.arm(A);
         progress.count(A);
-        assert_eq!(progress.path().unwrap().0, [Move::Until(A, 4)]);
+        assert_eq!(progress.path().0, [Move::Until(A, 4)]);
     }
 
     #[test]
@@ -313,7 +328,7 @@ mod tests {
         progress.arm(A);
         progress.count(A);
         assert_eq!(
-            progress.path().unwrap().0,
+            progress.path().0,
             [Move::Until(A, 1), Move::Step(1), Move::Until(A, 1)]
         );
     }
@@ -324,7 +339,7 @@ mod tests {
         progress.arm(A);
         progress.count(A);
         progress.interrupted();
-        assert_eq!(progress.path(), None);
+        assert!(matches!(progress.path().0[..], [Move::Interrupted(_)]));
         assert!(!progress.is_reported());
         let goal = Path(vec![Move::Until(A, 3)]);
         assert_eq!(progress.remainder(&goal).unwrap(), [Move::Until(A, 2)]);

@@ -150,6 +150,10 @@ impl ReplaySession {
     /// Compares the session with a checkpoint at the same event (I4): image and every page. Says what differs,
     /// at most about `limit` pages.
     pub fn compare(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<String>> {
+        self.with_own_code(|| self.compare_all(checkpoint, limit))
+    }
+
+    fn compare_all(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<String>> {
         let mut report = compare_images(checkpoint.image(), &self.image()?);
         let mut pages: Vec<Difference> = Vec::new();
         for (id, model) in &self.spaces {

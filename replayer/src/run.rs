@@ -120,7 +120,7 @@ impl ReplaySession {
         }
         match pace {
             Pace::Free => self.run_freely(&event, reported, interrupt),
-            Pace::Step => self.step_once(&event, interrupt),
+            Pace::Step => self.step_once(&event),
         }
     }
 
@@ -152,7 +152,7 @@ impl ReplaySession {
                 }
                 if self.must_step(event.tid, rip) {
                     reported = false;
-                    match self.step_once(event, interrupt)? {
+                    match self.step_once(event)? {
                         Halt::Stepped if self.is_at_point(event)? => return self.arrived(event),
                         Halt::Stepped => continue,
                         other => return Ok(other),
@@ -172,7 +172,7 @@ impl ReplaySession {
     }
 
     /// Executes one instruction of the program.
-    fn step_once(&mut self, event: &Event, interrupt: &mut dyn Interrupt) -> Result<Halt> {
+    fn step_once(&mut self, event: &Event) -> Result<Halt> {
         let rip = Addr(self.regs_of(event)?.rip);
         let site = self.sites_of(event).around(rip).cloned();
         if let Some(site) = &site
@@ -202,7 +202,7 @@ impl ReplaySession {
         let mut code = [0; INSTRUCTION_MOST];
         let readable = written(event, memory.read_some(rip, &mut code))?;
         let seen = loop {
-            match self.resume_task(event, Resume::SysemuStep, interrupt) {
+            match self.resume_task(event, Resume::SysemuStep, &mut Never) {
                 // Not of the step's making: its trap is still to come.
                 Ok(Seen::Nothing) => {}
                 other => break other,
@@ -360,9 +360,17 @@ impl ReplaySession {
 
     fn interpret(&mut self, event: &Event, stop: Stop, how: Resume, asked: bool) -> Result<Seen> {
         let tid = event.tid;
-        let regs = self.regs_of(event)?;
+        let mut regs = self.regs_of(event)?;
         match stop {
-            Stop::Syscall => self.at_system_call(event, &regs),
+            Stop::Syscall => {
+                // The instruction keeps the flags in r11, and with them that it was stepped over.
+                if how == Resume::SysemuStep && regs.eflags & TF == 0 && regs.r11 & TF != 0 {
+                    regs.r11 &= !TF;
+                    let set = self.task(event)?.stopped().and_then(|s| s.set_regs(&regs));
+                    set.map_err(|source| failed(event, source))?;
+                }
+                self.at_system_call(event, &regs)
+            }
             Stop::Signal(signal) => {
                 let info = self.task(event)?.stopped().and_then(|s| s.siginfo());
                 let code = info.map_or(0, |info| si_code(&info));

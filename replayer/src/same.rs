@@ -19,11 +19,21 @@ const PAGE: u64 = rr_tracee::ids::PAGE;
 impl ReplaySession {
     /// What differs between two sessions: nothing if they are in the same state. Says at most about `limit` pages.
     pub fn differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
+        self.with_own_code(|| other.with_own_code(|| self.find_differences(other, limit)))
+    }
+
+    fn find_differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
         let failed = |source| Error::Tracee {
             event: self.last,
             source,
         };
-        let mut report = compare_images(&self.image()?, &other.image()?);
+        let plain = |session: &ReplaySession| -> Result<_> {
+            let mut image = session.image()?;
+            let tasks = image.tasks.iter_mut();
+            tasks.for_each(|task| task.regs = task.regs.without_resume_flag());
+            Ok(image)
+        };
+        let mut report = compare_images(&plain(self)?, &plain(other)?);
         for (id, model) in &self.spaces {
             let task_in = |session: &ReplaySession| {
                 let found = session.tasks.values().find(|task| task.space == *id);

@@ -124,7 +124,7 @@ impl ReplaySession {
             return Ok(None);
         }
         // Whoever wants to stop at a breakpoint does not step by events.
-        while self.advance(Pace::Free, true, &mut Never)? != Halt::Arrived {}
+        while self.proceed(Pace::Free, &mut Never)? != Halt::Arrived {}
         self.apply()
     }
 
@@ -188,6 +188,8 @@ impl ReplaySession {
         let event = Arc::clone(&pending.event);
         let output = self.apply_event(&event)?;
         self.pending = None;
+        self.progress = Progress::default();
+        self.arm_marks();
         self.last = event.number;
         self.time_ns = event.time_ns;
         Ok(Some(Replayed { event, output }))
@@ -400,7 +402,7 @@ impl ReplaySession {
     /// Registers of a task as replay has them now, if there is such a task.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
         let regs = self.tasks.get(&tid)?.regs().ok()?;
-        Some(regs.outside_call())
+        Some(regs.outside_call().without_resume_flag())
     }
 }
 

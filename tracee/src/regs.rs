@@ -153,6 +153,16 @@ impl Registers {
         }
     }
 
+    /// The same without the resume flag (Intel SDM vol. 1, 3.4.3): that says how the processor came to a stop, and is no
+    /// part of the program's state.
+    pub fn without_resume_flag(self) -> Registers {
+        const RF: u64 = 1 << 16;
+        Registers {
+            eflags: self.eflags & !RF,
+            ..self
+        }
+    }
+
     /// The number of the system call that the task is in (valid at an entry stop).
     pub fn syscall(&self) -> i64 {
         self.orig_rax as i64

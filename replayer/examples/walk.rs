@@ -1,0 +1,122 @@
+//! Walks along a trace at random, forwards and backwards, and compares each place that it comes to with an independent
+//! replay that goes straight there: `walk TRACE SEED STEPS`.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rr_checkpoint::Checkpoint;
+use rr_replayer::timeline::{Action, Setup, Stop, Timeline};
+use rr_replayer::{Never, Position};
+use rr_trace::TraceReader;
+use rr_trace::event::{EventKind, EventNumber};
+use rr_tracee::task::WatchKind;
+use rr_tracee::{Addr, AddrRange, Tid};
+
+/// A small generator of random numbers (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n.max(1)
+    }
+}
+
+fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn Error>> {
+    Ok(Timeline::new(Setup {
+        reader: Arc::clone(reader),
+        cpu: Some(0),
+        process,
+        begin: EventNumber(1),
+        open: Box::new(|reader, at| {
+            Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)
+        }),
+        show: Box::new(|_, _| {}),
+    })?)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let reader = Arc::new(TraceReader::open(Path::new(&args[1]))?);
+    let mut random = Random(args[2].parse::<u64>()? * 2 + 1);
+    let steps: u64 = args[3].parse()?;
+    let mut process = Tid(0);
+    let mut processes = BTreeSet::new();
+    for event in reader.events_from(reader.first_event())? {
+        let event = event?;
+        if let EventKind::Start { exec, .. } = &event.kind {
+            process = exec.tid;
+        }
+        processes.insert(event.tid);
+    }
+    let mut here = timeline(&reader, process)?;
+    let mut straight = timeline(&reader, process)?;
+    here.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
+    let mut known: Vec<Addr> = Vec::new();
+    let mut compared = 0;
+    for n in 0..steps {
+        let tids = here.session().threads_of(process);
+        let tid = tids.get(random.below(tids.len() as u64) as usize).copied().unwrap_or(process);
+        if let Some(regs) = here.session().registers(tid) {
+            known.push(Addr(regs.rip));
+        }
+        // What stops it is chosen anew now and then.
+        if random.below(3) == 0 {
+            here.stops.breakpoints.clear();
+            here.stops.watches.clear();
+            for _ in 0..random.below(4) {
+                if !known.is_empty() {
+                    let addr = known[random.below(known.len() as u64) as usize];
+                    here.stops.breakpoints.insert(addr, vec![]);
+                }
+            }
+            if random.below(3) == 0
+                && let Some(regs) = here.session().registers(tid)
+            {
+                let addr = Addr((regs.rsp & !7).wrapping_sub(random.below(8) * 8));
+                here.stops.watches.push((AddrRange::sized(addr, 8), WatchKind::Write));
+            }
+        }
+        let before = here.position();
+        let began = Instant::now();
+        let (what, stop) = match random.below(10) {
+            0..=2 => ("step", here.resume(Action::Step(tid), &mut Never)?),
+            3..=4 => ("continue", here.resume(Action::Continue, &mut Never)?),
+            5..=6 => ("reverse-step", here.reverse_step(tid, &mut Never)?),
+            7 => ("reverse-continue", here.reverse_continue(&mut Never)?),
+            8 => {
+                let goal = Position::at_event(EventNumber(1 + random.below(reader.last_event().0)));
+                here.seek(&goal, &mut Never)?;
+                ("seek", Stop::Stepped { tid })
+            }
+            _ => {
+                let mut stop = Stop::Stepped { tid };
+                for _ in 0..random.below(30) {
+                    stop = here.resume(Action::Step(tid), &mut Never)?;
+                }
+                ("steps", stop)
+            }
+        };
+        let took = began.elapsed();
+        let position = here.position();
+        println!("{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)", took.as_micros());
+        straight.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
+        straight.seek(&position, &mut Never)?;
+        let differences = here.session().differences(straight.session(), 5)?;
+        if !differences.is_empty() {
+            println!("DIFFERENT at {position}: {differences:#?}");
+            std::process::exit(1);
+        }
+        compared += 1;
+        if here.session().threads_of(process).is_empty() {
+            here.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
+        }
+    }
+    println!("{compared} places compared");
+    Ok(())
+}

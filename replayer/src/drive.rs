@@ -1,0 +1,200 @@
+//! Driving a session by hand: by single halts instead of whole events, always knowing the position.
+//!
+//! The timeline is built on this. Keeps: the position is exact ([`crate::position`]); whatever a call returns, every
+//! task is stopped and can be looked at.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rr_trace::event::{Event, EventNumber};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::task::Watch;
+use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
+
+use crate::error::Result;
+use crate::pending::Stage;
+use crate::position::{Mark, Move, Path, Position};
+use crate::run::{Halt, Interrupt, Pace};
+use crate::session::ReplaySession;
+
+impl ReplaySession {
+    /// Where the replay is.
+    pub fn position(&self) -> Position {
+        let arrived = self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived);
+        Position {
+            last: self.last,
+            path: match arrived {
+                true => Path::default(),
+                false => self.progress.path(),
+            },
+            arrived,
+        }
+    }
+
+    /// The event that comes next, without doing anything for it; `None` at the end of the trace.
+    pub fn next_event(&mut self) -> Result<Option<Arc<Event>>> {
+        self.fetch()?;
+        Ok(self.pending.as_ref().map(|p| Arc::clone(&p.event)))
+    }
+
+    /// Lets the next event's task run on. At the end of the trace, there is nothing to be done: it has arrived.
+    pub(crate) fn proceed(&mut self, pace: Pace, interrupt: &mut dyn Interrupt) -> Result<Halt> {
+        if !self.fetch()? {
+            return Ok(Halt::Arrived);
+        }
+        let before = match (&self.pending, pace) {
+            (Some(pending), Pace::Step) => self.registers(pending.event.tid).map(|r| r.rip),
+            _ => None,
+        };
+        let halt = self.advance(pace, self.progress.is_reported(), interrupt)?;
+        match halt {
+            Halt::Stepped => self.has_stepped(before),
+            Halt::Watchpoint(_) if pace == Pace::Step => self.has_stepped(before),
+            Halt::Watchpoint(hits) => {
+                for (_, watch) in self.hit_watches(hits).rev() {
+                    self.progress.count(Mark::Access(watch));
+                }
+            }
+            Halt::Breakpoint(addr) => self.progress.count(Mark::Execute(addr)),
+            Halt::Interrupted => {
+                self.progress.interrupted();
+            }
+            Halt::Arrived => {}
+        }
+        Ok(halt)
+    }
+
+    /// The watched places, with their numbers, whose bits are set.
+    pub(crate) fn hit_watches(&self, hits: u8) -> impl DoubleEndedIterator<Item = (usize, Watch)> + use<> {
+        let watches = self.watches().to_vec();
+        let numbered = watches.into_iter().enumerate();
+        numbered.filter(move |(n, _)| hits & 1 << n != 0)
+    }
+
+    fn has_stepped(&mut self, before: Option<u64>) {
+        let tid = self.pending.as_ref().map(|p| p.event.tid);
+        let after = tid.and_then(|tid| self.registers(tid)).map(|r| r.rip);
+        self.progress
+            .stepped(before.filter(|before| after != Some(*before)).map(Addr));
+        self.arm_marks();
+    }
+
+    /// All breakpoints and watches are counted from the base of the position on.
+    pub(crate) fn arm_marks(&mut self) {
+        let marks: Vec<Mark> = self.marks().collect();
+        for mark in marks {
+            self.progress.arm(mark);
+        }
+    }
+
+    fn marks(&self) -> impl Iterator<Item = Mark> {
+        let execute = self.breakpoints().iter().map(|addr| Mark::Execute(*addr));
+        execute.chain(self.watches().iter().map(|watch| Mark::Access(*watch)))
+    }
+
+    /// What stops the process that is debugged; the position stays exact.
+    pub(crate) fn set_stops(
+        &mut self,
+        process: Tid,
+        breakpoints: BTreeSet<Addr>,
+        watches: Vec<Watch>,
+    ) -> Result<()> {
+        self.set_breakpoints(process, breakpoints)?;
+        self.set_watches(process, watches);
+        let wanted: BTreeSet<Mark> = self.marks().collect();
+        self.progress.disarm(|mark| wanted.contains(&mark));
+        if wanted.iter().any(|mark| !self.progress.is_armed(*mark)) {
+            self.progress.commit();
+            self.arm_marks();
+        }
+        Ok(())
+    }
+
+    /// Whether the task of the next event has a name for where it stands.
+    pub(crate) fn is_named(&self) -> bool {
+        !matches!(self.position().path.0.last(), Some(Move::Interrupted(_)))
+    }
+
+    /// The recorded tids of the tasks of a process, in order.
+    pub fn threads_of(&self, process: Tid) -> Vec<Tid> {
+        let tasks = self.tasks.values().filter(|t| t.tgid == process);
+        tasks.map(|t| t.tid).collect()
+    }
+
+    /// All recorded pids.
+    pub fn all_processes(&self) -> BTreeSet<Tid> {
+        self.tasks.values().map(|t| t.tgid).collect()
+    }
+
+    /// The program that a task executes.
+    pub fn program_of(&self, tid: Tid) -> Option<&str> {
+        self.tasks.get(&tid).map(|t| &*t.exe)
+    }
+
+    /// Extended state of a task.
+    pub fn extended_state(&self, tid: Tid) -> Option<ExtendedState> {
+        self.tasks.get(&tid)?.xstate().ok()
+    }
+
+    /// Whether a task is inside a system call whose return is an event to come.
+    pub fn is_in_syscall(&self, tid: Tid) -> bool {
+        self.tasks.get(&tid).is_some_and(|t| t.in_syscall)
+    }
+
+    /// The number of the system call that a task is inside of.
+    pub fn system_call_of(&self, tid: Tid) -> Option<i64> {
+        let task = self.tasks.get(&tid).filter(|t| t.in_syscall)?;
+        task.regs().ok().map(|regs| regs.syscall())
+    }
+
+    /// The address space of a task.
+    pub fn space_of(&self, tid: Tid) -> Option<&AddressSpace> {
+        self.spaces.get(&self.tasks.get(&tid)?.space)
+    }
+
+    /// Reads memory as the program has it, from `addr` on. Returns how many bytes could be read.
+    pub fn read_memory(&mut self, tid: Tid, addr: Addr, buf: &mut [u8]) -> usize {
+        let Some(task) = self.tasks.get(&tid) else {
+            return 0;
+        };
+        let (memory, space) = (task.memory(), task.space);
+        let mut got = memory.read_some(addr, buf).unwrap_or(0);
+        if got < buf.len() {
+            // Protected pages can be read all the same, page by page.
+            while got < buf.len() {
+                let at = addr + got as u64;
+                let len = ((at.page_floor() + rr_tracee::ids::PAGE) - at).min((buf.len() - got) as u64);
+                if memory.read(at, &mut buf[got..got + len as usize]).is_err() {
+                    break;
+                }
+                got += len as usize;
+            }
+        }
+        let buf = &mut buf[..got];
+        if let Some(overlay) = self.overlays.get(&space) {
+            overlay.mask(addr, buf);
+        }
+        if rr_area::area().contains(addr) {
+            return got;
+        }
+        if let Some(model) = self.spaces.get(&space) {
+            let (reader, overlay) = (&self.reader, self.overlays.get(&space));
+            let sites = self
+                .sites
+                .entry(space)
+                .or_insert_with(|| crate::sites::Sites::of(model, &memory, overlay, reader));
+            sites.mask(addr, buf);
+        }
+        got
+    }
+
+    /// When the last event was recorded: nanoseconds since the recording began.
+    pub fn time_ns(&self) -> u64 {
+        self.time_ns
+    }
+
+    /// The last event of the trace.
+    pub fn end(&self) -> EventNumber {
+        self.reader.last_event()
+    }
+}

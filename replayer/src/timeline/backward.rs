@@ -1,0 +1,87 @@
+//! Backwards: a session runs forwards from a checkpoint before to where the user is; the last of what it meets is where
+//! going back ends. If it meets nothing, another one runs from the checkpoint before to that checkpoint.
+
+use super::seek::{Met, Walk, Way};
+use super::{Stop, Timeline};
+use crate::error::Result;
+use crate::position::Position;
+use crate::run::Interrupt;
+use crate::session::ReplaySession;
+
+impl Timeline {
+    /// Goes back to the last stop before. If it is interrupted, the user is where they were.
+    pub fn reverse_continue(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
+        let mut end = self.session.position();
+        loop {
+            if end.last < self.begin || end == Position::at_event(self.begin) {
+                return self.to_begin(user);
+            }
+            let Some((mut session, from)) = self.start_before(&end)? else {
+                return self.to_begin(user);
+            };
+            let met = {
+                let mut walk = Walk::new(self.process, Some(&self.stops), &mut self.kept, user);
+                match walk.to(&mut session, &end)? {
+                    Way::Done => walk.met,
+                    Way::Interrupted => return Ok(Stop::Interrupted),
+                }
+            };
+            drop(session);
+            match met.filter(|met| met.position.last >= self.begin) {
+                Some(met) => return self.go_to(met, user),
+                None => end = from,
+            }
+        }
+    }
+
+    /// A session at a checkpoint strictly before a position, and where that is.
+    fn start_before(&mut self, end: &Position) -> Result<Option<(ReplaySession, Position)>> {
+        let is_at = |event| *end == Position::at_event(event);
+        let mut stored = self.stored_before(end.last);
+        if stored.is_some_and(is_at) {
+            stored = end
+                .last
+                .0
+                .checked_sub(1)
+                .and_then(|event| self.stored_before(rr_trace::event::EventNumber(event)));
+        }
+        if let Some((live, from)) = self.kept.before(end)
+            && stored.is_none_or(|stored| stored <= from.last)
+        {
+            return Ok(Some((live.thaw()?, from)));
+        }
+        if let Some(stored) = stored {
+            let session = self.load(stored)?;
+            let from = session.position();
+            return Ok(Some((session, from)));
+        }
+        if end.last.0 == 0 || self.reader.first_event().0 > 1 {
+            return Ok(None);
+        }
+        let session = self.from_start()?;
+        let from = session.position();
+        Ok(Some((session, from)))
+    }
+
+    fn go_to(&mut self, met: Met, user: &mut dyn Interrupt) -> Result<Stop> {
+        let position = match met.stop {
+            // Before the access: what is watched is as it was.
+            Stop::Watchpoint { .. } => match self.one_before(&met.position, user)? {
+                Ok(before) => before.unwrap_or(met.position),
+                Err(Way::Interrupted | Way::Done) => return Ok(Stop::Interrupted),
+            },
+            _ => met.position,
+        };
+        match self.seek(&position, user)? {
+            true => Ok(met.stop),
+            false => Ok(Stop::Interrupted),
+        }
+    }
+
+    fn to_begin(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
+        match self.seek(&Position::at_event(self.begin), user)? {
+            true => Ok(Stop::HistoryBegin),
+            false => Ok(Stop::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Forwards: the session where the user is runs to the next stop.
+
+use std::sync::Arc;
+
+use rr_trace::event::{Event, EventKind};
+use rr_tracee::{Addr, Tid};
+
+use super::stops::is_step;
+use super::{Action, Stop, Timeline};
+use crate::error::Result;
+use crate::run::{Halt, Interrupt, Pace};
+use crate::session::ReplaySession;
+
+impl Timeline {
+    /// Runs to the next stop.
+    pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
+        self.stops.arm(&mut self.session, self.process)?;
+        let steps = match action {
+            Action::Continue => None,
+            Action::Step(tid) | Action::StepRange(tid, _) => Some(tid),
+        };
+        loop {
+            let Some(event) = self.session.next_event()? else {
+                return Ok(match self.session.threads_of(self.process).is_empty() {
+                    true => Stop::Exited { status: 0 },
+                    false => Stop::HistoryEnd,
+                });
+            };
+            if interrupt.is_requested() {
+                return Ok(Stop::Interrupted);
+            }
+            let is_stepping = steps == Some(event.tid);
+            let stop = match self.session.position().arrived {
+                true => self.apply(&event, is_stepping)?,
+                false => self.halt(&event, is_stepping, interrupt)?,
+            };
+            match stop {
+                Some(Stop::Stepped { tid }) if self.is_in_range(action, tid) => {}
+                Some(stop) => return Ok(stop),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the steps of a range go on.
+    fn is_in_range(&mut self, action: Action, tid: Tid) -> bool {
+        let Action::StepRange(_, range) = action else {
+            return false;
+        };
+        let rip = self.session.registers(tid).map(|regs| Addr(regs.rip));
+        rip.is_some_and(|rip| range.contains(rip) && !self.stops.holds(&mut self.session, tid, rip))
+    }
+
+    /// Lets the event's task go on inside its interval.
+    fn halt(&mut self, event: &Event, step: bool, interrupt: &mut dyn Interrupt) -> Result<Option<Stop>> {
+        let pace = if step { Pace::Step } else { Pace::Free };
+        let halt = self.session.proceed(pace, interrupt)?;
+        Ok(match halt {
+            Halt::Arrived => self.stops.before(&self.session, self.process, event),
+            Halt::Interrupted => Some(self.interrupted()?),
+            Halt::Stepped => Some(Stop::Stepped { tid: event.tid }),
+            halt => self
+                .stops
+                .at_halt(&mut self.session, self.process, event.tid, halt),
+        })
+    }
+
+    /// The user's session was interrupted: the place is kept until it has a name.
+    fn interrupted(&mut self) -> Result<Stop> {
+        if let Some(crate::position::Move::Interrupted(number)) = self.session.position().path.0.last() {
+            let live = self.session.freeze()?;
+            self.nameless.push((*number, live));
+        }
+        Ok(Stop::Interrupted)
+    }
+
+    fn apply(&mut self, event: &Arc<Event>, step: bool) -> Result<Option<Stop>> {
+        let applied = apply(&mut self.session, &self.stops, self.process, event, &mut self.show)?;
+        Ok(applied.or((step && is_step(&event.kind)).then_some(Stop::Stepped { tid: event.tid })))
+    }
+}
+
+/// Applies the event that a session has arrived at; says if that stops the process.
+pub(super) fn apply(
+    session: &mut ReplaySession,
+    stops: &super::Stops,
+    process: Tid,
+    event: &Event,
+    show: &mut dyn FnMut(&ReplaySession, crate::Replayed),
+) -> Result<Option<Stop>> {
+    let own = session.process_of(event.tid) == Some(process);
+    let watched = !session.watches().is_empty() && (!event.writes.is_empty() || !event.ops.is_empty());
+    let before = if watched { session.watched_values() } else { Vec::new() };
+    let number = match &event.kind {
+        EventKind::Syscall { entry: Some(entry), .. } => Some(entry.syscall()),
+        EventKind::Syscall { entry: None, .. } => session.system_call_of(event.tid),
+        _ => None,
+    };
+    let was_alive = own && !session.threads_of(process).is_empty();
+    let Some(replayed) = session.apply()? else {
+        return Ok(None);
+    };
+    show(session, replayed);
+    if was_alive
+        && let EventKind::Exit { status } = &event.kind
+        && session.threads_of(process).is_empty()
+    {
+        return Ok(Some(Stop::Exited { status: *status }));
+    }
+    if watched && let Some((range, kind)) = stops.changed(session, &before) {
+        let tid = match own {
+            true => event.tid,
+            false => session.threads_of(process).first().copied().unwrap_or(event.tid),
+        };
+        return Ok(Some(Stop::Watchpoint { tid, range, kind }));
+    }
+    Ok(own.then(|| stops.after(process, event, number)).flatten())
+}

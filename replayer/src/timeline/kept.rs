@@ -1,0 +1,149 @@
+//! The live checkpoints of a timeline: bounded in number, dense near the last use and ever sparser away from it.
+
+use rr_trace::event::EventNumber;
+
+use crate::live::LiveCheckpoint;
+use crate::position::{Move, Path, Position};
+
+/// The most live checkpoints that are kept.
+const MOST: usize = 40;
+
+/// A live checkpoint, and where it is.
+struct Entry {
+    position: Position,
+    /// Grows with every checkpoint that is made or used.
+    used: u64,
+    live: LiveCheckpoint,
+}
+
+/// Live checkpoints, in the order of their events.
+#[derive(Default)]
+pub(super) struct Kept {
+    entries: Vec<Entry>,
+    clock: u64,
+}
+
+impl Kept {
+    /// Adds one; another one may have to go for it.
+    pub fn add(&mut self, live: LiveCheckpoint) {
+        self.clock += 1;
+        let position = live.position();
+        let same = |e: &Entry| e.position == position;
+        if self.entries.iter().any(same) {
+            return;
+        }
+        let at = self
+            .entries
+            .partition_point(|e| e.position.last <= position.last);
+        let used = self.clock;
+        self.entries.insert(
+            at,
+            Entry {
+                position,
+                used,
+                live,
+            },
+        );
+        if self.entries.len() > MOST {
+            self.thin();
+        }
+    }
+
+    /// Ends the one whose neighbours are closest together, in relation to its age: what is left gets sparser with
+    /// the time since it was used.
+    fn thin(&mut self) {
+        let clock = self.clock;
+        let gap = |n: usize| {
+            let before = n.checked_sub(1).map_or(0, |n| self.entries[n].position.last.0);
+            let after = self.entries.get(n + 1).map_or(u64::MAX / 2, |e| e.position.last.0);
+            let age = clock - self.entries[n].used + 1;
+            (after - before + 1) as f64 / age as f64
+        };
+        let victim = (0..self.entries.len()).min_by(|a, b| gap(*a).total_cmp(&gap(*b)));
+        if let Some(victim) = victim {
+            self.entries.remove(victim);
+        }
+    }
+
+    /// The best one to go to a position from: the nearest that is known to be at or before it, and what of the position's
+    /// path is left from there.
+    pub fn nearest(&mut self, goal: &Position) -> Option<(&LiveCheckpoint, EventNumber)> {
+        let n = self.find(goal)?;
+        self.clock += 1;
+        let entry = self.entries.get_mut(n)?;
+        entry.used = self.clock;
+        Some((&entry.live, entry.position.last))
+    }
+
+    /// The nearest that is known to be strictly before a position.
+    pub fn before(&mut self, goal: &Position) -> Option<(&LiveCheckpoint, Position)> {
+        let n = (0..self.entries.len())
+            .rev()
+            .find(|n| self.entries[*n].position != *goal && self.remainder(*n, goal).is_some())?;
+        self.clock += 1;
+        let entry = self.entries.get_mut(n)?;
+        entry.used = self.clock;
+        Some((&entry.live, entry.position.clone()))
+    }
+
+    /// The nearest before a position that has a name.
+    pub fn named_before(&self, goal: &Position) -> Option<Position> {
+        let named = |p: &Position| !p.path.0.iter().any(|m| matches!(m, Move::Interrupted(_)));
+        let mut before = (0..self.entries.len()).rev();
+        let n = before.find(|n| {
+            let position = &self.entries[*n].position;
+            position != goal && named(position) && self.remainder(*n, goal).is_some()
+        })?;
+        Some(self.entries[n].position.clone())
+    }
+
+    fn find(&self, goal: &Position) -> Option<usize> {
+        let usable = (0..self.entries.len()).filter_map(|n| Some((n, self.remainder(n, goal)?)));
+        // Of those in the goal's own interval the one from which the least is left.
+        usable
+            .max_by_key(|(n, left)| (self.entries[*n].position.last, std::cmp::Reverse(distance(left)), *n))
+            .map(|(n, _)| n)
+    }
+
+    /// What is left of the goal's path from a checkpoint, if that is at or before the goal.
+    fn remainder(&self, n: usize, goal: &Position) -> Option<Vec<Move>> {
+        let entry = self.entries.get(n)?;
+        if entry.position.last < goal.last {
+            return Some(goal.path.0.clone());
+        }
+        if entry.position.last > goal.last || entry.position.arrived && !goal.arrived {
+            return None;
+        }
+        if goal.arrived {
+            return Some(Vec::new());
+        }
+        entry.live.progress().remainder(&goal.path)
+    }
+}
+
+/// How much is left, roughly: for comparing ways with one end.
+fn distance(left: &[Move]) -> (usize, u64) {
+    let first = match left.first() {
+        Some(Move::Until(_, count) | Move::Step(count)) => *count,
+        Some(Move::Interrupted(_)) | None => 0,
+    };
+    (left.len(), first)
+}
+
+/// The part of a path before its last move, and that move.
+pub(super) fn split_last(path: &Path) -> Option<(Path, Move)> {
+    let (last, before) = path.0.split_last()?;
+    Some((Path(before.to_vec()), *last))
+}
+
+/// If from one position to another only one mark is counted: that, and how often.
+pub(super) fn only_move(from: &Position, to: &Position) -> Option<(crate::position::Mark, u64)> {
+    if from.last != to.last || from.arrived || to.arrived {
+        return None;
+    }
+    let (base, last) = split_last(&to.path)?;
+    match (from.path == base, last) {
+        (true, Move::Until(mark, count)) => Some((mark, count)),
+        _ => None,
+    }
+}

@@ -1,0 +1,176 @@
+//! `Timeline`: the replay seen as a line that one can move along in both directions.
+//!
+//! A timeline has one session, which is where the user is, and live checkpoints behind it. Forwards, the session runs.
+//! Backwards, a session runs forwards from a checkpoint before, live or stored, and what it meets on its way to where
+//! the user is, is remembered: the last of that is where going back ends ([`backward`]).
+//!
+//! ```text
+//!  stored            live    live live   user
+//! ───●─────────────────●───────●───●───────│──────────────►
+//!    └── seek ──► …                        │
+//!                      └── sweep ─ hit ─ hit ┘   the last hit is the answer
+//! ```
+//!
+//! Keeps: a place that is reached twice is the same place (registers and all memory), however it was reached; a search
+//! that is interrupted leaves the session where it was; what the user does never changes what a later replay does (I8).
+
+mod backward;
+mod forward;
+mod kept;
+mod seek;
+mod step_back;
+mod stops;
+
+use std::sync::Arc;
+
+use rr_checkpoint::Checkpoint;
+use rr_trace::TraceReader;
+use rr_trace::event::EventNumber;
+use rr_tracee::ticker::Ticker;
+use rr_tracee::{AddrRange, Tid};
+
+use crate::error::Result;
+use crate::live::LiveCheckpoint;
+use crate::position::Position;
+use crate::session::{ReplaySession, Replayed};
+
+pub use stops::{Condition, Stop, Stops};
+
+use kept::Kept;
+
+/// How far to go forwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// To the next stop.
+    Continue,
+    /// One instruction of this thread; others run before, if that is how it was recorded.
+    Step(Tid),
+    /// Steps of this thread while it is in the range.
+    StepRange(Tid, AddrRange),
+}
+
+/// Opens the stored checkpoint at an event.
+pub type OpenCheckpoint = Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint>>;
+
+/// Shows what an event that was replayed forwards wrote.
+pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
+
+/// A replay of one process that can be moved along in both directions.
+pub struct Timeline {
+    reader: Arc<TraceReader>,
+    session: ReplaySession,
+    process: Tid,
+    /// The event that the process begins with.
+    begin: EventNumber,
+    /// What stops the process.
+    pub stops: Stops,
+    kept: Kept,
+    /// Stored checkpoints that can be used, ascending.
+    stored: Vec<EventNumber>,
+    open: OpenCheckpoint,
+    show: Show,
+    cpu: Option<usize>,
+    /// Where the user was interrupted, under the number of the place: until it has a name.
+    nameless: Vec<(u64, LiveCheckpoint)>,
+    /// Lets a task that runs for long be interrupted.
+    _ticker: Ticker,
+}
+
+impl std::fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Timeline")
+            .field("process", &self.process)
+            .field("position", &self.session.position())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a timeline is made of.
+pub struct Setup {
+    /// The trace.
+    pub reader: Arc<TraceReader>,
+    /// Where the replayed tasks run.
+    pub cpu: Option<usize>,
+    /// The process that is debugged.
+    pub process: Tid,
+    /// The event that it begins with.
+    pub begin: EventNumber,
+    /// Opens stored checkpoints.
+    pub open: OpenCheckpoint,
+    /// Shows output.
+    pub show: Show,
+}
+
+impl Timeline {
+    /// A timeline at its beginning (of the trace, not of the process).
+    pub fn new(setup: Setup) -> Result<Timeline> {
+        let Setup {
+            reader,
+            cpu,
+            process,
+            begin,
+            open,
+            show,
+        } = setup;
+        let last = reader.last_event();
+        let stored = reader.checkpoints()?.into_iter().filter(|at| *at <= last);
+        let stored: Vec<EventNumber> = stored.collect();
+        let session = match reader.first_event().0 {
+            0 | 1 => ReplaySession::start(Arc::clone(&reader), cpu)?,
+            // The beginning was deleted: the first checkpoint is where it begins.
+            _ => {
+                let first = stored.first().copied().unwrap_or(last);
+                ReplaySession::resume(Arc::clone(&reader), &open(&reader, first)?, cpu)?
+            }
+        };
+        Ok(Timeline {
+            session,
+            process,
+            begin,
+            stops: Stops::default(),
+            kept: Kept::default(),
+            stored,
+            open,
+            show,
+            cpu,
+            nameless: Vec::new(),
+            _ticker: Ticker::start()?,
+            reader,
+        })
+    }
+
+    /// The session where the user is.
+    pub fn session(&self) -> &ReplaySession {
+        &self.session
+    }
+
+    /// The same, to be looked at in ways that need it to be changed (memory is read through caches).
+    pub fn session_mut(&mut self) -> &mut ReplaySession {
+        &mut self.session
+    }
+
+    /// The process that is debugged.
+    pub fn process(&self) -> Tid {
+        self.process
+    }
+
+    /// Where the user is.
+    pub fn position(&self) -> Position {
+        self.session.position()
+    }
+
+    /// The stored checkpoints that can be used, ascending.
+    pub fn stored(&self) -> &[EventNumber] {
+        &self.stored
+    }
+
+    /// A copy of the session where the user is: what is done to it has no effect on the timeline.
+    pub fn diversion(&mut self) -> Result<ReplaySession> {
+        self.session.freeze()?.thaw()
+    }
+
+    /// The trace.
+    pub fn reader(&self) -> &Arc<TraceReader> {
+        &self.reader
+    }
+}

@@ -1,0 +1,379 @@
+//! Going to a position: from the nearest checkpoint before it, or from where a session is.
+//!
+//! A *walk* takes a session forwards to a position. On its way it leaves live checkpoints behind, and, if it is asked
+//! to, says what would have stopped the user there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rr_trace::event::{Event, EventNumber};
+use rr_tracee::task::Watch;
+use rr_tracee::{Addr, Tid, tsc};
+
+use super::forward::apply;
+use super::kept::Kept;
+use super::{Stop, Stops, Timeline};
+use crate::error::{Error, Result};
+use crate::live::LiveCheckpoint;
+use crate::position::{Mark, Move, Position};
+use crate::run::{Halt, Interrupt, Pace};
+use crate::session::ReplaySession;
+
+/// Time of replay between two live checkpoints.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// How a walk or a search has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(super) enum Way {
+    /// At its end.
+    Done,
+    /// The user has interrupted it.
+    Interrupted,
+}
+
+/// What would have stopped the user on the way, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Met {
+    pub stop: Stop,
+    pub position: Position,
+}
+
+/// Asks the user, and the clock.
+struct Paced<'a> {
+    user: &'a mut dyn Interrupt,
+    is_asked: bool,
+    due: Duration,
+}
+
+impl Interrupt for Paced<'_> {
+    fn is_requested(&mut self) -> bool {
+        self.is_asked |= self.user.is_requested();
+        self.is_asked || tsc::now() >= self.due
+    }
+}
+
+/// How a session walks.
+pub(super) struct Walk<'a> {
+    pub process: Tid,
+    /// What is looked out for; nothing if the way is of no interest.
+    pub stops: Option<&'a Stops>,
+    /// Where live checkpoints are left behind.
+    pub kept: &'a mut Kept,
+    pub user: &'a mut dyn Interrupt,
+    /// The last of what was met.
+    pub met: Option<Met>,
+    due: Duration,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        process: Tid,
+        stops: Option<&'a Stops>,
+        kept: &'a mut Kept,
+        user: &'a mut dyn Interrupt,
+    ) -> Walk<'a> {
+        Walk {
+            process,
+            stops,
+            kept,
+            user,
+            met: None,
+            due: tsc::now() + SPACING,
+        }
+    }
+
+    /// Takes a session to a position, which must not be behind it.
+    pub fn to(&mut self, session: &mut ReplaySession, goal: &Position) -> Result<Way> {
+        while session.last_event() < goal.last {
+            if self.event(session)? == Way::Interrupted {
+                return Ok(Way::Interrupted);
+            }
+        }
+        if session.last_event() > goal.last {
+            return Err(lost(session, goal));
+        }
+        if goal.arrived {
+            return self.to_arrival(session);
+        }
+        let left = session.progress.remainder(&goal.path);
+        let left = left.ok_or_else(|| lost(session, goal))?;
+        for next in left {
+            let way = match next {
+                Move::Until(mark, count) => self.until(session, mark, count, goal)?,
+                Move::Step(count) => self.steps(session, count, goal)?,
+                Move::Interrupted(_) => return Err(lost(session, goal)),
+            };
+            if way == Way::Interrupted {
+                return Ok(way);
+            }
+        }
+        Ok(Way::Done)
+    }
+
+    /// Arms what is looked out for, and `mark`.
+    fn arm(&self, session: &mut ReplaySession, mark: Option<Mark>) -> Result<()> {
+        let (mut breakpoints, mut watches): (BTreeSet<Addr>, Vec<Watch>) = match self.stops {
+            Some(stops) => (
+                stops.breakpoints.keys().copied().collect(),
+                stops.debug_registers().unwrap_or_default(),
+            ),
+            None => Default::default(),
+        };
+        let mut process = self.process;
+        match mark {
+            Some(Mark::Execute(addr)) => {
+                breakpoints.insert(addr);
+                process = owner(session)?.unwrap_or(process);
+            }
+            Some(Mark::Access(watch)) => {
+                if !watches.contains(&watch) {
+                    // There are few debug registers: what the way depends on goes first.
+                    watches.truncate(rr_tracee::task::WATCHES - 1);
+                    watches.push(watch);
+                }
+                process = owner(session)?.unwrap_or(process);
+            }
+            None => {}
+        }
+        session.set_stops(process, breakpoints, watches)
+    }
+
+    fn meet(&mut self, session: &ReplaySession, stop: Stop) {
+        self.met = Some(Met {
+            stop,
+            position: session.position(),
+        });
+    }
+
+    /// Takes note of a halt on the way.
+    fn meet_halt(&mut self, session: &mut ReplaySession, tid: Tid, halt: Halt) {
+        if let Some(stops) = self.stops
+            && let Some(stop) = stops.at_halt(session, self.process, tid, halt)
+        {
+            self.meet(session, stop);
+        }
+    }
+
+    fn proceed(&mut self, session: &mut ReplaySession, pace: Pace) -> Result<Result<Halt, Way>> {
+        let mut paced = Paced {
+            user: self.user,
+            is_asked: false,
+            due: self.due,
+        };
+        let halt = session.proceed(pace, &mut paced)?;
+        if halt == Halt::Interrupted {
+            if paced.is_asked {
+                return Ok(Err(Way::Interrupted));
+            }
+            self.keep(session)?;
+        }
+        Ok(Ok(halt))
+    }
+
+    /// Leaves a live checkpoint behind.
+    fn keep(&mut self, session: &mut ReplaySession) -> Result<()> {
+        self.kept.add(session.freeze()?);
+        self.due = tsc::now() + SPACING;
+        Ok(())
+    }
+
+    /// Replays what is left of one event.
+    pub fn event(&mut self, session: &mut ReplaySession) -> Result<Way> {
+        let Some(event) = session.next_event()? else {
+            return Err(lost(session, &session.position()));
+        };
+        if event.number.0 % 16 == 0 {
+            if self.user.is_requested() {
+                return Ok(Way::Interrupted);
+            }
+            if tsc::now() >= self.due {
+                self.keep(session)?;
+            }
+        }
+        if self.to_arrival(session)? == Way::Interrupted {
+            return Ok(Way::Interrupted);
+        }
+        if let Some(stops) = self.stops
+            && let Some(stop) = stops.before(session, self.process, &event)
+            && !matches!(stop, Stop::Exiting { .. })
+        {
+            self.meet(session, stop);
+        }
+        let none = Stops::default();
+        let stops = self.stops.unwrap_or(&none);
+        let stop = apply(session, stops, self.process, &event, &mut |_, _| {})?;
+        if let Some(stop) = stop.filter(|stop| self.stops.is_some() && !matches!(stop, Stop::Exited { .. })) {
+            self.meet(session, stop);
+        }
+        Ok(Way::Done)
+    }
+
+    /// Lets the next event's task arrive.
+    fn to_arrival(&mut self, session: &mut ReplaySession) -> Result<Way> {
+        let Some(event) = session.next_event()? else {
+            return Ok(Way::Done);
+        };
+        self.arm(session, None)?;
+        loop {
+            match self.proceed(session, Pace::Free)? {
+                Err(way) => return Ok(way),
+                Ok(Halt::Arrived) => return Ok(Way::Done),
+                Ok(halt) => self.meet_halt(session, event.tid, halt),
+            }
+        }
+    }
+
+    /// Runs until a mark has been met so many times.
+    fn until(&mut self, session: &mut ReplaySession, mark: Mark, count: u64, goal: &Position) -> Result<Way> {
+        let event = expect_event(session, goal)?;
+        self.arm(session, Some(mark))?;
+        let enough = session.progress.counted(mark) + count;
+        loop {
+            match self.proceed(session, Pace::Free)? {
+                Err(way) => return Ok(way),
+                Ok(Halt::Arrived) => return Err(lost(session, goal)),
+                Ok(_) if session.progress.counted(mark) >= enough => return Ok(Way::Done),
+                Ok(halt) => self.meet_halt(session, event.tid, halt),
+            }
+        }
+    }
+
+    /// Makes so many steps.
+    fn steps(&mut self, session: &mut ReplaySession, count: u64, goal: &Position) -> Result<Way> {
+        let event = expect_event(session, goal)?;
+        self.arm(session, None)?;
+        for n in 1..=count {
+            let halt = match self.proceed(session, Pace::Step)? {
+                Err(way) => return Ok(way),
+                Ok(Halt::Arrived) => return Err(lost(session, goal)),
+                Ok(halt) => halt,
+            };
+            if n < count {
+                self.meet_halt(session, event.tid, halt);
+                let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
+                if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
+                    self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
+                }
+            }
+            if n % 64 == 0 && self.user.is_requested() {
+                return Ok(Way::Interrupted);
+            }
+        }
+        Ok(Way::Done)
+    }
+}
+
+/// The process whose task is under way.
+fn owner(session: &mut ReplaySession) -> Result<Option<Tid>> {
+    let event = session.next_event()?;
+    Ok(event.and_then(|event| session.process_of(event.tid)))
+}
+
+fn expect_event(session: &mut ReplaySession, goal: &Position) -> Result<Arc<Event>> {
+    match session.next_event()? {
+        Some(event) => Ok(event),
+        None => Err(lost(session, goal)),
+    }
+}
+
+/// A position is not where it should be.
+fn lost(session: &ReplaySession, goal: &Position) -> Error {
+    Error::Lost {
+        goal: goal.to_string(),
+        here: session.position().to_string(),
+    }
+}
+
+impl Timeline {
+    /// A session at a position. The user's session is not touched.
+    pub(super) fn session_at(
+        &mut self,
+        goal: &Position,
+        user: &mut dyn Interrupt,
+    ) -> Result<Option<ReplaySession>> {
+        let mut session = self.start_for(goal)?;
+        let mut walk = Walk::new(self.process, None, &mut self.kept, user);
+        Ok(match walk.to(&mut session, goal)? {
+            Way::Done => Some(session),
+            Way::Interrupted => None,
+        })
+    }
+
+    /// A session from which a position can be walked to.
+    fn start_for(&mut self, goal: &Position) -> Result<ReplaySession> {
+        if let Some(live) = self.nameless_before(goal) {
+            return live.thaw();
+        }
+        let stored = self.stored_before(goal.last);
+        if let Some((live, at)) = self.kept.nearest(goal)
+            && stored.is_none_or(|stored| stored <= at)
+        {
+            return live.thaw();
+        }
+        match stored {
+            Some(stored) => self.load(stored),
+            None => self.from_start(),
+        }
+    }
+
+    /// The last place on the way to a position that has no name.
+    fn nameless_before(&self, goal: &Position) -> Option<&LiveCheckpoint> {
+        let numbers = goal.path.0.iter().rev().filter_map(|step| match step {
+            Move::Interrupted(number) => Some(*number),
+            _ => None,
+        });
+        let number = numbers.into_iter().next()?;
+        let found = self.nameless.iter().find(|(n, _)| *n == number);
+        found.map(|(_, live)| live)
+    }
+
+    /// The last stored checkpoint at or before an event.
+    pub(super) fn stored_before(&self, event: EventNumber) -> Option<EventNumber> {
+        let n = self.stored.partition_point(|at| *at <= event);
+        self.stored.get(n.checked_sub(1)?).copied()
+    }
+
+    /// A session at a stored checkpoint. One that cannot be used is forgotten, and the one before is taken.
+    pub(super) fn load(&mut self, mut at: EventNumber) -> Result<ReplaySession> {
+        loop {
+            let opened = (self.open)(&self.reader, at).map_err(Error::from);
+            let resumed = opened
+                .and_then(|checkpoint| ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu));
+            match resumed {
+                Ok(mut session) => {
+                    self.kept.add(session.freeze()?);
+                    return Ok(session);
+                }
+                Err(Error::Checkpoint(e)) => {
+                    tracing::warn!("the checkpoint at event {at} cannot be used: {e}");
+                    self.stored.retain(|stored| *stored != at);
+                    match self.stored_before(at) {
+                        Some(before) => at = before,
+                        None => return self.from_start(),
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    pub(super) fn from_start(&mut self) -> Result<ReplaySession> {
+        ReplaySession::start(Arc::clone(&self.reader), self.cpu)
+    }
+
+    /// Moves the user to a position. `false`: interrupted, and the user is where they were.
+    pub fn seek(&mut self, goal: &Position, user: &mut dyn Interrupt) -> Result<bool> {
+        if self.session.position() == *goal {
+            return Ok(true);
+        }
+        match self.session_at(goal, user)? {
+            Some(session) => {
+                self.session = session;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}

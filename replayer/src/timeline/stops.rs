@@ -1,0 +1,305 @@
+//! What stops the debugged process, and why it has stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rr_trace::event::{Disposition, Event, EventKind, TaskOp};
+use rr_tracee::task::{WATCHES, Watch, WatchKind};
+use rr_tracee::{Addr, AddrRange, Registers, Tid};
+
+use crate::error::Result;
+use crate::run::Halt;
+use crate::session::ReplaySession;
+
+/// Decides with the registers, and with what it reads of memory, whether a breakpoint stops the program.
+pub type Condition = Box<dyn Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool>;
+
+/// Why the debugged process has stopped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// It is about to execute an instruction with a breakpoint.
+    Breakpoint {
+        /// The thread.
+        tid: Tid,
+        /// The place.
+        addr: Addr,
+    },
+    /// A watched place was accessed, or changed by an event. (Going back, it is about to be.)
+    Watchpoint {
+        /// The thread.
+        tid: Tid,
+        /// The watched place.
+        range: AddrRange,
+        /// How it is watched.
+        kind: WatchKind,
+    },
+    /// The thread has made its step.
+    Stepped {
+        /// The thread.
+        tid: Tid,
+    },
+    /// A signal is about to be delivered.
+    Signal {
+        /// The thread.
+        tid: Tid,
+        /// Its number.
+        signo: i32,
+    },
+    /// A system call is about to be made, or has returned.
+    Syscall {
+        /// The thread.
+        tid: Tid,
+        /// Its number.
+        number: i64,
+        /// It is about to be made.
+        entry: bool,
+    },
+    /// The process forked.
+    Forked {
+        /// The thread.
+        tid: Tid,
+        /// The new process.
+        child: Tid,
+        /// By vfork(2).
+        vfork: bool,
+    },
+    /// The process executes another program.
+    Executed {
+        /// The thread.
+        tid: Tid,
+        /// The program.
+        path: String,
+    },
+    /// The user wants it to stop.
+    Interrupted,
+    /// The last thread of the process is about to exit.
+    Exiting {
+        /// The thread.
+        tid: Tid,
+    },
+    /// The process is gone; status as in wait(2).
+    Exited {
+        /// The status.
+        status: i32,
+    },
+    /// Before the first event of the process nothing can be debugged.
+    HistoryBegin,
+    /// The trace ends, and the process lives.
+    HistoryEnd,
+}
+
+/// What stops the process besides the end of a step.
+#[derive(Default)]
+pub struct Stops {
+    /// Breakpoints; without a condition, or where one of the conditions holds.
+    pub breakpoints: BTreeMap<Addr, Vec<Condition>>,
+    /// Watched places.
+    pub watches: Vec<(AddrRange, WatchKind)>,
+    /// Signals that are passed without a stop.
+    pub pass_signals: BTreeSet<i32>,
+    /// System calls that stop it: an empty list means all.
+    pub catch_syscalls: Option<BTreeSet<i64>>,
+    /// Fork stops it.
+    pub forks: bool,
+    /// vfork stops it.
+    pub vforks: bool,
+    /// exec stops it.
+    pub execs: bool,
+}
+
+impl std::fmt::Debug for Stops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stops")
+            .field("breakpoints", &self.breakpoints.keys())
+            .field("watches", &self.watches)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The aligned pieces that debug registers can watch a place with.
+fn pieces(range: AddrRange, kind: WatchKind) -> Vec<Watch> {
+    let mut pieces = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let left = range.end - at;
+        let len = [8u64, 4, 2, 1]
+            .into_iter()
+            .find(|len| at.0 % len == 0 && *len <= left)
+            .unwrap_or(1);
+        pieces.push(Watch {
+            addr: at,
+            len: len as u8,
+            kind,
+        });
+        at = at + len;
+    }
+    pieces
+}
+
+impl Stops {
+    /// The debug registers for all watched places; `None` if there are not enough.
+    pub fn debug_registers(&self) -> Option<Vec<Watch>> {
+        let mut all = Vec::new();
+        for (range, kind) in &self.watches {
+            // Longer ones need too many in any case.
+            if range.len() > 8 * WATCHES as u64 {
+                return None;
+            }
+            for piece in pieces(*range, *kind) {
+                if !all.contains(&piece) {
+                    all.push(piece);
+                }
+            }
+        }
+        (all.len() <= WATCHES).then_some(all)
+    }
+
+    /// The watched place that a debug register belongs to.
+    fn place_of(&self, watch: Watch) -> Option<(AddrRange, WatchKind)> {
+        let belongs = |(range, kind): &&(AddrRange, WatchKind)| *kind == watch.kind && range.contains(watch.addr);
+        self.watches.iter().find(belongs).copied()
+    }
+
+    /// Lets a session stop at all of this.
+    pub(crate) fn arm(&self, session: &mut ReplaySession, process: Tid) -> Result<()> {
+        let breakpoints = self.breakpoints.keys().copied().collect();
+        let watches = self.debug_registers().unwrap_or_default();
+        session.set_stops(process, breakpoints, watches)
+    }
+
+    /// Whether a halt inside an interval stops the process.
+    pub(crate) fn at_halt(&self, session: &mut ReplaySession, process: Tid, tid: Tid, halt: Halt) -> Option<Stop> {
+        if session.process_of(tid) != Some(process) {
+            return None;
+        }
+        match halt {
+            Halt::Breakpoint(addr) => self
+                .holds(session, tid, addr)
+                .then_some(Stop::Breakpoint { tid, addr }),
+            Halt::Watchpoint(hits) => {
+                let mut hit = session.hit_watches(hits);
+                let (range, kind) = hit.find_map(|(_, watch)| self.place_of(watch))?;
+                Some(Stop::Watchpoint { tid, range, kind })
+            }
+            Halt::Arrived | Halt::Stepped | Halt::Interrupted => None,
+        }
+    }
+
+    /// Whether there is a breakpoint at a place whose conditions let the thread stop there.
+    pub(crate) fn holds(&self, session: &mut ReplaySession, tid: Tid, addr: Addr) -> bool {
+        let Some(conditions) = self.breakpoints.get(&addr) else {
+            return false;
+        };
+        let Some(regs) = session.registers(tid) else {
+            return true;
+        };
+        let mut read = |addr: Addr, buf: &mut [u8]| session.read_memory(tid, addr, buf) == buf.len();
+        conditions.is_empty() || conditions.iter().any(|holds| holds(&regs, &mut read))
+    }
+
+    /// Whether the process stops where its task has arrived at an event, before it is applied.
+    pub(crate) fn before(&self, session: &ReplaySession, process: Tid, event: &Event) -> Option<Stop> {
+        let tid = event.tid;
+        if session.process_of(tid) != Some(process) {
+            return None;
+        }
+        match &event.kind {
+            EventKind::Signal { signo, .. } if !self.pass_signals.contains(signo) => {
+                Some(Stop::Signal { tid, signo: *signo })
+            }
+            EventKind::SyscallEnter { entry } | EventKind::Syscall { entry: Some(entry), .. } => {
+                self.catches(entry.syscall()).then(|| Stop::Syscall {
+                    tid,
+                    number: entry.syscall(),
+                    entry: true,
+                })
+            }
+            EventKind::Exit { .. } if session.threads_of(process) == [tid] => Some(Stop::Exiting { tid }),
+            _ => None,
+        }
+    }
+
+    fn catches(&self, number: i64) -> bool {
+        let caught = self.catch_syscalls.as_ref();
+        caught.is_some_and(|numbers| numbers.is_empty() || numbers.contains(&number))
+    }
+
+    /// Whether the process stops after an event; `own` says that it was the process's, `number` the system call that the
+    /// task was in before.
+    pub(crate) fn after(&self, process: Tid, event: &Event, number: Option<i64>) -> Option<Stop> {
+        let tid = event.tid;
+        let EventKind::Syscall { task, .. } = &event.kind else {
+            return None;
+        };
+        match task {
+            Some(TaskOp::Clone(info)) if info.tgid != process => {
+                let vfork = info.flags & libc::CLONE_VFORK as u64 != 0;
+                let wanted = if vfork { self.vforks } else { self.forks };
+                let child = info.tgid;
+                wanted.then_some(Stop::Forked { tid, child, vfork })
+            }
+            Some(TaskOp::Exec(info)) => self.execs.then(|| Stop::Executed {
+                tid: info.tid,
+                path: info.path.clone(),
+            }),
+            _ => {
+                let number = number.filter(|number| self.catches(*number))?;
+                let entry = false;
+                Some(Stop::Syscall { tid, number, entry })
+            }
+        }
+    }
+
+    /// The first watched place whose value is another than before.
+    pub(crate) fn changed(
+        &self,
+        session: &ReplaySession,
+        before: &[Option<Vec<u8>>],
+    ) -> Option<(AddrRange, WatchKind)> {
+        let now = session.watched_values();
+        let differs = |n: &usize| before.get(*n).is_some_and(|old| *old != now[*n]);
+        let n = (0..now.len()).find(differs)?;
+        self.place_of(*session.watches().get(n)?)
+    }
+}
+
+/// Whether an event that its task made one step of the program with: what a step ends with.
+pub(crate) fn is_step(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Syscall { .. } | EventKind::Trap { .. } => true,
+        EventKind::Signal { disposition, .. } => *disposition == Disposition::Handler,
+        EventKind::Start { .. }
+        | EventKind::SyscallEnter { .. }
+        | EventKind::Restart { .. }
+        | EventKind::Point { .. }
+        | EventKind::Exit { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lens(start: u64, len: u64) -> Vec<(u64, u8)> {
+        let range = AddrRange::sized(Addr(start), len);
+        let pieces = pieces(range, WatchKind::Write);
+        pieces.iter().map(|p| (p.addr.0, p.len)).collect()
+    }
+
+    #[test]
+    fn places_are_watched_in_aligned_pieces() {
+        assert_eq!(lens(0x1000, 8), [(0x1000, 8)]);
+        assert_eq!(lens(0x1001, 4), [(0x1001, 1), (0x1002, 2), (0x1004, 1)]);
+        assert_eq!(lens(0x1004, 8), [(0x1004, 4), (0x1008, 4)]);
+    }
+
+    #[test]
+    fn there_are_four_registers() {
+        let watch = |n: u64| (AddrRange::sized(Addr(0x1000 + 16 * n), 8), WatchKind::Write);
+        let stops = |n| Stops {
+            watches: (0..n).map(watch).collect(),
+            ..Stops::default()
+        };
+        assert_eq!(stops(4).debug_registers().map(|r| r.len()), Some(4));
+        assert_eq!(stops(5).debug_registers(), None);
+    }
+}

@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
 
 /// Flags of every clone. The new task is traced from the beginning (`CLONE_PTRACE`), without a stop of its creator for that.
-const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_PTRACE | libc::SIGCHLD) as u64;
+const CLONE_FLAGS: u64 =
+    (libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_PTRACE | libc::SIGCHLD) as u64;
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
@@ -163,7 +164,12 @@ pub(crate) fn try_clone(
     share: bool,
 ) -> rr_tracee::Result<(Stopped, rr_tracee::Result<Stopped>)> {
     let tid = from.tid();
-    let flags = CLONE_FLAGS | if share { libc::CLONE_VM as u64 } else { 0 };
+    let flags = CLONE_FLAGS
+        | if share {
+            (libc::CLONE_VM | libc::CLONE_SIGHAND) as u64
+        } else {
+            0
+        };
     let (remote, result) = Remote::ours(from)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
     let finished = remote.finish();
     if result <= 0 {

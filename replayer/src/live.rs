@@ -315,6 +315,13 @@ impl ReplaySession {
     }
 }
 
+impl ReplaySession {
+    /// The real processes that its tasks are, for tests and for `/proc`.
+    pub fn processes(&self) -> impl Iterator<Item = Tid> {
+        self.tasks.values().map(|task| task.real)
+    }
+}
+
 /// Sessions keep their tables together; this says that one did not.
 fn missing(event: EventNumber) -> Error {
     Error::BadTrace {

@@ -9,7 +9,8 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use rr_tracee::remote::Remote;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::remote::{Remote, RemoteCall};
 use rr_tracee::task::{Waited, kill, wait};
 use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area};
 
@@ -120,7 +121,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
         .find(|l| l.name == "[vdso]")
         .map(|l| l.range)
         .unwrap_or(AddrRange::sized(Addr(0), 0));
-    let code = rr_tracee::memory::ReadMemory::read_vec(&memory, vdso.start, vdso.len() as usize)?;
+    let code = memory.read_vec(vdso.start, vdso.len() as usize)?;
     let insn = code
         .windows(2)
         .position(|w| w == [0x0f, 0x05])
@@ -164,12 +165,7 @@ pub(crate) fn try_clone(
     share: bool,
 ) -> rr_tracee::Result<(Stopped, rr_tracee::Result<Stopped>)> {
     let tid = from.tid();
-    let flags = CLONE_FLAGS
-        | if share {
-            (libc::CLONE_VM | libc::CLONE_SIGHAND) as u64
-        } else {
-            0
-        };
+    let flags = CLONE_FLAGS | if share { libc::CLONE_VM as u64 } else { 0 };
     let (remote, result) = Remote::ours(from)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
     let finished = remote.finish();
     if result <= 0 {
@@ -181,13 +177,61 @@ pub(crate) fn try_clone(
     if finished.is_err() {
         end(child);
     }
-    let from = finished?;
-    let new = match Running::newborn(child).wait() {
-        Ok(Waited::Stopped(stopped, _)) => Ok(stopped),
-        Ok(Waited::Gone(_)) => Err(rr_tracee::Error::Died(child)),
-        Err(error) => Err(error),
-    };
-    Ok((from, new))
+    Ok((finished?, newborn(child)))
+}
+
+/// The first stop of a new task.
+fn newborn(child: Tid) -> rr_tracee::Result<Stopped> {
+    match Running::newborn(child).wait()? {
+        Waited::Stopped(stopped, _) => Ok(stopped),
+        Waited::Gone(_) => Err(rr_tracee::Error::Died(child)),
+    }
+}
+
+/// Clones a stopped task `count` times into its own address space, without a stop of it for each.
+pub(crate) fn clone_threads(from: Stopped, count: usize) -> rr_tracee::Result<(Stopped, Vec<Stopped>)> {
+    /// The kernel writes the new task's tid there (`CLONE_PARENT_SETTID`).
+    const TID_BYTES: u64 = size_of::<i32>() as u64;
+    let flags = CLONE_FLAGS | (libc::CLONE_VM | libc::CLONE_PARENT_SETTID) as u64;
+    let mut from = from;
+    let mut threads = Vec::new();
+    while threads.len() < count {
+        let now = rr_area::CALLS_MOST.min(count - threads.len());
+        let memory = Memory::of(from.tid());
+        let call = |n| RemoteCall {
+            what: "clone",
+            number: libc::SYS_clone,
+            args: [flags, 0, (rr_area::PARAM + n as u64 * TID_BYTES).0, 0, 0, 0],
+        };
+        let calls: Vec<RemoteCall> = (0..now).map(call).collect();
+        let len = now * TID_BYTES as usize;
+        memory.write(rr_area::PARAM, &vec![0; len])?;
+        let made = Remote::ours(from)?.all(&calls).and_then(Remote::finish);
+        let tids: Vec<Tid> = memory
+            .read_vec(rr_area::PARAM, len)?
+            .chunks_exact(TID_BYTES as usize)
+            .map(|bytes| {
+                Tid(bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |tid, byte| tid << 8 | i32::from(*byte)))
+            })
+            .filter(|tid| tid.0 > 0)
+            .collect();
+        let born: rr_tracee::Result<Vec<Stopped>> = tids.iter().map(|tid| newborn(*tid)).collect();
+        match (made, born) {
+            (Ok(stopped), Ok(born)) => {
+                from = stopped;
+                threads.extend(born);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let earlier = threads.iter().map(Stopped::tid);
+                end_all(&tids.into_iter().chain(earlier).collect::<Vec<_>>());
+                return Err(error);
+            }
+        }
+    }
+    Ok((from, threads))
 }
 
 /// Ends a replayed task and reaps it.

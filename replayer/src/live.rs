@@ -242,21 +242,13 @@ impl ReplaySession {
         let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
         let (fork, leader) = blank::try_clone(fork, false).map_err(failed)?;
         frozen.fork.replace(Some(fork));
-        let mut leader = Some(leader.map_err(failed)?);
-        let mut first = None;
-        for task in &frozen.tasks {
-            let stopped = match (leader.take(), first) {
-                (Some(leader), _) => leader,
-                (None, Some(first)) => {
-                    let first: &mut Task = self.tasks.get_mut(&first).ok_or_else(|| missing(event))?;
-                    let from = first.take().map_err(failed)?;
-                    let (from, new) = blank::try_clone(from, true).map_err(failed)?;
-                    first.give(from);
-                    new.map_err(failed)?
-                }
-                (None, None) => return Err(missing(event)),
-            };
-            first.get_or_insert(task.tid);
+        let leader = leader.map_err(failed)?;
+        let real = leader.tid();
+        let made = blank::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
+        // It has no place yet that it would be ended from.
+        let made = made.inspect_err(|_| blank::end(real)).map_err(failed)?;
+        let all = std::iter::once(made.0).chain(made.1);
+        for (task, stopped) in frozen.tasks.iter().zip(all) {
             let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
             thawed.in_syscall = task.in_syscall;
             self.tasks.insert(task.tid, thawed);

@@ -246,3 +246,83 @@ pub(crate) fn end_all(tids: &[Tid]) {
         while wait(Some(*tid), false).is_some_and(|report| !report.is_gone()) {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rr_tracee::task::Resume;
+    use rr_tracee::{Prot, Registers};
+
+    const CODE: Addr = Addr(0x10_0000);
+
+    fn run(stopped: Stopped, how: Resume) -> (Stopped, Stop) {
+        match stopped.resume(how, None).unwrap().wait().unwrap() {
+            Waited::Stopped(stopped, stop) => (stopped, stop),
+            Waited::Gone(status) => panic!("gone: {status:#x}"),
+        }
+    }
+
+    /// `syscall; nop; syscall; int3` in a blank task, which stands at the entry of the first call.
+    fn at_an_entry() -> (Stopped, Stopped, Registers) {
+        let template = template(None).unwrap();
+        let (template, task) = clone_of(template, false).unwrap();
+        let range = AddrRange::sized(CODE, 0x1000);
+        let remote = Remote::ours(task).unwrap();
+        let mut task = remote
+            .map_anonymous(range, Prot(7), 0)
+            .and_then(Remote::finish)
+            .unwrap();
+        let code = [0x0f, 0x05, 0x90, 0x0f, 0x05, 0xcc];
+        Memory::of(task.tid()).write(CODE, &code).unwrap();
+        let blank = task.regs().unwrap();
+        let regs = Registers {
+            rip: CODE.0,
+            // A call that would end it if it were made.
+            rax: libc::SYS_exit_group as u64,
+            orig_rax: u64::MAX,
+            eflags: 0x202,
+            cs: blank.cs,
+            ss: blank.ss,
+            ..Registers::default()
+        };
+        task.set_regs(&regs).unwrap();
+        let (task, stop) = run(task, Resume::Sysemu);
+        assert_eq!(stop, Stop::Syscall);
+        let entry = task.regs().unwrap();
+        assert_eq!(entry.orig_rax, libc::SYS_exit_group as u64);
+        assert_eq!(entry.rip, CODE.0 + 2);
+        (template, task, entry)
+    }
+
+    #[test]
+    fn a_task_at_the_entry_of_a_call_goes_on_as_before_when_it_was_cloned() {
+        // How it would go on if nobody had cloned it.
+        let (template_1, task, entry) = at_an_entry();
+        let (mut task, stop) = run(task, Resume::SysemuStep);
+        let stepped = (stop, task.regs().unwrap());
+        (task, _) = run(task, Resume::Sysemu);
+        let next = task.regs().unwrap();
+        end_all(&[template_1.tid(), task.tid()]);
+
+        let (template_2, task, again) = at_an_entry();
+        assert_eq!(again, entry);
+        let (task, frozen) = clone_of(task, false).unwrap();
+        let (task, threads) = clone_threads(task, 20).unwrap();
+        assert_eq!(task.regs().unwrap(), entry);
+        assert_eq!(threads.len(), 20);
+        let (frozen, mut thawed) = clone_of(frozen, false).unwrap();
+        thawed.set_regs(&entry).unwrap();
+        for task in [task, thawed] {
+            assert_eq!(task.regs().unwrap(), entry);
+            let tid = task.tid();
+            let (task, stop) = run(task, Resume::SysemuStep);
+            assert_eq!((stop, task.regs().unwrap()), stepped);
+            let (task, stop) = run(task, Resume::Sysemu);
+            assert_eq!(stop, Stop::Syscall);
+            assert_eq!(task.regs().unwrap(), next);
+            end(tid);
+        }
+        end_all(&[template_2.tid(), frozen.tid()]);
+        end_all(&threads.iter().map(Stopped::tid).collect::<Vec<_>>());
+    }
+}

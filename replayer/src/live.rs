@@ -163,7 +163,7 @@ impl ReplaySession {
         let _beside = Beside::cpu(family.cpu());
         let source = Arc::clone(self.cursor.source());
         // Who freezes means to go back.
-        source.keep(rr_trace::source::KEEP_MOST);
+        self.cursor.keep(rr_trace::source::KEEP_MOST);
         let mut frozen = LiveCheckpoint {
             reader: Arc::clone(&self.reader),
             source,

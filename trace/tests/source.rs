@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-// Not all of what it has is used here.
-#[allow(dead_code)]
 mod common;
 
 use std::sync::Arc;
@@ -39,7 +37,7 @@ fn trace() -> (tempfile::TempDir, Arc<TraceReader>) {
 #[test]
 fn every_event_has_its_number_whatever_came_before() {
     let (_tmp, trace) = trace();
-    for keep in [0, 100_000, 1 << 30] {
+    for keep in [0, 400_000, 1 << 30] {
         let source = EventSource::new(Arc::clone(&trace));
         source.keep(keep);
         // Forward, back, and across everything; every residue comes up.

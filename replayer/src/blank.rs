@@ -9,7 +9,8 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use rr_tracee::remote::Remote;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::remote::{Remote, RemoteCall};
 use rr_tracee::task::{Waited, kill, wait};
 use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area};
 
@@ -20,7 +21,8 @@ use crate::error::{Error, Result};
 const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
 
 /// Flags of every clone. The new task is traced from the beginning (`CLONE_PTRACE`), without a stop of its creator for that.
-const CLONE_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_PTRACE | libc::SIGCHLD) as u64;
+const CLONE_FLAGS: u64 =
+    (libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_PTRACE | libc::SIGCHLD) as u64;
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
@@ -119,7 +121,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
         .find(|l| l.name == "[vdso]")
         .map(|l| l.range)
         .unwrap_or(AddrRange::sized(Addr(0), 0));
-    let code = rr_tracee::memory::ReadMemory::read_vec(&memory, vdso.start, vdso.len() as usize)?;
+    let code = memory.read_vec(vdso.start, vdso.len() as usize)?;
     let insn = code
         .windows(2)
         .position(|w| w == [0x0f, 0x05])
@@ -175,13 +177,61 @@ pub(crate) fn try_clone(
     if finished.is_err() {
         end(child);
     }
-    let from = finished?;
-    let new = match Running::newborn(child).wait() {
-        Ok(Waited::Stopped(stopped, _)) => Ok(stopped),
-        Ok(Waited::Gone(_)) => Err(rr_tracee::Error::Died(child)),
-        Err(error) => Err(error),
-    };
-    Ok((from, new))
+    Ok((finished?, newborn(child)))
+}
+
+/// The first stop of a new task.
+fn newborn(child: Tid) -> rr_tracee::Result<Stopped> {
+    match Running::newborn(child).wait()? {
+        Waited::Stopped(stopped, _) => Ok(stopped),
+        Waited::Gone(_) => Err(rr_tracee::Error::Died(child)),
+    }
+}
+
+/// Clones a stopped task `count` times into its own address space, without a stop of it for each.
+pub(crate) fn clone_threads(from: Stopped, count: usize) -> rr_tracee::Result<(Stopped, Vec<Stopped>)> {
+    /// The kernel writes the new task's tid there (`CLONE_PARENT_SETTID`).
+    const TID_BYTES: u64 = size_of::<i32>() as u64;
+    let flags = CLONE_FLAGS | (libc::CLONE_VM | libc::CLONE_PARENT_SETTID) as u64;
+    let mut from = from;
+    let mut threads = Vec::new();
+    while threads.len() < count {
+        let now = rr_area::CALLS_MOST.min(count - threads.len());
+        let memory = Memory::of(from.tid());
+        let call = |n| RemoteCall {
+            what: "clone",
+            number: libc::SYS_clone,
+            args: [flags, 0, (rr_area::PARAM + n as u64 * TID_BYTES).0, 0, 0, 0],
+        };
+        let calls: Vec<RemoteCall> = (0..now).map(call).collect();
+        let len = now * TID_BYTES as usize;
+        memory.write(rr_area::PARAM, &vec![0; len])?;
+        let made = Remote::ours(from)?.all(&calls).and_then(Remote::finish);
+        let tids: Vec<Tid> = memory
+            .read_vec(rr_area::PARAM, len)?
+            .chunks_exact(TID_BYTES as usize)
+            .map(|bytes| {
+                Tid(bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |tid, byte| tid << 8 | i32::from(*byte)))
+            })
+            .filter(|tid| tid.0 > 0)
+            .collect();
+        let born: rr_tracee::Result<Vec<Stopped>> = tids.iter().map(|tid| newborn(*tid)).collect();
+        match (made, born) {
+            (Ok(stopped), Ok(born)) => {
+                from = stopped;
+                threads.extend(born);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let earlier = threads.iter().map(Stopped::tid);
+                end_all(&tids.into_iter().chain(earlier).collect::<Vec<_>>());
+                return Err(error);
+            }
+        }
+    }
+    Ok((from, threads))
 }
 
 /// Ends a replayed task and reaps it.
@@ -194,5 +244,85 @@ pub(crate) fn end_all(tids: &[Tid]) {
     tids.iter().copied().for_each(kill);
     for tid in tids {
         while wait(Some(*tid), false).is_some_and(|report| !report.is_gone()) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rr_tracee::task::Resume;
+    use rr_tracee::{Prot, Registers};
+
+    const CODE: Addr = Addr(0x10_0000);
+
+    fn run(stopped: Stopped, how: Resume) -> (Stopped, Stop) {
+        match stopped.resume(how, None).unwrap().wait().unwrap() {
+            Waited::Stopped(stopped, stop) => (stopped, stop),
+            Waited::Gone(status) => panic!("gone: {status:#x}"),
+        }
+    }
+
+    /// `syscall; nop; syscall; int3` in a blank task, which stands at the entry of the first call.
+    fn at_an_entry() -> (Stopped, Stopped, Registers) {
+        let template = template(None).unwrap();
+        let (template, task) = clone_of(template, false).unwrap();
+        let range = AddrRange::sized(CODE, 0x1000);
+        let remote = Remote::ours(task).unwrap();
+        let mut task = remote
+            .map_anonymous(range, Prot(7), 0)
+            .and_then(Remote::finish)
+            .unwrap();
+        let code = [0x0f, 0x05, 0x90, 0x0f, 0x05, 0xcc];
+        Memory::of(task.tid()).write(CODE, &code).unwrap();
+        let blank = task.regs().unwrap();
+        let regs = Registers {
+            rip: CODE.0,
+            // A call that would end it if it were made.
+            rax: libc::SYS_exit_group as u64,
+            orig_rax: u64::MAX,
+            eflags: 0x202,
+            cs: blank.cs,
+            ss: blank.ss,
+            ..Registers::default()
+        };
+        task.set_regs(&regs).unwrap();
+        let (task, stop) = run(task, Resume::Sysemu);
+        assert_eq!(stop, Stop::Syscall);
+        let entry = task.regs().unwrap();
+        assert_eq!(entry.orig_rax, libc::SYS_exit_group as u64);
+        assert_eq!(entry.rip, CODE.0 + 2);
+        (template, task, entry)
+    }
+
+    #[test]
+    fn a_task_at_the_entry_of_a_call_goes_on_as_before_when_it_was_cloned() {
+        // How it would go on if nobody had cloned it.
+        let (template_1, task, entry) = at_an_entry();
+        let (mut task, stop) = run(task, Resume::SysemuStep);
+        let stepped = (stop, task.regs().unwrap());
+        (task, _) = run(task, Resume::Sysemu);
+        let next = task.regs().unwrap();
+        end_all(&[template_1.tid(), task.tid()]);
+
+        let (template_2, task, again) = at_an_entry();
+        assert_eq!(again, entry);
+        let (task, frozen) = clone_of(task, false).unwrap();
+        let (task, threads) = clone_threads(task, 20).unwrap();
+        assert_eq!(task.regs().unwrap(), entry);
+        assert_eq!(threads.len(), 20);
+        let (frozen, mut thawed) = clone_of(frozen, false).unwrap();
+        thawed.set_regs(&entry).unwrap();
+        for task in [task, thawed] {
+            assert_eq!(task.regs().unwrap(), entry);
+            let tid = task.tid();
+            let (task, stop) = run(task, Resume::SysemuStep);
+            assert_eq!((stop, task.regs().unwrap()), stepped);
+            let (task, stop) = run(task, Resume::Sysemu);
+            assert_eq!(stop, Stop::Syscall);
+            assert_eq!(task.regs().unwrap(), next);
+            end(tid);
+        }
+        end_all(&[template_2.tid(), frozen.tid()]);
+        end_all(&threads.iter().map(Stopped::tid).collect::<Vec<_>>());
     }
 }

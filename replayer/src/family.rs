@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -26,6 +27,8 @@ pub(crate) struct Family {
     real: Tid,
     /// The trace's files that are open, by their descriptors.
     files: RefCell<HashMap<FileId, i32>>,
+    /// Those of them that are shared memory objects, as we have them open for live checkpoints.
+    originals: RefCell<HashMap<i32, Rc<File>>>,
     /// The trace's directory.
     root: PathBuf,
     cpu: Cell<Option<usize>>,
@@ -44,6 +47,7 @@ impl Family {
             real: template.tid(),
             template: RefCell::new(Some(template)),
             files: RefCell::default(),
+            originals: RefCell::default(),
             root,
             cpu: Cell::new(cpu),
         }))
@@ -84,6 +88,17 @@ impl Family {
     /// Takes notice that a file of the trace has been opened.
     pub fn opened(&self, file: FileId, fd: i32) {
         self.files.borrow_mut().insert(file, fd);
+    }
+
+    /// A file of the trace that is open as `fd` in the common table and as `file` here: open once for all checkpoints.
+    pub fn original(&self, fd: i32, file: &File) -> std::io::Result<Rc<File>> {
+        let mut originals = self.originals.borrow_mut();
+        if let Some(known) = originals.get(&fd) {
+            return Ok(Rc::clone(known));
+        }
+        let file = Rc::new(file.try_clone()?);
+        originals.insert(fd, Rc::clone(&file));
+        Ok(file)
     }
 
     /// Closes descriptors of the common table that no session needs any more.

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | private memory | the forks, copy on write |
 //! | memory that a fork omits or wipes (madvise(2)) | the same: the advice is lifted for the fork, and given again in the thawed session |
-//! | shared memory objects | a copy in a memfd that only we have open; each thawed session gets a memfd of its own, which takes the object's place wherever it is mapped. Objects that are files of the trace cannot change: all sessions share them |
+//! | shared memory objects | a copy in a memfd that only we have open, one for all; each thawed session gets a memfd of its own, which takes the object's place wherever it is mapped. Objects that are files of the trace cannot change: all sessions share them |
 //! | registers, extended state, the siginfo of the last stop | plain data |
 //! | hardware breakpoints | nobody: a fork has none |
 //!
@@ -18,6 +18,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::FromRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use rr_trace::{EventSource, TraceReader};
 use rr_tracee::remote::Remote;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{
-    AddressSpace, Error as TraceeError, ExtendedState, ForkPolicy, ObjectId, Objects, Registers, SpaceId,
-    SpaceOp, Stopped, Tid,
+    Addr, AddressSpace, Error as TraceeError, ExtendedState, ForkPolicy, ObjectId, Objects, Registers,
+    SpaceId, SpaceOp, Stopped, Tid,
 };
 
 use crate::affinity::{self, Beside};
@@ -63,6 +64,8 @@ pub struct LiveCheckpoint {
     spaces: Vec<FrozenSpace>,
     objects: Objects,
     contents: Vec<(ObjectId, Content)>,
+    /// What the objects hold that can change, one after the other.
+    copies: Option<File>,
     sweep_at: usize,
 }
 
@@ -109,9 +112,9 @@ struct State {
 #[derive(Debug)]
 enum Content {
     /// A file of the trace, and its descriptor in the family's table.
-    Original(File, i32),
-    /// A copy.
-    Copy(File),
+    Original(Rc<File>, i32),
+    /// This part of the copies.
+    Copy(Range<u64>),
 }
 
 impl State {
@@ -155,21 +158,23 @@ fn os(what: String) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Os { what, source }
 }
 
-/// A copy of an object that no task has open.
-fn copy_of(object: ObjectId, file: &File) -> Result<File> {
-    let failed = || os(format!("copying shared memory object {}", object.0));
+fn copying(object: ObjectId) -> impl FnOnce(std::io::Error) -> Error {
+    os(format!("copying shared memory object {}", object.0))
+}
+
+/// A file in memory that no task has open.
+fn memory_file() -> std::io::Result<File> {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"rr-frozen".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
-        return Err(failed()(std::io::Error::last_os_error()));
+        return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new, and nobody else's.
-    let copy = unsafe { File::from_raw_fd(fd) };
-    copy_sparse(file, &copy).map_err(failed())?;
-    let size = file.metadata().map_err(failed())?.len();
-    copy.set_len(size).map_err(failed())?;
-    Ok(copy)
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
+
+/// What the objects hold, and the copies.
+type Contents = (Vec<(ObjectId, Content)>, Option<File>);
 
 impl ReplaySession {
     /// A live checkpoint of the session where it is. All its tasks are left as they were (with all hardware breakpoints), but
@@ -181,7 +186,7 @@ impl ReplaySession {
         let _beside = Beside::cpu(family.cpu());
         let source = Arc::clone(self.cursor.source());
         // Who freezes means to go back.
-        source.keep(rr_trace::source::KEEP_MOST);
+        self.cursor.keep(rr_trace::source::KEEP_MOST);
         let mut frozen = LiveCheckpoint {
             reader: Arc::clone(&self.reader),
             source,
@@ -195,18 +200,10 @@ impl ReplaySession {
             spaces: Vec::new(),
             objects: self.objects.clone(),
             contents: Vec::new(),
+            copies: None,
             sweep_at: self.backings.sweep_at,
         };
-        for (id, object) in &self.backings.objects {
-            let content = if object.original {
-                let file = object.file.try_clone();
-                let what = format!("keeping shared memory object {}", id.0);
-                Content::Original(file.map_err(os(what))?, object.fd)
-            } else {
-                Content::Copy(copy_of(*id, &object.file)?)
-            };
-            frozen.contents.push((*id, content));
-        }
+        (frozen.contents, frozen.copies) = self.freeze_objects()?;
         let models: Vec<_> = self.spaces.iter().map(|(id, m)| (*id, m.clone())).collect();
         for (id, model) in models {
             frozen.spaces.extend(self.freeze_space(id, model)?);
@@ -232,6 +229,30 @@ impl ReplaySession {
         self.sites = midway.sites;
         self.breakpoints = midway.breakpoints;
         self.watches = midway.watches;
+    }
+
+    fn freeze_objects(&self) -> Result<Contents> {
+        let mut contents = Vec::new();
+        let mut copies = None;
+        let mut end = 0;
+        for (id, object) in &self.backings.objects {
+            let content = if object.original {
+                let shared = self.backings.family.original(object.fd, &object.file);
+                Content::Original(shared.map_err(copying(*id))?, object.fd)
+            } else {
+                let to = match &copies {
+                    Some(to) => to,
+                    None => copies.insert(memory_file().map_err(copying(*id))?),
+                };
+                let size = object.file.metadata().map_err(copying(*id))?.len();
+                copy_sparse(&object.file, 0..size, to, end).map_err(copying(*id))?;
+                let part = end..end + Addr(size).page_ceil().0;
+                end = part.end;
+                Content::Copy(part)
+            };
+            contents.push((*id, content));
+        }
+        Ok((contents, copies))
     }
 
     fn freeze_space(&mut self, id: SpaceId, model: AddressSpace) -> Result<Option<FrozenSpace>> {
@@ -281,21 +302,13 @@ impl ReplaySession {
         let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
         let (fork, leader) = blank::try_clone(fork, false).map_err(failed)?;
         frozen.fork.replace(Some(fork));
-        let mut leader = Some(leader.map_err(failed)?);
-        let mut first = None;
-        for task in &frozen.tasks {
-            let stopped = match (leader.take(), first) {
-                (Some(leader), _) => leader,
-                (None, Some(first)) => {
-                    let first: &mut Task = self.tasks.get_mut(&first).ok_or_else(|| missing(event))?;
-                    let from = first.take().map_err(failed)?;
-                    let (from, new) = blank::try_clone(from, true).map_err(failed)?;
-                    first.give(from);
-                    new.map_err(failed)?
-                }
-                (None, None) => return Err(missing(event)),
-            };
-            first.get_or_insert(task.tid);
+        let leader = leader.map_err(failed)?;
+        let real = leader.tid();
+        let made = blank::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
+        // It has no place yet that it would be ended from.
+        let made = made.inspect_err(|_| blank::end(real)).map_err(failed)?;
+        let all = std::iter::once(made.0).chain(made.1);
+        for (task, stopped) in frozen.tasks.iter().zip(all) {
             let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
             thawed.in_syscall = task.in_syscall;
             self.tasks.insert(task.tid, thawed);
@@ -312,15 +325,14 @@ impl ReplaySession {
         for (id, content) in &checkpoint.contents {
             match content {
                 Content::Original(file, fd) => {
-                    let what = format!("keeping shared memory object {}", id.0);
                     let object = Object {
-                        file: file.try_clone().map_err(os(what))?,
+                        file: file.try_clone().map_err(copying(*id))?,
                         fd: *fd,
                         original: true,
                     };
                     self.backings.objects.insert(*id, object);
                 }
-                Content::Copy(file) => copies.push((*id, file)),
+                Content::Copy(part) => copies.push((*id, part.clone())),
             }
         }
         for (n, frozen) in checkpoint.spaces.iter().enumerate() {
@@ -331,9 +343,10 @@ impl ReplaySession {
             if n == 0 && !copies.is_empty() {
                 let real = stopped.tid();
                 let mut remote = Remote::ours(stopped).map_err(failed)?;
-                for (id, file) in std::mem::take(&mut copies) {
-                    let size = file.metadata().map_err(os("measuring a copy".into()))?.len();
-                    let made = self.backings.create_memfd(remote, real, id, size, Some(file));
+                for (id, part) in std::mem::take(&mut copies) {
+                    let size = part.end - part.start;
+                    let content = checkpoint.copies.as_ref().map(|file| (file, part));
+                    let made = self.backings.create_memfd(remote, real, id, size, content);
                     remote = made.map_err(|f| f.at(event))?;
                 }
                 stopped = remote.finish().map_err(failed)?;
@@ -351,6 +364,13 @@ impl ReplaySession {
             task.state.give(stopped).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+impl ReplaySession {
+    /// The real processes that its tasks are, for tests and for `/proc`.
+    pub fn processes(&self) -> impl Iterator<Item = Tid> {
+        self.tasks.values().map(|task| task.real)
     }
 }
 

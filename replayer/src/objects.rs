@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::ops::Range;
 
 use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventNumber, MemWrite};
@@ -53,7 +54,7 @@ impl Backings {
             return Err(Failure::Other(Box::new(Error::BadTrace { event, what })));
         }
         if may_change {
-            return self.create_memfd(remote, real, object, size, Some(&file));
+            return self.create_memfd(remote, real, object, size, Some((&file, 0..size)));
         }
         let (remote, fd) = self.file(remote, reader, content)?;
         let original = true;
@@ -67,7 +68,7 @@ impl Backings {
         real: Tid,
         object: ObjectId,
         size: u64,
-        content: Option<&File>,
+        content: Option<(&File, Range<u64>)>,
     ) -> Result<Remote, Failure> {
         let name = remote.param(b"rr-object\0")?;
         let args = [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
@@ -79,8 +80,8 @@ impl Backings {
             .write(true)
             .open(procfs::fd_path(real, TraceeFd(fd)))
             .map_err(failed("opening", object))?;
-        if let Some(content) = content {
-            copy_sparse(content, &file).map_err(failed("filling", object))?;
+        if let Some((content, part)) = content {
+            copy_sparse(content, part, &file, 0).map_err(failed("filling", object))?;
         }
         file.set_len(Addr(size).page_ceil().0)
             .map_err(failed("sizing", object))?;
@@ -97,7 +98,7 @@ impl Backings {
         let size = old.file.metadata().map_err(failed("measuring", object))?.len();
         let real = stopped.tid();
         let remote = Remote::ours(stopped)?;
-        let remote = self.create_memfd(remote, real, object, size, Some(&old.file))?;
+        let remote = self.create_memfd(remote, real, object, size, Some((&old.file, 0..size)))?;
         Ok(remote.finish()?)
     }
 
@@ -139,13 +140,13 @@ impl Backings {
     }
 }
 
-/// Copies what is not a hole (lseek(2), `SEEK_DATA`).
-pub(crate) fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
+/// Copies what is not a hole (lseek(2), `SEEK_DATA`) of a part of a file to a place in another.
+pub(crate) fn copy_sparse(from: &File, part: Range<u64>, to: &File, to_at: u64) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
-    let size = from.metadata()?.len();
-    let mut buffer = vec![0; (1 << 20).min(size as usize)];
-    let mut at = 0;
+    let size = part.end.min(from.metadata()?.len());
+    let mut buffer = vec![0; (1 << 20).min(size.saturating_sub(part.start) as usize)];
+    let mut at = part.start;
     while at < size {
         // SAFETY: lseek takes plain numbers.
         let data = unsafe { libc::lseek(from.as_raw_fd(), at as i64, libc::SEEK_DATA) };
@@ -158,7 +159,7 @@ pub(crate) fn copy_sparse(from: &File, to: &File) -> std::io::Result<()> {
         while at < end.min(size) {
             let len = buffer.len().min((end.min(size) - at) as usize);
             from.read_exact_at(&mut buffer[..len], at)?;
-            to.write_all_at(&buffer[..len], at)?;
+            to.write_all_at(&buffer[..len], to_at + (at - part.start))?;
             at += len as u64;
         }
         if end == 0 {

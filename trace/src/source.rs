@@ -295,6 +295,20 @@ impl EventPosition {
         &self.source
     }
 
+    /// As [`EventSource::keep`], and the events around this place are kept from the beginning.
+    pub fn keep(&self, most: u64) {
+        self.source.keep(most);
+        if let Some(group) = &self.group {
+            let mut state = self.source.state();
+            let first = group.first().map(|event| event.number);
+            if first.is_some_and(|first| !state.kept.contains_key(&first)) {
+                state.clock += 1;
+                let now = state.clock;
+                state.add(group, now);
+            }
+        }
+    }
+
     /// The number of the event after this place, if there is one.
     pub fn next_number(&self) -> EventNumber {
         self.next

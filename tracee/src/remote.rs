@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | `Stop` | as drawn | one |
 //! | `Exit` | a task that has no rr page yet, or that is to restart a call when it goes on (then its registers must not be changed at the entry of another) | two |
-//! | `Trap` | a task of ours alone, as replay has them: `syscall; int3`. A program could see that trap: it may have its own mind about `SIGTRAP`, which the kernel forces on it | one |
+//! | `Trap` | a task of ours alone, as replay has them: `syscall; int3`; after a list, the trap behind the call that ends it (and is made, without a filter). A program could see that trap: it may have its own mind about `SIGTRAP`, which the kernel forces on it | one |
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -214,7 +214,8 @@ impl Remote {
 
     /// Performs these calls, one after the other; an error at the first that the kernel refuses.
     pub fn all(mut self, calls: &[RemoteCall]) -> Result<Remote> {
-        if self.end == End::Stop {
+        let few = calls.len() < 2 && self.end == End::Trap;
+        if !few && !matches!(self.end, End::Exit { .. }) {
             for calls in calls.chunks(rr_area::CALLS_MOST) {
                 Memory::of(self.task.tid()).write(rr_area::CALLS, &list(calls))?;
                 self = self.run(rr_area::CALLS, calls)?;
@@ -227,7 +228,7 @@ impl Remote {
         Ok(self)
     }
 
-    /// The same, for calls that have been put at `at` as a [`list`]: for a task with a filter and rr's code page.
+    /// The same, for calls that have been put at `at` as a [`list`]: for a task with rr's code page, and either a filter or none but ours.
     pub fn run(self, at: Addr, calls: &[RemoteCall]) -> Result<Remote> {
         if calls.is_empty() {
             return Ok(self);
@@ -307,9 +308,12 @@ impl Remote {
                 Stop::Signal(libc::SIGTRAP)
                     if end == End::Trap && {
                         regs = task.regs()?;
-                        regs.rip == insn.0 + CALL_AND_TRAP
+                        regs.rip == insn.0 + CALL_AND_TRAP || regs.rip == REMOTE_TRAPPED
                     } =>
                 {
+                    if regs.rip == REMOTE_TRAPPED {
+                        break (regs.rbp as i64, regs.rbx as u32);
+                    }
                     break (regs.result(), 0);
                 }
                 Stop::Signal(signal) if task.siginfo().is_ok_and(|info| is_fault(&info)) => {

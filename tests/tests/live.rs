@@ -1,0 +1,232 @@
+//! Live checkpoints: a session that is thawed is in the state that was frozen, whatever happened since, and goes on the same.
+//!
+//! These tests drive the library, with traces that the `rr` binary records.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rr_replayer::{LiveCheckpoint, ReplaySession};
+use rr_tests::{Guest, Rr};
+use rr_trace::{EventNumber, TraceReader};
+
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs a test that ends, or fails: the replayed tasks die with its process.
+fn limited(test: impl FnOnce() + Send + 'static) {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        let _ = sender.send(());
+    });
+    match receiver.recv_timeout(LIMIT) {
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            eprintln!("the test does not end");
+            std::process::abort();
+        }
+        _ => {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+fn start(trace: &Path) -> (Arc<TraceReader>, ReplaySession) {
+    let reader = Arc::new(TraceReader::open(trace).unwrap());
+    let cpu = reader.header().bound_cpu.map_or(0, |cpu| cpu as usize);
+    let session = ReplaySession::start(Arc::clone(&reader), Some(cpu)).unwrap();
+    (reader, session)
+}
+
+/// What a session writes from here on, at each event, up to this one.
+fn run_to(session: &mut ReplaySession, event: EventNumber) -> BTreeMap<u64, Vec<u8>> {
+    let mut output = BTreeMap::new();
+    while session.last_event() < event {
+        let Some(replayed) = session.step().unwrap() else {
+            break;
+        };
+        if let Some((_, bytes)) = replayed.output {
+            output.insert(replayed.event.number.0, bytes);
+        }
+    }
+    output
+}
+
+fn assert_same(a: &ReplaySession, b: &ReplaySession, what: &str) {
+    let differences = a.differences(b, 10).unwrap();
+    let event = a.last_event();
+    assert!(
+        differences.is_empty(),
+        "{what}, at event {event}: {differences:#?}"
+    );
+}
+
+/// Freezes at every event, and looks at every `nth` of the checkpoints: at once, and after the end.
+fn freezes(name: &'static str, options: &'static [&'static str], looked_at: u64) {
+    limited(move || {
+        let rr = Rr::new();
+        let guest = Guest::build(name);
+        let mut program = vec![guest.path.into_os_string()];
+        program.extend(guest.args.iter().map(Into::into));
+        let recording = rr.record(options, &program);
+        let (reader, mut session) = start(&recording.dir);
+        let last = reader.last_event();
+        let nth = (last.0 / looked_at).max(1);
+        let (_, mut straight) = start(&recording.dir);
+        let mut kept: Vec<LiveCheckpoint> = Vec::new();
+        let mut output = BTreeMap::new();
+        loop {
+            let frozen = session.freeze().unwrap();
+            let event = session.last_event();
+            assert_eq!(frozen.event(), event);
+            if event.0 % nth == 0 {
+                run_to(&mut straight, event);
+                assert_same(&straight, &session, &format!("{name}: frozen"));
+                let thawed = frozen.thaw().unwrap();
+                assert_same(&straight, &thawed, &format!("{name}: thawed"));
+                kept.push(frozen);
+            }
+            let Some(replayed) = session.step().unwrap() else {
+                break;
+            };
+            if let Some((_, bytes)) = replayed.output {
+                output.insert(replayed.event.number.0, bytes);
+            }
+        }
+        drop(session);
+        for (n, frozen) in kept.iter().enumerate() {
+            // Another one from the same place, which goes its way, changes nothing.
+            let mut thawed = frozen.thaw().unwrap();
+            let mut again = frozen.thaw().unwrap();
+            if let Some(later) = kept.get(n + 2) {
+                let expected = later.thaw().unwrap();
+                run_to(&mut thawed, later.event());
+                assert_same(&expected, &thawed, &format!("{name}: from {}", frozen.event()));
+            }
+            run_to(&mut thawed, last);
+            let written = run_to(&mut again, last);
+            let expected = output.range(frozen.event().0 + 1..);
+            assert!(
+                written.iter().eq(expected),
+                "{name}: output from {}",
+                frozen.event()
+            );
+            assert_eq!(again.last_event(), last);
+        }
+    });
+}
+
+macro_rules! freezes {
+    ($($test:ident $guest:ident $options:expr, $looked_at:expr;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                freezes(stringify!($guest), &$options, $looked_at);
+            }
+        )*
+    };
+}
+
+freezes! {
+    threads threads [], 12;
+    threads_unbuffered threads ["-n"], 12;
+    futexes futex ["-n"], 8;
+    forks fork_tree [], 12;
+    forks_and_memory fork_memory ["-n"], 12;
+    shared_anonymous shared_anon ["-n"], 12;
+    shared_file shared_file ["-n"], 12;
+    shared_clean shared_clean ["-n"], 12;
+    shared_upgrade shared_upgrade ["-n"], 12;
+    many_objects many_objects [], 8;
+    memfd memfd ["-n"], 12;
+    posix_shm posix_shm ["-n"], 8;
+    sysv_shm sysv_shm ["-n"], 8;
+    vfork vfork_exec [], 12;
+    clone_vm clone_vm ["-n"], 12;
+    handlers fault_handlers [], 12;
+    nested_handlers signal_nested ["-n"], 12;
+    points loop_same [], 12;
+    points_of_an_alarm loop_alarm [], 12;
+    omitted_and_wiped madvise ["-n"], 20;
+    memory_of_all_kinds mmap_mix ["-n"], 12;
+    moved_memory mremap ["-n"], 12;
+    no_access prot_none ["-n"], 12;
+    extended_state xstate [], 12;
+    tsc tsc [], 8;
+    buffered_memory buffered_memory [], 12;
+    exec_of_a_thread thread_exec ["-n"], 12;
+    stopped_children stopped_child [], 12;
+}
+
+/// Descriptors and processes go with the sessions and checkpoints that they belong to.
+#[test]
+fn nothing_is_left_over() {
+    limited(|| {
+        let rr = Rr::new();
+        let guest = Guest::build("shared_anon");
+        let recording = rr.record(&["-n"], &[guest.path.into_os_string()]);
+        let (reader, mut session) = start(&recording.dir);
+        let middle = EventNumber(reader.last_event().0 * 2 / 3);
+        run_to(&mut session, middle);
+        let before = (descriptors(&session), own_descriptors());
+        for _ in 0..1000 {
+            let frozen = session.freeze().unwrap();
+            let thawed = frozen.thaw().unwrap();
+            assert_eq!(thawed.last_event(), middle);
+        }
+        assert_eq!((descriptors(&session), own_descriptors()), before);
+        let children = children();
+        let frozen = session.freeze().unwrap();
+        let mut thawed = frozen.thaw().unwrap();
+        drop(session);
+        // The last one of a family goes on alone.
+        drop(frozen);
+        run_to(&mut thawed, reader.last_event());
+        assert_eq!(thawed.last_event(), reader.last_event());
+        drop(thawed);
+        assert!(children.iter().all(|child| !alive(*child)));
+        let left = self::children();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+/// How many descriptors the table of the replayed tasks has.
+fn descriptors(session: &ReplaySession) -> usize {
+    let pid = session.processes().next().unwrap();
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+fn own_descriptors() -> usize {
+    // Those of other tests in this process come and go: only ours count.
+    std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.to_string_lossy().contains("rr-frozen"))
+        .count()
+}
+
+/// The tasks that this thread traces.
+fn children() -> Vec<i32> {
+    let me = nix::unistd::gettid().to_string();
+    let is_ours = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        tracer.is_some_and(|tracer| tracer.trim() == me)
+    };
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(is_ours)
+        .collect()
+}
+
+fn alive(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}

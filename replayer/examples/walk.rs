@@ -30,7 +30,8 @@ impl Random {
 fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn Error>> {
     Ok(Timeline::new(Setup {
         reader: Arc::clone(reader),
-        cpu: Some(0),
+        // Without CPUID faulting the program has seen the number of its CPU.
+        cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
         open: Box::new(|reader, at| {

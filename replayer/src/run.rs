@@ -411,11 +411,17 @@ impl ReplaySession {
                     _ => Err(self.unexpected(event, stop, &regs)),
                 }
             }
-            Stop::Event if asked => Ok(Seen::Interrupted),
+            // A trap that the task has run into at the same time comes first.
+            Stop::Event if asked && !self.is_signal_due(event)? => Ok(Seen::Interrupted),
             // A SIGCONT from outside stops a task besides (ptrace(2)).
             Stop::Event => Ok(Seen::Nothing),
             _ => Err(self.unexpected(event, stop, &regs)),
         }
+    }
+
+    fn is_signal_due(&mut self, event: &Event) -> Result<bool> {
+        let due = self.task(event)?.stopped().and_then(|s| s.signal_due());
+        due.map_err(|source| failed(event, source))
     }
 
     /// The task stands at the entry of a system call, which is not performed.

@@ -53,8 +53,9 @@ impl ReplaySession {
                         if report.len() >= limit {
                             return Ok(report);
                         }
+                        let bytes = first_difference(&memories, page);
                         report.push(format!(
-                            "address space {id}: page {:#x} ({})",
+                            "address space {id}: page {:#x} ({}){bytes}",
                             page.0, mapping.name
                         ));
                     }
@@ -99,6 +100,18 @@ fn different(memories: &(Memory, Memory), range: AddrRange) -> Vec<Addr> {
         at = at + len;
     }
     found
+}
+
+/// The first bytes of a page that differ, in words.
+fn first_difference(memories: &(Memory, Memory), page: Addr) -> String {
+    use rr_tracee::memory::ReadMemory;
+    let read = |memory: &Memory| memory.read_vec(page, PAGE as usize).unwrap_or_default();
+    let (a, b) = (read(&memories.0), read(&memories.1));
+    let Some(n) = a.iter().zip(&b).position(|(a, b)| a != b) else {
+        return String::new();
+    };
+    let some = |bytes: &[u8]| format!("{:02x?}", &bytes[n..bytes.len().min(n + 8)]);
+    format!(": at {}: {} and {}", page + n as u64, some(&a), some(&b))
 }
 
 /// The bytes of a range, up to where they cannot be read.

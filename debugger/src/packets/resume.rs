@@ -19,13 +19,13 @@ impl Server<'_> {
 
     /// `c`, `C`
     pub(super) fn old_continue(&mut self) -> Answer {
-        self.resume(Action::Continue, Direction::Forward)
+        self.resume(Action::Continue, Direction::Forward, None)
     }
 
     /// `s`, `S`
     pub(super) fn old_step(&mut self) -> Answer {
         match self.stepped_thread() {
-            Some(tid) => self.resume(Action::Step(tid), Direction::Forward),
+            Some(tid) => self.resume(Action::Step(tid), Direction::Forward, self.stepped),
             None => Answer::missing(),
         }
     }
@@ -33,8 +33,8 @@ impl Server<'_> {
     /// `bc`, `bs`
     pub(super) fn backward(&mut self, rest: &[u8]) -> Answer {
         match (rest, self.stepped_thread()) {
-            (b"c", _) => self.resume(Action::Continue, Direction::Backward),
-            (b"s", Some(tid)) => self.resume(Action::Step(tid), Direction::Backward),
+            (b"c", _) => self.resume(Action::Continue, Direction::Backward, None),
+            (b"s", Some(tid)) => self.resume(Action::Step(tid), Direction::Backward, self.stepped),
             (b"s", None) => Answer::missing(),
             _ => Answer::unsupported(),
         }
@@ -43,6 +43,8 @@ impl Server<'_> {
     /// `vCont;ACTION[:THREAD];…`
     pub(super) fn resume_threads(&mut self, rest: &[u8]) -> Answer {
         let mut chosen = None;
+        let mut resumed = 0;
+        let mut alone = None;
         for item in rest.split(|b| *b == b';') {
             let (action, thread) = match hex::split(item, b':') {
                 Some((action, thread)) => match ThreadId::parse(thread).map(|id| self.resolve(id)) {
@@ -54,18 +56,23 @@ impl Server<'_> {
                 None => (item, None),
             };
             match self.action(action, thread) {
-                Ok(Some(Action::Continue)) => chosen = chosen.or(Some(Action::Continue)),
-                // The first step; others run as they did.
-                Ok(Some(step)) => {
-                    chosen = Some(step);
-                    break;
+                Ok(Some(action)) => {
+                    resumed += 1;
+                    alone = thread;
+                    // The first step counts; all else runs as it did.
+                    if !matches!(chosen, Some(Action::Step(_) | Action::StepRange(..))) {
+                        chosen = Some(action);
+                    }
                 }
                 Ok(None) => {}
                 Err(answer) => return answer,
             }
         }
         match chosen {
-            Some(action) => self.resume(action, Direction::Forward),
+            Some(action @ (Action::Step(_) | Action::StepRange(..))) => {
+                self.resume(action, Direction::Forward, alone.filter(|_| resumed == 1))
+            }
+            Some(Action::Continue) => self.resume(Action::Continue, Direction::Forward, None),
             // Nothing but `t`, or threads that are gone: nothing runs.
             None => self.arrived_reply(),
         }

@@ -107,8 +107,7 @@ impl Layout {
             ("fs_base", 21, "segments"),
             ("gs_base", 22, "segments"),
         ] {
-            let kind = if feature == "linux" { "int" } else { "long" };
-            layout.add(name.into(), 8, kind, feature, Place::Word(word));
+            layout.add(name.into(), 8, "int", feature, Place::Word(word));
         }
         if areas.has(Component::Avx) {
             let at = areas.offset(Component::Avx);

@@ -44,12 +44,20 @@ class RR:
     @staticmethod
     def move(name, *args):
         "Goes to another place: the server does it instead of the continue that follows."
-        RR.ask("rr-next", name, *args)
+        # gdb steps over a breakpoint at the place where it is, and takes what it finds then for the same thread.
+        disabled = [b for b in gdb.breakpoints() if b.enabled]
         try:
+            for b in disabled:
+                b.enabled = False
+            RR.ask("rr-next", name, *args)
             gdb.execute("continue")
         except gdb.error as e:
             RR.ask("rr-stay")
             raise gdb.GdbError(str(e))
+        finally:
+            for b in disabled:
+                if b.is_valid():
+                    b.enabled = True
 
     @staticmethod
     def is_alive():
@@ -96,7 +104,10 @@ class Go(gdb.Command):
 
     def invoke(self, argument, from_tty):
         self.dont_repeat()
-        self.go(argument.strip())
+        try:
+            self.go(argument.strip())
+        except gdb.error as e:
+            raise gdb.GdbError(str(e))
 
 def rr_run(argument):
     if argument and not re.fullmatch(r"c?[0-9]+", argument):
@@ -137,11 +148,9 @@ def rr_last(argument):
     value = gdb.parse_and_eval(argument)
     if value.address is None:
         raise gdb.GdbError("last: %s does not lie in memory" % argument)
-    address, length = int(value.address), int(value.type.sizeof)
-    # A watchpoint of ours; gdb stops at whatever else stops it, and says so.
-    watchpoint = gdb.Breakpoint("*(unsigned char (*)[%d]) %d" % (length, address), type=gdb.BP_WATCHPOINT,
-                                wp_class=gdb.WP_WRITE, internal=True)
-    watchpoint.silent = False
+    gdb.execute("watch -location " + argument, to_string=True)
+    watchpoint = gdb.breakpoints()[-1]
+    # gdb stops at whatever else stops it, and says so.
     try:
         gdb.execute("reverse-continue")
     finally:

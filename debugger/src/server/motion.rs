@@ -25,20 +25,43 @@ pub(crate) enum Move {
 }
 
 impl Server<'_> {
-    /// Runs the program until it stops.
-    pub(crate) fn resume(&mut self, action: Action, direction: Direction) -> Answer {
+    /// Runs the program until it stops. If the client lets only one thread run (`only`), the stop is that thread's:
+    /// gdb relies on it while it steps over a breakpoint. What stops others meanwhile is passed over.
+    pub(crate) fn resume(&mut self, action: Action, direction: Direction, only: Option<Tid>) -> Answer {
         if !self.alive {
             return Answer::missing();
         }
         if let Some(to) = self.next_move.take() {
             return self.do_move(to);
         }
-        let stop = self
-            .target
-            .resume(action, direction, &self.options, self.connection);
+        loop {
+            let stop = self
+                .target
+                .resume(action, direction, &self.options, self.connection);
+            match (stop, only) {
+                (Ok(stop), Some(only)) if stop.tid().is_some_and(|tid| tid != only) => {
+                    if let Some(stop) = self.of_thread(stop, only) {
+                        return self.stopped(stop);
+                    }
+                }
+                (Ok(stop), _) => return self.stopped(stop),
+                (Err(e), _) => return self.failed(&e),
+            }
+        }
+    }
+
+    /// A stop of another thread, for a client that lets only `only` run: None if it does not matter.
+    fn of_thread(&self, stop: Stop, only: Tid) -> Option<Stop> {
+        if !self.has_thread(only) {
+            return Some(stop);
+        }
+        let tid = only;
         match stop {
-            Ok(stop) => self.stopped(stop),
-            Err(e) => self.failed(&e),
+            Stop::Interrupted { .. } => Some(Stop::Interrupted { tid }),
+            Stop::Exiting { .. } => Some(Stop::Exiting { tid }),
+            Stop::HistoryBegin { .. } => Some(Stop::HistoryBegin { tid }),
+            Stop::HistoryEnd { .. } => Some(Stop::HistoryEnd { tid }),
+            _ => None,
         }
     }
 

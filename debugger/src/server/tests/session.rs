@@ -241,6 +241,17 @@ fn an_interrupt_stops_a_program_and_so_does_a_client_that_vanishes() {
 }
 
 #[test]
+fn a_thread_that_runs_alone_is_the_one_that_stops() {
+    // The other thread comes to the breakpoint first.
+    let replies = answers(&["Z0,401008,1", "vCont;s:p3e8.3e9", "vCont;s:p3e8.3e9;c:p3e8.-1"]);
+    assert_eq!(short(&replies[1]), "T05swbreak:;thread:p3e8.3e9;");
+    let replies = answers(&["Z0,401008,1", "vCont;s:p3e8.3e9;c"]);
+    assert_eq!(short(&replies[1]), "T05swbreak:;thread:p3e8.3e8;");
+    let replies = answers(&["vCont;s:3e8", "Hcp3e8.3e9", "bs"]);
+    assert_eq!(short(&replies[2]), "T05replaylog:begin;thread:p3e8.3e9;");
+}
+
+#[test]
 fn steps_are_of_the_thread_that_is_meant() {
     let step = |packets: &[&str]| session(Mock::default(), packets).2.now;
     // The second thread's first instruction is the fourth.

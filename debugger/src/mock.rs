@@ -75,7 +75,7 @@ impl Default for Mock {
 
 /// Which thread executes instruction `n`.
 fn thread_at(n: u64) -> Tid {
-    if n / 3 % 2 == 0 { FIRST } else { SECOND }
+    if (n / 3).is_multiple_of(2) { FIRST } else { SECOND }
 }
 
 /// Extended state of this machine's length, all zero.
@@ -311,11 +311,11 @@ impl Target for Mock {
         if let Some(next) = self.next.take() {
             return next;
         }
-        while self.endless {
-            if interrupt.is_requested() {
-                return Ok(Stop::Interrupted { tid: self.current });
+        if self.endless {
+            while !interrupt.is_requested() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            return Ok(Stop::Interrupted { tid: self.current });
         }
         let stop = self.run(action, direction);
         self.current = stop.tid().unwrap_or(self.current);

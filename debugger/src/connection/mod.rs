@@ -18,7 +18,7 @@ use crate::target::Interrupt;
 /// How many packets may wait while the program runs: a client that follows the protocol has none.
 const MAX_WAITING: usize = 64;
 
-/// What [`Connection::next`] gives.
+/// What [`Connection::next_message`] gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// A packet.
@@ -68,7 +68,7 @@ impl Connection {
     }
 
     /// The next packet; None if the client is gone. Interrupts that come meanwhile have nothing to interrupt.
-    pub fn next(&mut self) -> Option<Message> {
+    pub fn next_message(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.waiting.pop_front() {
                 return Some(message);
@@ -176,13 +176,13 @@ mod tests {
     fn acknowledgements_until_they_are_stopped() {
         let (mut client, mut connection) = pair();
         client.write_all(b"$?#00$?#3f").unwrap();
-        assert_eq!(connection.next(), Some(Message::Packet(b"?".to_vec())));
+        assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
         connection.send(b"OK");
         client.write_all(b"-+$g#67").unwrap();
-        assert_eq!(connection.next(), Some(Message::Packet(b"g".to_vec())));
+        assert_eq!(connection.next_message(), Some(Message::Packet(b"g".to_vec())));
         connection.stop_acknowledging();
         client.write_all(b"$?#00").unwrap();
-        assert_eq!(connection.next(), Some(Message::Packet(b"?".to_vec())));
+        assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
         assert_eq!(read(&mut client, 15), "-+$OK#9a$OK#9a+");
     }
 
@@ -195,10 +195,10 @@ mod tests {
         client.write_all(b"\x03").unwrap();
         assert!(connection.is_requested());
         assert!(!connection.is_requested());
-        assert_eq!(connection.next(), Some(Message::Packet(b"?".to_vec())));
+        assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
         drop(client);
         assert!(connection.is_requested());
-        assert_eq!(connection.next(), None);
+        assert_eq!(connection.next_message(), None);
         connection.send(b"OK");
     }
 
@@ -206,7 +206,7 @@ mod tests {
     fn an_interrupt_of_nothing_is_nothing() {
         let (mut client, mut connection) = pair();
         client.write_all(b"\x03$?#3f").unwrap();
-        assert_eq!(connection.next(), Some(Message::Packet(b"?".to_vec())));
+        assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
         assert!(!connection.is_requested());
     }
 }

@@ -100,7 +100,7 @@ impl<'a> Server<'a> {
     }
 
     fn run(&mut self) -> Ended {
-        while let Some(message) = self.connection.next() {
+        while let Some(message) = self.connection.next_message() {
             let answer = match message {
                 Message::Packet(packet) => {
                     tracing::trace!("gdb: {}", String::from_utf8_lossy(&packet));

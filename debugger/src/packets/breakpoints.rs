@@ -8,7 +8,9 @@ use crate::server::{Answer, Server};
 use crate::target::{Condition, PointKind};
 
 /// How many points a client may have set: beyond what anybody sets by hand.
-const MAX_POINTS: usize = 100_000;
+const MAX_POINTS: usize = 10_000;
+/// How long the conditions of a point may be together, in bytes.
+const MAX_CONDITIONS: usize = 8192;
 
 struct Point<'p> {
     kind: PointKind,
@@ -44,6 +46,7 @@ fn parse(text: &[u8]) -> Result<Point<'_>, Answer> {
 fn conditions(text: &[u8]) -> Option<Vec<Box<dyn Condition>>> {
     let mut conditions: Vec<Box<dyn Condition>> = Vec::new();
     let mut rest = text;
+    let mut total = 0;
     loop {
         while let Some(after) = rest.strip_prefix(b";") {
             rest = after;
@@ -54,6 +57,11 @@ fn conditions(text: &[u8]) -> Option<Vec<Box<dyn Condition>>> {
         let (len, code) = hex::split(rest.strip_prefix(b"X")?, b',')?;
         let digits = usize::try_from(hex::number(len)?).ok()?.checked_mul(2)?;
         let code_digits = code.get(..digits)?;
+        // Each one costs something beside its code.
+        total += digits / 2 + 32;
+        if total > MAX_CONDITIONS {
+            return None;
+        }
         conditions.push(Box::new(Expression::new(hex::decode(code_digits)?)));
         rest = &code[digits..];
     }
@@ -114,6 +122,7 @@ mod tests {
         assert_eq!(count("X3,220127"), Some(1));
         assert_eq!(count("X3,220127X1,27"), Some(2));
         assert_eq!(count(";X3,220127;X1,27;cmds:1,X0,"), Some(2));
+        assert_eq!(count(&"X1,27".repeat(300)), None);
         for bad in [
             "X",
             "X9,27",

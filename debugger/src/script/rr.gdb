@@ -13,6 +13,9 @@ import gdb
 class RR:
     "The server's side of our commands."
 
+    # The stop that comes is not one for `back` to go to.
+    walking = False
+
     @staticmethod
     def thread():
         "The recorded tid of the selected thread, -1 if there is none."
@@ -50,11 +53,13 @@ class RR:
             for b in disabled:
                 b.enabled = False
             RR.ask("rr-next", name, *args)
+            RR.walking = name in ("back", "forward")
             gdb.execute("continue")
         except gdb.error as e:
             RR.ask("rr-stay")
             raise gdb.GdbError(str(e))
         finally:
+            RR.walking = False
             for b in disabled:
                 if b.is_valid():
                     b.enabled = True
@@ -202,6 +207,8 @@ Go("jump", "Not possible in a replay.", rr_jump)
 
 def rr_after_stop(event):
     "Lets the server note the stops that `back` goes through."
+    if RR.walking:
+        return
     try:
         RR.ask("rr-history-push")
     except (gdb.error, gdb.GdbError):

@@ -266,3 +266,33 @@ fn steps_are_of_the_thread_that_is_meant() {
         0
     );
 }
+
+#[test]
+fn thread_local_variables_are_where_glibc_says() {
+    // glibc's words about itself at 0x402100, a link map at 0x402200, the vector at 0x402300, its block at 0x5000.
+    let words = |words: &[u32]| hex::encode(&words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>());
+    let about = words(&[64, 1, 8, 64, 1, 0x10, 128, 1, 0, 64, 1, 0]);
+    let write = |addr: u32, text: &str| format!("M{addr:x},{:x}:{text}", text.len() / 2);
+    let found = |addr: u32, name: &str| format!("qSymbol:{addr:x}:{}", hexed(name));
+    let packets = [
+        write(0x40_2100, &about),
+        // Module 2.
+        write(0x40_2210, &words(&[2, 0])),
+        // The thread's own block begins at 0x402280.
+        write(0x40_2288, &words(&[0x40_2300, 0])),
+        write(0x40_2320, &words(&[0x5000, 0])),
+        "P3a=8022400000000000".into(),
+        "qSymbol::".into(),
+        found(0x40_2100, "_thread_db_pthread_dtvp"),
+        found(0x40_210c, "_thread_db_link_map_l_tls_modid"),
+        found(0x40_2118, "_thread_db_dtv_dtv"),
+        found(0x40_2124, "_thread_db_dtv_t_pointer_val"),
+        "qGetTLSAddr:p3e8.3e8,c,402200".into(),
+        // Not allocated.
+        write(0x40_2320, &words(&[u32::MAX, u32::MAX])),
+        "qGetTLSAddr:p3e8.3e8,c,402200".into(),
+    ];
+    let packets: Vec<&str> = packets.iter().map(String::as_str).collect();
+    let replies = answers(&packets);
+    assert_eq!([&replies[10][..], &replies[12]], ["500c", "E03"], "{replies:?}");
+}

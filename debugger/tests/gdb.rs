@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rr_debugger::mock::Mock;
-use rr_debugger::{Ended, Listener, Restart, serve};
+use rr_debugger::{Ended, Listener, Restart, Stop, serve};
+use rr_tracee::Tid;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -275,4 +276,60 @@ fn a_second_client_is_turned_away() {
     assert!(connection.is_some());
     assert!(UnixStream::connect(listener.address()).is_err());
     drop(first);
+}
+
+#[test]
+fn events_of_processes() {
+    let tid = Tid(1000);
+    let child = Tid(1016);
+    let with = |stop| Mock::with_next(Ok(stop));
+    let run = |stop, catch| {
+        gdb(
+            with(stop),
+            true,
+            &["break *0x401008", catch, "continue", "continue"],
+        )
+        .0
+    };
+    let hit = "Thread 1 \"mock\" hit Breakpoint 1, 0x0000000000401008";
+    let forked = Stop::Forked {
+        tid,
+        child,
+        vfork: false,
+    };
+    expect(
+        &run(forked.clone(), "catch fork"),
+        &["hit Catchpoint 2 (forked process 1016)", hit],
+    );
+    // Nobody asked: gdb goes on by itself.
+    expect(&run(forked, "echo"), &[hit]);
+    // From here to `VforkDone` gdb has no breakpoints in the memory that both share.
+    let vforked = Stop::Forked {
+        tid,
+        child,
+        vfork: true,
+    };
+    expect(
+        &run(vforked, "catch vfork"),
+        &["hit Catchpoint 2 (vforked process 1016)"],
+    );
+    let call = Stop::Syscall {
+        tid,
+        number: 39,
+        entry: true,
+    };
+    expect(
+        &run(call, "catch syscall"),
+        &["hit Catchpoint 2 (call to syscall getpid)", hit],
+    );
+    let executed = Stop::Executed {
+        tid,
+        path: "/mock/other".into(),
+    };
+    expect(
+        &run(executed, "catch exec"),
+        &["hit Catchpoint 2 (exec'd /mock/other)"],
+    );
+    let signal = Stop::Signal { tid, signo: 12 };
+    expect(&run(signal, "echo"), &["received signal SIGUSR2", hit]);
 }

@@ -82,6 +82,9 @@ impl Server<'_> {
         let Some(conditions) = conditions(rest) else {
             return Answer::invalid();
         };
+        if self.elsewhere {
+            return Answer::ok();
+        }
         if !self.alive {
             return Answer::missing();
         }
@@ -103,6 +106,9 @@ impl Server<'_> {
             Ok(point) => point,
             Err(answer) => return answer,
         };
+        if self.elsewhere {
+            return Answer::ok();
+        }
         self.points.remove(&(kind, addr, len));
         match self.target.remove_point(kind, addr, len) {
             Ok(()) => Answer::ok(),

@@ -1,6 +1,6 @@
 //! `H`, `T`, `qC`, `qfThreadInfo`, `qThreadExtraInfo`: threads.
 
-use crate::ids::ThreadId;
+use crate::ids::{Part, ThreadId};
 use crate::server::{Answer, Server};
 
 impl Server<'_> {
@@ -12,6 +12,9 @@ impl Server<'_> {
         let Some(id) = ThreadId::parse(id) else {
             return Answer::invalid();
         };
+        if operation == &b'g' {
+            self.elsewhere = matches!(id.process, Some(Part::One(pid)) if pid != self.target.process());
+        }
         let tid = match self.resolve(id) {
             Ok(tid) => tid,
             Err(answer) => return answer,

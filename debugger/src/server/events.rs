@@ -44,6 +44,7 @@ impl Server<'_> {
     pub(crate) fn stopped(&mut self, stop: Stop) -> Answer {
         let answer = self.stop_reply(&stop);
         self.general = stop.tid();
+        self.elsewhere = false;
         self.last_stop = Some(stop);
         answer
     }
@@ -68,6 +69,7 @@ impl Server<'_> {
         match self.current() {
             Some(tid) => {
                 self.general = Some(tid);
+                self.elsewhere = false;
                 self.last_stop = Some(Stop::Stepped { tid });
                 self.stop_packet(0, tid, "")
             }

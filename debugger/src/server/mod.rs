@@ -55,6 +55,8 @@ pub struct Server<'a> {
     pub(crate) extended: bool,
     /// The thread that registers and memory are about (`Hg`).
     pub(crate) general: Option<Tid>,
+    /// `Hg` named another process: a child of a fork, which gdb takes its breakpoints out of before it lets it go.
+    pub(crate) elsewhere: bool,
     /// The thread that is stepped (`Hc`).
     pub(crate) stepped: Option<Tid>,
     pub(crate) options: StopOptions,
@@ -86,6 +88,7 @@ impl<'a> Server<'a> {
             features: Features::default(),
             extended: false,
             general: None,
+            elsewhere: false,
             stepped: None,
             options: StopOptions::default(),
             points: BTreeSet::new(),

@@ -296,3 +296,18 @@ fn thread_local_variables_are_where_glibc_says() {
     let replies = answers(&packets);
     assert_eq!([&replies[10][..], &replies[12]], ["500c", "E03"], "{replies:?}");
 }
+
+#[test]
+fn breakpoints_of_a_child_are_not_ours() {
+    let packets = [
+        "Z0,401008,1",
+        "Hgp10.10",
+        "z0,401008,1",
+        "D;10",
+        "Hgp3e8.3e8",
+        "c",
+    ];
+    let replies = answers(&packets);
+    assert_eq!(replies[1..5], ["E03", "OK", "OK", "OK"]);
+    assert_eq!(short(&replies[5]), "T05swbreak:;thread:p3e8.3e8;");
+}

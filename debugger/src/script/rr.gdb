@@ -45,24 +45,35 @@ class RR:
             raise gdb.GdbError("%s: rr says %s" % (name, answer))
 
     @staticmethod
-    def move(name, *args):
+    def move(background, name, *args):
         "Goes to another place: the server does it instead of the continue that follows."
         # gdb steps over a breakpoint at the place where it is, and takes what it finds then for the same thread.
         disabled = [b for b in gdb.breakpoints() if b.enabled]
+
+        def arrived(event=None):
+            if arrived.done:
+                return
+            arrived.done = True
+            gdb.events.stop.disconnect(arrived)
+            gdb.events.exited.disconnect(arrived)
+            RR.walking = False
+            for b in disabled:
+                if b.is_valid():
+                    b.enabled = True
+
+        arrived.done = False
+        gdb.events.stop.connect(arrived)
+        gdb.events.exited.connect(arrived)
         try:
             for b in disabled:
                 b.enabled = False
             RR.ask("rr-next", name, *args)
             RR.walking = name in ("back", "forward")
-            gdb.execute("continue")
-        except gdb.error as e:
+            gdb.execute("continue &" if background else "continue")
+        except (gdb.error, gdb.GdbError) as e:
+            arrived()
             RR.ask("rr-stay")
             raise gdb.GdbError(str(e))
-        finally:
-            RR.walking = False
-            for b in disabled:
-                if b.is_valid():
-                    b.enabled = True
 
     @staticmethod
     def is_alive():
@@ -109,44 +120,47 @@ class Go(gdb.Command):
 
     def invoke(self, argument, from_tty):
         self.dont_repeat()
+        # Front ends run everything in the background.
+        argument = argument.strip()
+        background = argument.endswith("&")
         try:
-            self.go(argument.strip())
+            self.go(argument.rstrip("& "), background)
         except gdb.error as e:
             raise gdb.GdbError(str(e))
 
-def rr_run(argument):
+def rr_run(argument, background):
     if argument and not re.fullmatch(r"c?[0-9]+", argument):
         raise gdb.GdbError("run: an event (a number), a checkpoint (cN), or nothing: %s" % argument)
     if RR.is_alive():
-        RR.move("run", *([argument] if argument else []))
+        RR.move(background, "run", *([argument] if argument else []))
     else:
         # The program has ended: gdb starts it anew, and reads symbols again.
         gdb.execute("set args " + argument)
         gdb.execute("starti")
 
-def rr_restart(argument):
+def rr_restart(argument, background):
     if not re.fullmatch(r"c?[0-9]+", argument):
         raise gdb.GdbError("restart: which checkpoint? (info checkpoints lists them)")
-    rr_run("c" + argument.lstrip("c"))
+    rr_run("c" + argument.lstrip("c"), background)
 
-def rr_seek(argument):
+def rr_seek(argument, background):
     if not re.fullmatch(r"[0-9]+", argument):
         raise gdb.GdbError("seek: to which event? (when-end says how many there are)")
-    rr_run(argument)
+    rr_run(argument, background)
 
 def rr_alive():
     if not RR.is_alive():
         raise gdb.GdbError("The program is not being run.")
 
-def rr_back(argument):
+def rr_back(argument, background):
     rr_alive()
-    RR.move("back", *gdb.string_to_argv(argument))
+    RR.move(background, "back", *gdb.string_to_argv(argument))
 
-def rr_forward(argument):
+def rr_forward(argument, background):
     rr_alive()
-    RR.move("forward", *gdb.string_to_argv(argument))
+    RR.move(background, "forward", *gdb.string_to_argv(argument))
 
-def rr_last(argument):
+def rr_last(argument, background):
     rr_alive()
     if not argument:
         raise gdb.GdbError("last: the last write of which expression?")
@@ -162,7 +176,7 @@ def rr_last(argument):
         if watchpoint.is_valid():
             watchpoint.delete()
 
-def rr_jump(argument):
+def rr_jump(argument, background):
     raise gdb.GdbError("Execution of 'jump' is not possible in recorded executions.")
 
 def rr_checkpoint_arguments(argument):

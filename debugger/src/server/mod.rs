@@ -10,6 +10,7 @@ mod motion;
 mod thread_local;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use rr_tracee::{Addr, Tid};
 
@@ -69,7 +70,7 @@ pub struct Server<'a> {
     pub(crate) next_move: Option<Move>,
     pub(crate) files: Files,
     pub(crate) symbols: Symbols,
-    layout: Option<Layout>,
+    layout: Option<Rc<Layout>>,
 }
 
 /// Answers a client until it leaves.
@@ -179,13 +180,13 @@ impl<'a> Server<'a> {
     }
 
     /// The registers' layout: one for the whole session, as gdb reads the description once.
-    pub(crate) fn layout(&mut self) -> Layout {
+    pub(crate) fn layout(&mut self) -> Rc<Layout> {
         if let Some(layout) = &self.layout {
-            return layout.clone();
+            return Rc::clone(layout);
         }
         let state = self.thread().and_then(|tid| self.target.registers(tid).ok());
-        let layout = Layout::of(&state.map(|file| file.extended).unwrap_or_default());
-        self.layout = Some(layout.clone());
+        let layout = Rc::new(Layout::of(&state.map(|file| file.extended).unwrap_or_default()));
+        self.layout = Some(Rc::clone(&layout));
         layout
     }
 

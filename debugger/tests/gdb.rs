@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,15 +57,20 @@ fn gdb(mut mock: Mock, with_script: bool, commands: &[&str]) -> (String, Ended, 
         err.read_to_string(&mut text).unwrap();
         text
     });
-    // A gdb that hangs is killed, and with it the connection ends.
+    // A gdb that hangs is killed, and with it the connection, or the wait for one, ends.
+    let (gone, alive) = UnixStream::pair().unwrap();
     let watched = std::thread::spawn(move || {
+        let _alive = alive;
         let end = Instant::now() + LIMIT;
         while gdb.0.try_wait().unwrap().is_none() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert!(Instant::now() < end, "gdb hangs");
     });
-    let mut connection = listener.accept(None).unwrap().unwrap();
+    let mut connection = listener
+        .accept(Some(gone.as_fd()))
+        .unwrap()
+        .expect("gdb did not connect");
     let ended = serve(&mut connection, &mut mock).unwrap();
     drop(connection);
     let hung = watched.join();

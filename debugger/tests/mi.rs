@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -80,7 +82,9 @@ fn session(with_script: bool) {
     let script = listener.directory().unwrap().join("rr.gdb");
     std::fs::write(&script, rr_debugger::script::script()).unwrap();
     let mut gdb = Gdb::start(with_script.then_some(script.as_path()));
+    let (gone, alive) = UnixStream::pair().unwrap();
     let client = std::thread::spawn(move || {
+        let _alive = alive;
         gdb.does("-gdb-set mi-async on", "^done");
         gdb.does("-gdb-set sysroot /", "^done");
         gdb.does(&format!("-target-select extended-remote {address}"), "^connected");
@@ -111,7 +115,10 @@ fn session(with_script: bool) {
             std::thread::sleep(Duration::from_millis(10));
         }
     });
-    let mut connection = listener.accept(None).unwrap().unwrap();
+    let mut connection = listener
+        .accept(Some(gone.as_fd()))
+        .unwrap()
+        .expect("gdb did not connect");
     let ended = serve(&mut connection, &mut Mock::default()).unwrap();
     drop(connection);
     client.join().unwrap();

@@ -80,4 +80,6 @@ fn listen(target: &mut dyn Target, options: &DebuggerOptions, port: u16) -> Resu
 }
 
 #[cfg(test)]
+mod terminal_tests;
+#[cfg(test)]
 mod tests;

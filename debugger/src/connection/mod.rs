@@ -132,7 +132,7 @@ impl Connection {
         if self.acknowledges {
             self.send_raw(b"+");
         }
-        // The first of a packet that is refused here is a client that does not wait for answers.
+        // A client that follows the protocol waits for its answers.
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(message);
         } else {

@@ -90,6 +90,7 @@ enum Command {
     Rm(commands::rm::Options),
     Mv(commands::mv::Options),
     Filename(commands::filename::Options),
+    Gdbinit(commands::gdbinit::Options),
     /// Print what is known about a recording, as JSON
     Traceinfo(commands::traceinfo::Options),
 }
@@ -154,7 +155,12 @@ fn main() -> ExitCode {
     start_log(cli.global.log.as_deref());
     if matches!(
         cli.command,
-        Command::Dump(_) | Command::Ps(_) | Command::Ls(_) | Command::Traceinfo(_) | Command::Filename(_)
+        Command::Dump(_)
+            | Command::Ps(_)
+            | Command::Ls(_)
+            | Command::Traceinfo(_)
+            | Command::Filename(_)
+            | Command::Gdbinit(_)
     ) {
         // Like other tools that list: `rr ps | head` ends when nobody reads any more. (Rust ignores the signal.)
         // SAFETY: setting a disposition to the default runs no code of ours.
@@ -170,6 +176,7 @@ fn main() -> ExitCode {
         Command::Rm(options) => commands::rm::run(&options),
         Command::Mv(options) => commands::mv::run(&options),
         Command::Filename(options) => commands::filename::run(&options),
+        Command::Gdbinit(options) => commands::gdbinit::run(&options),
         Command::Traceinfo(options) => commands::traceinfo::run(&options),
     };
     result.unwrap_or_else(|e| {

@@ -2,6 +2,7 @@
 
 pub mod dump;
 pub mod filename;
+pub mod gdbinit;
 pub mod ls;
 pub mod mv;
 pub mod ps;

@@ -1,5 +1,7 @@
 //! `rr replay`: replays a recording, from the beginning or from a checkpoint.
 
+mod debugger;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use crate::{Global, cpu, processes, progress, registers, traces};
 #[derive(clap::Args, Debug)]
 #[command(
     about = "Replay a recording",
+    // -h is the debugger's host, as in the original.
+    disable_help_flag = true,
     long_about = "Replay a recording. What the program wrote to standard output and error is shown at the \
     same points (not with -q).\n\nWith --goto the replay starts at the nearest checkpoint at or before EVENT, so \
     that it takes as long as the distance from there. `rr traceinfo` lists the checkpoints, `rr dump` and \
@@ -38,7 +42,7 @@ pub struct Options {
     #[arg(long)]
     from_start: bool,
     /// Do not show what the program wrote
-    #[arg(short, long)]
+    #[arg(short, long, alias = "no-redirect-output")]
     quiet: bool,
     /// Say on stderr from which checkpoint the replay started and when EVENT was reached
     #[arg(short, long)]
@@ -62,20 +66,20 @@ pub struct Options {
     /// Print statistics on stderr every N events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     stats: Option<u64>,
-    /// Port of the debugger's server; not built yet
-    #[arg(short = 's', long, value_name = "PORT", hide = true)]
-    dbgport: Option<u16>,
-    /// Accept another debugger after the first (with -s)
-    #[arg(short = 'k', long, hide = true)]
-    keep_listening: bool,
     /// Accepted for compatibility: rr binds replay to one CPU
     #[arg(short = 'u', long, hide = true)]
     cpu_unbound: bool,
     /// Accepted for compatibility: a replay here has no transient errors
     #[arg(long, hide = true)]
     retry_transient_errors: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Trace directory or name; the latest one if omitted
     trace: Option<PathBuf>,
+    // Last: what follows `--` comes after the trace.
+    #[command(flatten)]
+    debugger: debugger::DebuggerOptions,
 }
 
 /// The newest checkpoint at or before `event` that can be used; damaged ones are passed over with a warning.
@@ -157,6 +161,12 @@ fn chosen(options: &Options, reader: &TraceReader) -> Result<Result<Option<Chose
     Ok(Ok(Some(Chosen { pid, from, to })))
 }
 
+/// The recording as something to debug, at the place that --goto, -p, -f and -e name.
+// HOOK: this is the one place where a `Target` is made on top of a replay.
+fn target(_options: &Options) -> Result<Box<dyn rr_debugger::Target>> {
+    bail!("debugging a replay is not built yet: use `rr replay -a` (with --goto and --until)");
+}
+
 /// Counts for `--stats`.
 #[derive(Default)]
 struct Counts {
@@ -174,7 +184,7 @@ impl Counts {
 /// Runs the command.
 pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     rr_recorder::inherited::raise_file_limit();
-    if options.keep_listening && options.dbgport.is_none() {
+    if options.debugger.keep_listening && options.debugger.dbgport.is_none() {
         return refuse("-k (--keep-listening) needs -s PORT", status::KEEP_WITHOUT_PORT);
     }
     if options.trace.is_none() && std::env::var_os("RUNNING_UNDER_RR").is_some() {
@@ -184,7 +194,8 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
         );
     }
     if !options.autopilot {
-        bail!("debugging a replay is not built yet: use `rr replay -a` (with --goto and --until)");
+        let mut target = target(options)?;
+        return debugger::debug(target.as_mut(), &options.debugger);
     }
     let reader = traces::open(options.trace.as_deref())?;
     let last = reader.last_event();

@@ -1,0 +1,127 @@
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rr_debugger::mock::Mock;
+
+use super::*;
+
+#[derive(Parser)]
+#[command(disable_help_flag = true)]
+struct Line {
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    options: DebuggerOptions,
+}
+
+fn options(line: &str) -> DebuggerOptions {
+    let words = std::iter::once("replay").chain(line.split_whitespace());
+    let line = Line::try_parse_from(words).unwrap();
+    assert!(
+        line.trace
+            .is_none_or(|trace| trace == std::path::Path::new("trace"))
+    );
+    line.options
+}
+
+fn line(options: &DebuggerOptions) -> String {
+    launch::shown(&launch::connecting(options, "127.0.0.1:99"))
+}
+
+#[test]
+fn the_debuggers_command_line() {
+    assert_eq!(
+        line(&options("-s 0 -o-n -o -ix -o=-y -i=mi --fullname trace")),
+        "gdb -l 10000 -n -ix -y -i mi -fullname -ex 'set sysroot /' -ex 'target extended-remote 127.0.0.1:99'"
+    );
+    assert_eq!(
+        line(&options("-d /usr/bin/lldb-16")),
+        "/usr/bin/lldb-16 -o 'process connect --plugin gdb-remote connect://127.0.0.1:99'"
+    );
+    assert!(line(&options("--serve-files")).contains("target:/"));
+    assert_eq!(options("-x a -x b trace -- -ex run").more, ["-ex", "run"]);
+    assert!(Line::try_parse_from(["replay", "-h", "host"]).is_err());
+}
+
+/// gdb, killed after a minute.
+fn gdb(directory: &std::path::Path) -> PathBuf {
+    let path = directory.join("gdb");
+    std::fs::write(&path, "#!/bin/sh\nexec timeout -k 5 60 gdb \"$@\"\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_debugger_in_the_foreground() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, commands) = (directory.path().join("log"), directory.path().join("commands"));
+    std::fs::write(&commands, "stepi\nstepi\n").unwrap();
+    let options = DebuggerOptions {
+        debugger: Some(gdb(directory.path())),
+        debugger_option: ["-nx", "-batch", "-iex", "set python print-stack full"]
+            .map(OsString::from)
+            .into(),
+        gdb_x: vec![commands],
+        more: [
+            "-ex",
+            &format!("set logging file {}", log.display()),
+            "-ex",
+            "set logging enabled on",
+            "-ex",
+            "when",
+            "-ex",
+            "disconnect",
+            "-ex",
+            "shell test -n \"$GDB_UNDER_RR\" && echo under rr >&2",
+            "-ex",
+            "python gdb.execute('quit 7')",
+        ]
+        .map(OsString::from)
+        .into(),
+        ..DebuggerOptions::default()
+    };
+    let mut mock = Mock::default();
+    let code = debug(&mut mock, &options).unwrap();
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(7)));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("Completed event: 2"), "{log}");
+    assert_eq!(mock.now, 2);
+}
+
+#[test]
+fn debuggers_that_do_not_start_or_never_connect() {
+    let named = |name: &str| DebuggerOptions {
+        debugger: Some(name.into()),
+        ..DebuggerOptions::default()
+    };
+    let error = debug(&mut Mock::default(), &named("no-such-gdb"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no-such-gdb: install gdb"), "{error}");
+    let code = debug(&mut Mock::default(), &named("/bin/false")).unwrap();
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+}
+
+#[test]
+fn clients_one_after_the_other() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let served = std::thread::spawn(move || {
+        let options = options(&format!("-s {port}"));
+        debug(&mut Mock::default(), &options).unwrap();
+    });
+    let end = Instant::now() + Duration::from_secs(20);
+    let client = loop {
+        match std::net::TcpStream::connect(("127.0.0.1", port)) {
+            Ok(client) => break client,
+            Err(e) => assert!(Instant::now() < end, "{e}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    drop(client);
+    served.join().unwrap();
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+}

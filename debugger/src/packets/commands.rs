@@ -1,0 +1,90 @@
+//! `qRcmd` and `qRRCmd`: commands of ours.
+//!
+//! `monitor COMMAND` is there for clients without our script. The script's commands travel as
+//! `qRRCmd:NAME:TID[:HEX…]` (−1 for no thread) and are answered with text in hexadecimal. Two names are the server's
+//! own: `rr-next` says what the next resumption does instead of running the program, `rr-stay` takes that back.
+
+use rr_tracee::Tid;
+
+use super::restart::destination;
+use crate::hex;
+use crate::server::{Answer, Move, Server};
+
+/// An answer that gdb prints: an empty packet would say that there is no such command.
+fn printed(text: &str) -> Answer {
+    if text.is_empty() {
+        Answer::ok()
+    } else {
+        Answer::hex(text.as_bytes())
+    }
+}
+
+impl Server<'_> {
+    /// `qRcmd,HEX`
+    pub(super) fn monitor(&mut self, rest: &[u8]) -> Answer {
+        let Some(line) = hex::decode_text(rest) else {
+            return Answer::invalid();
+        };
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let Some(name) = words.next() else {
+            return Answer::invalid();
+        };
+        let args: Vec<String> = words.collect();
+        let tid = self.thread();
+        match self.target.command(&name, tid, &args) {
+            Ok(text) if text.is_empty() || text.ends_with('\n') => printed(&text),
+            Ok(text) => printed(&(text + "\n")),
+            Err(e) => printed(&format!("{e}\n")),
+        }
+    }
+
+    /// `qRRCmd:NAME:TID[:HEX…]`
+    pub(super) fn command(&mut self, rest: &[u8]) -> Answer {
+        let mut parts = rest.split(|b| *b == b':');
+        let name = parts
+            .next()
+            .map(String::from_utf8_lossy)
+            .unwrap_or_default()
+            .into_owned();
+        let tid = parts
+            .next()
+            .and_then(|tid| std::str::from_utf8(tid).ok()?.parse().ok());
+        let args: Option<Vec<String>> = parts.map(hex::decode_text).collect();
+        let (Some(tid), Some(args)) = (tid, args) else {
+            return Answer::invalid();
+        };
+        let tid = Some(Tid(tid)).filter(|tid| tid.0 > 0);
+        match name.as_str() {
+            "" => Answer::invalid(),
+            "rr-next" => self.next(tid, &args),
+            "rr-stay" => {
+                self.next_move = None;
+                Answer::ok()
+            }
+            _ => match self.target.command(&name, tid, &args) {
+                Ok(text) => Answer::hex(text.as_bytes()),
+                Err(e) => Answer::hex(e.to_string().as_bytes()),
+            },
+        }
+    }
+
+    fn next(&mut self, tid: Option<Tid>, args: &[String]) -> Answer {
+        let Some((name, args)) = args.split_first() else {
+            return Answer::invalid();
+        };
+        let to = if name == "run" {
+            let Some(to) = destination(args.first().map(String::as_str)) else {
+                return Answer::invalid();
+            };
+            Move::Restart(to)
+        } else {
+            Move::Command {
+                name: name.clone(),
+                tid,
+                args: args.to_vec(),
+            }
+        };
+        self.next_move = Some(to);
+        Answer::ok()
+    }
+}

@@ -7,7 +7,6 @@ mod commands;
 mod cpu;
 mod echo;
 mod log;
-mod processes;
 mod progress;
 mod registers;
 mod signals;

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`target`] | what the server needs from whoever replays |
 //! | [`connection`] | bytes, acknowledgements, packets; listening |
+//! | [`replay`] | a replay as a [`Target`] |
 //! | [`server`] | the loop, what is remembered between packets, stop replies |
 //! | `packets` | one file for each packet or family |
 //! | [`registers`] | the target description, and registers in its order |
@@ -29,6 +30,7 @@ mod ids;
 pub mod mock;
 mod packets;
 pub mod registers;
+pub mod replay;
 pub mod script;
 pub mod server;
 pub mod signals;
@@ -36,6 +38,7 @@ pub mod target;
 
 pub use connection::{Channel, Connection, Listener};
 pub use error::{Error, Result};
+pub use replay::ReplayTarget;
 pub use server::{Ended, serve};
 pub use target::{
     Action, Condition, Direction, Interrupt, PointKind, RegisterFile, Restart, Stop, StopOptions, Target,

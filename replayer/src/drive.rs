@@ -131,6 +131,16 @@ impl ReplaySession {
         self.tasks.get(&tid).map(|t| &*t.exe)
     }
 
+    /// The name of a task, as the kernel would have it: what it was given, or that of its program.
+    pub fn name_of(&self, tid: Tid) -> Option<String> {
+        let task = self.tasks.get(&tid)?;
+        let program = || {
+            let base = task.exe.rsplit('/').next().unwrap_or(&task.exe);
+            base.chars().take(15).collect()
+        };
+        Some(task.name.clone().unwrap_or_else(program))
+    }
+
     /// Extended state of a task.
     pub fn extended_state(&self, tid: Tid) -> Option<ExtendedState> {
         self.tasks.get(&tid)?.xstate().ok()

@@ -9,6 +9,7 @@
 //! | [`session`] | events, one after the other |
 //! | `session::tasks` | how tasks come and go |
 //! | `pending` | the event under way |
+//! | [`diversion`] | a copy that goes where the recording never went |
 //! | `drive` | the session by single halts, with its position |
 //! | `run` | the one runner: how a task executes up to its event |
 //! | `arrival` | where an interval ends |
@@ -36,6 +37,7 @@ mod arrival;
 mod blank;
 mod breakpoints;
 mod buffer;
+pub mod diversion;
 mod drive;
 pub mod error;
 mod family;

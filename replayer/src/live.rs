@@ -96,6 +96,7 @@ struct FrozenTask {
     tid: Tid,
     tgid: Tid,
     exe: String,
+    name: Option<String>,
     in_syscall: bool,
     state: State,
 }
@@ -265,6 +266,7 @@ impl ReplaySession {
                 tid,
                 tgid,
                 exe: task.exe.clone(),
+                name: task.name.clone(),
                 in_syscall,
                 state: State::of(task.stopped().map_err(failed)?).map_err(failed)?,
             });
@@ -311,6 +313,7 @@ impl ReplaySession {
         for (task, stopped) in frozen.tasks.iter().zip(all) {
             let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
             thawed.in_syscall = task.in_syscall;
+            thawed.name = task.name.clone();
             self.tasks.insert(task.tid, thawed);
         }
         self.spaces.insert(frozen.id, frozen.model.clone());

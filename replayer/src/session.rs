@@ -204,14 +204,15 @@ impl ReplaySession {
             }
             EventKind::SyscallEnter { .. } => self.task(event)?.in_syscall = true,
             EventKind::Syscall {
+                entry,
                 after,
                 xstate,
                 task: task_op,
                 output,
-                ..
             } => {
                 let task = self.task(event)?;
                 task.in_syscall = false;
+                task.note_name(entry.as_ref());
                 let output = match output {
                     Some(output) => Some((
                         output.stream,

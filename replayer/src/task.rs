@@ -1,6 +1,7 @@
 //! One replayed task.
 
-use rr_tracee::{Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stopped, Tid};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stopped, Tid};
 
 /// A replayed task.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Task {
     pub space: SpaceId,
     /// The program that it executes.
     pub exe: String,
+    /// The name that it has given itself (prctl(2), `PR_SET_NAME`).
+    pub name: Option<String>,
     /// It is inside a system call whose return is an event to come.
     pub in_syscall: bool,
     /// The real task; absent only while it is in the hands of other code.
@@ -30,6 +33,7 @@ impl Task {
             tgid,
             space,
             exe,
+            name: None,
             in_syscall: false,
             real: stopped.tid(),
             stopped: Some(stopped),
@@ -58,6 +62,19 @@ impl Task {
 
     pub fn memory(&self) -> Memory {
         Memory::of(self.real)
+    }
+
+    /// Takes notice of the name that a system call gives the task.
+    pub fn note_name(&mut self, entry: Option<&Registers>) {
+        /// `TASK_COMM_LEN` without the end of the string.
+        const NAME_MOST: usize = 15;
+        let Some(entry) = entry.filter(|e| e.syscall() == libc::SYS_prctl) else {
+            return;
+        };
+        if entry.arg(0) as i32 == libc::PR_SET_NAME {
+            let name = self.memory().read_cstring(Addr(entry.arg(1)), NAME_MOST);
+            self.name = name.ok().map(|name| String::from_utf8_lossy(&name).into_owned());
+        }
     }
 
     /// Its general registers as an image has them.

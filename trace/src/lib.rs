@@ -48,6 +48,7 @@
 //! | [`writer`] | [`TraceWriter`] |
 //! | [`reader`] | [`TraceReader`] |
 //! | [`cursor`] | [`EventCursor`]: events in order |
+//! | [`processes`] | the processes of a recording |
 //! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
 //! | [`files`] | [`FileStore`]: contents of mapped files |
 //! | [`segment`], [`frame`], `pieces`, [`columns`], [`compress`] | the layers of a segment file |
@@ -78,6 +79,7 @@ pub mod header;
 mod message;
 mod pieces;
 pub mod prune;
+pub mod processes;
 mod pump;
 mod queue;
 pub mod reader;

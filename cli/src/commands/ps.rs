@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{processes, traces};
+use rr_trace::processes;
+
+use crate::traces;
 
 /// The command line of `rr ps`.
 #[derive(clap::Args, Debug)]

@@ -107,10 +107,12 @@ impl ReplaySession {
                     .map_err(|source| failed(event, source))?;
             }
         }
+        let name = self.task(event)?.name.clone();
         let child = self
             .tasks
             .get_mut(&info.child)
             .ok_or_else(|| bad(event, "there is no such task"))?;
+        child.name = name;
         child
             .stopped()
             .and_then(|s| s.set_regs(&info.regs))

@@ -154,6 +154,16 @@ impl Timeline {
         self.process
     }
 
+    /// The event that the process begins with.
+    pub fn begin(&self) -> EventNumber {
+        self.begin
+    }
+
+    /// The task of an event; `None` if there is no such event, or it cannot be read.
+    pub fn event_tid(&self, number: EventNumber) -> Option<Tid> {
+        self.session.event(number).ok()?.map(|event| event.tid)
+    }
+
     /// Where the user is.
     pub fn position(&self) -> Position {
         self.session.position()

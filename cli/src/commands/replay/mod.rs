@@ -1,6 +1,7 @@
 //! `rr replay`: replays a recording, from the beginning or from a checkpoint.
 
 mod debugger;
+mod target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,12 +11,12 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use rr_checkpoint::Checkpoint;
 use rr_replayer::ReplaySession;
-use rr_trace::TraceReader;
+use rr_trace::{TraceReader, processes};
 use rr_trace::event::{Event, EventKind, EventNumber};
 use rr_tracee::Tid;
 
 use crate::echo::{Chosen, Echo};
-use crate::{Global, cpu, processes, progress, registers, traces};
+use crate::{Global, cpu, progress, registers, traces};
 
 /// The command line of `rr replay`.
 #[derive(clap::Args, Debug)]
@@ -161,10 +162,39 @@ fn chosen(options: &Options, reader: &TraceReader) -> Result<Result<Option<Chose
     Ok(Ok(Some(Chosen { pid, from, to })))
 }
 
-/// The recording as something to debug, at the place that --goto, -p, -f and -e name.
-// HOOK: this is the one place where a `Target` is made on top of a replay.
-fn target(_options: &Options) -> Result<Box<dyn rr_debugger::Target>> {
-    bail!("debugging a replay is not built yet: use `rr replay -a` (with --goto and --until)");
+/// Lets the user debug the recording.
+fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result<ExitCode> {
+    let all = processes::all(&reader)?;
+    let mut start = target::first(&all)?;
+    match chosen(options, &reader)? {
+        Ok(None) => {}
+        Ok(Some(chosen)) => {
+            let process = all.iter().rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
+            start.process = chosen.pid;
+            start.begin = process.map_or(chosen.from, |p| p.began);
+            start.at = match options.goto_exit {
+                true => EventNumber(chosen.to.0.saturating_sub(1)),
+                false => chosen.from,
+            };
+        }
+        Err(why) => return refuse(&why, status::NO_PROCESS),
+    }
+    if let Some(event) = options.goto {
+        start.at = EventNumber(event).max(start.begin);
+    }
+    let echo = match options.quiet {
+        true => None,
+        false => {
+            let echo = Echo::new().with_marks(global.mark_stdio);
+            Some(match &options.tty {
+                Some(path) => echo.into_file(path)?,
+                None => echo,
+            })
+        }
+    };
+    let mut made = target::make(reader, &start, echo)?;
+    let serve_files = options.debugger.serve_files || !made.files_are_here;
+    debugger::debug(&mut made.target, &options.debugger, serve_files)
 }
 
 /// Counts for `--stats`.
@@ -193,10 +223,6 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
             status::NESTED,
         );
     }
-    if !options.autopilot {
-        let mut target = target(options)?;
-        return debugger::debug(target.as_mut(), &options.debugger);
-    }
     let reader = traces::open(options.trace.as_deref())?;
     let last = reader.last_event();
     for (name, event) in [("--goto", options.goto), ("--until", options.until)] {
@@ -205,6 +231,9 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
         {
             bail!("{name} {event}: the recording has the events 1 to {last}");
         }
+    }
+    if !options.autopilot {
+        return debug(options, global, reader);
     }
     let chosen = match chosen(options, &reader)? {
         Ok(chosen) => chosen,

@@ -23,7 +23,7 @@ fn debugger(options: &DebuggerOptions) -> (OsString, bool) {
 }
 
 /// A command line that connects with a server at `address`.
-pub fn connecting(options: &DebuggerOptions, address: &str) -> Vec<OsString> {
+pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -> Vec<OsString> {
     let (debugger, lldb) = debugger(options);
     let mut words = vec![debugger];
     if lldb {
@@ -47,7 +47,7 @@ pub fn connecting(options: &DebuggerOptions, address: &str) -> Vec<OsString> {
     if options.fullname {
         words.push("-fullname".into());
     }
-    let sysroot = if options.serve_files {
+    let sysroot = if serve_files {
         "set sysroot target:/"
     } else {
         "set sysroot /"
@@ -59,8 +59,8 @@ pub fn connecting(options: &DebuggerOptions, address: &str) -> Vec<OsString> {
 }
 
 /// The command line of the debugger that rr starts. The user's files come last: then there is a program.
-fn launching(options: &DebuggerOptions, address: &str, script: &Path) -> Vec<OsString> {
-    let mut words = connecting(options, address);
+fn launching(options: &DebuggerOptions, address: &str, script: &Path, serve_files: bool) -> Vec<OsString> {
+    let mut words = connecting(options, address, serve_files);
     if !debugger(options).1 {
         // Before the connection, which is the last command.
         let at = words.len() - 2;
@@ -180,7 +180,7 @@ fn as_a_program_of_its_own() -> io::Result<()> {
 }
 
 /// Starts the debugger and serves it until it ends; its exit status is rr's.
-pub fn run(target: &mut dyn Target, options: &DebuggerOptions) -> Result<ExitCode> {
+pub fn run(target: &mut dyn Target, options: &DebuggerOptions, serve_files: bool) -> Result<ExitCode> {
     let mut listener = Listener::private()?;
     let directory = listener
         .directory()
@@ -188,7 +188,7 @@ pub fn run(target: &mut dyn Target, options: &DebuggerOptions) -> Result<ExitCod
     let script = directory.join("rr.gdb");
     std::fs::write(&script, script::script())
         .with_context(|| format!("cannot write {}", script.display()))?;
-    let words = launching(options, &listener.address(), &script);
+    let words = launching(options, &listener.address(), &script, serve_files);
     let _ignored = IgnoredInterrupts::new();
     let debugger = Debugger::start(&words, debugger(options).1)?;
     let ended = debugger.pidfd()?;

@@ -47,21 +47,26 @@ pub struct DebuggerOptions {
     pub more: Vec<OsString>,
 }
 
-/// Lets the user debug `target`.
-pub fn debug(target: &mut dyn Target, options: &DebuggerOptions) -> Result<ExitCode> {
+/// Lets the user debug `target`. With `serve_files` the debugger reads the program's files out of the recording.
+pub fn debug(target: &mut dyn Target, options: &DebuggerOptions, serve_files: bool) -> Result<ExitCode> {
     match options.dbgport {
-        Some(port) => listen(target, options, port),
-        None => launch::run(target, options),
+        Some(port) => listen(target, options, port, serve_files),
+        None => launch::run(target, options, serve_files),
     }
 }
 
 /// Serves whoever comes.
-fn listen(target: &mut dyn Target, options: &DebuggerOptions, port: u16) -> Result<ExitCode> {
+fn listen(
+    target: &mut dyn Target,
+    options: &DebuggerOptions,
+    port: u16,
+    serve_files: bool,
+) -> Result<ExitCode> {
     let host = options.dbghost.as_deref().unwrap_or("127.0.0.1");
     let mut listener = Listener::tcp(host, port)?;
     eprintln!(
         "Launch gdb with\n  {}",
-        launch::shown(&launch::connecting(options, &listener.address()))
+        launch::shown(&launch::connecting(options, &listener.address(), serve_files))
     );
     eprintln!("rr: its commands for gdb are in a file made with `rr gdbinit > FILE` (-x FILE)");
     loop {

@@ -20,7 +20,7 @@ fn on_a_terminal() {
             .into(),
         ..DebuggerOptions::default()
     };
-    let code = debug(&mut Mock::endless(), &options).unwrap();
+    let code = debug(&mut Mock::endless(), &options, false).unwrap();
     println!("ended with {code:?}");
 }
 

@@ -25,7 +25,7 @@ fn options(line: &str) -> DebuggerOptions {
 }
 
 fn line(options: &DebuggerOptions) -> String {
-    launch::shown(&launch::connecting(options, "127.0.0.1:99"))
+    launch::shown(&launch::connecting(options, "127.0.0.1:99", options.serve_files))
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_debugger_in_the_foreground() {
         ..DebuggerOptions::default()
     };
     let mut mock = Mock::default();
-    let code = debug(&mut mock, &options).unwrap();
+    let code = debug(&mut mock, &options, false).unwrap();
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(7)));
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("Completed event: 2"), "{log}");
@@ -94,11 +94,11 @@ fn debuggers_that_do_not_start_or_never_connect() {
         debugger: Some(name.into()),
         ..DebuggerOptions::default()
     };
-    let error = debug(&mut Mock::default(), &named("no-such-gdb"))
+    let error = debug(&mut Mock::default(), &named("no-such-gdb"), false)
         .unwrap_err()
         .to_string();
     assert!(error.contains("no-such-gdb: install gdb"), "{error}");
-    let code = debug(&mut Mock::default(), &named("/bin/false")).unwrap();
+    let code = debug(&mut Mock::default(), &named("/bin/false"), false).unwrap();
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
 }
 
@@ -111,7 +111,7 @@ fn clients_one_after_the_other() {
         .port();
     let served = std::thread::spawn(move || {
         let options = options(&format!("-s {port}"));
-        debug(&mut Mock::default(), &options).unwrap();
+        debug(&mut Mock::default(), &options, false).unwrap();
     });
     let end = Instant::now() + Duration::from_secs(20);
     let client = loop {

@@ -1,11 +1,12 @@
-//! The processes of a recording, from its events: for `rr ps`, and to find the one that the user means.
+//! The processes of a recording, from its events: for `rr ps`, for debuggers, and to find the one that the user means.
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use rr_trace::TraceReader;
-use rr_trace::event::{EventKind, EventNumber, ExecInfo, TaskOp};
-use rr_tracee::Tid;
+use rr_tracee::{Addr, Tid};
+
+use crate::error::Result;
+use crate::event::{EventKind, EventNumber, ExecInfo, TaskOp};
+use crate::reader::TraceReader;
 
 /// A program that a process executed.
 #[derive(Debug)]
@@ -16,14 +17,17 @@ pub struct Executed {
     pub path: String,
     /// Its arguments.
     pub args: Vec<String>,
+    /// The stack pointer at its entry: there are the arguments, the environment and the auxiliary vector (psABI, 3.4.1).
+    pub stack: Addr,
 }
 
 impl Executed {
-    fn new(at: EventNumber, exec: &ExecInfo) -> Executed {
+    fn new(at: EventNumber, exec: &ExecInfo, kind: &EventKind) -> Executed {
         Executed {
             at,
             path: exec.path.clone(),
             args: exec.args.clone(),
+            stack: Addr(kind.after().map_or(0, |regs| regs.rsp)),
         }
     }
 
@@ -79,7 +83,7 @@ pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
             EventKind::Start { exec, .. } => {
                 live.insert(event.tid, all.len());
                 let mut first = Process::new(event.tid, None, event.number);
-                first.executed.push(Executed::new(event.number, exec));
+                first.executed.push(Executed::new(event.number, exec, &event.kind));
                 all.push(first);
             }
             EventKind::Syscall {
@@ -99,7 +103,7 @@ pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
             } => {
                 // A thread that executes a program takes over the tid of its process.
                 if let Some(n) = live.remove(&event.tid) {
-                    all[n].executed.push(Executed::new(event.number, info));
+                    all[n].executed.push(Executed::new(event.number, info, &event.kind));
                     live.insert(info.tid, n);
                 }
             }

@@ -1,0 +1,123 @@
+//! A recording as something to debug, at the place that --goto, -p, -f and -e name.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use rr_checkpoint::Checkpoint;
+use rr_debugger::ReplayTarget;
+use rr_replayer::timeline::{Setup, Timeline};
+use rr_replayer::{Never, Position, ReplaySession};
+use rr_trace::event::EventNumber;
+use rr_trace::processes::{self, Process};
+use rr_trace::TraceReader;
+use rr_tracee::{Backing, Prot, Tid};
+
+use crate::cpu;
+use crate::echo::Echo;
+
+/// The process that is debugged, and where debugging begins.
+pub struct Start {
+    /// The process.
+    pub process: Tid,
+    /// The event that it begins with: nothing is debugged before.
+    pub begin: EventNumber,
+    /// Where the debugger starts.
+    pub at: EventNumber,
+}
+
+/// A target, and whether the files that the process has mapped are still what they were on this machine.
+pub struct Made {
+    /// The target.
+    pub target: ReplayTarget,
+    /// They are.
+    pub files_are_here: bool,
+}
+
+/// The process that is first in the recording, from its beginning.
+pub fn first(processes: &[Process]) -> Result<Start> {
+    match processes.first() {
+        Some(first) => Ok(Start {
+            process: first.pid,
+            begin: first.began,
+            at: first.began,
+        }),
+        None => bail!("the recording holds no process: nothing was flushed before it ended"),
+    }
+}
+
+/// Makes the target and goes to where debugging begins.
+pub fn make(reader: Arc<TraceReader>, start: &Start, mut echo: Option<Echo>) -> Result<Made> {
+    let cpus = cpu::survey();
+    let bound = cpu::for_replay(&cpus, reader.header());
+    let set = cpus.set();
+    let processes = processes::all(&reader)?;
+    let shown = Arc::clone(&reader);
+    let mut timeline = Timeline::new(Setup {
+        reader: Arc::clone(&reader),
+        cpu: Some(bound),
+        process: start.process,
+        begin: start.begin,
+        open: Box::new(move |reader, at| {
+            let mut checkpoint = Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)?;
+            checkpoint.set_cpus(set);
+            Ok(checkpoint)
+        }),
+        show: Box::new(move |session, replayed| {
+            if let Some(echo) = &mut echo
+                && let Err(e) = echo.show(session, replayed, &shown)
+            {
+                tracing::warn!("{e:#}");
+            }
+        }),
+    })?;
+    cpu::bind(&[bound]);
+    timeline.seek(&Position::at_event(start.at), &mut Never)?;
+    let files_are_here = files_are_here(timeline.session(), start.process, &reader);
+    Ok(Made {
+        target: ReplayTarget::new(timeline, processes),
+        files_are_here,
+    })
+}
+
+/// Whether the code that the process has mapped is in files of this machine, as it was recorded.
+fn files_are_here(session: &ReplaySession, process: Tid, reader: &TraceReader) -> bool {
+    let threads = session.threads_of(process);
+    let Some(space) = threads.first().and_then(|tid| session.space_of(*tid)) else {
+        return true;
+    };
+    space.iter().all(|mapping| match mapping.backing {
+        Backing::File { file, .. } if mapping.prot.has(Prot::EXEC) => {
+            let same = || Some(are_same(&mut File::open(&*mapping.name).ok()?, &mut reader.open_file(file).ok()?));
+            same() == Some(true)
+        }
+        _ => true,
+    })
+}
+
+fn are_same(a: &mut File, b: &mut File) -> bool {
+    let (mut left, mut right) = (vec![0; 1 << 18], vec![0; 1 << 18]);
+    loop {
+        let (Ok(n), Ok(m)) = (fill(a, &mut left), fill(b, &mut right)) else {
+            return false;
+        };
+        if left[..n] != right[..m] {
+            return false;
+        }
+        if n == 0 {
+            return true;
+        }
+    }
+}
+
+fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}

@@ -51,6 +51,20 @@ impl RecordSession {
     /// From the launched child to the first event.
     pub(crate) fn first_exec(&mut self, task: Running) -> Result<()> {
         let tid = task.tid();
+        match self.try_first_exec(task) {
+            Err(Error::Tracee(rr_tracee::Error::Died(_))) => {
+                rr_tracee::task::kill(tid);
+                Err(Error::Start {
+                    program: self.program().to_owned(),
+                    why: "it was killed, and ended before it began".into(),
+                })
+            }
+            other => other,
+        }
+    }
+
+    fn try_first_exec(&mut self, task: Running) -> Result<()> {
+        let tid = task.tid();
         let died = |s: &Self, why: String| Error::Start {
             program: s.program().to_owned(),
             why,

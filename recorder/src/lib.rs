@@ -24,6 +24,7 @@
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
+//! | `unfinished` | what a killed task leaves in memory that another process shares |
 //! | `exec` | `execve` |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
@@ -77,6 +78,7 @@ mod task;
 mod tasks;
 pub mod terminate;
 mod ticker;
+mod unfinished;
 
 pub use capture::Capture;
 pub use error::{Error, Result};

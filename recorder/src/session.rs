@@ -258,7 +258,12 @@ impl RecordSession {
         loop {
             match wait_for_tick(Some(tid), false) {
                 Some(report) => return self.note(report),
-                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.on_tick(tid)?,
+                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {
+                    if Running::newborn(tid).is_lost() {
+                        return Ok(());
+                    }
+                    self.on_tick(tid)?;
+                }
                 None => return Ok(()),
             }
             // Looking at others may have brought news of this one.

@@ -65,6 +65,7 @@ impl RecordSession {
                 .intersect(rr_area::area())
                 .is_some()
         };
+        self.note_unfinished(tid, special, &entry)?;
         match special {
             Special::Clone => self.begin_clone(tid, stopped, call),
             Special::Exec => self.begin_exec(tid, stopped, call),
@@ -201,6 +202,7 @@ impl RecordSession {
             writes = write.into_iter().collect();
         }
         let mut ops = self.space_ops(tid, special, &entry, result)?;
+        self.finished(tid)?;
         let id = self.task(tid)?.space;
         writes.extend(self.refresh_objects(id, &ops)?);
         self.apply_ops(tid, id, &ops, &mut writes)?;
@@ -274,6 +276,9 @@ impl RecordSession {
                 .write(true)
                 .open(procfs::fd_path(tid, TraceeFd(fd as i32)));
             let file = self.mapped.opened(file)?;
+            if let Some(file) = &file {
+                self.note_unfinished_file(tid, file)?;
+            }
             let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
             remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
             let fixed = entry.r10 & libc::MAP_FIXED as u64 != 0;
@@ -301,6 +306,7 @@ impl RecordSession {
         }
         remote.set_saved(after);
         let stopped = remote.finish()?;
+        self.finished(tid)?;
         let mut writes = Vec::new();
         self.apply_ops(tid, id, &ops, &mut writes)?;
         self.record_call(tid, entry, after, None, None, ops, writes, None)?;
@@ -350,7 +356,7 @@ impl RecordSession {
     }
 
     /// A System V segment (shmat(2)): an object like any other, known by its id.
-    fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
+    pub(crate) fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
         let maps = procfs::maps(tid)?;
         let Some(line) = maps.iter().find(|l| l.range.start == at) else {
             return Ok(vec![]);
@@ -383,7 +389,7 @@ impl RecordSession {
         Ok(ops)
     }
 
-    fn forget_unmapped_objects(&mut self) {
+    pub(crate) fn forget_unmapped_objects(&mut self) {
         let mapped: HashSet<ObjectId> = self
             .spaces
             .values()

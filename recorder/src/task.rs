@@ -6,6 +6,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::ring::Taken;
+use crate::unfinished::Unfinished;
 
 /// Where a task is.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Task {
     pub boundary: Registers,
     /// The system call under way.
     pub call: Option<Call>,
+    /// What it is doing to memory that another process shares.
+    pub unfinished: Option<Box<Unfinished>>,
     /// The `SyscallEnter` event of the call under way has been recorded.
     pub entered: bool,
     /// The kernel will restart this call, unless a signal handler comes first.
@@ -122,6 +125,7 @@ impl Task {
             exe: String::new(),
             boundary,
             call: None,
+            unfinished: None,
             entered: false,
             restarting: None,
             due: false,

@@ -11,11 +11,11 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
-    Addr, AddrRange, Backing, ForkPolicy, Mapping, Memory, ObjectId, Prot, Registers, Running, SpaceId,
-    SpaceOp, Stop, Stopped, Tid, pagemap, procfs, rr_area,
+    Addr, AddrRange, Backing, Memory, ObjectId, Prot, Registers, Running, SpaceId, SpaceOp, Stop, Stopped,
+    Tid, pagemap, procfs, rr_area,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::session::{RecordSession, Space};
 use crate::task::{Call, State, Task};
 
@@ -220,7 +220,9 @@ impl RecordSession {
             self.forget_records(survivor)?;
         }
         let space = self.task(survivor)?.space;
-        ops.extend(self.carried_out(survivor)?);
+        let (changed, refreshed) = self.carried_out(tid, survivor)?;
+        ops.extend(changed);
+        writes.extend(refreshed);
         self.apply_ops(survivor, space, &ops, &mut writes)?;
         let model = self.spaces.get(&space).map(|s| &s.model);
         let writable = model.into_iter().flat_map(|m| m.iter());
@@ -230,39 +232,6 @@ impl RecordSession {
             writes.extend(self.pages_there(survivor, mapping.range)?);
         }
         Ok((ops, writes))
-    }
-
-    /// What a call that was not finished has changed in the address space of `tid`: where the kernel and the model differ.
-    fn carried_out(&self, tid: Tid) -> Result<Vec<SpaceOp>> {
-        let Some(space) = self.spaces.get(&self.task(tid)?.space) else {
-            return Ok(Vec::new());
-        };
-        let known: Vec<&Mapping> = space.model.iter().filter(|m| m.backing != Backing::Rr).collect();
-        let there = procfs::program_maps(tid)?;
-        let mut ops = Vec::new();
-        for mapping in &known {
-            let gone = without(mapping.range, there.iter().map(|l| l.range));
-            ops.extend(gone.into_iter().map(SpaceOp::Unmap));
-        }
-        for line in &there {
-            let changed = known.iter().filter(|m| m.prot != line.prot);
-            let changed = changed.filter_map(|m| m.range.intersect(line.range));
-            ops.extend(changed.map(|range| SpaceOp::Protect(range, line.prot)));
-            for range in without(line.range, known.iter().map(|m| m.range)) {
-                if line.inode != 0 || line.shared {
-                    let what = "it was killed while it mapped a file into memory that it shares with another process";
-                    return Err(Error::Unsupported { tid, what });
-                }
-                ops.push(SpaceOp::Map(Mapping {
-                    range,
-                    prot: line.prot,
-                    backing: Backing::Anonymous,
-                    fork: ForkPolicy::Copy,
-                    name: line.name.as_str().into(),
-                }));
-            }
-        }
-        Ok(ops)
     }
 
     /// What is in those pages of `range` that are there, as `tid` sees them.
@@ -390,19 +359,6 @@ impl RecordSession {
             None => Ok(()),
         }
     }
-}
-
-/// The parts of `range` that none of `others`, which are in order, has.
-fn without(range: AddrRange, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
-    let mut left = Vec::new();
-    let mut at = range.start;
-    for other in others.filter_map(|other| other.intersect(range)) {
-        left.push(AddrRange::new(at, other.start.max(at)));
-        at = at.max(other.end);
-    }
-    left.push(AddrRange::new(at, range.end));
-    left.retain(|part| !part.is_empty());
-    left
 }
 
 /// The futex words of the robust locks that a task holds: the kernel marks them when it dies (get_robust_list(2),

@@ -345,8 +345,9 @@ impl RecordSession {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
             // If it was on its way into a call, that ended its interval.
             self.flush_entries()?;
-            let mut left = self.left_in_objects(tid)?;
-            let (ops, writes) = self.left_in_space(tid, true)?;
+            let (mut ops, mut left) = self.left_in_objects(tid)?;
+            let (more, writes) = self.left_in_space(tid, true)?;
+            ops.extend(more);
             left.extend(writes);
             self.record_exit(tid, status, ops, left)?;
         }

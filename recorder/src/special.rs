@@ -204,7 +204,9 @@ impl RecordSession {
         let mut ops = self.space_ops(tid, special, &entry, result)?;
         self.finished(tid)?;
         let id = self.task(tid)?.space;
-        writes.extend(self.refresh_objects(id, &ops)?);
+        let (more, shown) = self.refresh_objects(id, &ops)?;
+        ops.extend(more);
+        writes.extend(shown);
         self.apply_ops(tid, id, &ops, &mut writes)?;
         if is_for_the_library(special, &entry) {
             stopped = self.consider_site(tid, stopped, &entry, &mut ops, &mut writes)?;

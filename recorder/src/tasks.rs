@@ -275,11 +275,11 @@ impl RecordSession {
 
     /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
     /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
-    pub(crate) fn left_in_objects(&self, tid: Tid) -> Result<Vec<MemWrite>> {
+    pub(crate) fn left_in_objects(&self, tid: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let task = self.task(tid)?;
-        let mut writes = Vec::new();
+        let (mut ops, mut writes) = (Vec::new(), Vec::new());
         let Some(space) = self.spaces.get(&task.space).filter(|_| task.ran) else {
-            return Ok(writes);
+            return Ok((ops, writes));
         };
         for (object, view, _) in space.model.objects().filter(|(_, _, m)| m.prot.has(Prot::WRITE)) {
             let others = self.spaces.iter().filter(|(id, _)| **id != task.space);
@@ -291,7 +291,9 @@ impl RecordSession {
                 continue;
             }
             if self.mapped.file(object).is_some() {
-                writes.extend(self.object_writes(object, view.start.0, view.len())?);
+                let (more, shown) = self.object_change(object, view.start.0, view.len())?;
+                ops.extend(more);
+                writes.extend(shown);
                 continue;
             }
             for (id, (_, other, mapping)) in shown {
@@ -307,7 +309,7 @@ impl RecordSession {
                 });
             }
         }
-        Ok(writes)
+        Ok((ops, writes))
     }
 
     /// A task is about to exit: its memory is still there.
@@ -341,7 +343,7 @@ impl RecordSession {
             gone = wait_for_end(tid, tid == tgid);
         }
         for (object, offset) in shared {
-            writes.extend(self.object_writes(object, offset, 4)?);
+            writes.extend(self.object_change(object, offset, 4)?.1);
         }
         if let Some(witness) = witness {
             for addr in words {

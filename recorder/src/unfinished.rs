@@ -108,7 +108,9 @@ impl RecordSession {
                 }));
             }
         }
-        writes.extend(self.refresh_objects(id, &ops)?);
+        let (more, shown) = self.refresh_objects(id, &ops)?;
+        ops.extend(more);
+        writes.extend(shown);
         if let Some(advised) = unfinished.filter(|u| u.special == Special::Madvise) {
             let range = AddrRange::sized(Addr(advised.entry.rdi), advised.entry.rsi).to_pages();
             ops.extend(self.advised(survivor, range)?);

@@ -175,6 +175,7 @@ guests! {
         sleep_restart
         socket_close
         sparse
+        sparse_huge
         spawn
         spin_wait
         splice

@@ -28,6 +28,7 @@
 //! | `exec` | `execve` |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
+//! | `groups` | signals to the group that the recorder is in |
 //! | `point` | ending an interval where no event comes |
 //! | `ticker` | a clock for that |
 //! | `mapped` | mapped files and shared memory |
@@ -51,6 +52,7 @@ mod edits;
 pub mod error;
 mod exec;
 mod foreign;
+mod groups;
 mod guarded;
 pub mod inherited;
 mod known_sites;

@@ -98,6 +98,7 @@ guests! {
         jit
         job_control
         kill_group_self
+        kill_own_group
         kill_zero
         killed_computing
         large_read

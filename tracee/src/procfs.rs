@@ -237,19 +237,41 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
         })
 }
 
-/// The processes that `tracer` traces (`TracerPid` of `/proc/PID/status`).
-pub fn tracees_of(tracer: Tid) -> Vec<Tid> {
-    let traced = |pid: &Tid| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let by = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-        by.and_then(|by| by.trim().parse().ok()) == Some(tracer.0)
-    };
+/// The process that traces a process (`TracerPid` of `/proc/PID/status`).
+pub fn tracer(pid: Tid) -> Option<Tid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let by = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    by.and_then(|by| by.trim().parse().ok())
+        .filter(|by| *by != 0)
+        .map(Tid)
+}
+
+/// All processes that we see.
+pub fn processes() -> Vec<Tid> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Tid))
-        .filter(traced)
         .collect()
+}
+
+/// The processes that a process traces.
+pub fn tracees_of(tracer_pid: Tid) -> Vec<Tid> {
+    let mut all = processes();
+    all.retain(|pid| tracer(*pid) == Some(tracer_pid));
+    all
+}
+
+/// The process group of a process: field 5 of `/proc/PID/stat`.
+pub fn group(pid: Tid) -> Result<i32> {
+    let path = format!("/proc/{pid}/stat");
+    let text = read(path.clone(), pid)?;
+    let fields = text.rsplit_once(") ").map(|(_, rest)| rest);
+    let field = fields.and_then(|rest| rest.split(' ').nth(5 - 3));
+    field.and_then(|f| f.parse().ok()).ok_or(Error::Proc {
+        path,
+        why: "no process group".into(),
+    })
 }
 
 /// The path that opens the same file as a tracee's descriptor.

@@ -175,6 +175,10 @@ impl RecordSession {
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
         let mut info = stopped.siginfo()?;
         let regs = stopped.regs()?;
+        let stepped = signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE;
+        if stepped && let Some((rip, writes)) = self.step_without_sites(tid, Addr(regs.rip))? {
+            return self.first_step(tid, stopped, info, (regs, rip), writes);
+        }
         if is_fault(&info) && is_inside(regs.rip) {
             return self.bail_out(tid, stopped);
         }
@@ -218,6 +222,37 @@ impl RecordSession {
             return self.await_stop(tid, running);
         };
         self.deliver(tid, stopped, info, place)
+    }
+
+    /// The first trap of a program that steps itself: it has no rewritten sites from here on, and goes on at `rip`. If that is not
+    /// where it stands it has executed nothing of its own, and will trap again.
+    fn first_step(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        info: SigInfo,
+        (regs, rip): (Registers, Addr),
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
+        self.take_records(tid)?;
+        let at = regs.outside_call();
+        let after = Registers { rip: rip.0, ..at };
+        let trap = EventKind::Signal {
+            signo: signo(&info),
+            info: info.to_vec(),
+            place: SignalPlace::Fault(at),
+            disposition: Disposition::Ignored,
+            after,
+            xstate: None,
+        };
+        self.emit(tid, trap, vec![], writes)?;
+        self.task_mut(tid)?.boundary = after;
+        if rip.0 == regs.rip {
+            return self.deliver(tid, stopped, info, SignalPlace::Here);
+        }
+        stopped.set_regs(&after)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        Ok(())
     }
 
     /// An asynchronous signal has come in the middle of an interval: it is kept for the end of that, or dropped if it has no

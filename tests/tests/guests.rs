@@ -184,6 +184,7 @@ guests! {
         static_nopie
         static_pie
         stdio_mix
+        step_self
         stubs_lost
         subreaper
         sysinfo

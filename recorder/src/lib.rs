@@ -22,6 +22,7 @@
 //! | `sites` | sending system call sites there |
 //! | `rewritten` | taking that back |
 //! | `special` | calls that shape the address space, and answers of our own |
+//! | `advice` | what `madvise` changes |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
 //! | `unfinished` | what a killed task leaves in memory that another process shares |
@@ -42,6 +43,7 @@
 //! | `capture::forks` | the frozen forks for that |
 //! | [`stats`] | what a recording cost |
 
+mod advice;
 mod buffer;
 pub mod capture;
 pub mod chaos;

@@ -177,6 +177,13 @@ impl RecordSession {
         news.then_some(SpaceOp::ResizeObject { object, size })
     }
 
+    /// A hole was made in an object, perhaps.
+    pub(crate) fn hole_in_object(&self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
+        let (mut ops, writes) = self.object_change(object, start, len)?;
+        ops.splice(0..0, self.size_op(object, true));
+        Ok((ops, writes))
+    }
+
     /// These bytes of an object, as writes to a place where they are mapped.
     pub(crate) fn object_change(&self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
         let size = self.mapped.size(object).unwrap_or(0);

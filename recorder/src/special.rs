@@ -9,7 +9,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
 use rr_tracee::{
     Addr, AddrRange, Backing, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceOp, Stopped, Tid,
-    TraceeFd, madv, procfs, rr_area,
+    TraceeFd, procfs, rr_area,
 };
 
 use crate::error::Result;
@@ -105,15 +105,7 @@ impl RecordSession {
             Special::Shmat if entry.rsi != 0 && touches_rr(entry.rsi, 1) => {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
-            // When the kernel takes such pages away is not for us to foresee.
-            Special::Madvise
-                if matches!(
-                    entry.rdx as i32,
-                    madv::FREE | madv::REMOVE | madv::GUARD_INSTALL | madv::GUARD_REMOVE
-                ) =>
-            {
-                self.refuse(tid, stopped, &entry, libc::EINVAL, true)
-            }
+            Special::Madvise => self.begin_madvise(tid, stopped, call),
             Special::SchedSetaffinity => {
                 let errno = self.set_affinity(tid, &entry)?;
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
@@ -154,7 +146,7 @@ impl RecordSession {
     }
 
     /// Lets the kernel make a special call.
-    fn perform(&mut self, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
+    pub(crate) fn perform(&mut self, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
         if let Some(spec) = call.spec {
             call.parts = spec.parts(&call.entry, &self.task(tid)?.memory)?;
             debug_assert!(spec.blocking == Blocking::Never || spec.blocking == Blocking::Maybe);
@@ -175,6 +167,11 @@ impl RecordSession {
         if special == Special::Mmap && raw.rdi != entry.rdi {
             // A hint that was not passed on.
             raw.rdi = entry.rdi;
+            stopped.set_regs(&raw)?;
+        }
+        if special == Special::Madvise && raw.rdx != entry.rdx {
+            // It was made as another advice.
+            raw.rdx = entry.rdx;
             stopped.set_regs(&raw)?;
         }
         match special {
@@ -202,6 +199,11 @@ impl RecordSession {
             writes = write.into_iter().collect();
         }
         let mut ops = self.space_ops(tid, special, &entry, result)?;
+        if special == Special::Madvise {
+            let (changed, shown) = self.advice_taken(tid, &entry, result)?;
+            ops.extend(changed);
+            writes.extend(shown);
+        }
         self.finished(tid)?;
         let id = self.task(tid)?.space;
         let (more, shown) = self.refresh_objects(id, &ops)?;
@@ -247,10 +249,6 @@ impl RecordSession {
                 attached.map(SpaceOp::Unmap).into_iter().collect()
             }
             Special::Brk => self.break_ops(tid, result as u64)?,
-            // MADV_DONTNEED passes over holes and then says ENOMEM.
-            Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => {
-                madv::advised(range, entry.rdx as i32).into_iter().collect()
-            }
             _ => vec![],
         })
     }

@@ -40,6 +40,7 @@ macro_rules! guests {
 guests! {
     works {
         abort
+        advice_pairs
         alarm_eintr
         alarm_restart
         altstack_bad

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
 use crate::rr_area;
-use crate::space::Prot;
+use crate::space::{ForkPolicy, Prot};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,6 +112,27 @@ pub fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
     let mut lines = maps(tid)?;
     lines.retain(|l| l.name != "[vsyscall]" && l.range.intersect(rr_area::area()).is_none());
     Ok(lines)
+}
+
+/// What a fork does to the mappings of a process (`VmFlags` of `/proc/PID/smaps`), in order.
+pub fn fork_policies(tid: Tid) -> Result<Vec<(AddrRange, ForkPolicy)>> {
+    let text = read(format!("/proc/{tid}/smaps"), tid)?;
+    let mut policies = Vec::new();
+    let mut range = None;
+    for line in text.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let has = |flag| flags.split_whitespace().any(|f| f == flag);
+            let policy = match (has("dc"), has("wf")) {
+                (true, _) => ForkPolicy::Omit,
+                (false, true) => ForkPolicy::Wipe,
+                (false, false) => ForkPolicy::Copy,
+            };
+            policies.extend(range.take().map(|range| (range, policy)));
+        } else if let Some(mapping) = parse_line(line) {
+            range = Some(mapping.range);
+        }
+    }
+    Ok(policies)
 }
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).

@@ -49,7 +49,7 @@ fn default_action(signal: i32) -> Disposition {
     }
 }
 
-fn disposition(tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
+fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
     let signal = signo(info);
     // A fault that has no effect would happen again and again.
     if options.ignored_signal == Some(signal) && !is_fault(info) {
@@ -62,6 +62,14 @@ fn disposition(tid: Tid, info: &SigInfo, options: &Options) -> Result<Dispositio
         Disposition::Ignored
     } else {
         match default_action(signal) {
+            // The kernel would not have told us, were it not traced.
+            Disposition::Fatal | Disposition::Stopped
+                if !is_fault(info)
+                    && !matches!(signal, libc::SIGKILL | libc::SIGSTOP)
+                    && procfs::is_init(tgid) =>
+            {
+                Disposition::Ignored
+            }
             Disposition::Fatal if options.survived_signal == Some(signal) => Disposition::Ignored,
             action => action,
         }
@@ -260,7 +268,8 @@ impl RecordSession {
     pub(crate) fn put_off(&mut self, tid: Tid, info: SigInfo) -> Result<bool> {
         let signal = signo(&info);
         self.cancel_opposite(tid, signal)?;
-        match disposition(tid, &info, &self.options)? {
+        let tgid = self.task(tid)?.tgid;
+        match disposition(tgid, tid, &info, &self.options)? {
             Disposition::Fatal => return Ok(false),
             Disposition::Ignored => {}
             Disposition::Handler | Disposition::Stopped => {
@@ -292,7 +301,8 @@ impl RecordSession {
 
     fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {
         let signal = signo(&info);
-        let disposition = disposition(tid, &info, &self.options)?;
+        let tgid = self.task(tid)?.tgid;
+        let disposition = disposition(tgid, tid, &info, &self.options)?;
         let boundary = match &place {
             SignalPlace::Fault(regs) => *regs,
             _ => self.task(tid)?.boundary,
@@ -357,6 +367,9 @@ impl RecordSession {
                 self.settle_entry(tid)?;
                 self.emit(tid, event(disposition, boundary, None), vec![], vec![])?;
                 self.task_mut(tid)?.turned_back = None;
+                if disposition == Disposition::Fatal && is_fault(&info) && procfs::is_init(tgid) {
+                    return self.die_untraced(tid, stopped, signal);
+                }
                 let running = stopped.resume(Resume::Cont, Some(signal))?;
                 self.await_stop(tid, running)
             }

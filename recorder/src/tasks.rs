@@ -5,6 +5,7 @@
 //! task to checkpoints and replay.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
@@ -312,6 +313,42 @@ impl RecordSession {
         Ok((ops, writes))
     }
 
+    /// A fault kills the first process of a pid namespace, but not while it is traced: its signal would have no effect, and the
+    /// instruction cause it again, for ever. So it is let go; then its next instruction is its last, and we are told no more.
+    pub(crate) fn die_untraced(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
+        let task = self.task(tid)?;
+        let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
+        self.lose_snapshots(space);
+        let mut writes = self.left_in_shared(tid)?;
+        let mut words = robust_words(tid, &self.task(tid)?.memory);
+        let shared = self.shared_words(space, &mut words);
+        words.extend((!word.is_null()).then_some(word));
+        stopped.detach()?;
+        self.group_is_dying(tgid);
+        // Its siblings are stopped once more on their way, and it is not waited for by its parent until they are gone.
+        let deadline = Instant::now() + MOMENT;
+        while !matches!(procfs::state(tid), Ok('Z') | Err(_)) && Instant::now() < deadline {
+            // SAFETY: sched_yield has no arguments.
+            unsafe { libc::sched_yield() };
+        }
+        for (object, offset) in shared {
+            writes.extend(self.object_change(object, offset, 4)?.1);
+        }
+        let witness = self
+            .tasks
+            .values()
+            .find(|t| t.space == space && t.tgid != tgid && !t.exited);
+        if let Some(witness) = witness {
+            for addr in words {
+                if let Ok(data) = witness.memory.read_vec(addr, 4) {
+                    writes.push(MemWrite { space, addr, data });
+                }
+            }
+        }
+        self.record_exit(tid, signal, vec![], writes)?;
+        self.gone(tid, signal)
+    }
+
     /// A task is about to exit: its memory is still there.
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
@@ -362,6 +399,9 @@ impl RecordSession {
         }
     }
 }
+
+/// How long the end of a task is waited for that we no longer trace.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// The futex words of the robust locks that a task holds: the kernel marks them when it dies (get_robust_list(2),
 /// Documentation/locking/robust-futexes.rst).

@@ -119,6 +119,7 @@ guests! {
         mmap_mix
         mremap
         much_data
+        namespace_init
         namespaces
         nolibc
         nopie

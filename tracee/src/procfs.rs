@@ -276,6 +276,14 @@ pub fn processes() -> Vec<Tid> {
         .collect()
 }
 
+/// Whether a process is the first of its pid namespace, but not of ours (`NSpid` of `/proc/PID/status`): signals that it does not handle
+/// have no effect on it (pid_namespaces(7)).
+pub fn is_init(tgid: Tid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tgid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NStgid:"));
+    numbers.and_then(|n| n.split_whitespace().next_back()) == Some("1")
+}
+
 /// The processes that a process traces.
 pub fn tracees_of(tracer_pid: Tid) -> Vec<Tid> {
     let mut all = processes();

@@ -141,6 +141,8 @@ impl RecordSession {
         let Some(stopped) = self.refuse_32_bit(tid, stopped, &call.entry)? else {
             return Ok(());
         };
+        let leaving = self.leaving(tid)?;
+        self.task_mut(tid)?.leaving = Some(Box::new(leaving));
         let tgid = self.task(tid)?.tgid;
         let alone = !self.tasks.values().any(|t| t.tgid == tgid && t.tid != tid);
         self.task_mut(tid)?.call = Some(call);
@@ -179,6 +181,7 @@ impl RecordSession {
         raw: Registers,
     ) -> Result<()> {
         let entry = call.entry;
+        let leaving = self.task_mut(tid)?.leaving.take();
         if raw.result() < 0 {
             let after = raw.outside_call();
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
@@ -217,6 +220,9 @@ impl RecordSession {
         self.leave_space(old_space);
         self.release_vfork(tid);
         self.spaces.insert(info.space, space);
+        if let Some(leaving) = leaving {
+            writes.extend(self.left_behind(tid, &leaving)?);
+        }
         let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         self.record_call(
             tid,

@@ -6,6 +6,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::ring::Taken;
+use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
 
 /// Where a task is.
@@ -70,6 +71,8 @@ pub struct Task {
     pub call: Option<Call>,
     /// What it is doing to memory that another process shares.
     pub unfinished: Option<Box<Unfinished>>,
+    /// What the kernel writes into the memory that it leaves if it executes a program now.
+    pub leaving: Option<Box<Leaving>>,
     /// The `SyscallEnter` event of the call under way has been recorded.
     pub entered: bool,
     /// The kernel will restart this call, unless a signal handler comes first.
@@ -126,6 +129,7 @@ impl Task {
             boundary,
             call: None,
             unfinished: None,
+            leaving: None,
             entered: false,
             restarting: None,
             due: false,

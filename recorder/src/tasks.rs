@@ -38,7 +38,50 @@ pub(crate) fn flags(entry: &Registers) -> u64 {
     }
 }
 
+/// Words that the kernel writes when a task lets go of its memory: the locks of its robust list, which it marks, and that of
+/// `set_tid_address(2)`, which it clears if others have that memory too.
+#[derive(Debug)]
+pub struct Leaving {
+    space: SpaceId,
+    /// Those in memory that is the address space's own.
+    words: Vec<Addr>,
+    /// Locks in shared memory objects, as object and offset.
+    shared: Vec<(ObjectId, u64)>,
+}
+
 impl RecordSession {
+    /// What the kernel writes when a task, whose memory is still there, lets go of it.
+    pub(crate) fn leaving(&self, tid: Tid) -> Result<Leaving> {
+        let task = self.task(tid)?;
+        let space = task.space;
+        let mut words = robust_words(tid, &task.memory);
+        let shared = self.shared_words(space, &mut words);
+        words.extend((!task.clear_child_tid.is_null()).then_some(task.clear_child_tid));
+        Ok(Leaving { space, words, shared })
+    }
+
+    /// What the kernel has written there.
+    pub(crate) fn left_behind(&self, tid: Tid, leaving: &Leaving) -> Result<Vec<MemWrite>> {
+        let mut writes = Vec::new();
+        for (object, offset) in &leaving.shared {
+            writes.extend(self.object_change(*object, *offset, 4)?.1);
+        }
+        let space = leaving.space;
+        let others = |t: &&Task| t.space == space && t.tid != tid && !t.exited;
+        if let Some(witness) = self.tasks.values().find(others) {
+            for addr in &leaving.words {
+                if let Ok(data) = witness.memory.read_vec(*addr, 4) {
+                    writes.push(MemWrite {
+                        space,
+                        addr: *addr,
+                        data,
+                    });
+                }
+            }
+        }
+        Ok(writes)
+    }
+
     pub(crate) fn begin_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call) -> Result<()> {
         let entry = call.entry;
         let flags = flags(&entry);
@@ -317,12 +360,10 @@ impl RecordSession {
     /// instruction cause it again, for ever. So it is let go; then its next instruction is its last, and we are told no more.
     pub(crate) fn die_untraced(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
         let task = self.task(tid)?;
-        let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
+        let (space, tgid) = (task.space, task.tgid);
         self.lose_snapshots(space);
         let mut writes = self.left_in_shared(tid)?;
-        let mut words = robust_words(tid, &self.task(tid)?.memory);
-        let shared = self.shared_words(space, &mut words);
-        words.extend((!word.is_null()).then_some(word));
+        let leaving = self.leaving(tid)?;
         stopped.detach()?;
         self.group_is_dying(tgid);
         // Its siblings are stopped once more on their way, and it is not waited for by its parent until they are gone.
@@ -331,20 +372,7 @@ impl RecordSession {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
         }
-        for (object, offset) in shared {
-            writes.extend(self.object_change(object, offset, 4)?.1);
-        }
-        let witness = self
-            .tasks
-            .values()
-            .find(|t| t.space == space && t.tgid != tgid && !t.exited);
-        if let Some(witness) = witness {
-            for addr in words {
-                if let Ok(data) = witness.memory.read_vec(addr, 4) {
-                    writes.push(MemWrite { space, addr, data });
-                }
-            }
-        }
+        writes.extend(self.left_behind(tid, &leaving)?);
         self.record_exit(tid, signal, vec![], writes)?;
         self.gone(tid, signal)
     }
@@ -353,7 +381,7 @@ impl RecordSession {
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
-        let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
+        let (space, tgid) = (task.space, task.tgid);
         self.forget_call(tid);
         let last = stopped.regs()?.orig_rax as i64;
         if last != libc::SYS_exit {
@@ -362,33 +390,21 @@ impl RecordSession {
         let witness = self
             .tasks
             .values()
-            .find(|t| t.space == space && t.tid != tid && !t.exited)
-            .map(|t| t.tid);
+            .any(|t| t.space == space && t.tid != tid && !t.exited);
         self.lose_snapshots(space);
         // If it is on its way into a call, that ends its interval.
         self.flush_entries()?;
         let mut writes = self.left_in_shared(tid)?;
-        let mut words = robust_words(tid, &self.task(tid)?.memory);
-        let shared = self.shared_words(space, &mut words);
-        words.extend((!word.is_null()).then_some(word));
+        let leaving = self.leaving(tid)?;
         let running = stopped.resume(Resume::Cont, None)?;
         self.task_mut(tid)?.state = State::InKernel(running);
         // The kernel marks the robust locks that it held, and clears a word when it lets go of memory that others
         // share (set_tid_address(2)); it must have done so before any of them runs.
         let mut gone = None;
-        if witness.is_some() || !shared.is_empty() {
+        if witness || !leaving.shared.is_empty() {
             gone = wait_for_end(tid, tid == tgid);
         }
-        for (object, offset) in shared {
-            writes.extend(self.object_change(object, offset, 4)?.1);
-        }
-        if let Some(witness) = witness {
-            for addr in words {
-                if let Ok(data) = self.task(witness)?.memory.read_vec(addr, 4) {
-                    writes.push(MemWrite { space, addr, data });
-                }
-            }
-        }
+        writes.extend(self.left_behind(tid, &leaving)?);
         let by_itself = [libc::SYS_exit, libc::SYS_exit_group].contains(&last);
         let (ops, left) = self.left_in_space(tid, !by_itself)?;
         writes.extend(left);

@@ -72,6 +72,7 @@ guests! {
         exec_big_env
         exec_chain
         exec_fail
+        exec_leaves
         exec_relative
         exit7
         exit_group_race

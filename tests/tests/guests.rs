@@ -50,6 +50,7 @@ guests! {
         bad_pointers
         big_output
         big_rss
+        blocked_control
         brk
         buffered_memory
         buffered_messages

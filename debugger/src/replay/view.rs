@@ -99,7 +99,8 @@ impl ReplayTarget {
     pub(super) fn recorded_file(&self, path: &str) -> Option<File> {
         let tid = self.a_thread()?;
         let file = self.with_session(|session| {
-            let named = |m: &&rr_tracee::Mapping| *m.name == *path && matches!(m.backing, Backing::File { .. });
+            let named =
+                |m: &&rr_tracee::Mapping| *m.name == *path && matches!(m.backing, Backing::File { .. });
             let mut mappings = session.space_of(tid)?.iter();
             match mappings.find(named)?.backing {
                 Backing::File { file, .. } => Some(file),

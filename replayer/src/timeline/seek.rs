@@ -234,7 +234,13 @@ impl<'a> Walk<'a> {
             match self.proceed(session, Pace::Free)? {
                 Err(way) => return Ok(way),
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
-                Ok(_) if session.progress.counted(mark) >= enough => return Ok(Way::Done),
+                Ok(halt) if session.progress.counted(mark) >= enough => {
+                    // At the goal only the access that it lies behind is on the way.
+                    if session.position() != *goal || matches!(halt, Halt::Watchpoint(_)) {
+                        self.meet_halt(session, event.tid, halt);
+                    }
+                    return Ok(Way::Done);
+                }
                 Ok(halt) => self.meet_halt(session, event.tid, halt),
             }
         }
@@ -250,8 +256,12 @@ impl<'a> Walk<'a> {
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
                 Ok(halt) => halt,
             };
-            if n < count {
+            // The same as above.
+            let is_last = n == count && session.position() == *goal;
+            if !is_last || matches!(halt, Halt::Watchpoint(_)) {
                 self.meet_halt(session, event.tid, halt);
+            }
+            if !is_last {
                 let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
                 if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
                     self.meet_halt(session, event.tid, Halt::Breakpoint(rip));

@@ -176,6 +176,11 @@ impl ReplaySession {
         Ok(())
     }
 
+    /// A process has another address space: breakpoints are put there, too.
+    pub(crate) fn space_begins(&mut self) {
+        self.breakpoints.stale = true;
+    }
+
     /// An address space is gone.
     pub(crate) fn forget_code(&mut self, space: SpaceId) {
         self.overlays.remove(&space);

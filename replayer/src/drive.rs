@@ -13,14 +13,19 @@ use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
 use crate::error::Result;
 use crate::pending::Stage;
-use crate::position::{Mark, Move, Path, Position};
+use crate::position::{Mark, Path, Position};
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
 impl ReplaySession {
+    /// Whether the next event's task has arrived there, and the event is not applied.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived)
+    }
+
     /// Where the replay is.
     pub fn position(&self) -> Position {
-        let arrived = self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived);
+        let arrived = self.has_arrived();
         Position {
             last: self.last,
             path: match arrived {
@@ -108,11 +113,6 @@ impl ReplaySession {
             self.arm_marks();
         }
         Ok(())
-    }
-
-    /// Whether the task of the next event has a name for where it stands.
-    pub(crate) fn is_named(&self) -> bool {
-        !matches!(self.position().path.0.last(), Some(Move::Interrupted(_)))
     }
 
     /// The recorded tids of the tasks of a process, in order.

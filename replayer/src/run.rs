@@ -381,7 +381,10 @@ impl ReplaySession {
                 if let Some(Target::Fault(expected, at)) = self.target(event)
                     && expected == signal
                     && regs.outside_call() == *at
-                    && (how != Resume::SysemuStep || code != TRAP_TRACE || at.eflags & TF != 0)
+                    && (signal != libc::SIGTRAP
+                        || how != Resume::SysemuStep
+                        || code != TRAP_TRACE
+                        || at.eflags & TF != 0)
                 {
                     return Ok(Seen::Arrived);
                 }

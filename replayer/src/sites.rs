@@ -44,11 +44,6 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// From the jump up to the call.
-    pub fn window(&self) -> AddrRange {
-        AddrRange::new(self.start, self.call)
-    }
-
     /// Whether a task that stands there is on its way to the call, but not at its beginning: there is no code of the
     /// program's to run there.
     pub fn is_within(&self, rip: Addr) -> bool {

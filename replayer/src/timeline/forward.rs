@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind};
-use rr_tracee::{Addr, Tid};
+use rr_tracee::{Addr, Tid, tsc};
 
+use super::paced::Paced;
 use super::stops::is_step;
 use super::{Action, Stop, Timeline};
 use crate::error::Result;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
+/// So many events are replayed before the user is asked again (a system call).
+const ASKED_EVERY: u64 = 16;
+
 impl Timeline {
-    /// Runs to the next stop.
+    /// Runs to the next stop. Live checkpoints are left behind, so that going back is quick.
     pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
         self.stops.arm(&mut self.session, self.process)?;
+        let mut paced = Paced::new(interrupt);
         let steps = match action {
             Action::Continue => None,
             Action::Step(tid) | Action::StepRange(tid, _) => Some(tid),
@@ -26,13 +31,19 @@ impl Timeline {
                     false => Stop::HistoryEnd,
                 });
             };
-            if interrupt.is_requested() {
-                return Ok(Stop::Interrupted);
+            let arrived = self.session.has_arrived();
+            if !arrived && event.number.0 % ASKED_EVERY == 0 {
+                if paced.ask_user() {
+                    return Ok(Stop::Interrupted);
+                }
+                if paced.is_due() {
+                    self.leave_behind(&mut paced)?;
+                }
             }
             let is_stepping = steps == Some(event.tid);
-            let stop = match self.session.position().arrived {
+            let stop = match arrived {
                 true => self.apply(&event, is_stepping)?,
-                false => self.halt(&event, is_stepping, interrupt)?,
+                false => self.halt(&event, is_stepping, &mut paced)?,
             };
             match stop {
                 Some(Stop::Stepped { tid }) if self.is_in_range(action, tid) => {}
@@ -52,17 +63,29 @@ impl Timeline {
     }
 
     /// Lets the event's task go on inside its interval.
-    fn halt(&mut self, event: &Event, step: bool, interrupt: &mut dyn Interrupt) -> Result<Option<Stop>> {
+    fn halt(&mut self, event: &Event, step: bool, paced: &mut Paced<'_>) -> Result<Option<Stop>> {
         let pace = if step { Pace::Step } else { Pace::Free };
-        let halt = self.session.proceed(pace, interrupt)?;
+        let halt = self.session.proceed(pace, paced)?;
         Ok(match halt {
             Halt::Arrived => self.stops.before(&self.session, self.process, event),
-            Halt::Interrupted => Some(self.interrupted()?),
+            Halt::Interrupted if paced.user_has_asked() => Some(self.interrupted()?),
+            Halt::Interrupted => {
+                self.leave_behind(paced)?;
+                None
+            }
             Halt::Stepped => Some(Stop::Stepped { tid: event.tid }),
             halt => self
                 .stops
                 .at_halt(&mut self.session, self.process, event.tid, halt),
         })
+    }
+
+    /// Leaves a live checkpoint behind.
+    fn leave_behind(&mut self, paced: &mut Paced<'_>) -> Result<()> {
+        let began = tsc::now();
+        self.kept.add(self.session.freeze()?);
+        paced.next_after(tsc::now() - began);
+        Ok(())
     }
 
     /// The user's session was interrupted: the place is kept until it has a name.

@@ -17,6 +17,7 @@
 mod backward;
 mod forward;
 mod kept;
+mod paced;
 mod seek;
 mod step_back;
 mod stops;

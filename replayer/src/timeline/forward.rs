@@ -92,7 +92,7 @@ impl Timeline {
     fn interrupted(&mut self) -> Result<Stop> {
         if let Some(crate::position::Move::Interrupted(number)) = self.session.position().path.0.last() {
             let live = self.session.freeze()?;
-            self.nameless.push((*number, live));
+            self.names.add(*number, live);
         }
         Ok(Stop::Interrupted)
     }

@@ -18,6 +18,7 @@ mod backward;
 mod forward;
 mod kept;
 mod paced;
+mod names;
 mod seek;
 mod step_back;
 mod stops;
@@ -31,7 +32,6 @@ use rr_tracee::ticker::Ticker;
 use rr_tracee::{AddrRange, Tid};
 
 use crate::error::Result;
-use crate::live::LiveCheckpoint;
 use crate::position::Position;
 use crate::session::{ReplaySession, Replayed};
 
@@ -71,8 +71,8 @@ pub struct Timeline {
     open: OpenCheckpoint,
     show: Show,
     cpu: Option<usize>,
-    /// Where the user was interrupted, under the number of the place: until it has a name.
-    nameless: Vec<(u64, LiveCheckpoint)>,
+    /// The places where the user has interrupted a task.
+    names: names::Names,
     /// Lets a task that runs for long be interrupted.
     _ticker: Ticker,
 }
@@ -134,7 +134,7 @@ impl Timeline {
             open,
             show,
             cpu,
-            nameless: Vec::new(),
+            names: names::Names::default(),
             _ticker: Ticker::start()?,
             reader,
         })

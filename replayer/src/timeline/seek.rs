@@ -71,6 +71,8 @@ pub(super) struct Walk<'a> {
     /// The last pass of a breakpoint that is only counted, in what has run last.
     pub passed: Option<LastPass>,
     due: Duration,
+    /// Where it goes.
+    goal: Option<Position>,
 }
 
 impl<'a> Walk<'a> {
@@ -88,11 +90,13 @@ impl<'a> Walk<'a> {
             met: None,
             passed: None,
             due: tsc::now() + SPACING,
+            goal: None,
         }
     }
 
     /// Takes a session to a position, which must not be behind it.
     pub fn to(&mut self, session: &mut ReplaySession, goal: &Position) -> Result<Way> {
+        self.goal = Some(goal.clone());
         while session.last_event() < goal.last {
             if self.event(session)? == Way::Interrupted {
                 return Ok(Way::Interrupted);
@@ -177,11 +181,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// At the goal only an access that it lies behind is on the way.
     fn meet(&mut self, session: &ReplaySession, stop: Stop) {
-        self.met = Some(Met {
-            stop,
-            position: session.position(),
-        });
+        let position = session.position();
+        if self.goal.as_ref() != Some(&position) || matches!(stop, Stop::Watchpoint { .. }) {
+            self.met = Some(Met { stop, position });
+        }
     }
 
     /// Takes note of a halt on the way.
@@ -277,7 +282,10 @@ impl<'a> Walk<'a> {
             match self.proceed(session, Pace::Free)? {
                 Err(way) => return Ok(way),
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
-                Ok(_) if session.progress.counted(mark) >= enough => return Ok(Way::Done),
+                Ok(halt) if session.progress.counted(mark) >= enough => {
+                    self.meet_halt(session, event.tid, halt);
+                    return Ok(Way::Done);
+                }
                 Ok(halt) => self.meet_halt(session, event.tid, halt),
             }
         }
@@ -293,12 +301,10 @@ impl<'a> Walk<'a> {
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
                 Ok(halt) => halt,
             };
-            if n < count {
-                self.meet_halt(session, event.tid, halt);
-                let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
-                if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
-                    self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
-                }
+            self.meet_halt(session, event.tid, halt);
+            let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
+            if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
+                self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
             }
             if count > RUNGS[0] && RUNGS.contains(&(count - n)) {
                 self.keep(session)?;

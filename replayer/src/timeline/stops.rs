@@ -257,14 +257,18 @@ impl Stops {
         }
     }
 
-    /// The first watched place whose value is another than before.
+    /// The first watched place whose value is another than before. One that could not be read before, or cannot be now,
+    /// has not been accessed: it was mapped, or belongs to another program.
     pub(crate) fn changed(
         &self,
         session: &ReplaySession,
         before: &[Option<Vec<u8>>],
     ) -> Option<(AddrRange, WatchKind)> {
         let now = session.watched_values();
-        let differs = |n: &usize| before.get(*n).is_some_and(|old| *old != now[*n]);
+        let differs = |n: &usize| match (before.get(*n), &now[*n]) {
+            (Some(Some(old)), Some(new)) => old != new,
+            _ => false,
+        };
         let n = (0..now.len()).find(differs)?;
         self.place_of(*session.watches().get(n)?)
     }

@@ -173,7 +173,11 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
                 .iter()
                 .rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
             start.process = chosen.pid;
-            start.begin = process.map_or(chosen.from, |p| p.began);
+            // What a process executed before the program that was named, is another program.
+            start.begin = match options.onprocess {
+                Some(_) => chosen.from,
+                None => process.map_or(chosen.from, |p| p.began),
+            };
             start.at = match options.goto_exit {
                 true => EventNumber(chosen.to.0.saturating_sub(1)),
                 false => chosen.from,

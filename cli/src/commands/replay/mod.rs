@@ -1,7 +1,7 @@
 //! `rr replay`: replays a recording, from the beginning or from a checkpoint.
 
-mod debugger;
-mod target;
+pub(super) mod debugger;
+pub(super) mod target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

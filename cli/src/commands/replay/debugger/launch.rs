@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rr_debugger::{Listener, Target, script, serve};
@@ -108,7 +108,7 @@ impl Drop for IgnoredInterrupts {
 }
 
 /// The debugger's process. It does not outlive rr's interest in it.
-struct Debugger(Child);
+pub struct Debugger(Child);
 
 impl Drop for Debugger {
     fn drop(&mut self) {
@@ -121,10 +121,12 @@ impl Drop for Debugger {
 }
 
 impl Debugger {
-    fn start(words: &[OsString], lldb: bool) -> Result<Debugger> {
+    /// Starts it; `streams` may give it others than ours.
+    pub fn start(words: &[OsString], lldb: bool, streams: impl FnOnce(&mut Command)) -> Result<Debugger> {
         let (program, arguments) = words.split_first().context("no debugger is named")?;
         let mut command = Command::new(program);
         command.args(arguments);
+        streams(&mut command);
         command.env(if lldb { "LLDB_UNDER_RR" } else { "GDB_UNDER_RR" }, "1");
         // SAFETY: what runs between fork and exec are system calls, and nothing that allocates.
         unsafe { command.pre_exec(as_a_program_of_its_own) };
@@ -142,8 +144,13 @@ impl Debugger {
         }
     }
 
+    /// Where it writes to, if those are pipes.
+    pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.0.stdout.take(), self.0.stderr.take())
+    }
+
     /// Becomes readable when the debugger ends.
-    fn pidfd(&self) -> Result<OwnedFd> {
+    pub fn pidfd(&self) -> Result<OwnedFd> {
         // SAFETY: a system call with plain numbers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.0.id(), 0) };
         if fd < 0 {
@@ -153,7 +160,8 @@ impl Debugger {
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }
 
-    fn wait(mut self) -> Result<ExitCode> {
+    /// Waits for its end; its exit status is the answer.
+    pub fn wait(mut self) -> Result<ExitCode> {
         let status = self.0.wait().context("cannot wait for the debugger")?;
         let code = status
             .code()
@@ -190,7 +198,7 @@ pub fn run(target: &mut dyn Target, options: &DebuggerOptions, serve_files: bool
         .with_context(|| format!("cannot write {}", script.display()))?;
     let words = launching(options, &listener.address(), &script, serve_files);
     let _ignored = IgnoredInterrupts::new();
-    let debugger = Debugger::start(&words, debugger(options).1)?;
+    let debugger = Debugger::start(&words, debugger(options).1, |_| ())?;
     let ended = debugger.pidfd()?;
     // gdb may disconnect and connect again.
     while let Some(mut connection) = listener.accept(Some(ended.as_fd()))? {

@@ -3,7 +3,7 @@
 //! By default rr starts the debugger in the foreground and serves it over a Unix socket that no other user reaches; the
 //! debugger's exit ends rr. With `-s` rr only serves, on a TCP port, and says how to connect.
 
-mod launch;
+pub mod launch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

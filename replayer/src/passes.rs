@@ -57,6 +57,8 @@ struct Pass {
     stub: Stub,
     /// Its jump has been written over the program's instructions.
     is_patched: bool,
+    /// The window, if it is that of the goal.
+    goal: Option<AddrRange>,
 }
 
 impl Passes {
@@ -160,23 +162,35 @@ impl ReplaySession {
             !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
         };
         let counting = match self.breakpoints.counted.get(&at) {
-            Some(is_noted) if self.can_count(event, at) => Some(*is_noted),
+            Some(is_noted) if self.breakpoints.passes.counters.len() < COUNTERS => Some(*is_noted),
             _ => None,
         };
+        let goal = self.breakpoints.goal.as_ref().filter(|goal| goal.addr() == at);
+        let point = match &event.kind {
+            EventKind::Point { at: regs, point } if regs.rip == at.0 => Some((regs, point)),
+            _ => None,
+        };
+        let counting = counting.filter(|_| point.is_none() || goal.is_none());
+        let probed = self.probed(event);
         let counter = self.breakpoints.passes.counters.len();
         let window = Window::new(code, at).filter(|w| {
             let inside = AddrRange::new(at + 1, at + w.len() as u64);
-            !self.breakpoints.within(inside) && is_free(w)
+            let all = AddrRange::sized(at, w.len() as u64);
+            let is_apart = |p: AddrRange| p.end <= all.start || all.end <= p.start || p.start == at;
+            // Who has a goal knows that it is before the execution point: the probe can wait.
+            let is_clear = goal.is_some() || probed.is_none_or(is_apart);
+            !self.breakpoints.within(inside) && is_clear && is_free(w)
         });
+        let goal_window = window.as_ref().filter(|_| goal.is_some());
+        let goal_window = goal_window.map(|w| AddrRange::sized(at, w.len() as u64));
         let counting = counting.and_then(|is_noted| {
-            let goal = self.breakpoints.goal.as_ref().filter(|goal| goal.addr() == at);
             let place = match goal {
                 Some(Goal::Place(place)) => Some(place.borrow()),
                 _ => None,
             };
             let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
             let end = match (goal, &place) {
-                (None, _) => End::Never,
+                (None, _) => point.map_or(End::Never, |(regs, point)| End::State(regs, &point.words)),
                 (Some(Goal::Count(..)), _) => End::Enough,
                 (_, Some(place)) if place.changes() == changes => End::State(place.regs(), place.words()),
                 _ => End::Never,
@@ -200,7 +214,14 @@ impl ReplaySession {
         if !self.map_stub(event, &stub)? {
             return Ok(());
         }
-        let mut pass = Pass { stub, is_patched };
+        if is_patched && goal_window.is_some_and(|window| self.is_in_the_way(event, window)) {
+            self.unput_probe(event)?;
+        }
+        let pass = Pass {
+            stub,
+            is_patched,
+            goal: goal_window,
+        };
         if is_patched {
             let overlay = self.overlays.entry(id).or_default();
             overlay.remove(&memory, at)?;
@@ -210,16 +231,40 @@ impl ReplaySession {
             }
             self.breakpoints.passes.counters.push(at);
         }
-        pass.is_patched = is_patched;
         self.breakpoints.passes.here.insert(at, pass);
         Ok(())
     }
 
-    /// Whether a stub there is in nobody's way, as far as can be told without looking at the code.
-    fn can_count(&self, event: &Event, at: Addr) -> bool {
-        let is_near = |other: Addr| at.0.abs_diff(other.0) < WINDOW_MAX as u64;
-        let is_probed = matches!(&event.kind, EventKind::Point { at, .. } if is_near(Addr(at.rip)));
-        !is_probed && self.breakpoints.passes.counters.len() < COUNTERS
+    /// The window at the event's execution point, if it is one: there is a probe, or will be.
+    pub(crate) fn probed(&self, event: &Event) -> Option<AddrRange> {
+        let EventKind::Point { at, .. } = &event.kind else {
+            return None;
+        };
+        let task = self.tasks.get(&event.tid)?;
+        let at = Addr(at.rip);
+        let mut code = [0; WINDOW_MAX];
+        let got = task.memory().read_some(at, &mut code).ok()?;
+        if let Some(overlay) = self.overlays.get(&task.space) {
+            overlay.mask(at, &mut code[..got]);
+        }
+        let len = Window::new(&code[..got], at).map_or(1, |window| window.len());
+        Some(AddrRange::sized(at, len as u64))
+    }
+
+    fn is_in_the_way(&self, event: &Event, window: AddrRange) -> bool {
+        let probed = self.probed(event);
+        probed.is_some_and(|probed| probed.intersect(window).is_some())
+    }
+
+    /// Whether the stub of the goal is where the event's probe should be.
+    pub(crate) fn has_probe_to_wait(&self, event: &Event) -> bool {
+        let mut goals = self
+            .breakpoints
+            .passes
+            .here
+            .values()
+            .filter(|pass| pass.is_patched);
+        goals.any(|pass| pass.goal.is_some_and(|window| self.is_in_the_way(event, window)))
     }
 
     /// Takes all stubs and copies away.

@@ -121,7 +121,7 @@ impl ReplaySession {
             return Ok(());
         };
         let waits = |p: &crate::pending::Pending| p.search.probe.is_none() && p.changes.is_empty();
-        if !self.pending.as_ref().is_some_and(waits) {
+        if !self.pending.as_ref().is_some_and(waits) || self.has_probe_to_wait(event) {
             return Ok(());
         }
         let probe = self.make_probe(event, at, point).map_err(|e| failed(event, e))?;
@@ -141,10 +141,8 @@ impl ReplaySession {
         let got = memory.read_some(place, &mut code)?;
         let overlay = self.overlays.entry(id).or_default();
         overlay.mask(place, &mut code[..got]);
-        let in_the_way = self
-            .breakpoints
-            .within(AddrRange::sized(place, WINDOW_MAX as u64));
-        let window = Window::new(&code[..got], place).filter(|_| !in_the_way);
+        let is_clear = |w: &Window| !self.breakpoints.within(AddrRange::sized(place, w.len() as u64));
+        let window = Window::new(&code[..got], place).filter(is_clear);
         let space = self.spaces.get(&id);
         let taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
         let stub = window.and_then(|w| Stub::new(&w, at, &point.words, space?, &taken));
@@ -163,12 +161,15 @@ impl ReplaySession {
 
     /// Takes the probe out of the code.
     pub(crate) fn remove_probe(&mut self, event: &Event) -> Result<()> {
+        self.unput_probe(event).map_err(|e| failed(event, e))
+    }
+
+    pub(crate) fn unput_probe(&mut self, event: &Event) -> rr_tracee::Result<()> {
         let probe = self.pending.as_mut().and_then(|p| p.search.probe.take());
         let (Some(probe), Some((at, _))) = (probe, point_of(event)) else {
             return Ok(());
         };
-        let removed = self.unmake_probe(event, Addr(at.rip), &probe);
-        removed.map_err(|e| failed(event, e))
+        self.unmake_probe(event, Addr(at.rip), &probe)
     }
 
     fn unmake_probe(&mut self, event: &Event, place: Addr, probe: &Probe) -> rr_tracee::Result<()> {

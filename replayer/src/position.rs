@@ -267,6 +267,19 @@ impl Progress {
         !matches!(self.here, Here::Nowhere(_)) && !self.base.0.iter().any(is_nameless)
     }
 
+    /// Whether from the same base on, less of these marks has been counted here than there.
+    pub fn counts_less(&self, there: &Progress, marks: &[Mark]) -> bool {
+        let is_less = |mark: &Mark| self.counted(*mark) < there.counted(*mark);
+        let is_more = |mark: &Mark| self.counted(*mark) > there.counted(*mark);
+        self.base == there.base && marks.iter().any(is_less) && !marks.iter().any(is_more)
+    }
+
+    /// Where counting began, if nothing of these marks has been counted since.
+    pub fn base_before(&self, marks: &[Mark]) -> Option<Path> {
+        let is_counted = |mark: &Mark| self.counted(*mark) > 0;
+        (!marks.iter().any(is_counted)).then(|| self.base.clone())
+    }
+
     /// Starts to count a mark: only what happens from now on.
     pub fn arm(&mut self, mark: Mark) {
         self.counts.entry(mark).or_default();

@@ -526,7 +526,10 @@ impl ReplaySession {
         match self.at_stub(Addr(regs.rip)) {
             Some(Trapped::At(at)) => {
                 self.move_to(event, at)?;
-                return Ok(Some(Seen::AtPatch));
+                return Ok(Some(match self.is_at_point(event)? {
+                    true => Seen::Arrived,
+                    false => Seen::AtPatch,
+                }));
             }
             Some(Trapped::Moved(moved)) => {
                 self.move_to(event, moved)?;

@@ -4,7 +4,7 @@
 use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::Result;
-use crate::position::{Mark, Position};
+use crate::position::{Mark, Position, Progress};
 use crate::run::Interrupt;
 use crate::session::ReplaySession;
 
@@ -14,13 +14,17 @@ impl Timeline {
         let Some(mut end) = self.here(user)? else {
             return Ok(Stop::Interrupted);
         };
+        let marks = self.marks();
+        // Where a search has begun in vain that no other can end at.
+        let mut tried: Option<(Position, Progress)> = None;
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
                 return self.to_begin(user);
             }
-            let Some((mut session, from)) = self.start_before(&end)? else {
+            let Some((mut session, from)) = self.start_before(&end, &marks, tried.as_ref())? else {
                 return self.to_begin(user);
             };
+            let begun = session.progress.clone();
             let met = {
                 let mut walk = Walk::new(self.process, Some(&self.stops), &mut self.kept, user);
                 match walk.to(&mut session, &end)? {
@@ -29,9 +33,16 @@ impl Timeline {
                 }
             };
             drop(session);
-            match met.filter(|met| met.position.last >= self.begin) {
-                Some(met) => return self.go_to(met, user),
-                None => end = from,
+            if let Some(met) = met.filter(|met| met.position.last >= self.begin) {
+                return self.go_to(met, user);
+            }
+            tried = None;
+            if begun.is_named() {
+                end = from;
+            } else if let Some(path) = begun.base_before(&marks) {
+                end = Position { path, ..from };
+            } else {
+                tried = Some((from, begun));
             }
         }
     }
@@ -44,7 +55,12 @@ impl Timeline {
     }
 
     /// A session at a checkpoint strictly before a position, and where that is.
-    fn start_before(&mut self, end: &Position) -> Result<Option<(ReplaySession, Position)>> {
+    fn start_before(
+        &mut self,
+        end: &Position,
+        marks: &[Mark],
+        tried: Option<&(Position, Progress)>,
+    ) -> Result<Option<(ReplaySession, Position)>> {
         let is_at = |event| *end == Position::at_event(event);
         let mut stored = self.stored_before(end.last);
         if stored.is_some_and(is_at) {
@@ -54,7 +70,7 @@ impl Timeline {
                 .checked_sub(1)
                 .and_then(|event| self.stored_before(rr_trace::event::EventNumber(event)));
         }
-        if let Some((live, from)) = self.kept.before(end, &self.marks())
+        if let Some((live, from)) = self.kept.before(end, marks, tried)
             && stored.is_none_or(|stored| stored <= from.last)
         {
             return Ok(Some((live.thaw()?, from)));

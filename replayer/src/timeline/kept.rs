@@ -3,7 +3,7 @@
 use rr_trace::event::EventNumber;
 
 use crate::live::LiveCheckpoint;
-use crate::position::{Mark, Move, Path, Position};
+use crate::position::{Mark, Move, Path, Position, Progress};
 
 /// The most live checkpoints that are kept.
 const MOST: usize = 40;
@@ -71,15 +71,26 @@ impl Kept {
 
     /// The nearest that is known to be strictly before a position, and from which on `marks` can be counted: where a clock
     /// has stopped a task, only what is counted already can be.
-    pub fn before(&mut self, goal: &Position, marks: &[Mark]) -> Option<(&LiveCheckpoint, Position)> {
+    /// Of those, only such that have counted less than `tried`.
+    pub fn before(
+        &mut self,
+        goal: &Position,
+        marks: &[Mark],
+        tried: Option<&(Position, Progress)>,
+    ) -> Option<(&LiveCheckpoint, Position)> {
         let counts = |e: &Entry| {
             let progress = e.live.progress();
-            progress.is_named() || marks.iter().all(|mark| progress.is_armed(*mark))
+            let is_new = tried.is_none_or(|(place, counted)| {
+                place.last != e.position.last || progress.counts_less(counted, marks)
+            });
+            progress.is_named() || is_new && marks.iter().all(|mark| progress.is_armed(*mark))
         };
-        let n = (0..self.entries.len()).rev().find(|n| {
-            let entry = &self.entries[*n];
-            entry.position != *goal && counts(entry) && self.remainder(*n, goal).is_some()
-        })?;
+        let usable = (0..self.entries.len()).filter_map(|n| {
+            let entry = &self.entries[n];
+            let left = self.remainder(n, goal)?;
+            (entry.position != *goal && counts(entry)).then_some((n, left))
+        });
+        let (n, _) = usable.max_by_key(|(n, left)| self.nearness(*n, left))?;
         self.clock += 1;
         let entry = self.entries.get_mut(n)?;
         entry.used = self.clock;
@@ -105,14 +116,17 @@ impl Kept {
         let usable = (0..self.entries.len()).filter_map(|n| Some((n, self.remainder(n, goal)?)));
         // Of those in the goal's own interval the one from which the least is left.
         usable
-            .max_by_key(|(n, left)| {
-                (
-                    self.entries[*n].position.last,
-                    std::cmp::Reverse(distance(left)),
-                    *n,
-                )
-            })
+            .max_by_key(|(n, left)| self.nearness(*n, left))
             .map(|(n, _)| n)
+    }
+
+    /// Larger for those that are nearer to a goal.
+    fn nearness(&self, n: usize, left: &[Move]) -> impl Ord + use<> {
+        (
+            self.entries[n].position.last,
+            std::cmp::Reverse(distance(left)),
+            n,
+        )
     }
 
     /// What is left of the goal's path from a checkpoint, if that is at or before the goal.

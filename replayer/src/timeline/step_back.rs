@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rr_trace::event::{Disposition, EventKind, EventNumber, SignalPlace};
+use rr_trace::event::{Disposition, Event, EventKind, EventNumber, SignalPlace};
 use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::{Addr, AddrRange, Tid};
 
@@ -354,7 +354,7 @@ fn last_of(
         Some(Mark::Access(watch)) => watches.push(watch),
         None => {}
     }
-    let candidates = candidates(session, event.tid, visited, kept_clear);
+    let candidates = candidates(session, &event, visited, kept_clear);
     let mut counted: BTreeMap<Addr, bool> = candidates.into_iter().map(|addr| (addr, true)).collect();
     if let Some(addr) = kept_clear {
         counted.entry(addr).or_insert(false);
@@ -391,9 +391,14 @@ fn last_of(
 /// Instructions to look out for: those that were come by last, because they are the likeliest to be near the end. If
 /// possible only such that can be counted in the task itself: none is in the window of another, or in the way of the
 /// goal, and no jump leads into a window.
-fn candidates(session: &mut ReplaySession, tid: Tid, visited: &[Addr], goal: Option<Addr>) -> Vec<Addr> {
+fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal: Option<Addr>) -> Vec<Addr> {
+    let tid = event.tid;
+    let probed = session.probed(event);
+    let point = probed
+        .map(|window| window.start)
+        .filter(|at| visited.contains(at));
     let mut all: Vec<Addr> = Vec::new();
-    for addr in visited.iter().rev() {
+    for addr in point.iter().chain(visited.iter().rev()) {
         if !all.contains(addr) {
             all.push(*addr);
         }
@@ -423,6 +428,7 @@ fn candidates(session: &mut ReplaySession, tid: Tid, visited: &[Addr], goal: Opt
         let is_apart = |other: &AddrRange| other.start >= range.end || other.end <= range.start;
         if !window.begins_with_repeat()
             && !window.shows_place()
+            && probed.is_none_or(|probed| probed.start == *addr || is_apart(&probed))
             && of_goal.is_none_or(|goal| goal.start == *addr || is_apart(&goal))
             && goal.is_none_or(|goal| goal == *addr || !range.contains(goal))
             && chosen.iter().all(is_apart)

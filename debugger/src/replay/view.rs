@@ -95,16 +95,25 @@ impl ReplayTarget {
         })
     }
 
-    /// A file that the process has mapped, out of the trace.
+    /// A file that the process has mapped, out of the trace. Programs name libraries by other paths than the kernel (`/lib`
+    /// is a link to `/usr/lib`): where no mapping has the path, one whose last component is the same has the file.
     pub(super) fn recorded_file(&self, path: &str) -> Option<File> {
         let tid = self.a_thread()?;
+        let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
+        let resolved = std::fs::canonicalize(path).ok();
         let file = self.with_session(|session| {
-            let named = |m: &&rr_tracee::Mapping| *m.name == *path && matches!(m.backing, Backing::File { .. });
-            let mut mappings = session.space_of(tid)?.iter();
-            match mappings.find(named)?.backing {
-                Backing::File { file, .. } => Some(file),
-                _ => None,
-            }
+            let files = || {
+                let mappings = session.space_of(tid).into_iter().flat_map(|space| space.iter());
+                mappings.filter_map(|m| match m.backing {
+                    Backing::File { file, .. } => Some((&*m.name, file)),
+                    _ => None,
+                })
+            };
+            let found = files()
+                .find(|(mapped, _)| *mapped == path)
+                .or_else(|| files().find(|(mapped, _)| resolved.as_deref() == Some(std::path::Path::new(mapped))))
+                .or_else(|| files().find(|(mapped, _)| name(mapped) == name(path)));
+            found.map(|(_, file)| file)
         })?;
         self.timeline.borrow().reader().open_file(file).ok()
     }

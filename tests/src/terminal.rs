@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 pub struct Terminal {
     master: File,
     child: Child,
+    /// What has appeared and was not waited for.
+    rest: String,
     /// How long [`Terminal::types`] waits for what must appear.
     pub limit: Duration,
 }
@@ -55,6 +57,7 @@ impl Terminal {
         Terminal {
             master,
             child,
+            rest: String::new(),
             limit: Duration::from_secs(60),
         }
     }
@@ -64,8 +67,12 @@ impl Terminal {
     pub fn types(&mut self, keys: &str, until: &str) -> String {
         self.master.write_all(keys.as_bytes()).expect("type");
         let end = Instant::now() + self.limit;
-        let mut seen = String::new();
-        while !seen.contains(until) {
+        let mut seen = std::mem::take(&mut self.rest);
+        loop {
+            if let Some(at) = seen.find(until) {
+                self.rest = seen.split_off(at + until.len());
+                return seen;
+            }
             assert!(Instant::now() < end, "no {until:?} after {keys:?}:\n{seen}");
             let mut fds = [libc::pollfd {
                 fd: self.master.as_raw_fd(),
@@ -80,7 +87,6 @@ impl Terminal {
                 seen.push_str(&String::from_utf8_lossy(&buf[..n]));
             }
         }
-        seen
     }
 
     /// Waits for the end of the command; its exit status.

@@ -92,7 +92,7 @@ impl Program {
     }
 
     /// The number of the line that ends with `// word`.
-    fn line(&self, word: &str) -> Option<usize> {
+    pub fn line(&self, word: &str) -> Option<usize> {
         let text = std::fs::read_to_string(&self.source).ok()?;
         let ending = format!("// {word}");
         text.lines()

@@ -9,6 +9,7 @@
 //! * [`rr`]: the `rr` binary, its commands, the traces it makes (in temporary directories, removed afterwards);
 //! * [`mod@matrix`]: one program through all ways of recording and replaying;
 //! * [`gdb`]: a replay debugged with gdb, by scripts of commands and what they print;
+//! * [`terminal`]: a command on a terminal of its own;
 //! * [`damage`]: broken copies of traces, and all commands tried on them;
 //! * [`programs`]: inputs for tests of real programs.
 //!
@@ -25,6 +26,7 @@ pub mod matrix;
 pub mod programs;
 pub mod rr;
 pub mod run;
+pub mod terminal;
 
 pub use guest::{Ending, Guest};
 pub use matrix::{Plan, matrix};

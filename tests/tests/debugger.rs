@@ -3,8 +3,16 @@
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 use rr_tests::Rr;
-use rr_tests::gdb::{Debugged, Program};
+use rr_tests::gdb::{Debugged, Program, check};
+use rr_tests::rr::copy_program;
+use rr_tests::run::{Started, run, start};
+use rr_tests::terminal::Terminal;
 
 /// With and without buffered calls.
 const MODES: [&[&str]; 2] = [&[], &["-n"]];
@@ -34,9 +42,8 @@ fn forwards_and_backwards() {
                 ("step", "twice (n=1)"),
                 ("finish", "Value returned is $2 = 2"),
                 ("reverse-finish", ""),
-                ("until {more}", ""),
-                ("advance twice", "twice (n=2)"),
-                ("up", "add (n=2)"),
+                ("advance twice", "twice (n=1)"),
+                ("up", "add (n=1)"),
                 ("break twice if n == 7", "Breakpoint 3"),
                 ("display total", ""),
                 ("continue", "Breakpoint 3, twice (n=7) … total = 42"),
@@ -256,15 +263,15 @@ fn places() {
             ("delete checkpoint", "'delete checkpoint' requires an argument"),
             ("restart 7", "Checkpoint 7 not found. … Valid checkpoints: 2"),
             ("same two", ""),
-            ("run 100", ""),
-            ("when", "Completed event: 100\n"),
+            ("run 40", ""),
+            ("when", "Completed event: 40\n"),
             ("save hundred", ""),
-            ("seek 90", ""),
-            ("when", "Completed event: 90\n"),
-            ("seek 100", ""),
+            ("seek 30", ""),
+            ("when", "Completed event: 30\n"),
+            ("seek 40", ""),
             ("same hundred", ""),
             ("run", ""),
-            ("when", "Completed event: 100\n"),
+            ("when", "Completed event: 40\n"),
             ("run 99999", ""),
             ("when", "Completed event"),
             ("seek x", "error: seek: to which event?"),
@@ -398,7 +405,8 @@ fn families() {
                 ("continue", &format!("forked process {second}")),
                 ("same second", ""),
                 ("delete", ""),
-                ("continue", "exited"),
+                ("continue", "executed x"),
+                ("continue", "exited with code 05"),
             ],
         );
         family.check(
@@ -411,8 +419,10 @@ fn families() {
                 ("continue", "main (argc=2"),
                 ("reverse-continue", "exec'd"),
                 ("same exec", ""),
+                // gdb has only the symbols of the program that it has seen last.
                 ("reverse-continue", "No more reverse-execution history"),
-                ("bt", "fork … main"),
+                ("continue", "exec'd"),
+                ("same exec", ""),
             ],
         );
         for options in [["-p", "no-such"], ["-f", "1"], ["-p", "1"]] {
@@ -553,6 +563,8 @@ fn exceptions_of_cpp() {
             ("print what.size()", "= 7"),
             ("next", ""),
             ("print what.size()", "= 8"),
+            ("until {said}", "printf"),
+            ("up", "error: Initial frame selected; you cannot go up."),
         ],
     );
 }
@@ -590,6 +602,7 @@ fn rust_programs() {
     }
 }
 
+/// Without symbols, with breakpoints that are passed often.
 #[test]
 fn python_scripts() {
     let rr = Rr::new();
@@ -615,7 +628,6 @@ fn python_scripts() {
                 ("info threads", "python3"),
                 ("finish", ""),
                 ("print $rax", "= 15"),
-                ("reverse-finish", ""),
                 ("tbreak write if $rdi == 1 && *(char *)$rsi == '4'", ""),
                 ("continue", "write"),
                 ("x/s $rsi", "42"),
@@ -654,4 +666,291 @@ fn go_programs() {
             ("same double", ""),
         ],
     );
+}
+
+#[test]
+fn interrupts() {
+    let rr = Rr::new();
+    let long = Debugged::record(&rr, &[], &Program::c("long"));
+    let mut terminal = Terminal::run(&mut long.command(&["-o-nx", "-o-q", "-o-iex", "-oset confirm off"]));
+    let line = long.program.line("loop").unwrap();
+    terminal.types("", "(rr) ");
+    terminal.types(&format!("break {line} if state == 0\n"), "(rr) ");
+    // A long way forward …
+    terminal.types("continue\n", "Continuing.");
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    terminal.types("\x03", "received signal SIGINT, Interrupt.");
+    terminal.types("", "(rr) ");
+    let forward = began.elapsed();
+    let place = terminal.types("print i\n", "(rr) ");
+    terminal.types("stepi\n", "(rr) ");
+    terminal.types("reverse-stepi\n", "(rr) ");
+    let again = terminal.types("print i\n", "(rr) ");
+    let value = |text: &str| text.rsplit(" = ").next().map(|v| v.trim().trim_end_matches("(rr)").trim().to_owned());
+    assert_eq!(value(&place), value(&again));
+    terminal.types("delete\n", "(rr) ");
+    terminal.types(&format!("tbreak {}\n", long.program.line("end").unwrap()), "(rr) ");
+    terminal.types("continue\n", "phase = 2");
+    terminal.types(&format!("break {line} if state == 0\n"), "(rr) ");
+    // … and back: then one is where one was.
+    terminal.types("reverse-continue\n", "Continuing.");
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    terminal.types("\x03", "received signal SIGINT, Interrupt.");
+    terminal.types("", "(rr) ");
+    let back = began.elapsed();
+    terminal.types("print phase\n", " = 1");
+    terminal.types("frame\n", "phase = 2");
+    terminal.types("delete\n", "(rr) ");
+    terminal.types("reverse-continue\n", "No more reverse-execution history");
+    // One with nothing to interrupt.
+    terminal.types("\x03", "Quit");
+    terminal.types("when\n", "Completed event: ");
+    terminal.types("quit\n", "quit");
+    assert_eq!(terminal.ends(), Some(0));
+    // A second is promised; the machine is busy with other tests.
+    assert!(forward < Duration::from_secs(5) && back < Duration::from_secs(5), "{forward:?} {back:?}");
+}
+
+/// Serves a recording on a port: the process, the port, and how gdb is to be started.
+fn serving(debugged: &Debugged, options: &[&str]) -> (Started, u16, String) {
+    let mut server = start(&mut debugged.command(&[&["-s", "0"], options].concat()));
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = String::from_utf8(server.stdout_so_far()).unwrap();
+        if let Some((_, after)) = text.split_once("127.0.0.1:")
+            && let Some((port, _)) = after.split_once('\'')
+        {
+            let line = text.lines().nth(1).unwrap().trim().to_owned();
+            return (server, port.parse().unwrap(), line);
+        }
+        assert!(Instant::now() < end && !server.ended(), "{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn asks(client: &mut TcpStream, packet: &str) -> String {
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.write_all(packet.as_bytes()).unwrap();
+    let mut answer = String::new();
+    while !answer.contains('#') {
+        let mut buf = [0; 256];
+        match client.read(&mut buf) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => answer.push_str(&String::from_utf8_lossy(&buf[..n])),
+        }
+    }
+    answer
+}
+
+#[test]
+fn servers() {
+    let rr = Rr::new();
+    let walk = Debugged::record(&rr, &[], &Program::c("walk"));
+    let (mut server, port, line) = serving(&walk, &["-k"]);
+    // A client that vanishes in the middle; there is no other one meanwhile.
+    let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(asks(&mut first, "$?#3f").contains("$T"));
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "a second client at once");
+    assert!(asks(&mut first, "+$qC#b4").contains("$QC"));
+    assert!(asks(&mut first, "+$nonsense#00$qC#b4").contains('$'));
+    first.write_all(b"+$vCont;c").unwrap();
+    drop(first);
+    // gdb as it was said, and with our commands; twice.
+    let gdbinit = rr.new_dir().join("rr.gdb");
+    std::fs::write(&gdbinit, rr.rr(["gdbinit"]).expect_success().stdout).unwrap();
+    let script: &[(&str, &str)] = &[
+        ("break add", ""),
+        ("continue", "add (n="),
+        ("reverse-stepi", ""),
+        ("when", "Completed event: "),
+        ("run", ""),
+        ("when", "Completed event: "),
+        ("continue", "add (n=1)"),
+        ("disconnect", ""),
+    ];
+    let file = walk.script(script);
+    for _ in 0..2 {
+        let line = line.replacen("gdb ", &format!("gdb -nx -batch -x {} ", gdbinit.display()), 1);
+        let line = format!("{line} -x {} 2>&1", file.display());
+        let mut command = rr.plain_command("sh".as_ref(), rr.home());
+        let run = run(command.arg("-c").arg(&line), rr.limit);
+        check(&walk.program, &run.out(), &line, script);
+    }
+    assert!(!server.ended());
+    server.signal(Signal::SIGTERM);
+    server.finish(rr.limit);
+    // Without -k it ends with its client.
+    let (server, port, _) = serving(&walk, &[]);
+    drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    server.finish(rr.limit).expect_status(0);
+}
+
+/// What VS Code (`remote`) and CLion (`extended-remote`) send.
+#[test]
+fn machine_interface() {
+    let rr = Rr::new();
+    let walk = Debugged::record(&rr, &[], &Program::c("walk"));
+    let gdbinit = rr.new_dir().join("rr.gdb");
+    std::fs::write(&gdbinit, rr.rr(["gdbinit"]).expect_success().stdout).unwrap();
+    for (kind, with_script) in [("remote", false), ("extended-remote", true)] {
+        let (server, port, _) = serving(&walk, &[]);
+        let mut commands = format!(
+            "-gdb-set mi-async off\n-gdb-set sysroot /\n-enable-pretty-printing\n\
+             -file-exec-and-symbols {}\n-target-select {kind} 127.0.0.1:{port}\n\
+             -interpreter-exec console \"handle SIGUSR1 nostop noprint pass\"\n\
+             -break-insert add\n-exec-continue\n-stack-list-frames\n-stack-list-variables --all-values\n\
+             -thread-info\n-exec-step\n-exec-finish\n-exec-next --reverse\n-exec-step --reverse\n\
+             -exec-continue --reverse\n-exec-continue\n-data-evaluate-expression total\n\
+             -data-list-register-values x\n-var-create - * n\n-break-watch total\n-exec-continue\n",
+            walk.program.path().display()
+        );
+        if with_script {
+            commands += "-interpreter-exec console \"when\"\n-interpreter-exec console \"checkpoint\"\n\
+                         -interpreter-exec console \"restart 1\"\n-interpreter-exec console \"reverse-continue\"\n";
+        }
+        commands += "-target-disconnect\n-gdb-exit\n";
+        let file = rr.new_dir().join("commands");
+        std::fs::write(&file, commands).unwrap();
+        let script = if with_script { format!("-x {}", gdbinit.display()) } else { String::new() };
+        let line = format!("exec gdb -nx -q -i=mi {script} < {} 2>&1", file.display());
+        let mut command = rr.plain_command("sh".as_ref(), rr.home());
+        let out = run(command.arg("-c").arg(&line), rr.limit).out();
+        let mut texts = vec![
+            "^connected",
+            "^done,bkpt={number=\"1\"",
+            "*stopped,reason=\"breakpoint-hit\"",
+            "^done,stack=[frame={level=\"0\"",
+            "func=\"add\"",
+            "^done,variables=[{name=\"n\"",
+            "^done,threads=[",
+            "*stopped,reason=\"end-stepping-range\"",
+            "func=\"twice\"",
+            "*stopped,reason=\"function-finished\"",
+            "func=\"add\"",
+            "*stopped",
+            "*stopped",
+            "No more reverse-execution history",
+            "*stopped",
+            "*stopped,reason=\"breakpoint-hit\"",
+            "^done,value=\"0\"",
+            "register-values",
+            "^done,name=\"var1\"",
+            "^done,wpt={number=\"2\"",
+            "*stopped,reason=\"watchpoint-trigger\"",
+            "value={old=\"0\",new=\"2\"}",
+        ];
+        if with_script {
+            texts.extend(["Completed event: ", "Checkpoint 1 at", "*stopped", "*stopped,reason=\"watchpoint-trigger\""]);
+        }
+        texts.push("^exit");
+        let mut rest = out.as_str();
+        for text in texts {
+            match rest.split_once(text) {
+                Some((_, after)) => rest = after,
+                None => panic!("no {text:?} (in this order)\n{out}"),
+            }
+        }
+        server.finish(rr.limit).expect_status(0);
+    }
+}
+
+#[test]
+fn files_that_are_gone_and_output() {
+    let rr = Rr::new();
+    let mut program = Program::c("walk");
+    let copy = rr.new_dir().join("gone");
+    copy_program(program.path(), &copy);
+    program.words = vec![copy.clone().into()];
+    let gone = Debugged::record(&rr, &[], &program);
+    let script: &[(&str, &str)] = &[
+        ("handle SIGUSR1 nostop noprint pass", ""),
+        ("break add", ""),
+        ("continue", "Breakpoint 1, add (n=1)"),
+        ("bt", "#1 … main ()"),
+        ("info sharedlibrary", "libc.so"),
+        ("delete", ""),
+        ("tbreak write", ""),
+        ("continue", "write"),
+        ("bt", "main ()"),
+    ];
+    std::fs::write(&copy, "something else").unwrap();
+    gone.check(&[], script);
+    std::fs::remove_file(&copy).unwrap();
+    gone.check(&[], script);
+    gone.check(&["--serve-files"], script);
+    // What the program writes appears going forwards, once it is written; not with -q, and elsewhere with --tty.
+    let forward: &[(&str, &str)] = &[
+        ("handle SIGUSR1 nostop noprint pass", ""),
+        ("break {pid}", ""),
+        ("continue", "hello 110 11"),
+        ("reverse-stepi", "!hello"),
+        ("continue", ""),
+    ];
+    gone.check(&[], forward);
+    let quiet: Vec<(&str, &str)> = forward.iter().map(|(c, t)| (*c, if t.starts_with("hello") { "!hello" } else { *t })).collect();
+    gone.check(&["-q"], &quiet);
+    let file = rr.new_dir().join("output");
+    gone.check(&["--tty", file.to_str().unwrap()], &quiet);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello 110 11\n");
+}
+
+#[test]
+fn what_cannot_be_debugged() {
+    let rr = Rr::new();
+    let walk = Debugged::record(&rr, &[], &Program::c("walk"));
+    let refused = |options: &[&str], status: i32, text: &str| {
+        let run = run(&mut walk.command(options), rr.limit).expect_status(status);
+        assert!(run.out().contains(text), "{}", run.describe());
+    };
+    refused(&["-g", "99999"], 1, "the recording has the events 1 to ");
+    refused(&["-d", "/no/such/gdb"], 1, "there is no debugger /no/such/gdb: install gdb");
+    refused(&["-p", "4"], 2, "no process 4");
+    refused(&["-f", "4"], 2, "no process 4");
+    refused(&["-k"], 4, "-s");
+    let pass = ("handle SIGUSR1 nostop noprint pass", "");
+    let events = walk.check(&["-g", "30"], &[("when", "Completed event: 30\n"), ("when-end", "")]);
+    let end = events.split("Event at end of recording: ").nth(1).and_then(|t| t.lines().next()).unwrap();
+    walk.check(
+        &["-g", end],
+        &[
+            pass,
+            ("when", "Completed event"),
+            ("reverse-continue", "No more reverse-execution history"),
+        ],
+    );
+}
+
+/// The times that are promised are for a machine that does nothing else; here they must not be missed by far.
+#[test]
+fn times() {
+    let rr = Rr::new();
+    let times = Debugged::record(&rr, &["-n"], &Program::c("times"));
+    let output = times.check(
+        &[],
+        &[
+            ("break {after}", ""),
+            ("continue", "state++"),
+            ("save after", ""),
+            ("timed reverse-next", "calls(); … took"),
+            ("next", ""),
+            ("same after", ""),
+            ("reverse-stepi", ""),
+            ("timed python for n in range(20): gdb.execute('reverse-stepi', to_string=True)", "took"),
+            ("delete", ""),
+            ("watch written", ""),
+            ("timed reverse-continue", "Old value = 9999 … New value = 9998 … took"),
+            ("timed reverse-continue", "Old value = 9998 … New value = 9997 … took"),
+        ],
+    );
+    let took: Vec<u64> = output
+        .split("took ")
+        .skip(1)
+        .map(|t| t.split_once(' ').unwrap().0.parse().unwrap())
+        .collect();
+    eprintln!("reverse-next over 1,000 system calls, 20 × reverse-stepi, 2 × reverse-continue to a write: {took:?} ms");
+    for (took, promised) in took.iter().zip([1000, 2000, 5000, 5000]) {
+        assert!(*took < 4 * promised, "{took} ms, promised are {promised}");
+    }
 }

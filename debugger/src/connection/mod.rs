@@ -8,6 +8,7 @@ mod framing;
 mod listener;
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 pub use channel::Channel;
 pub use framing::{Decoder, Frame, MAX_PACKET, encode};
@@ -17,6 +18,10 @@ use crate::target::Interrupt;
 
 /// How many packets may wait while the program runs: a client that follows the protocol has none.
 const MAX_WAITING: usize = 64;
+
+/// How long an interrupt counts that comes while the program stands. gdb lets programs stop and go on by itself (when
+/// libraries are loaded, for example), and then the user, to whom the program runs, is heard in the next run.
+const INTERRUPT_KEPT: Duration = Duration::from_secs(3);
 
 /// What [`Connection::next_message`] gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +44,8 @@ pub struct Connection {
     closed: bool,
     /// Nothing more can be sent.
     broken: bool,
-    interrupted: bool,
+    /// When an interrupt came that nobody has asked about.
+    interrupted: Option<Instant>,
 }
 
 impl Connection {
@@ -53,7 +59,7 @@ impl Connection {
             last: Vec::new(),
             closed: false,
             broken: false,
-            interrupted: false,
+            interrupted: None,
         }
     }
 
@@ -67,7 +73,7 @@ impl Connection {
         self.acknowledges = false;
     }
 
-    /// The next packet; None if the client is gone. Interrupts that come meanwhile have nothing to interrupt.
+    /// The next packet; None if the client is gone.
     pub fn next_message(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.waiting.pop_front() {
@@ -77,7 +83,6 @@ impl Connection {
                 return None;
             }
             self.receive(true);
-            self.interrupted = false;
         }
     }
 
@@ -123,7 +128,7 @@ impl Connection {
                 self.send_raw(&bytes);
                 self.last = bytes;
             }
-            Some(Frame::Interrupt) => self.interrupted = true,
+            Some(Frame::Interrupt) => self.interrupted = Some(Instant::now()),
             Some(Frame::Received | Frame::Resend) | None => {}
         }
     }
@@ -147,7 +152,8 @@ impl Interrupt for Connection {
         if !self.closed {
             self.receive(false);
         }
-        std::mem::take(&mut self.interrupted) || self.closed
+        let interrupted = self.interrupted.take().is_some_and(|at| at.elapsed() < INTERRUPT_KEPT);
+        interrupted || self.closed
     }
 }
 
@@ -203,10 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_of_nothing_is_nothing() {
+    fn an_interrupt_between_two_runs_counts_for_the_second_if_that_comes_soon() {
         let (mut client, mut connection) = pair();
         client.write_all(b"\x03$?#3f").unwrap();
         assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
+        assert!(connection.is_requested());
+        assert!(!connection.is_requested());
+        client.write_all(b"\x03$?#3f").unwrap();
+        assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
+        connection.interrupted = connection.interrupted.and_then(|at| at.checked_sub(INTERRUPT_KEPT));
         assert!(!connection.is_requested());
     }
 }

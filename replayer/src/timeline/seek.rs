@@ -73,6 +73,8 @@ pub(super) struct Walk<'a> {
     due: Duration,
     /// Where it goes.
     goal: Option<Position>,
+    /// What is done now ends at the goal, whatever the place is called then.
+    is_last_move: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -91,6 +93,7 @@ impl<'a> Walk<'a> {
             passed: None,
             due: tsc::now() + SPACING,
             goal: None,
+            is_last_move: false,
         }
     }
 
@@ -110,7 +113,9 @@ impl<'a> Walk<'a> {
         }
         let left = session.progress.remainder(&goal.path);
         let left = left.ok_or_else(|| lost(session, goal))?;
-        for next in left {
+        let moves = left.len();
+        for (n, next) in left.into_iter().enumerate() {
+            self.is_last_move = n + 1 == moves;
             let way = match next {
                 Move::Until(mark, count) => self.until(session, mark, count, goal)?,
                 Move::Step(count) => self.steps(session, count, goal)?,
@@ -283,7 +288,9 @@ impl<'a> Walk<'a> {
                 Err(way) => return Ok(way),
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
                 Ok(halt) if session.progress.counted(mark) >= enough => {
-                    self.meet_halt(session, event.tid, halt);
+                    if !self.is_last_move || matches!(halt, Halt::Watchpoint(_)) {
+                        self.meet_halt(session, event.tid, halt);
+                    }
                     return Ok(Way::Done);
                 }
                 Ok(halt) => self.meet_halt(session, event.tid, halt),
@@ -301,9 +308,12 @@ impl<'a> Walk<'a> {
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
                 Ok(halt) => halt,
             };
-            self.meet_halt(session, event.tid, halt);
+            let is_goal = self.is_last_move && n == count;
+            if !is_goal || matches!(halt, Halt::Watchpoint(_)) {
+                self.meet_halt(session, event.tid, halt);
+            }
             let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
-            if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
+            if let Some(rip) = rip.filter(|_| !is_goal).filter(|rip| session.is_breakpoint(event.tid, *rip)) {
                 self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
             }
             if count > RUNGS[0] && RUNGS.contains(&(count - n)) {

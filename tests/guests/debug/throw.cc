@@ -32,6 +32,6 @@ int main() {
     } catch (const std::exception &e) {
         what = e.what(); // catch
     }
-    std::printf("%s\n", what.c_str());
+    std::printf("%s\n", what.c_str()); // said
     return 0;
 }

@@ -51,7 +51,7 @@ int main(void) {
     strcpy(text, p);
     printf("%s %d %d\n", text, total, hits); // print
     fflush(stdout);
-    getpid();
+    getpid(); // pid
     free(p); // free
     return 3; // return
 }

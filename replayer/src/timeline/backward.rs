@@ -1,6 +1,7 @@
 //! Backwards: a session runs forwards from a checkpoint before to where the user is; the last of what it meets is where
 //! going back ends. If it meets nothing, another one runs from the checkpoint before to that checkpoint.
 
+use super::parallel::Found;
 use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::Result;
@@ -15,6 +16,12 @@ impl Timeline {
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
                 return self.to_begin(user);
+            }
+            match self.search_stored(&end, user)? {
+                Some(Found::Met(met)) => return self.go_to(met, user),
+                Some(Found::Nothing) => return self.to_begin(user),
+                Some(Found::Interrupted) => return Ok(Stop::Interrupted),
+                None => {}
             }
             let Some((mut session, from)) = self.start_before(&end)? else {
                 return self.to_begin(user);

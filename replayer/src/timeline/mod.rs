@@ -17,12 +17,14 @@
 mod backward;
 mod forward;
 mod kept;
+mod parallel;
 mod seek;
 mod step_back;
 mod stops;
 
 use std::sync::Arc;
 
+use nix::sched::CpuSet;
 use rr_checkpoint::Checkpoint;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
@@ -50,7 +52,7 @@ pub enum Action {
 }
 
 /// Opens the stored checkpoint at an event.
-pub type OpenCheckpoint = Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint>>;
+pub type OpenCheckpoint = Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint> + Send + Sync>;
 
 /// Shows what an event that was replayed forwards wrote.
 pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
@@ -67,9 +69,11 @@ pub struct Timeline {
     kept: Kept,
     /// Stored checkpoints that can be used, ascending.
     stored: Vec<EventNumber>,
-    open: OpenCheckpoint,
+    open: Arc<OpenCheckpoint>,
     show: Show,
     cpu: Option<usize>,
+    /// The CPUs that searches may use.
+    all_cpus: CpuSet,
     /// Where the user was interrupted, under the number of the place: until it has a name.
     nameless: Vec<(u64, LiveCheckpoint)>,
     /// Lets a task that runs for long be interrupted.
@@ -102,7 +106,8 @@ pub struct Setup {
 }
 
 impl Timeline {
-    /// A timeline at its beginning (of the trace, not of the process).
+    /// A timeline at its beginning (of the trace, not of the process). Searches use all CPUs that the calling thread may
+    /// use now, whatever it is bound to later.
     pub fn new(setup: Setup) -> Result<Timeline> {
         let Setup {
             reader,
@@ -130,9 +135,10 @@ impl Timeline {
             stops: Stops::default(),
             kept: Kept::default(),
             stored,
-            open,
+            open: Arc::new(open),
             show,
             cpu,
+            all_cpus: parallel::cpus(),
             nameless: Vec::new(),
             _ticker: Ticker::start()?,
             reader,

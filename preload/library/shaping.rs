@@ -20,8 +20,8 @@ const MAP_ALLOWED: u64 = 0x10 | 0x4000 | 0x8000 | 0x2_0000 | 0x10_0000;
 pub fn is_shaping(call: &Call) -> bool {
     match call.number {
         MMAP | MPROTECT | MUNMAP | BRK => true,
-        // `MADV_DONTNEED`, `MADV_DONTFORK`, `MADV_DOFORK`, `MADV_WIPEONFORK`, `MADV_KEEPONFORK`, `MADV_DONTNEED_LOCKED`
-        MADVISE => matches!(call.args[2], 4 | 10 | 11 | 18 | 19 | 24),
+        // `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`
+        MADVISE => matches!(call.args[2], 4 | 24),
         _ => false,
     }
 }

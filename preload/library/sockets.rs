@@ -5,7 +5,7 @@
 
 use crate::Call;
 use crate::calls::{File, S_IFSOCK, is_nonblocking, is_writable, plain};
-use crate::kernel::{self, call as sys, word};
+use crate::kernel::{self, call as sys, copy, word};
 use crate::numbers::*;
 use crate::outputs::{asked, int};
 use crate::probe::writable;
@@ -14,6 +14,9 @@ use crate::probe::writable;
 const SOCKET_MOST: u64 = 2048;
 /// Most pieces of a message.
 const PIECES_MOST: u64 = 64;
+
+/// What the kernel may write into a control buffer without a message: credentials (32 bytes), a process descriptor (24).
+const CONTROL_MOST: u64 = 256;
 
 const MSG_DONTWAIT: u64 = 0x40;
 const MSG_WAITALL: u64 = 0x100;
@@ -147,7 +150,17 @@ pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
     if !writable(at, message::BYTES) || !writable(name, name_len) || !writable(control, control_len) {
         return None;
     }
-    take(call, 2)
+    let saved = control_len.min(CONTROL_MOST);
+    let mut before = [0u8; CONTROL_MOST as usize];
+    // SAFETY: the program's control buffer, which was asked before, and one of ours; nobody else has ours.
+    unsafe { copy(before.as_mut_ptr() as u64, control, saved) };
+    let taken = take(call, 2);
+    if !matches!(taken, Some(0..)) {
+        // Without a message the kernel writes there all the same: whose it would have been (SO_PASSCRED).
+        // SAFETY: as above.
+        unsafe { copy(control, before.as_ptr() as u64, saved) };
+    }
+    taken
 }
 
 /// Receives what is there; the argument `flags` says how.

@@ -51,6 +51,20 @@ impl RecordSession {
     /// From the launched child to the first event.
     pub(crate) fn first_exec(&mut self, task: Running) -> Result<()> {
         let tid = task.tid();
+        match self.try_first_exec(task) {
+            Err(Error::Tracee(rr_tracee::Error::Died(_))) => {
+                rr_tracee::task::kill(tid);
+                Err(Error::Start {
+                    program: self.program().to_owned(),
+                    why: "it was killed, and ended before it began".into(),
+                })
+            }
+            other => other,
+        }
+    }
+
+    fn try_first_exec(&mut self, task: Running) -> Result<()> {
+        let tid = task.tid();
         let died = |s: &Self, why: String| Error::Start {
             program: s.program().to_owned(),
             why,
@@ -127,6 +141,8 @@ impl RecordSession {
         let Some(stopped) = self.refuse_32_bit(tid, stopped, &call.entry)? else {
             return Ok(());
         };
+        let leaving = self.leaving(tid)?;
+        self.task_mut(tid)?.leaving = Some(Box::new(leaving));
         let tgid = self.task(tid)?.tgid;
         let alone = !self.tasks.values().any(|t| t.tgid == tgid && t.tid != tid);
         self.task_mut(tid)?.call = Some(call);
@@ -165,6 +181,7 @@ impl RecordSession {
         raw: Registers,
     ) -> Result<()> {
         let entry = call.entry;
+        let leaving = self.task_mut(tid)?.leaving.take();
         if raw.result() < 0 {
             let after = raw.outside_call();
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
@@ -203,6 +220,9 @@ impl RecordSession {
         self.leave_space(old_space);
         self.release_vfork(tid);
         self.spaces.insert(info.space, space);
+        if let Some(leaving) = leaving {
+            writes.extend(self.left_behind(tid, &leaving)?);
+        }
         let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         self.record_call(
             tid,

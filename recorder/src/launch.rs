@@ -140,6 +140,12 @@ pub fn launch(command: &Command) -> Result<Launched> {
     let task = match Running::seize(pid) {
         Ok(task) => task,
         Err(e) => {
+            if let Some(report) = rr_tracee::task::wait(Some(pid), true) {
+                return Err(Error::Start {
+                    program: program.display().to_string(),
+                    why: format!("it ended before it began (wait status {:#x})", report.status),
+                });
+            }
             rr_tracee::task::kill(pid);
             rr_tracee::task::wait(Some(pid), false);
             let errno = if let rr_tracee::Error::Kernel { errno, .. } = e {

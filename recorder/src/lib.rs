@@ -22,11 +22,14 @@
 //! | `sites` | sending system call sites there |
 //! | `rewritten` | taking that back |
 //! | `special` | calls that shape the address space, and answers of our own |
+//! | `advice` | what `madvise` changes |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
+//! | `unfinished` | what a killed task leaves in memory that another process shares |
 //! | `exec` | `execve` |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
+//! | `groups` | signals to the group that the recorder is in |
 //! | `point` | ending an interval where no event comes |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
@@ -39,6 +42,7 @@
 //! | `capture::forks` | the frozen forks for that |
 //! | [`stats`] | what a recording cost |
 
+mod advice;
 mod buffer;
 pub mod capture;
 pub mod chaos;
@@ -49,6 +53,7 @@ mod edits;
 pub mod error;
 mod exec;
 mod foreign;
+mod groups;
 mod guarded;
 pub mod inherited;
 mod known_sites;
@@ -75,6 +80,7 @@ mod syscall;
 mod task;
 mod tasks;
 pub mod terminate;
+mod unfinished;
 
 pub use capture::Capture;
 pub use error::{Error, Result};

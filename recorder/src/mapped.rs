@@ -196,11 +196,22 @@ impl Mapped {
         offset: u64,
         shared: bool,
     ) -> Result<Option<Opened>> {
-        let path = procfs::fd_path(tid, fd);
+        match self.opened(File::open(procfs::fd_path(tid, fd)))? {
+            Some(file) => self.open_file(files, file, offset, shared),
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a file that is open.
+    pub fn open_file(
+        &mut self,
+        files: &FileStore,
+        file: File,
+        offset: u64,
+        shared: bool,
+    ) -> Result<Option<Opened>> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let name_of = |path| std::fs::read_link(path).map(|p| p.display().to_string());
-        let Some(file) = self.opened(File::open(&path))? else {
-            return Ok(None);
-        };
         let Ok(meta) = file.metadata() else {
             return Ok(None);
         };

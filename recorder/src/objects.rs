@@ -9,8 +9,11 @@
 //! ([`RecordSession::refresh_objects`]). That needs no look at a clean object ([`rr_tracee::objects`]); so every such
 //! change says of the object that it is one no longer.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Backing, ObjectId, SpaceId, SpaceOp, Tid, TraceeFd, procfs};
@@ -43,6 +46,49 @@ enum Place {
 
 /// Bytes of one write event at most; more are several.
 const PIECE: u64 = 1 << 20;
+
+/// A hole at least so long is not written as zeros.
+const LONG_HOLE: u64 = 16 << 20;
+
+/// What becomes of objects: operations, and writes after them.
+type Change = (Vec<SpaceOp>, Vec<MemWrite>);
+
+/// Bytes of an object, and where they are mapped.
+#[derive(Clone, Copy)]
+struct View {
+    bytes: AddrRange,
+    space: SpaceId,
+    at: Addr,
+}
+
+impl View {
+    /// The part of it that shows some of these bytes.
+    fn part(&self, bytes: AddrRange) -> Option<View> {
+        let bytes = self.bytes.intersect(bytes)?;
+        let at = self.at + (bytes.start - self.bytes.start);
+        Some(View { bytes, at, ..*self })
+    }
+}
+
+/// The parts of these bytes of a file that are no holes (lseek(2)).
+fn data_in(file: &File, range: AddrRange) -> Vec<AddrRange> {
+    let seek = |at: u64, whence| lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence);
+    let mut data = Vec::new();
+    let mut at = range.start.0;
+    while at < range.end.0 {
+        let start = match seek(at, Whence::SeekData) {
+            Ok(start) => start as u64,
+            Err(Errno::ENXIO) => break,
+            // A file system that knows no holes.
+            Err(_) => at,
+        };
+        let end = seek(start, Whence::SeekHole).map_or(range.end.0, |end| end as u64);
+        let end = end.max(start + 1);
+        data.extend(AddrRange::new(Addr(start), Addr(end)).intersect(range));
+        at = end;
+    }
+    data
+}
 
 impl RecordSession {
     /// The effect of a call that returned `result` on what is mapped of a file.
@@ -92,7 +138,9 @@ impl RecordSession {
         let mut ops = Vec::new();
         if let Some(object) = object {
             ops.extend(self.size_op(object, true));
-            writes.extend(self.object_writes(object, start, len)?);
+            let (more, shown) = self.object_change(object, start, len)?;
+            ops.extend(more);
+            writes.extend(shown);
         }
         Ok((ops, writes))
     }
@@ -129,47 +177,93 @@ impl RecordSession {
         news.then_some(SpaceOp::ResizeObject { object, size })
     }
 
+    /// A hole was made in an object, perhaps.
+    pub(crate) fn hole_in_object(&self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
+        let (mut ops, writes) = self.object_change(object, start, len)?;
+        ops.splice(0..0, self.size_op(object, true));
+        Ok((ops, writes))
+    }
+
     /// These bytes of an object, as writes to a place where they are mapped.
-    pub(crate) fn object_writes(&self, object: ObjectId, start: u64, len: u64) -> Result<Vec<MemWrite>> {
+    pub(crate) fn object_change(&self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
         let size = self.mapped.size(object).unwrap_or(0);
         let wanted = AddrRange::sized(Addr(start), len.min(size.saturating_sub(start)));
-        let mut writes = Vec::new();
+        self.shown(object, self.views_of(object, wanted, &[]))
+    }
+
+    /// Where these bytes of an object are mapped, each once: `new` mappings come first.
+    fn views_of(&self, object: ObjectId, wanted: AddrRange, new: &[View]) -> Vec<View> {
+        let known = self.spaces.iter().flat_map(|(id, space)| {
+            let of_it = space.model.objects().filter(|(o, ..)| *o == object);
+            of_it.map(|(_, bytes, mapping)| View {
+                bytes,
+                space: *id,
+                at: mapping.range.start,
+            })
+        });
+        let mut views = Vec::new();
         let mut missing = vec![wanted];
-        for (id, space) in &self.spaces {
-            for (_, view, mapping) in space.model.objects().filter(|(o, ..)| *o == object) {
-                let mut rest = Vec::new();
-                for range in std::mem::take(&mut missing) {
-                    let Some(hit) = range.intersect(view) else {
-                        rest.push(range);
-                        continue;
-                    };
-                    self.push_writes(
-                        &mut writes,
-                        object,
-                        hit,
-                        (*id, mapping.range.start + (hit.start - view.start)),
-                    )?;
-                    rest.extend(
-                        [
-                            AddrRange::new(range.start, hit.start),
-                            AddrRange::new(hit.end, range.end),
-                        ]
-                        .into_iter()
-                        .filter(|r| !r.is_empty()),
-                    );
-                }
-                missing = rest;
+        for view in new.iter().copied().chain(known) {
+            let mut rest = Vec::new();
+            for range in std::mem::take(&mut missing) {
+                let Some(hit) = view.part(range) else {
+                    rest.push(range);
+                    continue;
+                };
+                let left = [
+                    AddrRange::new(range.start, hit.bytes.start),
+                    AddrRange::new(hit.bytes.end, range.end),
+                ];
+                rest.extend(left.into_iter().filter(|r| !r.is_empty()));
+                views.push(hit);
+            }
+            missing = rest;
+        }
+        views
+    }
+
+    /// What an object holds there. Long holes are not written out: with them all of the object becomes zero, and then gets
+    /// what it holds wherever it is mapped.
+    fn shown(&self, object: ObjectId, views: Vec<View>) -> Result<Change> {
+        let Some(file) = self.mapped.file(object) else {
+            return Ok(Change::default());
+        };
+        let mut writes = Vec::new();
+        let holes: u64 = views
+            .iter()
+            .map(|view| {
+                let data: u64 = data_in(file, view.bytes).iter().map(|d| d.len()).sum();
+                view.bytes.len() - data
+            })
+            .sum();
+        if holes < LONG_HOLE {
+            for view in &views {
+                self.push_writes(&mut writes, object, *view)?;
+            }
+            return Ok((Vec::new(), writes));
+        }
+        let size = self.mapped.size(object).unwrap_or(0);
+        let ops = [0, size].map(|size| SpaceOp::ResizeObject { object, size });
+        for view in self.views_of(object, AddrRange::sized(Addr(0), size), &views) {
+            for part in data_in(file, view.bytes)
+                .into_iter()
+                .filter_map(|data| view.part(data))
+            {
+                self.push_writes(&mut writes, object, part)?;
             }
         }
-        Ok(writes)
+        Ok((ops.to_vec(), writes))
     }
 
     fn push_writes(
         &self,
         writes: &mut Vec<MemWrite>,
         object: ObjectId,
-        bytes: AddrRange,
-        (space, addr): (SpaceId, Addr),
+        View {
+            bytes,
+            space,
+            at: addr,
+        }: View,
     ) -> Result<()> {
         let Some(file) = self.mapped.file(object) else {
             return Ok(());
@@ -197,8 +291,8 @@ impl RecordSession {
 
     /// Where an object that exists already, and is no longer a file of the trace, is mapped anew: its present
     /// contents, which nobody followed while they were mapped nowhere.
-    pub(crate) fn refresh_objects(&self, space: SpaceId, ops: &[SpaceOp]) -> Result<Vec<MemWrite>> {
-        let mut writes = Vec::new();
+    pub(crate) fn refresh_objects(&self, space: SpaceId, ops: &[SpaceOp]) -> Result<Change> {
+        let mut change = Change::default();
         let created = |object| {
             ops.iter()
                 .any(|op| matches!(op, SpaceOp::CreateObject { object: o, .. } if *o == object))
@@ -215,10 +309,13 @@ impl RecordSession {
             }
             let size = self.mapped.size(object).unwrap_or(0);
             if let Some(bytes) = view.intersect(AddrRange::sized(Addr(0), size)) {
-                self.push_writes(&mut writes, object, bytes, (space, mapping.range.start))?;
+                let at = mapping.range.start;
+                let (ops, writes) = self.shown(object, vec![View { bytes, space, at }])?;
+                change.0.extend(ops);
+                change.1.extend(writes);
             }
         }
-        Ok(writes)
+        Ok(change)
     }
 
     /// Whether one mapping shows all of `view`.

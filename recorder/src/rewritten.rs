@@ -131,6 +131,20 @@ impl Sites {
         restored
     }
 
+    /// The program steps itself: no site is rewritten any more.
+    fn give_up(&mut self) -> Vec<(Addr, u8)> {
+        self.stepped = true;
+        let rewritten = std::mem::take(&mut self.rewritten);
+        rewritten.iter().flat_map(|site| site.bytes(None)).collect()
+    }
+
+    /// Where a program continues that has executed a jump of ours, and nothing else, to `rip`.
+    fn jumped_from(&self, rip: Addr) -> Option<Addr> {
+        let jumped =
+            |site: &&Rewritten| site.stub == rip || (site.window().contains(rip) && site.start != rip);
+        self.rewritten.iter().find(jumped).map(|site| site.start)
+    }
+
     /// `range` was written to by other means than the program's own instructions: what it has left of a site is restored.
     fn overwritten(&mut self, range: AddrRange) -> Vec<(Addr, u8)> {
         let mut restored = Vec::new();
@@ -178,6 +192,25 @@ impl RecordSession {
             }
         }
         Ok(())
+    }
+
+    /// A task steps itself (the trap flag), and what it has executed may have been a jump of ours: this program sees its own code from
+    /// now on. Where it continues then; none if there is nothing to be done.
+    pub(crate) fn step_without_sites(
+        &mut self,
+        tid: Tid,
+        rip: Addr,
+    ) -> Result<Option<(Addr, Vec<MemWrite>)>> {
+        let id = self.task(tid)?.space;
+        let sites = &mut self.space_mut(id).library.sites;
+        if sites.stepped {
+            return Ok(None);
+        }
+        let rip = sites.jumped_from(rip).unwrap_or(rip);
+        let restored = sites.give_up();
+        let mut writes = Vec::new();
+        self.restore(tid, id, restored, &mut writes)?;
+        Ok(Some((rip, writes)))
     }
 
     fn restore(

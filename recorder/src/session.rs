@@ -258,7 +258,12 @@ impl RecordSession {
         loop {
             match wait_for_tick(Some(tid), false) {
                 Some(report) => return self.note(report),
-                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => self.on_tick(tid)?,
+                None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {
+                    if Running::newborn(tid).is_lost() {
+                        return Ok(());
+                    }
+                    self.on_tick(tid)?;
+                }
                 None => return Ok(()),
             }
             // Looking at others may have brought news of this one.
@@ -340,8 +345,9 @@ impl RecordSession {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
             // If it was on its way into a call, that ended its interval.
             self.flush_entries()?;
-            let mut left = self.left_in_objects(tid)?;
-            let (ops, writes) = self.left_in_space(tid, true)?;
+            let (mut ops, mut left) = self.left_in_objects(tid)?;
+            let (more, writes) = self.left_in_space(tid, true)?;
+            ops.extend(more);
             left.extend(writes);
             self.record_exit(tid, status, ops, left)?;
         }

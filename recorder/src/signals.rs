@@ -49,7 +49,7 @@ fn default_action(signal: i32) -> Disposition {
     }
 }
 
-fn disposition(tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
+fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
     let signal = signo(info);
     // A fault that has no effect would happen again and again.
     if options.ignored_signal == Some(signal) && !is_fault(info) {
@@ -62,6 +62,14 @@ fn disposition(tid: Tid, info: &SigInfo, options: &Options) -> Result<Dispositio
         Disposition::Ignored
     } else {
         match default_action(signal) {
+            // The kernel would not have told us, were it not traced.
+            Disposition::Fatal | Disposition::Stopped
+                if !is_fault(info)
+                    && !matches!(signal, libc::SIGKILL | libc::SIGSTOP)
+                    && procfs::is_init(tgid) =>
+            {
+                Disposition::Ignored
+            }
             Disposition::Fatal if options.survived_signal == Some(signal) => Disposition::Ignored,
             action => action,
         }
@@ -175,6 +183,10 @@ impl RecordSession {
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
         let mut info = stopped.siginfo()?;
         let regs = stopped.regs()?;
+        let stepped = signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE;
+        if stepped && let Some((rip, writes)) = self.step_without_sites(tid, Addr(regs.rip))? {
+            return self.first_step(tid, stopped, info, (regs, rip), writes);
+        }
         if is_fault(&info) && is_inside(regs.rip) {
             return self.bail_out(tid, stopped);
         }
@@ -220,12 +232,44 @@ impl RecordSession {
         self.deliver(tid, stopped, info, place)
     }
 
+    /// The first trap of a program that steps itself: it has no rewritten sites from here on, and goes on at `rip`. If that is not
+    /// where it stands it has executed nothing of its own, and will trap again.
+    fn first_step(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        info: SigInfo,
+        (regs, rip): (Registers, Addr),
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
+        self.take_records(tid)?;
+        let at = regs.outside_call();
+        let after = Registers { rip: rip.0, ..at };
+        let trap = EventKind::Signal {
+            signo: signo(&info),
+            info: info.to_vec(),
+            place: SignalPlace::Fault(at),
+            disposition: Disposition::Ignored,
+            after,
+            xstate: None,
+        };
+        self.emit(tid, trap, vec![], writes)?;
+        self.task_mut(tid)?.boundary = after;
+        if rip.0 == regs.rip {
+            return self.deliver(tid, stopped, info, SignalPlace::Here);
+        }
+        stopped.set_regs(&after)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        Ok(())
+    }
+
     /// An asynchronous signal has come in the middle of an interval: it is kept for the end of that, or dropped if it has no
     /// effect. `false` if it kills.
     pub(crate) fn put_off(&mut self, tid: Tid, info: SigInfo) -> Result<bool> {
         let signal = signo(&info);
         self.cancel_opposite(tid, signal)?;
-        match disposition(tid, &info, &self.options)? {
+        let tgid = self.task(tid)?.tgid;
+        match disposition(tgid, tid, &info, &self.options)? {
             Disposition::Fatal => return Ok(false),
             Disposition::Ignored => {}
             Disposition::Handler | Disposition::Stopped => {
@@ -257,7 +301,8 @@ impl RecordSession {
 
     fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {
         let signal = signo(&info);
-        let disposition = disposition(tid, &info, &self.options)?;
+        let tgid = self.task(tid)?.tgid;
+        let disposition = disposition(tgid, tid, &info, &self.options)?;
         let boundary = match &place {
             SignalPlace::Fault(regs) => *regs,
             _ => self.task(tid)?.boundary,
@@ -322,6 +367,9 @@ impl RecordSession {
                 self.settle_entry(tid)?;
                 self.emit(tid, event(disposition, boundary, None), vec![], vec![])?;
                 self.task_mut(tid)?.turned_back = None;
+                if disposition == Disposition::Fatal && is_fault(&info) && procfs::is_init(tgid) {
+                    return self.die_untraced(tid, stopped, signal);
+                }
                 let running = stopped.resume(Resume::Cont, Some(signal))?;
                 self.await_stop(tid, running)
             }

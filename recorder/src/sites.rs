@@ -49,6 +49,8 @@ pub(crate) struct Sites {
     guarded: Guarded,
     /// The library has not been told of all of that.
     grown: bool,
+    /// The program steps itself: its code stays its own.
+    pub stepped: bool,
 }
 
 /// What is known of a call site.
@@ -201,6 +203,9 @@ impl RecordSession {
             return Ok(stopped);
         }
         let id = self.task(tid)?.space;
+        if self.space_mut(id).library.sites.stepped {
+            return Ok(stopped);
+        }
         match self.space_mut(id).library.sites.count(call) {
             Some(1) => {
                 if let Some(place) = self.place_in_file(id, call)
@@ -240,6 +245,9 @@ impl RecordSession {
             return Ok(stopped);
         }
         let id = self.task(tid)?.space;
+        if self.space_mut(id).library.sites.stepped {
+            return Ok(stopped);
+        }
         let code: Vec<(AddrRange, FileId, u64)> = ops
             .iter()
             .filter_map(|op| match op {

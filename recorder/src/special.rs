@@ -9,7 +9,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
 use rr_tracee::{
     Addr, AddrRange, Backing, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceOp, Stopped, Tid,
-    TraceeFd, madv, procfs, rr_area,
+    TraceeFd, procfs, rr_area,
 };
 
 use crate::error::Result;
@@ -65,6 +65,7 @@ impl RecordSession {
                 .intersect(rr_area::area())
                 .is_some()
         };
+        self.note_unfinished(tid, special, &entry)?;
         match special {
             Special::Clone => self.begin_clone(tid, stopped, call),
             Special::Exec => self.begin_exec(tid, stopped, call),
@@ -104,15 +105,7 @@ impl RecordSession {
             Special::Shmat if entry.rsi != 0 && touches_rr(entry.rsi, 1) => {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
-            // When the kernel takes such pages away is not for us to foresee.
-            Special::Madvise
-                if matches!(
-                    entry.rdx as i32,
-                    madv::FREE | madv::REMOVE | madv::GUARD_INSTALL | madv::GUARD_REMOVE
-                ) =>
-            {
-                self.refuse(tid, stopped, &entry, libc::EINVAL, true)
-            }
+            Special::Madvise => self.begin_madvise(tid, stopped, call),
             Special::SchedSetaffinity => {
                 let errno = self.set_affinity(tid, &entry)?;
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
@@ -153,7 +146,7 @@ impl RecordSession {
     }
 
     /// Lets the kernel make a special call.
-    fn perform(&mut self, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
+    pub(crate) fn perform(&mut self, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
         if let Some(spec) = call.spec {
             call.parts = spec.parts(&call.entry, &self.task(tid)?.memory)?;
             debug_assert!(spec.blocking == Blocking::Never || spec.blocking == Blocking::Maybe);
@@ -174,6 +167,11 @@ impl RecordSession {
         if special == Special::Mmap && raw.rdi != entry.rdi {
             // A hint that was not passed on.
             raw.rdi = entry.rdi;
+            stopped.set_regs(&raw)?;
+        }
+        if special == Special::Madvise && raw.rdx != entry.rdx {
+            // It was made as another advice.
+            raw.rdx = entry.rdx;
             stopped.set_regs(&raw)?;
         }
         match special {
@@ -201,8 +199,16 @@ impl RecordSession {
             writes = write.into_iter().collect();
         }
         let mut ops = self.space_ops(tid, special, &entry, result)?;
+        if special == Special::Madvise {
+            let (changed, shown) = self.advice_taken(tid, &entry, result)?;
+            ops.extend(changed);
+            writes.extend(shown);
+        }
+        self.finished(tid)?;
         let id = self.task(tid)?.space;
-        writes.extend(self.refresh_objects(id, &ops)?);
+        let (more, shown) = self.refresh_objects(id, &ops)?;
+        ops.extend(more);
+        writes.extend(shown);
         self.apply_ops(tid, id, &ops, &mut writes)?;
         if is_for_the_library(special, &entry) {
             stopped = self.consider_site(tid, stopped, &entry, &mut ops, &mut writes)?;
@@ -243,10 +249,6 @@ impl RecordSession {
                 attached.map(SpaceOp::Unmap).into_iter().collect()
             }
             Special::Brk => self.break_ops(tid, result as u64)?,
-            // MADV_DONTNEED passes over holes and then says ENOMEM.
-            Special::Madvise if !failed || result == -i64::from(libc::ENOMEM) => {
-                madv::advised(range, entry.rdx as i32).into_iter().collect()
-            }
             _ => vec![],
         })
     }
@@ -274,6 +276,9 @@ impl RecordSession {
                 .write(true)
                 .open(procfs::fd_path(tid, TraceeFd(fd as i32)));
             let file = self.mapped.opened(file)?;
+            if let Some(file) = &file {
+                self.note_unfinished_file(tid, file)?;
+            }
             let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
             remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
             let fixed = entry.r10 & libc::MAP_FIXED as u64 != 0;
@@ -301,6 +306,7 @@ impl RecordSession {
         }
         remote.set_saved(after);
         let stopped = remote.finish()?;
+        self.finished(tid)?;
         let mut writes = Vec::new();
         self.apply_ops(tid, id, &ops, &mut writes)?;
         self.record_call(tid, entry, after, None, None, ops, writes, None)?;
@@ -350,7 +356,7 @@ impl RecordSession {
     }
 
     /// A System V segment (shmat(2)): an object like any other, known by its id.
-    fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
+    pub(crate) fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
         let maps = procfs::maps(tid)?;
         let Some(line) = maps.iter().find(|l| l.range.start == at) else {
             return Ok(vec![]);
@@ -383,7 +389,7 @@ impl RecordSession {
         Ok(ops)
     }
 
-    fn forget_unmapped_objects(&mut self) {
+    pub(crate) fn forget_unmapped_objects(&mut self) {
         let mapped: HashSet<ObjectId> = self
             .spaces
             .values()

@@ -132,7 +132,10 @@ impl RecordSession {
         match spec.class_of(&entry) {
             Class::Refused { errno, quiet } => self.refuse(tid, stopped, &entry, errno, quiet),
             Class::Special(special) => self.begin_special(tid, stopped, call, special),
-            Class::Recorded => self.begin_recorded(tid, stopped, call, spec),
+            Class::Recorded => match self.signal_members(tid, stopped, &entry)? {
+                Some(stopped) => self.begin_recorded(tid, stopped, call, spec),
+                None => Ok(()),
+            },
         }
     }
 

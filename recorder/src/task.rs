@@ -6,6 +6,8 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::ring::Taken;
+use crate::tasks::Leaving;
+use crate::unfinished::Unfinished;
 
 /// Where a task is.
 #[derive(Debug)]
@@ -67,6 +69,10 @@ pub struct Task {
     pub boundary: Registers,
     /// The system call under way.
     pub call: Option<Call>,
+    /// What it is doing to memory that another process shares.
+    pub unfinished: Option<Box<Unfinished>>,
+    /// What the kernel writes into the memory that it leaves if it executes a program now.
+    pub leaving: Option<Box<Leaving>>,
     /// The `SyscallEnter` event of the call under way has been recorded.
     pub entered: bool,
     /// The kernel will restart this call, unless a signal handler comes first.
@@ -122,6 +128,8 @@ impl Task {
             exe: String::new(),
             boundary,
             call: None,
+            unfinished: None,
+            leaving: None,
             entered: false,
             restarting: None,
             due: false,

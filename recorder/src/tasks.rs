@@ -5,17 +5,18 @@
 //! task to checkpoints and replay.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
-    Addr, AddrRange, Backing, ForkPolicy, Mapping, Memory, ObjectId, Prot, Registers, Running, SpaceId,
-    SpaceOp, Stop, Stopped, Tid, pagemap, procfs, rr_area,
+    Addr, AddrRange, Backing, Memory, ObjectId, Prot, Registers, Running, SpaceId, SpaceOp, Stop, Stopped,
+    Tid, pagemap, procfs, rr_area,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::session::{RecordSession, Space};
 use crate::task::{Call, State, Task};
 
@@ -37,7 +38,50 @@ pub(crate) fn flags(entry: &Registers) -> u64 {
     }
 }
 
+/// Words that the kernel writes when a task lets go of its memory: the locks of its robust list, which it marks, and that of
+/// `set_tid_address(2)`, which it clears if others have that memory too.
+#[derive(Debug)]
+pub struct Leaving {
+    space: SpaceId,
+    /// Those in memory that is the address space's own.
+    words: Vec<Addr>,
+    /// Locks in shared memory objects, as object and offset.
+    shared: Vec<(ObjectId, u64)>,
+}
+
 impl RecordSession {
+    /// What the kernel writes when a task, whose memory is still there, lets go of it.
+    pub(crate) fn leaving(&self, tid: Tid) -> Result<Leaving> {
+        let task = self.task(tid)?;
+        let space = task.space;
+        let mut words = robust_words(tid, &task.memory);
+        let shared = self.shared_words(space, &mut words);
+        words.extend((!task.clear_child_tid.is_null()).then_some(task.clear_child_tid));
+        Ok(Leaving { space, words, shared })
+    }
+
+    /// What the kernel has written there.
+    pub(crate) fn left_behind(&self, tid: Tid, leaving: &Leaving) -> Result<Vec<MemWrite>> {
+        let mut writes = Vec::new();
+        for (object, offset) in &leaving.shared {
+            writes.extend(self.object_change(*object, *offset, 4)?.1);
+        }
+        let space = leaving.space;
+        let others = |t: &&Task| t.space == space && t.tid != tid && !t.exited;
+        if let Some(witness) = self.tasks.values().find(others) {
+            for addr in &leaving.words {
+                if let Ok(data) = witness.memory.read_vec(*addr, 4) {
+                    writes.push(MemWrite {
+                        space,
+                        addr: *addr,
+                        data,
+                    });
+                }
+            }
+        }
+        Ok(writes)
+    }
+
     pub(crate) fn begin_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call) -> Result<()> {
         let entry = call.entry;
         let flags = flags(&entry);
@@ -220,7 +264,9 @@ impl RecordSession {
             self.forget_records(survivor)?;
         }
         let space = self.task(survivor)?.space;
-        ops.extend(self.carried_out(survivor)?);
+        let (changed, refreshed) = self.carried_out(tid, survivor)?;
+        ops.extend(changed);
+        writes.extend(refreshed);
         self.apply_ops(survivor, space, &ops, &mut writes)?;
         let model = self.spaces.get(&space).map(|s| &s.model);
         let writable = model.into_iter().flat_map(|m| m.iter());
@@ -230,39 +276,6 @@ impl RecordSession {
             writes.extend(self.pages_there(survivor, mapping.range)?);
         }
         Ok((ops, writes))
-    }
-
-    /// What a call that was not finished has changed in the address space of `tid`: where the kernel and the model differ.
-    fn carried_out(&self, tid: Tid) -> Result<Vec<SpaceOp>> {
-        let Some(space) = self.spaces.get(&self.task(tid)?.space) else {
-            return Ok(Vec::new());
-        };
-        let known: Vec<&Mapping> = space.model.iter().filter(|m| m.backing != Backing::Rr).collect();
-        let there = procfs::program_maps(tid)?;
-        let mut ops = Vec::new();
-        for mapping in &known {
-            let gone = without(mapping.range, there.iter().map(|l| l.range));
-            ops.extend(gone.into_iter().map(SpaceOp::Unmap));
-        }
-        for line in &there {
-            let changed = known.iter().filter(|m| m.prot != line.prot);
-            let changed = changed.filter_map(|m| m.range.intersect(line.range));
-            ops.extend(changed.map(|range| SpaceOp::Protect(range, line.prot)));
-            for range in without(line.range, known.iter().map(|m| m.range)) {
-                if line.inode != 0 || line.shared {
-                    let what = "it was killed while it mapped a file into memory that it shares with another process";
-                    return Err(Error::Unsupported { tid, what });
-                }
-                ops.push(SpaceOp::Map(Mapping {
-                    range,
-                    prot: line.prot,
-                    backing: Backing::Anonymous,
-                    fork: ForkPolicy::Copy,
-                    name: line.name.as_str().into(),
-                }));
-            }
-        }
-        Ok(ops)
     }
 
     /// What is in those pages of `range` that are there, as `tid` sees them.
@@ -306,11 +319,11 @@ impl RecordSession {
 
     /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
     /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
-    pub(crate) fn left_in_objects(&self, tid: Tid) -> Result<Vec<MemWrite>> {
+    pub(crate) fn left_in_objects(&self, tid: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let task = self.task(tid)?;
-        let mut writes = Vec::new();
+        let (mut ops, mut writes) = (Vec::new(), Vec::new());
         let Some(space) = self.spaces.get(&task.space).filter(|_| task.ran) else {
-            return Ok(writes);
+            return Ok((ops, writes));
         };
         for (object, view, _) in space.model.objects().filter(|(_, _, m)| m.prot.has(Prot::WRITE)) {
             let others = self.spaces.iter().filter(|(id, _)| **id != task.space);
@@ -322,7 +335,9 @@ impl RecordSession {
                 continue;
             }
             if self.mapped.file(object).is_some() {
-                writes.extend(self.object_writes(object, view.start.0, view.len())?);
+                let (more, shown) = self.object_change(object, view.start.0, view.len())?;
+                ops.extend(more);
+                writes.extend(shown);
                 continue;
             }
             for (id, (_, other, mapping)) in shown {
@@ -338,14 +353,35 @@ impl RecordSession {
                 });
             }
         }
-        Ok(writes)
+        Ok((ops, writes))
+    }
+
+    /// A fault kills the first process of a pid namespace, but not while it is traced: its signal would have no effect, and the
+    /// instruction cause it again, for ever. So it is let go; then its next instruction is its last, and we are told no more.
+    pub(crate) fn die_untraced(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
+        let task = self.task(tid)?;
+        let (space, tgid) = (task.space, task.tgid);
+        self.lose_snapshots(space);
+        let mut writes = self.left_in_shared(tid)?;
+        let leaving = self.leaving(tid)?;
+        stopped.detach()?;
+        self.group_is_dying(tgid);
+        // Its siblings are stopped once more on their way, and it is not waited for by its parent until they are gone.
+        let deadline = Instant::now() + MOMENT;
+        while !matches!(procfs::state(tid), Ok('Z') | Err(_)) && Instant::now() < deadline {
+            // SAFETY: sched_yield has no arguments.
+            unsafe { libc::sched_yield() };
+        }
+        writes.extend(self.left_behind(tid, &leaving)?);
+        self.record_exit(tid, signal, vec![], writes)?;
+        self.gone(tid, signal)
     }
 
     /// A task is about to exit: its memory is still there.
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
-        let (space, tgid, word) = (task.space, task.tgid, task.clear_child_tid);
+        let (space, tgid) = (task.space, task.tgid);
         self.forget_call(tid);
         let last = stopped.regs()?.orig_rax as i64;
         if last != libc::SYS_exit {
@@ -354,33 +390,21 @@ impl RecordSession {
         let witness = self
             .tasks
             .values()
-            .find(|t| t.space == space && t.tid != tid && !t.exited)
-            .map(|t| t.tid);
+            .any(|t| t.space == space && t.tid != tid && !t.exited);
         self.lose_snapshots(space);
         // If it is on its way into a call, that ends its interval.
         self.flush_entries()?;
         let mut writes = self.left_in_shared(tid)?;
-        let mut words = robust_words(tid, &self.task(tid)?.memory);
-        let shared = self.shared_words(space, &mut words);
-        words.extend((!word.is_null()).then_some(word));
+        let leaving = self.leaving(tid)?;
         let running = stopped.resume(Resume::Cont, None)?;
         self.task_mut(tid)?.state = State::InKernel(running);
         // The kernel marks the robust locks that it held, and clears a word when it lets go of memory that others
         // share (set_tid_address(2)); it must have done so before any of them runs.
         let mut gone = None;
-        if witness.is_some() || !shared.is_empty() {
+        if witness || !leaving.shared.is_empty() {
             gone = wait_for_end(tid, tid == tgid);
         }
-        for (object, offset) in shared {
-            writes.extend(self.object_writes(object, offset, 4)?);
-        }
-        if let Some(witness) = witness {
-            for addr in words {
-                if let Ok(data) = self.task(witness)?.memory.read_vec(addr, 4) {
-                    writes.push(MemWrite { space, addr, data });
-                }
-            }
-        }
+        writes.extend(self.left_behind(tid, &leaving)?);
         let by_itself = [libc::SYS_exit, libc::SYS_exit_group].contains(&last);
         let (ops, left) = self.left_in_space(tid, !by_itself)?;
         writes.extend(left);
@@ -392,18 +416,8 @@ impl RecordSession {
     }
 }
 
-/// The parts of `range` that none of `others`, which are in order, has.
-fn without(range: AddrRange, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
-    let mut left = Vec::new();
-    let mut at = range.start;
-    for other in others.filter_map(|other| other.intersect(range)) {
-        left.push(AddrRange::new(at, other.start.max(at)));
-        at = at.max(other.end);
-    }
-    left.push(AddrRange::new(at, range.end));
-    left.retain(|part| !part.is_empty());
-    left
-}
+/// How long the end of a task is waited for that we no longer trace.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// The futex words of the robust locks that a task holds: the kernel marks them when it dies (get_robust_list(2),
 /// Documentation/locking/robust-futexes.rst).

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rr_checkpoint::Checkpoint;
+use rr_replayer::position::Move;
 use rr_replayer::timeline::{Action, Setup, Stop, Timeline};
-use rr_replayer::{Never, Position};
+use rr_replayer::{Interrupt, Never, Position};
 use rr_trace::TraceReader;
 use rr_trace::event::{EventKind, EventNumber};
 use rr_tracee::task::WatchKind;
@@ -27,6 +28,15 @@ impl Random {
     }
 }
 
+/// Asks to stop after a while.
+struct After(Instant);
+
+impl Interrupt for After {
+    fn is_requested(&mut self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
 fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn Error>> {
     Ok(Timeline::new(Setup {
         reader: Arc::clone(reader),
@@ -34,9 +44,7 @@ fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn
         cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
-        open: Box::new(|reader, at| {
-            Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)
-        }),
+        open: Box::new(|reader, at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)),
         show: Box::new(|_, _| {}),
     })?)
 }
@@ -62,7 +70,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compared = 0;
     for n in 0..steps {
         let tids = here.session().threads_of(process);
-        let tid = tids.get(random.below(tids.len() as u64) as usize).copied().unwrap_or(process);
+        let tid = tids
+            .get(random.below(tids.len() as u64) as usize)
+            .copied()
+            .unwrap_or(process);
         if let Some(regs) = here.session().registers(tid) {
             known.push(Addr(regs.rip));
         }
@@ -80,12 +91,18 @@ fn main() -> Result<(), Box<dyn Error>> {
                 && let Some(regs) = here.session().registers(tid)
             {
                 let addr = Addr((regs.rsp & !7).wrapping_sub(random.below(8) * 8));
-                here.stops.watches.push((AddrRange::sized(addr, 8), WatchKind::Write));
+                here.stops
+                    .watches
+                    .push((AddrRange::sized(addr, 8), WatchKind::Write));
             }
         }
         let before = here.position();
         let began = Instant::now();
-        let (what, stop) = match random.below(10) {
+        let mut soon = After(began + Duration::from_millis(random.below(40)));
+        let (what, stop) = match random.below(14) {
+            10..=11 => ("continue for a while", here.resume(Action::Continue, &mut soon)?),
+            12 => ("reverse-continue for a while", here.reverse_continue(&mut soon)?),
+            13 => ("reverse-step for a while", here.reverse_step(tid, &mut soon)?),
             0..=2 => ("step", here.resume(Action::Step(tid), &mut Never)?),
             3..=4 => ("continue", here.resume(Action::Continue, &mut Never)?),
             5..=6 => ("reverse-step", here.reverse_step(tid, &mut Never)?),
@@ -105,7 +122,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let took = began.elapsed();
         let position = here.position();
-        println!("{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)", took.as_micros());
+        println!(
+            "{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)",
+            took.as_micros()
+        );
+        // A place without a name is left without one now and then.
+        let is_nameless = position.path.0.iter().any(|m| matches!(m, Move::Interrupted(_)));
+        if is_nameless && random.below(2) == 0 {
+            continue;
+        }
+        let Some(position) = here.here(&mut Never)? else {
+            return Err("nobody has interrupted it".into());
+        };
+        if is_nameless {
+            println!(
+                "    that is {position} ({} µs)",
+                (began.elapsed() - took).as_micros()
+            );
+        }
         straight.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
         straight.seek(&position, &mut Never)?;
         let differences = here.session().differences(straight.session(), 5)?;

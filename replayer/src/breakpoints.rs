@@ -5,7 +5,7 @@
 //! rewritten, the program's instructions of its window are not executed in place; a breakpoint on one of
 //! them is put at the beginning of the site, and the window executed by single steps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rr_trace::event::Event;
 use rr_tracee::digest::ALL;
@@ -13,6 +13,8 @@ use rr_tracee::{Addr, AddrRange, Memory, Prot, SpaceId, SpaceOp, Tid};
 
 use crate::error::Result;
 use crate::overlay::CodeOverlay;
+use crate::passes::{LastPass, Passes};
+use crate::place::Goal;
 use crate::probe::INT3;
 use crate::run::failed;
 use crate::session::ReplaySession;
@@ -24,6 +26,14 @@ pub(crate) struct Breakpoints {
     /// Its recorded pid.
     process: Option<Tid>,
     wanted: BTreeSet<Addr>,
+    /// Those of them that stop nobody, but are counted; and whether the last pass of them is noted.
+    pub counted: BTreeMap<Addr, bool>,
+    /// What ends the counting.
+    pub goal: Option<Goal>,
+    /// The last pass that was noted.
+    pub last: Option<LastPass>,
+    /// How they are passed.
+    pub passes: Passes,
     /// Where `int3` has been put for them.
     put: HashMap<SpaceId, BTreeSet<Addr>>,
     /// What has been put may not be what is wanted.
@@ -45,13 +55,36 @@ impl Breakpoints {
 impl ReplaySession {
     /// The process that is debugged, and the places where it stops before it executes what is there.
     pub fn set_breakpoints(&mut self, process: Tid, wanted: BTreeSet<Addr>) -> Result<()> {
-        if self.breakpoints.process == Some(process) && self.breakpoints.wanted == wanted {
+        self.set_counted(process, wanted, BTreeMap::new())
+    }
+
+    /// The same, and places that are counted without a stop.
+    pub(crate) fn set_counted(
+        &mut self,
+        process: Tid,
+        mut wanted: BTreeSet<Addr>,
+        mut counted: BTreeMap<Addr, bool>,
+    ) -> Result<()> {
+        counted.retain(|addr, _| !wanted.contains(addr));
+        wanted.extend(counted.keys());
+        let now = &self.breakpoints;
+        let same = now.process == Some(process) && now.wanted == wanted;
+        if same && now.counted == counted && now.goal.is_none() {
             return Ok(());
         }
-        // A probe that is in the way of one of them has to be another.
         if let Some(pending) = &self.pending {
             let event = std::sync::Arc::clone(&pending.event);
-            self.remove_probe(&event)?;
+            self.remove_passes(&event)?;
+            // A probe that is in the way of one of them has to be another.
+            if !same {
+                self.remove_probe(&event)?;
+            }
+        }
+        self.breakpoints.counted = counted;
+        self.breakpoints.goal = None;
+        self.breakpoints.last = None;
+        if same {
+            return Ok(());
         }
         self.breakpoints.process = Some(process);
         self.breakpoints.wanted = wanted;
@@ -86,7 +119,7 @@ impl ReplaySession {
         };
         let patched = self.overlays.get(&space).is_some_and(|o| o.has(rip));
         let site = self.sites.get(&space).and_then(|sites| sites.around(rip));
-        patched && !self.is_in_probe(rip) || site.is_some_and(|site| site.is_within(rip))
+        patched && self.stub_around(rip).is_none() || site.is_some_and(|site| site.is_within(rip))
     }
 
     /// Puts the breakpoints that are wanted into the code of the event's task, and takes away those that are not.
@@ -124,9 +157,7 @@ impl ReplaySession {
         let (space, memory) = (task.space, task.memory());
         let (model, reader, overlay) = (self.spaces.get(&space), &self.reader, self.overlays.get(&space));
         self.sites.entry(space).or_insert_with(|| {
-            model.map_or(Sites::none(), |model| {
-                Sites::of(model, &memory, overlay, reader)
-            })
+            model.map_or(Sites::none(), |model| Sites::of(model, &memory, overlay, reader))
         })
     }
 
@@ -144,7 +175,10 @@ impl ReplaySession {
             }
         }
         let executable = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC);
-        let in_code = self.spaces.get(&space).is_some_and(|s| s.touching(range).any(executable));
+        let in_code = self
+            .spaces
+            .get(&space)
+            .is_some_and(|s| s.touching(range).any(executable));
         if in_code {
             self.sites.remove(&space);
         }
@@ -174,6 +208,11 @@ impl ReplaySession {
             }
         }
         Ok(())
+    }
+
+    /// A process has another address space: breakpoints are put there, too.
+    pub(crate) fn space_begins(&mut self) {
+        self.breakpoints.stale = true;
     }
 
     /// An address space is gone.

@@ -56,9 +56,14 @@ pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<Vec<Change>, Failur
     Ok(changes)
 }
 
+/// How much of the records a task has used.
+pub(crate) fn used(memory: &Memory) -> rr_tracee::Result<u64> {
+    memory.read_u64(field!(used))
+}
+
 /// What is wrong if a task that was given records has arrived and not used them up.
 pub(crate) fn left_over(memory: &Memory, given: &Bytes) -> rr_tracee::Result<Option<String>> {
-    let used = memory.read_u64(field!(used))?;
+    let used = used(memory)?;
     Ok((used != given.len() as u64).then(|| {
         let next = given.record_at(used as usize);
         let next = name_of(next.as_ref().map(|r| r.record()));

@@ -3,7 +3,7 @@
 //! The timeline is built on this. Keeps: the position is exact ([`crate::position`]); whatever a call returns, every
 //! task is stopped and can be looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventNumber};
@@ -12,15 +12,22 @@ use rr_tracee::task::Watch;
 use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
 use crate::error::Result;
+use crate::passes::LastPass;
 use crate::pending::Stage;
-use crate::position::{Mark, Move, Path, Position};
+use crate::place::Goal;
+use crate::position::{Mark, Path, Position};
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
 impl ReplaySession {
+    /// Whether the next event's task has arrived there, and the event is not applied.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived)
+    }
+
     /// Where the replay is.
     pub fn position(&self) -> Position {
-        let arrived = self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived);
+        let arrived = self.has_arrived();
         Position {
             last: self.last,
             path: match arrived {
@@ -99,7 +106,18 @@ impl ReplaySession {
         breakpoints: BTreeSet<Addr>,
         watches: Vec<Watch>,
     ) -> Result<()> {
-        self.set_breakpoints(process, breakpoints)?;
+        self.set_counting_stops(process, breakpoints, watches, BTreeMap::new())
+    }
+
+    /// The same, and places that are counted without a stop (`true`: the last pass is noted).
+    pub(crate) fn set_counting_stops(
+        &mut self,
+        process: Tid,
+        breakpoints: BTreeSet<Addr>,
+        watches: Vec<Watch>,
+        counted: BTreeMap<Addr, bool>,
+    ) -> Result<()> {
+        self.set_counted(process, breakpoints, counted)?;
         self.set_watches(process, watches);
         let wanted: BTreeSet<Mark> = self.marks().collect();
         self.progress.disarm(|mark| wanted.contains(&mark));
@@ -110,9 +128,14 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Whether the task of the next event has a name for where it stands.
-    pub(crate) fn is_named(&self) -> bool {
-        !matches!(self.position().path.0.last(), Some(Move::Interrupted(_)))
+    /// What ends the counting: this halts where it is met.
+    pub(crate) fn set_goal(&mut self, goal: Option<Goal>) {
+        self.breakpoints.goal = goal;
+    }
+
+    /// The last pass, since the last time, of a breakpoint that is only counted, if it is noted.
+    pub(crate) fn take_last_pass(&mut self) -> Option<LastPass> {
+        self.breakpoints.last.take()
     }
 
     /// The recorded tids of the tasks of a process, in order.

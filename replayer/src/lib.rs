@@ -19,6 +19,8 @@
 //! | `overlay` | bytes in the code that are not the program's |
 //! | `breakpoints` | the debugger's breakpoints among them |
 //! | `sites` | rewritten system call sites, and the program's code there |
+//! | `passes` | passing over breakpoints, and counting without stops |
+//! | `place` | places that are named by their state |
 //! | `watch` | the debugger's watchpoints |
 //! | [`timeline`] | the replay as a line to move along, forwards and backwards |
 //! | `task` | one replayed task |
@@ -44,7 +46,9 @@ mod family;
 pub mod live;
 mod objects;
 mod overlay;
+mod passes;
 mod pending;
+mod place;
 mod point;
 pub mod position;
 mod probe;
@@ -62,5 +66,5 @@ pub use error::{Divergence, Error, Result};
 pub use live::LiveCheckpoint;
 pub use position::Position;
 pub use run::{Interrupt, Never};
-pub use timeline::Timeline;
 pub use session::{ReplaySession, Replayed};
+pub use timeline::Timeline;

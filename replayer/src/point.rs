@@ -9,7 +9,6 @@ use rr_trace::event::{Event, EventKind, Point};
 use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Registers};
 
 use crate::error::Result;
@@ -46,7 +45,7 @@ pub(crate) enum Found {
 }
 
 /// Registers without what is no part of the state.
-fn plain(regs: &Registers) -> Registers {
+pub(crate) fn plain(regs: &Registers) -> Registers {
     regs.outside_call().without_resume_flag()
 }
 
@@ -72,9 +71,7 @@ impl ReplaySession {
         let task = self.task(event)?;
         let (memory, id) = (task.memory(), task.space);
         if let Some(overlay) = self.overlays.get(&id) {
-            overlay
-                .lift(&memory, digest::ALL)
-                .map_err(|e| failed(event, e))?;
+            overlay.lift(&memory, digest::ALL).map_err(|e| failed(event, e))?;
         }
         let same = self.has_state(event, &memory, point);
         if let Some(overlay) = self.overlays.get(&id) {
@@ -127,9 +124,7 @@ impl ReplaySession {
         if !self.pending.as_ref().is_some_and(waits) {
             return Ok(());
         }
-        let probe = self
-            .make_probe(event, at, point)
-            .map_err(|e| failed(event, e))?;
+        let probe = self.make_probe(event, at, point).map_err(|e| failed(event, e))?;
         if let Some(pending) = &mut self.pending {
             pending.search.probe = Some(probe);
         }
@@ -137,7 +132,7 @@ impl ReplaySession {
     }
 
     fn make_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<Probe> {
-        let Some(task) = self.tasks.get_mut(&event.tid) else {
+        let Some(task) = self.tasks.get(&event.tid) else {
             return Ok(Probe::Int3);
         };
         let (memory, id) = (task.memory(), task.space);
@@ -146,28 +141,22 @@ impl ReplaySession {
         let got = memory.read_some(place, &mut code)?;
         let overlay = self.overlays.entry(id).or_default();
         overlay.mask(place, &mut code[..got]);
-        let in_the_way = self.breakpoints.within(AddrRange::sized(place, WINDOW_MAX as u64));
+        let in_the_way = self
+            .breakpoints
+            .within(AddrRange::sized(place, WINDOW_MAX as u64));
         let window = Window::new(&code[..got], place).filter(|_| !in_the_way);
         let space = self.spaces.get(&id);
-        let stub = window.and_then(|w| Stub::new(&w, at, &point.words, space?));
-        if let Some(stub) = stub {
-            let args = [
-                stub.room.start.0,
-                stub.room.len(),
-                (libc::PROT_READ | libc::PROT_EXEC) as u64,
-                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64,
-                u64::MAX,
-                0,
-            ];
-            let (remote, mapped) = Remote::ours(task.take()?)?.call(libc::SYS_mmap, args)?;
-            task.give(remote.finish()?);
-            if mapped == stub.room.start.0 as i64 {
-                memory.write(stub.place, &stub.code)?;
-                overlay.put(&memory, place, &stub.patch)?;
-                return Ok(Probe::Stub(Box::new(stub)));
-            }
+        let taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
+        let stub = window.and_then(|w| Stub::new(&w, at, &point.words, space?, &taken));
+        if let Some(stub) = stub
+            && self.map_stub(event, &stub)?
+        {
+            let overlay = self.overlays.entry(id).or_default();
+            overlay.put(&memory, place, &stub.patch)?;
+            return Ok(Probe::Stub(Box::new(stub)));
         }
         // A breakpoint of the debugger may be there: it does as well.
+        let overlay = self.overlays.entry(id).or_default();
         overlay.put(&memory, place, &[INT3])?;
         Ok(Probe::Int3)
     }
@@ -183,18 +172,17 @@ impl ReplaySession {
     }
 
     fn unmake_probe(&mut self, event: &Event, place: Addr, probe: &Probe) -> rr_tracee::Result<()> {
-        let Some(task) = self.tasks.get_mut(&event.tid) else {
+        let Some(task) = self.tasks.get(&event.tid) else {
             return Ok(());
         };
         let overlay = self.overlays.entry(task.space).or_default();
         if matches!(probe, Probe::Stub(_)) || !self.breakpoints.is_put(task.space, place) {
             overlay.remove(&task.memory(), place)?;
         }
-        if let Probe::Stub(stub) = probe {
-            let stopped = Remote::ours(task.take()?)?.unmap(stub.room)?.finish()?;
-            task.give(stopped);
+        match probe {
+            Probe::Stub(stub) => self.unmap_stub(event, stub),
+            Probe::Int3 => Ok(()),
         }
-        Ok(())
     }
 
     /// The task has executed an `int3` that ends at `rip`. `None`: it is not the probe's.
@@ -232,11 +220,11 @@ impl ReplaySession {
         }
     }
 
-    /// Whether a task that stands there executes the probe.
-    pub(crate) fn is_in_probe(&self, rip: Addr) -> bool {
+    /// The stub of the probe.
+    pub(crate) fn probe_stub(&self) -> Option<&Stub> {
         match self.pending.as_ref().and_then(|p| p.search.probe.as_ref()) {
-            Some(Probe::Stub(stub)) => stub.room.contains(rip),
-            _ => false,
+            Some(Probe::Stub(stub)) => Some(stub),
+            _ => None,
         }
     }
 }

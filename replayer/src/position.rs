@@ -151,6 +151,32 @@ impl Progress {
         self.here = Here::At(mark);
     }
 
+    /// So often this has happened since the base.
+    pub fn set_counted(&mut self, mark: Mark, count: u64) {
+        self.counts.insert(mark, count);
+    }
+
+    /// The place where the task was when this had just been counted for the last time.
+    pub fn path_at(&self, mark: Mark) -> Path {
+        let mut there = self.clone();
+        there.here = Here::At(mark);
+        there.path()
+    }
+
+    /// The place that an interrupt with this number has left is known by this path now.
+    pub fn rename(&mut self, number: u64, path: &Path) {
+        if self.here == Here::Nowhere(number) {
+            self.set_path(path.clone());
+            return;
+        }
+        let found = self.base.0.iter().position(|m| *m == Move::Interrupted(number));
+        if let Some(n) = found {
+            let after = self.base.0.split_off(n + 1);
+            self.base = path.clone();
+            after.into_iter().for_each(|next| self.base.push(next));
+        }
+    }
+
     /// How often this has happened since the base.
     pub fn counted(&self, mark: Mark) -> u64 {
         self.counts.get(&mark).copied().unwrap_or(0)
@@ -235,6 +261,12 @@ impl Progress {
         Some(rest)
     }
 
+    /// Whether the place of the task, and all it is counted from, have names.
+    pub fn is_named(&self) -> bool {
+        let is_nameless = |m: &Move| matches!(m, Move::Interrupted(_));
+        !matches!(self.here, Here::Nowhere(_)) && !self.base.0.iter().any(is_nameless)
+    }
+
     /// Starts to count a mark: only what happens from now on.
     pub fn arm(&mut self, mark: Mark) {
         self.counts.entry(mark).or_default();
@@ -265,11 +297,13 @@ fn strip(base: &[Move], path: &[Move]) -> Option<Vec<Move>> {
     let (first, after) = rest.split_first()?;
     let left = match (last, first) {
         (Move::Until(mark, done), Move::Until(same, count)) if mark == same => {
-            Some(count.checked_sub(*done)?).filter(|left| *left > 0).map(|left| Move::Until(*mark, left))
+            Some(count.checked_sub(*done)?)
+                .filter(|left| *left > 0)
+                .map(|left| Move::Until(*mark, left))
         }
-        (Move::Step(done), Move::Step(count)) => {
-            Some(count.checked_sub(*done)?).filter(|left| *left > 0).map(Move::Step)
-        }
+        (Move::Step(done), Move::Step(count)) => Some(count.checked_sub(*done)?)
+            .filter(|left| *left > 0)
+            .map(Move::Step),
         _ if last == first => None,
         _ => return None,
     };

@@ -12,10 +12,15 @@
 //!         └────────────────────────── jmp back
 //! ```
 //!
+//! A stub of the same make counts: how often the instructions are executed, and when that has been often enough
+//! ([`Stub::counting`]); one that neither compares nor counts is a copy of instructions whose own place is patched
+//! ([`Stub::copy`]). Keeps I8: registers and flags are the program's wherever its instructions are executed, and every
+//! place in the moved instructions stands for one in the program ([`Stub::program_place`]).
+//!
 //! Should the program jump between the replaced instructions, it must not execute half a jump: the stub is placed so
 //! that the jump's bytes there are `int3`, and the replayer sends the task on to the moved instruction.
 
-use rr_tracee::code::{JUMP_LEN, Moved, Window};
+use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers, rr_area};
 
@@ -30,6 +35,47 @@ const TOP: Addr = Addr(0x7fff_ffff_f000);
 /// Where the stub keeps `rax` and the flags: words at the end of the parameter page that nobody else uses.
 const SAVED_RAX: u32 = (rr_area::PARAM.0 + PAGE - 16) as u32;
 const SAVED_FLAGS: u32 = (rr_area::PARAM.0 + PAGE - 8) as u32;
+/// What counting stubs count in: words of the same page, which mean something only while a task runs.
+pub(crate) const COUNTS: Addr = Addr(rr_area::PARAM.0 + PAGE - 256);
+/// So many stubs can count at a time.
+pub(crate) const COUNTERS: usize = 24;
+/// Behind the counters: how often the goal was passed, times 256; the number of the stub that was passed last, plus the
+/// word before at that time; how often the goal is still to be met.
+pub(crate) const GOALS: usize = COUNTERS;
+pub(crate) const LAST: usize = COUNTERS + 1;
+pub(crate) const LEFT: usize = COUNTERS + 2;
+/// All of these words.
+pub(crate) const COUNT_WORDS: usize = COUNTERS + 3;
+const _: () = assert!(COUNT_WORDS * 8 <= 256 - 16);
+
+/// The address of one of the words.
+fn count_word(n: usize) -> [u8; 4] {
+    ((COUNTS.0 + 8 * n as u64) as u32).to_le_bytes()
+}
+
+/// What a stub counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Counting<'a> {
+    /// The number of its counter.
+    pub counter: usize,
+    /// Whether it notes that it was passed last.
+    pub is_noted: bool,
+    /// Whether it is at the goal.
+    pub is_goal: bool,
+    /// When it traps, before it counts.
+    pub end: End<'a>,
+}
+
+/// When a counting stub traps.
+#[derive(Clone, Debug)]
+pub(crate) enum End<'a> {
+    /// Never.
+    Never,
+    /// When the goal has been met as often as it is to be met.
+    Enough,
+    /// When the registers and words are these.
+    State(&'a Registers, &'a [(Addr, u64)]),
+}
 
 /// A stub, ready to be written.
 #[derive(Clone, Debug)]
@@ -48,48 +94,88 @@ pub(crate) struct Stub {
     pub moved: Addr,
     /// Where instructions begin that the jump overwrites, and where they are now.
     pub inner: Vec<(Addr, Addr)>,
+    /// Where each instruction, and what follows the last, is now, and where in the program.
+    places: Vec<(Addr, Addr)>,
 }
 
 impl Stub {
-    /// A stub for the window at `regs.rip`. `None` if there is no room for it in reach.
+    /// A stub for the window at `regs.rip`, in a place that is not in `taken` either. `None` if there is no room for it
+    /// in reach.
     pub fn new(
         window: &Window,
         regs: &Registers,
         words: &[(Addr, u64)],
         space: &AddressSpace,
+        taken: &[AddrRange],
     ) -> Option<Stub> {
-        let at = Addr(regs.rip);
+        let make = |code: &mut Vec<u8>| {
+            save(code);
+            let hit = trap_on_match(code, |code, misses| compare(code, misses, regs, words));
+            restore(code);
+            hit
+        };
+        Stub::build(window, Addr(regs.rip), space, taken, make)
+    }
+
+    /// One that counts how often the window at `at` is passed.
+    pub fn counting(
+        window: &Window,
+        at: Addr,
+        what: &Counting<'_>,
+        space: &AddressSpace,
+        taken: &[AddrRange],
+    ) -> Option<Stub> {
+        let make = |code: &mut Vec<u8>| {
+            save(code);
+            let hit = match &what.end {
+                End::Never => code.len(),
+                End::Enough => trap_on_match(code, |code, misses| {
+                    // sub qword [LEFT], 1
+                    code.extend([0x48, 0x83, 0x2c, 0x25]);
+                    code.extend(count_word(LEFT));
+                    code.push(1);
+                    jump_if_different(code, misses);
+                }),
+                End::State(regs, words) => {
+                    trap_on_match(code, |code, misses| compare(code, misses, regs, words))
+                }
+            };
+            count(code, what);
+            restore(code);
+            hit
+        };
+        Stub::build(window, at, space, taken, make)
+    }
+
+    /// A copy of the window at `at`: nothing leads to it.
+    pub fn copy(window: &Window, at: Addr, space: &AddressSpace, taken: &[AddrRange]) -> Option<Stub> {
+        Stub::build(window, at, space, taken, |_| usize::MAX)
+    }
+
+    /// One with code before the moved window; `make` says where in it the `int3` is.
+    fn build(
+        window: &Window,
+        at: Addr,
+        space: &AddressSpace,
+        taken: &[AddrRange],
+        make: impl FnOnce(&mut Vec<u8>) -> usize,
+    ) -> Option<Stub> {
         let boundaries = window.inner_boundaries();
-        let place = find_place(at, &boundaries, space)?;
+        let place = find_place(at, &boundaries, space, taken)?;
         let mut code = Vec::new();
-        let mut misses = Vec::new();
-        save(&mut code);
-        for (number, value) in numbered(regs) {
-            compare_register(&mut code, &mut misses, number, value);
-        }
-        compare_saved(&mut code, &mut misses, regs);
-        // With equal registers, the words of a frame can be read if they could when this was recorded.
-        for (addr, value) in words.iter().take(WORDS_MAX) {
-            compare_word(&mut code, &mut misses, *addr, *value);
-        }
-        restore(&mut code);
-        let hit = place + code.len() as u64;
-        code.push(INT3);
-        let miss = code.len();
-        for at in misses {
-            let distance = (miss - (at + 4)) as u32;
-            code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
-        }
-        restore(&mut code);
+        let hit = place.0.wrapping_add(make(&mut code) as u64);
         let moved = place + code.len() as u64;
         let Moved { code: tail, starts } = window.moved(moved)?;
         code.extend(tail);
-        let inner = window
-            .inner_boundaries()
-            .into_iter()
-            .zip(starts.iter().skip(1))
-            .map(|(old, new)| (at + old as u64, moved + *new as u64))
-            .collect();
+        let end = place + (code.len() - ABSOLUTE_JUMP_LEN) as u64;
+        let offsets = window.starts().into_iter().map(|offset| at + offset as u64);
+        let mut places: Vec<(Addr, Addr)> = starts.iter().map(|n| moved + *n as u64).zip(offsets).collect();
+        let inner = places
+            .iter()
+            .skip(1)
+            .filter(|(_, old)| *old < at + JUMP_LEN as u64);
+        let inner = inner.map(|(new, old)| (*old, *new)).collect();
+        places.push((end, at + window.len() as u64));
         let mut patch = [0xe9; JUMP_LEN];
         let distance = place.0.wrapping_sub(at.0 + JUMP_LEN as u64) as u32;
         patch[1..].copy_from_slice(&distance.to_le_bytes());
@@ -101,19 +187,28 @@ impl Stub {
             place,
             code,
             patch,
-            hit,
+            hit: Addr(hit),
             moved,
             inner,
+            places,
         })
+    }
+
+    /// Where in the program a task is that stands at this place of the moved instructions; `None` if it is on its way to
+    /// the first of them, or within one.
+    pub fn program_place(&self, rip: Addr) -> Option<Addr> {
+        let found = self.places.iter().find(|(new, _)| *new == rip);
+        found.map(|(_, old)| *old)
     }
 }
 
 /// A free place in reach of a jump at `at` whose displacement is `int3` at these bytes of the jump.
-fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace) -> Option<Addr> {
+fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[AddrRange]) -> Option<Addr> {
     let taken: Vec<AddrRange> = space.iter().map(|m| m.range).collect();
     let is_free = |room: AddrRange| {
         let next = taken.partition_point(|t| t.end <= room.start);
-        taken.get(next).is_none_or(|t| t.start >= room.end)
+        let is_clear = |t: &AddrRange| t.start >= room.end || t.end <= room.start;
+        taken.get(next).is_none_or(is_clear) && ours.iter().all(is_clear)
     };
     // Choices for byte `n` of the displacement; the highest first near, then ever farther.
     let choices = |n: usize, free: Vec<u8>| {
@@ -163,6 +258,55 @@ fn numbered(r: &Registers) -> [(u8, u64); 15] {
         (14, r.r14),
         (15, r.r15),
     ]
+}
+
+/// Restores and traps (`int3`) unless `check` jumps to behind that; returns where the `int3` is.
+fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>)) -> usize {
+    let mut misses = Vec::new();
+    check(code, &mut misses);
+    restore(code);
+    let hit = code.len();
+    code.push(INT3);
+    let miss = code.len();
+    for at in misses {
+        let distance = (miss - (at + 4)) as u32;
+        code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+    }
+    hit
+}
+
+/// Compares registers and words.
+fn compare(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers, words: &[(Addr, u64)]) {
+    for (number, value) in numbered(regs) {
+        compare_register(code, misses, number, value);
+    }
+    compare_saved(code, misses, regs);
+    // With equal registers, the words of a frame can be read if they could when this was recorded.
+    for (addr, value) in words.iter().take(WORDS_MAX) {
+        compare_word(code, misses, *addr, *value);
+    }
+}
+
+/// Counts. The counter goes before the note: whoever stops between them finds the note later, with the right count.
+fn count(code: &mut Vec<u8>, what: &Counting<'_>) {
+    // add qword [counter], 1
+    code.extend([0x48, 0x83, 0x04, 0x25]);
+    code.extend(count_word(what.counter));
+    code.push(1);
+    if what.is_goal {
+        // add qword [GOALS], 256
+        code.extend([0x48, 0x81, 0x04, 0x25]);
+        code.extend(count_word(GOALS));
+        code.extend(256u32.to_le_bytes());
+    }
+    if what.is_noted {
+        // mov rax, [GOALS]; lea rax, [rax + counter + 1]; mov [LAST], rax
+        code.extend([0x48, 0x8b, 0x04, 0x25]);
+        code.extend(count_word(GOALS));
+        code.extend([0x48, 0x8d, 0x40, what.counter as u8 + 1]);
+        code.extend([0x48, 0x89, 0x04, 0x25]);
+        code.extend(count_word(LAST));
+    }
 }
 
 /// `mov [SAVED_RAX], rax; lahf; seto al; mov [SAVED_FLAGS], ax`

@@ -30,6 +30,7 @@ use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, 
 use crate::arrival::Target;
 use crate::buffer;
 use crate::error::{Divergence, Error, Result, register_divergence};
+use crate::passes::Trapped;
 use crate::pending::Stage;
 use crate::session::ReplaySession;
 
@@ -125,6 +126,7 @@ impl ReplaySession {
     }
 
     fn arrived(&mut self, event: &Event) -> Result<Halt> {
+        self.remove_passes(event)?;
         self.remove_probe(event)?;
         if let EventKind::Point { at, .. } = &event.kind {
             let set = self.task(event)?.stopped().and_then(|s| s.set_regs(at));
@@ -147,10 +149,12 @@ impl ReplaySession {
             if self.has_foreign_code(event.tid) {
                 self.sync_breakpoints(event)?;
                 let rip = Addr(self.regs_of(event)?.rip);
-                if !reported && self.is_breakpoint(event.tid, rip) {
+                if !reported && self.is_breakpoint(event.tid, rip) && !self.is_only_counted(event, rip)? {
                     return Ok(Halt::Breakpoint(rip));
                 }
-                if self.must_step(event.tid, rip) {
+                if let Some(on) = self.way_past(event, rip)? {
+                    self.move_to(event, on)?;
+                } else if self.must_step(event.tid, rip) {
                     reported = false;
                     match self.step_once(event)? {
                         Halt::Stepped if self.is_at_point(event)? => return self.arrived(event),
@@ -303,7 +307,18 @@ impl ReplaySession {
             let rip = Addr(self.regs_of(event)?.rip);
             if rr_area::code().contains(rip) {
                 hits |= self.finish_library(event)?;
-            } else if self.sites_of(event).by_stub(rip).is_some() || self.is_in_probe(rip) {
+            } else if let Some(stub) = self.stub_around(rip) {
+                // The first of the moved instructions may have been counted already: the task goes on to the next.
+                if let Some(place) = stub.program_place(rip).filter(|_| rip != stub.moved) {
+                    self.move_to(event, place)?;
+                    return Ok(halted(hits));
+                }
+                match self.resume_task(event, Resume::SysemuStep, &mut Never)? {
+                    Seen::Arrived => return self.arrived(event),
+                    Seen::Watch(more) => hits |= more,
+                    _ => {}
+                }
+            } else if self.sites_of(event).by_stub(rip).is_some() {
                 match self.resume_task(event, Resume::SysemuStep, &mut Never)? {
                     Seen::Arrived => return self.arrived(event),
                     Seen::Watch(more) => hits |= more,
@@ -317,6 +332,7 @@ impl ReplaySession {
 
     /// Resumes the event's task, waits for it, and finds out what its stop means.
     fn resume_task(&mut self, event: &Event, how: Resume, interrupt: &mut dyn Interrupt) -> Result<Seen> {
+        self.give_counts(event)?;
         let task = self.task(event)?;
         let (real, tid) = (task.real, task.tid);
         let stopped = task.take().map_err(|source| failed(event, source))?;
@@ -355,7 +371,19 @@ impl ReplaySession {
                 return Err(self.diverged(event, tid, seen));
             }
         };
+        self.take_counts(event)?;
         self.interpret(event, stop, how, asked)
+    }
+
+    /// A fault of an instruction that was executed elsewhere is one of the program's.
+    fn give_fault_back(&mut self, event: &Event, regs: &mut Registers) -> Result<()> {
+        let rip = Addr(regs.rip);
+        let place = self.stub_around(rip).and_then(|stub| stub.program_place(rip));
+        if let Some(place) = place {
+            self.move_to(event, place)?;
+            regs.rip = place.0;
+        }
+        Ok(())
     }
 
     fn interpret(&mut self, event: &Event, stop: Stop, how: Resume, asked: bool) -> Result<Seen> {
@@ -378,10 +406,16 @@ impl ReplaySession {
                     // Somebody outside sent it; it is not part of the recording.
                     return Ok(Seen::Nothing);
                 }
+                if signal != libc::SIGTRAP {
+                    self.give_fault_back(event, &mut regs)?;
+                }
                 if let Some(Target::Fault(expected, at)) = self.target(event)
                     && expected == signal
                     && regs.outside_call() == *at
-                    && (how != Resume::SysemuStep || code != TRAP_TRACE || at.eflags & TF != 0)
+                    && (signal != libc::SIGTRAP
+                        || how != Resume::SysemuStep
+                        || code != TRAP_TRACE
+                        || at.eflags & TF != 0)
                 {
                     return Ok(Seen::Arrived);
                 }
@@ -431,6 +465,7 @@ impl ReplaySession {
             && regs.rip == PAST_CALL
             && regs.syscall() == *number
         {
+            self.remove_passes(event)?;
             self.make_change(event)?;
             return Ok(Seen::Nothing);
         }
@@ -466,6 +501,17 @@ impl ReplaySession {
     fn at_int3(&mut self, event: &Event, regs: &Registers) -> Result<Option<Seen>> {
         if let Some(seen) = self.at_probe(event, Addr(regs.rip))? {
             return Ok(Some(seen_of_probe(seen)));
+        }
+        match self.at_stub(Addr(regs.rip)) {
+            Some(Trapped::At(at)) => {
+                self.move_to(event, at)?;
+                return Ok(Some(Seen::AtPatch));
+            }
+            Some(Trapped::Moved(moved)) => {
+                self.move_to(event, moved)?;
+                return Ok(Some(Seen::Nothing));
+            }
+            None => {}
         }
         let at = Addr(regs.rip.wrapping_sub(1));
         let space = self.task(event)?.space;

@@ -143,8 +143,17 @@ fn compile(name: &str, source: &Path, flags: &[String], text: &(String, String))
     ];
     let mut hasher = DefaultHasher::new();
     (text, flags, BASE).hash(&mut hasher);
+    in_cache(name, hasher.finish(), |part| {
+        let mut command = Command::new("gcc");
+        command.args(BASE).arg("-o").arg(part).arg(source).args(flags);
+        run(&mut command, Duration::from_secs(120)).expect_success();
+    })
+}
+
+/// An executable in the cache, which `make` makes if it is not there.
+pub(crate) fn in_cache(name: &str, version: u64, make: impl FnOnce(&Path)) -> PathBuf {
     // One directory per version: the executable's own name stays the guest's.
-    let dir = cache_dir().join(format!("{name}-{:016x}", hasher.finish()));
+    let dir = cache_dir().join(format!("{name}-{version:016x}"));
     let path = dir.join(name);
     if path.exists() {
         return path;
@@ -155,9 +164,7 @@ fn compile(name: &str, source: &Path, flags: &[String], text: &(String, String))
         .tempfile_in(&dir)
         .expect("a temporary file")
         .into_temp_path();
-    let mut command = Command::new("gcc");
-    command.args(BASE).arg("-o").arg(&part).arg(source).args(flags);
-    run(&mut command, Duration::from_secs(120)).expect_success();
+    make(&part);
     let part = part.keep().expect("keep the compiled guest");
     std::fs::rename(&part, &path).expect("move the compiled guest into place");
     path

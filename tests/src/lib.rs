@@ -8,6 +8,7 @@
 //! * [`mod@run`]: a command with a time limit whose whole process group ends with it;
 //! * [`rr`]: the `rr` binary, its commands, the traces it makes (in temporary directories, removed afterwards);
 //! * [`mod@matrix`]: one program through all ways of recording and replaying;
+//! * [`gdb`]: a replay debugged with gdb, by scripts of commands and what they print;
 //! * [`damage`]: broken copies of traces, and all commands tried on them;
 //! * [`programs`]: inputs for tests of real programs.
 //!
@@ -18,6 +19,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod damage;
+pub mod gdb;
 pub mod guest;
 pub mod matrix;
 pub mod programs;

@@ -50,3 +50,49 @@ fn killed_from_outside_at_any_moment() {
         recording.remove();
     }
 }
+
+/// The recorder of a debug build kills a tracee of its own at the n-th moment of its work (`rr_tracee`'s `death`), for all n;
+/// here for some of them.
+#[test]
+fn killed_at_every_moment() {
+    if std::env::var_os("RR_BIN").is_some() || !cfg!(debug_assertions) {
+        return;
+    }
+    let rr = Rr::new().with_limit(Duration::from_secs(30));
+    let program = words([Guest::build("mortal").path.as_os_str()]);
+    let ways: [(&[&str], &str, usize); 5] = [
+        (&[], "", 41),
+        (&[], ",late", 43),
+        (&["-n"], "", 47),
+        (&[], ",parent", 101),
+        (&["--checkpoint-interval", "3", "--checkpoint-wait"], ",late", 149),
+    ];
+    for (options, how, step) in ways {
+        for moment in (1..).step_by(if full() { 1 } else { step }) {
+            let dir = rr.new_trace();
+            let mut command = rr.command(["record"].iter().chain(options));
+            command.current_dir(rr.new_dir());
+            command.env("RR_TEST_KILL_AT", format!("{moment}{how}"));
+            let run = run(command.arg("-o").arg(&dir).args(&program), rr.limit);
+            let what = || format!("{options:?} {moment}{how}\n{}", run.describe());
+            if !run.err().contains("rr: test: moment") {
+                assert!(moment > 1000, "the program has only so many moments: {}", what());
+                break;
+            }
+            if run.shell_status() == 69 && run.err().contains("it ended before it began") {
+                continue;
+            }
+            assert!(!run.err().contains("the recording failed"), "{}", what());
+            let what = what();
+            let recording = rr.recording_from(dir, run);
+            assert!(recording.info().complete, "{what}");
+            let replay = recording.replay(&[]);
+            assert_eq!(replay.shell_status(), 0, "{what}\n{}", replay.describe());
+            assert_eq!(replay.stdout, recording.run.stdout, "{what}");
+            if !options.is_empty() {
+                recording.verify();
+            }
+            recording.remove();
+        }
+    }
+}

@@ -365,3 +365,47 @@ fn more_blocked_threads_than_ever() {
     let rr = Rr::new().with_limit(Duration::from_secs(300));
     rr_tests::matrix::check_guest(&rr, &guest, &plan);
 }
+
+/// A program may send signals to its own group, in which the recorder is too: the recorder is not meant.
+#[test]
+fn signals_to_the_own_group_are_not_for_the_recorder() {
+    let rr = Rr::new();
+    let record = |options: &[&str], script: &str, status: i32, out: &str| {
+        let recording = rr.record(options, &shell(script));
+        let run = &recording.run;
+        assert_eq!(
+            (run.shell_status(), run.out().as_str()),
+            (status, out),
+            "{}",
+            run.describe()
+        );
+        assert!(recording.info().complete);
+        let replay = recording.replay(&[]).expect_success();
+        assert_eq!(replay.stdout, recording.run.stdout);
+        recording.verify();
+    };
+    // Longer than the time that a program has when the recorder is asked to end.
+    let trapped =
+        "trap 'echo asked' TERM; sleep 100 & sleep 0.3; kill 0; wait; trap '' TERM; sleep 6; echo done";
+    record(&[], trapped, 0, "asked\ndone\n");
+    for options in [&[][..], &["--checkpoint-interval", "3"], &["-n"]] {
+        record(
+            options,
+            "sleep 100 & echo ready; kill -9 0; echo no",
+            128 + 9,
+            "ready\n",
+        );
+        record(
+            options,
+            "sleep 100 & echo ready; kill 0; echo no",
+            128 + 15,
+            "ready\n",
+        );
+        record(
+            options,
+            "trap 'echo hup; exit 5' HUP; kill -HUP 0; echo no",
+            5,
+            "hup\n",
+        );
+    }
+}

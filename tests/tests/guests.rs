@@ -40,6 +40,7 @@ macro_rules! guests {
 guests! {
     works {
         abort
+        advice_pairs
         alarm_eintr
         alarm_restart
         altstack_bad
@@ -49,6 +50,7 @@ guests! {
         bad_pointers
         big_output
         big_rss
+        blocked_control
         brk
         buffered_memory
         buffered_messages
@@ -71,6 +73,7 @@ guests! {
         exec_big_env
         exec_chain
         exec_fail
+        exec_leaves
         exec_relative
         exit7
         exit_group_race
@@ -98,6 +101,7 @@ guests! {
         jit
         job_control
         kill_group_self
+        kill_own_group
         kill_zero
         killed_computing
         large_read
@@ -117,6 +121,7 @@ guests! {
         mmap_mix
         mremap
         much_data
+        namespace_init
         namespaces
         nolibc
         nopie
@@ -175,6 +180,7 @@ guests! {
         sleep_restart
         socket_close
         sparse
+        sparse_huge
         spawn
         spin_wait
         splice
@@ -182,6 +188,7 @@ guests! {
         static_nopie
         static_pie
         stdio_mix
+        step_self
         stubs_lost
         subreaper
         sysinfo

@@ -14,6 +14,63 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 const CHUNK: usize = 1 << 20;
 
+/// A hole at least so long counts as its length in the name of a file, and not as so many zeros: there are files of terabytes that
+/// hold next to nothing.
+const LONG_HOLE: u64 = 1 << 30;
+/// What comes before that length. (Any bytes that are in no file.)
+const HOLE_MARK: [u8; 17] = *b"\x93\xf2rr:a hole of \xb1\x0c";
+
+/// The contents of a file in memory, without its holes.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// The length of the file.
+    pub len: u64,
+    /// Its data, each with its offset.
+    pub parts: Vec<(u64, Vec<u8>)>,
+}
+
+impl Content {
+    /// How much memory it takes.
+    pub fn weight(&self) -> u64 {
+        self.parts.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
+    /// Writes it into an empty file.
+    pub fn write(&self, to: &File) -> io::Result<()> {
+        for (offset, bytes) in &self.parts {
+            to.write_all_at(bytes, *offset)?;
+        }
+        to.set_len(self.len)
+    }
+}
+
+/// Reads a file that has at most so much data, and says its name; none if there is more.
+pub(crate) fn read(file: &File, most: u64) -> io::Result<Option<(FileId, Content)>> {
+    let mut parts = Vec::new();
+    let mut room = most;
+    let keep = |offset, bytes: &[u8]| {
+        room = room.checked_sub(bytes.len() as u64).ok_or(Errno::EFBIG)?;
+        parts.push((offset, bytes.to_vec()));
+        Ok(())
+    };
+    // A descriptor of our own: seeking must not move the offset of the caller's, which a tracee may share.
+    let own = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let walked = match &own {
+        Ok(own) => walk(own, true, keep),
+        Err(_) => walk(file, false, keep),
+    };
+    match walked {
+        Ok((id, len)) => Ok(Some((id, Content { len, parts }))),
+        Err(e) if e.raw_os_error() == Some(libc::EFBIG) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The name of a file's contents.
+pub(crate) fn name(file: &File) -> io::Result<FileId> {
+    Ok(walk(file, true, |_, _| Ok(()))?.0)
+}
+
 /// The name of some bytes.
 pub(crate) fn hash(bytes: &[u8]) -> FileId {
     FileId(xxh3_128(bytes))
@@ -61,6 +118,11 @@ fn walk(
             (offset, u64::MAX)
         };
         let mut left = data - offset;
+        if left >= LONG_HOLE {
+            hash.update(&HOLE_MARK);
+            hash.update(&left.to_le_bytes());
+            left = 0;
+        }
         while left > 0 {
             let n = left.min(CHUNK as u64);
             hash.update(&zeros[..n as usize]);

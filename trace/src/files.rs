@@ -5,23 +5,31 @@
 //!
 //! ```text
 //! STORE/<hash>          the contents, read-only; traces hard-link it
-//! STORE/index/<key>     symbolic link to <hash>; key: device, inode, size, mtime and ctime of the file it was copied from
+//! STORE/index/<key>     symbolic link to <hash>.<boot>; key: device, inode, size, mtime and ctime of the file it was copied from
 //! ```
+//!
+//! `<boot>` is the kernel's run that it was written in. Nobody waited for the disk then: so in a later run contents are compared with
+//! their name when they are used first, and the entry loses that part.
 //!
 //! Into the store, contents are reflinked where the file system can, else copied: never linked, because somebody
 //! could change the original in place. Invariants: what bears a hash as its name is complete before it gets the
-//! name, and in the store durable too, so any number of recorders can share a store; and an
+//! name, so any number of recorders can share a store; and an
 //! index entry is only made for a file whose last change is old enough that another one would have given another ctime. The store is
 //! a cache: whatever goes wrong with it, the trace gets a copy of its own.
+//!
+//! Who adds a file does not wait for the disk: it reads the file (as the program that maps it does) and says its name; a thread writes it
+//! (`later`). Events that refer to it are written after it ([`FileStore::settle`]).
 
-use std::collections::{HashMap, HashSet};
+mod later;
+
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -30,9 +38,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use rr_tracee::FileId;
 
-use crate::copy;
+use crate::copy::{self, Content};
 use crate::dir::{Part, TraceDir, file_name};
 use crate::error::{Error, Result};
+use later::{Job, Later};
 
 const TEMPORARY: &str = ".tmp-";
 
@@ -42,6 +51,9 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 /// A file changed less long ago than this could change again without a new ctime (file systems count in
 /// ticks of some milliseconds, some in seconds).
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// Files with more data than this are not kept in memory to be written later.
+const AT_ONCE: u64 = 64 << 20;
 
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,19 +110,26 @@ impl Key {
 /// Where the contents of mapped files go while a trace is written. Usable from any thread.
 #[derive(Debug)]
 pub struct FileStore {
+    places: Arc<Places>,
+    later: Later,
+    seen: Mutex<Seen>,
+}
+
+/// The two places for contents.
+#[derive(Debug)]
+struct Places {
     files: Place,
     store: Option<Store>,
-    seen: Mutex<Seen>,
+    /// What is in the trace but perhaps not on the disk.
+    unsynced: Mutex<Vec<FileId>>,
 }
 
 #[derive(Default, Debug)]
 struct Seen {
     /// Files that were added, by their state then.
     known: HashMap<Key, FileId>,
-    /// What is in the trace.
-    present: HashSet<FileId>,
-    /// What is in the trace but perhaps not on the disk.
-    unsynced: Vec<FileId>,
+    /// What is in the trace, or will be soon, and how many bytes it has.
+    present: HashMap<FileId, u64>,
 }
 
 impl FileStore {
@@ -130,15 +149,25 @@ impl FileStore {
                 })
                 .ok()
         });
-        Ok(FileStore {
+        let unsynced = Mutex::default();
+        let places = Arc::new(Places {
             files,
             store,
+            unsynced,
+        });
+        let path = places.files.path.clone();
+        let later = Later::start(&places).map_err(|e| Error::io(&path, "starting a thread to write", e))?;
+        Ok(FileStore {
+            places,
+            later,
             seen: Mutex::default(),
         })
     }
 
     /// Stores the contents of a regular file, which is open for reading, and says under which name. Nothing is
     /// copied if they are there already, and nothing is read if this very state of the file was stored before.
+    ///
+    /// They are in the trace when [`FileStore::settle`] returns.
     pub fn add(&self, file: &File) -> Result<FileId> {
         let fail = |e: io::Error| {
             let name = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file)));
@@ -148,8 +177,7 @@ impl FileStore {
         if let Some(id) = self.seen().known.get(&key) {
             return Ok(*id);
         }
-        let known = self.store.as_ref().and_then(|store| store.find(&key));
-        let id = match known.filter(|id| self.take_from_store(*id, key.size)) {
+        let id = match self.find(&key)? {
             Some(id) => id,
             None => self.import(file, &key)?,
         };
@@ -163,29 +191,37 @@ impl FileStore {
     /// Stores these bytes.
     pub fn add_bytes(&self, bytes: &[u8]) -> Result<FileId> {
         let id = copy::hash(bytes);
-        if self.seen().present.contains(&id) {
-            return Ok(id);
-        }
-        let fail = |e| Error::io(&self.files.path.join(file_name(id)), "writing", e);
-        let temporary = self.files.temporary().map_err(fail)?;
-        io::Write::write_all(&mut &temporary.file, bytes).map_err(fail)?;
-        temporary.publish(id).map_err(fail)?;
-        self.arrived(id, true);
+        let content = Content {
+            len: bytes.len() as u64,
+            parts: vec![(0, bytes.to_vec())],
+        };
+        self.write(id, content, None)?;
         Ok(id)
     }
 
     /// How many bytes were stored under this name.
     pub fn length(&self, id: FileId) -> Result<u64> {
-        let length = self.files.open(id).and_then(|file| Ok(file.metadata()?.len()));
-        length.map_err(|e| Error::io(&self.files.path.join(file_name(id)), "measuring", e))
+        if let Some(len) = self.seen().present.get(&id) {
+            return Ok(*len);
+        }
+        let files = &self.places.files;
+        let length = files.open(id).and_then(|file| Ok(file.metadata()?.len()));
+        length.map_err(|e| Error::io(&files.path.join(file_name(id)), "measuring", e))
+    }
+
+    /// Waits until all that was added is in the trace.
+    pub fn settle(&self) -> Result<()> {
+        self.later.settle()
     }
 
     /// Makes what was stored durable.
     pub fn sync(&self) -> Result<()> {
-        let ids = std::mem::take(&mut self.seen().unsynced);
+        self.settle()?;
+        let ids = std::mem::take(&mut *self.places.unsynced());
+        let files = &self.places.files;
         for id in ids {
-            let path = self.files.path.join(file_name(id));
-            let synced = self.files.open(id).and_then(|file| file.sync_all());
+            let path = files.path.join(file_name(id));
+            let synced = files.open(id).and_then(|file| file.sync_all());
             synced.map_err(|e| Error::io(&path, "syncing", e))?;
         }
         Ok(())
@@ -195,34 +231,105 @@ impl FileStore {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrived(&self, id: FileId, unsynced: bool) {
-        let mut seen = self.seen();
-        if seen.present.insert(id) && unsynced {
-            seen.unsynced.push(id);
+    /// What is in the store about this state of a file: it is going to be in the trace.
+    fn find(&self, key: &Key) -> Result<Option<FileId>> {
+        let Some(store) = &self.places.store else {
+            return Ok(None);
+        };
+        let Some(id) = store.find(key) else {
+            return Ok(None);
+        };
+        if self.seen().present.contains_key(&id) {
+            return Ok(Some(id));
         }
-    }
-
-    /// Brings contents from the store into the trace, if the store really has them.
-    fn take_from_store(&self, id: FileId, size: u64) -> bool {
-        let Some(store) = &self.store else { return false };
-        if self.seen().present.contains(&id) {
-            return true;
-        }
-        let taken = store.contents.open(id).and_then(|file| {
-            if file.metadata()?.len() != size {
+        let there = store.contents.open(id).and_then(|file| {
+            if file.metadata()?.len() != key.size {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "not what it was"));
             }
-            self.link_or_copy(store, id, &file)
+            Ok(file)
         });
-        if let Err(e) = &taken {
-            tracing::debug!(
-                "{}: {id}: {e}; reading the file again",
-                store.contents.path.display()
-            );
+        match there {
+            Ok(file) => {
+                self.seen().present.insert(id, key.size);
+                self.later.push(Job::Link { id, file })?;
+                Ok(Some(id))
+            }
+            Err(e) => {
+                let path = store.contents.path.display();
+                tracing::debug!("{path}: {id}: {e}; reading the file again");
+                Ok(None)
+            }
         }
-        taken.is_ok()
     }
 
+    /// Reads a file, which will be written into the store and the trace.
+    fn import(&self, file: &File, key: &Key) -> Result<FileId> {
+        let fail = |e: io::Error| Error::io(&self.places.files.path, "storing a mapped file", e);
+        if let Some((id, content)) = copy::read(file, AT_ONCE).map_err(fail)? {
+            let settled = key.is_settled() && Key::of(file).map_err(fail)? == *key;
+            self.write(id, content, settled.then_some(*key))?;
+            return Ok(id);
+        }
+        // Memory is not for such files.
+        let temporary = self.places.files.temporary().map_err(fail)?;
+        let id = copy::copy(file, &temporary.file).map_err(fail)?;
+        let len = temporary.file.metadata().map_err(fail)?.len();
+        if self.seen().present.insert(id, len).is_none() {
+            temporary.publish(id).map_err(fail)?;
+            self.places.unsynced().push(id);
+        }
+        Ok(id)
+    }
+
+    /// Lets contents be written that are not there yet. With the `key` of a file that has them, for other traces too.
+    fn write(&self, id: FileId, content: Content, key: Option<Key>) -> Result<()> {
+        let known = self.seen().present.insert(id, content.len).is_some();
+        if known && key.is_none() {
+            return Ok(());
+        }
+        self.later.push(Job::Write { id, content, key })
+    }
+}
+
+impl Places {
+    fn unsynced(&self) -> MutexGuard<'_, Vec<FileId>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what was left for later.
+    fn perform(&self, job: Job) -> Result<()> {
+        let fail = |e| Error::io(&self.files.path, "storing a mapped file", e);
+        match job {
+            Job::Link { id, file } => match &self.store {
+                Some(store) => self.link_or_copy(store, id, &file).map_err(fail),
+                None => Ok(()),
+            },
+            Job::Write { id, content, key } => {
+                if let Some(store) = &self.store {
+                    match store
+                        .import(id, &content, key.as_ref())
+                        .and_then(|copy| self.link_or_copy(store, id, &copy))
+                    {
+                        Ok(()) => return Ok(()),
+                        Err(e) => {
+                            let path = store.contents.path.display();
+                            tracing::warn!("{path}: {e}; the mapped file is copied into the trace alone");
+                        }
+                    }
+                }
+                let write = || {
+                    let temporary = self.files.temporary()?;
+                    content.write(&temporary.file)?;
+                    temporary.publish(id)
+                };
+                write().map_err(|e| Error::io(&self.files.path.join(file_name(id)), "writing", e))?;
+                self.unsynced().push(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Brings contents from the store, where `file` has them, into the trace.
     fn link_or_copy(&self, store: &Store, id: FileId, file: &File) -> io::Result<()> {
         let name = file_name(id);
         match linkat(
@@ -232,10 +339,7 @@ impl FileStore {
             &*name,
             AtFlags::empty(),
         ) {
-            Ok(()) | Err(Errno::EEXIST) => {
-                self.arrived(id, false);
-                Ok(())
-            }
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
             // Another file system, too many links, not our file …
             Err(_) => {
                 let temporary = self.files.temporary()?;
@@ -246,36 +350,10 @@ impl FileStore {
                     ));
                 }
                 temporary.publish(id)?;
-                self.arrived(id, true);
+                self.unsynced().push(id);
                 Ok(())
             }
         }
-    }
-
-    /// Copies a file, into the store and from there into the trace, or straight into the trace.
-    fn import(&self, file: &File, key: &Key) -> Result<FileId> {
-        if let Some(store) = &self.store {
-            match store
-                .import(file, key)
-                .and_then(|(id, copy)| self.link_or_copy(store, id, &copy).map(|()| id))
-            {
-                Ok(id) => return Ok(id),
-                Err(e) => {
-                    let path = store.contents.path.display();
-                    tracing::warn!("{path}: {e}; the mapped file is copied into the trace alone");
-                }
-            }
-        }
-        let import = || {
-            let temporary = self.files.temporary()?;
-            let id = copy::copy(file, &temporary.file)?;
-            if !self.seen().present.contains(&id) {
-                temporary.publish(id)?;
-                self.arrived(id, true);
-            }
-            Ok(id)
-        };
-        import().map_err(|e: io::Error| Error::io(&self.files.path, "storing a mapped file", e))
     }
 }
 
@@ -318,47 +396,75 @@ impl Store {
     /// What the file in this state contains, as far as is known.
     fn find(&self, key: &Key) -> Option<FileId> {
         let target = readlinkat(&self.index, &*key.name()).ok()?;
-        let target = target.to_str().filter(|t| t.len() == 32)?;
-        u128::from_str_radix(target, 16)
+        let (name, since) = match target.to_str()?.split_once('.') {
+            Some((name, boot)) => (name.to_owned(), Some(boot.to_owned())),
+            None => (target.to_str()?.to_owned(), None),
+        };
+        let id = u128::from_str_radix(&name, 16)
             .ok()
             .map(FileId)
-            .filter(|id| file_name(*id) == target)
+            .filter(|id| name.len() == 32 && file_name(*id) == name)?;
+        match since {
+            Some(boot) if boot != boot_id() => self.has_survived(id).then(|| {
+                // From now on it is known to be on the disk.
+                let _ = self.enter(key, &name);
+                id
+            }),
+            _ => Some(id),
+        }
     }
 
-    /// Copies a file into the store.
-    fn import(&self, file: &File, key: &Key) -> io::Result<(FileId, File)> {
+    /// Whether contents that were written before the machine was started are on the disk; if not, they are removed.
+    fn has_survived(&self, id: FileId) -> bool {
+        let content = self.contents.open(id).and_then(|file| copy::name(&file));
+        let whole = content.is_ok_and(|there| there == id);
+        if !whole {
+            // Another recorder may have been faster.
+            let _ = unlinkat(&self.contents.fd, &*file_name(id), UnlinkatFlags::NoRemoveDir);
+        }
+        whole
+    }
+
+    /// Writes contents into the store, unless they are there.
+    fn import(&self, id: FileId, content: &Content, key: Option<&Key>) -> io::Result<File> {
         // Only those who add to the store tidy it: reading a directory of thousands takes milliseconds.
         self.swept.call_once(|| self.contents.sweep());
-        let temporary = self.contents.temporary()?;
-        let id = copy::copy(file, &temporary.file)?;
-        let there = self.contents.open(id);
-        match there.and_then(|file| Ok((file.metadata()?.len(), file))) {
-            Ok((len, there)) if len == temporary.file.metadata()?.len() => {
-                drop(temporary);
-                self.remember(file, key, id)?;
-                Ok((id, there))
-            }
-            _ => {
-                temporary.file.sync_all()?;
+        let there = self.contents.open(id).and_then(|file| {
+            let same = file.metadata()?.len() == content.len && copy::name(&file)? == id;
+            same.then_some(file).ok_or(io::ErrorKind::InvalidData.into())
+        });
+        let file = match there {
+            Ok(there) => there,
+            Err(_) => {
+                let temporary = self.contents.temporary()?;
+                content.write(&temporary.file)?;
                 temporary.publish(id)?;
-                nix::unistd::fsync(&self.contents.fd)?;
-                let copy = self.contents.open(id)?;
-                self.remember(file, key, id)?;
-                Ok((id, copy))
+                self.contents.open(id)?
             }
+        };
+        if let Some(key) = key {
+            // The disk is not waited for; so this holds until the machine is started anew.
+            self.enter(key, &format!("{}.{}", file_name(id), boot_id()))?;
         }
+        Ok(file)
     }
 
-    /// Makes an index entry, if the file is still in the state that the key names and that state is settled: then
-    /// this is the state that was copied.
-    fn remember(&self, file: &File, key: &Key, id: FileId) -> io::Result<()> {
-        if !key.is_settled() || Key::of(file)? != *key {
-            return Ok(());
-        }
+    /// Makes an index entry.
+    fn enter(&self, key: &Key, target: &str) -> io::Result<()> {
         let temporary = temporary_name();
-        symlinkat(&*file_name(id), &self.index, &*temporary)?;
+        symlinkat(target, &self.index, &*temporary)?;
         Ok(renameat(&self.index, &*temporary, &self.index, &*key.name())?)
     }
+}
+
+/// What the kernel calls its present run (random(4)).
+fn boot_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        // Without it nothing holds longer than this process.
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.map_or_else(|_| temporary_name(), |id| id.trim().to_owned())
+    })
 }
 
 /// A directory of contents named by their hash.

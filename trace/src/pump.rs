@@ -18,6 +18,7 @@ use crate::affinity;
 use crate::dir::{HEADER, Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
+use crate::files::FileStore;
 use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
 use crate::pieces;
@@ -47,6 +48,7 @@ pub(crate) struct Pump {
     shared: Arc<Shared>,
     options: PumpOptions,
     dir: TraceDir,
+    files: Arc<FileStore>,
     uuid: [u8; 16],
     segment: Option<Segment>,
     /// The next events begin a new segment.
@@ -86,11 +88,17 @@ impl Drop for Guard {
 }
 
 impl Pump {
-    pub(crate) fn new(shared: Arc<Shared>, options: PumpOptions, dir: TraceDir, uuid: [u8; 16]) -> Pump {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        options: PumpOptions,
+        (dir, files): (TraceDir, Arc<FileStore>),
+        uuid: [u8; 16],
+    ) -> Pump {
         Pump {
             shared,
             options,
             dir,
+            files,
             uuid,
             segment: None,
             cut: false,
@@ -211,6 +219,8 @@ impl Pump {
             event: span.0,
             why: e.to_string(),
         })?;
+        // What these events refer to comes first (I5).
+        self.files.settle()?;
         self.open_segment(span.0)?;
         let result = self
             .write_data(events, span)
@@ -248,6 +258,7 @@ impl Pump {
     }
 
     fn write_end(&mut self, status: i32) -> Result<()> {
+        self.files.settle()?;
         let invalid = |e: capnp::Error| Error::Invalid {
             event: self.last,
             why: e.to_string(),

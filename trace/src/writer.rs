@@ -86,7 +86,12 @@ impl TraceWriter {
             quality: options.quality.min(11).into(),
             cpus: options.background_cpus,
         };
-        let pump = Pump::new(shared.clone(), pump_options, dir.clone(), header.uuid);
+        let pump = Pump::new(
+            shared.clone(),
+            pump_options,
+            (dir.clone(), Arc::clone(&files)),
+            header.uuid,
+        );
         let thread = std::thread::Builder::new()
             .name("rr-trace-write".into())
             .spawn(|| pump.run())

@@ -12,8 +12,8 @@
 //! jump, and the return address that a call pushes stay the same.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
-    Register,
+    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
+    OpAccess, Register,
 };
 
 use crate::ids::Addr;
@@ -153,6 +153,26 @@ impl Window {
         })
     }
 
+    /// The window of the one instruction at the beginning of `code`, which lies at `at`; it may be shorter than a jump.
+    /// `None` if the instruction cannot be moved.
+    pub fn single(code: &[u8], at: Addr) -> Option<Window> {
+        let instruction = decode(code, at)?;
+        let movable = match instruction.flow_control() {
+            FlowControl::Next => !shows_stepping(&instruction),
+            FlowControl::Return
+            | FlowControl::ConditionalBranch
+            | FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch => !instruction.is_jmp_far(),
+            FlowControl::Call => instruction.is_call_near(),
+            _ => false,
+        };
+        movable.then(|| Window {
+            at,
+            bytes: code[..instruction.len()].to_vec(),
+            instructions: vec![instruction],
+        })
+    }
+
     /// The window of the instructions in all of `code`, which lies at `at` and is followed by a system call. `None`
     /// if these are not instructions, or one cannot be moved or does not lead on.
     pub fn before_call(code: &[u8], at: Addr) -> Option<Window> {
@@ -188,9 +208,27 @@ impl Window {
         self.instructions.first().map_or(0, Instruction::len)
     }
 
+    /// Whether its first instruction can be interrupted half done ([`repeats`]).
+    pub fn begins_with_repeat(&self) -> bool {
+        self.instructions.first().is_some_and(repeats)
+    }
+
+    /// Whether it shows where it is executed: the x87 unit keeps the address of its last instruction.
+    pub fn shows_place(&self) -> bool {
+        let x87 = [CpuidFeature::FPU, CpuidFeature::FPU287, CpuidFeature::FPU387];
+        let uses = |i: &Instruction| i.cpuid_features().iter().any(|f| x87.contains(f));
+        self.instructions.iter().any(uses)
+    }
+
     /// Whether it has no instruction; it always has one.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Where its instructions begin, from its own beginning on.
+    pub fn starts(&self) -> Vec<usize> {
+        let starts = self.instructions.iter();
+        starts.map(|i| (i.ip() - self.at.0) as usize).collect()
     }
 
     /// The places within the five bytes of the jump where instructions of the window begin, except the first.
@@ -252,7 +290,7 @@ impl Window {
 }
 
 /// Length of the jump that [`jump`] makes, in bytes.
-const ABSOLUTE_JUMP_LEN: usize = 14;
+pub const ABSOLUTE_JUMP_LEN: usize = 14;
 
 /// `jmp [rip]` and the target: reaches everything, needs no register.
 pub fn jump(code: &mut Vec<u8>, target: u64) {
@@ -325,6 +363,19 @@ mod tests {
         assert!(window(&[0x9c, 0x90, 0x90, 0x90, 0x90]).is_none());
         // too short
         assert!(window(&[0x90, 0x90]).is_none());
+    }
+
+    #[test]
+    fn one_instruction_alone() {
+        // call rax leads elsewhere, and cannot be moved; call +0 can; inc eax is shorter than a jump.
+        assert!(Window::single(&[0xff, 0xd0], AT).is_none());
+        assert!(Window::single(&[0xe8, 0, 0, 0, 0], AT).is_some());
+        let w = Window::single(&[0xff, 0xc0, 0x90], AT).unwrap();
+        assert_eq!((w.len(), w.shows_place()), (2, false));
+        // fld1
+        assert!(Window::single(&[0xd9, 0xe8], AT).unwrap().shows_place());
+        // rep stosb
+        assert!(Window::single(&[0xf3, 0xaa], AT).unwrap().begins_with_repeat());
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //! | [`madv`] | `madvise`, and what it changes in an address space |
 //! | [`objects`] | shared memory objects, and which of them still are a file of the trace |
 //! | [`pagemap`] | which pages of a process hold data of its own |
+//! | `death` | for tests: a tracee is killed at a chosen moment |
 //! | [`digest`] | digests of the memory that a task could have written |
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
 //! | [`procfs`] | the few files of `/proc` that we read |
@@ -31,6 +32,7 @@
 //! | [`tsc`] | the driving thread does without `rdtsc`, as tracees do |
 
 pub mod code;
+mod death;
 pub mod digest;
 pub mod error;
 pub mod ids;

@@ -27,6 +27,12 @@ pub const GUARD_INSTALL: i32 = 102;
 /// `MADV_GUARD_REMOVE`: takes that back.
 pub const GUARD_REMOVE: i32 = 103;
 
+/// Whether an advice is about what a child gets. There are two things that can be said of a range, that a child does not have it and
+/// that it gets zeros there, and each can be taken back alone; so what an advice amounts to depends on those before.
+pub fn is_about_fork(advice: i32) -> bool {
+    matches!(advice, DONTFORK | DOFORK | WIPEONFORK | KEEPONFORK)
+}
+
 /// What an advice about a range changes in the address space; nothing for one that only makes it faster or slower.
 pub fn advised(range: AddrRange, advice: i32) -> Option<SpaceOp> {
     match advice {

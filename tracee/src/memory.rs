@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 
+use crate::death;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Tid};
 
@@ -110,6 +111,7 @@ impl Memory {
 
     /// Reads as many bytes as can be read from `addr` on; 0 if the first page cannot be read.
     pub fn read_some(&self, addr: Addr, buf: &mut [u8]) -> Result<usize> {
+        death::moment(self.tid);
         let len = buf.len();
         let remote = [RemoteIoVec {
             base: addr.0 as usize,
@@ -132,6 +134,7 @@ impl Memory {
     /// Fills `first` from `at` on and, with the same system call, as much of `buf` as there is to be read at `addr`. Returns how
     /// many bytes that was.
     pub fn read_both(&self, at: Addr, first: &mut [u8], addr: Addr, buf: &mut [u8]) -> Result<usize> {
+        death::moment(self.tid);
         let len = first.len();
         let remote = [(at, len), (addr, buf.len())].map(|(addr, len)| RemoteIoVec {
             base: addr.0 as usize,
@@ -155,6 +158,7 @@ impl Memory {
 
     /// Writes these parts one after the other, beginning at `addr`.
     pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
+        death::moment(self.tid);
         let len = parts.iter().map(|part| part.len()).sum();
         let local: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let base = addr.0 as usize;
@@ -174,6 +178,7 @@ impl Memory {
         if bytes.is_empty() {
             return Ok(());
         }
+        death::moment(self.tid);
         let remote = [RemoteIoVec {
             base: addr.0 as usize,
             len: bytes.len(),
@@ -187,6 +192,7 @@ impl Memory {
 
     /// The same, for pages that are known to be protected from writing.
     pub fn write_protected(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        death::moment(self.tid);
         let written = self.file()?.write_all_at(bytes, addr.0);
         written.map_err(|e| self.error("writing", addr, bytes.len(), &e))
     }
@@ -194,6 +200,7 @@ impl Memory {
 
 impl ReadMemory for Memory {
     fn read_vec(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
+        death::moment(self.tid);
         // Large reads of programs come this way: it is not cleared first what is overwritten at once.
         let mut buf: Vec<u8> = Vec::with_capacity(len);
         let local = libc::iovec {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
 use crate::rr_area;
-use crate::space::Prot;
+use crate::space::{ForkPolicy, Prot};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,6 +112,27 @@ pub fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
     let mut lines = maps(tid)?;
     lines.retain(|l| l.name != "[vsyscall]" && l.range.intersect(rr_area::area()).is_none());
     Ok(lines)
+}
+
+/// What a fork does to the mappings of a process (`VmFlags` of `/proc/PID/smaps`), in order.
+pub fn fork_policies(tid: Tid) -> Result<Vec<(AddrRange, ForkPolicy)>> {
+    let text = read(format!("/proc/{tid}/smaps"), tid)?;
+    let mut policies = Vec::new();
+    let mut range = None;
+    for line in text.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let has = |flag| flags.split_whitespace().any(|f| f == flag);
+            let policy = match (has("dc"), has("wf")) {
+                (true, _) => ForkPolicy::Omit,
+                (false, true) => ForkPolicy::Wipe,
+                (false, false) => ForkPolicy::Copy,
+            };
+            policies.extend(range.take().map(|range| (range, policy)));
+        } else if let Some(mapping) = parse_line(line) {
+            range = Some(mapping.range);
+        }
+    }
+    Ok(policies)
 }
 
 /// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
@@ -237,19 +258,49 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
         })
 }
 
-/// The processes that `tracer` traces (`TracerPid` of `/proc/PID/status`).
-pub fn tracees_of(tracer: Tid) -> Vec<Tid> {
-    let traced = |pid: &Tid| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let by = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-        by.and_then(|by| by.trim().parse().ok()) == Some(tracer.0)
-    };
+/// The process that traces a process (`TracerPid` of `/proc/PID/status`).
+pub fn tracer(pid: Tid) -> Option<Tid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let by = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    by.and_then(|by| by.trim().parse().ok())
+        .filter(|by| *by != 0)
+        .map(Tid)
+}
+
+/// All processes that we see.
+pub fn processes() -> Vec<Tid> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Tid))
-        .filter(traced)
         .collect()
+}
+
+/// Whether a process is the first of its pid namespace, but not of ours (`NSpid` of `/proc/PID/status`): signals that it does not handle
+/// have no effect on it (pid_namespaces(7)).
+pub fn is_init(tgid: Tid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tgid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NStgid:"));
+    numbers.and_then(|n| n.split_whitespace().next_back()) == Some("1")
+}
+
+/// The processes that a process traces.
+pub fn tracees_of(tracer_pid: Tid) -> Vec<Tid> {
+    let mut all = processes();
+    all.retain(|pid| tracer(*pid) == Some(tracer_pid));
+    all
+}
+
+/// The process group of a process: field 5 of `/proc/PID/stat`.
+pub fn group(pid: Tid) -> Result<i32> {
+    let path = format!("/proc/{pid}/stat");
+    let text = read(path.clone(), pid)?;
+    let fields = text.rsplit_once(") ").map(|(_, rest)| rest);
+    let field = fields.and_then(|rest| rest.split(' ').nth(5 - 3));
+    field.and_then(|f| f.parse().ok()).ok_or(Error::Proc {
+        path,
+        why: "no process group".into(),
+    })
 }
 
 /// The path that opens the same file as a tracee's descriptor.

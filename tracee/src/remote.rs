@@ -67,6 +67,10 @@ const CALL_AND_TRAP: u64 = 3;
 /// Where a task stands that was not stopped at [`layout::REMOTE_STOP`].
 const REMOTE_TRAPPED: u64 = layout::REMOTE_STOP + 1;
 
+/// Flags of the program's that have no place in a call of ours (Intel SDM vol. 1, 3.4.3): it may be stepping itself (TF, RF), copying
+/// downwards (DF) or checking alignment (AC).
+const PROGRAMS_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 16 | 1 << 18;
+
 /// A call of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteCall {
@@ -268,6 +272,7 @@ impl Remote {
             end,
         } = self;
         regs.orig_rax = NOT_IN_SYSCALL;
+        regs.eflags &= !PROGRAMS_FLAGS;
         task.set_regs(&regs)?;
         let mut entered = false;
         let (result, left) = loop {

@@ -24,8 +24,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::death;
 use crate::error::{Error, Result};
 use crate::ids::Tid;
+use crate::procfs;
 use crate::regs::{ExtendedState, Registers};
 
 /// `NT_X86_XSTATE` (`<elf.h>`): the regset of extended state.
@@ -124,11 +126,23 @@ pub fn wait_for_tick(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     let got = unsafe { libc::waitpid(tid.map_or(-1, |t| t.0), &mut status, flags) };
     (got > 0).then(|| {
         REPORTS.set(REPORTS.get() + 1);
+        death::moment(Tid(got));
         Report {
             tid: Tid(got),
             status,
         }
     })
+}
+
+/// Whether there is a report about a task that has not been taken.
+fn has_report(tid: Tid) -> bool {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    // SAFETY: an all-zero siginfo_t is a valid one.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is a valid place for what is reported; the report is left where it is.
+    let r = unsafe { libc::waitid(libc::P_PID, tid.0 as libc::id_t, &mut info, options) };
+    // SAFETY: waitid fills in this field, or leaves it zero if there is nothing to report.
+    r == 0 && unsafe { info.si_pid() } != 0
 }
 
 /// Whether this thread has a tracee or child left that it could wait for.
@@ -176,6 +190,7 @@ pub enum Resume {
 /// # Safety
 /// `addr` and `data` must be what the request wants (ptrace(2)).
 unsafe fn ptrace(request: u32, tid: Tid, addr: usize, data: usize) -> Result<c_long, Errno> {
+    death::moment(tid);
     Errno::clear();
     // SAFETY: by this function's contract.
     let r = unsafe { libc::ptrace(request as _, tid.0, addr as *mut c_void, data as *mut c_void) };
@@ -249,13 +264,22 @@ impl Running {
     /// Waits for this task.
     pub fn wait(self) -> Result<Waited> {
         loop {
-            if let Some(report) = wait(Some(self.tid), false) {
-                return self.waited(report);
+            match wait_for_tick(Some(self.tid), false) {
+                Some(report) => return self.waited(report),
+                None if Errno::last() == Errno::EINTR => {}
+                None => return Err(Error::Died(self.tid)),
             }
-            if Errno::last() == Errno::ECHILD {
+            if self.is_lost() {
                 return Err(Error::Died(self.tid));
             }
         }
+    }
+
+    /// Whether it is dead, but its end will be reported only when other threads of its group have ended, and these wait for
+    /// us: so it must not be waited for. (It was killed, came to its exit stop, and we let it go on from there in the belief that
+    /// it was still in the stop before.)
+    pub fn is_lost(&self) -> bool {
+        procfs::state(self.tid).is_ok_and(|state| state == 'Z') && !has_report(self.tid)
     }
 }
 

@@ -110,7 +110,10 @@ impl ReplayTarget {
                 }
             }
             let only = |is_it: &dyn Fn(&str) -> bool| {
-                let mut found = mapped.iter().filter(|(name, _)| is_it(name)).map(|(_, file)| *file);
+                let mut found = mapped
+                    .iter()
+                    .filter(|(name, _)| is_it(name))
+                    .map(|(_, file)| *file);
                 found.next().filter(|_| found.next().is_none())
             };
             let named = mapped.get(path).copied();

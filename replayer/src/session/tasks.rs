@@ -133,6 +133,7 @@ impl ReplaySession {
             return Err(bad(event, "it creates an address space that exists already"));
         }
         self.spaces.insert(info.space, AddressSpace::new());
+        self.space_begins();
         self.new_process(event.number, info.tid, tgid, info.space, &info.path)?;
         let renamed = Event {
             tid: info.tid,

@@ -5,14 +5,16 @@ use super::parallel::Found;
 use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::Result;
-use crate::position::Position;
+use crate::position::{Mark, Position};
 use crate::run::Interrupt;
 use crate::session::ReplaySession;
 
 impl Timeline {
     /// Goes back to the last stop before. If it is interrupted, the user is where they were.
     pub fn reverse_continue(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
-        let mut end = self.session.position();
+        let Some(mut end) = self.here(user)? else {
+            return Ok(Stop::Interrupted);
+        };
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
                 return self.to_begin(user);
@@ -41,6 +43,13 @@ impl Timeline {
         }
     }
 
+    /// What is counted on the way back.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        let execute = self.stops.breakpoints.keys().map(|addr| Mark::Execute(*addr));
+        let access = self.stops.debug_registers().unwrap_or_default();
+        execute.chain(access.into_iter().map(Mark::Access)).collect()
+    }
+
     /// A session at a checkpoint strictly before a position, and where that is.
     fn start_before(&mut self, end: &Position) -> Result<Option<(ReplaySession, Position)>> {
         let is_at = |event| *end == Position::at_event(event);
@@ -52,7 +61,7 @@ impl Timeline {
                 .checked_sub(1)
                 .and_then(|event| self.stored_before(rr_trace::event::EventNumber(event)));
         }
-        if let Some((live, from)) = self.kept.before(end)
+        if let Some((live, from)) = self.kept.before(end, &self.marks())
             && stored.is_none_or(|stored| stored <= from.last)
         {
             return Ok(Some((live.thaw()?, from)));

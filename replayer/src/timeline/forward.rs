@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind};
-use rr_tracee::{Addr, Tid};
+use rr_tracee::{Addr, Tid, tsc};
 
+use super::paced::Paced;
 use super::stops::is_step;
 use super::{Action, Stop, Timeline};
 use crate::error::Result;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
+/// So many events are replayed before the user is asked again (a system call).
+const ASKED_EVERY: u64 = 16;
+
 impl Timeline {
-    /// Runs to the next stop.
+    /// Runs to the next stop. Live checkpoints are left behind, so that going back is quick.
     pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
         self.stops.arm(&mut self.session, self.process)?;
+        let mut paced = Paced::new(interrupt);
         let steps = match action {
             Action::Continue => None,
             Action::Step(tid) | Action::StepRange(tid, _) => Some(tid),
@@ -26,13 +31,19 @@ impl Timeline {
                     false => Stop::HistoryEnd,
                 });
             };
-            if interrupt.is_requested() {
-                return Ok(Stop::Interrupted);
+            let arrived = self.session.has_arrived();
+            if !arrived && event.number.0 % ASKED_EVERY == 0 {
+                if paced.ask_user() {
+                    return Ok(Stop::Interrupted);
+                }
+                if paced.is_due() {
+                    self.leave_behind(&mut paced)?;
+                }
             }
             let is_stepping = steps == Some(event.tid);
-            let stop = match self.session.position().arrived {
+            let stop = match arrived {
                 true => self.apply(&event, is_stepping)?,
-                false => self.halt(&event, is_stepping, interrupt)?,
+                false => self.halt(&event, is_stepping, &mut paced)?,
             };
             match stop {
                 Some(Stop::Stepped { tid }) if self.is_in_range(action, tid) => {}
@@ -52,12 +63,16 @@ impl Timeline {
     }
 
     /// Lets the event's task go on inside its interval.
-    fn halt(&mut self, event: &Event, step: bool, interrupt: &mut dyn Interrupt) -> Result<Option<Stop>> {
+    fn halt(&mut self, event: &Event, step: bool, paced: &mut Paced<'_>) -> Result<Option<Stop>> {
         let pace = if step { Pace::Step } else { Pace::Free };
-        let halt = self.session.proceed(pace, interrupt)?;
+        let halt = self.session.proceed(pace, paced)?;
         Ok(match halt {
             Halt::Arrived => self.stops.before(&self.session, self.process, event),
-            Halt::Interrupted => Some(self.interrupted()?),
+            Halt::Interrupted if paced.user_has_asked() => Some(self.interrupted()?),
+            Halt::Interrupted => {
+                self.leave_behind(paced)?;
+                None
+            }
             Halt::Stepped => Some(Stop::Stepped { tid: event.tid }),
             halt => self
                 .stops
@@ -65,17 +80,31 @@ impl Timeline {
         })
     }
 
+    /// Leaves a live checkpoint behind.
+    fn leave_behind(&mut self, paced: &mut Paced<'_>) -> Result<()> {
+        let began = tsc::now();
+        self.kept.add(self.session.freeze()?);
+        paced.next_after(tsc::now() - began);
+        Ok(())
+    }
+
     /// The user's session was interrupted: the place is kept until it has a name.
     fn interrupted(&mut self) -> Result<Stop> {
         if let Some(crate::position::Move::Interrupted(number)) = self.session.position().path.0.last() {
             let live = self.session.freeze()?;
-            self.nameless.push((*number, live));
+            self.names.add(*number, live);
         }
         Ok(Stop::Interrupted)
     }
 
     fn apply(&mut self, event: &Arc<Event>, step: bool) -> Result<Option<Stop>> {
-        let applied = apply(&mut self.session, &self.stops, self.process, event, &mut self.show)?;
+        let applied = apply(
+            &mut self.session,
+            &self.stops,
+            self.process,
+            event,
+            &mut self.show,
+        )?;
         Ok(applied.or((step && is_step(&event.kind)).then_some(Stop::Stepped { tid: event.tid })))
     }
 }
@@ -90,9 +119,15 @@ pub(super) fn apply(
 ) -> Result<Option<Stop>> {
     let own = session.process_of(event.tid) == Some(process);
     let watched = !session.watches().is_empty() && (!event.writes.is_empty() || !event.ops.is_empty());
-    let before = if watched { session.watched_values() } else { Vec::new() };
+    let before = if watched {
+        session.watched_values()
+    } else {
+        Vec::new()
+    };
     let number = match &event.kind {
-        EventKind::Syscall { entry: Some(entry), .. } => Some(entry.syscall()),
+        EventKind::Syscall {
+            entry: Some(entry), ..
+        } => Some(entry.syscall()),
         EventKind::Syscall { entry: None, .. } => session.system_call_of(event.tid),
         _ => None,
     };

@@ -3,7 +3,7 @@
 use rr_trace::event::EventNumber;
 
 use crate::live::LiveCheckpoint;
-use crate::position::{Move, Path, Position};
+use crate::position::{Mark, Move, Path, Position};
 
 /// The most live checkpoints that are kept.
 const MOST: usize = 40;
@@ -32,18 +32,9 @@ impl Kept {
         if self.entries.iter().any(same) {
             return;
         }
-        let at = self
-            .entries
-            .partition_point(|e| e.position.last <= position.last);
+        let at = self.entries.partition_point(|e| e.position.last <= position.last);
         let used = self.clock;
-        self.entries.insert(
-            at,
-            Entry {
-                position,
-                used,
-                live,
-            },
-        );
+        self.entries.insert(at, Entry { position, used, live });
         if self.entries.len() > MOST {
             self.thin();
         }
@@ -55,7 +46,10 @@ impl Kept {
         let clock = self.clock;
         let gap = |n: usize| {
             let before = n.checked_sub(1).map_or(0, |n| self.entries[n].position.last.0);
-            let after = self.entries.get(n + 1).map_or(u64::MAX / 2, |e| e.position.last.0);
+            let after = self
+                .entries
+                .get(n + 1)
+                .map_or(u64::MAX / 2, |e| e.position.last.0);
             let age = clock - self.entries[n].used + 1;
             (after - before + 1) as f64 / age as f64
         };
@@ -75,33 +69,49 @@ impl Kept {
         Some((&entry.live, entry.position.last))
     }
 
-    /// The nearest that is known to be strictly before a position.
-    pub fn before(&mut self, goal: &Position) -> Option<(&LiveCheckpoint, Position)> {
-        let n = (0..self.entries.len())
-            .rev()
-            .find(|n| self.entries[*n].position != *goal && self.remainder(*n, goal).is_some())?;
+    /// The nearest that is known to be strictly before a position, and from which on `marks` can be counted: where a clock
+    /// has stopped a task, only what is counted already can be.
+    pub fn before(&mut self, goal: &Position, marks: &[Mark]) -> Option<(&LiveCheckpoint, Position)> {
+        let counts = |e: &Entry| {
+            let progress = e.live.progress();
+            progress.is_named() || marks.iter().all(|mark| progress.is_armed(*mark))
+        };
+        let n = (0..self.entries.len()).rev().find(|n| {
+            let entry = &self.entries[*n];
+            entry.position != *goal && counts(entry) && self.remainder(*n, goal).is_some()
+        })?;
         self.clock += 1;
         let entry = self.entries.get_mut(n)?;
         entry.used = self.clock;
         Some((&entry.live, entry.position.clone()))
     }
 
-    /// The nearest before a position that has a name.
-    pub fn named_before(&self, goal: &Position) -> Option<Position> {
-        let named = |p: &Position| !p.path.0.iter().any(|m| matches!(m, Move::Interrupted(_)));
-        let mut before = (0..self.entries.len()).rev();
-        let n = before.find(|n| {
-            let position = &self.entries[*n].position;
-            position != goal && named(position) && self.remainder(*n, goal).is_some()
-        })?;
-        Some(self.entries[n].position.clone())
+    /// The nearest with a name from which only `mark` is to be counted to a position inside an interval; and how often.
+    pub fn counting_before(&self, goal: &Position, mark: Mark) -> Option<(Position, u64)> {
+        let candidates = (0..self.entries.len()).filter_map(|n| {
+            let entry = &self.entries[n];
+            if entry.position.last != goal.last || goal.arrived || !entry.live.progress().is_named() {
+                return None;
+            }
+            match self.remainder(n, goal)?[..] {
+                [Move::Until(same, left)] if same == mark => Some((entry.position.clone(), left)),
+                _ => None,
+            }
+        });
+        candidates.min_by_key(|(_, left)| *left)
     }
 
     fn find(&self, goal: &Position) -> Option<usize> {
         let usable = (0..self.entries.len()).filter_map(|n| Some((n, self.remainder(n, goal)?)));
         // Of those in the goal's own interval the one from which the least is left.
         usable
-            .max_by_key(|(n, left)| (self.entries[*n].position.last, std::cmp::Reverse(distance(left)), *n))
+            .max_by_key(|(n, left)| {
+                (
+                    self.entries[*n].position.last,
+                    std::cmp::Reverse(distance(left)),
+                    *n,
+                )
+            })
             .map(|(n, _)| n)
     }
 
@@ -134,16 +144,4 @@ fn distance(left: &[Move]) -> (usize, u64) {
 pub(super) fn split_last(path: &Path) -> Option<(Path, Move)> {
     let (last, before) = path.0.split_last()?;
     Some((Path(before.to_vec()), *last))
-}
-
-/// If from one position to another only one mark is counted: that, and how often.
-pub(super) fn only_move(from: &Position, to: &Position) -> Option<(crate::position::Mark, u64)> {
-    if from.last != to.last || from.arrived || to.arrived {
-        return None;
-    }
-    let (base, last) = split_last(&to.path)?;
-    match (from.path == base, last) {
-        (true, Move::Until(mark, count)) => Some((mark, count)),
-        _ => None,
-    }
 }

@@ -17,6 +17,8 @@
 mod backward;
 mod forward;
 mod kept;
+mod names;
+mod paced;
 mod parallel;
 mod seek;
 mod step_back;
@@ -32,7 +34,6 @@ use rr_tracee::ticker::Ticker;
 use rr_tracee::{AddrRange, Tid};
 
 use crate::error::Result;
-use crate::live::LiveCheckpoint;
 use crate::position::Position;
 use crate::session::{ReplaySession, Replayed};
 
@@ -74,8 +75,8 @@ pub struct Timeline {
     cpu: Option<usize>,
     /// The CPUs that searches may use.
     all_cpus: CpuSet,
-    /// Where the user was interrupted, under the number of the place: until it has a name.
-    nameless: Vec<(u64, LiveCheckpoint)>,
+    /// The places where the user has interrupted a task.
+    names: names::Names,
     /// Lets a task that runs for long be interrupted.
     _ticker: Ticker,
 }
@@ -139,7 +140,7 @@ impl Timeline {
             show,
             cpu,
             all_cpus: parallel::cpus(),
-            nameless: Vec::new(),
+            names: names::Names::default(),
             _ticker: Ticker::start()?,
             reader,
         })

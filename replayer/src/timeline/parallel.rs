@@ -257,7 +257,7 @@ impl Timeline {
         let mut others = numbers(&self.all_cpus);
         others.retain(|cpu| Some(*cpu) != self.cpu);
         let stretches = self.stretches(end);
-        let live = self.kept.before(end).map(|(_, from)| from.last);
+        let live = self.kept.before(end, &self.marks()).map(|(_, from)| from.last);
         if others.is_empty() || stretches.len() < 2 || live > stretches.first().map(|s| s.from) {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 //! A *walk* takes a session forwards to a position. On its way it leaves live checkpoints behind, and, if it is asked
 //! to, says what would have stopped the user there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +15,17 @@ use super::forward::apply;
 use super::kept::Kept;
 use super::{Stop, Stops, Timeline};
 use crate::error::{Error, Result};
-use crate::live::LiveCheckpoint;
+use crate::passes::LastPass;
+use crate::place::Goal;
 use crate::position::{Mark, Move, Position};
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
 /// Time of replay between two live checkpoints.
 const SPACING: Duration = Duration::from_millis(50);
+
+/// Where live checkpoints are left behind before the end of many steps: so many before it, in a sequence.
+const RUNGS: [u64; 4] = [16, 128, 1024, 8192];
 
 /// How a walk or a search has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +68,11 @@ pub(super) struct Walk<'a> {
     pub user: &'a mut dyn Interrupt,
     /// The last of what was met.
     pub met: Option<Met>,
+    /// The last pass of a breakpoint that is only counted, in what has run last.
+    pub passed: Option<LastPass>,
     due: Duration,
+    /// Where it goes.
+    goal: Option<Position>,
 }
 
 impl<'a> Walk<'a> {
@@ -80,12 +88,15 @@ impl<'a> Walk<'a> {
             kept,
             user,
             met: None,
+            passed: None,
             due: tsc::now() + SPACING,
+            goal: None,
         }
     }
 
     /// Takes a session to a position, which must not be behind it.
     pub fn to(&mut self, session: &mut ReplaySession, goal: &Position) -> Result<Way> {
+        self.goal = Some(goal.clone());
         while session.last_event() < goal.last {
             if self.event(session)? == Way::Interrupted {
                 return Ok(Way::Interrupted);
@@ -112,19 +123,27 @@ impl<'a> Walk<'a> {
         Ok(Way::Done)
     }
 
-    /// Arms what is looked out for, and `mark`.
+    /// Arms what is looked out for, and `mark`. Breakpoints without a condition are only counted: of them, the last pass is
+    /// what matters.
     fn arm(&self, session: &mut ReplaySession, mark: Option<Mark>) -> Result<()> {
-        let (mut breakpoints, mut watches): (BTreeSet<Addr>, Vec<Watch>) = match self.stops {
-            Some(stops) => (
-                stops.breakpoints.keys().copied().collect(),
-                stops.debug_registers().unwrap_or_default(),
-            ),
-            None => Default::default(),
-        };
+        let mut breakpoints: BTreeSet<Addr> = BTreeSet::new();
+        let mut counted: BTreeMap<Addr, bool> = BTreeMap::new();
+        let mut watches: Vec<Watch> = Vec::new();
+        if let Some(stops) = self.stops {
+            for (addr, conditions) in &stops.breakpoints {
+                match conditions.is_empty() {
+                    true => drop(counted.insert(*addr, true)),
+                    false => drop(breakpoints.insert(*addr)),
+                }
+            }
+            watches = stops.debug_registers().unwrap_or_default();
+        }
         let mut process = self.process;
         match mark {
             Some(Mark::Execute(addr)) => {
-                breakpoints.insert(addr);
+                if !breakpoints.contains(&addr) {
+                    counted.entry(addr).or_insert(false);
+                }
                 process = owner(session)?.unwrap_or(process);
             }
             Some(Mark::Access(watch)) => {
@@ -137,14 +156,37 @@ impl<'a> Walk<'a> {
             }
             None => {}
         }
-        session.set_stops(process, breakpoints, watches)
+        session.set_counting_stops(process, breakpoints, watches, counted)
     }
 
+    /// Takes note of the last pass of a breakpoint that is only counted.
+    fn meet_pass(&mut self, session: &mut ReplaySession) -> Result<()> {
+        self.passed = session.take_last_pass();
+        let Some(pass) = self.passed else {
+            return Ok(());
+        };
+        let Some(event) = session.next_event()? else {
+            return Ok(());
+        };
+        let (tid, addr) = (event.tid, pass.addr);
+        if self.stops.is_some() && session.process_of(tid) == Some(self.process) {
+            let position = Position {
+                last: session.last_event(),
+                path: session.progress.path_at(Mark::Execute(addr)),
+                arrived: false,
+            };
+            let stop = Stop::Breakpoint { tid, addr };
+            self.met = Some(Met { stop, position });
+        }
+        Ok(())
+    }
+
+    /// At the goal only an access that it lies behind is on the way.
     fn meet(&mut self, session: &ReplaySession, stop: Stop) {
-        self.met = Some(Met {
-            stop,
-            position: session.position(),
-        });
+        let position = session.position();
+        if self.goal.as_ref() != Some(&position) || matches!(stop, Stop::Watchpoint { .. }) {
+            self.met = Some(Met { stop, position });
+        }
     }
 
     /// Takes note of a halt on the way.
@@ -156,15 +198,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn proceed(&mut self, session: &mut ReplaySession, pace: Pace) -> Result<Result<Halt, Way>> {
+    /// Lets the session run on. The clock halts it, too: a live checkpoint is left behind then.
+    pub fn proceed(&mut self, session: &mut ReplaySession, pace: Pace) -> Result<Result<Halt, Way>> {
         let mut paced = Paced {
             user: self.user,
             is_asked: false,
             due: self.due,
         };
         let halt = session.proceed(pace, &mut paced)?;
+        let is_asked = paced.is_asked;
+        self.meet_pass(session)?;
         if halt == Halt::Interrupted {
-            if paced.is_asked {
+            if is_asked {
                 return Ok(Err(Way::Interrupted));
             }
             self.keep(session)?;
@@ -230,11 +275,17 @@ impl<'a> Walk<'a> {
         let event = expect_event(session, goal)?;
         self.arm(session, Some(mark))?;
         let enough = session.progress.counted(mark) + count;
+        if let Mark::Execute(addr) = mark {
+            session.set_goal(Some(Goal::Count(addr, enough)));
+        }
         loop {
             match self.proceed(session, Pace::Free)? {
                 Err(way) => return Ok(way),
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
-                Ok(_) if session.progress.counted(mark) >= enough => return Ok(Way::Done),
+                Ok(halt) if session.progress.counted(mark) >= enough => {
+                    self.meet_halt(session, event.tid, halt);
+                    return Ok(Way::Done);
+                }
                 Ok(halt) => self.meet_halt(session, event.tid, halt),
             }
         }
@@ -250,12 +301,13 @@ impl<'a> Walk<'a> {
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
                 Ok(halt) => halt,
             };
-            if n < count {
-                self.meet_halt(session, event.tid, halt);
-                let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
-                if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
-                    self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
-                }
+            self.meet_halt(session, event.tid, halt);
+            let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
+            if let Some(rip) = rip.filter(|rip| session.is_breakpoint(event.tid, *rip)) {
+                self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
+            }
+            if count > RUNGS[0] && RUNGS.contains(&(count - n)) {
+                self.keep(session)?;
             }
             if n % 64 == 0 && self.user.is_requested() {
                 return Ok(Way::Interrupted);
@@ -279,7 +331,7 @@ fn expect_event(session: &mut ReplaySession, goal: &Position) -> Result<Arc<Even
 }
 
 /// A position is not where it should be.
-fn lost(session: &ReplaySession, goal: &Position) -> Error {
+pub(super) fn lost(session: &ReplaySession, goal: &Position) -> Error {
     Error::Lost {
         goal: goal.to_string(),
         here: session.position().to_string(),
@@ -303,9 +355,6 @@ impl Timeline {
 
     /// A session from which a position can be walked to.
     fn start_for(&mut self, goal: &Position) -> Result<ReplaySession> {
-        if let Some(live) = self.nameless_before(goal) {
-            return live.thaw();
-        }
         let stored = self.stored_before(goal.last);
         if let Some((live, at)) = self.kept.nearest(goal)
             && stored.is_none_or(|stored| stored <= at)
@@ -318,17 +367,6 @@ impl Timeline {
         }
     }
 
-    /// The last place on the way to a position that has no name.
-    fn nameless_before(&self, goal: &Position) -> Option<&LiveCheckpoint> {
-        let numbers = goal.path.0.iter().rev().filter_map(|step| match step {
-            Move::Interrupted(number) => Some(*number),
-            _ => None,
-        });
-        let number = numbers.into_iter().next()?;
-        let found = self.nameless.iter().find(|(n, _)| *n == number);
-        found.map(|(_, live)| live)
-    }
-
     /// The last stored checkpoint at or before an event.
     pub(super) fn stored_before(&self, event: EventNumber) -> Option<EventNumber> {
         let n = self.stored.partition_point(|at| *at <= event);
@@ -339,8 +377,9 @@ impl Timeline {
     pub(super) fn load(&mut self, mut at: EventNumber) -> Result<ReplaySession> {
         loop {
             let opened = (self.open)(&self.reader, at).map_err(Error::from);
-            let resumed = opened
-                .and_then(|checkpoint| ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu));
+            let resumed = opened.and_then(|checkpoint| {
+                ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu)
+            });
             match resumed {
                 Ok(mut session) => {
                     self.kept.add(session.freeze()?);
@@ -368,7 +407,10 @@ impl Timeline {
         if self.session.position() == *goal {
             return Ok(true);
         }
-        match self.session_at(goal, user)? {
+        let Some(goal) = self.named(goal, user)? else {
+            return Ok(false);
+        };
+        match self.session_at(&goal, user)? {
             Some(session) => {
                 self.session = session;
                 Ok(true)

@@ -11,16 +11,18 @@
 //!                  └──────── run, counting ──────► last ──┤ steps, counted
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rr_trace::event::{Disposition, EventKind, EventNumber, SignalPlace};
-use rr_tracee::{Addr, Tid};
+use rr_tracee::code::{WINDOW_MAX, Window};
+use rr_tracee::{Addr, AddrRange, Tid};
 
 use super::kept::split_last;
-use super::seek::Way;
+use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::{Error, Result};
+use crate::place::Goal;
 use crate::position::{Mark, Move, Path, Position};
 use crate::run::{Halt, Interrupt, Never, Pace};
 use crate::session::ReplaySession;
@@ -30,6 +32,8 @@ const FEW_STEPS: u64 = 48;
 const MANY_STEPS: u64 = 1 << 14;
 /// The most instructions whose last execution is looked for at a time.
 const CANDIDATES: usize = 12;
+/// Passes before the last one at which live checkpoints are left behind.
+const RUNGS: [u64; 5] = [1 << 20, 1 << 16, 1 << 12, 256, 16];
 
 /// What ends a stretch of an interval.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +47,9 @@ enum End {
 impl Timeline {
     /// Goes back by one instruction of a thread. If it is interrupted, the user is where they were.
     pub fn reverse_step(&mut self, tid: Tid, user: &mut dyn Interrupt) -> Result<Stop> {
-        let here = self.session.position();
+        let Some(here) = self.here(user)? else {
+            return Ok(Stop::Interrupted);
+        };
         let position = match self.step_before(tid, &here, user)? {
             Ok(position) => position,
             Err(Way::Interrupted | Way::Done) => return Ok(Stop::Interrupted),
@@ -161,12 +167,10 @@ impl Timeline {
         let mut from = base.clone();
         // A checkpoint may be nearer.
         if let End::Met(mark, _) = end
-            && let Some(nearer) = self.kept.named_before(here)
-            && let Some(left) = super::kept::only_move(&nearer, here)
-            && left.0 == mark
+            && let Some((nearer, left)) = self.kept.counting_before(here, mark)
         {
             from = nearer;
-            end = End::Met(mark, left.1);
+            end = End::Met(mark, left);
         }
         let Some(mut session) = self.session_at(&from, user)? else {
             return Ok(Err(Way::Interrupted));
@@ -192,7 +196,8 @@ impl Timeline {
             let Some(mut again) = self.session_at(&from, user)? else {
                 return Ok(Err(Way::Interrupted));
             };
-            let last = match last_of(&mut again, &steps, end, user)? {
+            let mut walk = Walk::new(self.process, None, &mut self.kept, user);
+            let last = match last_of(&mut again, &steps, end, &mut walk)? {
                 Ok(last) => last,
                 Err(way) => return Ok(Err(way)),
             };
@@ -200,9 +205,7 @@ impl Timeline {
                 most = (most * 2).min(MANY_STEPS);
                 continue;
             };
-            let mut nearer = from;
-            nearer.path.push(Move::Until(Mark::Execute(addr), count));
-            let Some(there) = self.session_at(&nearer, user)? else {
+            let Some(there) = self.climb(&from, addr, count, user)? else {
                 return Ok(Err(Way::Interrupted));
             };
             session = there;
@@ -212,6 +215,41 @@ impl Timeline {
             // Code without loops comes no nearer this way than by its steps.
             most = (most * 2).min(MANY_STEPS);
         }
+    }
+}
+
+impl Timeline {
+    /// A session at where `addr` is executed for the n-th time after a position. Live checkpoints are left behind ever closer
+    /// before it: who goes on backwards from there needs them.
+    fn climb(
+        &mut self,
+        from: &Position,
+        addr: Addr,
+        count: u64,
+        user: &mut dyn Interrupt,
+    ) -> Result<Option<ReplaySession>> {
+        let at = |count| {
+            let mut position = from.clone();
+            position.path.push(Move::Until(Mark::Execute(addr), count));
+            position
+        };
+        let mut goals = RUNGS
+            .iter()
+            .filter(|rung| count > 2 * **rung)
+            .map(|rung| at(count - rung));
+        let first = goals.next().unwrap_or_else(|| at(count));
+        let Some(mut session) = self.session_at(&first, user)? else {
+            return Ok(None);
+        };
+        for goal in goals.chain([at(count)]) {
+            self.kept.add(session.freeze()?);
+            let mut walk = Walk::new(self.process, None, &mut self.kept, user);
+            match walk.to(&mut session, &goal)? {
+                Way::Done => {}
+                Way::Interrupted => return Ok(None),
+            }
+        }
+        Ok(Some(session))
     }
 }
 
@@ -263,7 +301,9 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
             Halt::Arrived => {
                 return match end {
                     // It may be there without having executed anything.
-                    End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => Ok(Stepped::End(0)),
+                    End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => {
+                        Ok(Stepped::End(0))
+                    }
                     End::Arrival => Ok(Stepped::End(steps + 1)),
                     End::Met(..) => Err(Error::Lost {
                         goal: format!("{end:?}"),
@@ -297,49 +337,104 @@ fn last_of(
     session: &mut ReplaySession,
     visited: &[Addr],
     end: End,
-    user: &mut dyn Interrupt,
+    walk: &mut Walk<'_>,
 ) -> Result<Result<Option<(Addr, u64, u64)>, Way>> {
     let Some(event) = session.next_event()? else {
         return Ok(Ok(None));
     };
     let owner = session.process_of(event.tid).unwrap_or(event.tid);
-    // The ones that were come by last are the likeliest to be near the end.
-    let mut candidates: Vec<Addr> = Vec::new();
-    for addr in visited.iter().rev() {
-        if candidates.len() < CANDIDATES && !candidates.contains(addr) {
-            candidates.push(*addr);
-        }
-    }
-    let mut breakpoints: BTreeSet<Addr> = candidates.iter().copied().collect();
     let (goal, enough) = match end {
         End::Met(mark, count) => (Some(mark), count),
         End::Arrival => (None, 0),
     };
     let mut watches = Vec::new();
+    let mut kept_clear = None;
     match goal {
-        Some(Mark::Execute(addr)) => {
-            breakpoints.insert(addr);
-        }
+        Some(Mark::Execute(addr)) => kept_clear = Some(addr),
         Some(Mark::Access(watch)) => watches.push(watch),
         None => {}
     }
-    session.set_stops(owner, breakpoints, watches)?;
+    let candidates = candidates(session, event.tid, visited, kept_clear);
+    let mut counted: BTreeMap<Addr, bool> = candidates.into_iter().map(|addr| (addr, true)).collect();
+    if let Some(addr) = kept_clear {
+        counted.entry(addr).or_insert(false);
+    }
+    session.set_counting_stops(owner, BTreeSet::new(), watches, counted)?;
     let before = goal.map_or(0, |mark| session.progress.counted(mark));
-    let passed = |session: &ReplaySession| goal.map_or(0, |mark| session.progress.counted(mark) - before);
+    if let Some(Mark::Execute(addr)) = goal {
+        session.set_goal(Some(Goal::Count(addr, before + enough)));
+    }
+    let mut passed = 0;
     let mut last = None;
     loop {
-        match session.proceed(Pace::Free, user)? {
-            Halt::Interrupted => return Ok(Err(Way::Interrupted)),
-            Halt::Arrived => break,
-            _ if goal.is_some() && passed(session) >= enough => break,
-            Halt::Breakpoint(addr) => {
-                let count = session.progress.counted(Mark::Execute(addr));
-                last = Some((addr, count, passed(session)));
-            }
-            Halt::Watchpoint(_) | Halt::Stepped => {}
+        let halt = walk.proceed(session, Pace::Free)?;
+        if let Some(pass) = walk.passed.take() {
+            let count = session.progress.counted(Mark::Execute(pass.addr));
+            // Accesses halt the task: all passes since the last halt are after the same number of them.
+            let goals = match goal {
+                Some(Mark::Execute(_)) => pass.goals - before,
+                _ => passed,
+            };
+            last = Some((pass.addr, count, goals));
+        }
+        passed = goal.map_or(0, |mark| session.progress.counted(mark) - before);
+        match halt {
+            Err(way) => return Ok(Err(way)),
+            Ok(Halt::Arrived) => break,
+            Ok(_) if goal.is_some() && passed >= enough => break,
+            Ok(_) => {}
         }
     }
     Ok(Ok(last))
+}
+
+/// Instructions to look out for: those that were come by last, because they are the likeliest to be near the end. If
+/// possible only such that can be counted in the task itself: none is in the window of another, or in the way of the
+/// goal, and no jump leads into a window.
+fn candidates(session: &mut ReplaySession, tid: Tid, visited: &[Addr], goal: Option<Addr>) -> Vec<Addr> {
+    let mut all: Vec<Addr> = Vec::new();
+    for addr in visited.iter().rev() {
+        if !all.contains(addr) {
+            all.push(*addr);
+        }
+    }
+    let leads_into = |window: AddrRange| {
+        visited.windows(2).any(|pair| {
+            let inside = AddrRange::new(window.start + 1, window.end);
+            inside.contains(pair[1]) && !AddrRange::new(window.start, pair[1]).contains(pair[0])
+        })
+    };
+    let mut window_at = |addr: Addr| {
+        let mut code = [0; WINDOW_MAX];
+        let got = session.read_memory(tid, addr, &mut code);
+        Window::new(&code[..got], addr)
+    };
+    let range_of = |window: &Window, addr| AddrRange::sized(addr, window.len() as u64);
+    let of_goal = goal.and_then(|addr| window_at(addr).map(|w| range_of(&w, addr)));
+    let mut chosen: Vec<AddrRange> = Vec::new();
+    for addr in &all {
+        if chosen.len() == CANDIDATES {
+            break;
+        }
+        let Some(window) = window_at(*addr) else {
+            continue;
+        };
+        let range = range_of(&window, *addr);
+        let is_apart = |other: &AddrRange| other.start >= range.end || other.end <= range.start;
+        if !window.begins_with_repeat()
+            && !window.shows_place()
+            && of_goal.is_none_or(|goal| goal.start == *addr || is_apart(&goal))
+            && goal.is_none_or(|goal| goal == *addr || !range.contains(goal))
+            && chosen.iter().all(is_apart)
+            && !leads_into(range)
+        {
+            chosen.push(range);
+        }
+    }
+    match chosen.is_empty() {
+        true => all.into_iter().take(CANDIDATES).collect(),
+        false => chosen.into_iter().map(|range| range.start).collect(),
+    }
 }
 
 impl ReplaySession {

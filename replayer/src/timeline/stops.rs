@@ -155,7 +155,8 @@ impl Stops {
 
     /// The watched place that a debug register belongs to.
     fn place_of(&self, watch: Watch) -> Option<(AddrRange, WatchKind)> {
-        let belongs = |(range, kind): &&(AddrRange, WatchKind)| *kind == watch.kind && range.contains(watch.addr);
+        let belongs =
+            |(range, kind): &&(AddrRange, WatchKind)| *kind == watch.kind && range.contains(watch.addr);
         self.watches.iter().find(belongs).copied()
     }
 
@@ -167,7 +168,13 @@ impl Stops {
     }
 
     /// Whether a halt inside an interval stops the process.
-    pub(crate) fn at_halt(&self, session: &mut ReplaySession, process: Tid, tid: Tid, halt: Halt) -> Option<Stop> {
+    pub(crate) fn at_halt(
+        &self,
+        session: &mut ReplaySession,
+        process: Tid,
+        tid: Tid,
+        halt: Halt,
+    ) -> Option<Stop> {
         if session.process_of(tid) != Some(process) {
             return None;
         }
@@ -206,13 +213,14 @@ impl Stops {
             EventKind::Signal { signo, .. } if !self.pass_signals.contains(signo) => {
                 Some(Stop::Signal { tid, signo: *signo })
             }
-            EventKind::SyscallEnter { entry } | EventKind::Syscall { entry: Some(entry), .. } => {
-                self.catches(entry.syscall()).then(|| Stop::Syscall {
-                    tid,
-                    number: entry.syscall(),
-                    entry: true,
-                })
-            }
+            EventKind::SyscallEnter { entry }
+            | EventKind::Syscall {
+                entry: Some(entry), ..
+            } => self.catches(entry.syscall()).then(|| Stop::Syscall {
+                tid,
+                number: entry.syscall(),
+                entry: true,
+            }),
             EventKind::Exit { .. } if session.threads_of(process) == [tid] => Some(Stop::Exiting { tid }),
             _ => None,
         }
@@ -249,14 +257,18 @@ impl Stops {
         }
     }
 
-    /// The first watched place whose value is another than before.
+    /// The first watched place whose value is another than before. One that could not be read before, or cannot be now,
+    /// has not been accessed: it was mapped, or belongs to another program.
     pub(crate) fn changed(
         &self,
         session: &ReplaySession,
         before: &[Option<Vec<u8>>],
     ) -> Option<(AddrRange, WatchKind)> {
         let now = session.watched_values();
-        let differs = |n: &usize| before.get(*n).is_some_and(|old| *old != now[*n]);
+        let differs = |n: &usize| match (before.get(*n), &now[*n]) {
+            (Some(Some(old)), Some(new)) => old != new,
+            _ => false,
+        };
         let n = (0..now.len()).find(differs)?;
         self.place_of(*session.watches().get(n)?)
     }

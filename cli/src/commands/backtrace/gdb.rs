@@ -56,7 +56,10 @@ pub fn check(gdb: Option<&PathBuf>) -> Result<(), String> {
     let name = gdb.cloned().unwrap_or_else(|| "gdb".into());
     let mut command = Command::new(&name);
     command.args(["-nx", "-batch"]);
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let quiet = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     match quiet.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{} does not work ({status})", name.display())),
@@ -70,8 +73,18 @@ pub fn check(gdb: Option<&PathBuf>) -> Result<(), String> {
 
 fn words(options: &Options, address: &str) -> Vec<OsString> {
     let early = [
-        "-batch", "-nx", "-iex", "set debuginfod enabled off", "-iex", "set pagination off", "-iex", "set width 0",
-        "-iex", "set style enabled off", "-iex", "set print thread-events off",
+        "-batch",
+        "-nx",
+        "-iex",
+        "set debuginfod enabled off",
+        "-iex",
+        "set pagination off",
+        "-iex",
+        "set width 0",
+        "-iex",
+        "set style enabled off",
+        "-iex",
+        "set print thread-events off",
     ];
     let options_of_gdb = DebuggerOptions {
         debugger: options.gdb.clone(),
@@ -98,7 +111,10 @@ pub fn frames(target: &mut dyn Target, options: &Options, thread: Tid) -> Result
     let mut listener = Listener::private()?;
     let words = words(options, &listener.address());
     let mut gdb = launch::Debugger::start(&words, false, |command| {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
     })?;
     let ended = gdb.pidfd()?;
     let (stdout, stderr) = gdb.take_output();
@@ -162,7 +178,15 @@ fn end_at(deadline: Instant, process: &OwnedFd, is_late: &AtomicBool) {
 
 fn kill(process: BorrowedFd) {
     // SAFETY: a system call with plain numbers; no siginfo is given. One that has ended already is no failure.
-    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, 0, 0) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            0,
+            0,
+        )
+    };
 }
 
 /// Takes gdb's output apart.
@@ -206,7 +230,10 @@ fn parse(text: &str, complaints: &str, is_late: bool, thread: Tid) -> Frames {
         false if text.len() as u64 >= OUTPUT_MOST => "this is too long to be shown".into(),
         false => {
             let last = complaints.lines().rfind(|line| !line.trim().is_empty());
-            format!("gdb did not print all of it: {}", last.unwrap_or("it said nothing"))
+            format!(
+                "gdb did not print all of it: {}",
+                last.unwrap_or("it said nothing")
+            )
         }
     });
     Frames { threads, cut }

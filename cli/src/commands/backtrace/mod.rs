@@ -86,7 +86,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut is_complete = gdb.is_ok();
     for (n, place) in all.iter().take(options.limit.get()).enumerate() {
-        writeln!(out, "{}", head(place, n + 1, all.len(), reader.path(), reader.last_event()))?;
+        writeln!(
+            out,
+            "{}",
+            head(place, n + 1, all.len(), reader.path(), reader.last_event())
+        )?;
         if gdb.is_err() {
             continue;
         }
@@ -160,7 +164,10 @@ fn at(place: &Place, options: &Options, reader: &Arc<TraceReader>) -> Result<Fra
     };
     let to = Position::before_event(before);
     let Some(mut made) = target::make_at(Arc::clone(reader), &start, &to, None, &mut Until(deadline))? else {
-        bail!("the place was not reached within {} s (--timeout)", options.timeout);
+        bail!(
+            "the place was not reached within {} s (--timeout)",
+            options.timeout
+        );
     };
     let options = gdb::Options {
         gdb: options.debugger.clone(),

@@ -61,11 +61,12 @@ pub fn all(reader: &TraceReader, statuses: bool) -> Result<Vec<Place>> {
                 signo: *signo,
                 info: info.clone(),
             }),
-            EventKind::SyscallEnter { entry } | EventKind::Syscall { entry: Some(entry), .. }
-                if statuses && entry.syscall() == libc::SYS_exit_group =>
-            {
-                Some(entry.rdi as i32 & 0xff).filter(|status| *status != 0).map(Cause::Status)
-            }
+            EventKind::SyscallEnter { entry }
+            | EventKind::Syscall {
+                entry: Some(entry), ..
+            } if statuses && entry.syscall() == libc::SYS_exit_group => Some(entry.rdi as i32 & 0xff)
+                .filter(|status| *status != 0)
+                .map(Cause::Status),
             EventKind::Syscall {
                 task: Some(TaskOp::Clone(info)),
                 ..
@@ -126,9 +127,18 @@ impl Cause {
                 let code = word(info, 8);
                 // Writing to a string does not fail.
                 let _ = write!(text, " ({})", code_name(*signo, code));
-                let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+                let faults = [
+                    libc::SIGSEGV,
+                    libc::SIGBUS,
+                    libc::SIGFPE,
+                    libc::SIGILL,
+                    libc::SIGTRAP,
+                ];
                 if faults.contains(signo) && code > 0 && code != libc::SI_KERNEL {
-                    let addr = info.get(16..24).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+                    let addr = info
+                        .get(16..24)
+                        .and_then(|b| b.try_into().ok())
+                        .map_or(0, u64::from_le_bytes);
                     let what = match *signo {
                         libc::SIGSEGV | libc::SIGBUS => "accessing",
                         _ => "at",
@@ -161,13 +171,31 @@ fn name(signo: i32) -> String {
 fn code_name(signo: i32, code: i32) -> String {
     let names: &[&str] = match signo {
         libc::SIGSEGV => &["SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR"],
-        libc::SIGBUS => &["BUS_ADRALN", "BUS_ADRERR", "BUS_OBJERR", "BUS_MCEERR_AR", "BUS_MCEERR_AO"],
+        libc::SIGBUS => &[
+            "BUS_ADRALN",
+            "BUS_ADRERR",
+            "BUS_OBJERR",
+            "BUS_MCEERR_AR",
+            "BUS_MCEERR_AO",
+        ],
         libc::SIGFPE => &[
-            "FPE_INTDIV", "FPE_INTOVF", "FPE_FLTDIV", "FPE_FLTOVF", "FPE_FLTUND", "FPE_FLTRES", "FPE_FLTINV",
+            "FPE_INTDIV",
+            "FPE_INTOVF",
+            "FPE_FLTDIV",
+            "FPE_FLTOVF",
+            "FPE_FLTUND",
+            "FPE_FLTRES",
+            "FPE_FLTINV",
             "FPE_FLTSUB",
         ],
         libc::SIGILL => &[
-            "ILL_ILLOPC", "ILL_ILLOPN", "ILL_ILLADR", "ILL_ILLTRP", "ILL_PRVOPC", "ILL_PRVREG", "ILL_COPROC",
+            "ILL_ILLOPC",
+            "ILL_ILLOPN",
+            "ILL_ILLADR",
+            "ILL_ILLTRP",
+            "ILL_PRVOPC",
+            "ILL_PRVREG",
+            "ILL_COPROC",
             "ILL_BADSTK",
         ],
         libc::SIGTRAP => &["TRAP_BRKPT", "TRAP_TRACE"],
@@ -205,9 +233,15 @@ mod tests {
 
     #[test]
     fn signals_are_described() {
-        assert_eq!(signal(libc::SIGSEGV, 1, 0x10), "SIGSEGV (SEGV_MAPERR) accessing 0x10");
+        assert_eq!(
+            signal(libc::SIGSEGV, 1, 0x10),
+            "SIGSEGV (SEGV_MAPERR) accessing 0x10"
+        );
         assert_eq!(signal(libc::SIGSEGV, libc::SI_KERNEL, 0), "SIGSEGV (SI_KERNEL)");
-        assert_eq!(signal(libc::SIGABRT, libc::SI_TKILL, 77), "SIGABRT (SI_TKILL), sent by process 77");
+        assert_eq!(
+            signal(libc::SIGABRT, libc::SI_TKILL, 77),
+            "SIGABRT (SI_TKILL), sent by process 77"
+        );
         assert_eq!(signal(libc::SIGFPE, 1, 0x400), "SIGFPE (FPE_INTDIV) at 0x400");
         assert_eq!(signal(40, 99, 0), "signal 40 (si_code 99)");
         assert_eq!(Cause::Status(3).describe(), "exit with status 3");

@@ -11,8 +11,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use rr_checkpoint::Checkpoint;
 use rr_replayer::ReplaySession;
-use rr_trace::{TraceReader, processes};
 use rr_trace::event::{Event, EventKind, EventNumber};
+use rr_trace::{TraceReader, processes};
 use rr_tracee::Tid;
 
 use crate::echo::{Chosen, Echo};
@@ -169,9 +169,15 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
     match chosen(options, &reader)? {
         Ok(None) => {}
         Ok(Some(chosen)) => {
-            let process = all.iter().rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
+            let process = all
+                .iter()
+                .rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
             start.process = chosen.pid;
-            start.begin = process.map_or(chosen.from, |p| p.began);
+            // What a process executed before the program that was named, is another program.
+            start.begin = match options.onprocess {
+                Some(_) => chosen.from,
+                None => process.map_or(chosen.from, |p| p.began),
+            };
             start.at = match options.goto_exit {
                 true => EventNumber(chosen.to.0.saturating_sub(1)),
                 false => chosen.from,

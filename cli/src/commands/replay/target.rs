@@ -9,9 +9,9 @@ use rr_checkpoint::Checkpoint;
 use rr_debugger::ReplayTarget;
 use rr_replayer::timeline::{Setup, Timeline};
 use rr_replayer::{Interrupt, Never, Position, ReplaySession};
+use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::processes::{self, Process};
-use rr_trace::TraceReader;
 use rr_tracee::{Backing, Prot, Tid};
 
 use crate::cpu;
@@ -103,7 +103,12 @@ fn files_are_here(session: &ReplaySession, process: Tid, reader: &TraceReader) -
     };
     space.iter().all(|mapping| match mapping.backing {
         Backing::File { file, .. } if mapping.prot.has(Prot::EXEC) => {
-            let same = || Some(are_same(&mut File::open(&*mapping.name).ok()?, &mut reader.open_file(file).ok()?));
+            let same = || {
+                Some(are_same(
+                    &mut File::open(&*mapping.name).ok()?,
+                    &mut reader.open_file(file).ok()?,
+                ))
+            };
             same() == Some(true)
         }
         _ => true,

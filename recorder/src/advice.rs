@@ -1,0 +1,111 @@
+//! What `madvise(2)` changes.
+//!
+//! * `MADV_FREE` lets the kernel drop pages when it likes. So that replay need not guess, it does so at once: the call is made as
+//!   `MADV_DONTNEED`, where both are allowed.
+//! * `MADV_REMOVE` makes a hole in what is mapped shared: what shows there then is part of the event.
+//! * What a child gets is taken from the kernel after each advice about it: see [`madv::is_about_fork`].
+//! * Guards are refused, with a warning, as by a kernel that does not know them.
+
+use rr_trace::event::MemWrite;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, AddrRange, Backing, ForkPolicy, Registers, SpaceOp, Stopped, Tid, madv, procfs};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::Call;
+
+/// The pages that an advice is about.
+fn pages(entry: &Registers) -> AddrRange {
+    AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages()
+}
+
+impl RecordSession {
+    pub(crate) fn begin_madvise(&mut self, tid: Tid, mut stopped: Stopped, call: Call) -> Result<()> {
+        let entry = call.entry;
+        match entry.rdx as i32 {
+            madv::GUARD_INSTALL | madv::GUARD_REMOVE => {
+                self.refuse(tid, stopped, &entry, libc::EINVAL, false)
+            }
+            madv::FREE => {
+                let id = self.task(tid)?.space;
+                let parts = self.space_mut(id).model.within(pages(&entry));
+                if parts.iter().any(|m| m.backing != Backing::Anonymous) {
+                    return self.refuse(tid, stopped, &entry, libc::EINVAL, true);
+                }
+                let rdx = madv::DONTNEED as u64;
+                stopped.set_regs(&Registers { rdx, ..entry })?;
+                self.perform(tid, stopped, call)
+            }
+            _ => self.perform(tid, stopped, call),
+        }
+    }
+
+    /// What an advice that was given has changed.
+    pub(crate) fn advice_taken(
+        &self,
+        tid: Tid,
+        entry: &Registers,
+        result: i64,
+    ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+        let range = pages(entry);
+        let advice = entry.rdx as i32;
+        // A hole is passed over, and then it says ENOMEM.
+        let passed = result == 0 || result == -i64::from(libc::ENOMEM);
+        match advice {
+            madv::FREE if passed => Ok((vec![SpaceOp::Discard(range)], vec![])),
+            madv::REMOVE => self.removed(tid, range),
+            _ if madv::is_about_fork(advice) => Ok((self.fork_ops(tid, range)?, vec![])),
+            _ if passed => Ok((madv::advised(range, advice).into_iter().collect(), vec![])),
+            _ => Ok((vec![], vec![])),
+        }
+    }
+
+    /// How what a child gets of these pages differs from the model.
+    fn fork_ops(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
+        let mut ops = Vec::new();
+        let Some(space) = self.spaces.get(&self.task(tid)?.space) else {
+            return Ok(ops);
+        };
+        let known = space.model.within(range);
+        for (there, policy) in procfs::fork_policies(tid)? {
+            for mapping in known.iter().filter(|m| m.fork != policy) {
+                let Some(part) = mapping.range.intersect(there) else {
+                    continue;
+                };
+                if mapping.fork == ForkPolicy::Omit {
+                    // That it does not have them is taken back first.
+                    ops.push(SpaceOp::SetFork(part, ForkPolicy::Copy));
+                }
+                if policy != ForkPolicy::Copy || mapping.fork == ForkPolicy::Wipe {
+                    ops.push(SpaceOp::SetFork(part, policy));
+                }
+            }
+        }
+        Ok(ops)
+    }
+
+    /// What these pages hold, where they are shared, after a hole was made there, perhaps not everywhere.
+    fn removed(&self, tid: Tid, range: AddrRange) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+        let (mut ops, mut writes) = (Vec::new(), Vec::new());
+        let task = self.task(tid)?;
+        let Some(space) = self.spaces.get(&task.space) else {
+            return Ok((ops, writes));
+        };
+        for part in space.model.within(range) {
+            let Backing::Shared { object, offset } = part.backing else {
+                continue;
+            };
+            let (more, shown) = self.hole_in_object(object, offset, part.range.len())?;
+            ops.extend(more);
+            writes.extend(shown);
+            if self.mapped.file(object).is_none() {
+                let data = task
+                    .memory
+                    .read_vec(part.range.start, part.range.len() as usize)?;
+                let (space, addr) = (task.space, part.range.start);
+                writes.push(MemWrite { space, addr, data });
+            }
+        }
+        Ok((ops, writes))
+    }
+}

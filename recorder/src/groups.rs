@@ -1,0 +1,126 @@
+//! Signals that the program sends to a whole process group, or to everybody.
+//!
+//! The recorder is in the group that it was started in, and so is the program: that is how a terminal and a shell's job
+//! control find both (^C, ^Z, `fg`). But the program means its own group when it says `kill(0, …)`, and the recorder shall not die
+//! of that, nor take it for a wish that the recording end. So where such a signal would reach the recorder, the calling task
+//! sends it to each of the others instead, itself last; who they are is asked of `/proc`.
+//!
+//! One case is left in which the recorder gets it too: a program on a terminal that stops its own group (as editors do when asked to
+//! suspend). The shell must see its job stopped, and what it sees is the recorder.
+
+use rr_tracee::remote::Remote;
+use rr_tracee::{Registers, Stopped, Tid, procfs};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::syscall::returned;
+use crate::task::State;
+
+/// Whom a signal goes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// The group that the recorder is in.
+    OurGroup,
+    /// All that there are.
+    Everybody,
+}
+
+/// Whether a signal stops a process that does not handle it (signal(7)).
+fn stops(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+    )
+}
+
+/// Whether rr was started on a terminal.
+fn on_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether numbers of processes mean to a task what they mean to us.
+fn same_numbers(tid: Tid) -> bool {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/pid")).ok();
+    namespace("self").is_some_and(|ours| namespace(&tid.to_string()) == Some(ours))
+}
+
+impl RecordSession {
+    /// Whether a call sends a signal that would reach the recorder by way of its group.
+    fn group_target(&self, tid: Tid, entry: &Registers) -> Option<Target> {
+        let whom = entry.rdi as i32;
+        if entry.syscall() != libc::SYS_kill || whom > 0 || !same_numbers(tid) {
+            return None;
+        }
+        // SAFETY: getpgrp takes nothing and cannot fail.
+        let ours = unsafe { libc::getpgrp() };
+        match whom {
+            -1 => Some(Target::Everybody),
+            0 => (procfs::group(tid).is_ok_and(|group| group == ours)).then_some(Target::OurGroup),
+            _ => (whom.checked_neg() == Some(ours)).then_some(Target::OurGroup),
+        }
+    }
+
+    /// The processes that `sender` wants to reach, but for us and what is ours; itself last.
+    fn members(&self, sender: Tid, target: Target) -> Vec<Tid> {
+        let us = std::process::id() as i32;
+        // SAFETY: getpgrp takes nothing and cannot fail.
+        let group = unsafe { libc::getpgrp() };
+        let known = |pid: Tid| self.tasks.values().any(|t| t.tgid == pid);
+        let mut members = procfs::processes();
+        members.retain(|pid| {
+            let wanted = match target {
+                Target::OurGroup => procfs::group(*pid).is_ok_and(|of| of == group),
+                // kill(2): neither the first process nor the caller. Frozen forks are the program's business in no way.
+                Target::Everybody => {
+                    pid.0 != 1 && *pid != sender && (known(*pid) || procfs::tracer(*pid) != Some(Tid(us)))
+                }
+            };
+            wanted && pid.0 != us
+        });
+        members.sort_by_key(|pid| *pid == sender);
+        members
+    }
+
+    /// At the entry of a call: if it sends a signal that would reach the recorder, it is carried out here.
+    pub(crate) fn signal_members(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        entry: &Registers,
+    ) -> Result<Option<Stopped>> {
+        let Some(target) = self.group_target(tid, entry) else {
+            return Ok(Some(stopped));
+        };
+        let tgid = self.task(tid)?.tgid;
+        let members = self.members(tgid, target);
+        let mut after = returned(entry, -i64::from(libc::ESRCH));
+        stopped.set_regs(&after)?;
+        let mut remote = Remote::new(stopped, tgid)?;
+        let (mut reached, mut refused) = (false, None);
+        for member in members {
+            let result;
+            (remote, result) = remote.call(libc::SYS_kill, [member.0 as u64, entry.rsi, 0, 0, 0, 0])?;
+            match result {
+                0 => reached = true,
+                // It was there a moment ago.
+                _ if result == -i64::from(libc::ESRCH) => {}
+                error => refused = Some(error),
+            }
+        }
+        if reached {
+            after.rax = 0;
+        } else if let Some(error) = refused {
+            after.rax = error as u64;
+        }
+        remote.set_saved(after);
+        let stopped = remote.finish()?;
+        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        let signal = entry.rsi as i32;
+        if target == Target::OurGroup && reached && stops(signal) && on_terminal() {
+            // SAFETY: a signal to ourselves, which stops us until somebody lets the group go on.
+            unsafe { libc::kill(libc::getpid(), signal) };
+        }
+        Ok(None)
+    }
+}

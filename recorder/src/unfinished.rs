@@ -1,0 +1,217 @@
+//! What a task that was killed in the middle of a call has left of it in memory that another process shares (`vfork`,
+//! `CLONE_VM`).
+//!
+//! The call has no event, and its effect is part of the end of the task: where the kernel's mappings and the model differ, the
+//! kernel is right. What is mapped there, the kernel does not say well enough (a file may be deleted, a descriptor closed by
+//! then); so before such a call is made it is noted what it is going to map ([`Unfinished`]).
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use rr_trace::event::MemWrite;
+use rr_tracee::procfs::MapsLine;
+use rr_tracee::syscalls::Special;
+use rr_tracee::{
+    Addr, AddrRange, Backing, ForkPolicy, Mapping, Registers, SpaceOp, Tid, TraceeFd, pagemap, procfs,
+};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+
+/// A call that changes an address space in which a task of another process lives on, should this one be killed.
+#[derive(Debug)]
+pub struct Unfinished {
+    special: Special,
+    entry: Registers,
+    /// The file that it maps.
+    file: Option<File>,
+}
+
+impl Unfinished {
+    /// Whether it maps the file of this line.
+    fn maps(&self, line: &MapsLine) -> Option<&File> {
+        let same = |file: &&File| file.metadata().is_ok_and(|m| m.ino() == line.inode);
+        self.file.as_ref().filter(same)
+    }
+}
+
+impl RecordSession {
+    /// A task is about to make a call that changes its address space.
+    pub(crate) fn note_unfinished(&mut self, tid: Tid, special: Special, entry: &Registers) -> Result<()> {
+        let shapes = matches!(
+            special,
+            Special::Mmap | Special::Mremap | Special::Shmat | Special::Madvise
+        );
+        let unfinished = (shapes && self.survivor(tid).is_some()).then(|| {
+            let path = procfs::fd_path(tid, TraceeFd(entry.r8 as i32));
+            // Opening a pipe would wait for its other end.
+            let file = special == Special::Mmap
+                && entry.r10 as i32 & libc::MAP_ANONYMOUS == 0
+                && std::fs::metadata(&path).is_ok_and(|m| m.is_file());
+            Box::new(Unfinished {
+                special,
+                entry: *entry,
+                file: file.then(|| File::open(path).ok()).flatten(),
+            })
+        });
+        self.task_mut(tid)?.unfinished = unfinished;
+        Ok(())
+    }
+
+    /// It maps this file, which is new.
+    pub(crate) fn note_unfinished_file(&mut self, tid: Tid, file: &File) -> Result<()> {
+        if let Some(unfinished) = &mut self.task_mut(tid)?.unfinished {
+            unfinished.file = file.try_clone().ok();
+        }
+        Ok(())
+    }
+
+    /// What a call of `dead` that was not finished has changed in its address space, in which `survivor` lives on: where the
+    /// kernel and the model differ.
+    pub(crate) fn carried_out(&mut self, dead: Tid, survivor: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+        let unfinished = self.task_mut(dead)?.unfinished.take();
+        let (mut ops, mut writes) = (Vec::new(), Vec::new());
+        let id = self.task(survivor)?.space;
+        let Some(space) = self.spaces.get(&id) else {
+            return Ok((ops, writes));
+        };
+        let known: Vec<Mapping> = space
+            .model
+            .iter()
+            .filter(|m| m.backing != Backing::Rr)
+            .cloned()
+            .collect();
+        let there = procfs::program_maps(survivor)?;
+        for mapping in &known {
+            let gone = without(mapping.range, there.iter().map(|l| l.range));
+            ops.extend(gone.into_iter().map(SpaceOp::Unmap));
+        }
+        for line in &there {
+            let changed = known.iter().filter(|m| m.prot != line.prot);
+            let changed = changed.filter_map(|m| m.range.intersect(line.range));
+            ops.extend(changed.map(|range| SpaceOp::Protect(range, line.prot)));
+            for range in without(line.range, known.iter().map(|m| m.range)) {
+                let offset = line.offset + (range.start - line.range.start);
+                let part = MapsLine {
+                    range,
+                    offset,
+                    ..line.clone()
+                };
+                let (before, backing) = self.mapped_there(survivor, unfinished.as_deref(), &part)?;
+                ops.extend(before);
+                ops.push(SpaceOp::Map(Mapping {
+                    range,
+                    prot: line.prot,
+                    backing,
+                    fork: ForkPolicy::Copy,
+                    name: line.name.as_str().into(),
+                }));
+            }
+        }
+        let (more, shown) = self.refresh_objects(id, &ops)?;
+        ops.extend(more);
+        writes.extend(shown);
+        if let Some(advised) = unfinished.filter(|u| u.special == Special::Madvise) {
+            let range = AddrRange::sized(Addr(advised.entry.rdi), advised.entry.rsi).to_pages();
+            ops.extend(self.advised(survivor, range)?);
+        }
+        Ok((ops, writes))
+    }
+
+    /// What is mapped in a part of the address space that the model does not know, and what comes before it.
+    fn mapped_there(
+        &mut self,
+        tid: Tid,
+        unfinished: Option<&Unfinished>,
+        line: &MapsLine,
+    ) -> Result<(Vec<SpaceOp>, Backing)> {
+        if line.inode == 0 && !line.shared {
+            return Ok((vec![], Backing::Anonymous));
+        }
+        if let Some(file) = unfinished.and_then(|u| u.maps(line)) {
+            self.forget_unmapped_objects();
+            let file = file.try_clone();
+            if let Some(file) = self.mapped.opened(file)?
+                && let Some(opened) = self
+                    .mapped
+                    .open_file(&self.files, file, line.offset, line.shared)?
+            {
+                return Ok((opened.before, opened.backing));
+            }
+        }
+        match unfinished {
+            // What was elsewhere before.
+            Some(moved) if moved.special == Special::Mremap => {
+                let id = self.task(tid)?.space;
+                let source = self
+                    .spaces
+                    .get(&id)
+                    .and_then(|s| s.model.at(Addr(moved.entry.rdi)));
+                let backing = source.map(|m| match m.backing {
+                    Backing::File { file, .. } => Backing::File {
+                        file,
+                        offset: line.offset,
+                    },
+                    Backing::Shared { object, .. } => Backing::Shared {
+                        object,
+                        offset: line.offset,
+                    },
+                    Backing::Anonymous | Backing::Rr => Backing::Anonymous,
+                });
+                if let Some(backing) = backing {
+                    return Ok((vec![], backing));
+                }
+            }
+            Some(attached) if attached.special == Special::Shmat => {
+                let mut ops = self.attached_ops(tid, &attached.entry, line.range.start)?;
+                if let Some(SpaceOp::Map(mapping)) = ops.pop() {
+                    return Ok((ops, mapping.backing));
+                }
+            }
+            _ => {}
+        }
+        // A device, say: what it holds now.
+        let mut bytes = vec![0; line.range.len() as usize];
+        self.task(tid)?.memory.read_some(line.range.start, &mut bytes)?;
+        let file = self.files.add_bytes(&bytes)?;
+        Ok((vec![], Backing::File { file, offset: 0 }))
+    }
+
+    /// What an advice about this range, of which nobody knows whether it was taken, may have thrown away: what is not there (then
+    /// it makes no difference whether it ever was).
+    fn advised(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
+        let id = self.task(tid)?.space;
+        let parts = self
+            .spaces
+            .get(&id)
+            .map(|s| s.model.within(range))
+            .unwrap_or_default();
+        let mut ops = Vec::new();
+        let private = |m: &Mapping| matches!(m.backing, Backing::Anonymous | Backing::File { .. });
+        for part in parts.into_iter().filter(private) {
+            let populated = pagemap::populated(tid, part.range)?;
+            let gone = without(part.range, populated.into_iter().map(|(range, _)| range));
+            ops.extend(gone.into_iter().map(SpaceOp::Discard));
+        }
+        Ok(ops)
+    }
+
+    /// A call that changes an address space is over.
+    pub(crate) fn finished(&mut self, tid: Tid) -> Result<()> {
+        self.task_mut(tid)?.unfinished = None;
+        Ok(())
+    }
+}
+
+/// The parts of `range` that none of `others`, which are in order, has.
+fn without(range: AddrRange, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
+    let mut left = Vec::new();
+    let mut at = range.start;
+    for other in others.filter_map(|other| other.intersect(range)) {
+        left.push(AddrRange::new(at, other.start.max(at)));
+        at = at.max(other.end);
+    }
+    left.push(AddrRange::new(at, range.end));
+    left.retain(|part| !part.is_empty());
+    left
+}

@@ -1,0 +1,358 @@
+//! Passing over breakpoints: what is at one is executed elsewhere, and what only counts does not stop the task.
+//!
+//! An `int3` that does not stop the user costs a stop of the task and a single step. So a breakpoint that is passed again
+//! and again in an interval gets a copy of its instruction; and one that is only counted gets a [`Stub`] that counts in
+//! the task itself.
+//!
+//! ```text
+//!                          per pass    what the task meets
+//! first passes             a step      int3; the instruction in its own place, by a single step
+//! a stop that goes on      a stop      int3; the copy of the instruction
+//! a count                  nothing     jump to the stub: count; the copies of the instructions
+//! ```
+//!
+//! Keeps: positions and counts are exactly those of stops at every pass. So no stub is used where it could count
+//! otherwise, and a task that is interrupted in one goes on to where it is at an instruction of the program. Stubs and copies live
+//! from when they are needed until the task arrives at its event, a buffered call changes the address space, or other
+//! places are to be counted: no event meets them.
+
+use std::collections::BTreeMap;
+
+use rr_trace::event::{Event, EventKind};
+use rr_tracee::code::{WINDOW_MAX, Window};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::remote::Remote;
+use rr_tracee::{Addr, AddrRange, Prot};
+
+use crate::error::Result;
+use crate::place::Goal;
+use crate::position::Mark;
+use crate::probe::{self, COUNT_WORDS, COUNTERS, Counting, End, GOALS, INT3, LAST, LEFT, Stub};
+use crate::run::failed;
+use crate::session::ReplaySession;
+
+/// Passes of a breakpoint in one interval before it is worth a stub.
+const PASSES: u32 = 4;
+
+/// The breakpoint that was passed last of those that are counted and noted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastPass {
+    pub addr: Addr,
+    /// How often the goal had been met by then, this pass included.
+    pub goals: u64,
+}
+
+/// What is in the code of the event's task for breakpoints that are passed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Passes {
+    /// How often each was passed.
+    passed: BTreeMap<Addr, u32>,
+    here: BTreeMap<Addr, Pass>,
+    /// The counters in use, by number.
+    counters: Vec<Addr>,
+}
+
+#[derive(Clone, Debug)]
+struct Pass {
+    stub: Stub,
+    /// Its jump has been written over the program's instructions.
+    is_patched: bool,
+}
+
+impl Passes {
+    pub fn rooms(&self) -> impl Iterator<Item = AddrRange> {
+        self.here.values().map(|pass| pass.stub.room)
+    }
+
+    fn around(&self, rip: Addr) -> Option<&Pass> {
+        self.here.values().find(|pass| pass.stub.room.contains(rip))
+    }
+}
+
+/// What an `int3` of a stub means.
+pub(crate) enum Trapped {
+    /// It is the end of a count: the task is to be before the breakpoint.
+    At(Addr),
+    /// The task has jumped into a window: there it goes on.
+    Moved(Addr),
+}
+
+impl ReplaySession {
+    /// The task is about to execute what is at a breakpoint: whether it is only counted, and now has been.
+    pub(crate) fn is_only_counted(&mut self, event: &Event, rip: Addr) -> Result<bool> {
+        let Some(is_noted) = self.breakpoints.counted.get(&rip).copied() else {
+            return Ok(false);
+        };
+        let mark = Mark::Execute(rip);
+        match &self.breakpoints.goal {
+            Some(Goal::Count(goal, enough)) if *goal == rip => {
+                if self.progress.counted(mark) + 1 >= *enough {
+                    return Ok(false);
+                }
+            }
+            Some(Goal::Place(place)) if place.borrow().addr() == rip => {
+                let place = std::rc::Rc::clone(place);
+                if self.is_at_place(event, &mut place.borrow_mut())? {
+                    return Ok(false);
+                }
+            }
+            _ => {}
+        }
+        self.progress.count(mark);
+        if is_noted {
+            let goals = self.goals();
+            self.breakpoints.last = Some(LastPass { addr: rip, goals });
+        }
+        Ok(true)
+    }
+
+    /// How often the goal has been met.
+    fn goals(&self) -> u64 {
+        let goal = self.breakpoints.goal.as_ref().map(Goal::addr);
+        goal.map_or(0, |addr| self.progress.counted(Mark::Execute(addr)))
+    }
+
+    /// Where a task goes on that stands before a breakpoint, if it need not be stepped.
+    pub(crate) fn way_past(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
+        if !self.is_breakpoint(event.tid, rip) {
+            return Ok(None);
+        }
+        let passes = &mut self.breakpoints.passes;
+        let passed = passes.passed.entry(rip).or_default();
+        *passed += 1;
+        if *passed == PASSES {
+            self.make_pass(event, rip).map_err(|e| failed(event, e))?;
+        }
+        let made = self.breakpoints.passes.here.get(&rip);
+        Ok(made.map(|pass| pass.stub.moved))
+    }
+
+    fn make_pass(&mut self, event: &Event, at: Addr) -> rr_tracee::Result<()> {
+        self.sites_of(event);
+        let Some(task) = self.tasks.get(&event.tid) else {
+            return Ok(());
+        };
+        let (memory, id) = (task.memory(), task.space);
+        let Some(space) = self.spaces.get(&id) else {
+            return Ok(());
+        };
+        // Code that the program can change need not stay what it is.
+        let is_fixed = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC) && !m.prot.has(Prot::WRITE);
+        if !space.at(at).is_some_and(is_fixed) || !self.breakpoints.is_put(id, at) {
+            return Ok(());
+        }
+        let mut code = [0; WINDOW_MAX];
+        let got = memory.read_some(at, &mut code)?;
+        if let Some(overlay) = self.overlays.get(&id) {
+            overlay.mask(at, &mut code[..got]);
+        }
+        let code = &code[..got];
+        let mut taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
+        taken.extend(self.probe_stub().map(|stub| stub.room));
+        let is_free = |window: &Window| {
+            let mut bytes = (0..window.len() as u64).map(|n| at + n);
+            let site = |addr| {
+                self.sites
+                    .get(&id)
+                    .is_some_and(|sites| sites.around(addr).is_some())
+            };
+            // A repeated instruction counts at each of its turns.
+            !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
+        };
+        let counting = match self.breakpoints.counted.get(&at) {
+            Some(is_noted) if self.can_count(event, at) => Some(*is_noted),
+            _ => None,
+        };
+        let counter = self.breakpoints.passes.counters.len();
+        let window = Window::new(code, at).filter(|w| {
+            let inside = AddrRange::new(at + 1, at + w.len() as u64);
+            !self.breakpoints.within(inside) && is_free(w)
+        });
+        let counting = counting.and_then(|is_noted| {
+            let goal = self.breakpoints.goal.as_ref().filter(|goal| goal.addr() == at);
+            let place = match goal {
+                Some(Goal::Place(place)) => Some(place.borrow()),
+                _ => None,
+            };
+            let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
+            let end = match (goal, &place) {
+                (None, _) => End::Never,
+                (Some(Goal::Count(..)), _) => End::Enough,
+                (_, Some(place)) if place.changes() == changes => End::State(place.regs(), place.words()),
+                _ => End::Never,
+            };
+            let what = Counting {
+                counter,
+                is_noted,
+                is_goal: goal.is_some(),
+                end,
+            };
+            Stub::counting(&window?, at, &what, space, &taken)
+        });
+        let is_patched = counting.is_some();
+        let stub = counting.or_else(|| {
+            let window = Window::single(code, at).filter(is_free)?;
+            Stub::copy(&window, at, space, &taken)
+        });
+        let Some(stub) = stub else {
+            return Ok(());
+        };
+        if !self.map_stub(event, &stub)? {
+            return Ok(());
+        }
+        let mut pass = Pass { stub, is_patched };
+        if is_patched {
+            let overlay = self.overlays.entry(id).or_default();
+            overlay.remove(&memory, at)?;
+            if !overlay.put(&memory, at, &pass.stub.patch)? {
+                overlay.put(&memory, at, &[INT3])?;
+                return self.unmap_stub(event, &pass.stub);
+            }
+            self.breakpoints.passes.counters.push(at);
+        }
+        pass.is_patched = is_patched;
+        self.breakpoints.passes.here.insert(at, pass);
+        Ok(())
+    }
+
+    /// Whether a stub there is in nobody's way, as far as can be told without looking at the code.
+    fn can_count(&self, event: &Event, at: Addr) -> bool {
+        let is_near = |other: Addr| at.0.abs_diff(other.0) < WINDOW_MAX as u64;
+        let is_probed = matches!(&event.kind, EventKind::Point { at, .. } if is_near(Addr(at.rip)));
+        !is_probed && self.breakpoints.passes.counters.len() < COUNTERS
+    }
+
+    /// Takes all stubs and copies away.
+    pub(crate) fn remove_passes(&mut self, event: &Event) -> Result<()> {
+        let passes = std::mem::take(&mut self.breakpoints.passes);
+        for (at, pass) in &passes.here {
+            self.unmake_pass(event, *at, pass).map_err(|e| failed(event, e))?;
+        }
+        Ok(())
+    }
+
+    fn unmake_pass(&mut self, event: &Event, at: Addr, pass: &Pass) -> rr_tracee::Result<()> {
+        if pass.is_patched
+            && let Some(task) = self.tasks.get(&event.tid)
+        {
+            let memory = task.memory();
+            let overlay = self.overlays.entry(task.space).or_default();
+            overlay.remove(&memory, at)?;
+            overlay.put(&memory, at, &[INT3])?;
+        }
+        self.unmap_stub(event, &pass.stub)
+    }
+
+    /// The goal has changed: its stub is made anew when it is passed next.
+    pub(crate) fn remake_goal(&mut self, event: &Event, at: Addr) -> Result<()> {
+        self.breakpoints.passes.passed.insert(at, PASSES - 1);
+        if !self.breakpoints.passes.here.contains_key(&at) {
+            return Ok(());
+        }
+        // Numbers of counters are not used again, so all are made anew.
+        let passed = self.breakpoints.passes.passed.clone();
+        self.remove_passes(event)?;
+        let again = passed.into_iter().map(|(at, n)| (at, n.min(PASSES - 1)));
+        self.breakpoints.passes.passed = again.collect();
+        Ok(())
+    }
+
+    /// Maps a stub's room and writes its code; `false` if there is no room.
+    pub(crate) fn map_stub(&mut self, event: &Event, stub: &Stub) -> rr_tracee::Result<bool> {
+        let Some(task) = self.tasks.get_mut(&event.tid) else {
+            return Ok(false);
+        };
+        let args = [
+            stub.room.start.0,
+            stub.room.len(),
+            (libc::PROT_READ | libc::PROT_EXEC) as u64,
+            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64,
+            u64::MAX,
+            0,
+        ];
+        let (remote, mapped) = Remote::ours(task.take()?)?.call(libc::SYS_mmap, args)?;
+        task.give(remote.finish()?);
+        if mapped != stub.room.start.0 as i64 {
+            return Ok(false);
+        }
+        task.memory().write(stub.place, &stub.code)?;
+        Ok(true)
+    }
+
+    /// Takes a stub's room away.
+    pub(crate) fn unmap_stub(&mut self, event: &Event, stub: &Stub) -> rr_tracee::Result<()> {
+        let Some(task) = self.tasks.get_mut(&event.tid) else {
+            return Ok(());
+        };
+        let stopped = Remote::ours(task.take()?)?.unmap(stub.room)?.finish()?;
+        task.give(stopped);
+        Ok(())
+    }
+
+    /// Gives the stubs what they count from: the counts of the position.
+    pub(crate) fn give_counts(&mut self, event: &Event) -> Result<()> {
+        if self.breakpoints.passes.counters.is_empty() {
+            return Ok(());
+        }
+        let mut words = [0u64; COUNT_WORDS];
+        for (word, addr) in words.iter_mut().zip(&self.breakpoints.passes.counters) {
+            *word = self.progress.counted(Mark::Execute(*addr));
+        }
+        words[GOALS] = self.goals() << 8;
+        if let Some(Goal::Count(addr, enough)) = &self.breakpoints.goal {
+            words[LEFT] = enough.saturating_sub(self.progress.counted(Mark::Execute(*addr)));
+        }
+        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        let written = self.task(event)?.memory().write(probe::COUNTS, &bytes);
+        written.map_err(|e| failed(event, e))
+    }
+
+    /// Takes what the stubs have counted into the position.
+    pub(crate) fn take_counts(&mut self, event: &Event) -> Result<()> {
+        if self.breakpoints.passes.counters.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = [0; COUNT_WORDS * 8];
+        let memory = self.task(event)?.memory();
+        memory
+            .read(probe::COUNTS, &mut bytes)
+            .map_err(|e| failed(event, e))?;
+        let mut words = [0u64; COUNT_WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+        }
+        let counters = &self.breakpoints.passes.counters;
+        for (word, addr) in words.iter().zip(counters) {
+            self.progress.set_counted(Mark::Execute(*addr), *word);
+        }
+        let number = (words[LAST] & 0xff) as usize;
+        if let Some(addr) = number.checked_sub(1).and_then(|n| counters.get(n)) {
+            self.breakpoints.last = Some(LastPass {
+                addr: *addr,
+                goals: words[LAST] >> 8,
+            });
+        }
+        Ok(())
+    }
+
+    /// What it means that the task has executed an `int3` that ends at `rip`, if that is a stub's.
+    pub(crate) fn at_stub(&self, rip: Addr) -> Option<Trapped> {
+        for (at, pass) in &self.breakpoints.passes.here {
+            if rip == pass.stub.hit + 1 && pass.is_patched {
+                return Some(Trapped::At(*at));
+            }
+            if pass.is_patched
+                && let Some((_, moved)) = pass.stub.inner.iter().find(|(old, _)| rip == *old + 1)
+            {
+                return Some(Trapped::Moved(*moved));
+            }
+        }
+        None
+    }
+
+    /// The stub or copy that a task stands in.
+    pub(crate) fn stub_around(&self, rip: Addr) -> Option<&Stub> {
+        let pass = self.breakpoints.passes.around(rip).map(|pass| &pass.stub);
+        pass.or_else(|| self.probe_stub().filter(|stub| stub.room.contains(rip)))
+    }
+}

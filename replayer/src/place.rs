@@ -1,0 +1,205 @@
+//! A place that is named by its state: where the user has interrupted a task.
+//!
+//! Nothing counts the instructions of a task that runs freely, so the place has no name at first. It gets one when it is
+//! needed: the interval is run again, and where its state is the place's the passes of its instruction have been counted.
+//! Keeps: two moments of an interval with the same state are the same place, since the same follows from both. The state is
+//! that of an execution point (I7), and how far the task has come with its buffered calls.
+//!
+//! A loop that repeats its registers is passed quickly because the search learns: a word of memory that has told a
+//! moment from the place is compared in the task from then on.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rr_trace::event::Event;
+use rr_tracee::digest::{self, CHUNK, ChunkSum};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, ObjectId, Registers, Tid};
+
+use crate::buffer;
+use crate::error::Result;
+use crate::overlay::CodeOverlay;
+use crate::point::plain;
+use crate::run::failed;
+use crate::session::ReplaySession;
+
+/// The most words that are compared in the task.
+const WORDS_MOST: usize = 64;
+
+/// What ends the counting of breakpoints that do not stop the user.
+#[derive(Clone, Debug)]
+pub(crate) enum Goal {
+    /// The instruction is about to be executed for this time, as the position counts.
+    Count(Addr, u64),
+    /// The state is this.
+    Place(Rc<RefCell<Place>>),
+}
+
+impl Goal {
+    /// The instruction at the goal.
+    pub fn addr(&self) -> Addr {
+        match self {
+            Goal::Count(addr, _) => *addr,
+            Goal::Place(place) => place.borrow().addr(),
+        }
+    }
+}
+
+/// The state of a task inside an interval.
+#[derive(Debug)]
+pub(crate) struct Place {
+    regs: Registers,
+    xstate: ExtendedState,
+    sums: Vec<ChunkSum>,
+    /// The changes of the address space that are still to be made.
+    changes: usize,
+    /// How much of what the buffered calls return is used.
+    used: u64,
+    /// Words that have told other moments from this one.
+    words: Vec<(Addr, u64)>,
+    /// The chunk that differed last.
+    suspect: Option<Addr>,
+    /// Where its memory can be read.
+    memory: Memory,
+    overlay: CodeOverlay,
+}
+
+impl Place {
+    pub fn addr(&self) -> Addr {
+        Addr(self.regs.rip)
+    }
+
+    pub fn regs(&self) -> &Registers {
+        &self.regs
+    }
+
+    pub fn words(&self) -> &[(Addr, u64)] {
+        &self.words
+    }
+
+    pub fn changes(&self) -> usize {
+        self.changes
+    }
+}
+
+impl ReplaySession {
+    /// The state of the event's task. The session must live, and stay where it is, as long as the place is looked for.
+    pub(crate) fn place(&mut self, event: &Event) -> Result<Place> {
+        let regs = plain(&self.regs_of(event)?);
+        let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
+        let task = self.task(event)?;
+        let (memory, space) = (task.memory(), task.space);
+        let xstate = task.xstate().map_err(|e| failed(event, e))?.normalised();
+        let used = buffer::used(&memory).map_err(|e| failed(event, e))?;
+        let overlay = self.overlays.get(&space).cloned().unwrap_or_default();
+        let sums = self.with_own_code(|| self.sums(event.tid, digest::ALL).map_err(|e| failed(event, e)))?;
+        Ok(Place {
+            regs,
+            xstate,
+            sums,
+            changes,
+            used,
+            words: Vec::new(),
+            suspect: None,
+            memory,
+            overlay,
+        })
+    }
+
+    /// Digests of the memory of a task.
+    pub(crate) fn sums(&self, tid: Tid, within: AddrRange) -> rr_tracee::Result<Vec<ChunkSum>> {
+        let Some(task) = self.tasks.get(&tid) else {
+            return Ok(Vec::new());
+        };
+        let Some(space) = self.spaces.get(&task.space) else {
+            return Ok(Vec::new());
+        };
+        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &o.file);
+        digest::sums(task.real, space, within, object)
+    }
+
+    /// Whether the event's task is at a place. If only memory differs, a word of it is compared from now on.
+    pub(crate) fn is_at_place(&mut self, event: &Event, place: &mut Place) -> Result<bool> {
+        if self.pending.as_ref().map_or(0, |p| p.changes.len()) != place.changes
+            || plain(&self.regs_of(event)?) != place.regs
+        {
+            return Ok(false);
+        }
+        let memory = self.task(event)?.memory();
+        for (addr, value) in &place.words {
+            if memory.read_u64(*addr).map_err(|e| failed(event, e))? != *value {
+                return Ok(false);
+            }
+        }
+        let used = buffer::used(&memory).map_err(|e| failed(event, e))?;
+        let xstate = self.task(event)?.xstate().map_err(|e| failed(event, e))?;
+        if used != place.used || xstate.normalised() != place.xstate {
+            return Ok(false);
+        }
+        let differs = self.with_own_code(|| {
+            self.chunk_that_differs(event.tid, place)
+                .map_err(|e| failed(event, e))
+        })?;
+        let Some(chunk) = differs else {
+            return Ok(true);
+        };
+        place.suspect = Some(chunk);
+        if place.words.len() < WORDS_MOST
+            && let Some(word) = self.word_that_differs(event, place, chunk)
+        {
+            place.words.push(word);
+            self.remake_goal(event, place.addr())?;
+        }
+        Ok(false)
+    }
+
+    fn chunk_that_differs(&self, tid: Tid, place: &Place) -> rr_tracee::Result<Option<Addr>> {
+        if let Some(chunk) = place.suspect {
+            let now = self.sums(tid, AddrRange::sized(chunk, CHUNK))?;
+            let then: Vec<_> = place.sums.iter().filter(|s| s.start == chunk).copied().collect();
+            if now != then {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(digest::first_difference(
+            &self.sums(tid, digest::ALL)?,
+            &place.sums,
+        ))
+    }
+
+    /// The first word of a chunk that is another at the place, and what it is there.
+    fn word_that_differs(&self, event: &Event, place: &Place, chunk: Addr) -> Option<(Addr, u64)> {
+        const PAGE: u64 = rr_tracee::ids::PAGE;
+        let task = self.tasks.get(&event.tid)?;
+        let (memory, space) = (task.memory(), self.spaces.get(&task.space)?);
+        let overlay = self.overlays.get(&task.space);
+        let chunk = AddrRange::sized(chunk, CHUNK);
+        let parts = space
+            .touching(chunk)
+            .filter(|m| m.prot.has(rr_tracee::Prot::WRITE));
+        for part in parts.filter_map(|m| m.clipped(chunk)) {
+            let mut at = part.range.start;
+            while at < part.range.end {
+                let mut now = [0; PAGE as usize];
+                let mut then = [0; PAGE as usize];
+                let is_read = memory.read(at, &mut now).is_ok() && place.memory.read(at, &mut then).is_ok();
+                if let Some(overlay) = overlay {
+                    overlay.mask(at, &mut now);
+                }
+                place.overlay.mask(at, &mut then);
+                if is_read && now != then {
+                    let n = now
+                        .chunks_exact(8)
+                        .zip(then.chunks_exact(8))
+                        .position(|(a, b)| a != b)?;
+                    let word = then[n * 8..]
+                        .first_chunk()
+                        .map(|bytes| u64::from_le_bytes(*bytes))?;
+                    return Some((at + n as u64 * 8, word));
+                }
+                at = at + PAGE;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,57 @@
+//! Interrupts by the user, and by the clock: when a live checkpoint is due.
+
+use std::time::Duration;
+
+use rr_tracee::tsc;
+
+use crate::run::Interrupt;
+
+/// Time of replay between two live checkpoints, if they cost little.
+const SPACING: Duration = Duration::from_millis(50);
+/// A live checkpoint takes at most this part of the time: one in so many.
+const SHARE: u32 = 20;
+
+/// Asks the user, and the clock.
+pub(super) struct Paced<'a> {
+    user: &'a mut dyn Interrupt,
+    is_asked: bool,
+    due: Duration,
+}
+
+impl<'a> Paced<'a> {
+    /// The first live checkpoint is due in a while.
+    pub fn new(user: &'a mut dyn Interrupt) -> Paced<'a> {
+        Paced {
+            user,
+            is_asked: false,
+            due: tsc::now() + SPACING,
+        }
+    }
+
+    /// Asks the user.
+    pub fn ask_user(&mut self) -> bool {
+        self.is_asked |= self.user.is_requested();
+        self.is_asked
+    }
+
+    /// Whether the user wants it to stop.
+    pub fn user_has_asked(&self) -> bool {
+        self.is_asked
+    }
+
+    /// Whether a live checkpoint is due.
+    pub fn is_due(&self) -> bool {
+        tsc::now() >= self.due
+    }
+
+    /// One has been made, which took this time.
+    pub fn next_after(&mut self, took: Duration) {
+        self.due = tsc::now() + SPACING.max(took * SHARE);
+    }
+}
+
+impl Interrupt for Paced<'_> {
+    fn is_requested(&mut self) -> bool {
+        self.ask_user() || self.is_due()
+    }
+}

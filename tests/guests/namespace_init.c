@@ -1,0 +1,63 @@
+/* The first process of a pid namespace: signals that it does not handle have no effect on it, but a fault kills it, and all others there.
+ * Where the system does not allow namespaces, it is told so. */
+#include "guest.h"
+#include <pthread.h>
+#include <sched.h>
+
+static volatile int *const nothing = (int *)8;
+
+static void *fault(void *arg) {
+    *nothing = 1;
+    return arg;
+}
+
+static int first(int kind) {
+    CHECK(getpid() == 1);
+    CHECK(kill(1, SIGTERM) == 0 && kill(1, SIGTSTP) == 0 && raise(SIGUSR1) == 0);
+    dprintf(1, "alive\n");
+    pid_t other = fork();
+    CHECK(other >= 0);
+    if (other == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    pthread_t thread;
+    switch (kind) {
+    case 0:
+        *nothing = 1;
+        break;
+    case 1:
+        __builtin_trap();
+        break;
+    default:
+        CHECK(pthread_create(&thread, NULL, fault, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+    return 0;
+}
+
+int main(void) {
+    static const int deaths[] = {SIGSEGV, SIGILL, SIGSEGV};
+    for (int kind = 0; kind < 3; kind++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) {
+                _exit(1);
+            }
+            pid_t init = fork();
+            CHECK(init >= 0);
+            if (init == 0) {
+                _exit(first(kind));
+            }
+            expect_death(init, deaths[kind]);
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+        printf("%d: %d\n", kind, WEXITSTATUS(status));
+        CHECK(WEXITSTATUS(status) < 2);
+    }
+    return 0;
+}

@@ -1,0 +1,657 @@
+//! Debugging replays with a real gdb, forwards and backwards.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use rr_tests::Rr;
+use rr_tests::gdb::{Debugged, Program};
+
+/// With and without buffered calls.
+const MODES: [&[&str]; 2] = [&[], &["-n"]];
+
+#[test]
+fn forwards_and_backwards() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let walk = Debugged::record(&rr, mode, &Program::c("walk"));
+        assert_eq!(walk.recorded.shell_status(), 3);
+        walk.check(
+            &[],
+            &[
+                ("break main", "Breakpoint 1 at"),
+                ("continue", "Breakpoint 1, main ()"),
+                ("save main", ""),
+                ("info threads", "* 1    Thread … \"walk\""),
+                ("tbreak add", "Temporary breakpoint 2"),
+                ("continue", "Temporary breakpoint 2, add (n=1)"),
+                ("save add", ""),
+                ("step", "twice (n=1)"),
+                ("bt", "#0  twice (n=1) … #1 … add (n=1) … #2 … main ()"),
+                ("next", "return result"),
+                ("print result", "= 2"),
+                ("reverse-next", "result = n * 2"),
+                ("reverse-step", "add (n=1) … {add}"),
+                ("step", "twice (n=1)"),
+                ("finish", "Value returned is $2 = 2"),
+                ("reverse-finish", ""),
+                ("until {more}", ""),
+                ("advance twice", "twice (n=2)"),
+                ("up", "add (n=2)"),
+                ("break twice if n == 7", "Breakpoint 3"),
+                ("display total", ""),
+                ("continue", "Breakpoint 3, twice (n=7) … total = 42"),
+                ("undisplay 1", ""),
+                ("reverse-continue", "Breakpoint 1, main ()"),
+                ("same main", ""),
+                ("reverse-continue", "No more reverse-execution history"),
+                ("reverse-stepi", "No more reverse-execution history"),
+                ("reverse-continue", "No more reverse-execution history"),
+                ("tbreak add", ""),
+                ("continue", "Breakpoint 1, main ()"),
+                ("same main", ""),
+                ("continue", "add (n=1)"),
+                ("same add", ""),
+                ("delete", ""),
+                // By watchpoint, both ways.
+                ("watch total", "atchpoint 5: total"),
+                ("continue", "Old value = 0 … New value = 2"),
+                ("save first", ""),
+                ("continue", "Old value = 2 … New value = 6"),
+                ("continue", "Old value = 6 … New value = 12"),
+                ("reverse-continue", "Old value = 12 … New value = 6"),
+                ("save twelve", ""),
+                ("reverse-continue", "Old value = 6 … New value = 2"),
+                ("reverse-continue", "Old value = 2 … New value = 0"),
+                ("continue", "Old value = 0 … New value = 2"),
+                ("same first", ""),
+                ("delete", ""),
+                ("break {raise}", ""),
+                ("continue", "raise(SIGUSR1)"),
+                ("save raise", ""),
+                ("last total", "Old value = 110 … New value = 90"),
+                ("info breakpoints", "!watchpoint"),
+                ("stepi", ""),
+                ("print total", "= 110"),
+                ("reverse-stepi", ""),
+                ("print total", "= 90"),
+                ("continue", "raise(SIGUSR1)"),
+                ("same raise", ""),
+            ],
+        );
+    }
+}
+
+#[test]
+fn signals_system_calls_and_the_end() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let walk = Debugged::record(&rr, mode, &Program::c("walk"));
+        walk.check(
+            &[],
+            &[
+                ("break {raise}", "Breakpoint 1"),
+                ("continue", "Breakpoint 1, main ()"),
+                ("save raise", ""),
+                ("print $_siginfo", ""),
+                ("continue", "Program received signal SIGUSR1"),
+                ("print $_siginfo.si_signo", "= 10"),
+                ("save signal", ""),
+                ("break handler", "Breakpoint 2"),
+                ("continue", "Breakpoint 2, handler (signo=10)"),
+                ("save handler", ""),
+                ("bt", "#0  handler (signo=10) … <signal handler called> … main ()"),
+                ("reverse-continue", "Program received signal SIGUSR1"),
+                ("same signal", ""),
+                ("reverse-continue", "Breakpoint 1, main ()"),
+                ("same raise", ""),
+                ("handle SIGUSR1 nostop noprint pass", ""),
+                ("continue", "Breakpoint 2, handler (signo=10)"),
+                ("same handler", ""),
+                ("finish", "<signal handler called>"),
+                ("reverse-stepi", "handler (signo=10)"),
+                ("reverse-continue", "Breakpoint 2, handler (signo=10)"),
+                ("same handler", ""),
+                ("delete", ""),
+                // Through sigreturn, forwards and backwards by instructions.
+                ("break handler", ""),
+                ("run", ""),
+                ("continue", "handler (signo=10)"),
+                ("python while gdb.newest_frame().name() != 'main': gdb.execute('stepi', to_string=True)", ""),
+                ("print hits", "= 10"),
+                ("save returned", ""),
+                ("python while gdb.newest_frame().name() != 'handler': gdb.execute('reverse-stepi', to_string=True)", ""),
+                ("bt 1", "handler (signo=10)"),
+                ("delete", ""),
+                ("tbreak {after}", ""),
+                ("continue", "hits++"),
+                ("next", "calls(5)"),
+                ("print hits", "= 11"),
+                ("save calls", ""),
+                ("next", "copy(\"hello\")"),
+                ("save copy", ""),
+                ("reverse-next", "calls(5)"),
+                ("same calls", ""),
+                ("step", "calls (n=5)"),
+                ("reverse-step", "main () … calls(5)"),
+                ("next", "copy(\"hello\")"),
+                ("same copy", ""),
+                ("tbreak {print}", ""),
+                ("continue", ""),
+                ("print text", "hello"),
+                ("next", "fflush"),
+                ("next", "hello 110 11 … getpid"),
+                ("catch syscall getpid", "Catchpoint"),
+                ("continue", "call to syscall … getpid"),
+                ("continue", "returned from syscall … getpid"),
+                ("reverse-continue", "syscall getpid"),
+                ("delete", ""),
+                ("continue", "!exited"),
+                ("info threads", "* 1"),
+                ("when", "Completed event: "),
+                ("continue", "exited"),
+                ("when", "Completed event"),
+                ("checkpoint", "The program is not being run."),
+                ("run", ""),
+                ("break main", ""),
+                ("continue", "main ()"),
+                ("kill", "killed"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn changes_and_calls() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let walk = Debugged::record(&rr, mode, &Program::c("walk"));
+        walk.check(
+            &[],
+            &[
+                ("handle SIGUSR1 nostop noprint pass", ""),
+                ("break {calls}", ""),
+                ("continue", "calls(5)"),
+                ("save calls", ""),
+                // The stack below the frame is all that differs: what is changed stays so until the replay goes on.
+                ("print twice(21)", "= 42"),
+                ("print add(1)", "= 112"),
+                ("print total", "= 112"),
+                ("call (int) puts(\"from a call\")", ""),
+                ("call (int) fflush(0)", "from a call"),
+                ("print copy(\"made here\")", "made here"),
+                ("print (char *) $", "made here"),
+                ("print crash(1)", "SIGSEGV"),
+                ("bt 1", "main ()"),
+                ("print calls(3)", "void"),
+                ("stepi", ""),
+                ("print total", "= 110"),
+                ("reverse-stepi", ""),
+                ("same calls", ""),
+                ("set var total = 5", ""),
+                ("print total", "= 5"),
+                ("print add(1)", "= 7"),
+                ("next", "copy(\"hello\")"),
+                ("print total", "= 110"),
+                ("reverse-next", "calls(5)"),
+                ("same calls", ""),
+                ("set var $rax = 77", ""),
+                ("print $rax", "= 77"),
+                ("checkpoint", "Checkpoint 1"),
+                ("restart 1", "calls(5)"),
+                ("same calls", ""),
+                ("break twice", ""),
+                (
+                    "print twice(4)",
+                    "Breakpoint 2, twice (n=4) … stopped while in a function called from GDB",
+                ),
+                ("bt", "twice (n=4) … <function called from gdb> … main ()"),
+                ("when", "Completed event"),
+                ("finish", "= 8"),
+                ("delete", ""),
+                ("restart 1", "calls(5)"),
+                ("same calls", ""),
+                ("print (int) _exit(3)", "error"),
+                ("restart 1", "calls(5)"),
+                ("same calls", ""),
+                ("print total", "= 110"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn places() {
+    let rr = Rr::new();
+    let walk = Debugged::record(&rr, &["--checkpoint-interval", "50"], &Program::c("walk"));
+    walk.check(
+        &[],
+        &[
+            ("info checkpoints", "No checkpoints."),
+            ("handle SIGUSR1 nostop noprint pass", ""),
+            ("break add if n == 3", ""),
+            ("continue", "add (n=3)"),
+            ("checkpoint", "Checkpoint 1 at add () at"),
+            ("save one", ""),
+            ("when", "Completed event: "),
+            ("when-end", "Event at end of recording: "),
+            ("when-tid", "Current tid: "),
+            ("elapsed-time", "Elapsed Time (s): 0."),
+            ("info recording", "Path of recording: \""),
+            ("tbreak {print}", ""),
+            ("continue", "printf"),
+            ("checkpoint", "Checkpoint 2 at main () at"),
+            ("save two", ""),
+            ("info checkpoints", "ID\tWhen\tWhere\n1\t … add … 2\t … main ()"),
+            ("restart 1", "add (n=3)"),
+            ("same one", ""),
+            ("restart 2", "main ()"),
+            ("same two", ""),
+            ("back", "add (n=3)"),
+            ("same one", ""),
+            ("forward", "main ()"),
+            ("same two", ""),
+            ("delete checkpoint 1", "Deleted checkpoint 1."),
+            ("delete checkpoint 1", "No checkpoint number 1."),
+            ("delete checkpoint x", "Invalid checkpoint number x."),
+            ("delete checkpoint", "'delete checkpoint' requires an argument"),
+            ("restart 7", "Checkpoint 7 not found. … Valid checkpoints: 2"),
+            ("same two", ""),
+            ("run 100", ""),
+            ("when", "Completed event: 100\n"),
+            ("save hundred", ""),
+            ("seek 90", ""),
+            ("when", "Completed event: 90\n"),
+            ("seek 100", ""),
+            ("same hundred", ""),
+            ("run", ""),
+            ("when", "Completed event: 100\n"),
+            ("run 99999", ""),
+            ("when", "Completed event"),
+            ("seek x", "error: seek: to which event?"),
+            ("run c2", "main ()"),
+            ("same two", ""),
+            (
+                "jump 3",
+                "Execution of 'jump' is not possible in recorded executions.",
+            ),
+            ("when-ticks", "rr counts no ticks"),
+            ("seek-ticks 5", "rr counts no ticks"),
+            ("detach", ""),
+        ],
+    );
+}
+
+#[test]
+fn threads() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let threads = Debugged::record(&rr, mode, &Program::c("threads"));
+        assert_eq!(threads.recorded.out(), "shared 42\n");
+        threads.check(
+            &[],
+            &[
+                ("break {look}", ""),
+                ("continue", "Breakpoint 1, main ()"),
+                ("save look", ""),
+                ("info threads", "\"threads\" … \"sleeper\" … \"writer\""),
+                (
+                    "thread apply all bt",
+                    "Thread 3 … writer … Thread 2 … sleeper … Thread 1 … main ()",
+                ),
+                ("thread 2", ""),
+                ("print own", "= 12"),
+                ("thread 3", ""),
+                ("print own", "= 11"),
+                ("thread 1", ""),
+                ("print own", "= 7"),
+                ("print shared", "= 42"),
+                ("same look", ""),
+                ("watch shared", "atchpoint 2: shared"),
+                (
+                    "reverse-continue",
+                    "Thread 3 \"writer\" hit … Old value = 42 … New value = 0 … store (value=42)",
+                ),
+                ("bt", "#0  … store … writer"),
+                ("save store", ""),
+                ("when-tid", "Current tid: "),
+                ("reverse-continue", "No more reverse-execution history"),
+                ("continue", "\"writer\" hit … Old value = 0 … New value = 42"),
+                ("reverse-stepi", ""),
+                ("same store", ""),
+                ("delete", ""),
+                ("tbreak {look}", ""),
+                ("continue", "main ()"),
+                ("same look", ""),
+                ("next", ""),
+                ("set scheduler-locking on", ""),
+                ("next", ""),
+                ("reverse-next", ""),
+                ("set scheduler-locking replay", ""),
+                ("handle SIGKILL stop", ""),
+                ("continue", ""),
+            ],
+        );
+    }
+}
+
+#[test]
+fn families() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let family = Debugged::record(&rr, mode, &Program::c("family"));
+        assert_eq!(
+            family.recorded.shell_status(),
+            5,
+            "{}",
+            family.recorded.describe()
+        );
+        let out = family.recorded.out();
+        let pids = out.lines().last().expect("a line");
+        let (first, second) = pids.split_once(' ').expect("two numbers");
+        family.check(
+            &["-f", first],
+            &[
+                ("info threads", "* 1"),
+                ("when-tid", &format!("Current tid: {first}\n")),
+                ("break in_child", ""),
+                ("continue", "in_child (n=7)"),
+                ("bt", "in_child (n=7) … main ("),
+                ("print where", "= 0"),
+                ("reverse-continue", "No more reverse-execution history"),
+                ("bt", "fork … main"),
+                ("continue", "in_child (n=7)"),
+                ("print in_child(9)", "Breakpoint 1, in_child (n=9)"),
+                ("kill", "killed"),
+            ],
+        );
+        for process in [second, "again"] {
+            family.check(
+                &["-p", process],
+                &[
+                    ("when-tid", &format!("Current tid: {second}\n")),
+                    ("break main", ""),
+                    ("continue", "main (argc=2"),
+                    ("save main", ""),
+                    ("tbreak in_child", ""),
+                    ("continue", "in_child (n=4)"),
+                    ("watch where", ""),
+                    ("continue", "Old value = 2 … New value = 4"),
+                    ("reverse-continue", "Old value = 4 … New value = 2"),
+                    ("reverse-continue", "Old value = 2 … New value = 0"),
+                    ("reverse-continue", "main (argc=2"),
+                    ("same main", ""),
+                    ("info proc exe", "exe = "),
+                ],
+            );
+        }
+        family.check(
+            &[],
+            &[
+                ("catch fork", "Catchpoint"),
+                ("catch exec", "Catchpoint"),
+                ("break main", ""),
+                ("continue", "main (argc=1"),
+                ("continue", &format!("forked process {first}")),
+                ("continue", &format!("forked process {second}")),
+                ("save second", ""),
+                ("reverse-continue", &format!("forked process {first}")),
+                ("continue", &format!("forked process {second}")),
+                ("same second", ""),
+                ("delete", ""),
+                ("continue", "exited"),
+            ],
+        );
+        family.check(
+            &["-f", second],
+            &[
+                ("catch exec", "Catchpoint"),
+                ("continue", "exec'd"),
+                ("save exec", ""),
+                ("break main", ""),
+                ("continue", "main (argc=2"),
+                ("reverse-continue", "exec'd"),
+                ("same exec", ""),
+                ("reverse-continue", "No more reverse-execution history"),
+                ("bt", "fork … main"),
+            ],
+        );
+        for options in [["-p", "no-such"], ["-f", "1"], ["-p", "1"]] {
+            let run = family.run(&options, &[]);
+            assert_eq!(run.shell_status(), 2, "{}", run.describe());
+        }
+    }
+}
+
+#[test]
+fn crashes() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let crash = Debugged::record(&rr, mode, &Program::c("crash"));
+        assert_eq!(crash.recorded.shell_status(), 139);
+        crash.check(
+            &["-e"],
+            &[
+                ("bt", "sum ( … main ("),
+                ("print node", "(struct list *) 0x10"),
+                ("save end", ""),
+                ("reverse-continue", "SIGSEGV"),
+                ("bt", "sum ( … main ("),
+                ("print $_siginfo._sifields._sigfault.si_addr", "0x18"),
+                ("save fault", ""),
+                ("watch -l nodes[1].next", "atchpoint"),
+                (
+                    "reverse-continue",
+                    "Old value = (struct list *) 0x10 … New value = … damage (node=",
+                ),
+                ("bt", "damage ( … main ("),
+                ("delete", ""),
+                ("continue", "SIGSEGV"),
+                ("same fault", ""),
+                ("continue", ""),
+                ("same end", ""),
+                ("continue", "terminated with signal SIGSEGV"),
+            ],
+        );
+        let abort = Debugged::record(&rr, mode, &Program::c("crash").arg("abort"));
+        assert_eq!(abort.recorded.shell_status(), 134);
+        abort.check(
+            &["-e"],
+            &[
+                ("bt", "abort () … main ("),
+                ("reverse-continue", "SIGABRT"),
+                ("break crash.c:{abort}", ""),
+                ("reverse-continue", "Breakpoint 1, main ("),
+                ("print nodes[1].next", "0x10"),
+                ("last nodes[1].next", "damage (node="),
+            ],
+        );
+    }
+}
+
+/// Steps over all instructions of a function and back, and compares at both ends, and in the middle.
+fn over(function: &'static str, result: &'static str) -> Vec<(String, &'static str)> {
+    let forward = "python while gdb.newest_frame().name() != 'main': gdb.execute('stepi', to_string=True)";
+    let back = "python while gdb.newest_frame().pc() != rr_pc: gdb.execute('reverse-stepi', to_string=True)";
+    let mut script: Vec<(String, &str)> = vec![
+        ("handle SIGUSR1 nostop noprint pass".into(), ""),
+        (format!("break *{function}"), ""),
+        ("continue".into(), "Breakpoint"),
+        ("delete".into(), ""),
+        (format!("save {function}"), ""),
+        ("python rr_pc = gdb.newest_frame().pc()".into(), ""),
+        (forward.into(), "!error"),
+        (format!("save after-{function}"), ""),
+        (format!("print {result}"), "="),
+        (back.into(), "!error"),
+        (format!("same {function}"), ""),
+        ("finish".into(), "main"),
+        (format!("same after-{function}"), ""),
+    ];
+    script.push((format!("print {result}"), "="));
+    script
+}
+
+#[test]
+fn instructions() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let odd = Debugged::record(&rr, mode, &Program::c("odd"));
+        let mut script: Vec<(String, &str)> = Vec::new();
+        let functions = [
+            ("flags_of", "(flags & 0x100) == 0"),
+            ("count", "counter != 0"),
+            ("identify", "leaf != 0"),
+            ("move", "to[3] == 'm'"),
+            ("call", "$rax > 0"),
+            // Once more: the recorder has rewritten the place by now.
+            ("call", "$rax > 0"),
+        ];
+        for (function, result) in functions {
+            let mut steps = over(function, result);
+            for step in &mut steps {
+                if step.1 == "=" {
+                    step.1 = "= 1";
+                }
+            }
+            script.extend(steps);
+        }
+        // The handler returns to the kernel's trampoline.
+        let mut handler = over("handler", "caught");
+        handler[11] = ("tbreak {caught}".into(), "");
+        handler.insert(12, ("continue".into(), "main ()"));
+        script.extend(handler);
+        let script: Vec<(&str, &str)> = script.iter().map(|(c, t)| (c.as_str(), *t)).collect();
+        odd.check(&[], &script);
+    }
+}
+
+#[test]
+fn exceptions_of_cpp() {
+    let rr = Rr::new();
+    let throw = Debugged::record(&rr, &[], &Program::build("throw.cc").expect("the tests need g++"));
+    assert_eq!(throw.recorded.out(), "too many\n");
+    throw.check(
+        &[],
+        &[
+            ("catch throw", "Catchpoint 1 (throw)"),
+            ("continue", "Catchpoint 1 (exception thrown)"),
+            ("bt", "__cxa_throw … fail (n=3) … all ( … main ()"),
+            ("save throw", ""),
+            ("catch catch", "Catchpoint 2 (catch)"),
+            ("continue", "Catchpoint 2 (exception caught)"),
+            ("reverse-continue", "Catchpoint 1 (exception thrown)"),
+            ("same throw", ""),
+            ("up 1", ""),
+            ("frame function fail", "fail (n=3)"),
+            ("watch -l counter.n", "atchpoint 3"),
+            ("continue", "Old value = 3 … New value = -1"),
+            ("reverse-continue", "Old value = -1 … New value = 3"),
+            ("delete", ""),
+            ("break {catch}", ""),
+            ("continue", "what = e.what()"),
+            ("print numbers.size()", "= 3"),
+            ("print what.size()", "= 7"),
+            ("next", ""),
+            ("print what.size()", "= 8"),
+        ],
+    );
+}
+
+#[test]
+fn rust_programs() {
+    let rr = Rr::new();
+    let Some(program) = Program::build("points.rs") else {
+        return;
+    };
+    for mode in MODES {
+        let points = Debugged::record(&rr, mode, &program);
+        assert_eq!(points.recorded.out(), "40\n");
+        points.check(
+            &[],
+            &[
+                ("break points::grow if n == 3", "Breakpoint 1"),
+                ("continue", "points::grow (points="),
+                ("print n", "= 3"),
+                ("print points.len", "= 2"),
+                ("save grow", ""),
+                ("finish", "main"),
+                ("break points::sum", ""),
+                ("continue", "points::sum ("),
+                ("info threads", "* 2 … points::sum"),
+                ("bt -1", ""),
+                ("delete 2", ""),
+                ("reverse-continue", "points::grow"),
+                ("same grow", ""),
+                ("tbreak {print}", ""),
+                ("continue", ""),
+                ("print all", "= 40"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn python_scripts() {
+    let rr = Rr::new();
+    let program = Program {
+        source: rr_tests::gdb::sources().join("script.py"),
+        words: vec![
+            "/usr/bin/python3".into(),
+            rr_tests::gdb::sources().join("script.py").into(),
+        ],
+    };
+    for mode in MODES {
+        let python = Debugged::record(&rr, mode, &program);
+        assert_eq!(python.recorded.out(), "from python 41\n42\n");
+        python.check(
+            &[],
+            &[
+                ("set breakpoint pending on", ""),
+                ("tbreak write if $rdi == 1", ""),
+                ("continue", "write"),
+                ("bt 3", "#0  … write"),
+                ("save write", ""),
+                ("x/s $rsi", "from python 41"),
+                ("info threads", "python3"),
+                ("finish", ""),
+                ("print $rax", "= 15"),
+                ("reverse-finish", ""),
+                ("tbreak write if $rdi == 1 && *(char *)$rsi == '4'", ""),
+                ("continue", "write"),
+                ("x/s $rsi", "42"),
+                ("tbreak write if *(char *)$rsi == 'f' && $rdi == 1", ""),
+                ("reverse-continue", "write"),
+                ("same write", ""),
+            ],
+        );
+    }
+}
+
+/// Not in CI: the toolchain is large.
+#[test]
+fn go_programs() {
+    let rr = Rr::new();
+    let Some(program) = Program::build("routines.go") else {
+        return;
+    };
+    let go = Debugged::record(&rr, &[], &program);
+    assert_eq!(go.recorded.out(), "12\n");
+    go.check(
+        &[],
+        &[
+            ("break main.double", ""),
+            ("continue", "main.double (n="),
+            ("save double", ""),
+            ("bt", "main.double … main.main.func1"),
+            ("delete", ""),
+            ("break {print}", ""),
+            ("continue", "main.main ()"),
+            ("print sum", "= 12"),
+            ("break main.double", ""),
+            ("reverse-continue", "main.double"),
+            ("reverse-continue", "main.double"),
+            ("reverse-continue", "main.double"),
+            ("same double", ""),
+        ],
+    );
+}

@@ -56,12 +56,18 @@ int main() { return find("three"); }
 
 /// Compiles a program.
 fn build(rr: &Rr, name: &str, source: &str) -> PathBuf {
-    let (compiler, ending) = if source.contains("std::") { ("g++", "cpp") } else { ("gcc", "c") };
+    let (compiler, ending) = if source.contains("std::") {
+        ("g++", "cpp")
+    } else {
+        ("gcc", "c")
+    };
     let text = rr.home().join(format!("{name}.{ending}"));
     let program = rr.home().join(name);
     std::fs::write(&text, source).unwrap();
     let mut line = Command::new(compiler);
-    line.args(["-g", "-O0", "-pthread", "-o"]).arg(&program).arg(&text);
+    line.args(["-g", "-O0", "-pthread", "-o"])
+        .arg(&program)
+        .arg(&text);
     run(&mut line, Duration::from_secs(60)).expect_success();
     program
 }
@@ -110,20 +116,40 @@ fn a_thread_that_crashes() {
         assert!(!text.contains(noise), "{noise}:\n{text}");
     }
     let few = backtrace(&recording, &["--frames", "2"]);
-    assert!(few.contains("(More stack frames follow...)") && !few.contains("depth=2"), "{few}");
+    assert!(
+        few.contains("(at most 2 frames of a thread are shown: --frames)") && !few.contains("depth=2"),
+        "{few}"
+    );
 }
 
 #[test]
 fn a_failed_assertion_and_an_uncaught_exception() {
     let rr = Rr::new();
     for (name, source, frames) in [
-        ("assertion", ASSERTION, ["check (value=2)", "twice = 4", "main (argc=1"]),
-        ("exception", EXCEPTION, ["__cxa_throw", "tries = 12", "main () at"]),
+        (
+            "assertion",
+            ASSERTION,
+            ["check (value=2)", "twice = 4", "main (argc=1"],
+        ),
+        (
+            "exception",
+            EXCEPTION,
+            ["__cxa_throw", "tries = 12", "main () at"],
+        ),
     ] {
         let program = build(&rr, name, source);
         let recording = rr.record(&[], &words([&program]));
         let text = backtrace(&recording, &[]);
-        in_order(&text, &["SIGABRT (SI_TKILL), sent by process", "abort", frames[0], frames[1], frames[2]]);
+        in_order(
+            &text,
+            &[
+                "SIGABRT (SI_TKILL), sent by process",
+                "abort",
+                frames[0],
+                frames[1],
+                frames[2],
+            ],
+        );
     }
 }
 
@@ -134,12 +160,25 @@ fn children_crash_and_the_parent_goes_on() {
     let recording = rr.record(&["-n", "--checkpoint-interval", "20"], &words([&program]));
     let text = backtrace(&recording, &["--on-exit-status"]);
     let parts = [
-        "=== 1 of 3", "SIGFPE (FPE_INTDIV)", "rr replay -f", "divide (by=0)", "zero = 0", "=== 2 of 3",
-        "SIGSEGV (SEGV_MAPERR) accessing 0x0", "main () at", "=== 3 of 3", "exit with status 3", "rr replay -p", "exit (",
+        "=== 1 of 3",
+        "SIGFPE (FPE_INTDIV)",
+        "rr replay -f",
+        "divide (by=0)",
+        "zero = 0",
+        "=== 2 of 3",
+        "SIGSEGV (SEGV_MAPERR) accessing 0x0",
+        "main () at",
+        "=== 3 of 3",
+        "exit with status 3",
+        "rr replay -p",
+        "exit (",
     ];
     in_order(&text, &parts);
     let one = backtrace(&recording, &["--limit", "1"]);
-    in_order(&one, &["=== 1 of 2", "divide (by=0)", "1 more not shown (--limit)"]);
+    in_order(
+        &one,
+        &["=== 1 of 2", "divide (by=0)", "1 more not shown (--limit)"],
+    );
     assert!(!one.contains("=== 2"));
 }
 
@@ -152,11 +191,27 @@ fn nothing_to_show_and_nothing_to_show_it_with() {
     let recording = rr.record(&[], &words([&program]));
     let without = recording.rr(&["backtrace", "-d", "/no/gdb"]).expect_status(2);
     in_order(&without.out(), &["=== 1 of 1", "SIGABRT", "rr replay -p"]);
-    assert!(without.err().contains("there is no /no/gdb: backtraces need gdb"), "{}", without.err());
+    assert!(
+        without.err().contains("there is no /no/gdb: backtraces need gdb"),
+        "{}",
+        without.err()
+    );
     // One that never comes back.
     let slow = rr.home().join("slow");
-    std::fs::write(&slow, "#!/bin/sh\ncase \"$*\" in *connect*|*target*) exec sleep 60;; esac\n").unwrap();
+    std::fs::write(
+        &slow,
+        "#!/bin/sh\ncase \"$*\" in *connect*|*target*) exec sleep 60;; esac\n",
+    )
+    .unwrap();
     std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let late = recording.rr(&["backtrace", "--timeout", "1", "-d", slow.to_str().unwrap()]).expect_status(2);
-    in_order(&late.out(), &["SIGABRT", "frames are missing: gdb was not done within the time limit"]);
+    let late = recording
+        .rr(&["backtrace", "--timeout", "1", "-d", slow.to_str().unwrap()])
+        .expect_status(2);
+    in_order(
+        &late.out(),
+        &[
+            "SIGABRT",
+            "frames are missing: gdb was not done within the time limit",
+        ],
+    );
 }

@@ -53,7 +53,8 @@ pub enum Action {
 }
 
 /// Opens the stored checkpoint at an event.
-pub type OpenCheckpoint = Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint> + Send + Sync>;
+pub type OpenCheckpoint =
+    Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint> + Send + Sync>;
 
 /// Shows what an event that was replayed forwards wrote.
 pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;

@@ -136,7 +136,13 @@ impl Search<'_> {
     }
 
     /// Walks a stretch.
-    fn walk(&self, n: usize, session: &mut ReplaySession, kept: &mut Kept, user: &mut dyn Interrupt) -> Result<(Way, Option<Met>)> {
+    fn walk(
+        &self,
+        n: usize,
+        session: &mut ReplaySession,
+        kept: &mut Kept,
+        user: &mut dyn Interrupt,
+    ) -> Result<(Way, Option<Met>)> {
         let mut walk = Walk::new(self.process, Some(self.stops), kept, user);
         let way = walk.to(session, &self.stretches[n].to)?;
         let met = walk.met.filter(|met| met.position.last >= self.begin);
@@ -187,7 +193,9 @@ impl Search<'_> {
             if must_compare && !self.is_as_recorded(n, &session)? {
                 return Ok(None);
             }
-            Ok(Some(met.map_or(Outcome::Nothing, |met| Outcome::Met(Box::new(met)))))
+            Ok(Some(
+                met.map_or(Outcome::Nothing, |met| Outcome::Met(Box::new(met))),
+            ))
         };
         match walked() {
             Ok(Some(outcome)) => self.end(n, outcome),
@@ -253,7 +261,11 @@ pub(super) fn cpus() -> CpuSet {
 impl Timeline {
     /// Searches all stretches before `end` at once, if there are several, and no live checkpoint is nearer than the stored
     /// ones; else `None`.
-    pub(super) fn search_stored(&mut self, end: &Position, user: &mut dyn Interrupt) -> Result<Option<Found>> {
+    pub(super) fn search_stored(
+        &mut self,
+        end: &Position,
+        user: &mut dyn Interrupt,
+    ) -> Result<Option<Found>> {
         let mut others = numbers(&self.all_cpus);
         others.retain(|cpu| Some(*cpu) != self.cpu);
         let stretches = self.stretches(end);
@@ -365,7 +377,9 @@ impl Timeline {
                     let from = search.stretches[n].from;
                     tracing::warn!("the checkpoint at event {from} cannot be used: {e}");
                     let older = search.stretches[n + 1..].iter();
-                    let older = older.enumerate().find_map(|(m, _)| search.open(n + 1 + m, self.cpu).ok());
+                    let older = older
+                        .enumerate()
+                        .find_map(|(m, _)| search.open(n + 1 + m, self.cpu).ok());
                     match older {
                         Some(session) => session,
                         None => ReplaySession::start(Arc::clone(search.reader), self.cpu)?,

@@ -198,10 +198,18 @@ impl Search<'_> {
             ))
         };
         match walked() {
-            Ok(Some(outcome)) => self.end(n, outcome),
-            Ok(None) => self.state().again.push(n),
+            Ok(Some(outcome)) => {
+                tracing::debug!("from event {} on CPU {cpu}: searched", self.stretches[n].from);
+                self.end(n, outcome);
+            }
+            Ok(None) => {
+                let from = self.stretches[n].from;
+                tracing::debug!("from event {from} on CPU {cpu}: not as recorded; again on the recorded CPU");
+                self.state().again.push(n);
+            }
             Err(e) if must_compare => {
-                tracing::debug!("from event {} on CPU {cpu}: {e}", self.stretches[n].from);
+                let from = self.stretches[n].from;
+                tracing::debug!("from event {from} on CPU {cpu}: {e}; again on the recorded CPU");
                 self.state().again.push(n);
             }
             // The user's thread tries it with the checkpoint before.

@@ -44,7 +44,6 @@ fn breakpoints() {
         ("same first", ""),
     ];
     search(STORED, &script);
-    search(&[], &script);
 }
 
 #[test]

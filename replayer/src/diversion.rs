@@ -322,7 +322,7 @@ impl Diversion {
             libc::SYS_brk => {
                 let heap = self.session.space_of(tid).and_then(|space| {
                     let heaps = space.iter().filter(|m| &*m.name == "[heap]");
-                    heaps.map(|m| m.range.end).last()
+                    heaps.map(|m| m.range.end).max()
                 });
                 heap.map_or(0, |end| end.0 as i64)
             }

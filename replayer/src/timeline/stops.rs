@@ -123,7 +123,7 @@ fn pieces(range: AddrRange, kind: WatchKind) -> Vec<Watch> {
         let left = range.end - at;
         let len = [8u64, 4, 2, 1]
             .into_iter()
-            .find(|len| at.0 % len == 0 && *len <= left)
+            .find(|len| at.0.is_multiple_of(*len) && *len <= left)
             .unwrap_or(1);
         pieces.push(Watch {
             addr: at,

@@ -91,7 +91,14 @@ fn words(options: &Options, address: &str) -> Vec<OsString> {
         debugger_option: early.map(OsString::from).into(),
         ..DebuggerOptions::default()
     };
-    let mut words = launch::connecting(&options_of_gdb, address, options.serve_files);
+    let mut words = launch::connecting(
+        &options_of_gdb,
+        &launch::Server {
+            address,
+            program: "",
+            serves_files: options.serve_files,
+        },
+    );
     let commands = [
         format!("echo \\n{CURRENT}\\n"),
         "thread".into(),

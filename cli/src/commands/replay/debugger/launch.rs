@@ -22,11 +22,26 @@ fn debugger(options: &DebuggerOptions) -> (OsString, bool) {
     (path.into(), lldb)
 }
 
-/// A command line that connects with a server at `address`.
-pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -> Vec<OsString> {
+/// What a debugger connects with.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// The path of a socket, or host and port.
+    pub address: &'a str,
+    /// The program that is debugged: LLDB does not ask for it.
+    pub program: &'a str,
+    /// Files are read out of the recording.
+    pub serves_files: bool,
+}
+
+/// A command line that connects with a server.
+pub fn connecting(options: &DebuggerOptions, server: &Server<'_>) -> Vec<OsString> {
     let (debugger, lldb) = debugger(options);
+    let address = server.address;
     let mut words = vec![debugger];
     if lldb {
+        if !server.program.is_empty() {
+            words.push(server.program.into());
+        }
         words.extend(options.debugger_option.iter().cloned());
         let place = if address.starts_with('/') {
             format!("unix-connect://{address}")
@@ -47,7 +62,7 @@ pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -
     if options.fullname {
         words.push("-fullname".into());
     }
-    let sysroot = if serve_files {
+    let sysroot = if server.serves_files {
         "set sysroot target:/"
     } else {
         "set sysroot /"
@@ -59,9 +74,13 @@ pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -
 }
 
 /// The command line of the debugger that rr starts. The user's files come last: then there is a program.
-fn launching(options: &DebuggerOptions, address: &str, script: &Path, serve_files: bool) -> Vec<OsString> {
-    let mut words = connecting(options, address, serve_files);
-    if !debugger(options).1 {
+fn launching(options: &DebuggerOptions, server: &Server<'_>, script: &Path) -> Vec<OsString> {
+    let mut words = connecting(options, server);
+    if debugger(options).1 {
+        for file in &options.gdb_x {
+            words.extend(["-s".into(), file.clone().into()]);
+        }
+    } else {
         // Before the connection, which is the last command.
         let at = words.len() - 2;
         words.splice(at..at, ["-x".into(), script.into()]);
@@ -196,7 +215,12 @@ pub fn run(target: &mut dyn Target, options: &DebuggerOptions, serve_files: bool
     let script = directory.join("rr.gdb");
     std::fs::write(&script, script::script())
         .with_context(|| format!("cannot write {}", script.display()))?;
-    let words = launching(options, &listener.address(), &script, serve_files);
+    let server = Server {
+        address: &listener.address(),
+        program: &target.exec_file(),
+        serves_files: serve_files,
+    };
+    let words = launching(options, &server, &script);
     let _ignored = IgnoredInterrupts::new();
     let debugger = Debugger::start(&words, debugger(options).1, |_| ())?;
     let ended = debugger.pidfd()?;

@@ -64,9 +64,14 @@ fn listen(
 ) -> Result<ExitCode> {
     let host = options.dbghost.as_deref().unwrap_or("127.0.0.1");
     let mut listener = Listener::tcp(host, port)?;
+    let server = launch::Server {
+        address: &listener.address(),
+        program: &target.exec_file(),
+        serves_files: serve_files,
+    };
     eprintln!(
         "Launch gdb with\n  {}",
-        launch::shown(&launch::connecting(options, &listener.address(), serve_files))
+        launch::shown(&launch::connecting(options, &server))
     );
     eprintln!("rr: its commands for gdb are in a file made with `rr gdbinit > FILE` (-x FILE)");
     loop {

@@ -1,10 +1,11 @@
-//! What recording, replaying and checkpoints cost.
+//! What recording, replaying, checkpoints and debugging cost.
 //!
 //! All figures are ratios of medians measured in one run on one machine, native and recorded runs taking
 //! turns, so that they mean something elsewhere too. Prints a Markdown report (`scripts/bench` puts it into
 //! the README).
 
 mod checkpoints;
+mod debugger;
 mod measure;
 mod programs;
 mod workloads;
@@ -27,7 +28,10 @@ struct Args {
     /// A tenth of the size: to see that everything works, not to quote.
     #[arg(long)]
     quick: bool,
-    /// Only workloads and programs whose name contains this (and "checkpoints", for the tables about these).
+    /// Ten times the size for what is about debugging: a replay of a minute.
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Only workloads and programs whose name contains this (and "checkpoints" and "debugger", for the tables about these).
     #[arg(long)]
     only: Option<String>,
     /// Leave out recordings without the buffer, which take nine tenths of the time.
@@ -85,7 +89,8 @@ fn run(args: &Args) -> Result<bool> {
     }
     programs::report(args, &rr, work.path())?;
     let reached = !args.wants("checkpoints") || checkpoints::report(args, &rr, work.path())?;
-    Ok(within && reached)
+    let moved = !args.wants("debugger") || debugger::report(args, &rr, work.path())?;
+    Ok(within && reached && moved)
 }
 
 fn beside_this_program() -> Result<PathBuf> {

@@ -74,7 +74,7 @@ pub enum PointKind {
 }
 
 /// Decides whether a breakpoint that was hit stops the program.
-pub trait Condition: std::fmt::Debug + Send {
+pub trait Condition: std::fmt::Debug + Send + Sync {
     /// Evaluated with the thread at the breakpoint. An error in the evaluation counts as true.
     fn holds(&self, registers: &Registers, read: &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool;
 }

@@ -125,7 +125,9 @@ mod tests {
     #[test]
     fn back_and_forward_go_through_the_stops() {
         let mut places = Places::new(at(1));
-        [1, 5, 5, 9].map(|event| places.stopped(at(event)));
+        [1, 5, 5, 9]
+            .into_iter()
+            .for_each(|event| places.stopped(at(event)));
         assert_eq!(places.back(), Some(at(5)));
         assert_eq!(places.back(), Some(at(1)));
         assert_eq!(places.back(), None);

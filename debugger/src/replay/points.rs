@@ -1,7 +1,7 @@
 //! Breakpoints and watchpoints as the server sets them, and what the timeline makes of them.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rr_replayer::timeline::{self, Stops};
 use rr_tracee::task::WatchKind;
@@ -10,7 +10,7 @@ use rr_tracee::{Addr, AddrRange};
 use super::watch_kind;
 use crate::target::{Condition, PointKind, StopOptions, TargetError};
 
-type Conditions = Rc<Vec<Box<dyn Condition>>>;
+type Conditions = Arc<Vec<Box<dyn Condition>>>;
 
 /// All that is set.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Points {
         conditions: Vec<Box<dyn Condition>>,
     ) -> Result<(), TargetError> {
         let key = (kind, addr, len);
-        let former = self.0.insert(key, Rc::new(conditions));
+        let former = self.0.insert(key, Arc::new(conditions));
         if watch_kind(kind).is_some() && self.stops(&StopOptions::default()).debug_registers().is_none() {
             match former {
                 Some(former) => self.0.insert(key, former),
@@ -65,7 +65,7 @@ impl Points {
                 unconditional.push(*addr);
             }
             let list = stops.breakpoints.entry(*addr).or_default();
-            list.extend((0..conditions.len()).map(|n| condition(Rc::clone(conditions), n)));
+            list.extend((0..conditions.len()).map(|n| condition(Arc::clone(conditions), n)));
         }
         // Of two at one place, one without a condition stops always.
         for addr in unconditional {

@@ -1,6 +1,7 @@
 //! Backwards: a session runs forwards from a checkpoint before to where the user is; the last of what it meets is where
 //! going back ends. If it meets nothing, another one runs from the checkpoint before to that checkpoint.
 
+use super::parallel::Found;
 use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::Result;
@@ -20,6 +21,12 @@ impl Timeline {
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
                 return self.to_begin(user);
+            }
+            match self.search_stored(&end, user)? {
+                Some(Found::Met(met)) => return self.go_to(met, user),
+                Some(Found::Nothing) => return self.to_begin(user),
+                Some(Found::Interrupted) => return Ok(Stop::Interrupted),
+                None => {}
             }
             let Some((mut session, from)) = self.start_before(&end, &marks, tried.as_ref())? else {
                 return self.to_begin(user);
@@ -48,7 +55,7 @@ impl Timeline {
     }
 
     /// What is counted on the way back.
-    fn marks(&self) -> Vec<Mark> {
+    pub(super) fn marks(&self) -> Vec<Mark> {
         let execute = self.stops.breakpoints.keys().map(|addr| Mark::Execute(*addr));
         let access = self.stops.debug_registers().unwrap_or_default();
         execute.chain(access.into_iter().map(Mark::Access)).collect()

@@ -19,12 +19,14 @@ mod forward;
 mod kept;
 mod names;
 mod paced;
+mod parallel;
 mod seek;
 mod step_back;
 mod stops;
 
 use std::sync::Arc;
 
+use nix::sched::CpuSet;
 use rr_checkpoint::Checkpoint;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
@@ -51,7 +53,8 @@ pub enum Action {
 }
 
 /// Opens the stored checkpoint at an event.
-pub type OpenCheckpoint = Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint>>;
+pub type OpenCheckpoint =
+    Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint> + Send + Sync>;
 
 /// Shows what an event that was replayed forwards wrote.
 pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
@@ -68,9 +71,11 @@ pub struct Timeline {
     kept: Kept,
     /// Stored checkpoints that can be used, ascending.
     stored: Vec<EventNumber>,
-    open: OpenCheckpoint,
+    open: Arc<OpenCheckpoint>,
     show: Show,
     cpu: Option<usize>,
+    /// The CPUs that searches may use.
+    all_cpus: CpuSet,
     /// The places where the user has interrupted a task.
     names: names::Names,
     /// Lets a task that runs for long be interrupted.
@@ -103,7 +108,8 @@ pub struct Setup {
 }
 
 impl Timeline {
-    /// A timeline at its beginning (of the trace, not of the process).
+    /// A timeline at its beginning (of the trace, not of the process). Searches use all CPUs that the calling thread may
+    /// use now, whatever it is bound to later.
     pub fn new(setup: Setup) -> Result<Timeline> {
         let Setup {
             reader,
@@ -131,9 +137,10 @@ impl Timeline {
             stops: Stops::default(),
             kept: Kept::default(),
             stored,
-            open,
+            open: Arc::new(open),
             show,
             cpu,
+            all_cpus: parallel::cpus(),
             names: names::Names::default(),
             _ticker: Ticker::start()?,
             reader,

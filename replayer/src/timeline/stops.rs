@@ -11,7 +11,7 @@ use crate::run::Halt;
 use crate::session::ReplaySession;
 
 /// Decides with the registers, and with what it reads of memory, whether a breakpoint stops the program.
-pub type Condition = Box<dyn Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool>;
+pub type Condition = Box<dyn Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool + Send + Sync>;
 
 /// Why the debugged process has stopped.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         out.flush()?;
         is_complete &= match at(place, options, &reader) {
             Ok(frames) => {
-                write!(out, "{}", body(place, &frames))?;
+                write!(out, "{}", body(place, &frames, options.frames.get()))?;
                 frames.cut.is_none()
             }
             Err(e) => {
@@ -138,13 +138,16 @@ fn head(place: &Place, n: usize, count: usize, trace: &Path, last: EventNumber) 
 }
 
 /// The frames as they are printed.
-fn body(place: &Place, frames: &Frames) -> String {
+fn body(place: &Place, frames: &Frames, most: usize) -> String {
     let mut text = String::from("\n");
     for section in &frames.threads {
         if section.is_current {
             text += &format!(">>> {} here:\n", place.cause.describe());
         }
         text += &section.text;
+        if section.text.lines().filter(|line| line.starts_with('#')).count() >= most {
+            text += &format!("\n(at most {most} frames of a thread are shown: --frames)");
+        }
         text += "\n\n";
     }
     if let Some(cut) = &frames.cut {

@@ -87,10 +87,8 @@ impl ReplaySession {
         };
         let mark = Mark::Execute(rip);
         match &self.breakpoints.goal {
-            Some(Goal::Count(goal, enough)) if *goal == rip => {
-                if self.progress.counted(mark) + 1 >= *enough {
-                    return Ok(false);
-                }
+            Some(Goal::Count(goal, enough)) if *goal == rip && self.progress.counted(mark) + 1 >= *enough => {
+                return Ok(false);
             }
             Some(Goal::Place(place)) if place.borrow().addr() == rip => {
                 let place = std::rc::Rc::clone(place);

@@ -20,16 +20,16 @@ impl Timeline {
         let mut tried: Option<(Position, Progress)> = None;
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
-                return self.to_begin(user);
+                return self.rewind(user);
             }
             match self.search_stored(&end, user)? {
                 Some(Found::Met(met)) => return self.go_to(met, user),
-                Some(Found::Nothing) => return self.to_begin(user),
+                Some(Found::Nothing) => return self.rewind(user),
                 Some(Found::Interrupted) => return Ok(Stop::Interrupted),
                 None => {}
             }
             let Some((mut session, from)) = self.start_before(&end, &marks, tried.as_ref())? else {
-                return self.to_begin(user);
+                return self.rewind(user);
             };
             let begun = session.progress.clone();
             let met = {
@@ -90,7 +90,7 @@ impl Timeline {
         if end.last.0 == 0 || self.reader.first_event().0 > 1 {
             return Ok(None);
         }
-        let session = self.from_start()?;
+        let session = self.at_start()?;
         let from = session.position();
         Ok(Some((session, from)))
     }
@@ -110,7 +110,7 @@ impl Timeline {
         }
     }
 
-    fn to_begin(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
+    fn rewind(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
         match self.seek(&Position::at_event(self.begin), user)? {
             true => Ok(Stop::HistoryBegin),
             false => Ok(Stop::Interrupted),

@@ -109,7 +109,7 @@ impl<'a> Walk<'a> {
             return Err(lost(session, goal));
         }
         if goal.arrived {
-            return self.to_arrival(session);
+            return self.arrive(session);
         }
         let left = session.progress.remainder(&goal.path);
         let left = left.ok_or_else(|| lost(session, goal))?;
@@ -242,7 +242,7 @@ impl<'a> Walk<'a> {
                 self.keep(session)?;
             }
         }
-        if self.to_arrival(session)? == Way::Interrupted {
+        if self.arrive(session)? == Way::Interrupted {
             return Ok(Way::Interrupted);
         }
         if let Some(stops) = self.stops
@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Lets the next event's task arrive.
-    fn to_arrival(&mut self, session: &mut ReplaySession) -> Result<Way> {
+    fn arrive(&mut self, session: &mut ReplaySession) -> Result<Way> {
         let Some(event) = session.next_event()? else {
             return Ok(Way::Done);
         };
@@ -376,7 +376,7 @@ impl Timeline {
         }
         match stored {
             Some(stored) => self.load(stored),
-            None => self.from_start(),
+            None => self.at_start(),
         }
     }
 
@@ -403,7 +403,7 @@ impl Timeline {
                     self.stored.retain(|stored| *stored != at);
                     match self.stored_before(at) {
                         Some(before) => at = before,
-                        None => return self.from_start(),
+                        None => return self.at_start(),
                     }
                 }
                 Err(e) => return Err(e),
@@ -411,7 +411,7 @@ impl Timeline {
         }
     }
 
-    pub(super) fn from_start(&mut self) -> Result<ReplaySession> {
+    pub(super) fn at_start(&mut self) -> Result<ReplaySession> {
         ReplaySession::start(Arc::clone(&self.reader), self.cpu)
     }
 

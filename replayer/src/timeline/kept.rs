@@ -1,4 +1,7 @@
-//! The live checkpoints of a timeline: bounded in number, dense near the last use and ever sparser away from it.
+//! The live checkpoints of a timeline: bounded in number and memory, dense near the last use and ever sparser away from it.
+//!
+//! A live checkpoint holds the pages that have been written since: how many these are, nobody says at once. So the
+//! bound is what is left for everybody else: when less than an eighth of the machine's memory is available, half of the checkpoints go.
 
 use rr_trace::event::EventNumber;
 
@@ -7,6 +10,10 @@ use crate::position::{Mark, Move, Path, Position, Progress};
 
 /// The most live checkpoints that are kept.
 const MOST: usize = 40;
+/// So many are kept however little memory is left.
+const FEW: usize = 4;
+/// This part of the machine's memory is left for others: one in so many.
+const LEFT_FOR_OTHERS: u64 = 8;
 
 /// A live checkpoint, and where it is.
 struct Entry {
@@ -37,6 +44,9 @@ impl Kept {
         self.entries.insert(at, Entry { position, used, live });
         if self.entries.len() > MOST {
             self.thin();
+        }
+        if self.entries.len() > FEW && is_memory_short() {
+            (0..self.entries.len() / 2).for_each(|_| self.thin());
         }
     }
 
@@ -142,6 +152,19 @@ impl Kept {
             return Some(Vec::new());
         }
         entry.live.progress().remainder(&goal.path)
+    }
+}
+
+/// Whether there is little memory left on the machine (proc(5), `/proc/meminfo`).
+fn is_memory_short() -> bool {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    match (field("MemAvailable:"), field("MemTotal:")) {
+        (Some(available), Some(total)) => available < total / LEFT_FOR_OTHERS,
+        _ => false,
     }
 }
 

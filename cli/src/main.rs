@@ -81,6 +81,7 @@ enum Command {
     Record(commands::record::Options),
     Replay(commands::replay::Options),
     Verify(commands::verify::Options),
+    Backtrace(commands::backtrace::Options),
     Dump(commands::dump::Options),
     Ps(commands::ps::Options),
     /// List the recordings in the trace directory
@@ -169,6 +170,7 @@ fn main() -> ExitCode {
         Command::Record(options) => commands::record::run(options, &cli.global),
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Verify(options) => commands::verify::run(&options),
+        Command::Backtrace(options) => commands::backtrace::run(&options),
         Command::Dump(options) => commands::dump::run(&options),
         Command::Ps(options) => commands::ps::run(&options),
         Command::Ls(options) => commands::ls::run(&options),

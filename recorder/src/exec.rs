@@ -383,15 +383,16 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
     if let Some(at) = maps.iter().position(|l| l.name == "[stack]") {
         let stack = &maps[at];
         let limit = stack_limit(tid);
-        // The kernel counts the limit from the stack's top, and keeps a gap below.
-        let bottom = Addr((stack.range.end.0 - limit) & !(rr_tracee::ids::PAGE - 1));
+        // The kernel counts the limit from the stack's top.
+        let bottom = Addr(stack.range.end.0 - limit).page_ceil();
         if bottom < stack.range.start
             && !maps
                 .iter()
                 .any(|l| l.range.end > bottom && l.range.end < stack.range.end)
         {
             let room = AddrRange::new(bottom, stack.range.start);
-            calls.push(RemoteCall::map_anonymous(room, stack.prot, libc::MAP_GROWSDOWN));
+            // As the limit would not let the stack grow any further, this does not grow at all.
+            calls.push(RemoteCall::map_anonymous(room, stack.prot, 0));
             let range = room;
             let name = String::new();
             let line = MapsLine {

@@ -67,11 +67,13 @@ pub(crate) fn place(
                 placed[outer] != parts_addr[outer] && (!clipped || is_iovec(number, outer)) && left > 0
             }
         };
-        if !movable || !space.grants(AddrRange::sized(part.addr, part.len), rights) {
+        // Of a clipped buffer only what is left of it must be there: programs say a size that is as large as can be.
+        let len = part.len.min(left);
+        if !movable || !space.grants(AddrRange::sized(part.addr, len), rights) {
             placed.push(part.addr);
             continue;
         }
-        part.len = part.len.min(left);
+        part.len = len;
         match part.holder {
             Holder::Arg(n) => {
                 regs.set_arg(n.into(), at.0);

@@ -44,9 +44,7 @@ fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn
         cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
-        open: Box::new(|reader, at| {
-            Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)
-        }),
+        open: Box::new(|reader, at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)),
         show: Box::new(|_, _| {}),
     })?)
 }
@@ -72,7 +70,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compared = 0;
     for n in 0..steps {
         let tids = here.session().threads_of(process);
-        let tid = tids.get(random.below(tids.len() as u64) as usize).copied().unwrap_or(process);
+        let tid = tids
+            .get(random.below(tids.len() as u64) as usize)
+            .copied()
+            .unwrap_or(process);
         if let Some(regs) = here.session().registers(tid) {
             known.push(Addr(regs.rip));
         }
@@ -90,7 +91,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 && let Some(regs) = here.session().registers(tid)
             {
                 let addr = Addr((regs.rsp & !7).wrapping_sub(random.below(8) * 8));
-                here.stops.watches.push((AddrRange::sized(addr, 8), WatchKind::Write));
+                here.stops
+                    .watches
+                    .push((AddrRange::sized(addr, 8), WatchKind::Write));
             }
         }
         let before = here.position();
@@ -119,7 +122,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let took = began.elapsed();
         let position = here.position();
-        println!("{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)", took.as_micros());
+        println!(
+            "{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)",
+            took.as_micros()
+        );
         // A place without a name is left without one now and then.
         let is_nameless = position.path.0.iter().any(|m| matches!(m, Move::Interrupted(_)));
         if is_nameless && random.below(2) == 0 {
@@ -129,7 +135,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err("nobody has interrupted it".into());
         };
         if is_nameless {
-            println!("    that is {position} ({} µs)", (began.elapsed() - took).as_micros());
+            println!(
+                "    that is {position} ({} µs)",
+                (began.elapsed() - took).as_micros()
+            );
         }
         straight.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
         straight.seek(&position, &mut Never)?;

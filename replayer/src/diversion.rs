@@ -152,7 +152,11 @@ impl Diversion {
         // Over a breakpoint where it stands.
         let rip = self.regs(tid)?.rip;
         let over = self.breakpoints.contains(&Addr(rip));
-        let mut how = if step || over { Resume::SysemuStep } else { Resume::Sysemu };
+        let mut how = if step || over {
+            Resume::SysemuStep
+        } else {
+            Resume::Sysemu
+        };
         loop {
             if how == Resume::Sysemu {
                 for addr in &self.breakpoints {
@@ -278,20 +282,29 @@ impl Diversion {
     }
 
     /// Answers a system call at whose entry the task stands.
-    fn system_call(&mut self, tid: Tid, memory: &Memory, regs: Registers) -> rr_tracee::Result<Option<Diverted>> {
+    fn system_call(
+        &mut self,
+        tid: Tid,
+        memory: &Memory,
+        regs: Registers,
+    ) -> rr_tracee::Result<Option<Diverted>> {
         const EFAULT: i64 = -(libc::EFAULT as i64);
         let process = self.session.process_of(tid).unwrap_or(tid);
         let [a, b, c] = [regs.arg(0), regs.arg(1), regs.arg(2)];
         let answer = |written: rr_tracee::Result<()>| written.map_or(EFAULT, |()| 0);
         let result = match regs.syscall() {
-            libc::SYS_exit | libc::SYS_exit_group => return Ok(Some(Diverted::Exited((a as i32 & 0xff) << 8))),
+            libc::SYS_exit | libc::SYS_exit_group => {
+                return Ok(Some(Diverted::Exited((a as i32 & 0xff) << 8)));
+            }
             libc::SYS_getpid => process.0.into(),
             libc::SYS_gettid => tid.0.into(),
             libc::SYS_write if matches!(a, 1 | 2) => self.print(memory, Addr(b), c),
             libc::SYS_writev if matches!(a, 1 | 2) => self.print_vector(memory, Addr(b), c),
             libc::SYS_clock_gettime => {
                 let nanoseconds = match a as i32 {
-                    libc::CLOCK_REALTIME => self.session.reader.header().started_ns + self.session.time_ns as i64,
+                    libc::CLOCK_REALTIME => {
+                        self.session.reader.header().started_ns + self.session.time_ns as i64
+                    }
                     _ => self.session.time_ns as i64,
                 };
                 let time = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
@@ -309,11 +322,13 @@ impl Diversion {
             libc::SYS_brk => {
                 let heap = self.session.space_of(tid).and_then(|space| {
                     let heaps = space.iter().filter(|m| &*m.name == "[heap]");
-                    heaps.map(|m| m.range.end).last()
+                    heaps.map(|m| m.range.end).max()
                 });
                 heap.map_or(0, |end| end.0 as i64)
             }
-            libc::SYS_mmap if regs.arg(3) & libc::MAP_ANONYMOUS as u64 != 0 => return self.for_real(tid, regs),
+            libc::SYS_mmap if regs.arg(3) & libc::MAP_ANONYMOUS as u64 != 0 => {
+                return self.for_real(tid, regs);
+            }
             libc::SYS_munmap | libc::SYS_mprotect | libc::SYS_mremap => return self.for_real(tid, regs),
             libc::SYS_ioctl => -i64::from(libc::ENOTTY),
             number => {

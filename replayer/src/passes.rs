@@ -25,9 +25,9 @@ use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Prot};
 
 use crate::error::Result;
-use crate::probe::{self, COUNT_WORDS, COUNTERS, Counting, End, GOALS, INT3, LAST, LEFT, Stub};
 use crate::place::Goal;
 use crate::position::Mark;
+use crate::probe::{self, COUNT_WORDS, COUNTERS, Counting, End, GOALS, INT3, LAST, LEFT, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
 
@@ -151,7 +151,11 @@ impl ReplaySession {
         taken.extend(self.probe_stub().map(|stub| stub.room));
         let is_free = |window: &Window| {
             let mut bytes = (0..window.len() as u64).map(|n| at + n);
-            let site = |addr| self.sites.get(&id).is_some_and(|sites| sites.around(addr).is_some());
+            let site = |addr| {
+                self.sites
+                    .get(&id)
+                    .is_some_and(|sites| sites.around(addr).is_some())
+            };
             // A repeated instruction counts at each of its turns.
             !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
         };
@@ -174,9 +178,7 @@ impl ReplaySession {
             let end = match (goal, &place) {
                 (None, _) => End::Never,
                 (Some(Goal::Count(..)), _) => End::Enough,
-                (_, Some(place)) if place.changes() == changes => {
-                    End::State(place.regs(), place.words())
-                }
+                (_, Some(place)) if place.changes() == changes => End::State(place.regs(), place.words()),
                 _ => End::Never,
             };
             let what = Counting {
@@ -312,7 +314,9 @@ impl ReplaySession {
         }
         let mut bytes = [0; COUNT_WORDS * 8];
         let memory = self.task(event)?.memory();
-        memory.read(probe::COUNTS, &mut bytes).map_err(|e| failed(event, e))?;
+        memory
+            .read(probe::COUNTS, &mut bytes)
+            .map_err(|e| failed(event, e))?;
         let mut words = [0u64; COUNT_WORDS];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = bytes.try_into().map_or(0, u64::from_le_bytes);

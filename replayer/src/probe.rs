@@ -170,7 +170,10 @@ impl Stub {
         let end = place + (code.len() - ABSOLUTE_JUMP_LEN) as u64;
         let offsets = window.starts().into_iter().map(|offset| at + offset as u64);
         let mut places: Vec<(Addr, Addr)> = starts.iter().map(|n| moved + *n as u64).zip(offsets).collect();
-        let inner = places.iter().skip(1).filter(|(_, old)| *old < at + JUMP_LEN as u64);
+        let inner = places
+            .iter()
+            .skip(1)
+            .filter(|(_, old)| *old < at + JUMP_LEN as u64);
         let inner = inner.map(|(new, old)| (*old, *new)).collect();
         places.push((end, at + window.len() as u64));
         let mut patch = [0xe9; JUMP_LEN];

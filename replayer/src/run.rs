@@ -267,16 +267,20 @@ impl ReplaySession {
         let space = self.task(event)?.space;
         let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
         let go_on = Addr(written(event, memory.read_u64(at))?);
-        let mut put = Vec::new();
-        for exit in [go_on, go_on + 2] {
-            let overlay = self.overlays.entry(space).or_default();
-            if written(event, overlay.put(&memory, exit, &[crate::probe::INT3]))? {
-                put.push(exit);
-            }
+        // The program's own bytes there, whatever is patched, and a trap at each exit.
+        let exits = [go_on, go_on + 2];
+        let range = AddrRange::sized(go_on, 3);
+        if let Some(overlay) = self.overlays.get(&space) {
+            written(event, overlay.lift(&memory, range))?;
+        }
+        let mut own = [0; 3];
+        written(event, memory.read(go_on, &mut own))?;
+        for exit in exits {
+            written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
         }
         let mut hits = 0;
         let ended = loop {
-            match self.resume_task(event, Resume::Sysemu, &mut Never) {
+            match self.resume_to(event, Resume::Sysemu, &mut Never, &exits) {
                 Ok(Seen::Watch(more)) => hits |= more,
                 Ok(Seen::AtPatch) => break Ok(()),
                 Ok(Seen::Nothing) => {}
@@ -287,10 +291,9 @@ impl ReplaySession {
                 Err(e) => break Err(e),
             }
         };
-        if let Some(overlay) = self.overlays.get_mut(&space) {
-            for exit in put {
-                written(event, overlay.remove(&memory, exit))?;
-            }
+        written(event, memory.write_protected(go_on, &own))?;
+        if let Some(overlay) = self.overlays.get(&space) {
+            written(event, overlay.put_back(&memory, range))?;
         }
         ended.map(|()| hits)
     }
@@ -332,6 +335,17 @@ impl ReplaySession {
 
     /// Resumes the event's task, waits for it, and finds out what its stop means.
     fn resume_task(&mut self, event: &Event, how: Resume, interrupt: &mut dyn Interrupt) -> Result<Seen> {
+        self.resume_to(event, how, interrupt, &[])
+    }
+
+    /// The same, with an `int3` at each of these places: there the task stops as before a patch.
+    fn resume_to(
+        &mut self,
+        event: &Event,
+        how: Resume,
+        interrupt: &mut dyn Interrupt,
+        exits: &[Addr],
+    ) -> Result<Seen> {
         self.give_counts(event)?;
         let task = self.task(event)?;
         let (real, tid) = (task.real, task.tid);
@@ -372,6 +386,13 @@ impl ReplaySession {
             }
         };
         self.take_counts(event)?;
+        if !exits.is_empty() && stop == Stop::Signal(libc::SIGTRAP) {
+            let at = Addr(self.regs_of(event)?.rip.wrapping_sub(1));
+            if exits.contains(&at) {
+                self.move_to(event, at)?;
+                return Ok(Seen::AtPatch);
+            }
+        }
         self.interpret(event, stop, how, asked)
     }
 

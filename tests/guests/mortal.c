@@ -12,7 +12,7 @@
 static char stack[64 << 10];
 static volatile long sum;
 static volatile int *shared;
-static int file;
+static int file, other_file;
 
 static void handler(int signal) {
     sum += signal;
@@ -25,7 +25,7 @@ static void maps(int fork_shares) {
     page[65535] = 2;
     mprotect(page, 4096, PROT_READ);
     madvise(page + 4096, 4096, MADV_DONTNEED);
-    char *private = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    char *private = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, other_file, 0);
     private[1] = 3;
     private = mremap(private, 8192, 4096, MREMAP_MAYMOVE);
     char *common = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -94,6 +94,8 @@ int main(int argc, char **argv) {
     char *again[] = {argv[0], "leaf", NULL};
     file = open("mortal", O_RDWR | O_CREAT | O_TRUNC, 0600);
     CHECK(file >= 0 && ftruncate(file, 8192) == 0);
+    other_file = open("mortal too", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(other_file >= 0 && ftruncate(other_file, 8192) == 0);
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     struct sigaction action = {.sa_handler = handler};

@@ -40,7 +40,16 @@ impl Program {
         let source = sources().join(name);
         let (stem, ending) = name.rsplit_once('.').expect("a source has an ending");
         let compiler: &[&str] = match ending {
-            "c" => &["gcc", "-std=gnu11", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-pthread"],
+            "c" => &[
+                "gcc",
+                "-std=gnu11",
+                "-g",
+                "-O0",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-pthread",
+            ],
             "cc" => &["g++", "-g", "-O0", "-Wall", "-Wextra", "-Werror"],
             "rs" => &["rustc", "-g", "--edition=2021"],
             "go" => &["go", "build", "-gcflags=-N -l"],
@@ -86,7 +95,9 @@ impl Program {
     pub fn line(&self, word: &str) -> Option<usize> {
         let text = std::fs::read_to_string(&self.source).ok()?;
         let ending = format!("// {word}");
-        text.lines().position(|line| line.ends_with(&ending)).map(|n| n + 1)
+        text.lines()
+            .position(|line| line.ends_with(&ending))
+            .map(|n| n + 1)
     }
 
     /// Puts line numbers in the place of `{word}`.
@@ -173,7 +184,12 @@ impl<'a> Debugged<'a> {
     pub fn check(&self, options: &[&str], script: &[(&str, &str)]) -> String {
         let run = self.run(options, script);
         let output = run.out();
-        check(&self.program, &output, &format!("{}\n{}", run.command, run.err()), script);
+        check(
+            &self.program,
+            &output,
+            &format!("{}\n{}", run.command, run.err()),
+            script,
+        );
         output
     }
 }
@@ -212,7 +228,16 @@ pub fn check(program: &Program, output: &str, about: &str, script: &[(&str, &str
         }
     }
     assert!(missing.is_empty(), "{missing}\n{about}\n{output}\n{missing}");
-    for bad in ["panicked", "internal-error", "packet error", "Python Exception", "Remote communication error"] {
-        assert!(!output.contains(bad) && !about.contains(bad), "{bad}\n{about}\n{output}");
+    for bad in [
+        "panicked",
+        "internal-error",
+        "packet error",
+        "Python Exception",
+        "Remote communication error",
+    ] {
+        assert!(
+            !output.contains(bad) && !about.contains(bad),
+            "{bad}\n{about}\n{output}"
+        );
     }
 }

@@ -61,11 +61,11 @@ fn killed_at_every_moment() {
     let rr = Rr::new().with_limit(Duration::from_secs(30));
     let program = words([Guest::build("mortal").path.as_os_str()]);
     let ways: [(&[&str], &str, usize); 5] = [
-        (&[], "", 41),
-        (&[], ",late", 43),
-        (&["-n"], "", 47),
-        (&[], ",parent", 101),
-        (&["--checkpoint-interval", "3", "--checkpoint-wait"], ",late", 149),
+        (&[], "", 61),
+        (&[], ",late", 67),
+        (&["-n"], "", 71),
+        (&[], ",parent", 151),
+        (&["--checkpoint-interval", "3", "--checkpoint-wait"], ",late", 223),
     ];
     for (options, how, step) in ways {
         for moment in (1..).step_by(if full() { 1 } else { step }) {

@@ -207,7 +207,10 @@ fn changes_and_calls() {
                 ("restart 1", "calls(5)"),
                 ("same calls", ""),
                 ("break twice", ""),
-                ("print twice(4)", "Breakpoint 2, twice (n=4) … stopped while in a function called from GDB"),
+                (
+                    "print twice(4)",
+                    "Breakpoint 2, twice (n=4) … stopped while in a function called from GDB",
+                ),
                 ("bt", "twice (n=4) … <function called from gdb> … main ()"),
                 ("when", "Completed event"),
                 ("finish", "= 8"),
@@ -274,7 +277,10 @@ fn places() {
             ("seek x", "error: seek: to which event?"),
             ("run c2", "main ()"),
             ("same two", ""),
-            ("jump 3", "Execution of 'jump' is not possible in recorded executions."),
+            (
+                "jump 3",
+                "Execution of 'jump' is not possible in recorded executions.",
+            ),
             ("when-ticks", "rr counts no ticks"),
             ("seek-ticks 5", "rr counts no ticks"),
             ("detach", ""),
@@ -295,7 +301,10 @@ fn threads() {
                 ("continue", "Breakpoint 1, main ()"),
                 ("save look", ""),
                 ("info threads", "\"threads\" … \"sleeper\" … \"writer\""),
-                ("thread apply all bt", "Thread 3 … writer … Thread 2 … sleeper … Thread 1 … main ()"),
+                (
+                    "thread apply all bt",
+                    "Thread 3 … writer … Thread 2 … sleeper … Thread 1 … main ()",
+                ),
                 ("thread 2", ""),
                 ("print own", "= 12"),
                 ("thread 3", ""),
@@ -305,7 +314,10 @@ fn threads() {
                 ("print shared", "= 42"),
                 ("same look", ""),
                 ("watch shared", "atchpoint 2: shared"),
-                ("reverse-continue", "Thread 3 \"writer\" hit … Old value = 42 … New value = 0 … store (value=42)"),
+                (
+                    "reverse-continue",
+                    "Thread 3 \"writer\" hit … Old value = 42 … New value = 0 … store (value=42)",
+                ),
                 ("bt", "#0  … store … writer"),
                 ("save store", ""),
                 ("when-tid", "Current tid: "),
@@ -334,7 +346,12 @@ fn families() {
     let rr = Rr::new();
     for mode in MODES {
         let family = Debugged::record(&rr, mode, &Program::c("family"));
-        assert_eq!(family.recorded.shell_status(), 5, "{}", family.recorded.describe());
+        assert_eq!(
+            family.recorded.shell_status(),
+            5,
+            "{}",
+            family.recorded.describe()
+        );
         let out = family.recorded.out();
         let pids = out.lines().last().expect("a line");
         let (first, second) = pids.split_once(' ').expect("two numbers");
@@ -432,7 +449,10 @@ fn crashes() {
                 ("print $_siginfo._sifields._sigfault.si_addr", "0x18"),
                 ("save fault", ""),
                 ("watch -l nodes[1].next", "atchpoint"),
-                ("reverse-continue", "Old value = (struct list *) 0x10 … New value = … damage (node="),
+                (
+                    "reverse-continue",
+                    "Old value = (struct list *) 0x10 … New value = … damage (node=",
+                ),
                 ("bt", "damage ( … main ("),
                 ("delete", ""),
                 ("continue", "SIGSEGV"),
@@ -552,7 +572,9 @@ fn exceptions_of_cpp() {
 #[test]
 fn rust_programs() {
     let rr = Rr::new();
-    let Some(program) = Program::build("points.rs") else { return };
+    let Some(program) = Program::build("points.rs") else {
+        return;
+    };
     for mode in MODES {
         let points = Debugged::record(&rr, mode, &program);
         assert_eq!(points.recorded.out(), "40\n");
@@ -586,7 +608,10 @@ fn python_scripts() {
     let rr = Rr::new();
     let program = Program {
         source: rr_tests::gdb::sources().join("script.py"),
-        words: vec!["/usr/bin/python3".into(), rr_tests::gdb::sources().join("script.py").into()],
+        words: vec![
+            "/usr/bin/python3".into(),
+            rr_tests::gdb::sources().join("script.py").into(),
+        ],
     };
     for mode in MODES {
         let python = Debugged::record(&rr, mode, &program);
@@ -618,7 +643,9 @@ fn python_scripts() {
 #[test]
 fn go_programs() {
     let rr = Rr::new();
-    let Some(program) = Program::build("routines.go") else { return };
+    let Some(program) = Program::build("routines.go") else {
+        return;
+    };
     let go = Debugged::record(&rr, &[], &program);
     assert_eq!(go.recorded.out(), "12\n");
     go.check(

@@ -51,6 +51,7 @@ guests! {
         big_output
         big_rss
         blocked_control
+        blocked_large
         brk
         buffered_memory
         buffered_messages
@@ -185,6 +186,7 @@ guests! {
         spin_wait
         splice
         stack_deep
+        stack_overflow
         static_nopie
         static_pie
         stdio_mix

@@ -83,7 +83,9 @@ pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
             EventKind::Start { exec, .. } => {
                 live.insert(event.tid, all.len());
                 let mut first = Process::new(event.tid, None, event.number);
-                first.executed.push(Executed::new(event.number, exec, &event.kind));
+                first
+                    .executed
+                    .push(Executed::new(event.number, exec, &event.kind));
                 all.push(first);
             }
             EventKind::Syscall {
@@ -103,7 +105,9 @@ pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
             } => {
                 // A thread that executes a program takes over the tid of its process.
                 if let Some(n) = live.remove(&event.tid) {
-                    all[n].executed.push(Executed::new(event.number, info, &event.kind));
+                    all[n]
+                        .executed
+                        .push(Executed::new(event.number, info, &event.kind));
                     live.insert(info.tid, n);
                 }
             }

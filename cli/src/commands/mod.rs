@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod backtrace;
 pub mod dump;
 pub mod filename;
 pub mod gdbinit;

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use rr_replayer::diversion::{Diversion, Diverted};
 use rr_replayer::ReplaySession;
+use rr_replayer::diversion::{Diversion, Diverted};
 use rr_tracee::{Addr, Registers, Tid};
 
 use super::{Asked, ReplayTarget, failed};
@@ -103,7 +103,9 @@ impl ReplayTarget {
         };
         let output = changes.diversion.take_output();
         // What the called function prints is for the user's eyes.
-        let _ = std::io::stdout().write_all(&output).and_then(|()| std::io::stdout().flush());
+        let _ = std::io::stdout()
+            .write_all(&output)
+            .and_then(|()| std::io::stdout().flush());
         self.current = Some(tid);
         Ok(Some(match stop {
             Diverted::Breakpoint(addr) => Stop::Breakpoint {

@@ -21,7 +21,12 @@ impl Interrupt for Never {
 
 impl ReplayTarget {
     /// Carries out a command; the answer is printed.
-    pub(super) fn execute(&mut self, name: &str, tid: Option<Tid>, args: &[String]) -> Result<String, TargetError> {
+    pub(super) fn execute(
+        &mut self,
+        name: &str,
+        tid: Option<Tid>,
+        args: &[String],
+    ) -> Result<String, TargetError> {
         let alive = self.a_thread().is_some();
         match name {
             "when" => Ok(format!("Completed event: {}", self.position().last)),

@@ -267,7 +267,9 @@ impl Target for ReplayTarget {
         let mut asked = Asked(interrupt);
         let stop = match (direction, action) {
             (Direction::Forward, Action::Continue) => timeline.resume(timeline::Action::Continue, &mut asked),
-            (Direction::Forward, Action::Step(tid)) => timeline.resume(timeline::Action::Step(tid), &mut asked),
+            (Direction::Forward, Action::Step(tid)) => {
+                timeline.resume(timeline::Action::Step(tid), &mut asked)
+            }
             (Direction::Forward, Action::StepRange(tid, range)) => {
                 timeline.resume(timeline::Action::StepRange(tid, range), &mut asked)
             }
@@ -336,7 +338,9 @@ impl ReplayTarget {
         let current = self.current;
         self.with_session(|session| {
             let threads = session.threads_of(process);
-            current.filter(|tid| threads.contains(tid)).or(threads.first().copied())
+            current
+                .filter(|tid| threads.contains(tid))
+                .or(threads.first().copied())
         })
     }
 
@@ -345,12 +349,19 @@ impl ReplayTarget {
         let timeline = self.timeline.borrow();
         let end = timeline.session().end();
         if event.0 == 0 {
-            return Err(TargetError::Refused(format!("the recording has the events 1 to {end}")));
+            return Err(TargetError::Refused(format!(
+                "the recording has the events 1 to {end}"
+            )));
         }
-        let process = self.processes.iter().rfind(|p| p.pid == timeline.process() && p.began <= event);
+        let process = self
+            .processes
+            .iter()
+            .rfind(|p| p.pid == timeline.process() && p.began <= event);
         let process = process.or_else(|| self.processes.iter().find(|p| p.pid == timeline.process()));
         // One that is beyond the end of the process is the last that it lives at, as in the original.
-        let last = process.and_then(|p| p.ended).map_or(end, |ended| EventNumber(ended.0 - 1));
+        let last = process
+            .and_then(|p| p.ended)
+            .map_or(end, |ended| EventNumber(ended.0 - 1));
         let first = timeline.begin();
         Ok(Position::at_event(event.min(last).max(first)))
     }

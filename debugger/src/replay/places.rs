@@ -142,6 +142,9 @@ mod tests {
         assert_eq!(places.note(at(4), "f ()".into()), 2);
         assert!(places.forget(1) && !places.forget(1));
         assert_eq!(places.table(), "2\t4\tf ()\n");
-        assert_eq!(places.no_such_checkpoint(1), "Checkpoint 1 not found.\nValid checkpoints: 2");
+        assert_eq!(
+            places.no_such_checkpoint(1),
+            "Checkpoint 1 not found.\nValid checkpoints: 2"
+        );
     }
 }

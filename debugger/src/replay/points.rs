@@ -91,7 +91,10 @@ impl Points {
         let same = |(k, addr, len): &&(PointKind, Addr, u64)| {
             watch_kind(*k) == Some(kind) && AddrRange::sized(*addr, *len) == range
         };
-        self.0.keys().find(same).map_or(PointKind::Write, |(kind, ..)| *kind)
+        self.0
+            .keys()
+            .find(same)
+            .map_or(PointKind::Write, |(kind, ..)| *kind)
     }
 }
 

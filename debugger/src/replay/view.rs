@@ -1,7 +1,9 @@
 //! What the debugged process looks like beside registers and memory: its auxiliary vector, mappings and files.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::File;
+use std::path::Path;
 
 use rr_trace::event::EventNumber;
 use rr_trace::processes::{Executed, Process};
@@ -95,26 +97,56 @@ impl ReplayTarget {
         })
     }
 
-    /// A file that the process has mapped, out of the trace. Programs name libraries by other paths than the kernel (`/lib`
-    /// is a link to `/usr/lib`): where no mapping has the path, one whose last component is the same has the file.
+    /// A file that the process has mapped, out of the trace. Programs and the loader know files by other names than the
+    /// kernel: through links, which may not be there any more.
     pub(super) fn recorded_file(&self, path: &str) -> Option<File> {
         let tid = self.a_thread()?;
-        let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
-        let resolved = std::fs::canonicalize(path).ok();
+        let here = std::fs::canonicalize(path).ok();
         let file = self.with_session(|session| {
-            let files = || {
-                let mappings = session.space_of(tid).into_iter().flat_map(|space| space.iter());
-                mappings.filter_map(|m| match m.backing {
-                    Backing::File { file, .. } => Some((&*m.name, file)),
-                    _ => None,
-                })
+            let mut mapped = BTreeMap::new();
+            for mapping in session.space_of(tid)?.iter() {
+                if let Backing::File { file, .. } = mapping.backing {
+                    mapped.insert(mapping.name.to_string(), file);
+                }
+            }
+            let only = |is_it: &dyn Fn(&str) -> bool| {
+                let mut found = mapped
+                    .iter()
+                    .filter(|(name, _)| is_it(name))
+                    .map(|(_, file)| *file);
+                found.next().filter(|_| found.next().is_none())
             };
-            let found = files()
-                .find(|(mapped, _)| *mapped == path)
-                .or_else(|| files().find(|(mapped, _)| resolved.as_deref() == Some(std::path::Path::new(mapped))))
-                .or_else(|| files().find(|(mapped, _)| name(mapped) == name(path)));
-            found.map(|(_, file)| file)
+            let named = mapped.get(path).copied();
+            named
+                .or_else(|| only(&|name| here.as_deref() == Some(Path::new(name))))
+                .or_else(|| only(&|name| base(name) == base(path)))
+                .or_else(|| only(&|name| is_link_to(base(path), base(name))))
         })?;
         self.timeline.borrow().reader().open_file(file).ok()
+    }
+}
+
+/// The last part of a path.
+fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Whether a name is the usual one of a link to a library (`libx.so.1` for `libx.so.1.2`) or to the loader.
+fn is_link_to(link: &str, name: &str) -> bool {
+    let version = name.strip_prefix(link).is_some_and(|rest| rest.starts_with('.'));
+    let is_loader = link.starts_with("ld-linux") && name.starts_with("ld-");
+    link.contains(".so") && (version || is_loader && name.contains(".so"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_link_to;
+
+    #[test]
+    fn links_to_libraries() {
+        assert!(is_link_to("libstdc++.so.6", "libstdc++.so.6.0.30"));
+        assert!(is_link_to("ld-linux-x86-64.so.2", "ld-2.31.so"));
+        assert!(!is_link_to("libm.so.6", "libm.so.60"));
+        assert!(!is_link_to("program", "program.old"));
     }
 }

@@ -98,7 +98,13 @@ impl Timeline {
     }
 
     fn apply(&mut self, event: &Arc<Event>, step: bool) -> Result<Option<Stop>> {
-        let applied = apply(&mut self.session, &self.stops, self.process, event, &mut self.show)?;
+        let applied = apply(
+            &mut self.session,
+            &self.stops,
+            self.process,
+            event,
+            &mut self.show,
+        )?;
         Ok(applied.or((step && is_step(&event.kind)).then_some(Stop::Stepped { tid: event.tid })))
     }
 }
@@ -113,9 +119,15 @@ pub(super) fn apply(
 ) -> Result<Option<Stop>> {
     let own = session.process_of(event.tid) == Some(process);
     let watched = !session.watches().is_empty() && (!event.writes.is_empty() || !event.ops.is_empty());
-    let before = if watched { session.watched_values() } else { Vec::new() };
+    let before = if watched {
+        session.watched_values()
+    } else {
+        Vec::new()
+    };
     let number = match &event.kind {
-        EventKind::Syscall { entry: Some(entry), .. } => Some(entry.syscall()),
+        EventKind::Syscall {
+            entry: Some(entry), ..
+        } => Some(entry.syscall()),
         EventKind::Syscall { entry: None, .. } => session.system_call_of(event.tid),
         _ => None,
     };

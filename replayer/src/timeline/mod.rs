@@ -17,8 +17,8 @@
 mod backward;
 mod forward;
 mod kept;
-mod paced;
 mod names;
+mod paced;
 mod seek;
 mod step_back;
 mod stops;

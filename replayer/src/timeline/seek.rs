@@ -387,8 +387,9 @@ impl Timeline {
     pub(super) fn load(&mut self, mut at: EventNumber) -> Result<ReplaySession> {
         loop {
             let opened = (self.open)(&self.reader, at).map_err(Error::from);
-            let resumed = opened
-                .and_then(|checkpoint| ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu));
+            let resumed = opened.and_then(|checkpoint| {
+                ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu)
+            });
             match resumed {
                 Ok(mut session) => {
                     self.kept.add(session.freeze()?);

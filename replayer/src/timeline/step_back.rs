@@ -233,7 +233,10 @@ impl Timeline {
             position.path.push(Move::Until(Mark::Execute(addr), count));
             position
         };
-        let mut goals = RUNGS.iter().filter(|rung| count > 2 * **rung).map(|rung| at(count - rung));
+        let mut goals = RUNGS
+            .iter()
+            .filter(|rung| count > 2 * **rung)
+            .map(|rung| at(count - rung));
         let first = goals.next().unwrap_or_else(|| at(count));
         let Some(mut session) = self.session_at(&first, user)? else {
             return Ok(None);
@@ -298,7 +301,9 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
             Halt::Arrived => {
                 return match end {
                     // It may be there without having executed anything.
-                    End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => Ok(Stepped::End(0)),
+                    End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => {
+                        Ok(Stepped::End(0))
+                    }
                     End::Arrival => Ok(Stepped::End(steps + 1)),
                     End::Met(..) => Err(Error::Lost {
                         goal: format!("{end:?}"),

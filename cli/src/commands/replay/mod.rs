@@ -1,7 +1,7 @@
 //! `rr replay`: replays a recording, from the beginning or from a checkpoint.
 
-mod debugger;
-mod target;
+pub(super) mod debugger;
+pub(super) mod target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use rr_checkpoint::Checkpoint;
 use rr_replayer::ReplaySession;
-use rr_trace::{TraceReader, processes};
 use rr_trace::event::{Event, EventKind, EventNumber};
+use rr_trace::{TraceReader, processes};
 use rr_tracee::Tid;
 
 use crate::echo::{Chosen, Echo};
@@ -169,7 +169,9 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
     match chosen(options, &reader)? {
         Ok(None) => {}
         Ok(Some(chosen)) => {
-            let process = all.iter().rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
+            let process = all
+                .iter()
+                .rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
             start.process = chosen.pid;
             // What a process executed before the program that was named, is another program.
             start.begin = match options.onprocess {

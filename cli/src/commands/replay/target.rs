@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rr_checkpoint::Checkpoint;
 use rr_debugger::ReplayTarget;
 use rr_replayer::timeline::{Setup, Timeline};
-use rr_replayer::{Never, Position, ReplaySession};
+use rr_replayer::{Interrupt, Never, Position, ReplaySession};
+use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::processes::{self, Process};
-use rr_trace::TraceReader;
 use rr_tracee::{Backing, Prot, Tid};
 
 use crate::cpu;
@@ -48,7 +48,19 @@ pub fn first(processes: &[Process]) -> Result<Start> {
 }
 
 /// Makes the target and goes to where debugging begins.
-pub fn make(reader: Arc<TraceReader>, start: &Start, mut echo: Option<Echo>) -> Result<Made> {
+pub fn make(reader: Arc<TraceReader>, start: &Start, echo: Option<Echo>) -> Result<Made> {
+    let made = make_at(reader, start, &Position::at_event(start.at), echo, &mut Never)?;
+    made.context("nobody interrupts")
+}
+
+/// Makes the target and goes to a place; `None`: interrupted.
+pub fn make_at(
+    reader: Arc<TraceReader>,
+    start: &Start,
+    to: &Position,
+    mut echo: Option<Echo>,
+    interrupt: &mut dyn Interrupt,
+) -> Result<Option<Made>> {
     let cpus = cpu::survey();
     let bound = cpu::for_replay(&cpus, reader.header());
     let set = cpus.set();
@@ -73,12 +85,14 @@ pub fn make(reader: Arc<TraceReader>, start: &Start, mut echo: Option<Echo>) -> 
         }),
     })?;
     cpu::bind(&[bound]);
-    timeline.seek(&Position::at_event(start.at), &mut Never)?;
+    if !timeline.seek(to, interrupt)? {
+        return Ok(None);
+    }
     let files_are_here = files_are_here(timeline.session(), start.process, &reader);
-    Ok(Made {
+    Ok(Some(Made {
         target: ReplayTarget::new(timeline, processes),
         files_are_here,
-    })
+    }))
 }
 
 /// Whether the code that the process has mapped is in files of this machine, as it was recorded.
@@ -89,7 +103,12 @@ fn files_are_here(session: &ReplaySession, process: Tid, reader: &TraceReader) -
     };
     space.iter().all(|mapping| match mapping.backing {
         Backing::File { file, .. } if mapping.prot.has(Prot::EXEC) => {
-            let same = || Some(are_same(&mut File::open(&*mapping.name).ok()?, &mut reader.open_file(file).ok()?));
+            let same = || {
+                Some(are_same(
+                    &mut File::open(&*mapping.name).ok()?,
+                    &mut reader.open_file(file).ok()?,
+                ))
+            };
             same() == Some(true)
         }
         _ => true,

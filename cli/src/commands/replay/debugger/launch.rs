@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rr_debugger::{Listener, Target, script, serve};
@@ -22,11 +22,26 @@ fn debugger(options: &DebuggerOptions) -> (OsString, bool) {
     (path.into(), lldb)
 }
 
-/// A command line that connects with a server at `address`.
-pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -> Vec<OsString> {
+/// What a debugger connects with.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// The path of a socket, or host and port.
+    pub address: &'a str,
+    /// The program that is debugged: LLDB does not ask for it.
+    pub program: &'a str,
+    /// Files are read out of the recording.
+    pub serves_files: bool,
+}
+
+/// A command line that connects with a server.
+pub fn connecting(options: &DebuggerOptions, server: &Server<'_>) -> Vec<OsString> {
     let (debugger, lldb) = debugger(options);
+    let address = server.address;
     let mut words = vec![debugger];
     if lldb {
+        if !server.program.is_empty() {
+            words.push(server.program.into());
+        }
         words.extend(options.debugger_option.iter().cloned());
         let place = if address.starts_with('/') {
             format!("unix-connect://{address}")
@@ -47,7 +62,7 @@ pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -
     if options.fullname {
         words.push("-fullname".into());
     }
-    let sysroot = if serve_files {
+    let sysroot = if server.serves_files {
         "set sysroot target:/"
     } else {
         "set sysroot /"
@@ -59,9 +74,13 @@ pub fn connecting(options: &DebuggerOptions, address: &str, serve_files: bool) -
 }
 
 /// The command line of the debugger that rr starts. The user's files come last: then there is a program.
-fn launching(options: &DebuggerOptions, address: &str, script: &Path, serve_files: bool) -> Vec<OsString> {
-    let mut words = connecting(options, address, serve_files);
-    if !debugger(options).1 {
+fn launching(options: &DebuggerOptions, server: &Server<'_>, script: &Path) -> Vec<OsString> {
+    let mut words = connecting(options, server);
+    if debugger(options).1 {
+        for file in &options.gdb_x {
+            words.extend(["-s".into(), file.clone().into()]);
+        }
+    } else {
         // Before the connection, which is the last command.
         let at = words.len() - 2;
         words.splice(at..at, ["-x".into(), script.into()]);
@@ -108,7 +127,7 @@ impl Drop for IgnoredInterrupts {
 }
 
 /// The debugger's process. It does not outlive rr's interest in it.
-struct Debugger(Child);
+pub struct Debugger(Child);
 
 impl Drop for Debugger {
     fn drop(&mut self) {
@@ -121,10 +140,12 @@ impl Drop for Debugger {
 }
 
 impl Debugger {
-    fn start(words: &[OsString], lldb: bool) -> Result<Debugger> {
+    /// Starts it; `streams` may give it others than ours.
+    pub fn start(words: &[OsString], lldb: bool, streams: impl FnOnce(&mut Command)) -> Result<Debugger> {
         let (program, arguments) = words.split_first().context("no debugger is named")?;
         let mut command = Command::new(program);
         command.args(arguments);
+        streams(&mut command);
         command.env(if lldb { "LLDB_UNDER_RR" } else { "GDB_UNDER_RR" }, "1");
         // SAFETY: what runs between fork and exec are system calls, and nothing that allocates.
         unsafe { command.pre_exec(as_a_program_of_its_own) };
@@ -142,8 +163,13 @@ impl Debugger {
         }
     }
 
+    /// Where it writes to, if those are pipes.
+    pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.0.stdout.take(), self.0.stderr.take())
+    }
+
     /// Becomes readable when the debugger ends.
-    fn pidfd(&self) -> Result<OwnedFd> {
+    pub fn pidfd(&self) -> Result<OwnedFd> {
         // SAFETY: a system call with plain numbers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.0.id(), 0) };
         if fd < 0 {
@@ -153,7 +179,8 @@ impl Debugger {
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }
 
-    fn wait(mut self) -> Result<ExitCode> {
+    /// Waits for its end; its exit status is the answer.
+    pub fn wait(mut self) -> Result<ExitCode> {
         let status = self.0.wait().context("cannot wait for the debugger")?;
         let code = status
             .code()
@@ -188,9 +215,14 @@ pub fn run(target: &mut dyn Target, options: &DebuggerOptions, serve_files: bool
     let script = directory.join("rr.gdb");
     std::fs::write(&script, script::script())
         .with_context(|| format!("cannot write {}", script.display()))?;
-    let words = launching(options, &listener.address(), &script, serve_files);
+    let server = Server {
+        address: &listener.address(),
+        program: &target.exec_file(),
+        serves_files: serve_files,
+    };
+    let words = launching(options, &server, &script);
     let _ignored = IgnoredInterrupts::new();
-    let debugger = Debugger::start(&words, debugger(options).1)?;
+    let debugger = Debugger::start(&words, debugger(options).1, |_| ())?;
     let ended = debugger.pidfd()?;
     // gdb may disconnect and connect again.
     while let Some(mut connection) = listener.accept(Some(ended.as_fd()))? {

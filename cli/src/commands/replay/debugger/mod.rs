@@ -3,7 +3,7 @@
 //! By default rr starts the debugger in the foreground and serves it over a Unix socket that no other user reaches; the
 //! debugger's exit ends rr. With `-s` rr only serves, on a TCP port, and says how to connect.
 
-mod launch;
+pub mod launch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -64,9 +64,14 @@ fn listen(
 ) -> Result<ExitCode> {
     let host = options.dbghost.as_deref().unwrap_or("127.0.0.1");
     let mut listener = Listener::tcp(host, port)?;
+    let server = launch::Server {
+        address: &listener.address(),
+        program: &target.exec_file(),
+        serves_files: serve_files,
+    };
     eprintln!(
         "Launch gdb with\n  {}",
-        launch::shown(&launch::connecting(options, &listener.address(), serve_files))
+        launch::shown(&launch::connecting(options, &server))
     );
     eprintln!("rr: its commands for gdb are in a file made with `rr gdbinit > FILE` (-x FILE)");
     loop {

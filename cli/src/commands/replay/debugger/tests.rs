@@ -25,7 +25,12 @@ fn options(line: &str) -> DebuggerOptions {
 }
 
 fn line(options: &DebuggerOptions) -> String {
-    launch::shown(&launch::connecting(options, "127.0.0.1:99", options.serve_files))
+    let server = launch::Server {
+        address: "127.0.0.1:99",
+        program: "/bin/prog",
+        serves_files: options.serve_files,
+    };
+    launch::shown(&launch::connecting(options, &server))
 }
 
 #[test]
@@ -36,7 +41,7 @@ fn the_debuggers_command_line() {
     );
     assert_eq!(
         line(&options("-d /usr/bin/lldb-16")),
-        "/usr/bin/lldb-16 -o 'process connect --plugin gdb-remote connect://127.0.0.1:99'"
+        "/usr/bin/lldb-16 /bin/prog -o 'process connect --plugin gdb-remote connect://127.0.0.1:99'"
     );
     assert!(line(&options("--serve-files")).contains("target:/"));
     assert_eq!(options("-x a -x b trace -- -ex run").more, ["-ex", "run"]);

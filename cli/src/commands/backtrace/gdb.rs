@@ -1,0 +1,282 @@
+//! gdb without a terminal: it connects with the server, prints the frames of all threads, and ends.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Result;
+use rr_debugger::{Listener, Target, serve};
+use rr_tracee::Tid;
+
+use crate::commands::replay::debugger::{DebuggerOptions, launch};
+
+/// What is kept of gdb's output: arrays in every frame of a hundred threads are nobody's reading.
+const OUTPUT_MOST: u64 = 4 << 20;
+/// Lines of ours in gdb's output.
+const CURRENT: &str = "--- rr: the current thread";
+const FRAMES: &str = "--- rr: the frames";
+const END: &str = "--- rr: the end";
+
+/// How gdb is to be run.
+pub struct Options {
+    /// gdb, if it is another one.
+    pub gdb: Option<PathBuf>,
+    /// The most frames of one thread.
+    pub frames: usize,
+    /// When it is ended.
+    pub deadline: Instant,
+    /// It reads the program's files out of the recording.
+    pub serve_files: bool,
+}
+
+/// The frames of one thread.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Section {
+    /// How gdb calls the thread, and its frames.
+    pub text: String,
+    /// It is the thread that the place is about.
+    pub is_current: bool,
+}
+
+/// What gdb printed.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub struct Frames {
+    /// The threads; first the one that the place is about.
+    pub threads: Vec<Section>,
+    /// What is missing, and why.
+    pub cut: Option<String>,
+}
+
+/// Whether there is a gdb, or why not.
+pub fn check(gdb: Option<&PathBuf>) -> Result<(), String> {
+    let name = gdb.cloned().unwrap_or_else(|| "gdb".into());
+    let mut command = Command::new(&name);
+    command.args(["-nx", "-batch"]);
+    let quiet = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    match quiet.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{} does not work ({status})", name.display())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!(
+            "there is no {}: backtraces need gdb (on Debian: apt install gdb; another one: -d PATH)",
+            name.display()
+        )),
+        Err(e) => Err(format!("cannot start {}: {e}", name.display())),
+    }
+}
+
+fn words(options: &Options, address: &str) -> Vec<OsString> {
+    let early = [
+        "-batch",
+        "-nx",
+        "-iex",
+        "set debuginfod enabled off",
+        "-iex",
+        "set pagination off",
+        "-iex",
+        "set width 0",
+        "-iex",
+        "set style enabled off",
+        "-iex",
+        "set print thread-events off",
+    ];
+    let options_of_gdb = DebuggerOptions {
+        debugger: options.gdb.clone(),
+        debugger_option: early.map(OsString::from).into(),
+        ..DebuggerOptions::default()
+    };
+    let mut words = launch::connecting(
+        &options_of_gdb,
+        &launch::Server {
+            address,
+            program: "",
+            serves_files: options.serve_files,
+        },
+    );
+    let commands = [
+        format!("echo \\n{CURRENT}\\n"),
+        "thread".into(),
+        format!("echo \\n{FRAMES}\\n"),
+        format!("thread apply all -c bt full {}", options.frames),
+        format!("echo \\n{END}\\n"),
+        "disconnect".into(),
+    ];
+    for command in commands {
+        words.extend(["-ex".into(), command.into()]);
+    }
+    words
+}
+
+/// Lets gdb print the frames of a target that stands where they are wanted.
+pub fn frames(target: &mut dyn Target, options: &Options, thread: Tid) -> Result<Frames> {
+    let mut listener = Listener::private()?;
+    let words = words(options, &listener.address());
+    let mut gdb = launch::Debugger::start(&words, false, |command| {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+    })?;
+    let ended = gdb.pidfd()?;
+    let (stdout, stderr) = gdb.take_output();
+    let is_late = AtomicBool::new(false);
+    let (text, complaints) = std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| read_some(stdout));
+        let stderr = scope.spawn(|| read_some(stderr));
+        let limit = scope.spawn(|| end_at(options.deadline, &ended, &is_late));
+        let mut serve_all = || -> Result<()> {
+            while let Some(mut connection) = listener.accept(Some(ended.as_fd()))? {
+                serve(&mut connection, target)?;
+            }
+            Ok(())
+        };
+        let served = serve_all();
+        if served.is_err() {
+            kill(ended.as_fd());
+        }
+        let _ = limit.join();
+        let text = stdout.join().unwrap_or_default();
+        let complaints = stderr.join().unwrap_or_default();
+        served.map(|()| (text, complaints))
+    })?;
+    gdb.wait()?;
+    Ok(parse(&text, &complaints, is_late.into_inner(), thread))
+}
+
+/// Reads all, and keeps so much.
+fn read_some(from: Option<impl Read>) -> String {
+    let Some(mut from) = from else {
+        return String::new();
+    };
+    let mut kept = Vec::new();
+    // What cannot be read is not shown; the end tells that it is missing.
+    let _ = (&mut from).take(OUTPUT_MOST).read_to_end(&mut kept);
+    let _ = io::copy(&mut from, &mut io::sink());
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// Ends a process that has not ended at that time.
+fn end_at(deadline: Instant, process: &OwnedFd, is_late: &AtomicBool) {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            is_late.store(true, Ordering::Relaxed);
+            kill(process.as_fd());
+            return;
+        }
+        let mut ended = libc::pollfd {
+            fd: process.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let left = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
+        // SAFETY: one valid pollfd, which lives through the call. Interrupted or not: the time is looked at again.
+        if unsafe { libc::poll(&mut ended, 1, left) } > 0 {
+            return;
+        }
+    }
+}
+
+fn kill(process: BorrowedFd) {
+    // SAFETY: a system call with plain numbers; no siginfo is given. One that has ended already is no failure.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            0,
+            0,
+        )
+    };
+}
+
+/// Takes gdb's output apart.
+fn parse(text: &str, complaints: &str, is_late: bool, thread: Tid) -> Frames {
+    let mut lines = text.lines().skip_while(|line| *line != CURRENT).skip(1);
+    let head: Vec<&str> = lines.by_ref().take_while(|line| *line != FRAMES).collect();
+    // "[Current thread is 2 (Thread 10.12)]"
+    let current = head.iter().find_map(|line| {
+        let rest = line.strip_prefix("[Current thread is ")?;
+        rest.split(' ').next()
+    });
+    let mut threads: Vec<Section> = Vec::new();
+    let mut is_complete = false;
+    for line in lines {
+        if line == END {
+            is_complete = true;
+            break;
+        }
+        if let Some(rest) = line.strip_prefix("Thread ")
+            && let Some((number, name)) = rest.split_once(" (")
+            && number.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        {
+            let is_current = match current {
+                Some(current) => current == number,
+                None => name.contains(&format!("Thread {thread}")) || name.contains(&format!(".{thread}")),
+            };
+            let text = String::new();
+            threads.push(Section { text, is_current });
+        }
+        if let Some(section) = threads.last_mut() {
+            section.text += line;
+            section.text.push('\n');
+        }
+    }
+    for section in &mut threads {
+        section.text.truncate(section.text.trim_end().len());
+    }
+    threads.sort_by_key(|section| !section.is_current);
+    let cut = (!is_complete).then(|| match is_late {
+        true => "gdb was not done within the time limit (--timeout)".into(),
+        false if text.len() as u64 >= OUTPUT_MOST => "this is too long to be shown".into(),
+        false => {
+            let last = complaints.lines().rfind(|line| !line.trim().is_empty());
+            format!(
+                "gdb did not print all of it: {}",
+                last.unwrap_or("it said nothing")
+            )
+        }
+    });
+    Frames { threads, cut }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_current_thread_comes_first() {
+        let text = format!(
+            "noise\n\n{CURRENT}\n[Current thread is 2 (Thread 10.12)]\n#0 f\n\n{FRAMES}\n\nThread 3 (Thread 10.13):\n#0  a\n\
+             \nThread 2 (Thread 10.12 \"x\"):\n#0  f\nNo locals.\n\n{END}\n[Inferior 1 detached]\n"
+        );
+        let frames = parse(&text, "", false, Tid(12));
+        assert_eq!(frames.cut, None);
+        assert_eq!(
+            frames.threads,
+            [
+                Section {
+                    text: "Thread 2 (Thread 10.12 \"x\"):\n#0  f\nNo locals.".into(),
+                    is_current: true
+                },
+                Section {
+                    text: "Thread 3 (Thread 10.13):\n#0  a".into(),
+                    is_current: false
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let cut = |text: &str, late| parse(text, "one\ntwo\n\n", late, Tid(1)).cut.unwrap();
+        assert!(cut("", true).contains("--timeout"));
+        assert!(cut("", false).ends_with("two"));
+    }
+}

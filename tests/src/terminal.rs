@@ -41,7 +41,10 @@ impl Terminal {
         // SAFETY: the descriptors are new, and nobody else has them.
         let (master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
         for stream in [Command::stdin, Command::stdout, Command::stderr] {
-            stream(command, slave.try_clone().expect("another descriptor of the terminal"));
+            stream(
+                command,
+                slave.try_clone().expect("another descriptor of the terminal"),
+            );
         }
         // SAFETY: system calls between fork and exec.
         unsafe {
@@ -83,7 +86,10 @@ impl Terminal {
             if unsafe { libc::poll(fds.as_mut_ptr(), 1, 100) } > 0 {
                 let mut buf = [0; 1024];
                 let n = self.master.read(&mut buf).unwrap_or(0);
-                assert!(n > 0, "the terminal is closed; no {until:?} after {keys:?}:\n{seen}");
+                assert!(
+                    n > 0,
+                    "the terminal is closed; no {until:?} after {keys:?}:\n{seen}"
+                );
                 seen.push_str(&String::from_utf8_lossy(&buf[..n]));
             }
         }

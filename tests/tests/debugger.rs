@@ -687,10 +687,17 @@ fn interrupts() {
     terminal.types("stepi\n", "(rr) ");
     terminal.types("reverse-stepi\n", "(rr) ");
     let again = terminal.types("print i\n", "(rr) ");
-    let value = |text: &str| text.rsplit(" = ").next().map(|v| v.trim().trim_end_matches("(rr)").trim().to_owned());
+    let value = |text: &str| {
+        text.rsplit(" = ")
+            .next()
+            .map(|v| v.trim().trim_end_matches("(rr)").trim().to_owned())
+    };
     assert_eq!(value(&place), value(&again));
     terminal.types("delete\n", "(rr) ");
-    terminal.types(&format!("tbreak {}\n", long.program.line("end").unwrap()), "(rr) ");
+    terminal.types(
+        &format!("tbreak {}\n", long.program.line("end").unwrap()),
+        "(rr) ",
+    );
     terminal.types("continue\n", "phase = 2");
     terminal.types(&format!("break {line} if state == 0\n"), "(rr) ");
     // … and back: then one is where one was.
@@ -710,7 +717,10 @@ fn interrupts() {
     terminal.types("quit\n", "quit");
     assert_eq!(terminal.ends(), Some(0));
     // A second is promised; the machine is busy with other tests.
-    assert!(forward < Duration::from_secs(5) && back < Duration::from_secs(5), "{forward:?} {back:?}");
+    assert!(
+        forward < Duration::from_secs(5) && back < Duration::from_secs(5),
+        "{forward:?} {back:?}"
+    );
 }
 
 /// Serves a recording on a port: the process, the port, and how gdb is to be started.
@@ -752,7 +762,10 @@ fn servers() {
     // A client that vanishes in the middle; there is no other one meanwhile.
     let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
     assert!(asks(&mut first, "$?#3f").contains("$T"));
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "a second client at once");
+    assert!(
+        TcpStream::connect(("127.0.0.1", port)).is_err(),
+        "a second client at once"
+    );
     assert!(asks(&mut first, "+$qC#b4").contains("$QC"));
     assert!(asks(&mut first, "+$nonsense#00$qC#b4").contains('$'));
     first.write_all(b"+$vCont;c").unwrap();
@@ -813,7 +826,11 @@ fn machine_interface() {
         commands += "-target-disconnect\n-gdb-exit\n";
         let file = rr.new_dir().join("commands");
         std::fs::write(&file, commands).unwrap();
-        let script = if with_script { format!("-x {}", gdbinit.display()) } else { String::new() };
+        let script = if with_script {
+            format!("-x {}", gdbinit.display())
+        } else {
+            String::new()
+        };
         let line = format!("exec gdb -nx -q -i=mi {script} < {} 2>&1", file.display());
         let mut command = rr.plain_command("sh".as_ref(), rr.home());
         let out = run(command.arg("-c").arg(&line), rr.limit).out();
@@ -842,7 +859,12 @@ fn machine_interface() {
             "value={old=\"0\",new=\"2\"}",
         ];
         if with_script {
-            texts.extend(["Completed event: ", "Checkpoint 1 at", "*stopped", "*stopped,reason=\"watchpoint-trigger\""]);
+            texts.extend([
+                "Completed event: ",
+                "Checkpoint 1 at",
+                "*stopped",
+                "*stopped,reason=\"watchpoint-trigger\"",
+            ]);
         }
         texts.push("^exit");
         let mut rest = out.as_str();
@@ -889,7 +911,10 @@ fn files_that_are_gone_and_output() {
         ("continue", ""),
     ];
     gone.check(&[], forward);
-    let quiet: Vec<(&str, &str)> = forward.iter().map(|(c, t)| (*c, if t.starts_with("hello") { "!hello" } else { *t })).collect();
+    let quiet: Vec<(&str, &str)> = forward
+        .iter()
+        .map(|(c, t)| (*c, if t.starts_with("hello") { "!hello" } else { *t }))
+        .collect();
     gone.check(&["-q"], &quiet);
     let file = rr.new_dir().join("output");
     gone.check(&["--tty", file.to_str().unwrap()], &quiet);
@@ -905,13 +930,24 @@ fn what_cannot_be_debugged() {
         assert!(run.out().contains(text), "{}", run.describe());
     };
     refused(&["-g", "99999"], 1, "the recording has the events 1 to ");
-    refused(&["-d", "/no/such/gdb"], 1, "there is no debugger /no/such/gdb: install gdb");
+    refused(
+        &["-d", "/no/such/gdb"],
+        1,
+        "there is no debugger /no/such/gdb: install gdb",
+    );
     refused(&["-p", "4"], 2, "no process 4");
     refused(&["-f", "4"], 2, "no process 4");
     refused(&["-k"], 4, "-s");
     let pass = ("handle SIGUSR1 nostop noprint pass", "");
-    let events = walk.check(&["-g", "30"], &[("when", "Completed event: 30\n"), ("when-end", "")]);
-    let end = events.split("Event at end of recording: ").nth(1).and_then(|t| t.lines().next()).unwrap();
+    let events = walk.check(
+        &["-g", "30"],
+        &[("when", "Completed event: 30\n"), ("when-end", "")],
+    );
+    let end = events
+        .split("Event at end of recording: ")
+        .nth(1)
+        .and_then(|t| t.lines().next())
+        .unwrap();
     walk.check(
         &["-g", end],
         &[
@@ -937,11 +973,20 @@ fn times() {
             ("next", ""),
             ("same after", ""),
             ("reverse-stepi", ""),
-            ("timed python for n in range(20): gdb.execute('reverse-stepi', to_string=True)", "took"),
+            (
+                "timed python for n in range(20): gdb.execute('reverse-stepi', to_string=True)",
+                "took",
+            ),
             ("delete", ""),
             ("watch written", ""),
-            ("timed reverse-continue", "Old value = 9999 … New value = 9998 … took"),
-            ("timed reverse-continue", "Old value = 9998 … New value = 9997 … took"),
+            (
+                "timed reverse-continue",
+                "Old value = 9999 … New value = 9998 … took",
+            ),
+            (
+                "timed reverse-continue",
+                "Old value = 9998 … New value = 9997 … took",
+            ),
         ],
     );
     let took: Vec<u64> = output
@@ -949,7 +994,9 @@ fn times() {
         .skip(1)
         .map(|t| t.split_once(' ').unwrap().0.parse().unwrap())
         .collect();
-    eprintln!("reverse-next over 1,000 system calls, 20 × reverse-stepi, 2 × reverse-continue to a write: {took:?} ms");
+    eprintln!(
+        "reverse-next over 1,000 system calls, 20 × reverse-stepi, 2 × reverse-continue to a write: {took:?} ms"
+    );
     for (took, promised) in took.iter().zip([1000, 2000, 5000, 5000]) {
         assert!(*took < 4 * promised, "{took} ms, promised are {promised}");
     }

@@ -152,7 +152,10 @@ impl Interrupt for Connection {
         if !self.closed {
             self.receive(false);
         }
-        let interrupted = self.interrupted.take().is_some_and(|at| at.elapsed() < INTERRUPT_KEPT);
+        let interrupted = self
+            .interrupted
+            .take()
+            .is_some_and(|at| at.elapsed() < INTERRUPT_KEPT);
         interrupted || self.closed
     }
 }
@@ -217,7 +220,9 @@ mod tests {
         assert!(!connection.is_requested());
         client.write_all(b"\x03$?#3f").unwrap();
         assert_eq!(connection.next_message(), Some(Message::Packet(b"?".to_vec())));
-        connection.interrupted = connection.interrupted.and_then(|at| at.checked_sub(INTERRUPT_KEPT));
+        connection.interrupted = connection
+            .interrupted
+            .and_then(|at| at.checked_sub(INTERRUPT_KEPT));
         assert!(!connection.is_requested());
     }
 }

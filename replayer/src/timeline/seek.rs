@@ -313,7 +313,10 @@ impl<'a> Walk<'a> {
                 self.meet_halt(session, event.tid, halt);
             }
             let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
-            if let Some(rip) = rip.filter(|_| !is_goal).filter(|rip| session.is_breakpoint(event.tid, *rip)) {
+            if let Some(rip) = rip
+                .filter(|_| !is_goal)
+                .filter(|rip| session.is_breakpoint(event.tid, *rip))
+            {
                 self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
             }
             if count > RUNGS[0] && RUNGS.contains(&(count - n)) {

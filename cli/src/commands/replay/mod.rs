@@ -186,9 +186,13 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
         Err(why) => return refuse(&why, status::NO_PROCESS),
     }
     if let Some(event) = options.goto {
-        let process = all.iter().rfind(|p| p.pid == start.process && p.began <= start.begin);
+        let process = all
+            .iter()
+            .rfind(|p| p.pid == start.process && p.began <= start.begin);
         // Where the process is gone there is nothing to be debugged.
-        let last = process.and_then(|p| p.ended).map_or(reader.last_event(), |ended| EventNumber(ended.0 - 1));
+        let last = process
+            .and_then(|p| p.ended)
+            .map_or(reader.last_event(), |ended| EventNumber(ended.0 - 1));
         start.at = EventNumber(event).min(last).max(start.begin);
     }
     let echo = match options.quiet {

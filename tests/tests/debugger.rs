@@ -712,7 +712,7 @@ fn interrupts() {
     terminal.types("delete\n", "(rr) ");
     terminal.types("reverse-continue\n", "No more reverse-execution history");
     // One with nothing to interrupt.
-    terminal.types("\x03", "Quit");
+    terminal.types("\x03", "(rr) ");
     terminal.types("when\n", "Completed event: ");
     terminal.types("quit\n", "quit");
     assert_eq!(terminal.ends(), Some(0));

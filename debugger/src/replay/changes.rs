@@ -90,7 +90,7 @@ impl ReplayTarget {
             Action::Step(tid) | Action::StepRange(tid, _) => (tid, true),
         };
         changes.diversion.set_breakpoints(breakpoints);
-        let mut asked = Asked(interrupt);
+        let mut asked = Asked::new(interrupt);
         let stop = loop {
             let diverted = changes.diversion.run(tid, step, &mut asked).map_err(failed)?;
             if let (Diverted::Stepped, Action::StepRange(_, range)) = (diverted, action)

@@ -52,11 +52,26 @@ pub struct ReplayTarget {
 }
 
 /// The server's question to the user, for the replayer.
-struct Asked<'a>(&'a mut dyn Interrupt);
+///
+/// An answer holds: one that came together with a breakpoint that does not stop the program is not lost.
+struct Asked<'a> {
+    user: &'a mut dyn Interrupt,
+    is_asked: bool,
+}
+
+impl Asked<'_> {
+    fn new(user: &mut dyn Interrupt) -> Asked<'_> {
+        Asked {
+            user,
+            is_asked: false,
+        }
+    }
+}
 
 impl rr_replayer::Interrupt for Asked<'_> {
     fn is_requested(&mut self) -> bool {
-        self.0.is_requested()
+        self.is_asked = self.is_asked || self.user.is_requested();
+        self.is_asked
     }
 }
 
@@ -161,7 +176,7 @@ impl ReplayTarget {
         let reached = self
             .timeline
             .get_mut()
-            .seek(to, &mut Asked(interrupt))
+            .seek(to, &mut Asked::new(interrupt))
             .map_err(failed)?;
         self.current = self.thread_here();
         Ok(self.current.filter(|_| reached))
@@ -264,7 +279,7 @@ impl Target for ReplayTarget {
         let stops = self.points.stops(options);
         let timeline = self.timeline.get_mut();
         timeline.stops = stops;
-        let mut asked = Asked(interrupt);
+        let mut asked = Asked::new(interrupt);
         let stop = match (direction, action) {
             (Direction::Forward, Action::Continue) => timeline.resume(timeline::Action::Continue, &mut asked),
             (Direction::Forward, Action::Step(tid)) => {

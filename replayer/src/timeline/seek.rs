@@ -213,10 +213,11 @@ impl<'a> Walk<'a> {
         let halt = session.proceed(pace, &mut paced)?;
         let is_asked = paced.is_asked;
         self.meet_pass(session)?;
+        // Whatever has halted it at the same time.
+        if is_asked {
+            return Ok(Err(Way::Interrupted));
+        }
         if halt == Halt::Interrupted {
-            if is_asked {
-                return Ok(Err(Way::Interrupted));
-            }
             self.keep(session)?;
         }
         Ok(Ok(halt))

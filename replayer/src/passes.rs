@@ -35,9 +35,11 @@ use crate::session::ReplaySession;
 const PASSES: u32 = 4;
 
 /// The breakpoint that was passed last of those that are counted and noted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LastPass {
     pub addr: Addr,
+    /// How often it had been passed by then.
+    pub count: u64,
     /// How often the goal had been met by then, this pass included.
     pub goals: u64,
 }
@@ -101,7 +103,12 @@ impl ReplaySession {
         self.progress.count(mark);
         if is_noted {
             let goals = self.goals();
-            self.breakpoints.last = Some(LastPass { addr: rip, goals });
+            let count = self.progress.counted(mark);
+            self.breakpoints.last = Some(LastPass {
+                addr: rip,
+                count,
+                goals,
+            });
         }
         Ok(true)
     }
@@ -202,6 +209,7 @@ impl ReplaySession {
             Stub::counting(&window?, at, &what, space, &taken)
         });
         let is_patched = counting.is_some();
+        eprintln!("pass {at} goal {} counting {is_patched}", goal_window.is_some());
         let stub = counting.or_else(|| {
             let window = Window::single(code, at).filter(is_free)?;
             Stub::copy(&window, at, space, &taken)
@@ -372,6 +380,7 @@ impl ReplaySession {
         if let Some(addr) = number.checked_sub(1).and_then(|n| counters.get(n)) {
             self.breakpoints.last = Some(LastPass {
                 addr: *addr,
+                count: self.progress.counted(Mark::Execute(*addr)),
                 goals: words[LAST] >> 8,
             });
         }

@@ -156,9 +156,10 @@ impl Progress {
         self.counts.insert(mark, count);
     }
 
-    /// The place where the task was when this had just been counted for the last time.
-    pub fn path_at(&self, mark: Mark) -> Path {
+    /// The place where the task was when this had just been counted for the n-th time.
+    pub fn path_at(&self, mark: Mark, count: u64) -> Path {
         let mut there = self.clone();
+        there.set_counted(mark, count);
         there.here = Here::At(mark);
         there.path()
     }

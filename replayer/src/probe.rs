@@ -147,6 +147,12 @@ impl Stub {
         Stub::build(window, at, space, taken, make)
     }
 
+    /// Whether there can be a stub for the window at `at`.
+    pub fn fits(window: &Window, at: Addr, space: &AddressSpace) -> bool {
+        let place = find_place(at, &window.inner_boundaries(), space, &[]);
+        place.is_some_and(|place| window.moved(place).is_some())
+    }
+
     /// A copy of the window at `at`: nothing leads to it.
     pub fn copy(window: &Window, at: Addr, space: &AddressSpace, taken: &[AddrRange]) -> Option<Stub> {
         Stub::build(window, at, space, taken, |_| usize::MAX)

@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
     /// Takes note of the last pass of a breakpoint that is only counted.
     fn meet_pass(&mut self, session: &mut ReplaySession) -> Result<()> {
         self.passed = session.take_last_pass();
-        let Some(pass) = self.passed else {
+        let Some(pass) = self.passed.clone() else {
             return Ok(());
         };
         let Some(event) = session.next_event()? else {
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
         if self.stops.is_some() && session.process_of(tid) == Some(self.process) {
             let position = Position {
                 last: session.last_event(),
-                path: session.progress.path_at(Mark::Execute(addr)),
+                path: session.progress.path_at(Mark::Execute(addr), pass.count),
                 arrived: false,
             };
             let stop = Stop::Breakpoint { tid, addr };

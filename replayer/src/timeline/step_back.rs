@@ -23,6 +23,7 @@ use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::{Error, Result};
 use crate::place::Goal;
+use crate::probe::Stub;
 use crate::position::{Mark, Move, Path, Position};
 use crate::run::{Halt, Interrupt, Never, Pace};
 use crate::session::ReplaySession;
@@ -369,13 +370,12 @@ fn last_of(
     loop {
         let halt = walk.proceed(session, Pace::Free)?;
         if let Some(pass) = walk.passed.take() {
-            let count = session.progress.counted(Mark::Execute(pass.addr));
             // Accesses halt the task: all passes since the last halt are after the same number of them.
             let goals = match goal {
                 Some(Mark::Execute(_)) => pass.goals - before,
                 _ => passed,
             };
-            last = Some((pass.addr, count, goals));
+            last = Some((pass.addr, pass.count, goals));
         }
         passed = goal.map_or(0, |mark| session.progress.counted(mark) - before);
         match halt {
@@ -386,6 +386,13 @@ fn last_of(
         }
     }
     Ok(Ok(last))
+}
+
+/// The window at a place, of the program's own code.
+fn window_at(session: &mut ReplaySession, tid: Tid, at: Addr) -> Option<Window> {
+    let mut code = [0; WINDOW_MAX];
+    let got = session.read_memory(tid, at, &mut code);
+    Window::new(&code[..got], at)
 }
 
 /// Instructions to look out for: those that were come by last, because they are the likeliest to be near the end. If
@@ -409,25 +416,21 @@ fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal
             inside.contains(pair[1]) && !AddrRange::new(window.start, pair[1]).contains(pair[0])
         })
     };
-    let mut window_at = |addr: Addr| {
-        let mut code = [0; WINDOW_MAX];
-        let got = session.read_memory(tid, addr, &mut code);
-        Window::new(&code[..got], addr)
-    };
     let range_of = |window: &Window, addr| AddrRange::sized(addr, window.len() as u64);
-    let of_goal = goal.and_then(|addr| window_at(addr).map(|w| range_of(&w, addr)));
+    let of_goal = goal.and_then(|addr| window_at(session, tid, addr).map(|w| range_of(&w, addr)));
     let mut chosen: Vec<AddrRange> = Vec::new();
     for addr in &all {
         if chosen.len() == CANDIDATES {
             break;
         }
-        let Some(window) = window_at(*addr) else {
+        let Some(window) = window_at(session, tid, *addr) else {
             continue;
         };
         let range = range_of(&window, *addr);
         let is_apart = |other: &AddrRange| other.start >= range.end || other.end <= range.start;
         if !window.begins_with_repeat()
             && !window.shows_place()
+            && session.space_of(tid).is_some_and(|space| Stub::fits(&window, *addr, space))
             && probed.is_none_or(|probed| probed.start == *addr || is_apart(&probed))
             && of_goal.is_none_or(|goal| goal.start == *addr || is_apart(&goal))
             && goal.is_none_or(|goal| goal == *addr || !range.contains(goal))

@@ -174,6 +174,10 @@ fn searches(args: &Args, rr: &Path, work: &Path) -> Result<bool> {
     }
     let [all, one, none] = at_99;
     let (stored, cpus) = (none / all, one / all);
+    let from_the_end = (prompt[2] + none) / (prompt[0] + all);
+    println!(
+        "\nPrompt and search 99 % back together: {from_the_end:.1}× as fast with stored checkpoints as without."
+    );
     println!(
         "\n99 % back, stored checkpoints are {stored:.1}× as fast as none (goal {GOAL_STORED}×): **{}**; all CPUs {cpus:.2}× as \
          fast as one (goal {GOAL_CPUS}×): **{}**\n",

@@ -23,8 +23,8 @@ use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
 use crate::error::{Error, Result};
 use crate::place::Goal;
-use crate::probe::Stub;
 use crate::position::{Mark, Move, Path, Position};
+use crate::probe::Stub;
 use crate::run::{Halt, Interrupt, Never, Pace};
 use crate::session::ReplaySession;
 
@@ -430,7 +430,9 @@ fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal
         let is_apart = |other: &AddrRange| other.start >= range.end || other.end <= range.start;
         if !window.begins_with_repeat()
             && !window.shows_place()
-            && session.space_of(tid).is_some_and(|space| Stub::fits(&window, *addr, space))
+            && session
+                .space_of(tid)
+                .is_some_and(|space| Stub::fits(&window, *addr, space))
             && probed.is_none_or(|probed| probed.start == *addr || is_apart(&probed))
             && of_goal.is_none_or(|goal| goal.start == *addr || is_apart(&goal))
             && goal.is_none_or(|goal| goal == *addr || !range.contains(goal))

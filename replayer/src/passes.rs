@@ -209,7 +209,6 @@ impl ReplaySession {
             Stub::counting(&window?, at, &what, space, &taken)
         });
         let is_patched = counting.is_some();
-        eprintln!("pass {at} goal {} counting {is_patched}", goal_window.is_some());
         let stub = counting.or_else(|| {
             let window = Window::single(code, at).filter(is_free)?;
             Stub::copy(&window, at, space, &taken)

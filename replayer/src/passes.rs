@@ -173,7 +173,6 @@ impl ReplaySession {
             EventKind::Point { at: regs, point } if regs.rip == at.0 => Some((regs, point)),
             _ => None,
         };
-        let counting = counting.filter(|_| point.is_none() || goal.is_none());
         let probed = self.probed(event);
         let counter = self.breakpoints.passes.counters.len();
         let window = Window::new(code, at).filter(|w| {
@@ -209,7 +208,6 @@ impl ReplaySession {
             Stub::counting(&window?, at, &what, space, &taken)
         });
         let is_patched = counting.is_some();
-        eprintln!("pass {at} goal {} counting {is_patched}", goal_window.is_some());
         let stub = counting.or_else(|| {
             let window = Window::single(code, at).filter(is_free)?;
             Stub::copy(&window, at, space, &taken)

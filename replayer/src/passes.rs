@@ -175,7 +175,6 @@ impl ReplaySession {
             EventKind::Point { at: regs, point } if regs.rip == at.0 => Some((regs, point)),
             _ => None,
         };
-        let counting = counting.filter(|_| point.is_none() || goal.is_none());
         let probed = self.probed(event);
         let counter = self.breakpoints.passes.counters.len();
         let window = Window::new(code, at).filter(|w| {

@@ -82,6 +82,14 @@ impl Place {
     }
 }
 
+/// How much a task has used of what the buffered calls of the interval return. (Without any, the word means nothing.)
+fn used(event: &Event, memory: &Memory) -> Result<u64> {
+    match event.buffered.is_empty() {
+        true => Ok(0),
+        false => buffer::used(memory).map_err(|e| failed(event, e)),
+    }
+}
+
 impl ReplaySession {
     /// The state of the event's task. The session must live, and stay where it is, as long as the place is looked for.
     pub(crate) fn place(&mut self, event: &Event) -> Result<Place> {
@@ -90,7 +98,7 @@ impl ReplaySession {
         let task = self.task(event)?;
         let (memory, space) = (task.memory(), task.space);
         let xstate = task.xstate().map_err(|e| failed(event, e))?.normalised();
-        let used = buffer::used(&memory).map_err(|e| failed(event, e))?;
+        let used = used(event, &memory)?;
         let overlay = self.overlays.get(&space).cloned().unwrap_or_default();
         let sums = self.with_own_code(|| self.sums(event.tid, digest::ALL).map_err(|e| failed(event, e)))?;
         Ok(Place {
@@ -131,7 +139,7 @@ impl ReplaySession {
                 return Ok(false);
             }
         }
-        let used = buffer::used(&memory).map_err(|e| failed(event, e))?;
+        let used = used(event, &memory)?;
         let xstate = self.task(event)?.xstate().map_err(|e| failed(event, e))?;
         if used != place.used || xstate.normalised() != place.xstate {
             return Ok(false);

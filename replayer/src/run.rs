@@ -145,8 +145,13 @@ impl ReplaySession {
         mut reported: bool,
         interrupt: &mut dyn Interrupt,
     ) -> Result<Halt> {
+        // Steps may have led into the window of a site: the program's instructions of it are not in their place.
+        let mut is_in_site = !self.sites.is_empty() && {
+            let rip = Addr(self.regs_of(event)?.rip);
+            self.must_step(event.tid, rip)
+        };
         loop {
-            if self.has_foreign_code(event.tid) {
+            if std::mem::take(&mut is_in_site) || self.has_foreign_code(event.tid) {
                 self.sync_breakpoints(event)?;
                 let rip = Addr(self.regs_of(event)?.rip);
                 if !reported && self.is_breakpoint(event.tid, rip) && !self.is_only_counted(event, rip)? {
@@ -158,7 +163,11 @@ impl ReplaySession {
                     reported = false;
                     match self.step_once(event)? {
                         Halt::Stepped if self.is_at_point(event)? => return self.arrived(event),
-                        Halt::Stepped => continue,
+                        Halt::Stepped => {
+                            let rip = Addr(self.regs_of(event)?.rip);
+                            is_in_site = self.must_step(event.tid, rip);
+                            continue;
+                        }
                         other => return Ok(other),
                     }
                 }
@@ -433,6 +442,7 @@ impl ReplaySession {
                 if let Some(Target::Fault(expected, at)) = self.target(event)
                     && expected == signal
                     && regs.outside_call() == *at
+                    // A fault is not the end of a step, whatever its code.
                     && (signal != libc::SIGTRAP
                         || how != Resume::SysemuStep
                         || code != TRAP_TRACE

@@ -193,10 +193,12 @@ impl Progress {
 
     /// One instruction was executed; `left` is the one, if the task is not there again.
     pub fn stepped(&mut self, left: Option<Addr>) {
-        let from = self.here;
         self.commit();
+        let from = self.base.0.last();
+        let is_left =
+            matches!((from, left), (Some(Move::Until(Mark::Execute(at), _)), Some(left)) if *at == left);
         self.base.push(Move::Step(1));
-        self.has_left = matches!((from, left), (Here::At(Mark::Execute(at)), Some(left)) if at == left);
+        self.has_left = is_left;
     }
 
     /// The place of the task becomes the base: what is counted from now on, is counted from here.

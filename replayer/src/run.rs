@@ -150,8 +150,14 @@ impl ReplaySession {
             let rip = Addr(self.regs_of(event)?.rip);
             self.must_step(event.tid, rip)
         };
+        // Whether it has been looked if the task is at the execution point where it stands.
+        let mut is_looked_at = true;
         loop {
             if std::mem::take(&mut is_in_site) || self.has_foreign_code(event.tid) {
+                // A stop in between may have left it right there, where the probe would be stepped over.
+                if !is_looked_at && self.is_at_point(event)? {
+                    return self.arrived(event);
+                }
                 self.sync_breakpoints(event)?;
                 let rip = Addr(self.regs_of(event)?.rip);
                 if !reported && self.is_breakpoint(event.tid, rip) && !self.is_only_counted(event, rip)? {
@@ -166,6 +172,7 @@ impl ReplaySession {
                         Halt::Stepped => {
                             let rip = Addr(self.regs_of(event)?.rip);
                             is_in_site = self.must_step(event.tid, rip);
+                            is_looked_at = true;
                             continue;
                         }
                         other => return Ok(other),
@@ -175,7 +182,9 @@ impl ReplaySession {
             reported = false;
             self.arm_watches(event)?;
             self.install_probe(event)?;
-            match self.resume_task(event, Resume::Sysemu, interrupt)? {
+            let seen = self.resume_task(event, Resume::Sysemu, interrupt)?;
+            is_looked_at = matches!(seen, Seen::AtPatch);
+            match seen {
                 Seen::Nothing | Seen::Refused | Seen::AtPatch | Seen::Stepped => {}
                 Seen::Arrived => return self.arrived(event),
                 Seen::Watch(hits) => return self.leave_our_code(event, Halt::Watchpoint(hits)),

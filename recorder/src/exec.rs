@@ -391,8 +391,14 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
                 .any(|l| l.range.end > bottom && l.range.end < stack.range.end)
         {
             let room = AddrRange::new(bottom, stack.range.start);
-            // As the limit would not let the stack grow any further, this does not grow at all.
-            calls.push(RemoteCall::map_anonymous(room, stack.prot, 0));
+            // As the limit would not let the stack grow any further, this does not grow at all. Under a limit of data it has to
+            // be a stack for the kernel: what is none counts as data. (It then grows by the gap that the kernel keeps below.)
+            let data = limits::soft(tid, libc::RLIMIT_DATA).unwrap_or(libc::RLIM_INFINITY);
+            let kind = match data == libc::RLIM_INFINITY {
+                true => 0,
+                false => libc::MAP_GROWSDOWN,
+            };
+            calls.push(RemoteCall::map_anonymous(room, stack.prot, kind));
             let range = room;
             let name = String::new();
             let line = MapsLine {

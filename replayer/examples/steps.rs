@@ -28,9 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
-        open: Box::new(|reader, at| {
-            Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)
-        }),
+        open: Box::new(|reader, at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)),
         show: Box::new(|_, _| {}),
     })?;
     let began = Instant::now();
@@ -55,11 +53,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         let stop = timeline.reverse_continue(&mut Never)?;
         let took = began.elapsed();
-        println!("reverse-continue {n}: {took:?}, {stop:?} at {}", timeline.position());
+        println!(
+            "reverse-continue {n}: {took:?}, {stop:?} at {}",
+            timeline.position()
+        );
     }
     timeline.stops.breakpoints.clear();
     timeline.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
-    timeline.stops.breakpoints.insert(addr, vec![Box::new(|_, _| false)]);
+    timeline
+        .stops
+        .breakpoints
+        .insert(addr, vec![Box::new(|_, _| false)]);
     let began = Instant::now();
     let stop = timeline.resume(Action::Continue, &mut Never)?;
     println!("continue over a false condition: {:?}, {stop:?}", began.elapsed());

@@ -40,7 +40,12 @@ impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Entry(regs) => {
-                write!(f, "entry of {} at {:#x}", syscalls::name(regs.syscall()), regs.rip)
+                write!(
+                    f,
+                    "entry of {} at {:#x}",
+                    syscalls::name(regs.syscall()),
+                    regs.rip
+                )
             }
             Target::Fault(signal, regs) => write!(f, "signal {signal} at {:#x}", regs.rip),
             Target::Point(regs) => write!(f, "execution point at {:#x}", regs.rip),

@@ -157,9 +157,7 @@ impl ReplaySession {
         let (space, memory) = (task.space, task.memory());
         let (model, reader, overlay) = (self.spaces.get(&space), &self.reader, self.overlays.get(&space));
         self.sites.entry(space).or_insert_with(|| {
-            model.map_or(Sites::none(), |model| {
-                Sites::of(model, &memory, overlay, reader)
-            })
+            model.map_or(Sites::none(), |model| Sites::of(model, &memory, overlay, reader))
         })
     }
 
@@ -177,7 +175,10 @@ impl ReplaySession {
             }
         }
         let executable = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC);
-        let in_code = self.spaces.get(&space).is_some_and(|s| s.touching(range).any(executable));
+        let in_code = self
+            .spaces
+            .get(&space)
+            .is_some_and(|s| s.touching(range).any(executable));
         if in_code {
             self.sites.remove(&space);
         }

@@ -12,8 +12,8 @@ use rr_tracee::task::Watch;
 use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
 use crate::error::Result;
-use crate::pending::Stage;
 use crate::passes::LastPass;
+use crate::pending::Stage;
 use crate::place::Goal;
 use crate::position::{Mark, Path, Position};
 use crate::run::{Halt, Interrupt, Pace};

@@ -64,5 +64,5 @@ pub use error::{Divergence, Error, Result};
 pub use live::LiveCheckpoint;
 pub use position::Position;
 pub use run::{Interrupt, Never};
-pub use timeline::Timeline;
 pub use session::{ReplaySession, Replayed};
+pub use timeline::Timeline;

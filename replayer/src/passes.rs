@@ -25,9 +25,9 @@ use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Prot};
 
 use crate::error::Result;
-use crate::probe::{self, COUNT_WORDS, COUNTERS, Counting, End, GOALS, INT3, LAST, LEFT, Stub};
 use crate::place::Goal;
 use crate::position::Mark;
+use crate::probe::{self, COUNT_WORDS, COUNTERS, Counting, End, GOALS, INT3, LAST, LEFT, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
 
@@ -89,10 +89,8 @@ impl ReplaySession {
         };
         let mark = Mark::Execute(rip);
         match &self.breakpoints.goal {
-            Some(Goal::Count(goal, enough)) if *goal == rip => {
-                if self.progress.counted(mark) + 1 >= *enough {
-                    return Ok(false);
-                }
+            Some(Goal::Count(goal, enough)) if *goal == rip && self.progress.counted(mark) + 1 >= *enough => {
+                return Ok(false);
             }
             Some(Goal::Place(place)) if place.borrow().addr() == rip => {
                 let place = std::rc::Rc::clone(place);
@@ -161,7 +159,11 @@ impl ReplaySession {
         taken.extend(self.probe_stub().map(|stub| stub.room));
         let is_free = |window: &Window| {
             let mut bytes = (0..window.len() as u64).map(|n| at + n);
-            let site = |addr| self.sites.get(&id).is_some_and(|sites| sites.around(addr).is_some());
+            let site = |addr| {
+                self.sites
+                    .get(&id)
+                    .is_some_and(|sites| sites.around(addr).is_some())
+            };
             // A repeated instruction counts at each of its turns.
             !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
         };
@@ -195,9 +197,7 @@ impl ReplaySession {
             let end = match (goal, &place) {
                 (None, _) => point.map_or(End::Never, |(regs, point)| End::State(regs, &point.words)),
                 (Some(Goal::Count(..)), _) => End::Enough,
-                (_, Some(place)) if place.changes() == changes => {
-                    End::State(place.regs(), place.words())
-                }
+                (_, Some(place)) if place.changes() == changes => End::State(place.regs(), place.words()),
                 _ => End::Never,
             };
             let what = Counting {
@@ -263,7 +263,12 @@ impl ReplaySession {
 
     /// Whether the stub of the goal is where the event's probe should be.
     pub(crate) fn has_probe_to_wait(&self, event: &Event) -> bool {
-        let mut goals = self.breakpoints.passes.here.values().filter(|pass| pass.is_patched);
+        let mut goals = self
+            .breakpoints
+            .passes
+            .here
+            .values()
+            .filter(|pass| pass.is_patched);
         goals.any(|pass| pass.goal.is_some_and(|window| self.is_in_the_way(event, window)))
     }
 
@@ -359,7 +364,9 @@ impl ReplaySession {
         }
         let mut bytes = [0; COUNT_WORDS * 8];
         let memory = self.task(event)?.memory();
-        memory.read(probe::COUNTS, &mut bytes).map_err(|e| failed(event, e))?;
+        memory
+            .read(probe::COUNTS, &mut bytes)
+            .map_err(|e| failed(event, e))?;
         let mut words = [0u64; COUNT_WORDS];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = bytes.try_into().map_or(0, u64::from_le_bytes);
@@ -398,7 +405,9 @@ impl ReplaySession {
     pub(crate) fn moved_from(&self, rip: Addr) -> Option<Addr> {
         let passes = self.breakpoints.passes.here.values();
         let stubs = passes.filter(|pass| pass.is_patched).map(|pass| &pass.stub);
-        stubs.chain(self.probe_stub()).find_map(|stub| stub.moved_from(rip))
+        stubs
+            .chain(self.probe_stub())
+            .find_map(|stub| stub.moved_from(rip))
     }
 
     /// The stub or copy that a task stands in.

@@ -144,7 +144,10 @@ impl ReplaySession {
         if used != place.used || xstate.normalised() != place.xstate {
             return Ok(false);
         }
-        let differs = self.with_own_code(|| self.chunk_that_differs(event.tid, place).map_err(|e| failed(event, e)))?;
+        let differs = self.with_own_code(|| {
+            self.chunk_that_differs(event.tid, place)
+                .map_err(|e| failed(event, e))
+        })?;
         let Some(chunk) = differs else {
             return Ok(true);
         };
@@ -166,7 +169,10 @@ impl ReplaySession {
                 return Ok(Some(chunk));
             }
         }
-        Ok(digest::first_difference(&self.sums(tid, digest::ALL)?, &place.sums))
+        Ok(digest::first_difference(
+            &self.sums(tid, digest::ALL)?,
+            &place.sums,
+        ))
     }
 
     /// The first word of a chunk that is another at the place, and what it is there.
@@ -176,7 +182,9 @@ impl ReplaySession {
         let (memory, space) = (task.memory(), self.spaces.get(&task.space)?);
         let overlay = self.overlays.get(&task.space);
         let chunk = AddrRange::sized(chunk, CHUNK);
-        let parts = space.touching(chunk).filter(|m| m.prot.has(rr_tracee::Prot::WRITE));
+        let parts = space
+            .touching(chunk)
+            .filter(|m| m.prot.has(rr_tracee::Prot::WRITE));
         for part in parts.filter_map(|m| m.clipped(chunk)) {
             let mut at = part.range.start;
             while at < part.range.end {
@@ -188,8 +196,13 @@ impl ReplaySession {
                 }
                 place.overlay.mask(at, &mut then);
                 if is_read && now != then {
-                    let n = now.chunks_exact(8).zip(then.chunks_exact(8)).position(|(a, b)| a != b)?;
-                    let word = then[n * 8..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes))?;
+                    let n = now
+                        .chunks_exact(8)
+                        .zip(then.chunks_exact(8))
+                        .position(|(a, b)| a != b)?;
+                    let word = then[n * 8..]
+                        .first_chunk()
+                        .map(|bytes| u64::from_le_bytes(*bytes))?;
                     return Some((at + n as u64 * 8, word));
                 }
                 at = at + PAGE;

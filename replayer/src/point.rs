@@ -71,9 +71,7 @@ impl ReplaySession {
         let task = self.task(event)?;
         let (memory, id) = (task.memory(), task.space);
         if let Some(overlay) = self.overlays.get(&id) {
-            overlay
-                .lift(&memory, digest::ALL)
-                .map_err(|e| failed(event, e))?;
+            overlay.lift(&memory, digest::ALL).map_err(|e| failed(event, e))?;
         }
         let same = self.has_state(event, &memory, point);
         if let Some(overlay) = self.overlays.get(&id) {
@@ -126,9 +124,7 @@ impl ReplaySession {
         if !self.pending.as_ref().is_some_and(waits) || self.has_probe_to_wait(event) {
             return Ok(());
         }
-        let probe = self
-            .make_probe(event, at, point)
-            .map_err(|e| failed(event, e))?;
+        let probe = self.make_probe(event, at, point).map_err(|e| failed(event, e))?;
         if let Some(pending) = &mut self.pending {
             pending.search.probe = Some(probe);
         }

@@ -311,11 +311,13 @@ fn strip(base: &[Move], path: &[Move]) -> Option<Vec<Move>> {
     let (first, after) = rest.split_first()?;
     let left = match (last, first) {
         (Move::Until(mark, done), Move::Until(same, count)) if mark == same => {
-            Some(count.checked_sub(*done)?).filter(|left| *left > 0).map(|left| Move::Until(*mark, left))
+            Some(count.checked_sub(*done)?)
+                .filter(|left| *left > 0)
+                .map(|left| Move::Until(*mark, left))
         }
-        (Move::Step(done), Move::Step(count)) => {
-            Some(count.checked_sub(*done)?).filter(|left| *left > 0).map(Move::Step)
-        }
+        (Move::Step(done), Move::Step(count)) => Some(count.checked_sub(*done)?)
+            .filter(|left| *left > 0)
+            .map(Move::Step),
         _ if last == first => None,
         _ => return None,
     };

@@ -179,7 +179,10 @@ impl Stub {
         let end = place + (code.len() - ABSOLUTE_JUMP_LEN) as u64;
         let offsets = window.starts().into_iter().map(|offset| at + offset as u64);
         let mut places: Vec<(Addr, Addr)> = starts.iter().map(|n| moved + *n as u64).zip(offsets).collect();
-        let inner = places.iter().skip(1).filter(|(_, old)| *old < at + JUMP_LEN as u64);
+        let inner = places
+            .iter()
+            .skip(1)
+            .filter(|(_, old)| *old < at + JUMP_LEN as u64);
         let inner = inner.map(|(new, old)| (*old, *new)).collect();
         places.push((end, at + window.len() as u64));
         let mut patch = [0xe9; JUMP_LEN];
@@ -187,7 +190,11 @@ impl Stub {
         patch[1..].copy_from_slice(&distance.to_le_bytes());
         let room = AddrRange::sized(place.page_floor(), ROOM);
         debug_assert!(place + code.len() as u64 <= room.end);
-        debug_assert!(boundaries.iter().all(|b| patch[*b] == INT3 || INVALID.contains(&patch[*b])));
+        debug_assert!(
+            boundaries
+                .iter()
+                .all(|b| patch[*b] == INT3 || INVALID.contains(&patch[*b]))
+        );
         Some(Stub {
             room,
             place,
@@ -226,7 +233,11 @@ fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[Addr
     let choices = |n: usize, free: Vec<u8>| {
         if boundaries.contains(&(n + 1)) {
             // An `int3` there leads 800 MiB down, which is below a program that is linked to a low place.
-            if n == 3 { [&[INT3], &INVALID[..]].concat() } else { vec![INT3] }
+            if n == 3 {
+                [&[INT3], &INVALID[..]].concat()
+            } else {
+                vec![INT3]
+            }
         } else {
             free
         }

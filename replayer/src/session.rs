@@ -312,7 +312,8 @@ impl ReplaySession {
         }
         self.copy_exposed(event, ops)?;
         let id = self.task(event)?.space;
-        self.code_is_mapped(id, ops).map_err(|source| failed(event, source))?;
+        self.code_is_mapped(id, ops)
+            .map_err(|source| failed(event, source))?;
         let task = self
             .tasks
             .get_mut(&event.tid)

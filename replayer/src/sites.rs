@@ -44,11 +44,6 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// From the jump up to the call.
-    pub fn window(&self) -> AddrRange {
-        AddrRange::new(self.start, self.call)
-    }
-
     /// Whether a task that stands there is on its way to the call, but not at its beginning: there is no code of the
     /// program's to run there.
     pub fn is_within(&self, rip: Addr) -> bool {
@@ -79,7 +74,11 @@ impl Sites {
                 continue;
             };
             let found = stubs::find(&code, page.range.start);
-            sites.extend(found.iter().filter_map(|stub| site_of(stub, space, memory, overlay, reader)));
+            sites.extend(
+                found
+                    .iter()
+                    .filter_map(|stub| site_of(stub, space, memory, overlay, reader)),
+            );
         }
         sites.sort_by_key(|site: &Site| site.start);
         Sites(sites)
@@ -150,9 +149,8 @@ fn site_of(
         .read_exact_at(&mut original, place)
         .ok()?;
     // The jump back of those who come in behind padding.
-    let entry = (JUMP_LEN..rewritten.len().saturating_sub(1)).find(|n| {
-        rewritten[*n] == 0xeb && original[*n..*n + 2] != rewritten[*n..*n + 2]
-    });
+    let entry = (JUMP_LEN..rewritten.len().saturating_sub(1))
+        .find(|n| rewritten[*n] == 0xeb && original[*n..*n + 2] != rewritten[*n..*n + 2]);
     Some(Site {
         start,
         entry: entry.map(|n| start + n as u64),

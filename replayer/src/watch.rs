@@ -4,8 +4,8 @@
 //! traps nothing: whoever drives the session compares the values before and after ([`ReplaySession::watched_values`]).
 
 use rr_trace::event::Event;
-use rr_tracee::memory::ReadMemory;
 use rr_tracee::Tid;
+use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::Watch;
 
 use crate::error::Result;

@@ -17,7 +17,13 @@ use rr_tests::{Guest, Rr};
 /// Longer than one walk takes.
 const LIMIT: Duration = Duration::from_secs(180);
 
-const FEW: [&str; 5] = ["threads", "loop_same", "signal_nested", "buffered_memory", "vfork_exec"];
+const FEW: [&str; 5] = [
+    "threads",
+    "loop_same",
+    "signal_nested",
+    "buffered_memory",
+    "vfork_exec",
+];
 const MORE: [&str; 6] = [
     "loop_alarm",
     "loop_jumps",

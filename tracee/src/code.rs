@@ -12,8 +12,8 @@
 //! jump, and the return address that a call pushes stay the same.
 
 use iced_x86::{
-    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
-    Register,
+    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
+    OpAccess, Register,
 };
 
 use crate::ids::Addr;

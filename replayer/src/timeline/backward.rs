@@ -3,6 +3,7 @@
 
 use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
+use crate::affinity::Beside;
 use crate::error::Result;
 use crate::position::{Mark, Position, Progress};
 use crate::run::Interrupt;
@@ -11,6 +12,7 @@ use crate::session::ReplaySession;
 impl Timeline {
     /// Goes back to the last stop before. If it is interrupted, the user is where they were.
     pub fn reverse_continue(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
+        let _beside = Beside::cpu(self.cpu);
         let Some(mut end) = self.here(user)? else {
             return Ok(Stop::Interrupted);
         };
@@ -19,10 +21,10 @@ impl Timeline {
         let mut tried: Option<(Position, Progress)> = None;
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
-                return self.to_begin(user);
+                return self.go_to_begin(user);
             }
             let Some((mut session, from)) = self.start_before(&end, &marks, tried.as_ref())? else {
-                return self.to_begin(user);
+                return self.go_to_begin(user);
             };
             let begun = session.progress.clone();
             let met = {
@@ -83,7 +85,7 @@ impl Timeline {
         if end.last.0 == 0 || self.reader.first_event().0 > 1 {
             return Ok(None);
         }
-        let session = self.from_start()?;
+        let session = self.start()?;
         let from = session.position();
         Ok(Some((session, from)))
     }
@@ -103,7 +105,7 @@ impl Timeline {
         }
     }
 
-    fn to_begin(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
+    fn go_to_begin(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
         match self.seek(&Position::at_event(self.begin), user)? {
             true => Ok(Stop::HistoryBegin),
             false => Ok(Stop::Interrupted),

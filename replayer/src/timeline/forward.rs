@@ -7,6 +7,7 @@ use rr_tracee::{Addr, Tid};
 
 use super::stops::is_step;
 use super::{Action, Stop, Timeline};
+use crate::affinity::Beside;
 use crate::error::Result;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
@@ -14,6 +15,8 @@ use crate::session::ReplaySession;
 impl Timeline {
     /// Runs to the next stop.
     pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
+        // Who waits on another CPU is woken there, which costs more than the stop.
+        let _beside = Beside::cpu(self.cpu);
         self.stops.arm(&mut self.session, self.process)?;
         let steps = match action {
             Action::Continue => None,
@@ -75,7 +78,13 @@ impl Timeline {
     }
 
     fn apply(&mut self, event: &Arc<Event>, step: bool) -> Result<Option<Stop>> {
-        let applied = apply(&mut self.session, &self.stops, self.process, event, &mut self.show)?;
+        let applied = apply(
+            &mut self.session,
+            &self.stops,
+            self.process,
+            event,
+            &mut self.show,
+        )?;
         Ok(applied.or((step && is_step(&event.kind)).then_some(Stop::Stepped { tid: event.tid })))
     }
 }
@@ -90,9 +99,15 @@ pub(super) fn apply(
 ) -> Result<Option<Stop>> {
     let own = session.process_of(event.tid) == Some(process);
     let watched = !session.watches().is_empty() && (!event.writes.is_empty() || !event.ops.is_empty());
-    let before = if watched { session.watched_values() } else { Vec::new() };
+    let before = if watched {
+        session.watched_values()
+    } else {
+        Vec::new()
+    };
     let number = match &event.kind {
-        EventKind::Syscall { entry: Some(entry), .. } => Some(entry.syscall()),
+        EventKind::Syscall {
+            entry: Some(entry), ..
+        } => Some(entry.syscall()),
         EventKind::Syscall { entry: None, .. } => session.system_call_of(event.tid),
         _ => None,
     };

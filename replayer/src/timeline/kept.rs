@@ -32,18 +32,9 @@ impl Kept {
         if self.entries.iter().any(same) {
             return;
         }
-        let at = self
-            .entries
-            .partition_point(|e| e.position.last <= position.last);
+        let at = self.entries.partition_point(|e| e.position.last <= position.last);
         let used = self.clock;
-        self.entries.insert(
-            at,
-            Entry {
-                position,
-                used,
-                live,
-            },
-        );
+        self.entries.insert(at, Entry { position, used, live });
         if self.entries.len() > MOST {
             self.thin();
         }
@@ -55,7 +46,10 @@ impl Kept {
         let clock = self.clock;
         let gap = |n: usize| {
             let before = n.checked_sub(1).map_or(0, |n| self.entries[n].position.last.0);
-            let after = self.entries.get(n + 1).map_or(u64::MAX / 2, |e| e.position.last.0);
+            let after = self
+                .entries
+                .get(n + 1)
+                .map_or(u64::MAX / 2, |e| e.position.last.0);
             let age = clock - self.entries[n].used + 1;
             (after - before + 1) as f64 / age as f64
         };
@@ -121,12 +115,18 @@ impl Kept {
     fn find(&self, goal: &Position) -> Option<usize> {
         let usable = (0..self.entries.len()).filter_map(|n| Some((n, self.remainder(n, goal)?)));
         // Of those in the goal's own interval the one from which the least is left.
-        usable.max_by_key(|(n, left)| self.nearness(*n, left)).map(|(n, _)| n)
+        usable
+            .max_by_key(|(n, left)| self.nearness(*n, left))
+            .map(|(n, _)| n)
     }
 
     /// Larger for those that are nearer to a goal.
     fn nearness(&self, n: usize, left: &[Move]) -> impl Ord + use<> {
-        (self.entries[n].position.last, std::cmp::Reverse(distance(left)), n)
+        (
+            self.entries[n].position.last,
+            std::cmp::Reverse(distance(left)),
+            n,
+        )
     }
 
     /// What is left of the goal's path from a checkpoint, if that is at or before the goal.

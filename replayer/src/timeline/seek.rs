@@ -14,6 +14,7 @@ use rr_tracee::{Addr, Tid, tsc};
 use super::forward::apply;
 use super::kept::Kept;
 use super::{Stop, Stops, Timeline};
+use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::passes::LastPass;
 use crate::place::Goal;
@@ -102,7 +103,7 @@ impl<'a> Walk<'a> {
             return Err(lost(session, goal));
         }
         if goal.arrived {
-            return self.to_arrival(session);
+            return self.arrive(session);
         }
         let left = session.progress.remainder(&goal.path);
         let left = left.ok_or_else(|| lost(session, goal))?;
@@ -232,7 +233,7 @@ impl<'a> Walk<'a> {
                 self.keep(session)?;
             }
         }
-        if self.to_arrival(session)? == Way::Interrupted {
+        if self.arrive(session)? == Way::Interrupted {
             return Ok(Way::Interrupted);
         }
         if let Some(stops) = self.stops
@@ -251,7 +252,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Lets the next event's task arrive.
-    fn to_arrival(&mut self, session: &mut ReplaySession) -> Result<Way> {
+    fn arrive(&mut self, session: &mut ReplaySession) -> Result<Way> {
         let Some(event) = session.next_event()? else {
             return Ok(Way::Done);
         };
@@ -357,7 +358,7 @@ impl Timeline {
         }
         match stored {
             Some(stored) => self.load(stored),
-            None => self.from_start(),
+            None => self.start(),
         }
     }
 
@@ -371,8 +372,9 @@ impl Timeline {
     pub(super) fn load(&mut self, mut at: EventNumber) -> Result<ReplaySession> {
         loop {
             let opened = (self.open)(&self.reader, at).map_err(Error::from);
-            let resumed = opened
-                .and_then(|checkpoint| ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu));
+            let resumed = opened.and_then(|checkpoint| {
+                ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu)
+            });
             match resumed {
                 Ok(mut session) => {
                     self.kept.add(session.freeze()?);
@@ -383,7 +385,7 @@ impl Timeline {
                     self.stored.retain(|stored| *stored != at);
                     match self.stored_before(at) {
                         Some(before) => at = before,
-                        None => return self.from_start(),
+                        None => return self.start(),
                     }
                 }
                 Err(e) => return Err(e),
@@ -391,12 +393,13 @@ impl Timeline {
         }
     }
 
-    pub(super) fn from_start(&mut self) -> Result<ReplaySession> {
+    pub(super) fn start(&mut self) -> Result<ReplaySession> {
         ReplaySession::start(Arc::clone(&self.reader), self.cpu)
     }
 
     /// Moves the user to a position. `false`: interrupted, and the user is where they were.
     pub fn seek(&mut self, goal: &Position, user: &mut dyn Interrupt) -> Result<bool> {
+        let _beside = Beside::cpu(self.cpu);
         if self.session.position() == *goal {
             return Ok(true);
         }

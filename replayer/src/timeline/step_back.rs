@@ -21,10 +21,11 @@ use rr_tracee::{Addr, AddrRange, Tid};
 use super::kept::split_last;
 use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
+use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::place::Goal;
-use crate::probe::Stub;
 use crate::position::{Mark, Move, Path, Position};
+use crate::probe::Stub;
 use crate::run::{Halt, Interrupt, Never, Pace};
 use crate::session::ReplaySession;
 
@@ -48,6 +49,7 @@ enum End {
 impl Timeline {
     /// Goes back by one instruction of a thread. If it is interrupted, the user is where they were.
     pub fn reverse_step(&mut self, tid: Tid, user: &mut dyn Interrupt) -> Result<Stop> {
+        let _beside = Beside::cpu(self.cpu);
         let Some(here) = self.here(user)? else {
             return Ok(Stop::Interrupted);
         };
@@ -234,7 +236,10 @@ impl Timeline {
             position.path.push(Move::Until(Mark::Execute(addr), count));
             position
         };
-        let mut goals = RUNGS.iter().filter(|rung| count > 2 * **rung).map(|rung| at(count - rung));
+        let mut goals = RUNGS
+            .iter()
+            .filter(|rung| count > 2 * **rung)
+            .map(|rung| at(count - rung));
         let first = goals.next().unwrap_or_else(|| at(count));
         let Some(mut session) = self.session_at(&first, user)? else {
             return Ok(None);
@@ -299,7 +304,9 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
             Halt::Arrived => {
                 return match end {
                     // It may be there without having executed anything.
-                    End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => Ok(Stepped::End(0)),
+                    End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => {
+                        Ok(Stepped::End(0))
+                    }
                     End::Arrival => Ok(Stepped::End(steps + 1)),
                     End::Met(..) => Err(Error::Lost {
                         goal: format!("{end:?}"),
@@ -393,15 +400,12 @@ fn window_at(session: &mut ReplaySession, tid: Tid, at: Addr) -> Option<Window> 
 /// Instructions to look out for: those that were come by last, because they are the likeliest to be near the end. If
 /// possible only such that can be counted in the task itself: none is in the window of another, or in the way of the
 /// goal, and no jump leads into a window.
-fn candidates(
-    session: &mut ReplaySession,
-    event: &Event,
-    visited: &[Addr],
-    goal: Option<Addr>,
-) -> Vec<Addr> {
+fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal: Option<Addr>) -> Vec<Addr> {
     let tid = event.tid;
     let probed = session.probed(event);
-    let point = probed.map(|window| window.start).filter(|at| visited.contains(at));
+    let point = probed
+        .map(|window| window.start)
+        .filter(|at| visited.contains(at));
     let mut all: Vec<Addr> = Vec::new();
     for addr in point.iter().chain(visited.iter().rev()) {
         if !all.contains(addr) {
@@ -428,7 +432,9 @@ fn candidates(
         let is_apart = |other: &AddrRange| other.start >= range.end || other.end <= range.start;
         if !window.begins_with_repeat()
             && !window.shows_place()
-            && session.space_of(tid).is_some_and(|space| Stub::fits(&window, *addr, space))
+            && session
+                .space_of(tid)
+                .is_some_and(|space| Stub::fits(&window, *addr, space))
             && probed.is_none_or(|probed| probed.start == *addr || is_apart(&probed))
             && of_goal.is_none_or(|goal| goal.start == *addr || is_apart(&goal))
             && goal.is_none_or(|goal| goal == *addr || !range.contains(goal))

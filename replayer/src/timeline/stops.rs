@@ -123,7 +123,7 @@ fn pieces(range: AddrRange, kind: WatchKind) -> Vec<Watch> {
         let left = range.end - at;
         let len = [8u64, 4, 2, 1]
             .into_iter()
-            .find(|len| at.0 % len == 0 && *len <= left)
+            .find(|len| at.0.is_multiple_of(*len) && *len <= left)
             .unwrap_or(1);
         pieces.push(Watch {
             addr: at,
@@ -155,7 +155,8 @@ impl Stops {
 
     /// The watched place that a debug register belongs to.
     fn place_of(&self, watch: Watch) -> Option<(AddrRange, WatchKind)> {
-        let belongs = |(range, kind): &&(AddrRange, WatchKind)| *kind == watch.kind && range.contains(watch.addr);
+        let belongs =
+            |(range, kind): &&(AddrRange, WatchKind)| *kind == watch.kind && range.contains(watch.addr);
         self.watches.iter().find(belongs).copied()
     }
 
@@ -167,7 +168,13 @@ impl Stops {
     }
 
     /// Whether a halt inside an interval stops the process.
-    pub(crate) fn at_halt(&self, session: &mut ReplaySession, process: Tid, tid: Tid, halt: Halt) -> Option<Stop> {
+    pub(crate) fn at_halt(
+        &self,
+        session: &mut ReplaySession,
+        process: Tid,
+        tid: Tid,
+        halt: Halt,
+    ) -> Option<Stop> {
         if session.process_of(tid) != Some(process) {
             return None;
         }
@@ -206,13 +213,14 @@ impl Stops {
             EventKind::Signal { signo, .. } if !self.pass_signals.contains(signo) => {
                 Some(Stop::Signal { tid, signo: *signo })
             }
-            EventKind::SyscallEnter { entry } | EventKind::Syscall { entry: Some(entry), .. } => {
-                self.catches(entry.syscall()).then(|| Stop::Syscall {
-                    tid,
-                    number: entry.syscall(),
-                    entry: true,
-                })
-            }
+            EventKind::SyscallEnter { entry }
+            | EventKind::Syscall {
+                entry: Some(entry), ..
+            } => self.catches(entry.syscall()).then(|| Stop::Syscall {
+                tid,
+                number: entry.syscall(),
+                entry: true,
+            }),
             EventKind::Exit { .. } if session.threads_of(process) == [tid] => Some(Stop::Exiting { tid }),
             _ => None,
         }

@@ -44,9 +44,7 @@ fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn
         cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
-        open: Box::new(|reader, at| {
-            Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)
-        }),
+        open: Box::new(|reader, at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)),
         show: Box::new(|_, _| {}),
     })?)
 }
@@ -76,7 +74,10 @@ pub fn walk(
     let mut compared = 0;
     for n in 0..steps {
         let tids = here.session().threads_of(process);
-        let tid = tids.get(random.below(tids.len() as u64) as usize).copied().unwrap_or(process);
+        let tid = tids
+            .get(random.below(tids.len() as u64) as usize)
+            .copied()
+            .unwrap_or(process);
         if let Some(regs) = here.session().registers(tid) {
             known.push(Addr(regs.rip));
         }
@@ -98,7 +99,9 @@ pub fn walk(
                 && let Some(regs) = here.session().registers(tid)
             {
                 let addr = Addr((regs.rsp & !7).wrapping_sub(random.below(8) * 8));
-                here.stops.watches.push((AddrRange::sized(addr, 8), WatchKind::Write));
+                here.stops
+                    .watches
+                    .push((AddrRange::sized(addr, 8), WatchKind::Write));
             }
         }
         let before = here.position();
@@ -140,7 +143,10 @@ pub fn walk(
             return Err("nobody has interrupted it".into());
         };
         if is_nameless {
-            log(format!("    that is {position} ({} µs)", (began.elapsed() - took).as_micros()));
+            log(format!(
+                "    that is {position} ({} µs)",
+                (began.elapsed() - took).as_micros()
+            ));
         }
         if what.starts_with("reverse") && !matches!(stop, Stop::HistoryBegin | Stop::Interrupted) {
             let before = here.named(&before, &mut Never)?;

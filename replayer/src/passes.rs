@@ -121,7 +121,7 @@ impl ReplaySession {
 
     /// Where a task goes on that stands before a breakpoint, if it need not be stepped.
     pub(crate) fn way_past(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
-        if !self.is_breakpoint(event.tid, rip) {
+        if !self.is_breakpoint(event.tid, rip) && !self.is_probed_by_int3(event, rip) {
             return Ok(None);
         }
         let passes = &mut self.breakpoints.passes;
@@ -145,7 +145,8 @@ impl ReplaySession {
         };
         // Code that the program can change need not stay what it is.
         let is_fixed = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC) && !m.prot.has(Prot::WRITE);
-        if !space.at(at).is_some_and(is_fixed) || !self.breakpoints.is_put(id, at) {
+        let is_put = self.breakpoints.is_put(id, at) || self.is_probed_by_int3(event, at);
+        if !space.at(at).is_some_and(is_fixed) || !is_put {
             return Ok(());
         }
         let mut code = [0; WINDOW_MAX];
@@ -392,12 +393,21 @@ impl ReplaySession {
                 return Some(Trapped::At(*at));
             }
             if pass.is_patched
-                && let Some((_, moved)) = pass.stub.inner.iter().find(|(old, _)| rip == *old + 1)
+                && let Some(moved) = pass.stub.moved_from(Addr(rip.0.wrapping_sub(1)))
             {
-                return Some(Trapped::Moved(*moved));
+                return Some(Trapped::Moved(moved));
             }
         }
         None
+    }
+
+    /// Where a task goes on that has met, within a jump, what is no instruction.
+    pub(crate) fn moved_from(&self, rip: Addr) -> Option<Addr> {
+        let passes = self.breakpoints.passes.here.values();
+        let stubs = passes.filter(|pass| pass.is_patched).map(|pass| &pass.stub);
+        stubs
+            .chain(self.probe_stub())
+            .find_map(|stub| stub.moved_from(rip))
     }
 
     /// The stub or copy that a task stands in.

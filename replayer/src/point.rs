@@ -194,9 +194,7 @@ impl ReplaySession {
         let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
         let (hit, moved) = match probe {
             Some(Probe::Stub(stub)) => {
-                let inner = stub.inner.iter().find(|(old, _)| rip == *old + 1);
-                if let Some((_, moved)) = inner {
-                    let moved = *moved;
+                if let Some(moved) = stub.moved_from(Addr(rip.0.wrapping_sub(1))) {
                     self.move_to(event, moved)?;
                     return Ok(Some(Found::Elsewhere));
                 }
@@ -219,6 +217,12 @@ impl ReplaySession {
             }
             None => Ok(Some(Found::AtPatch)),
         }
+    }
+
+    /// Whether the probe is an `int3` there.
+    pub(crate) fn is_probed_by_int3(&self, event: &Event, at: Addr) -> bool {
+        let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
+        matches!(probe, Some(Probe::Int3)) && point_of(event).is_some_and(|(regs, _)| regs.rip == at.0)
     }
 
     /// The stub of the probe.

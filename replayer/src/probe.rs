@@ -18,7 +18,8 @@
 //! place in the moved instructions stands for one in the program ([`Stub::program_place`]).
 //!
 //! Should the program jump between the replaced instructions, it must not execute half a jump: the stub is placed so
-//! that the jump's bytes there are `int3`, and the replayer sends the task on to the moved instruction.
+//! that the jump's bytes there are `int3` (or, if that is out of reach, no instruction at all), and the replayer sends the
+//! task on to the moved instruction.
 
 use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
@@ -26,6 +27,8 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Registers, rr_area};
 
 /// `int3`.
 pub(crate) const INT3: u8 = 0xcc;
+/// No instructions in 64-bit mode, whatever follows (Intel SDM vol. 2, appendix A.3).
+const INVALID: [u8; 6] = [0x06, 0x0e, 0x16, 0x1e, 0x27, 0x37];
 /// Most words that a stub compares; the replayer looks at all.
 const WORDS_MAX: usize = 160;
 /// Bytes of address space for one stub: the largest (35 bytes a word) takes two pages, and may begin anywhere in one.
@@ -93,7 +96,7 @@ pub(crate) struct Stub {
     /// Where the task goes on after a match that was none.
     pub moved: Addr,
     /// Where instructions begin that the jump overwrites, and where they are now.
-    pub inner: Vec<(Addr, Addr)>,
+    inner: Vec<(Addr, Addr)>,
     /// Where each instruction, and what follows the last, is now, and where in the program.
     places: Vec<(Addr, Addr)>,
 }
@@ -187,7 +190,11 @@ impl Stub {
         patch[1..].copy_from_slice(&distance.to_le_bytes());
         let room = AddrRange::sized(place.page_floor(), ROOM);
         debug_assert!(place + code.len() as u64 <= room.end);
-        debug_assert!(boundaries.iter().all(|b| patch[*b] == INT3));
+        debug_assert!(
+            boundaries
+                .iter()
+                .all(|b| patch[*b] == INT3 || INVALID.contains(&patch[*b]))
+        );
         Some(Stub {
             room,
             place,
@@ -198,6 +205,12 @@ impl Stub {
             inner,
             places,
         })
+    }
+
+    /// Where a task goes on that has come to an instruction that the jump overwrites.
+    pub fn moved_from(&self, at: Addr) -> Option<Addr> {
+        let found = self.inner.iter().find(|(old, _)| *old == at);
+        found.map(|(_, new)| *new)
     }
 
     /// Where in the program a task is that stands at this place of the moved instructions; `None` if it is on its way to
@@ -219,7 +232,12 @@ fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[Addr
     // Choices for byte `n` of the displacement; the highest first near, then ever farther.
     let choices = |n: usize, free: Vec<u8>| {
         if boundaries.contains(&(n + 1)) {
-            vec![INT3]
+            // An `int3` there leads 800 MiB down, which is below a program that is linked to a low place.
+            if n == 3 {
+                [&[INT3], &INVALID[..]].concat()
+            } else {
+                vec![INT3]
+            }
         } else {
             free
         }

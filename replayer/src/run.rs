@@ -439,10 +439,16 @@ impl ReplaySession {
                 self.at_system_call(event, &regs)
             }
             Stop::Signal(signal) => {
-                let info = self.task(event)?.stopped().and_then(|s| s.siginfo());
+                let info = self.task(event)?.seen().and_then(|s| s.siginfo());
                 let code = info.map_or(0, |info| si_code(&info));
                 if code <= 0 {
                     // Somebody outside sent it; it is not part of the recording.
+                    return Ok(Seen::Nothing);
+                }
+                if signal == libc::SIGILL
+                    && let Some(moved) = self.moved_from(Addr(regs.rip))
+                {
+                    self.move_to(event, moved)?;
                     return Ok(Seen::Nothing);
                 }
                 if signal != libc::SIGTRAP {
@@ -494,7 +500,7 @@ impl ReplaySession {
     }
 
     fn is_signal_due(&mut self, event: &Event) -> Result<bool> {
-        let due = self.task(event)?.stopped().and_then(|s| s.signal_due());
+        let due = self.task(event)?.seen().and_then(|s| s.signal_due());
         due.map_err(|source| failed(event, source))
     }
 
@@ -567,15 +573,13 @@ impl ReplaySession {
 
     /// Lets the event's task go on at another place.
     pub(crate) fn move_to(&mut self, event: &Event, to: Addr) -> Result<()> {
-        let mut regs = self.regs_of(event)?;
-        regs.rip = to.0;
-        let set = self.task(event)?.stopped().and_then(|s| s.set_regs(&regs));
-        set.map_err(|source| failed(event, source))
+        let moved = self.task(event)?.move_to(to);
+        moved.map_err(|source| failed(event, source))
     }
 
     /// The registers of the event's task.
     pub(crate) fn regs_of(&mut self, event: &Event) -> Result<Registers> {
-        let regs = self.task(event)?.stopped().and_then(|s| s.regs());
+        let regs = self.task(event)?.all_regs();
         regs.map_err(|source| failed(event, source))
     }
 

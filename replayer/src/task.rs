@@ -1,5 +1,7 @@
 //! One replayed task.
 
+use std::cell::Cell;
+
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stopped, Tid};
 
@@ -20,6 +22,8 @@ pub(crate) struct Task {
     pub in_syscall: bool,
     /// The real task; absent only while it is in the hands of other code.
     stopped: Option<Stopped>,
+    /// Its registers, if they are known. (Asking the kernel again and again is what a stop costs.)
+    regs: Cell<Option<Registers>>,
     /// Its real tid.
     pub real: Tid,
     /// Which generation of watches its debug registers are of.
@@ -37,12 +41,14 @@ impl Task {
             in_syscall: false,
             real: stopped.tid(),
             stopped: Some(stopped),
+            regs: Cell::new(None),
             watches: 0,
         }
     }
 
     /// Gives the real task away; it must be given back. (One that a failed operation has lost is got back here.)
     pub fn take(&mut self) -> rr_tracee::Result<Stopped> {
+        self.regs.set(None);
         let stopped = self.stopped.take().or_else(|| Stopped::reclaim(self.real));
         stopped.ok_or(TraceeError::Died(self.real))
     }
@@ -50,14 +56,41 @@ impl Task {
     /// Gets the real task back, or another one in its place.
     pub fn give(&mut self, stopped: Stopped) {
         self.real = stopped.tid();
+        self.regs.set(None);
         self.stopped = Some(stopped);
     }
 
+    /// The real task, to be changed.
     pub fn stopped(&mut self) -> rr_tracee::Result<&mut Stopped> {
+        self.regs.set(None);
         if self.stopped.is_none() {
             self.stopped = Stopped::reclaim(self.real);
         }
         self.stopped.as_mut().ok_or(TraceeError::Died(self.real))
+    }
+
+    /// The real task, to be looked at.
+    pub fn seen(&self) -> rr_tracee::Result<&Stopped> {
+        self.stopped.as_ref().ok_or(TraceeError::Died(self.real))
+    }
+
+    /// All of its general registers.
+    pub fn all_regs(&self) -> rr_tracee::Result<Registers> {
+        if let Some(regs) = self.regs.get() {
+            return Ok(regs);
+        }
+        let regs = self.seen()?.regs()?;
+        self.regs.set(Some(regs));
+        Ok(regs)
+    }
+
+    /// Lets it go on at another place.
+    pub fn move_to(&mut self, to: rr_tracee::Addr) -> rr_tracee::Result<()> {
+        let mut regs = self.all_regs()?;
+        regs.rip = to.0;
+        self.stopped()?.set_regs(&regs)?;
+        self.regs.set(Some(regs));
+        Ok(())
     }
 
     pub fn memory(&self) -> Memory {
@@ -79,11 +112,7 @@ impl Task {
 
     /// Its general registers as an image has them.
     pub fn regs(&self) -> rr_tracee::Result<Registers> {
-        let regs = self
-            .stopped
-            .as_ref()
-            .ok_or(TraceeError::Died(self.real))?
-            .regs()?;
+        let regs = self.all_regs()?;
         Ok(if self.in_syscall {
             regs
         } else {
@@ -93,9 +122,6 @@ impl Task {
 
     /// Its extended state.
     pub fn xstate(&self) -> rr_tracee::Result<ExtendedState> {
-        self.stopped
-            .as_ref()
-            .ok_or(TraceeError::Died(self.real))?
-            .xstate()
+        self.seen()?.xstate()
     }
 }

@@ -4,6 +4,7 @@
 use super::parallel::Found;
 use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
+use crate::affinity::Beside;
 use crate::error::Result;
 use crate::position::{Mark, Position, Progress};
 use crate::run::Interrupt;
@@ -12,6 +13,7 @@ use crate::session::ReplaySession;
 impl Timeline {
     /// Goes back to the last stop before. If it is interrupted, the user is where they were.
     pub fn reverse_continue(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
+        let _beside = Beside::cpu(self.cpu);
         let Some(mut end) = self.here(user)? else {
             return Ok(Stop::Interrupted);
         };

@@ -8,6 +8,7 @@ use rr_tracee::{Addr, Tid, tsc};
 use super::paced::Paced;
 use super::stops::is_step;
 use super::{Action, Stop, Timeline};
+use crate::affinity::Beside;
 use crate::error::Result;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
@@ -18,6 +19,8 @@ const ASKED_EVERY: u64 = 16;
 impl Timeline {
     /// Runs to the next stop. Live checkpoints are left behind, so that going back is quick.
     pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
+        // Who waits on another CPU is woken there, which costs more than the stop.
+        let _beside = Beside::cpu(self.cpu);
         self.stops.arm(&mut self.session, self.process)?;
         let mut paced = Paced::new(interrupt);
         let steps = match action {

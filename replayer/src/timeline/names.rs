@@ -53,11 +53,7 @@ impl Timeline {
     }
 
     /// A position, with names for all places that it goes by.
-    pub(super) fn named(
-        &mut self,
-        position: &Position,
-        user: &mut dyn Interrupt,
-    ) -> Result<Option<Position>> {
+    pub fn named(&mut self, position: &Position, user: &mut dyn Interrupt) -> Result<Option<Position>> {
         let mut named = Position {
             path: Path::default(),
             ..*position

@@ -14,6 +14,7 @@ use rr_tracee::{Addr, Tid, tsc};
 use super::forward::apply;
 use super::kept::Kept;
 use super::{Stop, Stops, Timeline};
+use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::passes::LastPass;
 use crate::place::Goal;
@@ -418,6 +419,7 @@ impl Timeline {
 
     /// Moves the user to a position. `false`: interrupted, and the user is where they were.
     pub fn seek(&mut self, goal: &Position, user: &mut dyn Interrupt) -> Result<bool> {
+        let _beside = Beside::cpu(self.cpu);
         if self.session.position() == *goal {
             return Ok(true);
         }

@@ -21,6 +21,7 @@ use rr_tracee::{Addr, AddrRange, Tid};
 use super::kept::split_last;
 use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
+use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::place::Goal;
 use crate::position::{Mark, Move, Path, Position};
@@ -48,6 +49,7 @@ enum End {
 impl Timeline {
     /// Goes back by one instruction of a thread. If it is interrupted, the user is where they were.
     pub fn reverse_step(&mut self, tid: Tid, user: &mut dyn Interrupt) -> Result<Stop> {
+        let _beside = Beside::cpu(self.cpu);
         let Some(here) = self.here(user)? else {
             return Ok(Stop::Interrupted);
         };

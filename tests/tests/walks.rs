@@ -1,0 +1,92 @@
+//! Walks along traces at random, forwards and backwards: whichever way a place is come to, it is the same place.
+//!
+//! `RR_TESTS=full` walks over more guests, with more seeds; `RR_WALK_SECONDS=3600` goes on with new seeds for so long.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "walks/driver.rs"]
+mod driver;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rr_tests::{Guest, Rr};
+
+/// Longer than one walk takes.
+const LIMIT: Duration = Duration::from_secs(180);
+
+const FEW: [&str; 5] = [
+    "threads",
+    "loop_same",
+    "signal_nested",
+    "buffered_memory",
+    "vfork_exec",
+];
+const MORE: [&str; 6] = [
+    "loop_alarm",
+    "loop_jumps",
+    "signal_altstack",
+    "buffered_tsc",
+    "fork_tree",
+    "stubs_lost",
+];
+const OPTIONS: [&[&str]; 3] = [&[], &["-n"], &["--checkpoint-interval", "7"]];
+
+/// One walk, in a thread of its own: it ends, or the test fails. (The replayed tasks die with its process.)
+fn walk(trace: &Path, what: &str, seed: u64, steps: u64) {
+    let (sender, receiver) = mpsc::channel();
+    let trace: PathBuf = trace.into();
+    let thread = std::thread::spawn(move || {
+        let mut log = Vec::new();
+        let walked = driver::walk(&trace, seed, steps, &mut |line| log.push(line));
+        let last = log[log.len().saturating_sub(5)..].join("\n");
+        let _ = sender.send(walked.map_err(|e| format!("{e}, after\n{last}")));
+    });
+    let Ok(walked) = receiver.recv_timeout(LIMIT) else {
+        eprintln!("{what}: the walk with seed {seed} does not end, or has panicked");
+        std::process::abort();
+    };
+    thread.join().unwrap();
+    match walked {
+        Ok(compared) => assert!(compared > 0, "{what}: nothing was compared"),
+        Err(e) => panic!("{what}, seed {seed}: {e}"),
+    }
+}
+
+/// All walks of the test are over traces that are recorded once.
+fn record(rr: &Rr, name: &str, options: &[&str]) -> PathBuf {
+    let guest = Guest::build(name);
+    let mut program = vec![guest.path.into_os_string()];
+    program.extend(guest.args.iter().map(Into::into));
+    rr.record(options, &program).dir.clone()
+}
+
+#[test]
+fn every_way_leads_to_the_same_place() {
+    let until = std::env::var("RR_WALK_SECONDS").ok().and_then(|s| s.parse().ok());
+    let until = until.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let is_full = rr_tests::full() || until.is_some();
+    let rr = Rr::new();
+    let mut traces = Vec::new();
+    let guests = FEW.iter().chain(MORE.iter().filter(|_| is_full));
+    for (n, guest) in guests.enumerate() {
+        for (m, options) in OPTIONS.iter().enumerate() {
+            if is_full || m == n % OPTIONS.len() {
+                traces.push((format!("{guest} {options:?}"), record(&rr, guest, options)));
+            }
+        }
+    }
+    let (seeds, steps) = if is_full { (3, 60) } else { (1, 30) };
+    let mut seed = 1;
+    loop {
+        for (what, trace) in &traces {
+            walk(trace, what, seed, steps);
+        }
+        seed += 1;
+        if seed > seeds && until.is_none_or(|until| Instant::now() >= until) {
+            break;
+        }
+    }
+}

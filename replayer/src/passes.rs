@@ -410,6 +410,28 @@ impl ReplaySession {
             .find_map(|stub| stub.moved_from(rip))
     }
 
+    /// Whether the passes of the instruction at a place can be counted in the task, as far as its code shows.
+    pub(crate) fn can_be_counted(&mut self, event: &Event, at: Addr) -> bool {
+        self.sites_of(event);
+        let Some(task) = self.tasks.get(&event.tid) else {
+            return false;
+        };
+        let mut code = [0; WINDOW_MAX];
+        let got = task.memory().read_some(at, &mut code).unwrap_or(0);
+        if let Some(overlay) = self.overlays.get(&task.space) {
+            overlay.mask(at, &mut code[..got]);
+        }
+        let Some(window) = Window::new(&code[..got], at) else {
+            return false;
+        };
+        let sites = self.sites.get(&task.space);
+        let mut bytes = (0..window.len() as u64).map(|n| at + n);
+        let in_site = bytes.any(|at| sites.is_some_and(|sites| sites.around(at).is_some()));
+        let fits = |space| Stub::fits(&window, at, space);
+        let is_plain = !window.begins_with_repeat() && !window.shows_place() && window.leads_on();
+        is_plain && !in_site && self.spaces.get(&task.space).is_some_and(fits)
+    }
+
     /// The stub or copy that a task stands in.
     pub(crate) fn stub_around(&self, rip: Addr) -> Option<&Stub> {
         let pass = self.breakpoints.passes.around(rip).map(|pass| &pass.stub);

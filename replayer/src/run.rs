@@ -188,9 +188,31 @@ impl ReplaySession {
                 Seen::Nothing | Seen::Refused | Seen::AtPatch | Seen::Stepped => {}
                 Seen::Arrived => return self.arrived(event),
                 Seen::Watch(hits) => return self.leave_our_code(event, Halt::Watchpoint(hits)),
-                Seen::Interrupted => return self.leave_our_code(event, Halt::Interrupted),
+                Seen::Interrupted => {
+                    return match self.leave_our_code(event, Halt::Interrupted)? {
+                        Halt::Interrupted => self.stop_soon(event),
+                        other => Ok(other),
+                    };
+                }
             }
         }
+    }
+
+    /// A task that was interrupted goes on by a few instructions to where it can be found again quickly.
+    fn stop_soon(&mut self, event: &Event) -> Result<Halt> {
+        const MOST: usize = 32;
+        for _ in 0..MOST {
+            let rip = Addr(self.regs_of(event)?.rip);
+            if self.is_breakpoint(event.tid, rip) || self.can_be_counted(event, rip) {
+                break;
+            }
+            match self.step_once(event)? {
+                Halt::Stepped if self.is_at_point(event)? => return self.arrived(event),
+                Halt::Stepped => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Halt::Interrupted)
     }
 
     /// Executes one instruction of the program.

@@ -78,7 +78,7 @@ fn every_way_leads_to_the_same_place() {
             }
         }
     }
-    let (seeds, steps) = if is_full { (3, 60) } else { (1, 30) };
+    let (seeds, steps) = if is_full { (3, 60) } else { (1, 25) };
     let mut seed = 1;
     loop {
         for (what, trace) in &traces {

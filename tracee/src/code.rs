@@ -220,6 +220,13 @@ impl Window {
         self.instructions.iter().any(uses)
     }
 
+    /// Whether each of its instructions can lead to the next: what follows one that cannot is jumped to.
+    pub fn leads_on(&self) -> bool {
+        let before = self.instructions.iter().rev().skip(1);
+        let mut flows = before.map(|i| i.flow_control());
+        flows.all(|flow| matches!(flow, FlowControl::Next | FlowControl::ConditionalBranch))
+    }
+
     /// Whether it has no instruction; it always has one.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -372,6 +379,8 @@ mod tests {
         assert!(Window::single(&[0xe8, 0, 0, 0, 0], AT).is_some());
         let w = Window::single(&[0xff, 0xc0, 0x90], AT).unwrap();
         assert_eq!((w.len(), w.shows_place()), (2, false));
+        // pop rbp; ret; lea edi, [rdi+1]
+        assert!(!window(&[0x5d, 0xc3, 0x8d, 0x7f, 1]).unwrap().leads_on());
         // fld1
         assert!(Window::single(&[0xd9, 0xe8], AT).unwrap().shows_place());
         // rep stosb

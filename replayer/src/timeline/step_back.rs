@@ -432,6 +432,7 @@ fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal
         let is_apart = |other: &AddrRange| other.start >= range.end || other.end <= range.start;
         if !window.begins_with_repeat()
             && !window.shows_place()
+            && window.leads_on()
             && session
                 .space_of(tid)
                 .is_some_and(|space| Stub::fits(&window, *addr, space))

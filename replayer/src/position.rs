@@ -193,10 +193,13 @@ impl Progress {
 
     /// One instruction was executed; `left` is the one, if the task is not there again.
     pub fn stepped(&mut self, left: Option<Addr>) {
-        let from = self.here;
         self.commit();
+        let from = match self.base.0.last() {
+            Some(Move::Until(Mark::Execute(at), _)) => Some(*at),
+            _ => None,
+        };
         self.base.push(Move::Step(1));
-        self.has_left = matches!((from, left), (Here::At(Mark::Execute(at)), Some(left)) if at == left);
+        self.has_left = from.is_some() && from == left;
     }
 
     /// The place of the task becomes the base: what is counted from now on, is counted from here.

@@ -23,6 +23,27 @@ pub(crate) struct Search {
     probe: Option<Probe>,
     /// The chunk of memory that differed last: looked at first, because it is likely to differ again.
     pub suspect: Option<Addr>,
+    /// How often the task was looked at because it might be there.
+    looks: u64,
+    /// How often it came between replaced instructions.
+    detours: u64,
+}
+
+impl Search {
+    /// Says what it took, once the point is found.
+    pub fn tell(&self, event: &Event) {
+        let by = match &self.probe {
+            Some(Probe::Stub(_)) => "",
+            Some(Probe::Int3) => ", by breakpoint",
+            // The task was there when it was first looked at.
+            None => return,
+        };
+        let (looks, detours) = (self.looks, self.detours);
+        tracing::debug!(
+            "execution point of event {} found after {looks} looks and {detours} detours{by}",
+            event.number
+        );
+    }
 }
 
 /// What is in the code of the task while the point is looked for.
@@ -195,6 +216,9 @@ impl ReplaySession {
         let (hit, moved) = match probe {
             Some(Probe::Stub(stub)) => {
                 if let Some(moved) = stub.moved_from(Addr(rip.0.wrapping_sub(1))) {
+                    if let Some(pending) = &mut self.pending {
+                        pending.search.detours += 1;
+                    }
                     self.move_to(event, moved)?;
                     return Ok(Some(Found::Elsewhere));
                 }
@@ -205,6 +229,9 @@ impl ReplaySession {
         };
         if rip != hit + 1 {
             return Ok(None);
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.search.looks += 1;
         }
         self.move_to(event, Addr(at.rip))?;
         if self.is_at_point(event)? {

@@ -194,11 +194,12 @@ impl Progress {
     /// One instruction was executed; `left` is the one, if the task is not there again.
     pub fn stepped(&mut self, left: Option<Addr>) {
         self.commit();
-        let from = self.base.0.last();
-        let is_left =
-            matches!((from, left), (Some(Move::Until(Mark::Execute(at), _)), Some(left)) if *at == left);
+        let from = match self.base.0.last() {
+            Some(Move::Until(Mark::Execute(at), _)) => Some(*at),
+            _ => None,
+        };
         self.base.push(Move::Step(1));
-        self.has_left = is_left;
+        self.has_left = from.is_some() && from == left;
     }
 
     /// The place of the task becomes the base: what is counted from now on, is counted from here.

@@ -127,6 +127,9 @@ impl ReplaySession {
 
     fn arrived(&mut self, event: &Event) -> Result<Halt> {
         self.remove_passes(event)?;
+        if let Some(pending) = &self.pending {
+            pending.search.tell(event);
+        }
         self.remove_probe(event)?;
         if let EventKind::Point { at, .. } = &event.kind {
             let set = self.task(event)?.stopped().and_then(|s| s.set_regs(at));

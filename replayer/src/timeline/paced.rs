@@ -18,13 +18,23 @@ pub(super) struct Paced<'a> {
     due: Duration,
 }
 
+/// When the next live checkpoint is due, after one that took this time.
+pub(super) fn due_after(took: Duration) -> Duration {
+    tsc::now() + SPACING.max(took * SHARE)
+}
+
 impl<'a> Paced<'a> {
     /// The first live checkpoint is due in a while.
     pub fn new(user: &'a mut dyn Interrupt) -> Paced<'a> {
+        Paced::until(user, due_after(Duration::ZERO))
+    }
+
+    /// The first live checkpoint is due then.
+    pub fn until(user: &'a mut dyn Interrupt, due: Duration) -> Paced<'a> {
         Paced {
             user,
             is_asked: false,
-            due: tsc::now() + SPACING,
+            due,
         }
     }
 
@@ -46,7 +56,7 @@ impl<'a> Paced<'a> {
 
     /// One has been made, which took this time.
     pub fn next_after(&mut self, took: Duration) {
-        self.due = tsc::now() + SPACING.max(took * SHARE);
+        self.due = due_after(took);
     }
 }
 

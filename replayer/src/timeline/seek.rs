@@ -13,6 +13,7 @@ use rr_tracee::{Addr, Tid, tsc};
 
 use super::forward::apply;
 use super::kept::Kept;
+use super::paced::{Paced, due_after};
 use super::{Stop, Stops, Timeline};
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
@@ -21,9 +22,6 @@ use crate::place::Goal;
 use crate::position::{Mark, Move, Position};
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
-
-/// Time of replay between two live checkpoints.
-const SPACING: Duration = Duration::from_millis(50);
 
 /// Where live checkpoints are left behind before the end of many steps: so many before it, in a sequence.
 const RUNGS: [u64; 4] = [16, 128, 1024, 8192];
@@ -43,20 +41,6 @@ pub(super) enum Way {
 pub(super) struct Met {
     pub stop: Stop,
     pub position: Position,
-}
-
-/// Asks the user, and the clock.
-struct Paced<'a> {
-    user: &'a mut dyn Interrupt,
-    is_asked: bool,
-    due: Duration,
-}
-
-impl Interrupt for Paced<'_> {
-    fn is_requested(&mut self) -> bool {
-        self.is_asked |= self.user.is_requested();
-        self.is_asked || tsc::now() >= self.due
-    }
 }
 
 /// How a session walks.
@@ -92,7 +76,7 @@ impl<'a> Walk<'a> {
             user,
             met: None,
             passed: None,
-            due: tsc::now() + SPACING,
+            due: due_after(Duration::ZERO),
             goal: None,
             is_last_move: false,
         }
@@ -206,13 +190,9 @@ impl<'a> Walk<'a> {
 
     /// Lets the session run on. The clock halts it, too: a live checkpoint is left behind then.
     pub fn proceed(&mut self, session: &mut ReplaySession, pace: Pace) -> Result<Result<Halt, Way>> {
-        let mut paced = Paced {
-            user: self.user,
-            is_asked: false,
-            due: self.due,
-        };
+        let mut paced = Paced::until(self.user, self.due);
         let halt = session.proceed(pace, &mut paced)?;
-        let is_asked = paced.is_asked;
+        let is_asked = paced.user_has_asked();
         self.meet_pass(session)?;
         // Whatever has halted it at the same time.
         if is_asked {
@@ -226,8 +206,9 @@ impl<'a> Walk<'a> {
 
     /// Leaves a live checkpoint behind.
     fn keep(&mut self, session: &mut ReplaySession) -> Result<()> {
+        let began = tsc::now();
         self.kept.add(session.freeze()?);
-        self.due = tsc::now() + SPACING;
+        self.due = due_after(tsc::now() - began);
         Ok(())
     }
 

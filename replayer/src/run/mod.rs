@@ -13,17 +13,19 @@
 //!               Breakpoint        (as below)          Arrived, Watchpoint, Interrupted, Stepped
 //! ```
 //!
+//! The library in the task is code of ours, too (`library`).
+//!
 //! Whatever happens, the stopped task is back in the session before anything can fail, so that it can be looked at.
 
-use std::mem::offset_of;
+mod library;
+
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use rr_preload::layout::{self, Control};
+use rr_preload::layout;
 use rr_trace::event::{Event, EventKind};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::site::Instruction;
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, Waited, si_code, wait_for_tick};
 use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, Tid, rr_area};
 
@@ -287,58 +289,6 @@ impl ReplaySession {
         written(event, memory.read(Addr(regs.rsp), &mut pushed))?;
         let flags = u16::from_le_bytes(pushed) & !(TF as u16);
         written(event, memory.write(Addr(regs.rsp), &flags.to_le_bytes()))
-    }
-
-    /// Lets the library handle the instruction at `call`, where the task stands, as if it had come through the stub. The
-    /// task then stands there (the library has left it alone) or behind it. Returns the watched places that were accessed.
-    fn call_library(&mut self, event: &Event, call: Addr, instruction: Instruction) -> Result<u8> {
-        let memory = self.task(event)?.memory();
-        let control = |field: usize| Addr(layout::CONTROL + field as u64);
-        let go_on = control(offset_of!(Control, go_on));
-        written(event, memory.write(go_on, &call.0.to_le_bytes()))?;
-        if instruction == Instruction::Counter {
-            let kind = layout::site::COUNTER.to_le_bytes();
-            written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
-        }
-        self.move_to(event, Addr(layout::ENTRY))?;
-        self.finish_library(event)
-    }
-
-    /// Runs the task out of the library, in which it is.
-    fn finish_library(&mut self, event: &Event) -> Result<u8> {
-        let memory = self.task(event)?.memory();
-        let space = self.task(event)?.space;
-        let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
-        let go_on = Addr(written(event, memory.read_u64(at))?);
-        // The program's own bytes there, whatever is patched, and a trap at each exit.
-        let exits = [go_on, go_on + 2];
-        let range = AddrRange::sized(go_on, 3);
-        if let Some(overlay) = self.overlays.get(&space) {
-            written(event, overlay.lift(&memory, range))?;
-        }
-        let mut own = [0; 3];
-        written(event, memory.read(go_on, &mut own))?;
-        for exit in exits {
-            written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
-        }
-        let mut hits = 0;
-        let ended = loop {
-            match self.resume_to(event, Resume::Sysemu, &mut Never, &exits) {
-                Ok(Seen::Watch(more)) => hits |= more,
-                Ok(Seen::AtPatch) => break Ok(()),
-                Ok(Seen::Nothing) => {}
-                Ok(_) => {
-                    let what = "it arrives at its event inside a buffered call";
-                    break Err(crate::session::bad(event, what));
-                }
-                Err(e) => break Err(e),
-            }
-        };
-        written(event, memory.write_protected(go_on, &own))?;
-        if let Some(overlay) = self.overlays.get(&space) {
-            written(event, overlay.put_back(&memory, range))?;
-        }
-        ended.map(|()| hits)
     }
 
     /// A task that was stopped somewhere in code of ours goes on to where the program continues.

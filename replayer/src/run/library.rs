@@ -1,0 +1,71 @@
+//! Through the library: a buffered call is one instruction of the program.
+//!
+//! The library is entered as a rewritten site's stub enters it, and runs on to where the program continues: the
+//! instruction itself, which the library has left to the kernel, or the one behind it. There an `int3` ends the run.
+
+use std::mem::offset_of;
+
+use rr_preload::layout::{self, Control};
+use rr_trace::event::Event;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::site::Instruction;
+use rr_tracee::task::Resume;
+use rr_tracee::{Addr, AddrRange};
+
+use super::{Never, Seen, written};
+use crate::error::Result;
+use crate::session::ReplaySession;
+
+impl ReplaySession {
+    /// Lets the library handle the instruction at `call`, where the task stands, as if it had come through the stub. The
+    /// task then stands there (the library has left it alone) or behind it. Returns the watched places that were accessed.
+    pub(super) fn call_library(&mut self, event: &Event, call: Addr, instruction: Instruction) -> Result<u8> {
+        let memory = self.task(event)?.memory();
+        let control = |field: usize| Addr(layout::CONTROL + field as u64);
+        let go_on = control(offset_of!(Control, go_on));
+        written(event, memory.write(go_on, &call.0.to_le_bytes()))?;
+        if instruction == Instruction::Counter {
+            let kind = layout::site::COUNTER.to_le_bytes();
+            written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
+        }
+        self.move_to(event, Addr(layout::ENTRY))?;
+        self.finish_library(event)
+    }
+
+    /// Runs the task out of the library, in which it is.
+    pub(super) fn finish_library(&mut self, event: &Event) -> Result<u8> {
+        let memory = self.task(event)?.memory();
+        let space = self.task(event)?.space;
+        let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
+        let go_on = Addr(written(event, memory.read_u64(at))?);
+        // The program's own bytes there, whatever is patched, and a trap at each exit.
+        let exits = [go_on, go_on + 2];
+        let range = AddrRange::sized(go_on, 3);
+        if let Some(overlay) = self.overlays.get(&space) {
+            written(event, overlay.lift(&memory, range))?;
+        }
+        let mut own = [0; 3];
+        written(event, memory.read(go_on, &mut own))?;
+        for exit in exits {
+            written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
+        }
+        let mut hits = 0;
+        let ended = loop {
+            match self.resume_to(event, Resume::Sysemu, &mut Never, &exits) {
+                Ok(Seen::Watch(more)) => hits |= more,
+                Ok(Seen::AtPatch) => break Ok(()),
+                Ok(Seen::Nothing) => {}
+                Ok(_) => {
+                    let what = "it arrives at its event inside a buffered call";
+                    break Err(crate::session::bad(event, what));
+                }
+                Err(e) => break Err(e),
+            }
+        };
+        written(event, memory.write_protected(go_on, &own))?;
+        if let Some(overlay) = self.overlays.get(&space) {
+            written(event, overlay.put_back(&memory, range))?;
+        }
+        ended.map(|()| hits)
+    }
+}

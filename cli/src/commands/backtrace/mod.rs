@@ -18,6 +18,7 @@ use anyhow::{Result, bail};
 use rr_replayer::Position;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
+use rr_trace::processes;
 
 use super::replay::debugger::launch;
 use super::replay::target::{self, Start};
@@ -166,7 +167,10 @@ fn at(place: &Place, options: &Options, reader: &Arc<TraceReader>) -> Result<Fra
         at: before,
     };
     let to = Position::before_event(before);
-    let Some(mut made) = target::make_at(Arc::clone(reader), &start, &to, None, &mut Until(deadline))? else {
+    let processes = processes::all(reader)?;
+    let mut until = Until(deadline);
+    let made = target::make_at(Arc::clone(reader), processes, &start, &to, None, &mut until)?;
+    let Some(mut made) = made else {
         bail!(
             "the place was not reached within {} s (--timeout)",
             options.timeout

@@ -11,8 +11,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use rr_checkpoint::Checkpoint;
 use rr_replayer::ReplaySession;
+use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventKind, EventNumber};
-use rr_trace::{TraceReader, processes};
+use rr_trace::processes::{self, Process};
 use rr_tracee::Tid;
 
 use crate::echo::{Chosen, Echo};
@@ -83,6 +84,13 @@ pub struct Options {
     debugger: debugger::DebuggerOptions,
 }
 
+impl Options {
+    /// Whether it is about one of the processes.
+    fn chooses(&self) -> bool {
+        self.onprocess.is_some() || self.onfork.is_some() || self.goto_exit
+    }
+}
+
 /// The newest checkpoint at or before `event` that can be used; damaged ones are passed over with a warning.
 pub fn nearest_checkpoint(reader: &TraceReader, event: EventNumber) -> Result<Option<Checkpoint>> {
     for at in reader
@@ -116,25 +124,22 @@ fn refuse(why: &str, status: u8) -> Result<ExitCode> {
 }
 
 /// The process that -p, -f and -e are about, or why there is none.
-fn chosen(options: &Options, reader: &TraceReader) -> Result<Result<Option<Chosen>, String>> {
-    if options.onprocess.is_none() && options.onfork.is_none() && !options.goto_exit {
-        return Ok(Ok(None));
+fn chosen(options: &Options, reader: &TraceReader, all: &[Process]) -> Result<Option<Chosen>, String> {
+    if !options.chooses() {
+        return Ok(None);
     }
-    let all = processes::all(reader)?;
     let found = if let Some(name) = &options.onprocess {
-        let found = processes::that_executed(&all, name);
+        let found = processes::that_executed(all, name);
         let pid = name.parse().ok().map(Tid);
         match found {
             Some(found) => found,
             None if all.iter().any(|p| Some(p.pid) == pid) => {
-                return Ok(Err(format!(
-                    "process {name} executes no program (choose it with -f)"
-                )));
+                return Err(format!("process {name} executes no program (choose it with -f)"));
             }
             None => {
-                return Ok(Err(format!(
+                return Err(format!(
                     "no process {name} executes a program in the recording (rr ps lists them)"
-                )));
+                ));
             }
         }
     } else {
@@ -144,29 +149,26 @@ fn chosen(options: &Options, reader: &TraceReader) -> Result<Result<Option<Chose
             Some(process) => (process, process.began),
             None => {
                 let pid = pid.unwrap_or(Tid(0));
-                return Ok(Err(format!(
+                return Err(format!(
                     "there is no process {pid} in the recording (rr ps lists them)"
-                )));
+                ));
             }
         }
     };
     let (process, from) = found;
     let to = process.ended.unwrap_or(reader.last_event());
     if options.goto_exit && process.ended.is_none() {
-        return Ok(Err(format!(
-            "process {} does not exit in the recording",
-            process.pid
-        )));
+        return Err(format!("process {} does not exit in the recording", process.pid));
     }
     let pid = process.pid;
-    Ok(Ok(Some(Chosen { pid, from, to })))
+    Ok(Some(Chosen { pid, from, to }))
 }
 
 /// Lets the user debug the recording.
 fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result<ExitCode> {
     let all = processes::all(&reader)?;
     let mut start = target::first(&all)?;
-    match chosen(options, &reader)? {
+    match chosen(options, &reader, &all) {
         Ok(None) => {}
         Ok(Some(chosen)) => {
             let process = all
@@ -205,7 +207,7 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
             })
         }
     };
-    let mut made = target::make(reader, &start, echo)?;
+    let mut made = target::make(reader, all, &start, echo)?;
     let serve_files = options.debugger.serve_files || !made.files_are_here;
     debugger::debug(&mut made.target, &options.debugger, serve_files)
 }
@@ -248,7 +250,11 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     if !options.autopilot {
         return debug(options, global, reader);
     }
-    let chosen = match chosen(options, &reader)? {
+    let all = match options.chooses() {
+        true => processes::all(&reader)?,
+        false => Vec::new(),
+    };
+    let chosen = match chosen(options, &reader, &all) {
         Ok(chosen) => chosen,
         Err(why) => return refuse(&why, status::NO_PROCESS),
     };

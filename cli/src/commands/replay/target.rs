@@ -11,7 +11,7 @@ use rr_replayer::timeline::{Setup, Timeline};
 use rr_replayer::{Interrupt, Never, Position, ReplaySession};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
-use rr_trace::processes::{self, Process};
+use rr_trace::processes::Process;
 use rr_tracee::{Backing, Prot, Tid};
 
 use crate::cpu;
@@ -48,14 +48,21 @@ pub fn first(processes: &[Process]) -> Result<Start> {
 }
 
 /// Makes the target and goes to where debugging begins.
-pub fn make(reader: Arc<TraceReader>, start: &Start, echo: Option<Echo>) -> Result<Made> {
-    let made = make_at(reader, start, &Position::at_event(start.at), echo, &mut Never)?;
+pub fn make(
+    reader: Arc<TraceReader>,
+    processes: Vec<Process>,
+    start: &Start,
+    echo: Option<Echo>,
+) -> Result<Made> {
+    let to = Position::at_event(start.at);
+    let made = make_at(reader, processes, start, &to, echo, &mut Never)?;
     made.context("nobody interrupts")
 }
 
 /// Makes the target and goes to a place; `None`: interrupted.
 pub fn make_at(
     reader: Arc<TraceReader>,
+    processes: Vec<Process>,
     start: &Start,
     to: &Position,
     mut echo: Option<Echo>,
@@ -64,7 +71,6 @@ pub fn make_at(
     let cpus = cpu::survey();
     let bound = cpu::for_replay(&cpus, reader.header());
     let set = cpus.set();
-    let processes = processes::all(&reader)?;
     let shown = Arc::clone(&reader);
     let mut timeline = Timeline::new(Setup {
         reader: Arc::clone(&reader),

@@ -12,7 +12,7 @@ use rr_tracee::code::decode;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Resume, TRAP_INT3, Waited, si_code, wait_for_tick};
+use rr_tracee::task::{Resume, TRAP_INT3, si_code};
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::error::{Error, Result};
@@ -20,6 +20,7 @@ use crate::overlay::CodeOverlay;
 use crate::probe::INT3;
 use crate::run::Interrupt;
 use crate::session::ReplaySession;
+use crate::task::Ran;
 
 /// Why a diverted task has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,11 +164,16 @@ impl Diversion {
                     overlay.put(memory, *addr, &[INT3])?;
                 }
             }
-            let (stop, asked) = self.resume(tid, how, interrupt)?;
+            let Some(task) = self.session.tasks.get_mut(&tid) else {
+                return Err(rr_tracee::Error::Died(tid));
+            };
+            let (stop, asked) = match task.run(how, interrupt)? {
+                Ran::Stopped { stop, asked } => (stop, asked),
+                Ran::Gone(status) => return Ok(Diverted::Exited(status)),
+            };
             let mut regs = self.regs(tid)?;
             match stop {
-                Waiting::Gone(status) => return Ok(Diverted::Exited(status)),
-                Waiting::Stopped(Stop::Syscall) => {
+                Stop::Syscall => {
                     if let Some(ended) = self.system_call(tid, memory, regs)? {
                         return Ok(ended);
                     }
@@ -175,8 +181,8 @@ impl Diversion {
                         return Ok(Diverted::Stepped);
                     }
                 }
-                Waiting::Stopped(Stop::Event) if asked => return Ok(Diverted::Interrupted),
-                Waiting::Stopped(Stop::Signal(signal)) => {
+                Stop::Event if asked => return Ok(Diverted::Interrupted),
+                Stop::Signal(signal) => {
                     let info = self.stopped(tid)?.siginfo();
                     let code = info.map_or(0, |info| si_code(&info));
                     if code <= 0 {
@@ -205,7 +211,7 @@ impl Diversion {
                         return Ok(Diverted::Signal(signal));
                     }
                 }
-                Waiting::Stopped(_) => {}
+                _ => {}
             }
             how = if step { Resume::SysemuStep } else { Resume::Sysemu };
         }
@@ -220,44 +226,6 @@ impl Diversion {
 
     fn regs(&mut self, tid: Tid) -> rr_tracee::Result<Registers> {
         self.stopped(tid)?.regs()
-    }
-
-    fn resume(
-        &mut self,
-        tid: Tid,
-        how: Resume,
-        interrupt: &mut dyn Interrupt,
-    ) -> rr_tracee::Result<(Waiting, bool)> {
-        let Some(task) = self.session.tasks.get_mut(&tid) else {
-            return Err(rr_tracee::Error::Died(tid));
-        };
-        let real = task.real;
-        let mut running = Some(task.take()?.resume(how, None)?);
-        let mut asked = false;
-        loop {
-            if let Some(report) = wait_for_tick(Some(real), false) {
-                let Some(running) = running.take() else {
-                    return Err(rr_tracee::Error::Died(real));
-                };
-                return match running.waited(report)? {
-                    Waited::Stopped(stopped, stop) => {
-                        task.give(stopped);
-                        Ok((Waiting::Stopped(stop), asked))
-                    }
-                    Waited::Gone(status) => Ok((Waiting::Gone(status), asked)),
-                };
-            }
-            if nix::errno::Errno::last() != nix::errno::Errno::EINTR {
-                return Err(rr_tracee::Error::Died(real));
-            }
-            if !asked
-                && interrupt.is_requested()
-                && let Some(running) = &running
-            {
-                running.interrupt()?;
-                asked = true;
-            }
-        }
     }
 
     /// `rdtsc` traps in replayed tasks: the counter is the time of the last event.
@@ -392,9 +360,4 @@ impl Diversion {
         }
         sum
     }
-}
-
-enum Waiting {
-    Stopped(Stop),
-    Gone(i32),
 }

@@ -144,11 +144,6 @@ impl ReplaySession {
         tasks.map(|t| t.tid).collect()
     }
 
-    /// All recorded pids.
-    pub fn all_processes(&self) -> BTreeSet<Tid> {
-        self.tasks.values().map(|t| t.tgid).collect()
-    }
-
     /// The program that a task executes.
     pub fn program_of(&self, tid: Tid) -> Option<&str> {
         self.tasks.get(&tid).map(|t| &*t.exe)
@@ -167,11 +162,6 @@ impl ReplaySession {
     /// Extended state of a task.
     pub fn extended_state(&self, tid: Tid) -> Option<ExtendedState> {
         self.tasks.get(&tid)?.xstate().ok()
-    }
-
-    /// Whether a task is inside a system call whose return is an event to come.
-    pub fn is_in_syscall(&self, tid: Tid) -> bool {
-        self.tasks.get(&tid).is_some_and(|t| t.in_syscall)
     }
 
     /// The number of the system call that a task is inside of.

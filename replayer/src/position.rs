@@ -56,11 +56,6 @@ impl Path {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Whether this path is where the other one begins.
-    pub fn is_prefix_of(&self, other: &Path) -> bool {
-        other.0.starts_with(&self.0)
-    }
 }
 
 /// A place of a replay.

@@ -2,8 +2,12 @@
 
 use std::cell::Cell;
 
+use nix::errno::Errno;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stopped, Tid};
+use rr_tracee::task::{Resume, Waited, wait_for_tick};
+use rr_tracee::{Addr, Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stop, Stopped, Tid};
+
+use crate::run::Interrupt;
 
 /// A replayed task.
 #[derive(Debug)]
@@ -28,6 +32,15 @@ pub(crate) struct Task {
     pub real: Tid,
     /// Which generation of watches its debug registers are of.
     pub watches: u64,
+}
+
+/// How a run of a task has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ran {
+    /// It has stopped; `asked` says that it was asked to.
+    Stopped { stop: Stop, asked: bool },
+    /// It is gone; status as in wait(2).
+    Gone(i32),
 }
 
 impl Task {
@@ -58,6 +71,36 @@ impl Task {
         self.real = stopped.tid();
         self.regs.set(None);
         self.stopped = Some(stopped);
+    }
+
+    /// Lets the task go on until it stops. If the user wants it to stop, it is asked to (`PTRACE_INTERRUPT`).
+    pub fn run(&mut self, how: Resume, interrupt: &mut dyn Interrupt) -> rr_tracee::Result<Ran> {
+        let real = self.real;
+        let mut running = Some(self.take()?.resume(how, None)?);
+        let mut asked = false;
+        loop {
+            if let Some(report) = wait_for_tick(Some(real), false)
+                && let Some(running) = running.take()
+            {
+                return Ok(match running.waited(report)? {
+                    Waited::Stopped(stopped, stop) => {
+                        self.give(stopped);
+                        Ran::Stopped { stop, asked }
+                    }
+                    Waited::Gone(status) => Ran::Gone(status),
+                });
+            }
+            if Errno::last() != Errno::EINTR {
+                return Err(TraceeError::Died(real));
+            }
+            if !asked
+                && interrupt.is_requested()
+                && let Some(running) = &running
+            {
+                running.interrupt()?;
+                asked = true;
+            }
+        }
     }
 
     /// The real task, to be changed.

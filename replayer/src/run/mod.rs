@@ -21,12 +21,11 @@ mod library;
 
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use rr_preload::layout;
 use rr_trace::event::{Event, EventKind};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, Waited, si_code, wait_for_tick};
+use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
 use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::arrival::Target;
@@ -35,6 +34,7 @@ use crate::error::{Divergence, Error, Result, register_divergence};
 use crate::passes::Trapped;
 use crate::pending::Stage;
 use crate::session::ReplaySession;
+use crate::task::Ran;
 
 /// After the library's `syscall` instruction.
 const PAST_CALL: u64 = layout::SYSCALL + 2;
@@ -340,42 +340,12 @@ impl ReplaySession {
         exits: &[Addr],
     ) -> Result<Seen> {
         self.give_counts(event)?;
-        let task = self.task(event)?;
-        let (real, tid) = (task.real, task.tid);
-        let stopped = task.take().map_err(|source| failed(event, source))?;
-        let mut running = Some(
-            stopped
-                .resume(how, None)
-                .map_err(|source| failed(event, source))?,
-        );
-        let mut asked = false;
-        let waited = loop {
-            if let Some(report) = wait_for_tick(Some(real), false)
-                && let Some(running) = running.take()
-            {
-                break running.waited(report).map_err(|source| failed(event, source))?;
-            }
-            match Errno::last() {
-                Errno::EINTR => {
-                    if !asked
-                        && interrupt.is_requested()
-                        && let Some(running) = &running
-                    {
-                        running.interrupt().map_err(|source| failed(event, source))?;
-                        asked = true;
-                    }
-                }
-                _ => return Err(failed(event, TraceeError::Died(real))),
-            }
-        };
-        let stop = match waited {
-            Waited::Stopped(stopped, stop) => {
-                self.task(event)?.give(stopped);
-                stop
-            }
-            Waited::Gone(status) => {
+        let ran = self.task(event)?.run(how, interrupt);
+        let (stop, asked) = match ran.map_err(|source| failed(event, source))? {
+            Ran::Stopped { stop, asked } => (stop, asked),
+            Ran::Gone(status) => {
                 let seen = format!("the task died (wait status {status:#x})");
-                return Err(self.diverged(event, tid, seen));
+                return Err(self.diverged(event, event.tid, seen));
             }
         };
         self.take_counts(event)?;

@@ -1,4 +1,4 @@
-//! What recording, replaying, checkpoints and debugging cost.
+//! The costs of recording, replaying, checkpoints and debugging.
 //!
 //! All figures are ratios of medians measured in one run on one machine, native and recorded runs taking
 //! turns, so that they mean something elsewhere too. Prints a Markdown report (`scripts/bench` puts it into

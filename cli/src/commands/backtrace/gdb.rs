@@ -14,14 +14,14 @@ use rr_tracee::Tid;
 
 use crate::commands::replay::debugger::{DebuggerOptions, launch};
 
-/// What is kept of gdb's output: arrays in every frame of a hundred threads are nobody's reading.
+/// The most of gdb's output that is kept: nobody reads arrays in every frame of a hundred threads.
 const OUTPUT_MOST: u64 = 4 << 20;
 /// Lines of ours in gdb's output.
 const CURRENT: &str = "--- rr: the current thread";
 const FRAMES: &str = "--- rr: the frames";
 const END: &str = "--- rr: the end";
 
-/// How gdb is to be run.
+/// The options that gdb is run with.
 pub struct Options {
     /// gdb, if it is another one.
     pub gdb: Option<PathBuf>,
@@ -36,22 +36,22 @@ pub struct Options {
 /// The frames of one thread.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Section {
-    /// How gdb calls the thread, and its frames.
+    /// The thread by gdb's name for it, and its frames.
     pub text: String,
     /// It is the thread that the place is about.
     pub is_current: bool,
 }
 
-/// What gdb printed.
+/// The output of gdb.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct Frames {
     /// The threads; first the one that the place is about.
     pub threads: Vec<Section>,
-    /// What is missing, and why.
+    /// The part that is missing, and why.
     pub cut: Option<String>,
 }
 
-/// Whether there is a gdb, or why not.
+/// An error if there is no gdb to run, with the reason.
 pub fn check(gdb: Option<&PathBuf>) -> Result<(), String> {
     let name = gdb.cloned().unwrap_or_else(|| "gdb".into());
     let mut command = Command::new(&name);
@@ -155,7 +155,7 @@ fn read_some(from: Option<impl Read>) -> String {
         return String::new();
     };
     let mut kept = Vec::new();
-    // What cannot be read is not shown; the end tells that it is missing.
+    // Output that cannot be read is not shown; the end of the report says that it is missing.
     let _ = (&mut from).take(OUTPUT_MOST).read_to_end(&mut kept);
     let _ = io::copy(&mut from, &mut io::sink());
     String::from_utf8_lossy(&kept).into_owned()

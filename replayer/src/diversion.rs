@@ -13,6 +13,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, TRAP_INT3, si_code};
+use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::error::{Error, Result};
@@ -212,6 +213,9 @@ impl Diversion {
                     }
                 }
                 _ => {}
+            }
+            if take_tick() && interrupt.is_requested() {
+                return Ok(Diverted::Interrupted);
             }
             how = if step { Resume::SysemuStep } else { Resume::Sysemu };
         }

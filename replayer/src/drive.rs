@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rr_trace::event::{Event, EventNumber};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::Watch;
+use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
 use crate::error::Result;
@@ -45,9 +46,14 @@ impl ReplaySession {
     }
 
     /// Lets the next event's task run on. At the end of the trace, there is nothing to be done: it has arrived.
+    ///
+    /// A caller that steps, or halts again and again, is interrupted between two calls: the task stays where it is.
     pub(crate) fn proceed(&mut self, pace: Pace, interrupt: &mut dyn Interrupt) -> Result<Halt> {
         if !self.fetch()? {
             return Ok(Halt::Arrived);
+        }
+        if take_tick() && interrupt.is_requested() {
+            return Ok(Halt::Interrupted);
         }
         let before = match (&self.pending, pace) {
             (Some(pending), Pace::Step) => self.registers(pending.event.tid).map(|r| r.rip),

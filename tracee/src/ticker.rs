@@ -1,10 +1,11 @@
 //! A clock tick for a thread that waits for tracees: while a task executes user code, the thread looks up now and then
 //! whether something else wants its attention (a signal, another task, the user).
 //!
-//! The tick is a signal to the waiting thread alone (timer_create(2), `SIGEV_THREAD_ID`) whose handler does nothing:
-//! the signal interrupts `waitpid` ([`crate::task::wait_for_tick`]). A tick that comes when no wait is under way is
-//! lost, and the next one comes soon.
+//! The tick is a signal to the waiting thread alone (timer_create(2), `SIGEV_THREAD_ID`). The signal interrupts
+//! `waitpid` ([`crate::task::wait_for_tick`]), and its handler takes note of the tick ([`take_tick`]): a task that stops
+//! every few microseconds has always a report to make when the wait is interrupted, so `waitpid` never returns `EINTR`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -28,7 +29,18 @@ pub struct Ticker {
     timer: libc::timer_t,
 }
 
-extern "C" fn nothing(_: libc::c_int) {}
+thread_local! {
+    static HAS_TICKED: AtomicBool = const { AtomicBool::new(false) };
+}
+
+extern "C" fn tick(_: libc::c_int) {
+    HAS_TICKED.with(|ticked| ticked.store(true, Ordering::Relaxed));
+}
+
+/// Whether the calling thread had a tick since it asked last.
+pub fn take_tick() -> bool {
+    HAS_TICKED.with(|ticked| ticked.swap(false, Ordering::Relaxed))
+}
 
 impl Ticker {
     /// Lets the calling thread be interrupted at every tick.
@@ -40,8 +52,8 @@ impl Ticker {
         let signal = libc::SIGRTMAX() - 1;
         // SAFETY: all-zero is a valid sigaction: no flags (in particular not SA_RESTART), an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-        // SAFETY: the handler does nothing, so it may run anywhere.
+        action.sa_sigaction = tick as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler writes one atomic variable that needs no initialisation, so it may run anywhere.
         if unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } != 0 {
             return Err(failed("sigaction"));
         }

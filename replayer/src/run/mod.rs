@@ -26,6 +26,7 @@ use rr_trace::event::{Event, EventKind};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
+use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::arrival::Target;
@@ -190,22 +191,26 @@ impl ReplaySession {
             let seen = self.resume_task(event, Resume::Sysemu, interrupt)?;
             is_looked_at = matches!(seen, Seen::AtPatch);
             match seen {
-                Seen::Nothing | Seen::Refused | Seen::AtPatch | Seen::Stepped => {}
+                Seen::Nothing | Seen::Refused | Seen::AtPatch | Seen::Stepped => {
+                    if take_tick() && interrupt.is_requested() && !self.is_signal_due(event)? {
+                        return self.halt_here(event);
+                    }
+                }
                 Seen::Arrived => return self.arrived(event),
                 Seen::Watch(hits) => return self.leave_our_code(event, Halt::Watchpoint(hits)),
-                Seen::Interrupted => {
-                    return match self.leave_our_code(event, Halt::Interrupted)? {
-                        Halt::Interrupted => self.stop_soon(event),
-                        other => Ok(other),
-                    };
-                }
+                Seen::Interrupted => return self.halt_here(event),
             }
         }
     }
 
-    /// A task that was interrupted goes on by a few instructions to where it can be found again quickly.
-    fn stop_soon(&mut self, event: &Event) -> Result<Halt> {
+    /// A task that was interrupted leaves code of ours, and goes on by a few instructions to where it can be found again
+    /// quickly.
+    fn halt_here(&mut self, event: &Event) -> Result<Halt> {
         const MOST: usize = 32;
+        match self.leave_our_code(event, Halt::Interrupted)? {
+            Halt::Interrupted => {}
+            other => return Ok(other),
+        }
         for _ in 0..MOST {
             let rip = Addr(self.regs_of(event)?.rip);
             if self.is_breakpoint(event.tid, rip) || self.can_be_counted(event, rip) {

@@ -286,10 +286,14 @@ impl<'a> Walk<'a> {
         let event = expect_event(session, goal)?;
         self.arm(session, None)?;
         for n in 1..=count {
-            let halt = match self.proceed(session, Pace::Step)? {
-                Err(way) => return Ok(way),
-                Ok(Halt::Arrived) => return Err(lost(session, goal)),
-                Ok(halt) => halt,
+            let halt = loop {
+                match self.proceed(session, Pace::Step)? {
+                    Err(way) => return Ok(way),
+                    Ok(Halt::Arrived) => return Err(lost(session, goal)),
+                    // The clock, before the step.
+                    Ok(Halt::Interrupted) => {}
+                    Ok(halt) => break halt,
+                }
             };
             let is_goal = self.is_last_move && n == count;
             if !is_goal || matches!(halt, Halt::Watchpoint(_)) {
@@ -304,9 +308,6 @@ impl<'a> Walk<'a> {
             }
             if count > RUNGS[0] && RUNGS.contains(&(count - n)) {
                 self.keep(session)?;
-            }
-            if n % 64 == 0 && self.user.is_requested() {
-                return Ok(Way::Interrupted);
             }
         }
         Ok(Way::Done)

@@ -324,7 +324,13 @@ impl Target for Mock {
 
     fn restart(&mut self, to: Restart, _interrupt: &mut dyn Interrupt) -> Result<Stop, TargetError> {
         let now = match to {
-            Restart::Last => 0,
+            Restart::Back if self.now == 0 => {
+                return Err(TargetError::Refused(
+                    "Can't go back. No more history entries.".into(),
+                ));
+            }
+            Restart::Last | Restart::Back => 0,
+            Restart::Forward => return Err(TargetError::Refused("Can't go forward.".into())),
             Restart::Checkpoint(1) => 12,
             Restart::Checkpoint(n) => return Err(TargetError::Refused(format!("Checkpoint {n} not found."))),
             Restart::Event(event) => event.min(Mock::LENGTH - 1),
@@ -366,14 +372,6 @@ impl Target for Mock {
         match name {
             "when" => Ok(format!("Completed event: {}", self.now)),
             "checkpoint" => Ok(format!("Checkpoint 1 at {}", args.join(" "))),
-            "back" if self.now == 0 => Err(TargetError::Refused(
-                "Can't go back. No more history entries.".into(),
-            )),
-            "back" => {
-                self.now = 0;
-                self.current = thread_at(0);
-                Ok(String::new())
-            }
             _ => Err(TargetError::Refused(format!("there is no command {name}"))),
         }
     }

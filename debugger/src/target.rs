@@ -112,7 +112,7 @@ pub enum Stop {
     Exited { status: i32 },
 }
 
-/// Where `run` (`vRun`) goes.
+/// Where a command goes that moves the program: `run` (`vRun`), `restart`, `seek`, `back`, `forward`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restart {
     /// Where the session began, or the last restart went.
@@ -121,6 +121,10 @@ pub enum Restart {
     Checkpoint(u64),
     /// An event (`1200`).
     Event(u64),
+    /// The stop before the last one (`back`).
+    Back,
+    /// The stop that `back` came from (`forward`).
+    Forward,
 }
 
 /// Why something did not work.
@@ -179,7 +183,7 @@ pub trait Target {
         options: &StopOptions,
         interrupt: &mut dyn Interrupt,
     ) -> Result<Stop, TargetError>;
-    /// `run` and `restart`: breakpoints that are set stay.
+    /// Goes somewhere else: breakpoints that are set stay.
     fn restart(&mut self, to: Restart, interrupt: &mut dyn Interrupt) -> Result<Stop, TargetError>;
 
     /// Sets a breakpoint or watchpoint; stops if one of the conditions holds, or if there are none. One more at the

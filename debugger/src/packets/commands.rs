@@ -9,6 +9,7 @@ use rr_tracee::Tid;
 use super::restart::destination;
 use crate::hex;
 use crate::server::{Answer, Move, Server};
+use crate::target::Restart;
 
 /// An answer that gdb prints: an empty packet would say that there is no such command.
 fn printed(text: &str) -> Answer {
@@ -56,7 +57,7 @@ impl Server<'_> {
         let tid = Some(Tid(tid)).filter(|tid| tid.0 > 0);
         match name.as_str() {
             "" => Answer::invalid(),
-            "rr-next" => self.next(tid, &args),
+            "rr-next" => self.next(&args),
             "rr-stay" => {
                 self.next_move = None;
                 Answer::ok()
@@ -68,23 +69,19 @@ impl Server<'_> {
         }
     }
 
-    fn next(&mut self, tid: Option<Tid>, args: &[String]) -> Answer {
-        let Some((name, args)) = args.split_first() else {
+    fn next(&mut self, args: &[String]) -> Answer {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let to = match args[..] {
+            ["run"] => destination(None),
+            ["run", to] => destination(Some(to)),
+            ["back"] => Some(Restart::Back),
+            ["forward"] => Some(Restart::Forward),
+            _ => None,
+        };
+        let Some(to) = to else {
             return Answer::invalid();
         };
-        let to = if name == "run" {
-            let Some(to) = destination(args.first().map(String::as_str)) else {
-                return Answer::invalid();
-            };
-            Move::Restart(to)
-        } else {
-            Move::Command {
-                name: name.clone(),
-                tid,
-                args: args.to_vec(),
-            }
-        };
-        self.next_move = Some(to);
+        self.next_move = Some(Move::Restart(to));
         Answer::ok()
     }
 }

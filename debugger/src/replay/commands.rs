@@ -4,20 +4,11 @@ use rr_replayer::Position;
 use rr_tracee::Tid;
 
 use super::ReplayTarget;
-use crate::target::{Interrupt, Target, TargetError};
+use crate::target::{Target, TargetError};
 
 /// What takes the place of the original's ticks.
 const NO_TICKS: &str = "rr counts no ticks: it needs no performance counters. A place is an event (`when`, `seek EVENT`), or a place \
                         after one (`checkpoint`, `restart N`).";
-
-/// Commands that move cannot be interrupted yet.
-struct Never;
-
-impl Interrupt for Never {
-    fn is_requested(&mut self) -> bool {
-        false
-    }
-}
 
 impl ReplayTarget {
     /// Carries out a command; the answer is printed.
@@ -68,14 +59,6 @@ impl ReplayTarget {
                 self.places.stopped(position);
                 Ok(String::new())
             }
-            "back" => match self.places.back() {
-                Some(position) => self.go_silently(&position),
-                None => Ok("Can't go back. No more history entries.\n".into()),
-            },
-            "forward" => match self.places.forward() {
-                Some(position) => self.go_silently(&position),
-                None => Ok("Can't go forward. No more history entries.\n".into()),
-            },
             "rr-position" => Ok(self.position().to_string()),
             _ => Err(TargetError::Refused(format!("rr has no command {name}"))),
         }
@@ -83,10 +66,6 @@ impl ReplayTarget {
 
     fn position(&mut self) -> Position {
         self.timeline.get_mut().position()
-    }
-
-    fn go_silently(&mut self, position: &Position) -> Result<String, TargetError> {
-        self.go(position, &mut Never).map(|_| String::new())
     }
 
     fn delete_checkpoint(&mut self, args: &[String]) -> String {

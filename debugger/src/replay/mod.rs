@@ -310,16 +310,20 @@ impl Target for ReplayTarget {
                 found.ok_or_else(|| TargetError::Refused(self.places.no_such_checkpoint(number)))?
             }
             Restart::Event(event) => self.place_of_event(EventNumber(event))?,
+            Restart::Back => self.places.before().ok_or_else(|| no_more("back"))?,
+            Restart::Forward => self.places.after().ok_or_else(|| no_more("forward"))?,
         };
-        match self.go(&position, interrupt)? {
-            Some(tid) => {
-                self.places.set_restart(position);
-                Ok(Stop::Stepped { tid })
-            }
-            None => Ok(Stop::Interrupted {
+        let Some(tid) = self.go(&position, interrupt)? else {
+            return Ok(Stop::Interrupted {
                 tid: self.current.unwrap_or(self.process()),
-            }),
+            });
+        };
+        match to {
+            Restart::Back => self.places.went_back(),
+            Restart::Forward => self.places.went_forward(),
+            Restart::Last | Restart::Checkpoint(_) | Restart::Event(_) => self.places.set_restart(position),
         }
+        Ok(Stop::Stepped { tid })
     }
 
     fn insert_point(
@@ -380,6 +384,11 @@ impl ReplayTarget {
         let first = timeline.begin();
         Ok(Position::at_event(event.min(last).max(first)))
     }
+}
+
+/// `back` or `forward` has nowhere to go.
+fn no_more(way: &str) -> TargetError {
+    TargetError::Refused(format!("Can't go {way}. No more history entries."))
 }
 
 /// How a place is watched, as the timeline has it.

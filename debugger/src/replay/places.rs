@@ -95,20 +95,25 @@ impl Places {
         }
     }
 
-    /// The stop before the last one, which takes its place.
-    pub fn back(&mut self) -> Option<Position> {
-        if self.before.len() < 2 {
-            return None;
-        }
-        self.after.extend(self.before.pop());
-        self.before.last().cloned()
+    /// The stop before the last one, where `back` goes.
+    pub fn before(&self) -> Option<Position> {
+        let n = self.before.len().checked_sub(2)?;
+        self.before.get(n).cloned()
     }
 
-    /// The stop that [`Places::back`] came from last.
-    pub fn forward(&mut self) -> Option<Position> {
-        let position = self.after.pop()?;
-        self.before.push(position.clone());
-        Some(position)
+    /// The stop that `back` came from last, where `forward` goes.
+    pub fn after(&self) -> Option<Position> {
+        self.after.last().cloned()
+    }
+
+    /// The user is at [`Places::before`] now.
+    pub fn went_back(&mut self) {
+        self.after.extend(self.before.pop());
+    }
+
+    /// The user is at [`Places::after`] now.
+    pub fn went_forward(&mut self) {
+        self.before.extend(self.after.pop());
     }
 }
 
@@ -128,13 +133,16 @@ mod tests {
         [1, 5, 5, 9]
             .into_iter()
             .for_each(|event| places.stopped(at(event)));
-        assert_eq!(places.back(), Some(at(5)));
-        assert_eq!(places.back(), Some(at(1)));
-        assert_eq!(places.back(), None);
-        assert_eq!(places.forward(), Some(at(5)));
+        assert_eq!(places.before(), Some(at(5)));
+        places.went_back();
+        assert_eq!(places.before(), Some(at(1)));
+        places.went_back();
+        assert_eq!(places.before(), None);
+        assert_eq!(places.after(), Some(at(5)));
+        places.went_forward();
         places.stopped(at(7));
-        assert_eq!(places.forward(), None, "another way was taken");
-        assert_eq!(places.back(), Some(at(5)));
+        assert_eq!(places.after(), None, "another way was taken");
+        assert_eq!(places.before(), Some(at(5)));
     }
 
     #[test]

@@ -12,14 +12,8 @@ use crate::target::{Action, Direction, Restart, Stop, TargetError};
 /// What a resumption does instead of running the program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Move {
-    /// `run`, `restart`, `seek`.
+    /// `run`, `restart`, `seek`, `back`, `forward`.
     Restart(Restart),
-    /// A command of the target that moves.
-    Command {
-        name: String,
-        tid: Option<Tid>,
-        args: Vec<String>,
-    },
     /// Nothing: it is where it should be (after `vRun`, which gdb follows with a `continue`).
     Stay,
 }
@@ -70,15 +64,6 @@ impl Server<'_> {
             Move::Stay => self.arrived_reply(),
             Move::Restart(to) => match self.target.restart(to, self.connection) {
                 Ok(stop) => self.arrived(stop),
-                Err(e) => self.failed(&e),
-            },
-            Move::Command { name, tid, args } => match self.target.command(&name, tid, &args) {
-                Ok(text) => {
-                    if !text.is_empty() {
-                        self.say(&text);
-                    }
-                    self.arrived_reply()
-                }
                 Err(e) => self.failed(&e),
             },
         }

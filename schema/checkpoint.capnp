@@ -67,9 +67,13 @@ struct Block {
   # reference to a reference: the bytes are there.
 
   offset   @1 :UInt64;  # of its first byte in that file
-  length   @2 :UInt32;  # bytes in the file; pages * 4096 of them are the pages as they are, fewer are brotli
+  length   @2 :UInt32;  # bytes in the file
   pages    @3 :UInt16;  # how many pages of 4096 bytes it holds, 1 to 256
   checksum @4 :UInt64;  # XXH3-64 (seed 0) of the bytes in the file
+
+  codec    @5 :UInt8;
+  # Of the bytes in the file. 0: brotli, or the pages as they are if there are pages * 4096 bytes (all that versions 1
+  # and 2 have); 1: zstd; 2: the pages as they are.
 }
 
 struct Target {

@@ -17,6 +17,7 @@ use rr_trace::event::EventNumber;
 
 use crate::block::{BlockRef, PAGE_BYTES};
 use crate::codec;
+use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::file::{HEADER_LEN, Header, pack_section, temporary_path};
 use crate::image::SessionImage;
@@ -42,8 +43,15 @@ pub(crate) struct Packed {
     pub block: Arc<Block>,
     /// The pages; the buffer is to be used again.
     pub raw: Vec<u8>,
-    /// The bytes for the file and their checksum; nothing if the compressing thread did not survive.
-    pub packed: Option<(Vec<u8>, u64)>,
+    /// Nothing if the compressing thread did not survive.
+    pub packed: Option<Compressed>,
+}
+
+/// What stands in the file for a block.
+pub(crate) struct Compressed {
+    pub compression: Compression,
+    pub bytes: Vec<u8>,
+    pub checksum: u64,
 }
 
 /// A capture that was read, except for its blocks.
@@ -146,7 +154,12 @@ impl Making {
     }
 
     fn write_block(&mut self, dir: &Path, packed: &Packed) -> Result<()> {
-        let Some((bytes, checksum)) = &packed.packed else {
+        let Some(Compressed {
+            compression,
+            bytes,
+            checksum,
+        }) = &packed.packed
+        else {
             return Err(Error::Writer("a compressing thread did not survive".into()));
         };
         let offset = self.append(dir, bytes)?;
@@ -157,6 +170,7 @@ impl Making {
             offset,
             length: bytes.len() as u32,
             pages: (packed.raw.len() / PAGE_BYTES) as u16,
+            compression: *compression,
             checksum: *checksum,
         });
         Ok(())

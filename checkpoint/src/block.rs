@@ -3,13 +3,13 @@
 //! A block holds up to [`BLOCK_PAGES`] pages that were captured one after the
 //! other, compressed together, so that neighbours help each other; pages that do
 //! not shrink are kept as they are. A [`BlockRef`] says everything needed to get
-//! the pages back: file, place, length and checksum of the bytes. So a page that
-//! was stored by an earlier checkpoint is found in one step, without that
+//! the pages back: file, place, length, codec and checksum of the bytes. So a page
+//! that was stored by an earlier checkpoint is found in one step, without that
 //! checkpoint's index, and a file that was exchanged is noticed.
 
-use rr_trace::compress::{compress, decompress};
 use rr_tracee::ids::PAGE;
 
+use crate::compression::Compression;
 use crate::file::checksum_matches;
 
 /// Bytes of a page.
@@ -32,6 +32,8 @@ pub struct BlockRef {
     pub length: u32,
     /// Pages in it.
     pub pages: u16,
+    /// The codec of the bytes in the file.
+    pub compression: Compression,
     /// XXH3-64 of the bytes in the file.
     pub checksum: u64,
 }
@@ -58,34 +60,31 @@ impl BlockRef {
         if !checksum_matches(&bytes, self.checksum) {
             return Err("checksum of a page block does not match".into());
         }
-        if bytes.len() == self.raw_len() {
-            return Ok(bytes);
-        }
-        decompress(&bytes, self.raw_len()).map_err(|e| format!("page block does not decompress: {e}"))
-    }
-}
-
-/// The bytes that stand in the file for `raw`: brotli, or `raw` itself where that gains little.
-pub(crate) fn pack(raw: &[u8], quality: i32) -> Vec<u8> {
-    match compress(raw, quality) {
-        Some(packed) if packed.len() <= raw.len() / 16 * 15 => packed,
-        _ => raw.to_vec(),
+        let raw = self.compression.decompress(bytes, self.raw_len());
+        raw.map_err(|e| format!("page block does not decompress: {e}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compression::Compressor;
     use proptest::prelude::*;
     use xxhash_rust::xxh3::xxh3_64;
 
-    fn reference(raw: &[u8], bytes: &[u8]) -> BlockRef {
+    fn pack(raw: &[u8]) -> (BlockRef, Vec<u8>) {
+        let (compression, bytes) = Compressor::new(1).compress(raw);
+        (reference(raw, &bytes, compression), bytes)
+    }
+
+    fn reference(raw: &[u8], bytes: &[u8], compression: Compression) -> BlockRef {
         let pages = (raw.len() / PAGE_BYTES) as u16;
         BlockRef {
             event: 1,
             offset: 0,
             length: bytes.len() as u32,
             pages,
+            compression,
             checksum: xxh3_64(bytes),
         }
     }
@@ -93,15 +92,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_was_packed_comes_back(pages in 1usize..5, seed in any::<u64>(), noise in 0u64..9, quality in 0i32..6) {
+        fn what_was_packed_comes_back(pages in 1usize..5, seed in any::<u64>(), noise in 0u64..9) {
             let mut x = seed | 1;
             let raw: Vec<u8> = (0..pages * PAGE_BYTES).map(|i| {
                 x ^= x << 13; x ^= x >> 7; x ^= x << 17;
                 if x % 8 < noise { x as u8 } else { (i / 64) as u8 }
             }).collect();
-            let bytes = pack(&raw, quality);
+            let (block, bytes) = pack(&raw);
             prop_assert!(bytes.len() <= raw.len());
-            let block = reference(&raw, &bytes);
             prop_assert_eq!(block.fault(), None);
             prop_assert_eq!(block.unpack(bytes).unwrap(), raw);
         }
@@ -110,12 +108,9 @@ mod tests {
     #[test]
     fn a_stream_of_another_length_is_refused() {
         let raw = vec![5; 2 * PAGE_BYTES];
-        let bytes = pack(&raw, 1);
+        let (whole, bytes) = pack(&raw);
         for pages in [1, 3] {
-            let block = BlockRef {
-                pages,
-                ..reference(&raw, &bytes)
-            };
+            let block = BlockRef { pages, ..whole };
             assert!(block.unpack(bytes.clone()).unwrap_err().contains("decompress"));
         }
     }
@@ -123,8 +118,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_noticed() {
         let raw: Vec<u8> = (0..PAGE_BYTES).map(|i| (i / 100) as u8).collect();
-        let bytes = pack(&raw, 1);
-        let block = reference(&raw, &bytes);
+        let (block, bytes) = pack(&raw);
         for bit in 0..bytes.len() * 8 {
             let mut rotten = bytes.clone();
             rotten[bit / 8] ^= 1 << (bit % 8);

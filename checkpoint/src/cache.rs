@@ -118,6 +118,7 @@ mod tests {
             offset: 160,
             length: 10,
             pages: 1,
+            compression: crate::compression::Compression::Stored,
             checksum: 0,
         }
     }

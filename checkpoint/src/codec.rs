@@ -15,7 +15,8 @@ use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{AddressSpace, Backing, ExtendedState, Mapping, ObjectId, Prot, SpaceId, Tid};
 
-use crate::block::BlockRef;
+use crate::block::{BlockRef, PAGE_BYTES};
+use crate::compression::Compression;
 use crate::image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 use crate::index::{PageIndex, PageTarget, Run};
 use crate::stats::CheckpointStats;
@@ -226,6 +227,7 @@ pub(crate) fn encode_index(index: &PageIndex) -> Result<Vec<u8>, Fault> {
         to.set_length(block.length);
         to.set_pages(block.pages);
         to.set_checksum(block.checksum);
+        to.set_codec(block.compression.number());
     }
     let mut targets = root.init_targets(index.targets.len() as u32);
     for (i, (target, pages)) in index.targets.iter().enumerate() {
@@ -255,11 +257,17 @@ pub(crate) fn decode_index(bytes: &[u8]) -> Result<PageIndex, Fault> {
     let root = message.get().map_err(text)?;
     let mut index = PageIndex::default();
     for from in root.get_blocks().map_err(text)? {
+        let (length, pages) = (from.get_length(), from.get_pages());
+        let is_whole = length as usize == usize::from(pages) * PAGE_BYTES;
+        let codec = from.get_codec();
+        let compression = Compression::of_number(codec, is_whole)
+            .ok_or_else(|| format!("block with codec {codec}, which this version does not know"))?;
         index.blocks.push(BlockRef {
             event: from.get_event(),
             offset: from.get_offset(),
-            length: from.get_length(),
-            pages: from.get_pages(),
+            length,
+            pages,
+            compression,
             checksum: from.get_checksum(),
         });
     }

@@ -7,7 +7,7 @@
 //! ```text
 //!      0  ┌──────────────────────────────────────────────┐
 //!         │  0  magic  "rr-ckpt\x1a"               8     │
-//!         │  8  format version (now 2)             4     │   these 16 bytes are the same
+//!         │  8  format version (now 3)             4     │   these 16 bytes are the same
 //!         │ 12  length of this header (160)        4     │   in every version to come
 //!         ├╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌┤
 //!         │ 16  uuid of the trace                 16     │
@@ -19,8 +19,8 @@
 //!         │144  zeros                              8     │
 //!         │152  checksum of bytes 0 to 151         8     │
 //!    160  ├──────────────────────────────────────────────┤
-//!         │ blocks: up to 64 pages each, brotli or as    │   where they are and their checksums
-//!         │ they are, one after the other                │   say the page indices
+//!         │ blocks: up to 64 pages each, zstd or as      │   where they are, their codecs and
+//!         │ they are, one after the other                │   checksums say the page indices
 //!         ├──────────────────────────────────────────────┤
 //!         │ page index │ image │ statistics              │   packed Cap'n Proto
 //!         └──────────────────────────────────────────────┘   (schema/checkpoint.capnp), brotli; as it is
@@ -49,9 +49,10 @@ use crate::stats::CheckpointStats;
 /// The first bytes of every checkpoint file.
 pub const MAGIC: [u8; 8] = *b"rr-ckpt\x1a";
 
-/// The format version that is written, and the latest that is read. 2: shared memory objects that are files of the
+/// The format version that is written, and the latest that is read. 3: blocks name their codec, and it is zstd
+/// ([`crate::compression`]); before, it was brotli, and such files are read as before. 2: shared memory objects that are files of the
 /// trace have no pages ([`crate::image::ObjectImage::content`]); 1 had no such objects, and is read as before.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of the fixed header; the first block begins here.
 pub const HEADER_LEN: usize = 160;

@@ -249,12 +249,15 @@ mod tests {
         }
     }
 
+    use crate::compression::Compression;
+
     fn block() -> BlockRef {
         BlockRef {
             event: 9,
             offset: 200,
             length: 4096,
             pages: 8,
+            compression: Compression::Zstd,
             checksum: 0,
         }
     }

@@ -17,6 +17,7 @@
 //! | `publish` | the thread that makes them durable, under their names, in order |
 //! | [`mod@file`] | the file format |
 //! | [`block`] | compressed runs of pages |
+//! | [`compression`] | their codecs |
 //! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |
 //! | `codec` | image, index and statistics as Cap'n Proto |
@@ -29,6 +30,7 @@ pub mod block;
 pub mod cache;
 pub mod capture;
 mod codec;
+pub mod compression;
 pub mod error;
 pub mod file;
 pub mod image;

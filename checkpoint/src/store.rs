@@ -11,8 +11,9 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::assemble::{Message, Packed, Reading};
-use crate::block::{BLOCK_PAGES, PAGE_BYTES, pack};
+use crate::assemble::{Compressed, Message, Packed, Reading};
+use crate::block::{BLOCK_PAGES, PAGE_BYTES};
+use crate::compression::Compressor;
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
 use crate::index::{PageIndex, PageTarget, Run, ZERO_BLOCK};
@@ -24,20 +25,23 @@ pub(crate) struct Job {
     number: u64,
     block: Arc<Block>,
     raw: Vec<u8>,
-    quality: i32,
     /// Taken when it is answered.
     reply: Option<Sender<Message>>,
 }
 
 impl Job {
     /// What a compressing thread does.
-    pub fn run(mut self) {
-        let bytes = pack(&self.raw, self.quality);
+    pub fn run(mut self, compressor: &mut Compressor) {
+        let (compression, bytes) = compressor.compress(&self.raw);
         let checksum = xxh3_64(&bytes);
-        self.answer(Some((bytes, checksum)));
+        self.answer(Some(Compressed {
+            compression,
+            bytes,
+            checksum,
+        }));
     }
 
-    fn answer(&mut self, packed: Option<(Vec<u8>, u64)>) {
+    fn answer(&mut self, packed: Option<Compressed>) {
         if let Some(reply) = self.reply.take() {
             let answer = Packed {
                 number: self.number,
@@ -109,7 +113,6 @@ pub(crate) struct Tools<'a> {
     /// Where compressed blocks go.
     pub reply: &'a Sender<Message>,
     pub buffers: &'a mut Buffers,
-    pub quality: i32,
     /// Contents that may be referred to.
     pub previous: &'a Known,
 }
@@ -275,7 +278,6 @@ impl<'a> Store<'a> {
             number: self.number,
             block: self.now.blocks[block as usize].block.clone(),
             raw,
-            quality: self.tools.quality,
             reply: Some(self.tools.reply.clone()),
         };
         self.sent += 1;

@@ -38,6 +38,7 @@ use rr_trace::event::EventNumber;
 use crate::assemble::{self, Message, Reading};
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
 use crate::capture::{CaptureRequest, WalkError, walk_object, walk_space};
+use crate::compression::Compressor;
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
 use crate::index::PageTarget;
@@ -49,9 +50,8 @@ use crate::store::{Buffers, Job, Store, Tools};
 /// How the writer works.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Brotli quality, 0 to 11. Measured on the heap of a Python program, one CPU: 2 makes 210 MB/s and leaves
-    /// 11 %, 1 makes 180 MB/s and leaves 16 %, 5 makes 70 MB/s and leaves 9 %.
-    pub quality: i32,
+    /// Level of zstd for pages, 1 to 22. 1 keeps up with a program ([`crate::compression`]).
+    pub level: i32,
     /// Threads that compress; 0: one less than there are CPUs for them, 1 to 4.
     pub workers: usize,
     /// CPUs that the threads may use. Without, they inherit those of the thread that starts them, and a
@@ -75,7 +75,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            quality: 2,
+            level: 1,
             workers: 0,
             cpus: None,
             queue: 32,
@@ -256,8 +256,11 @@ fn run(
         };
         let mut started = 0;
         for i in 0..workers {
-            let jobs = jobs_out.clone();
-            let compress = move || jobs.iter().for_each(Job::run);
+            let (jobs, level) = (jobs_out.clone(), options.level);
+            let compress = move || {
+                let mut compressor = Compressor::new(level);
+                jobs.iter().for_each(|job| job.run(&mut compressor));
+            };
             started += usize::from(start(format!("rr-compress-{i}"), Box::new(compress)));
         }
         drop(jobs_out);
@@ -278,7 +281,6 @@ fn run(
             jobs,
             messages,
             buffers: Buffers::new(buffers_out, max_buffers),
-            quality: options.quality,
             buffer: Vec::new(),
             known: Known::default(),
             last: None,
@@ -304,7 +306,6 @@ struct Reader<'a> {
     jobs: Sender<Job>,
     messages: Sender<Message>,
     buffers: Buffers,
-    quality: i32,
     /// What was read last from a process.
     buffer: Vec<u8>,
     /// Contents of the capture before.
@@ -365,7 +366,6 @@ impl Reader<'_> {
             jobs: &self.jobs,
             reply: &self.messages,
             buffers: &mut self.buffers,
-            quality: self.quality,
             previous: &self.known,
         };
         let mut store = Store::new(tools, number, fate);

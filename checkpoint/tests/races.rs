@@ -17,7 +17,7 @@ use rr_tracee::{AddressSpace, Backing, SpaceId, Tid};
 /// A writer that takes long over each block, with room for few.
 fn slow(dir: &std::path::Path, queue: usize) -> CheckpointWriter {
     let options = Options {
-        quality: 9,
+        level: 19,
         workers: 1,
         queue,
         buffer: 1,

@@ -79,10 +79,10 @@ fn throughput() {
     fill(&mut region);
     let mb = (PAGES * PAGE) as f64 / 1e6;
     let mut event = 0;
-    for quality in [0, 1, 2, 5] {
+    for level in [-3, 1, 3, 9] {
         for workers in [1, 2] {
             let options = Options {
-                quality,
+                level,
                 workers,
                 buffer: 256 << 20,
                 ..Options::default()
@@ -101,7 +101,7 @@ fn throughput() {
                 let cpu = cpu() - cpu_begin;
                 let rate = |t: Duration| mb / t.as_secs_f64();
                 println!(
-                    "quality {quality}, {workers} compressing: {name} checkpoint: fork {fork:.1?}, frozen for \
+                    "level {level}, {workers} compressing: {name} checkpoint: fork {fork:.1?}, frozen for \
                      {read:.1?} ({:.0} MB/s), on disk after {all:.1?} ({:.0} MB/s), CPU {cpu:.1?} ({:.0} MB/s), \
                      {:.2} MB ({:.1} %)",
                     rate(read),
@@ -125,7 +125,7 @@ fn throughput() {
                     .unwrap();
                 let (clock, cpu) = (begin.elapsed().as_secs_f64(), (cpu() - cpu_begin).as_secs_f64());
                 println!(
-                    "quality {quality}: restore {:.0} MB/s, CPU {:.0} MB/s",
+                    "level {level}: restore {:.0} MB/s, CPU {:.0} MB/s",
                     mb / clock,
                     mb / cpu
                 );
@@ -134,7 +134,7 @@ fn throughput() {
                     compare_space(&checkpoint, SPACE, &region.space(), &own, &|_| unreachable!(), 1).unwrap();
                 assert_eq!(found, []);
                 println!(
-                    "quality {quality}: compare {:.0} MB/s",
+                    "level {level}: compare {:.0} MB/s",
                     mb / begin.elapsed().as_secs_f64()
                 );
             }

@@ -96,7 +96,7 @@ fn image() -> SessionImage {
 /// One block of four pages, as it is; one of three, compressed; one in an earlier file.
 fn index(blocks: &mut Vec<u8>) -> PageIndex {
     let mut reference = |event, raw: &[u8]| {
-        let bytes = crate::block::pack(raw, 2);
+        let (compression, bytes) = crate::compression::Compressor::new(1).compress(raw);
         let offset = HEADER_LEN as u64 + blocks.len() as u64;
         if event == 9 {
             blocks.extend_from_slice(&bytes); // the others are in files of their own
@@ -107,6 +107,7 @@ fn index(blocks: &mut Vec<u8>) -> PageIndex {
             offset,
             length: bytes.len() as u32,
             pages,
+            compression,
             checksum: xxh3_64(&bytes),
         }
     };
@@ -266,14 +267,14 @@ fn headers_that_lie_are_refused() {
     assert!(why(&with(40, u64::MAX)).contains("should have"));
     assert!(why(&with(32, 10)).contains("different events"));
     let mut future = bytes.clone();
-    future[8] = 3;
+    future[8] = VERSION as u8 + 1;
     let error = read_all(&future).unwrap_err();
     assert!(
         matches!(
             error,
             Error::Future {
-                version: 3,
-                supported: 2,
+                version: 4,
+                supported: 3,
                 ..
             }
         ),

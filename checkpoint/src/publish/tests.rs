@@ -8,7 +8,8 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceId};
 
 use super::*;
-use crate::assemble::{self, Message, Packed, Reading};
+use crate::assemble::{self, Compressed, Message, Packed, Reading};
+use crate::compression::Compression;
 use crate::image::{SessionImage, SpaceImage};
 use crate::index::{PageIndex, PageTarget, Run};
 use crate::known::Block;
@@ -72,7 +73,11 @@ fn packed(number: u64, block: &Arc<Block>, survived: bool) -> Message {
     Message::Packed(Packed {
         number,
         block: block.clone(),
-        packed: survived.then(|| (raw.clone(), checksum)),
+        packed: survived.then(|| Compressed {
+            compression: Compression::Stored,
+            bytes: raw.clone(),
+            checksum,
+        }),
         raw,
     })
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use rr_tests::{Guest, Rr};
 
-/// Longer than one walk takes.
-const LIMIT: Duration = Duration::from_secs(180);
+/// Longer than one walk takes, beside others. (A condition in a loop of ten million turns takes minutes.)
+const LIMIT: Duration = Duration::from_secs(900);
 
 const FEW: [&str; 5] = [
     "threads",
@@ -37,21 +37,23 @@ const OPTIONS: [&[&str]; 3] = [&[], &["-n"], &["--checkpoint-interval", "7"]];
 /// One walk, in a thread of its own: it ends, or the test fails. (The replayed tasks die with its process.)
 fn walk(trace: &Path, what: &str, seed: u64, steps: u64) {
     let (sender, receiver) = mpsc::channel();
+    let (lines, log) = mpsc::channel::<String>();
     let trace: PathBuf = trace.into();
     let thread = std::thread::spawn(move || {
-        let mut log = Vec::new();
-        let walked = driver::walk(&trace, seed, steps, &mut |line| log.push(line));
-        let last = log[log.len().saturating_sub(5)..].join("\n");
-        let _ = sender.send(walked.map_err(|e| format!("{e}, after\n{last}")));
+        let walked = driver::walk(&trace, seed, steps, &mut |line| drop(lines.send(line)));
+        let _ = sender.send(walked.map_err(|e| e.to_string()));
     });
-    let Ok(walked) = receiver.recv_timeout(LIMIT) else {
-        eprintln!("{what}: the walk with seed {seed} does not end, or has panicked");
+    let walked = receiver.recv_timeout(LIMIT);
+    let log: Vec<String> = log.try_iter().collect();
+    let last = log[log.len().saturating_sub(5)..].join("\n");
+    let Ok(walked) = walked else {
+        eprintln!("{what}: the walk with seed {seed} does not end, or has panicked, after\n{last}");
         std::process::abort();
     };
     thread.join().unwrap();
     match walked {
         Ok(compared) => assert!(compared > 0, "{what}: nothing was compared"),
-        Err(e) => panic!("{what}, seed {seed}: {e}"),
+        Err(e) => panic!("{what}, seed {seed}: {e}, after\n{last}"),
     }
 }
 

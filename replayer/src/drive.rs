@@ -134,9 +134,16 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// What ends the counting: this halts where it is met.
-    pub(crate) fn set_goal(&mut self, goal: Option<Goal>) {
+    /// What ends the counting: this halts where it is met. A stub that counts there already, and knows no goal or another
+    /// one, is made anew.
+    pub(crate) fn set_goal(&mut self, goal: Option<Goal>) -> Result<()> {
+        let at = goal.as_ref().map(Goal::addr);
         self.breakpoints.goal = goal;
+        if let (Some(at), Some(pending)) = (at, &self.pending) {
+            let event = Arc::clone(&pending.event);
+            self.remake_goal(&event, at)?;
+        }
+        Ok(())
     }
 
     /// The last pass, since the last time, of a breakpoint that is only counted, if it is noted.

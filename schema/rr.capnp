@@ -19,12 +19,16 @@ struct Header {
   cpuModel           @7  :Text;        # "model name" of /proc/cpuinfo
   cpuidFaulting      @8  :Bool;        # whether CPUID could be intercepted (arch_prctl(2), ARCH_SET_CPUID)
   boundCpu           @9  :Int32;       # the CPU that the recording was bound to; -1: none
-  checkpointInterval @10 :UInt64;      # events from one checkpoint to the next; 0: none were made
+  checkpointInterval @10 :UInt64;      # before checkpointEvery: events from one checkpoint to the next; 0: none
   pageSize           @11 :UInt32;      # bytes
   chaos              @12 :Bool;        # whether scheduling was random (rr record --chaos)…
   chaosSeed          @13 :UInt64;      # …and with which seed
   refused            @14 :List(Refused);
   # System calls that a seccomp filter around the recording refused: they are no events. Numbers ascend.
+
+  checkpointEvery    @15 :Text;
+  # What was asked for with --checkpoint-interval: steps ("1000"), events ("1000e"), a time ("2s", "500ms"), "auto";
+  # empty: no checkpoints.
 }
 
 struct Refused {

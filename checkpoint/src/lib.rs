@@ -10,6 +10,7 @@
 //! | [`image`] | a session at an event, without its pages |
 //! | [`source`] | where an address space is read from while its program runs on |
 //! | [`capture`] | what a recorder hands over, and which pages are read |
+//! | [`schedule`] | when checkpoints are due |
 //! | [`writer`] | the threads that make checkpoint files of it, and the one that reads |
 //! | `store` | one capture being read: what is new, what is known |
 //! | `known` | contents that a checkpoint can refer to |
@@ -38,6 +39,7 @@ mod index;
 mod known;
 mod publish;
 pub mod restore;
+pub mod schedule;
 pub mod source;
 pub mod stats;
 mod store;
@@ -50,6 +52,7 @@ pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};
 pub use image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 pub use restore::{Checkpoint, PageSource, PageTarget};
+pub use schedule::{Interval, Schedule};
 pub use source::{Replaced, SharedSource};
 pub use stats::CheckpointStats;
 pub use verify::{Difference, compare_images, compare_object, compare_space};

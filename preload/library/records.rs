@@ -29,6 +29,9 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
 /// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
 pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     let control = control();
+    if control.due == 0 {
+        return None;
+    }
     let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;
     if shaping::is_shaping(call) {
         if now & traced::SHAPING != 0 {
@@ -42,6 +45,7 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
             *((at + RECORD_BYTES) as *mut [u64; 3]) = words;
         }
         control.used += RECORD_BYTES + SHAPE_BYTES;
+        control.due -= 1;
         return Some(result);
     }
     if !probe::can_be_looked_at(call) {
@@ -66,6 +70,7 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
         }
     }
     control.used = to - control.records;
+    control.due -= 1;
     Some(result)
 }
 

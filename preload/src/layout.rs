@@ -164,6 +164,8 @@ pub struct Control {
     pub go_on: u64,
     /// The program's stack pointer.
     pub rsp: u64,
+    /// After this many buffered calls more, a checkpoint is due: the call after them is left to the recorder (recording).
+    pub due: u64,
     /// So many calls were left to the recorder because they may have to wait for the other end of a pipe or socket (recording).
     pub left: u64,
     /// Where records are written (recording): [`RECORDS`] or a slot of the ring.

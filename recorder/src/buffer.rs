@@ -33,6 +33,8 @@ pub(crate) struct Library {
     pub place: Place,
     /// So many calls it has left to us because they may have to wait ([`Control::left`]).
     left: u64,
+    /// After this many calls more it leaves one to us, because a checkpoint is due ([`Control::due`]).
+    due: u64,
     /// So many bytes of records came in large intervals, as long as it has no ring.
     pub large: u64,
     /// The call sites.
@@ -54,6 +56,7 @@ impl Library {
             taken,
             place: Place::Own,
             left: self.left,
+            due: self.due,
             large: 0,
             sites: self.sites.clone(),
         }
@@ -73,11 +76,12 @@ macro_rules! field {
     };
 }
 
-/// Bytes of the words that are read at the end of an interval: `left`, `records`, `used`.
-const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, left);
+/// Bytes of the words that are read at the end of an interval: `due`, `left`, `records`, `used`.
+const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, due);
 
 /// What these words say.
 struct Head {
+    due: u64,
     left: u64,
     used: u64,
 }
@@ -86,11 +90,12 @@ impl Head {
     fn of(words: &[u8; HEAD]) -> Head {
         let word = |at| {
             let bytes = words
-                .get(at - offset_of!(Control, left)..)
+                .get(at - offset_of!(Control, due)..)
                 .and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
         };
         Head {
+            due: word(offset_of!(Control, due)),
             left: word(offset_of!(Control, left)),
             used: word(offset_of!(Control, used)),
         }
@@ -149,9 +154,11 @@ impl RecordSession {
     /// Sets the library to work in an address space; its code is there (see [`crate::exec`]).
     pub(crate) fn install_library(&mut self, tid: Tid, id: SpaceId) -> Result<()> {
         let told = self.policy();
+        let due = self.capture.calls_left(self.last_event()).unwrap_or(u64::MAX);
         let control = Control {
             go_on: 0,
             rsp: 0,
+            due,
             left: 0,
             records: layout::RECORDS,
             used: 0,
@@ -173,6 +180,7 @@ impl RecordSession {
         library.told = told;
         library.taken = 0;
         library.left = 0;
+        library.due = due;
         library.place = Place::Own;
         Ok(())
     }
@@ -181,6 +189,17 @@ impl RecordSession {
     pub(crate) fn tell_library(&mut self, tid: Tid) -> Result<()> {
         let task = self.task(tid)?;
         let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
+            return Ok(());
+        };
+        if let Some(due) = self.capture.calls_left(self.last_event())
+            && space.library.due.abs_diff(due) > self.capture.slack()
+        {
+            task.memory.write(field!(due), &due.to_le_bytes())?;
+            let id = task.space;
+            self.space_mut(id).library.due = due;
+        }
+        let task = self.task(tid)?;
+        let Some(space) = self.spaces.get(&task.space) else {
             return Ok(());
         };
         let mut now = self.policy();
@@ -246,15 +265,19 @@ impl RecordSession {
         };
         let slot = Arc::clone(slot);
         let mut words = [0; HEAD];
-        self.task(tid)?.memory.read(field!(left), &mut words)?;
+        self.task(tid)?.memory.read(field!(due), &mut words)?;
         let used = self.note_head(tid, id, &words)?;
         self.take_from_ring(tid, id, &slot, start..used)
     }
 
     /// Takes notice of what the control page says at the end of an interval. Returns how many bytes of records there are.
     fn note_head(&mut self, tid: Tid, id: SpaceId, words: &[u8; HEAD]) -> Result<u64> {
-        let Head { left, used } = Head::of(words);
-        let before = std::mem::replace(&mut self.space_mut(id).library.left, left);
+        let Head { due, left, used } = Head::of(words);
+        let library = &mut self.space_mut(id).library;
+        let before = std::mem::replace(&mut library.left, left);
+        // The program may have written there: then none are counted.
+        let calls = std::mem::replace(&mut library.due, due).saturating_sub(due);
+        self.capture.count_calls(calls);
         // Leaving a call leads to its entry, where the task stops: so this is the call that it now enters. Whoever has left one
         // and is stopped before its entry has left none there.
         self.task_mut(tid)?.left = left != before;
@@ -266,7 +289,7 @@ impl RecordSession {
         let (mut words, mut first) = ([0; HEAD], [0; AT_ONCE]);
         let begin = Addr(layout::RECORDS + start);
         let memory = &self.task(tid)?.memory;
-        let read = memory.read_both(field!(left), &mut words, begin, &mut first)?;
+        let read = memory.read_both(field!(due), &mut words, begin, &mut first)?;
         let used = self.note_head(tid, id, &words)?;
         let memory = &self.task(tid)?.memory;
         // The program may have written there.

@@ -1,6 +1,6 @@
 //! Checkpoints while recording: freezing the processes.
 //!
-//! At the first event at which it is possible after every N events, each address space gets a source of its
+//! At the first event at which it is possible after one is due ([`Schedule`]), each address space gets a source of its
 //! pages: a fork of a stopped task (made by a remote `clone`, kept frozen), or, if all its tasks are blocked in
 //! the kernel, the process itself, read in place until one of them stops (I3). The image says what replay
 //! would have at this event (I4). Then the writer has it all, and recording goes on.
@@ -10,12 +10,14 @@ mod forks;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rr_checkpoint::schedule::Progress;
 use rr_checkpoint::{
-    CaptureRequest, CheckpointWriter, ObjectSource, Outcome, SessionImage, SharedSource, SpaceSource,
-    TaskImage, copy_unforkable,
+    CaptureRequest, CheckpointWriter, Interval, ObjectSource, Outcome, Schedule, SessionImage, SharedSource,
+    SpaceSource, TaskImage, copy_unforkable,
 };
+use rr_trace::event::EventNumber;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Backing, Memory, ObjectId, SpaceId, Stop, Stopped, Tid};
+use rr_tracee::{Backing, Memory, ObjectId, SpaceId, Stop, Stopped, Tid, tsc};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -26,9 +28,15 @@ use forks::is_forkable;
 /// The checkpoints of one recording.
 #[derive(Debug, Default)]
 pub struct Capture {
+    /// Who writes them, and when one is due; nothing if there are none.
     writer: Option<CheckpointWriter>,
-    interval: u64,
-    next_at: u64,
+    schedule: Option<Schedule>,
+    /// Buffered calls so far.
+    calls: u64,
+    /// The time that the program has slept.
+    slept: Duration,
+    /// A task was interrupted in the middle of an interval, then, because one was due.
+    interrupted: Option<Duration>,
     /// Rather let the program wait for the writer than skip a checkpoint.
     patient: bool,
     /// Frozen forks that are alive.
@@ -47,13 +55,12 @@ impl Capture {
         Capture::default()
     }
 
-    /// A checkpoint every `interval` events, given to `writer`. If that falls behind, checkpoints are skipped, or
-    /// the program waits for it (`patient`).
-    pub fn every(interval: u64, writer: CheckpointWriter, patient: bool) -> Capture {
+    /// A checkpoint every `interval`, given to `writer`. If that falls behind, checkpoints are skipped, or the program waits
+    /// for it (`patient`).
+    pub fn every(interval: Interval, writer: CheckpointWriter, patient: bool) -> Capture {
         Capture {
             writer: Some(writer),
-            interval,
-            next_at: interval,
+            schedule: Some(Schedule::new(interval)),
             patient,
             ..Capture::default()
         }
@@ -64,9 +71,59 @@ impl Capture {
         self.writer.is_some()
     }
 
+    /// So many calls were buffered.
+    pub(crate) fn count_calls(&mut self, calls: u64) {
+        self.calls += calls;
+    }
+
+    /// The program has slept for so long.
+    pub(crate) fn count_sleep(&mut self, time: Duration) {
+        self.slept += time;
+    }
+
+    /// After how many buffered calls one is due, if calls make it due. One that is due already could not be taken at the
+    /// last event: then it is tried again after a few.
+    pub(crate) fn calls_left(&self, last: EventNumber) -> Option<u64> {
+        let left = self.schedule.as_ref()?.calls_left(self.progress(last, 0))?;
+        Some(if left == 0 { self.slack().max(1) } else { left })
+    }
+
+    /// By how much libraries may be wrong about that.
+    pub(crate) fn slack(&self) -> u64 {
+        self.schedule.as_ref().map_or(0, Schedule::slack)
+    }
+
+    /// A task has executed user code for a while, without an event, until `now` (since the recording began). Returns
+    /// whether it is to be interrupted for a checkpoint: once for each.
+    pub(crate) fn must_interrupt(&mut self, now: Duration) -> bool {
+        let time = now.saturating_sub(self.slept);
+        let is_due = self.schedule.as_ref().is_some_and(|s| s.is_time(time));
+        let is_wanted = is_due && self.interrupted.is_none();
+        if is_wanted {
+            self.interrupted = Some(now);
+        }
+        is_wanted
+    }
+
+    fn progress(&self, last: EventNumber, time_ns: u64) -> Progress {
+        Progress {
+            events: last.0,
+            calls: self.calls,
+            time: Duration::from_nanos(time_ns).saturating_sub(self.slept),
+        }
+    }
+
     /// How many checkpoints were skipped because the writer was behind or a process could not be forked.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// One was due, and is skipped.
+    fn miss(&mut self, now: Progress) {
+        self.skipped += 1;
+        if let Some(schedule) = &mut self.schedule {
+            schedule.missed(now);
+        }
     }
 
     /// Waits for the writer.
@@ -118,7 +175,8 @@ fn is_capturable(task: &Task) -> bool {
 impl RecordSession {
     /// Takes a checkpoint if one is due and `current`, which has just had an event, and all others allow it.
     pub(crate) fn checkpoint_if_due(&mut self, current: Tid) -> Result<()> {
-        if !self.capture.is_on() || self.last_event().0 < self.capture.next_at {
+        let now = self.capture.progress(self.last_event(), self.last_time_ns());
+        if !self.capture.schedule.as_ref().is_some_and(|s| s.is_due(now)) {
             return Ok(());
         }
         let ready = self
@@ -128,30 +186,40 @@ impl RecordSession {
         if !ready || !self.tasks.values().all(is_capturable) {
             return Ok(());
         }
-        self.capture.next_at = self.last_event().0 + self.capture.interval;
+        let interrupted = self.capture.interrupted.take();
         while self.capture.patient && self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
             std::thread::sleep(Duration::from_micros(200));
         }
-        if self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
-            self.capture.skipped += 1;
-            return Ok(());
-        }
-        let began = Instant::now();
-        self.flush_entries()?;
-        let Some(mut request) = self.freeze()? else {
-            self.capture.skipped += 1;
+        let has_room = self
+            .capture
+            .writer
+            .as_mut()
+            .is_some_and(CheckpointWriter::has_room);
+        let began = tsc::now();
+        let request = match has_room {
+            true => {
+                self.flush_entries()?;
+                self.freeze()?
+            }
+            false => None,
+        };
+        let Some(mut request) = request else {
+            self.capture.miss(now);
             return Ok(());
         };
-        request.pause_us = began.elapsed().as_micros() as u64;
+        let pause = tsc::now() - began;
+        request.pause_us = pause.as_micros() as u64;
+        // What it takes to name a place in the middle of an interval is part of its price.
+        let to_point = interrupted.map_or(Duration::ZERO, |at| self.now().saturating_sub(pause + at));
         self.start_segment()?;
         self.capture.sources.retain(|source| !source.is_finished());
         self.capture
             .sources
             .extend(request.spaces.iter().map(|s| s.source.clone()));
-        if let Some(writer) = &mut self.capture.writer
-            && !writer.submit(request)
-        {
-            self.capture.skipped += 1;
+        let submitted = self.capture.writer.as_mut().is_some_and(|w| w.submit(request));
+        match (submitted, &mut self.capture.schedule) {
+            (true, Some(schedule)) => schedule.taken(now, pause + to_point),
+            _ => self.capture.miss(now),
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ const SIGNAL_PATIENCE: u32 = 3;
 /// Ticks without an event after which another task is not kept waiting any longer: a task that has been interrupted
 /// for that has less credit the next time, and earns it back by its events.
 pub(crate) const TURN_PATIENCE: u32 = 40;
+/// Ticks without an event after which a checkpoint that is due makes one.
+const CHECKPOINT_PATIENCE: u32 = 5;
 /// The least credit.
 const TURN_PATIENCE_MIN: u32 = 5;
 
@@ -51,11 +53,14 @@ impl RecordSession {
             && procfs::state(tid).is_ok_and(|s| s == 'S');
         let for_signal = ticks >= SIGNAL_PATIENCE && self.has_deliverable(tid)?;
         let others = !asleep && !for_signal && self.others_can_run(tid)?;
+        let now = self.now();
+        let for_checkpoint =
+            !asleep && !for_signal && ticks >= CHECKPOINT_PATIENCE && self.capture.must_interrupt(now);
         if others {
             self.hurry(tid)?;
         }
         let for_others = others && ticks >= patience;
-        if !asleep && !for_signal && !for_others {
+        if !asleep && !for_signal && !for_others && !for_checkpoint {
             return Ok(());
         }
         let task = self.task_mut(tid)?;

@@ -238,6 +238,11 @@ impl RecordSession {
         }
     }
 
+    /// The time since the recording began.
+    pub(crate) fn now(&self) -> Duration {
+        tsc::now() - self.started
+    }
+
     /// Lets a task run to its next stop.
     fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let stopped = self.settle_snapshots(tid, stopped)?;
@@ -278,7 +283,7 @@ impl RecordSession {
         self.task_mut(tid)?.state = State::InKernel(running);
         // Nobody else could run. (A dead task that we have not reaped counts: its parent may wait for it.)
         while self.tasks.len() == 1 {
-            match wait(None, false) {
+            match self.sleep() {
                 Some(report) => {
                     self.note(report)?;
                     if report.tid == tid {

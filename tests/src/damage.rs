@@ -13,7 +13,7 @@ use crate::{Recording, Rr, Run, run};
 /// The program whose trace is damaged: some processes, some mapped files, output on both streams.
 pub fn victim(rr: &Rr) -> Recording<'_> {
     let script = "for i in 1 2 3; do echo $i $$; /bin/true; done; date; echo done >&2";
-    let recording = rr.record(&["--checkpoint-interval", "60"], &shell(script));
+    let recording = rr.record(&["--checkpoint-interval", "60e"], &shell(script));
     assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
     assert!(
         recording.info().checkpoints.len() >= 2,

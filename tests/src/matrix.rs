@@ -106,7 +106,7 @@ pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
 pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
     let mut options = plan.options.clone();
     if let Some(n) = interval {
-        options.extend(["--checkpoint-interval".to_owned(), n.to_string()]);
+        options.extend(["--checkpoint-interval".to_owned(), format!("{n}e")]);
         // Where the writer could not keep up: no checkpoint is skipped, so that every kind of event gets its own.
         if plan.events / n <= plan.waits {
             options.push("--checkpoint-wait".to_owned());

@@ -91,7 +91,7 @@ fn in_order(text: &str, parts: &[&str]) {
 fn a_thread_that_crashes() {
     let rr = Rr::new();
     let program = build(&rr, "thread", THREAD);
-    let recording = rr.record(&["--checkpoint-interval", "20"], &words([&program]));
+    let recording = rr.record(&["--checkpoint-interval", "20e"], &words([&program]));
     let parts = [
         "=== 1 of 1",
         "SIGSEGV (SEGV_MAPERR) accessing 0x10",
@@ -157,7 +157,7 @@ fn a_failed_assertion_and_an_uncaught_exception() {
 fn children_crash_and_the_parent_goes_on() {
     let rr = Rr::new();
     let program = build(&rr, "children", CHILDREN);
-    let recording = rr.record(&["-n", "--checkpoint-interval", "20"], &words([&program]));
+    let recording = rr.record(&["-n", "--checkpoint-interval", "20e"], &words([&program]));
     let text = backtrace(&recording, &["--on-exit-status"]);
     let parts = [
         "=== 1 of 3",

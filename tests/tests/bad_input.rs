@@ -170,7 +170,7 @@ fn full_trace_directory() {
         return;
     };
     let dir = place.join("trace");
-    let mut command = rr.command(["record", "--checkpoint-interval", "100", "-o"]);
+    let mut command = rr.command(["record", "--checkpoint-interval", "100e", "-o"]);
     command.arg(&dir).arg(Guest::build("random_flood").path);
     let run = run(&mut command, rr.limit);
     assert!(!run.err().contains("panicked"), "{}", run.describe());

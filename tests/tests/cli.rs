@@ -20,7 +20,7 @@ fn killed_from_outside(guest: &str, signal: Signal, interval: Option<u64>) {
     let rr = Rr::new();
     let options: Vec<String> = interval
         .iter()
-        .flat_map(|n| ["--checkpoint-interval".into(), n.to_string()])
+        .flat_map(|n| ["--checkpoint-interval".into(), format!("{n}e")])
         .collect();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let (mut started, dir) = rr.start_recording(&options, &program(guest), &rr.new_dir());
@@ -72,7 +72,7 @@ fn sigterm_from_outside() {
 #[test]
 fn wait_option_records_daemons_to_their_end() {
     let rr = Rr::new();
-    let recording = rr.record(&["-w", "--checkpoint-interval", "5"], &program("daemon"));
+    let recording = rr.record(&["-w", "--checkpoint-interval", "5e"], &program("daemon"));
     assert!(
         recording.run.out().ends_with("daemon done\n"),
         "{}",
@@ -140,7 +140,7 @@ fn a_program_is_looked_up_in_path() {
 #[test]
 fn quiet_replay_shows_nothing() {
     let rr = Rr::new();
-    let recording = rr.record(&["--checkpoint-interval", "10"], &program("stdio_mix"));
+    let recording = rr.record(&["--checkpoint-interval", "10e"], &program("stdio_mix"));
     let quiet = recording.replay(&["-q"]).expect_success();
     assert_eq!(quiet.out(), "");
     assert_eq!(quiet.program_stderr(), b"");
@@ -149,7 +149,7 @@ fn quiet_replay_shows_nothing() {
 #[test]
 fn replay_can_be_repeated_and_leaves_the_trace_alone() {
     let rr = Rr::new();
-    let recording = rr.record(&["--checkpoint-interval", "7"], &program("random"));
+    let recording = rr.record(&["--checkpoint-interval", "7e"], &program("random"));
     let before = listing(&recording.dir);
     for _ in 0..5 {
         same(
@@ -184,7 +184,7 @@ fn a_trace_can_be_moved_and_outlives_the_program() {
     let dir = rr.new_dir();
     let copy = dir.join("copy-of-program");
     rr_tests::rr::copy_program(&Guest::build("private_file").path, &copy);
-    let recording = rr.record_in(&["--checkpoint-interval", "10"], &words([copy.clone()]), &dir);
+    let recording = rr.record_in(&["--checkpoint-interval", "10e"], &words([copy.clone()]), &dir);
     recording.run.describe();
     std::fs::remove_file(&copy).unwrap();
     let moved = rr.new_dir().join("elsewhere");
@@ -202,7 +202,7 @@ fn a_trace_can_be_moved_and_outlives_the_program() {
 #[test]
 fn verbose_replay_says_where_it_started() {
     let rr = Rr::new();
-    let recording = rr.record(&["--checkpoint-interval", "10"], &program("fork_many"));
+    let recording = rr.record(&["--checkpoint-interval", "10e"], &program("fork_many"));
     let info = recording.info();
     let checkpoint = info.checkpoints[info.checkpoints.len() / 2].event;
     let goal = (checkpoint + 1).to_string();

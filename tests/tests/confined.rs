@@ -22,7 +22,13 @@ fn confined(rr: &Rr, filter: &str, args: &[OsString]) -> Run {
 fn check(rr: &Rr, filter: &str, options: &[&str]) -> String {
     let guest = rr.reachable(&Guest::build("confined").path);
     let trace = rr.new_trace();
-    let mut args = words(["record", "--checkpoint-interval", "20", "--checkpoint-wait", "-o"]);
+    let mut args = words([
+        "record",
+        "--checkpoint-interval",
+        "20e",
+        "--checkpoint-wait",
+        "-o",
+    ]);
     args.push(trace.clone().into());
     args.extend(words(options));
     args.push(guest.into());
@@ -59,7 +65,7 @@ fn without_performance_counters() {
 fn without_the_call_that_ends_remote_ones() {
     let rr = Rr::new();
     let guest = rr.reachable(&Guest::build("hello").path);
-    let mut args = words(["record", "--checkpoint-interval", "5", "--checkpoint-wait", "-o"]);
+    let mut args = words(["record", "--checkpoint-interval", "5e", "--checkpoint-wait", "-o"]);
     args.extend([rr.new_trace().into(), guest.into()]);
     let recorded = confined(&rr, "getpid-eperm", &args).expect_success();
     assert_eq!(recorded.out(), "hello, world\n");

@@ -17,7 +17,7 @@ fn recorder_killed_while_sqlite_runs() {
     let (rounds, rows) = if full() { (50, 100_000) } else { (6, 8000) };
     let sql = programs::sql(rows);
     let program = shell("sqlite3 test.db < in.sql");
-    let options = ["--checkpoint-interval", "20"];
+    let options = ["--checkpoint-interval", "20e"];
     let prepare = || {
         let dir = rr.new_dir();
         std::fs::write(dir.join("in.sql"), &sql).unwrap();

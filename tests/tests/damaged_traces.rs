@@ -272,7 +272,7 @@ fn missing_parts() {
 fn a_bad_stretch_hides_no_other() {
     let rr = Rr::new();
     let guest = rr_tests::Guest::build("fork_many").path;
-    let options = ["--checkpoint-interval", "10", "--checkpoint-wait"];
+    let options = ["--checkpoint-interval", "10e", "--checkpoint-wait"];
     let recording = rr.record(&options, &rr_tests::rr::words([guest]));
     let checkpoints: Vec<u64> = recording.info().checkpoints.iter().map(|c| c.event).collect();
     let stretches = checkpoints.len() + 1;

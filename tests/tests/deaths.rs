@@ -19,9 +19,9 @@ fn killed_from_outside_at_any_moment() {
     let milliseconds = if full() { "10000" } else { "600" };
     for options in [
         &[][..],
-        &["--checkpoint-interval", "1"],
-        &["--checkpoint-interval", "7"],
-        &["--checkpoint-interval", "100"],
+        &["--checkpoint-interval", "1e"],
+        &["--checkpoint-interval", "7e"],
+        &["--checkpoint-interval", "100e"],
     ] {
         let program = words([storm.as_os_str(), "0".as_ref(), milliseconds.as_ref()]);
         let (mut started, dir) = rr.start_recording(options, &program, &rr.new_dir());
@@ -65,7 +65,11 @@ fn killed_at_every_moment() {
         (&[], ",late", 67),
         (&["-n"], "", 71),
         (&[], ",parent", 151),
-        (&["--checkpoint-interval", "3", "--checkpoint-wait"], ",late", 223),
+        (
+            &["--checkpoint-interval", "3e", "--checkpoint-wait"],
+            ",late",
+            223,
+        ),
     ];
     for (options, how, step) in ways {
         for moment in (1..).step_by(if full() { 1 } else { step }) {

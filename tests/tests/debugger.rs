@@ -229,7 +229,7 @@ fn changes_and_calls() {
 #[test]
 fn places() {
     let rr = Rr::new();
-    let walk = Debugged::record(&rr, &["--checkpoint-interval", "50"], &Program::c("walk"));
+    let walk = Debugged::record(&rr, &["--checkpoint-interval", "50e"], &Program::c("walk"));
     walk.check(
         &[],
         &[

@@ -50,7 +50,7 @@ fn sigterm_reaches_the_program() {
     assert_eq!(run.shell_status(), 128 + 15, "{}", run.describe());
     let run = signalled(
         &rr,
-        &["--checkpoint-interval", "3"],
+        &["--checkpoint-interval", "3e"],
         "trap 'echo asked; exit 3' TERM; echo ready; while :; do sleep 0.02; done",
         Signal::SIGTERM,
     );
@@ -68,7 +68,7 @@ fn sigterm_becomes_sigkill() {
     let script = "trap '' TERM; (while :; do sleep 0.02; done) & echo ready; wait";
     let run = signalled(
         &rr,
-        &["-w", "--checkpoint-interval", "50"],
+        &["-w", "--checkpoint-interval", "50e"],
         script,
         Signal::SIGTERM,
     );
@@ -101,7 +101,7 @@ fn everybody_is_killed() {
     let rr = Rr::new();
     for round in 0..12 {
         let script = "(while :; do sleep 0.02; done) & echo ready; wait";
-        let options = ["-w", "--checkpoint-interval", "50"];
+        let options = ["-w", "--checkpoint-interval", "50e"];
         let (mut started, dir) = rr.start_recording(&options, &shell(script), &rr.new_dir());
         wait_for_output(&mut started, "ready\n");
         std::thread::sleep(Duration::from_millis(100 + 37 * round));
@@ -266,7 +266,7 @@ fn one_process_that_cannot_be_recorded() {
     ] {
         let program = rr_tests::Guest::build(guest).path;
         let script = format!("{} & wait $!; echo $?; exec /bin/echo done", program.display());
-        for options in [&["-w"][..], &["-w", "--checkpoint-interval", "1"]] {
+        for options in [&["-w"][..], &["-w", "--checkpoint-interval", "1e"]] {
             let recording = rr.record(options, &shell(&script));
             let run = &recording.run;
             assert!(
@@ -307,7 +307,7 @@ fn limits_of_the_program() {
         let script = format!("ulimit {limit}; ls / >/dev/null && ulimit -a | grep -v pending");
         let program = words(["/bin/bash", "-c", &script]);
         let native = rr.native(&program, &rr.new_dir()).expect_success();
-        let recording = rr.record(&["--checkpoint-interval", "50"], &program);
+        let recording = rr.record(&["--checkpoint-interval", "50e"], &program);
         assert_eq!(
             recording.run.out(),
             native.out(),
@@ -388,7 +388,7 @@ fn signals_to_the_own_group_are_not_for_the_recorder() {
     let trapped =
         "trap 'echo asked' TERM; sleep 100 & sleep 0.3; kill 0; wait; trap '' TERM; sleep 6; echo done";
     record(&[], trapped, 0, "asked\ndone\n");
-    for options in [&[][..], &["--checkpoint-interval", "3"], &["-n"]] {
+    for options in [&[][..], &["--checkpoint-interval", "3e"], &["-n"]] {
         record(
             options,
             "sleep 100 & echo ready; kill -9 0; echo no",

@@ -18,7 +18,7 @@ fn a_large_file_that_nobody_changes_is_not_in_checkpoints() {
     let guest = Guest::build("shared_large");
     let recording = rr.record(
         // Every call an event: checkpoints up to just before the end.
-        &["-n", "--checkpoint-interval", "5", "--checkpoint-wait"],
+        &["-n", "--checkpoint-interval", "5e", "--checkpoint-wait"],
         &[guest.path.into_os_string()],
     );
     assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());

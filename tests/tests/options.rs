@@ -98,7 +98,7 @@ fn marks_are_the_same_in_replay() {
         program("stdio_mix"),
         program("splice"),
     ] {
-        let recording = rr.record(&["--mark-stdio", "--checkpoint-interval", "9"], &command);
+        let recording = rr.record(&["--mark-stdio", "--checkpoint-interval", "9e"], &command);
         let replay = recording.replay(&["-M"]).expect_success();
         assert_eq!(replay.out(), recording.run.out());
         assert_eq!(replay.program_stderr(), recording.run.program_stderr());
@@ -210,7 +210,7 @@ fn a_trap_can_be_survived() {
     let rr = Rr::new();
     let mut command = program("unhandled");
     command.push("int3".into());
-    let recording = rr.record(&["-t", "5", "--checkpoint-interval", "1"], &command);
+    let recording = rr.record(&["-t", "5", "--checkpoint-interval", "1e"], &command);
     assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
     assert_eq!(recording.replay(&[]).expect_success().out(), recording.run.out());
     recording.verify();

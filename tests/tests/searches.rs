@@ -27,7 +27,7 @@ fn search(mode: &[&str], script: &[(&str, &str)]) {
     calls.check(&[], &[&TO_END, script].concat());
 }
 
-const STORED: &[&str] = &["-n", "--checkpoint-interval", "100", "--checkpoint-wait"];
+const STORED: &[&str] = &["-n", "--checkpoint-interval", "100e", "--checkpoint-wait"];
 
 #[test]
 fn breakpoints() {

@@ -79,7 +79,7 @@ fn checkpoints_are_taken_while_a_process_is_stopped() {
     let rr = Rr::new();
     let guest = Guest::build("stopped_child");
     // Every call an event: the parent makes many meanwhile.
-    let options = ["-n", "--checkpoint-interval", "10", "--checkpoint-wait"];
+    let options = ["-n", "--checkpoint-interval", "10e", "--checkpoint-wait"];
     let recording = rr.record(&options, &program(&rr, &guest));
     let info = check_recording(&recording, &Plan::guest(Ending::Exit(0)), Some(10));
     // The parent makes 200 calls of its own meanwhile.

@@ -32,7 +32,7 @@ const MORE: [&str; 6] = [
     "fork_tree",
     "stubs_lost",
 ];
-const OPTIONS: [&[&str]; 3] = [&[], &["-n"], &["--checkpoint-interval", "7"]];
+const OPTIONS: [&[&str]; 3] = [&[], &["-n"], &["--checkpoint-interval", "7e"]];
 
 /// One walk, in a thread of its own: it ends, or the test fails. (The replayed tasks die with its process.)
 fn walk(trace: &Path, what: &str, seed: u64, steps: u64) {

@@ -61,8 +61,8 @@ pub struct Header {
     pub cpuid_faulting: bool,
     /// The CPU that the recording was bound to.
     pub bound_cpu: Option<u32>,
-    /// Events from one checkpoint to the next; `None`: no checkpoints were made.
-    pub checkpoint_interval: Option<u64>,
+    /// What is between two checkpoints, as it was asked for (`rr_checkpoint::Interval`); `None`: none were made.
+    pub checkpoint_interval: Option<String>,
     /// Size of a page, in bytes.
     pub page_size: u32,
     /// The seed, if scheduling was random.
@@ -209,7 +209,7 @@ impl Header {
                 .and_then(|cpu| i32::try_from(cpu).ok())
                 .unwrap_or(-1),
         );
-        out.set_checkpoint_interval(self.checkpoint_interval.unwrap_or(0));
+        out.set_checkpoint_every(self.checkpoint_interval.as_deref().unwrap_or_default());
         out.set_page_size(self.page_size);
         out.set_chaos(self.chaos_seed.is_some());
         out.set_chaos_seed(self.chaos_seed.unwrap_or(0));
@@ -305,7 +305,11 @@ impl Header {
             cpu_model: text(from.get_cpu_model())?,
             cpuid_faulting: from.get_cpuid_faulting(),
             bound_cpu: u32::try_from(from.get_bound_cpu()).ok(),
-            checkpoint_interval: Some(from.get_checkpoint_interval()).filter(|n| *n != 0),
+            checkpoint_interval: match (text(from.get_checkpoint_every())?, from.get_checkpoint_interval()) {
+                (every, 0) if every.is_empty() => None,
+                (every, events) if every.is_empty() => Some(format!("{events}e")),
+                (every, _) => Some(every),
+            },
             page_size: from.get_page_size(),
             chaos_seed: from.get_chaos().then(|| from.get_chaos_seed()),
             refused: {

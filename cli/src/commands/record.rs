@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use rr_checkpoint::CheckpointWriter;
+use rr_checkpoint::{CheckpointWriter, Interval};
 use rr_recorder::{
     Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
 };
@@ -28,11 +28,13 @@ const FAILED: u8 = 70;
 #[command(about = "Record a program")]
 #[command(long_about = "Record a program and all processes that it starts.\n\n\
     The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
-    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]
+    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record --checkpoint-interval auto ./server --test")]
 pub struct Options {
-    /// Write a checkpoint every N events, so that replay can start there
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_interval: Option<u64>,
+    /// Write a checkpoint every so often, so that replay can start there: after so many events and buffered calls (N), so much
+    /// time in which the program does not sleep (Ns, Nms), or, with `auto`, about every second, but at a cost of at most
+    /// a twentieth of the program's time
+    #[arg(long, value_name = "N|Ns|Nms|auto")]
+    checkpoint_interval: Option<Interval>,
     /// When the checkpoint writer falls behind, let the program wait instead of skipping checkpoints
     #[arg(long)]
     checkpoint_wait: bool,
@@ -223,7 +225,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let mut header =
         Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
     header.bound_cpu = Some(cpus.bound as u32);
-    header.checkpoint_interval = options.checkpoint_interval;
+    header.checkpoint_interval = options.checkpoint_interval.map(|interval| interval.to_string());
     header.chaos_seed = chaos;
     header.refused = confined::survey()?;
     let store = traces::store();

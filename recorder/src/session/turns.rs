@@ -5,13 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use rr_tracee::task::wait;
+use rr_tracee::task::{Report, wait};
 use rr_tracee::{Stop, Tid, tsc};
 
 use crate::error::{Error, Result};
 use crate::scheduler::Choice;
 use crate::session::RecordSession;
 use crate::task::{State, Task};
+
+/// A call that takes longer sleeps most of that time.
+const SLEEP: Duration = Duration::from_millis(1);
 
 impl RecordSession {
     /// Records until the first process (or all) have exited. Returns the first process's wait status and the
@@ -143,7 +146,7 @@ impl RecordSession {
     }
 
     fn wait_for_any(&mut self) -> Result<()> {
-        match wait(None, false) {
+        match self.sleep() {
             Some(report) => self.note(report),
             None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
                 let tid = self.root;
@@ -154,6 +157,17 @@ impl RecordSession {
             }
             None => Ok(()),
         }
+    }
+
+    /// Waits for a report about any task while nobody executes user code: the program sleeps, or works in the kernel.
+    pub(crate) fn sleep(&mut self) -> Option<Report> {
+        let began = tsc::now();
+        let report = wait(None, false);
+        let slept = tsc::now() - began;
+        if slept >= SLEEP {
+            self.capture.count_sleep(slept);
+        }
+        report
     }
 
     /// Waits for any task to come out of the kernel, but at most so long.

@@ -23,7 +23,7 @@ pub fn header() -> Header {
         vec!["A=b".into()],
     )
     .unwrap();
-    header.checkpoint_interval = Some(200);
+    header.checkpoint_interval = Some("200".into());
     header.bound_cpu = Some(1);
     header
 }

@@ -129,8 +129,8 @@ impl RecordSession {
             return Ok(());
         }
         self.capture.next_at = self.last_event().0 + self.capture.interval;
-        while self.capture.patient && self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
-            std::thread::sleep(Duration::from_micros(200));
+        if let Some(writer) = self.capture.writer.as_ref().filter(|_| self.capture.patient) {
+            writer.wait_for_room();
         }
         if self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
             self.capture.skipped += 1;

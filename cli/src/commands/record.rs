@@ -15,7 +15,7 @@ use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
 use rr_tracee::tsc;
 
-use crate::{Global, cpu, started, traces};
+use crate::{Global, cpu, distance, started, traces};
 
 /// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
 const UNAVAILABLE: u8 = 69;
@@ -31,7 +31,7 @@ const FAILED: u8 = 70;
     not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record --checkpoint-interval 10000 ./server --test")]
 pub struct Options {
     /// Write a checkpoint every N events, so that replay can start there
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = distance::parser())]
     checkpoint_interval: Option<u64>,
     /// When the checkpoint writer falls behind, let the program wait instead of skipping checkpoints
     #[arg(long)]

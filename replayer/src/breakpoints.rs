@@ -241,10 +241,7 @@ impl ReplaySession {
         self.each_overlay(|overlay, memory| overlay.put_back(memory, ALL))
     }
 
-    fn each_overlay(
-        &self,
-        act: impl Fn(&CodeOverlay, &Memory) -> rr_tracee::Result<()>,
-    ) -> Result<()> {
+    fn each_overlay(&self, act: impl Fn(&CodeOverlay, &Memory) -> rr_tracee::Result<()>) -> Result<()> {
         for (space, overlay) in self.overlays.iter().filter(|(_, o)| !o.is_empty()) {
             if let Some(task) = self.tasks.values().find(|t| t.space == *space) {
                 act(overlay, &task.memory()).map_err(|source| crate::error::Error::Tracee {

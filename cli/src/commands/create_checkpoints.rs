@@ -65,9 +65,7 @@ impl Options {
                 bail!("{name} {event}: the recording has the events 1 to {last}");
             }
         }
-        let interval = self
-            .interval
-            .unwrap_or((last / CHECKPOINTS).max(DISTANCE_LEAST));
+        let interval = self.interval.unwrap_or((last / CHECKPOINTS).max(DISTANCE_LEAST));
         let end = self.end.unwrap_or(last);
         if let Some(start) = self.start
             && start > end
@@ -209,9 +207,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let dir = reader.checkpoint_dir();
-    let place = if dir.is_dir() { &dir } else { reader.path() };
-    access(place, AccessFlags::W_OK)
-        .with_context(|| format!("cannot write checkpoints into {}", place.display()))?;
+    access(&dir, AccessFlags::W_OK)
+        .with_context(|| format!("cannot write checkpoints into {}", dir.display()))?;
     interrupt::notice();
     let cpus = cpu::survey();
     let writer_options = rr_checkpoint::Options {

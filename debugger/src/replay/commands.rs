@@ -77,8 +77,7 @@ impl ReplayTarget {
             Ok(true) => Ok(format!("Checkpoint at event {last} stored in the trace.")),
             Ok(false) => Ok(format!("The checkpoint at event {last} is in the trace already.")),
             Err(e @ Error::InsideInterval { .. }) => Ok(format!(
-                "Not stored: {e}. `seek {last}` goes to the event before; there write-checkpoint stores one, and from it this \
-                 place is not far."
+                "Not stored: {e}. `seek {last}`, then `write-checkpoint`, stores one at the event before."
             )),
             Err(e) => Err(failed(e)),
         }

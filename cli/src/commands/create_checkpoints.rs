@@ -3,6 +3,11 @@
 //! A checkpoint at an event is what the recorder would have stored there (I4). Keeps I5: each gets its name when it is whole
 //! and on the disk, so whatever ends the command leaves a trace that is whole, and the next run goes on where this one
 //! ended: what is there is not made again.
+//!
+//! *On the CPU of the recording.* All is replayed there, one stretch after the other; the writer's threads use all CPUs. Stretches
+//! between stored checkpoints could be replayed at the same time only where `cpuid` can be intercepted. Elsewhere a program that
+//! starts looks at its CPU's number, and keeps it in memory as long as it lives: a stretch that ends in the state that is stored
+//! there shows nothing of the processes that have ended before.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

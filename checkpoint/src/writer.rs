@@ -164,9 +164,10 @@ impl CheckpointWriter {
         room
     }
 
-    /// Waits until [`CheckpointWriter::submit`] would take a capture.
+    /// Waits until [`CheckpointWriter::submit`] would take a capture. (It never will if the writer did not survive.)
     pub fn wait_for_room(&self) {
-        while !self.is_room() {
+        let is_alive = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while !self.is_room() && is_alive() {
             std::thread::sleep(ROOM_WAIT);
         }
     }

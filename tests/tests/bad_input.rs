@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rr_tests::damage::{Tmpfs, victim};
 use rr_tests::rr::words;

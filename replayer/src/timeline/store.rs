@@ -26,11 +26,11 @@ impl Timeline {
                 ..Options::default()
             };
             let mut writer = CheckpointWriter::start(dir, uuid, options)?;
-            writer.submit(request);
-            for outcome in writer.finish()?.outcomes {
-                outcome.result?;
-            }
+            let is_taken = writer.submit(request);
+            let outcome = writer.finish()?.outcomes.pop().filter(|_| is_taken);
             capture::reap();
+            let refused = || rr_checkpoint::Error::Writer("it did not take the checkpoint".into());
+            outcome.ok_or_else(refused)?.result?;
         }
         self.stored.insert(place, event);
         Ok(is_new)

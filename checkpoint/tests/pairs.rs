@@ -1,5 +1,8 @@
 //! Two checkpoints of the same event: what counts as the same, and that there is one writer at a time.
 
+// A broken expectation in a test is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io::Write;

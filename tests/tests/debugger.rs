@@ -259,7 +259,17 @@ fn write_checkpoint() {
             ("info checkpoints", "Stored in the trace: 2, from event 30 to event 40"),
             ("seek 40", ""),
             ("same forty", ""),
-            ("reverse-continue", ""),
+            // Here breakpoints are in the code.
+            ("seek 1", ""),
+            ("catch syscall mmap", "Catchpoint"),
+            ("continue", "call to syscall"),
+            ("write-checkpoint", "at the end of the interval"),
+            ("break main", ""),
+            ("continue", "returned from syscall"),
+            ("write-checkpoint", "stored in the trace."),
+            ("delete", ""),
+            ("break add", ""),
+            ("continue", "add (n="),
             ("delete", ""),
             ("continue", ""),
             ("write-checkpoint", "at the end of the interval"),
@@ -273,7 +283,7 @@ fn write_checkpoint() {
     assert!(
         verified
             .out()
-            .contains("2 checkpoints: image and pages identical"),
+            .contains("3 checkpoints: image and pages identical"),
         "{}",
         verified.describe()
     );
@@ -281,10 +291,7 @@ fn write_checkpoint() {
     let output = walk.check(
         &["--log", "rr_replayer=debug", "-g", "40"],
         &[
-            (
-                "info checkpoints",
-                "Stored in the trace: 2, from event 30 to event 40",
-            ),
+            ("info checkpoints", "Stored in the trace: 3, from event "),
             ("when", "Completed event: 40\n"),
             ("handle SIGUSR1 nostop noprint pass", ""),
             ("save forty", ""),

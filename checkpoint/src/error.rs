@@ -23,6 +23,12 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// There is one writer for a trace at a time.
+    #[error("{}: another rr writes checkpoints there; try again when it has ended", path.display())]
+    Busy {
+        /// The directory of checkpoints.
+        path: PathBuf,
+    },
     /// A checkpoint file is torn, rotten or hostile.
     #[error("{}: damaged checkpoint: {why} (at offset {offset}); replay from an earlier checkpoint or with --from-start", path.display())]
     Damaged {
@@ -105,6 +111,9 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The trace could not be read.
+    #[error(transparent)]
+    Trace(#[from] rr_trace::Error),
     /// A tracee could not be read.
     #[error(transparent)]
     Tracee(#[from] rr_tracee::Error),

@@ -35,6 +35,8 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use rr_trace::compress::{compress, decompress};
 use rr_trace::event::EventNumber;
 use xxhash_rust::xxh3::xxh3_64;
@@ -86,7 +88,23 @@ pub(crate) fn temporary_path(dir: &Path, event: EventNumber) -> PathBuf {
     dir.join(format!(".{:016}.ckpt.tmp", event.0))
 }
 
-/// Removes what a writer that was killed left unfinished. There is one writer for a trace at a time.
+/// Keeps other writers out as long as it lives, also those of other processes (flock(2)). Nothing where the file system
+/// has no locks.
+pub(crate) fn lock(dir: &Path) -> Result<Option<Flock<File>>> {
+    let opened = File::open(dir).map_err(Error::io("opening the directory of checkpoints", dir))?;
+    match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::Busy {
+            path: dir.to_path_buf(),
+        }),
+        Err((_, errno)) => {
+            tracing::debug!("{}: no lock: {errno}", dir.display());
+            Ok(None)
+        }
+    }
+}
+
+/// Removes what a writer that was killed left unfinished. To be called with the [`lock`].
 pub(crate) fn sweep(dir: &Path) -> Result<()> {
     let failed = Error::io("sweeping the directory of checkpoints", dir);
     let left = |entry: &std::fs::DirEntry| {

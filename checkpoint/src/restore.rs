@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sched::CpuSet;
+use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange};
@@ -95,6 +96,18 @@ impl Checkpoint {
             });
         }
         Ok(checkpoint)
+    }
+
+    /// The newest checkpoint of a trace at or before `event` that can be used; damaged ones are passed over with a warning.
+    pub fn nearest(reader: &TraceReader, event: EventNumber) -> Result<Option<Checkpoint>> {
+        let all = reader.checkpoints()?.into_iter().rev();
+        for at in all.filter(|at| *at <= event) {
+            match Self::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(e) => tracing::warn!("{e}; using the checkpoint before it"),
+            }
+        }
+        Ok(None)
     }
 
     /// The CPUs that threads of [`Checkpoint::restore_pages`] may use, for a caller that is bound to fewer.

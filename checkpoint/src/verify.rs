@@ -18,6 +18,7 @@ use rr_tracee::pagemap::Pagemap;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Memory, ObjectId, SpaceId};
 
 pub use images::compare_images;
+pub use pair::compare_checkpoints;
 
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
 use crate::capture::{must_read, next_data};
@@ -26,6 +27,7 @@ use crate::index::{PageTarget, captured};
 use crate::restore::Checkpoint;
 
 mod images;
+mod pair;
 
 /// A page that is not the same.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -24,12 +24,15 @@
 //! A checkpoint must not be there before what it rests on: mapped files, and the events up to its own. For the
 //! events, `publish` waits ([`Options::trace`]); the mapped files are in the trace before the recorder submits.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use nix::fcntl::Flock;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use rr_trace::Progress;
@@ -46,6 +49,9 @@ use crate::known::{Fate, Known};
 use crate::publish;
 use crate::stats::CheckpointStats;
 use crate::store::{Buffers, Job, Store, Tools};
+
+/// What is between two looks whether there is room.
+const ROOM_WAIT: Duration = Duration::from_micros(200);
 
 /// How the writer works.
 #[derive(Clone, Debug)]
@@ -116,15 +122,18 @@ pub struct CheckpointWriter {
     thread: Option<JoinHandle<()>>,
     give_up: Arc<AtomicBool>,
     refused: u64,
+    /// Until the threads have ended.
+    _lock: Option<Flock<File>>,
 }
 
 impl CheckpointWriter {
     /// Starts a writer of checkpoints into `dir`, which is made if it is not there, for the trace with this
-    /// uuid.
+    /// uuid. Refused if there is one already.
     pub fn start(dir: PathBuf, uuid: [u8; 16], options: Options) -> Result<CheckpointWriter> {
         if !dir.is_dir() {
             std::fs::create_dir(&dir).map_err(Error::io("making the directory of checkpoints", &dir))?;
         }
+        let lock = crate::file::lock(&dir)?;
         crate::file::sweep(&dir)?;
         let (requests, queue) = bounded(options.queue.max(1));
         let (outcomes_in, outcomes) = unbounded();
@@ -143,17 +152,29 @@ impl CheckpointWriter {
             thread: Some(thread),
             give_up,
             refused: 0,
+            _lock: lock,
         })
     }
 
     /// Whether [`CheckpointWriter::submit`] would take a capture now: asked before any fork is made for it.
     /// Counts as refused what finds no room.
     pub fn has_room(&mut self) -> bool {
-        let frozen = self.frozen.load(Ordering::Acquire);
-        let room =
-            (frozen == 0 || frozen < self.max_frozen) && self.requests.as_ref().is_some_and(|r| !r.is_full());
+        let room = self.is_room();
         self.refused += u64::from(!room);
         room
+    }
+
+    /// Waits until [`CheckpointWriter::submit`] would take a capture. (It never will if the writer did not survive.)
+    pub fn wait_for_room(&self) {
+        let is_alive = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while !self.is_room() && is_alive() {
+            std::thread::sleep(ROOM_WAIT);
+        }
+    }
+
+    fn is_room(&self) -> bool {
+        let frozen = self.frozen.load(Ordering::Acquire);
+        (frozen == 0 || frozen < self.max_frozen) && self.requests.as_ref().is_some_and(|r| !r.is_full())
     }
 
     /// Hands over a capture; never waits. `false`: refused, because the writer has fallen behind; the
@@ -194,6 +215,12 @@ impl CheckpointWriter {
             outcomes: self.poll_done(),
             refused: self.refused,
         })
+    }
+
+    /// Gives up what has not been read yet, and waits for the rest.
+    pub fn give_up(self) -> Result<Summary> {
+        self.give_up.store(true, Ordering::Relaxed);
+        self.finish()
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -324,7 +351,7 @@ impl Reader<'_> {
         let result = if self.give_up.load(Ordering::Relaxed) {
             Err(Error::Dropped {
                 event: event.0,
-                why: "the recording was given up".into(),
+                why: "it was given up".into(),
             })
         } else if self.last.as_ref().is_some_and(is_late) {
             Err(Error::Dropped {
@@ -395,7 +422,7 @@ impl Reader<'_> {
             let target = PageTarget::Space(source.space);
             let mut sink = |number: u64, bytes: &[u8], zero_untouched: bool| {
                 if self.give_up.load(Ordering::Relaxed) {
-                    return Err(dropped("the recording was given up".into()));
+                    return Err(dropped("it was given up".into()));
                 }
                 store.page(number, bytes, zero_untouched)
             };

@@ -6,6 +6,7 @@ mod command_line;
 mod commands;
 mod cpu;
 mod echo;
+mod interrupt;
 mod log;
 mod progress;
 mod registers;
@@ -81,6 +82,7 @@ enum Command {
     Record(commands::record::Options),
     Replay(commands::replay::Options),
     Verify(commands::verify::Options),
+    CreateCheckpoints(commands::create_checkpoints::Options),
     Backtrace(commands::backtrace::Options),
     Dump(commands::dump::Options),
     Ps(commands::ps::Options),
@@ -170,6 +172,7 @@ fn main() -> ExitCode {
         Command::Record(options) => commands::record::run(options, &cli.global),
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Verify(options) => commands::verify::run(&options),
+        Command::CreateCheckpoints(options) => commands::create_checkpoints::run(&options),
         Command::Backtrace(options) => commands::backtrace::run(&options),
         Command::Dump(options) => commands::dump::run(&options),
         Command::Ps(options) => commands::ps::run(&options),

@@ -187,8 +187,8 @@ impl RecordSession {
             return Ok(());
         }
         let interrupted = self.capture.interrupted.take();
-        while self.capture.patient && self.capture.writer.as_mut().is_some_and(|w| !w.has_room()) {
-            std::thread::sleep(Duration::from_micros(200));
+        if let Some(writer) = self.capture.writer.as_ref().filter(|_| self.capture.patient) {
+            writer.wait_for_room();
         }
         let has_room = self
             .capture

@@ -225,21 +225,32 @@ impl ReplaySession {
 
     /// Does something while all memory is the program's own.
     pub(crate) fn with_own_code<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
-        let each = |act: &dyn Fn(&CodeOverlay, &Memory) -> rr_tracee::Result<()>| -> Result<()> {
-            for (space, overlay) in self.overlays.iter().filter(|(_, o)| !o.is_empty()) {
-                if let Some(task) = self.tasks.values().find(|t| t.space == *space) {
-                    act(overlay, &task.memory()).map_err(|source| crate::error::Error::Tracee {
-                        event: self.last,
-                        source,
-                    })?;
-                }
-            }
-            Ok(())
-        };
-        each(&|overlay, memory| overlay.lift(memory, ALL))?;
+        self.lift_code()?;
         let done = what();
-        each(&|overlay, memory| overlay.put_back(memory, ALL))?;
+        self.put_code_back()?;
         done
+    }
+
+    /// Gives all memory the program's own bytes until [`ReplaySession::put_code_back`].
+    pub(crate) fn lift_code(&self) -> Result<()> {
+        self.each_overlay(|overlay, memory| overlay.lift(memory, ALL))
+    }
+
+    /// Ends what [`ReplaySession::lift_code`] began.
+    pub(crate) fn put_code_back(&self) -> Result<()> {
+        self.each_overlay(|overlay, memory| overlay.put_back(memory, ALL))
+    }
+
+    fn each_overlay(&self, act: impl Fn(&CodeOverlay, &Memory) -> rr_tracee::Result<()>) -> Result<()> {
+        for (space, overlay) in self.overlays.iter().filter(|(_, o)| !o.is_empty()) {
+            if let Some(task) = self.tasks.values().find(|t| t.space == *space) {
+                act(overlay, &task.memory()).map_err(|source| crate::error::Error::Tracee {
+                    event: self.last,
+                    source,
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// A new address space is a copy of another, patches and all: it gets the program's own bytes.

@@ -5,6 +5,8 @@ use std::fmt;
 use rr_trace::event::EventNumber;
 use rr_tracee::{Registers, Tid};
 
+use crate::position::Position;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -35,6 +37,18 @@ pub enum Error {
         what: String,
         /// The kernel's answer.
         source: std::io::Error,
+    },
+    /// A stored checkpoint is at an event, and the replay is not.
+    #[error("a checkpoint can be stored only at an event, and this is inside an interval ({here})")]
+    InsideInterval {
+        /// Where the replay is; the event before is part of it.
+        here: Box<Position>,
+    },
+    /// Nothing is left that a checkpoint could hold.
+    #[error("after event {event} no task is left: there is nothing to store")]
+    NoTask {
+        /// The event.
+        event: EventNumber,
     },
     /// The clock that a search is interrupted by could not be started.
     #[error(transparent)]

@@ -30,6 +30,7 @@
 //! | `blank` | empty processes that replayed tasks are made from |
 //! | `family` | what a session, its live checkpoints and the sessions from those share |
 //! | [`live`] | live checkpoints |
+//! | `capture` | what a stored checkpoint is made of |
 //! | `affinity` | on which CPU |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
 //! | `same` | comparing two sessions |
@@ -39,6 +40,7 @@ mod arrival;
 mod blank;
 mod breakpoints;
 mod buffer;
+mod capture;
 pub mod diversion;
 mod drive;
 pub mod error;

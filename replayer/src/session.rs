@@ -20,6 +20,7 @@ use crate::affinity;
 use crate::blank;
 use crate::breakpoints::Breakpoints;
 use crate::buffer;
+use crate::capture;
 use crate::error::{Divergence, Error, Result};
 use crate::family::Family;
 use crate::overlay::CodeOverlay;
@@ -412,6 +413,7 @@ impl Drop for ReplaySession {
     fn drop(&mut self) {
         let tasks: Vec<Tid> = self.tasks.values().map(|task| task.real).collect();
         blank::end_all(&tasks);
+        capture::reap();
         let family = &self.backings.family;
         // Of the last of a family nothing is left that could be open. (Nor is it if the template has died.)
         if Rc::strong_count(family) > 1 {

@@ -1,10 +1,11 @@
-//! Damaged traces: copies to damage, and all commands tried on them.
+//! Damaged traces: copies to damage, all commands tried on them, and disks that fill up.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::mount::MsFlags;
 use nix::sys::resource::{Resource, setrlimit};
 
 use crate::programs::shell;
@@ -112,4 +113,31 @@ pub fn try_everything(rr: &Rr, what: &str, dir: &Path, original: &Recording<'_>,
         );
     }
     [info, replay, from, verify]
+}
+
+fn mount(at: &Path, size: &str, flags: MsFlags) -> nix::Result<()> {
+    let options = format!("size={size}");
+    nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(options.as_str()))
+}
+
+/// A mounted tmpfs that is unmounted at the end.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// Mounts it; `None` if the tests have no right to.
+    pub fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
+        mount(at, size, MsFlags::empty()).ok()?;
+        Some(Tmpfs(at.to_owned()))
+    }
+
+    /// Gives it another size.
+    pub fn resize(&self, size: &str) {
+        mount(&self.0, size, MsFlags::MS_REMOUNT).expect("remount");
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount(&self.0);
+    }
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -269,4 +270,23 @@ fn describe_tree(root: Pid) -> String {
         );
     }
     text
+}
+
+/// Checks that no process works in a directory, or none in a moment: tracees and frozen forks die with their rr.
+#[track_caller]
+pub fn no_process_left_in(dir: &Path) {
+    let dir = dir.canonicalize().expect("a directory");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let left: Vec<String> = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| std::fs::read_link(format!("/proc/{name}/cwd")).is_ok_and(|cwd| cwd == dir))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "processes left behind: {left:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -9,9 +9,9 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rr_tests::damage::victim;
+use rr_tests::damage::{Tmpfs, victim};
 use rr_tests::rr::words;
 use rr_tests::{Guest, Rr, run};
 
@@ -133,31 +133,6 @@ fn rm_removes_only_traces() {
     assert!(outside.join("precious").exists() && traces.join("true-0").is_dir());
     rr.rr(["rm", "true-0"]).expect_success();
     assert!(!traces.join("true-0").exists());
-}
-
-/// A mounted tmpfs that is unmounted at the end.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
-        use nix::mount::{MsFlags, mount};
-        let options = format!("size={size}");
-        mount(
-            Some("tmpfs"),
-            at,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .ok()?;
-        Some(Tmpfs(at.to_owned()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount(&self.0);
-    }
 }
 
 /// The disk fills up in the middle of a recording: what was recorded until then is there.

@@ -3,11 +3,11 @@
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rr_tests::programs::{self, Random, shell};
+use rr_tests::run::no_process_left_in;
 use rr_tests::{Rr, full};
 
 /// Kills the recorder of the sqlite run at random moments (50 in the full run).
@@ -95,22 +95,4 @@ fn recorder_killed_while_sqlite_runs() {
         let _ = std::fs::remove_dir_all(dir);
     }
     assert!(with_checkpoints > 0, "no round got as far as a checkpoint");
-}
-
-/// Tracees and frozen forks die with the recorder.
-fn no_process_left_in(dir: &Path) {
-    let dir = dir.canonicalize().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let left: Vec<String> = std::fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| std::fs::read_link(format!("/proc/{name}/cwd")).is_ok_and(|cwd| cwd == dir))
-            .collect();
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "processes left behind: {left:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -3,6 +3,7 @@
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -223,6 +224,88 @@ fn changes_and_calls() {
                 ("print total", "= 110"),
             ],
         );
+    }
+}
+
+/// A checkpoint that is stored from a session, with breakpoints in the code, is the recorder's, and is used.
+#[test]
+fn write_checkpoint() {
+    let rr = Rr::new();
+    let walk = Debugged::record(&rr, &[], &Program::c("walk"));
+    walk.check(
+        &[],
+        &[
+            ("info checkpoints", "No checkpoints. … !Stored in the trace"),
+            ("handle SIGUSR1 nostop noprint pass", ""),
+            ("break add", ""),
+            ("continue", "add (n="),
+            (
+                "write-checkpoint",
+                "Not stored: a checkpoint can be stored only at an event, and this is inside an interval (event  … `seek ",
+            ),
+            ("info checkpoints", "No checkpoints. … !Stored in the trace"),
+            ("seek 40", ""),
+            ("save forty", ""),
+            // Not what the user has made of it.
+            ("print $rax = 77", "77"),
+            ("write-checkpoint", "Checkpoint at event 40 stored in the trace."),
+            ("write-checkpoint", "The checkpoint at event 40 is in the trace already."),
+            (
+                "info checkpoints",
+                "No checkpoints. … Stored in the trace: 1, from event 40 to event 40",
+            ),
+            ("seek 30", ""),
+            ("write-checkpoint", "Checkpoint at event 30 stored in the trace."),
+            ("info checkpoints", "Stored in the trace: 2, from event 30 to event 40"),
+            ("seek 40", ""),
+            ("same forty", ""),
+            // Here breakpoints are in the code.
+            ("seek 1", ""),
+            ("catch syscall mmap", "Catchpoint"),
+            ("continue", "call to syscall"),
+            ("write-checkpoint", "at the end of the interval"),
+            ("break main", ""),
+            ("continue", "returned from syscall"),
+            ("write-checkpoint", "stored in the trace."),
+            ("delete", ""),
+            ("break add", ""),
+            ("continue", "add (n="),
+            ("delete", ""),
+            ("continue", ""),
+            ("write-checkpoint", "at the end of the interval"),
+            ("continue", "exited"),
+            ("write-checkpoint", "The program is not being run."),
+        ],
+    );
+    let verified = rr
+        .rr([OsStr::new("verify"), walk.dir.as_os_str()])
+        .expect_success();
+    assert!(
+        verified
+            .out()
+            .contains("3 checkpoints: image and pages identical"),
+        "{}",
+        verified.describe()
+    );
+
+    let output = walk.check(
+        &["--log", "rr_replayer=debug", "-g", "40"],
+        &[
+            ("info checkpoints", "Stored in the trace: 3, from event "),
+            ("when", "Completed event: 40\n"),
+            ("handle SIGUSR1 nostop noprint pass", ""),
+            ("save forty", ""),
+            ("run 35", ""),
+            ("when", "Completed event: 35\n"),
+            ("seek 40", ""),
+            ("same forty", ""),
+            ("continue", ""),
+            ("continue", "exited"),
+        ],
+    );
+    for event in [30, 40] {
+        let used = format!("starting from the checkpoint at event {event}");
+        assert!(output.contains(&used), "{used:?}\n{output}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! Our commands: `when`, `checkpoint`, and so on. Their words are those of the original rr, which scripts match.
 
-use rr_replayer::Position;
+use rr_replayer::{Error, Position};
 use rr_tracee::Tid;
 
-use super::ReplayTarget;
+use super::{ReplayTarget, failed};
 use crate::target::{Target, TargetError};
 
 /// What takes the place of the original's ticks.
@@ -47,6 +47,8 @@ impl ReplayTarget {
                 let number = self.places.note(position, location.clone());
                 Ok(format!("Checkpoint {number} at {location}"))
             }
+            "write-checkpoint" if !alive => Ok("The program is not being run.".into()),
+            "write-checkpoint" => self.write_checkpoint(),
             "delete-checkpoint" => Ok(self.delete_checkpoint(args)),
             "info-checkpoints" => Ok(self.list_checkpoints()),
             "info-recording" => {
@@ -66,6 +68,19 @@ impl ReplayTarget {
 
     fn position(&mut self) -> Position {
         self.timeline.get_mut().position()
+    }
+
+    /// Stores a checkpoint of this place (of the recording: not of a throw-away copy) in the trace.
+    fn write_checkpoint(&mut self) -> Result<String, TargetError> {
+        let last = self.position().last;
+        match self.timeline.get_mut().write_checkpoint() {
+            Ok(true) => Ok(format!("Checkpoint at event {last} stored in the trace.")),
+            Ok(false) => Ok(format!("The checkpoint at event {last} is in the trace already.")),
+            Err(e @ Error::InsideInterval { .. }) => Ok(format!(
+                "Not stored: {e}. `seek {last}`, then `write-checkpoint`, stores one at the event before."
+            )),
+            Err(e) => Err(failed(e)),
+        }
     }
 
     fn delete_checkpoint(&mut self, args: &[String]) -> String {

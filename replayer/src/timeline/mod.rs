@@ -23,6 +23,7 @@ mod parallel;
 mod seek;
 mod step_back;
 mod stops;
+mod store;
 
 use std::sync::Arc;
 

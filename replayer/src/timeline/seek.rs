@@ -379,6 +379,7 @@ impl Timeline {
             });
             match resumed {
                 Ok(mut session) => {
+                    tracing::debug!("starting from the checkpoint at event {at}");
                     self.kept.add(session.freeze()?);
                     return Ok(session);
                 }

@@ -91,22 +91,6 @@ impl Options {
     }
 }
 
-/// The newest checkpoint at or before `event` that can be used; damaged ones are passed over with a warning.
-pub fn nearest_checkpoint(reader: &TraceReader, event: EventNumber) -> Result<Option<Checkpoint>> {
-    for at in reader
-        .checkpoints()?
-        .into_iter()
-        .rev()
-        .filter(|at| *at <= event && *at <= reader.last_event())
-    {
-        match Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid) {
-            Ok(checkpoint) => return Ok(Some(checkpoint)),
-            Err(e) => eprintln!("rr: {e}; using the checkpoint before it"),
-        }
-    }
-    Ok(None)
-}
-
 /// The statuses that replay ends with before it begins (rr-interface.md, 1.1).
 mod status {
     /// There is no such process.
@@ -269,7 +253,7 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     let began = Instant::now();
     let goto = options.goto.map(EventNumber);
     let mut checkpoint = match goto {
-        Some(event) if !options.from_start => nearest_checkpoint(&reader, event)?,
+        Some(event) if !options.from_start => Checkpoint::nearest(&reader, event)?,
         _ => None,
     };
     if let Some(checkpoint) = &mut checkpoint {

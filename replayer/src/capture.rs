@@ -1,0 +1,124 @@
+//! Captures: what the checkpoint writer makes a stored checkpoint of, taken from a replay at an event.
+//!
+//! [`ReplaySession::capture`] gives what the recorder gives at the same event (`rr_recorder::Capture`). Keeps I4: image and
+//! pages are those of the recording, so nothing of rr's is in them: breakpoints and probes are lifted meanwhile (I8), and
+//! rr's own pages are not part of a snapshot.
+//!
+//! | what | comes from |
+//! |---|---|
+//! | private memory | a frozen fork of one task of each address space. The writer kills it as soon as it is read |
+//! | what a fork omits or wipes (madvise(2)) | a copy that is taken at once |
+//! | shared memory objects | a copy that is taken at once, of what is mapped; those that are files of the trace need none |
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use rr_checkpoint::{CaptureRequest, ObjectSource, SharedSource, SpaceSource, copy_unforkable};
+use rr_tracee::task::wait;
+use rr_tracee::{SpaceId, Tid, tsc};
+
+use crate::affinity::Beside;
+use crate::blank;
+use crate::error::{Error, Result};
+use crate::position::Position;
+use crate::session::ReplaySession;
+
+thread_local! {
+    /// Frozen forks that have not been reaped. A tracee is its thread's: whichever session it came from, it is reaped here.
+    static FROZEN: RefCell<Vec<Tid>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reaps the frozen forks of this thread that have been killed.
+pub(crate) fn reap() {
+    FROZEN.with_borrow_mut(|frozen| {
+        frozen.retain(|fork| match wait(Some(*fork), true) {
+            Some(report) => !report.is_gone(),
+            None => Errno::last() != Errno::ECHILD,
+        });
+    });
+}
+
+impl ReplaySession {
+    /// Everything that a stored checkpoint of this place is made from. The session can go on at once; its forks live until
+    /// the writer has read them, or the request is dropped.
+    ///
+    /// Only at an event ([`Error::InsideInterval`]), and if there is a task ([`Error::NoTask`]).
+    pub fn capture(&mut self) -> Result<CaptureRequest> {
+        reap();
+        let (here, event) = (self.position(), self.last);
+        if here != Position::at_event(event) {
+            return Err(Error::InsideInterval { here: Box::new(here) });
+        }
+        if self.tasks.is_empty() {
+            return Err(Error::NoTask { event });
+        }
+        let _beside = Beside::cpu(self.backings.family.cpu());
+        let began = tsc::now();
+        // Not in the forks alone: what they share with the session is copied, too.
+        self.lift_code()?;
+        let captured = self.capture_own();
+        self.put_code_back()?;
+        let mut request = captured?;
+        request.pause_us = micros(tsc::now().saturating_sub(began));
+        Ok(request)
+    }
+
+    /// The same while all memory is the program's own.
+    fn capture_own(&mut self) -> Result<CaptureRequest> {
+        let event = self.last;
+        let failed = |source| Error::Tracee { event, source };
+        let mut request = CaptureRequest {
+            image: self.image()?,
+            spaces: Vec::new(),
+            objects: Vec::new(),
+            pause_us: 0,
+        };
+        let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
+        for space in ids {
+            let Some(leader) = self.tasks.values().find(|t| t.space == space) else {
+                continue;
+            };
+            let (leader, real) = (leader.tid, leader.real);
+            let extra = match self.spaces.get(&space) {
+                Some(model) => copy_unforkable(real, model)?,
+                None => Vec::new(),
+            };
+            let fork = self.fork_frozen(leader).map_err(failed)?;
+            let source = SharedSource::frozen(fork);
+            request.spaces.push(SpaceSource { space, source, extra });
+        }
+        for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
+            let Some(made) = self.backings.objects.get(&object.id) else {
+                continue;
+            };
+            let parts = request.image.mapped_parts(object.id);
+            let copied = ObjectSource::from_file(object.id, &made.file, &parts);
+            request.objects.push(copied.map_err(|source| Error::Os {
+                what: format!("copying shared memory object {}", object.id.0),
+                source,
+            })?);
+        }
+        Ok(request)
+    }
+
+    /// A fork of a task that never runs.
+    fn fork_frozen(&mut self, tid: Tid) -> rr_tracee::Result<Tid> {
+        let task = self.tasks.get_mut(&tid).ok_or(rr_tracee::Error::Died(tid))?;
+        let mut stopped = task.take()?;
+        // Not every stop has one.
+        let info = stopped.siginfo().ok();
+        let fork;
+        (stopped, fork) = blank::try_clone(stopped, false)?;
+        let given = info.map_or(Ok(()), |info| stopped.set_siginfo(&info));
+        task.give(stopped);
+        let fork = fork?.tid();
+        FROZEN.with_borrow_mut(|frozen| frozen.push(fork));
+        given.inspect_err(|_| rr_tracee::task::kill(fork))?;
+        Ok(fork)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

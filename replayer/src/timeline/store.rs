@@ -1,0 +1,38 @@
+//! Storing a checkpoint of the place where the user is.
+
+use rr_checkpoint::{CheckpointWriter, Options};
+
+use super::Timeline;
+use crate::capture;
+use crate::error::Result;
+
+impl Timeline {
+    /// Stores a checkpoint of the place where the user is in the trace, and uses it from now on. `false`: there is one
+    /// already.
+    ///
+    /// Only at an event ([`crate::Error::InsideInterval`]).
+    pub fn write_checkpoint(&mut self) -> Result<bool> {
+        let request = self.session.capture()?;
+        let event = request.image.event;
+        let Err(place) = self.stored.binary_search(&event) else {
+            return Ok(false);
+        };
+        // One that another rr has stored meanwhile is left alone: later ones may refer to it.
+        let is_new = (self.open)(&self.reader, event).is_err();
+        if is_new {
+            let (dir, uuid) = (self.reader.checkpoint_dir(), self.reader.header().uuid);
+            let options = Options {
+                cpus: Some(self.all_cpus),
+                ..Options::default()
+            };
+            let mut writer = CheckpointWriter::start(dir, uuid, options)?;
+            let is_taken = writer.submit(request);
+            let outcome = writer.finish()?.outcomes.pop().filter(|_| is_taken);
+            capture::reap();
+            let refused = || rr_checkpoint::Error::Writer("it did not take the checkpoint".into());
+            outcome.ok_or_else(refused)?.result?;
+        }
+        self.stored.insert(place, event);
+        Ok(is_new)
+    }
+}

@@ -33,6 +33,8 @@ pub(crate) struct Library {
     pub place: Place,
     /// So many calls it has left to us because they may have to wait ([`Control::left`]).
     left: u64,
+    /// The last change of a signal mask that we know of ([`Control::blocked`]).
+    blocked: u64,
     /// So many bytes of records came in large intervals, as long as it has no ring.
     pub large: u64,
     /// The call sites.
@@ -54,6 +56,7 @@ impl Library {
             taken,
             place: Place::Own,
             left: self.left,
+            blocked: self.blocked,
             large: 0,
             sites: self.sites.clone(),
         }
@@ -73,12 +76,13 @@ macro_rules! field {
     };
 }
 
-/// Bytes of the words that are read at the end of an interval: `left`, `records`, `used`.
+/// Bytes of the words that are read at the end of an interval: `left`, `blocked`, `records`, `used`.
 const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, left);
 
 /// What these words say.
 struct Head {
     left: u64,
+    blocked: u64,
     used: u64,
 }
 
@@ -92,6 +96,7 @@ impl Head {
         };
         Head {
             left: word(offset_of!(Control, left)),
+            blocked: word(offset_of!(Control, blocked)),
             used: word(offset_of!(Control, used)),
         }
     }
@@ -153,6 +158,7 @@ impl RecordSession {
             go_on: 0,
             rsp: 0,
             left: 0,
+            blocked: 0,
             records: layout::RECORDS,
             used: 0,
             end: layout::RECORDS_BYTES,
@@ -173,6 +179,7 @@ impl RecordSession {
         library.told = told;
         library.taken = 0;
         library.left = 0;
+        library.blocked = 0;
         library.place = Place::Own;
         Ok(())
     }
@@ -253,12 +260,33 @@ impl RecordSession {
 
     /// Takes notice of what the control page says at the end of an interval. Returns how many bytes of records there are.
     fn note_head(&mut self, tid: Tid, id: SpaceId, words: &[u8; HEAD]) -> Result<u64> {
-        let Head { left, used } = Head::of(words);
+        let Head { left, blocked, used } = Head::of(words);
+        self.note_blocked(tid, id, blocked)?;
         let before = std::mem::replace(&mut self.space_mut(id).library.left, left);
         // Leaving a call leads to its entry, where the task stops: so this is the call that it now enters. Whoever has left one
         // and is stopped before its entry has left none there.
         self.task_mut(tid)?.left = left != before;
         Ok(used)
+    }
+
+    /// Takes notice of what the control page says of the signal mask of the task that ran last.
+    fn note_blocked(&mut self, tid: Tid, id: SpaceId, blocked: u64) -> Result<()> {
+        let before = std::mem::replace(&mut self.space_mut(id).library.blocked, blocked);
+        if blocked != before {
+            self.task_mut(tid)?.blocked = Some(blocked & layout::FORCED);
+        }
+        Ok(())
+    }
+
+    /// The same in the middle of an interval.
+    pub(crate) fn ask_blocked(&mut self, tid: Tid) -> Result<()> {
+        let task = self.task(tid)?;
+        let id = task.space;
+        if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
+            let blocked = task.memory.read_u64(field!(blocked))?;
+            self.note_blocked(tid, id, blocked)?;
+        }
+        Ok(())
     }
 
     /// The same, where the tracee's own memory is the buffer: the records from `start` on.
@@ -306,6 +334,9 @@ impl RecordSession {
         if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
             task.memory
                 .write(field!(site), &layout::site::CALL.to_le_bytes())?;
+            // It was the dead task's mask.
+            let blocked = task.memory.read_u64(field!(blocked))?;
+            self.space_mut(id).library.blocked = blocked;
             self.begin_anew(survivor, id)?;
         }
         Ok(())

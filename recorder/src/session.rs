@@ -245,6 +245,7 @@ impl RecordSession {
         self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
+        self.ask_mask(tid, &stopped)?;
         let task = self.task_mut(tid)?;
         task.due = due;
         task.ran = true;

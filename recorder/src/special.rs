@@ -178,6 +178,7 @@ impl RecordSession {
             Special::Clone => return self.finish_clone(tid, stopped, call, raw),
             Special::Exec => return self.finish_exec(tid, stopped, call, raw),
             Special::RtSigreturn => {
+                self.task_mut(tid)?.blocked = None;
                 let after = raw.outside_call();
                 let xstate = Some(stopped.xstate()?);
                 self.record_call(tid, &entry, after, xstate, None, vec![], vec![], None)?;

@@ -210,8 +210,10 @@ guests! {
         time_busy
         timer_fast
         timer_storm
+        trap_signals
         tsc
         tsc_regs
+        tsc_signals
         unix_sockets
         unknown_syscall
         unlinked

@@ -231,6 +231,7 @@ fn open(call: &Call, now: u32, dir: u64, path: u64, flags: u64) -> Option<i64> {
     };
     let virtual_device = match File::of(NEWFSTATAT, [dir, path, follow]) {
         Ok(file) if !file.is_plain() => return None,
+        Ok(file) if flags & O_TRUNC != 0 && file.is_watched() => return None,
         Ok(file) => major(file.device) == 0,
         // It will not open, or be created.
         Err(_) => false,

@@ -68,6 +68,8 @@ pub(crate) struct Space {
     pub brk: u64,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
+    /// Pages of private file mappings that were given what the file holds, with a sum of that.
+    pub shown: BTreeMap<Addr, u64>,
     /// The library in it.
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.

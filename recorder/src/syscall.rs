@@ -157,6 +157,7 @@ impl RecordSession {
             }
         };
         self.before_foreign_write(tid, &call.entry);
+        self.before_cut(tid, &call.entry);
         let task = self.task(tid)?;
         let space = task.space;
         call.parts = spec.parts(&call.entry, &task.memory)?;
@@ -260,7 +261,8 @@ impl RecordSession {
             || (result == -i64::from(libc::EBUSY)
                 && call.entry.syscall() == libc::SYS_fcntl
                 && call.entry.rsi as i32 == libc::F_ADD_SEALS);
-        if busy && self.capture.release_forks() {
+        let why = "the program wants to write to an executable that its frozen processes kept busy";
+        if busy && self.capture.release_forks(why) {
             // It may have been our fault: the program asks again, and does not notice.
             stopped.set_regs(&before_call(&call.entry))?;
             let task = self.task_mut(tid)?;

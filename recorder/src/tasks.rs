@@ -179,6 +179,7 @@ impl RecordSession {
                 model: parent.model.forked(),
                 brk: parent.brk,
                 scratch: parent.scratch.forked(),
+                shown: parent.shown.clone(),
                 ..Space::default()
             };
             self.spaces.insert(info.space, forked);

@@ -139,6 +139,7 @@ guests! {
         priority_order
         priority_spin
         private_file
+        private_resized
         private_written
         proc_self
         process_vm

@@ -259,6 +259,13 @@ impl RecordSession {
             brk: procfs::start_brk(tid)?,
             ..Space::default()
         };
+        if let Some(at) = lines.iter().position(|l| l.name == "[stack]") {
+            let room = lines[..at]
+                .last()
+                .filter(|l| l.range.end == lines[at].range.start);
+            let start = room.map_or(lines[at].range.start, |room| room.range.start);
+            space.stack = Some(AddrRange::new(start, lines[at].range.end));
+        }
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         let pagemap = Pagemap::open(tid)?;

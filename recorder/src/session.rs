@@ -21,7 +21,8 @@ use rr_trace::event::EventNumber;
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::{
-    Addr, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits, procfs, tsc,
+    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
+    procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -66,6 +67,8 @@ pub(crate) struct Space {
     pub model: AddressSpace,
     /// The program break as the program set it.
     pub brk: u64,
+    /// The main stack, with the room below it.
+    pub stack: Option<AddrRange>,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
     /// Pages of private file mappings that were given what the file holds, with a sum of that.

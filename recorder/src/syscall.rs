@@ -144,7 +144,7 @@ impl RecordSession {
     pub(crate) fn begin_recorded(
         &mut self,
         tid: Tid,
-        mut stopped: Stopped,
+        stopped: Stopped,
         mut call: Call,
         spec: &Spec,
     ) -> Result<()> {
@@ -156,7 +156,9 @@ impl RecordSession {
                 call.of_stream || !is_plain_file(tid, fd)
             }
         };
-        self.before_foreign_write(tid, &call.entry);
+        let Some(mut stopped) = self.before_foreign_write(tid, stopped, &call.entry)? else {
+            return Ok(());
+        };
         self.before_cut(tid, &call.entry);
         let task = self.task(tid)?;
         let space = task.space;

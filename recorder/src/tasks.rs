@@ -180,6 +180,7 @@ impl RecordSession {
                 brk: parent.brk,
                 scratch: parent.scratch.forked(),
                 shown: parent.shown.clone(),
+                stack: parent.stack,
                 ..Space::default()
             };
             self.spaces.insert(info.space, forked);

@@ -93,6 +93,7 @@ guests! {
         futex_ops
         getdents
         group_stop
+        half_done
         hello
         high_bits
         ids
@@ -188,6 +189,7 @@ guests! {
         splice
         stack_deep
         stack_overflow
+        stack_protection
         static_nopie
         static_pie
         stdio_mix

@@ -71,9 +71,8 @@ fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
         FCNTL => fcntl(call),
         IOCTL => ioctl(call, now),
         PIPE | PIPE2 | EVENTFD | EVENTFD2 | TIMERFD_CREATE | TIMERFD_SETTIME | TIMERFD_GETTIME => plain(call),
-        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SETSOCKOPT | SHUTDOWN => {
-            plain(call)
-        }
+        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SHUTDOWN => plain(call),
+        SETSOCKOPT => sockets::set_option(call),
 
         READ if a[2] <= room => read(call, u64::MAX),
         PREAD64 if a[2] <= room && a[3] as i64 >= 0 => read(call, a[3]),

@@ -182,6 +182,7 @@ guests! {
         sigterm_self
         sleep_restart
         socket_close
+        socket_options
         sparse
         sparse_huge
         spawn

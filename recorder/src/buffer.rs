@@ -191,7 +191,7 @@ impl RecordSession {
             return Ok(());
         };
         let mut now = self.policy();
-        if !task.stash.is_empty() {
+        if !task.stash.is_empty() || self.scheduler.counts_events() {
             now.0 |= traced::ALL;
         }
         // A process that shares its parent's memory (vfork) can be killed alone: its last interval is not replayed then.

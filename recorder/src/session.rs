@@ -20,6 +20,7 @@ use rr_preload::layout::Counter;
 use rr_trace::event::EventNumber;
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
+use rr_tracee::ticker::take_tick;
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
     procfs, tsc,
@@ -260,11 +261,20 @@ impl RecordSession {
 
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
-        self.task_mut(tid)?.state = State::InKernel(running);
+        let task = self.task_mut(tid)?;
+        task.state = State::InKernel(running);
+        // While a task stops again and again, ticks come while we are at work, and none ends the wait.
+        if task.call.is_none() && take_tick() {
+            self.on_tick(tid)?;
+            if !matches!(self.task(tid)?.state, State::InKernel(_)) {
+                return Ok(());
+            }
+        }
         loop {
             match wait_for_tick(Some(tid), false) {
                 Some(report) => return self.note(report),
                 None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {
+                    take_tick();
                     if Running::newborn(tid).is_lost() {
                         return Ok(());
                     }

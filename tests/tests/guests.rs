@@ -79,6 +79,7 @@ guests! {
         exit7
         exit_group_race
         exit_group_raw
+        fair_turns
         fault_handlers
         fifo
         file_ops

@@ -136,7 +136,7 @@ impl Mapped {
         if self.by_inode.is_empty() && self.private.is_empty() {
             return None;
         }
-        self.mapped_at(&procfs::fd_path(tid, fd))
+        self.mapped_at(procfs::fd_path(tid, fd))
     }
 
     /// The same for a file at a path of ours.

@@ -28,6 +28,8 @@ const EBT_REPLACE: i32 = 128;
 const COUNTERS: u64 = 16;
 /// Of those that an answer has room for, nobody needs more.
 const MOST: u64 = 1 << 24;
+/// The same for sources of multicasts, of which a socket has a few dozen.
+const MOST_SOURCES: u64 = 1 << 16;
 
 const VALUE: u8 = 3;
 const LENGTH: u8 = 4;
@@ -63,7 +65,7 @@ const fn value(arg: u8, offset: u64, unit: u64, plus: u64) -> Out {
         unit,
         plus,
     };
-    perhaps_len(VALUE, len).at_most(MOST)
+    perhaps_len(VALUE, len).at_most(MOST_SOURCES)
 }
 
 /// What `setsockopt` writes: replacing a table of rules stores the counters of the former ones where the table says.

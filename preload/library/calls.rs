@@ -5,7 +5,7 @@
 //! possible that way has had no effect yet: it is left to be traced.
 
 use crate::kernel::{self, call as sys};
-use crate::layout::{CONTROL, Control, filter_bits, traced};
+use crate::layout::{CONTROL, Control, FORCED, filter_bits, traced};
 use crate::numbers::*;
 use crate::{Call, numbers, polling, probe, sockets};
 
@@ -71,9 +71,8 @@ fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
         FCNTL => fcntl(call),
         IOCTL => ioctl(call, now),
         PIPE | PIPE2 | EVENTFD | EVENTFD2 | TIMERFD_CREATE | TIMERFD_SETTIME | TIMERFD_GETTIME => plain(call),
-        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SETSOCKOPT | SHUTDOWN => {
-            plain(call)
-        }
+        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SHUTDOWN => plain(call),
+        SETSOCKOPT => sockets::set_option(call),
 
         READ if a[2] <= room => read(call, u64::MAX),
         PREAD64 if a[2] <= room && a[3] as i64 >= 0 => read(call, a[3]),
@@ -98,7 +97,7 @@ fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
 
         FUTEX => futex(call),
         RT_SIGPROCMASK if a[3] == 8 => sigprocmask(call),
-        RT_SIGACTION if a[3] == 8 => plain(call),
+        RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !is_forced(a[0] as u32)) => plain(call),
         GETITIMER | SETITIMER | ALARM => plain(call),
         GETRESUID | GETRESGID | SET_ROBUST_LIST => plain(call),
         // As the recorder answers: the kernel would write there whenever it likes.
@@ -231,6 +230,7 @@ fn open(call: &Call, now: u32, dir: u64, path: u64, flags: u64) -> Option<i64> {
     };
     let virtual_device = match File::of(NEWFSTATAT, [dir, path, follow]) {
         Ok(file) if !file.is_plain() => return None,
+        Ok(file) if flags & O_TRUNC != 0 && file.is_watched() => return None,
         Ok(file) => major(file.device) == 0,
         // It will not open, or be created.
         Err(_) => false,
@@ -404,9 +404,14 @@ fn futex(call: &Call) -> Option<i64> {
     }
 }
 
+/// Whether the recorder has to know what the program does with a signal.
+fn is_forced(signal: u32) -> bool {
+    matches!(signal, 1..=64) && FORCED >> (signal - 1) & 1 != 0
+}
+
 /// Changing the signal mask: not if a signal waits that this may let in, for that has to come first.
 fn sigprocmask(call: &Call) -> Option<i64> {
-    let [how, set, ..] = call.args;
+    let [how, set, before, ..] = call.args;
     if set != 0 && how != 0 {
         let mut pending = [0u64; 1];
         let at = pending.as_mut_ptr() as u64;
@@ -417,5 +422,39 @@ fn sigprocmask(call: &Call) -> Option<i64> {
             return None;
         }
     }
-    plain(call)
+    if set == 0 {
+        return plain(call);
+    }
+    let mut own = [0u64; 1];
+    let at = match before {
+        0 => own.as_mut_ptr() as u64,
+        // What it is to be would be gone when it has been set.
+        _ if before.abs_diff(set) < 8 => return None,
+        _ => before,
+    };
+    // SAFETY: it is what the program asked for; where it does not ask for the mask before, that goes to our stack.
+    let result = unsafe { sys(RT_SIGPROCMASK, [how, set, at, 8, 0, 0]) };
+    if result == 0 {
+        // SAFETY: the kernel has just read the one and written the other.
+        let (set, before) = unsafe { (kernel::word(set), kernel::word(at)) };
+        let now = match how as u32 {
+            0 => before | set,
+            1 => before & !set,
+            _ => set,
+        };
+        tell_blocked(before, now);
+    }
+    Some(result)
+}
+
+/// Tells the recorder of a change of the signal mask.
+fn tell_blocked(before: u64, now: u64) {
+    if (before ^ now) & FORCED != 0 {
+        let control = CONTROL as *mut Control;
+        // SAFETY: the page is there wherever this code is.
+        unsafe {
+            let changes = (*control).blocked >> 32;
+            (*control).blocked = changes.wrapping_add(1) << 32 | now & FORCED;
+        }
+    }
 }

@@ -21,8 +21,10 @@ const CONTROL_MOST: u64 = 256;
 const MSG_DONTWAIT: u64 = 0x40;
 const MSG_WAITALL: u64 = 0x100;
 const MSG_NOSIGNAL: u64 = 0x4000;
-const IPPROTO_TCP: u64 = 6;
-const TCP_ZEROCOPY_RECEIVE: u64 = 35;
+const SOL_SOCKET: u32 = 1;
+const IPPROTO_IP: u32 = 0;
+const IPPROTO_IPV6: u32 = 41;
+const IPPROTO_TCP: u32 = 6;
 
 /// Of `struct msghdr`: where its parts are, and its size.
 pub mod message {
@@ -197,11 +199,33 @@ pub fn name(call: &Call, room: u64) -> Option<i64> {
     succeed(call, len, room)
 }
 
+/// `setsockopt`.
+pub fn set_option(call: &Call) -> Option<i64> {
+    let [_, level, option, ..] = call.args;
+    is_plain_option(level as u32, option as u32)
+        .then(|| crate::calls::plain(call))
+        .flatten()
+}
+
+/// Whether an option reads or writes what its length says, and nothing else. (Of the others the recorder knows, or refuses them:
+/// `tracee/src/syscalls/options.rs`.)
+fn is_plain_option(level: u32, option: u32) -> bool {
+    match (level, option) {
+        // SO_ATTACH_FILTER, SO_GET_FILTER
+        (SOL_SOCKET, 26) => false,
+        // IP_MSFILTER, MCAST_MSFILTER; from 64 on it is the tables of netfilter.
+        (IPPROTO_IP | IPPROTO_IPV6, 41 | 48) => false,
+        (IPPROTO_IP, 64..) | (IPPROTO_IPV6, 64 | 65) => false,
+        // TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS
+        (IPPROTO_TCP, 35 | 41) => false,
+        _ => true,
+    }
+}
+
 /// `getsockopt`.
 pub fn option(call: &Call, room: u64) -> Option<i64> {
     let [_, level, option, ..] = call.args;
-    // The recorder refuses that.
-    if level as u32 as u64 == IPPROTO_TCP && option as u32 as u64 == TCP_ZEROCOPY_RECEIVE {
+    if !is_plain_option(level as u32, option as u32) {
         return None;
     }
     let [len, _] = asked(call);

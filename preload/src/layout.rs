@@ -153,6 +153,10 @@ impl Counter {
     }
 }
 
+/// The signals that the kernel forces on a task because of what rr does, as a set (bit n−1 for signal n): `SIGTRAP` (single
+/// steps), `SIGSEGV` (`rdtsc`), `SIGSYS` (`int 0x80`). What the program does with them, the recorder must know.
+pub const FORCED: u64 = 1 << 4 | 1 << 10 | 1 << 30;
+
 /// Words of the filter of mapped files.
 pub const FILTER_WORDS: usize = 64;
 
@@ -168,6 +172,9 @@ pub struct Control {
     pub due: u64,
     /// So many calls were left to the recorder because they may have to wait for the other end of a pipe or socket (recording).
     pub left: u64,
+    /// Which of the signals of [`FORCED`] the library has left blocked when it changed that last. The upper half counts these
+    /// changes, so that the recorder knows whose they are (recording).
+    pub blocked: u64,
     /// Where records are written (recording): [`RECORDS`] or a slot of the ring.
     pub records: u64,
     /// Bytes of records: written (recording), read (replay).

@@ -56,6 +56,8 @@ impl RecordSession {
             madv::REMOVE => self.removed(tid, range),
             _ if madv::is_about_fork(advice) => Ok((self.fork_ops(tid, range)?, vec![])),
             _ if passed => Ok((madv::advised(range, advice).into_iter().collect(), vec![])),
+            // It came to a page that it is not for (mlock(2)); what comes before is gone.
+            madv::DONTNEED | madv::DONTNEED_LOCKED | madv::FREE => Ok((self.advised(tid, range)?, vec![])),
             _ => Ok((vec![], vec![])),
         }
     }

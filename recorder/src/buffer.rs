@@ -35,6 +35,8 @@ pub(crate) struct Library {
     left: u64,
     /// After this many calls more it leaves one to us, because a checkpoint is due ([`Control::due`]).
     due: u64,
+    /// The last change of a signal mask that we know of ([`Control::blocked`]).
+    blocked: u64,
     /// So many bytes of records came in large intervals, as long as it has no ring.
     pub large: u64,
     /// The call sites.
@@ -57,6 +59,7 @@ impl Library {
             place: Place::Own,
             left: self.left,
             due: self.due,
+            blocked: self.blocked,
             large: 0,
             sites: self.sites.clone(),
         }
@@ -76,13 +79,14 @@ macro_rules! field {
     };
 }
 
-/// Bytes of the words that are read at the end of an interval: `due`, `left`, `records`, `used`.
+/// Bytes of the words that are read at the end of an interval: `due`, `left`, `blocked`, `records`, `used`.
 const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, due);
 
 /// What these words say.
 struct Head {
     due: u64,
     left: u64,
+    blocked: u64,
     used: u64,
 }
 
@@ -97,6 +101,7 @@ impl Head {
         Head {
             due: word(offset_of!(Control, due)),
             left: word(offset_of!(Control, left)),
+            blocked: word(offset_of!(Control, blocked)),
             used: word(offset_of!(Control, used)),
         }
     }
@@ -160,6 +165,7 @@ impl RecordSession {
             rsp: 0,
             due,
             left: 0,
+            blocked: 0,
             records: layout::RECORDS,
             used: 0,
             end: layout::RECORDS_BYTES,
@@ -181,6 +187,7 @@ impl RecordSession {
         library.taken = 0;
         library.left = 0;
         library.due = due;
+        library.blocked = 0;
         library.place = Place::Own;
         Ok(())
     }
@@ -203,7 +210,7 @@ impl RecordSession {
             return Ok(());
         };
         let mut now = self.policy();
-        if !task.stash.is_empty() {
+        if !task.stash.is_empty() || self.scheduler.counts_events() {
             now.0 |= traced::ALL;
         }
         // A process that shares its parent's memory (vfork) can be killed alone: its last interval is not replayed then.
@@ -272,7 +279,13 @@ impl RecordSession {
 
     /// Takes notice of what the control page says at the end of an interval. Returns how many bytes of records there are.
     fn note_head(&mut self, tid: Tid, id: SpaceId, words: &[u8; HEAD]) -> Result<u64> {
-        let Head { due, left, used } = Head::of(words);
+        let Head {
+            due,
+            left,
+            blocked,
+            used,
+        } = Head::of(words);
+        self.note_blocked(tid, id, blocked)?;
         let library = &mut self.space_mut(id).library;
         let before = std::mem::replace(&mut library.left, left);
         // The program may have written there: then none are counted.
@@ -282,6 +295,26 @@ impl RecordSession {
         // and is stopped before its entry has left none there.
         self.task_mut(tid)?.left = left != before;
         Ok(used)
+    }
+
+    /// Takes notice of what the control page says of the signal mask of the task that ran last.
+    fn note_blocked(&mut self, tid: Tid, id: SpaceId, blocked: u64) -> Result<()> {
+        let before = std::mem::replace(&mut self.space_mut(id).library.blocked, blocked);
+        if blocked != before {
+            self.task_mut(tid)?.blocked = Some(blocked & layout::FORCED);
+        }
+        Ok(())
+    }
+
+    /// The same in the middle of an interval.
+    pub(crate) fn ask_blocked(&mut self, tid: Tid) -> Result<()> {
+        let task = self.task(tid)?;
+        let id = task.space;
+        if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
+            let blocked = task.memory.read_u64(field!(blocked))?;
+            self.note_blocked(tid, id, blocked)?;
+        }
+        Ok(())
     }
 
     /// The same, where the tracee's own memory is the buffer: the records from `start` on.
@@ -329,6 +362,9 @@ impl RecordSession {
         if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
             task.memory
                 .write(field!(site), &layout::site::CALL.to_le_bytes())?;
+            // It was the dead task's mask.
+            let blocked = task.memory.read_u64(field!(blocked))?;
+            self.space_mut(id).library.blocked = blocked;
             self.begin_anew(survivor, id)?;
         }
         Ok(())

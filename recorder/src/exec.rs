@@ -25,6 +25,7 @@ use rr_tracee::{
 };
 
 use crate::error::{Error, Result};
+use crate::forced::Actions;
 use crate::foreign::is_32_bit;
 use crate::session::{RecordSession, Space};
 use crate::syscall::is_restart;
@@ -123,6 +124,7 @@ impl RecordSession {
         let mut task = Task::new(stopped, tid, info.space, after);
         task.memory = memory;
         task.exe = info.path.clone();
+        task.actions = Actions::inherited(procfs::signal_dispositions(tid)?.ignored);
         self.spaces.insert(info.space, space);
         self.add_task(task);
         self.emit(
@@ -216,6 +218,7 @@ impl RecordSession {
         task.space = info.space;
         task.memory = memory;
         task.exe = info.path.clone();
+        task.actions = task.actions.after_exec();
         task.clear_child_tid = Addr::NULL;
         self.leave_space(old_space);
         self.release_vfork(tid);
@@ -256,6 +259,13 @@ impl RecordSession {
             brk: procfs::start_brk(tid)?,
             ..Space::default()
         };
+        if let Some(at) = lines.iter().position(|l| l.name == "[stack]") {
+            let room = lines[..at]
+                .last()
+                .filter(|l| l.range.end == lines[at].range.start);
+            let start = room.map_or(lines[at].range.start, |room| room.range.start);
+            space.stack = Some(AddrRange::new(start, lines[at].range.end));
+        }
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         let pagemap = Pagemap::open(tid)?;

@@ -78,7 +78,7 @@ fn named_file(tid: Tid, entry: &Registers, memory: &Memory) -> Option<PathBuf> {
 }
 
 /// `path`, relative to `dir`, as task `tid` sees it.
-fn seen_by(tid: Tid, dir: PathBuf, path: &[u8]) -> PathBuf {
+pub(crate) fn seen_by(tid: Tid, dir: PathBuf, path: &[u8]) -> PathBuf {
     let path = std::ffi::OsStr::from_bytes(path);
     match path.as_bytes().strip_prefix(b"/") {
         Some(rest) => PathBuf::from(format!("/proc/{tid}/root")).join(std::ffi::OsStr::from_bytes(rest)),

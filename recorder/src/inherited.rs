@@ -11,6 +11,8 @@ pub(crate) const ENDING: [i32; 2] = [libc::SIGTERM, libc::SIGHUP];
 /// Signals that rr ignores: those that a terminal sends to it and to the program, and that of the limit of file sizes,
 /// which is an error like a full disk.
 const NOT_OURS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGXFSZ];
+/// Signals that have a handler in rr (`rr_tracee::tsc`).
+const HANDLED: [i32; 1] = [libc::SIGSEGV];
 /// Size of the kernel's signal set in bytes.
 const SIGSET_BYTES: usize = size_of::<u64>();
 
@@ -47,7 +49,7 @@ impl Inherited {
         if broken_pipe_ignored {
             inherited.ignored |= bit(libc::SIGPIPE);
         }
-        for signal in ENDING.into_iter().chain(NOT_OURS) {
+        for signal in ENDING.into_iter().chain(NOT_OURS).chain(HANDLED) {
             if is_ignored(signal) {
                 inherited.ignored |= bit(signal);
             }
@@ -64,7 +66,12 @@ impl Inherited {
 
     /// Puts everything back, in the child that will be the program. Async-signal-safe.
     pub(crate) fn restore(&self) {
-        for signal in ENDING.into_iter().chain(NOT_OURS).chain([libc::SIGPIPE]) {
+        for signal in ENDING
+            .into_iter()
+            .chain(NOT_OURS)
+            .chain(HANDLED)
+            .chain([libc::SIGPIPE])
+        {
             let action = if self.ignored & bit(signal) != 0 {
                 libc::SIG_IGN
             } else {

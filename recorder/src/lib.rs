@@ -52,6 +52,7 @@ pub mod cores;
 mod edits;
 pub mod error;
 mod exec;
+mod forced;
 mod foreign;
 mod groups;
 mod guarded;

@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::OnceLock;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use rr_preload::layout::{FILTER_WORDS, filter_bits};
 use rr_trace::FileStore;
@@ -20,8 +23,10 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub struct Mapped {
     by_inode: HashMap<(u64, u64), ObjectId>,
-    /// Files that were mapped privately, with the contents that they had.
-    private: HashMap<(u64, u64), Vec<FileId>>,
+    /// Files that were mapped privately.
+    private: HashMap<(u64, u64), Private>,
+    /// Contents of nothing but zeros, by their lengths.
+    zeros: HashMap<u64, FileId>,
     /// The paths of files that were mapped privately, and their `ctime`: renaming changes that.
     names: HashMap<(u64, u64), ((i64, i64), String)>,
     /// System V segments by their ids.
@@ -60,6 +65,15 @@ impl Filter {
     }
 }
 
+/// What is known of a file that was mapped privately.
+#[derive(Debug, Default)]
+struct Private {
+    /// What is mapped of it in replay: the contents that it had then, and what stands for pages that it got or lost later.
+    contents: Vec<FileId>,
+    /// The size that replay has taken notice of.
+    size: u64,
+}
+
 /// The file that an object is in the recording; a System V segment has none, and is read where it is mapped.
 type Object = Option<File>;
 
@@ -74,10 +88,14 @@ fn file_limit() -> u64 {
 pub struct MappedFile<'a> {
     /// The object that it is where it is mapped shared.
     pub object: Option<ObjectId>,
-    /// Its contents at the times when it was mapped privately.
+    /// What is mapped of it privately in replay.
     pub private: &'a [FileId],
     /// Its size in bytes.
     pub size: u64,
+    /// Another than when that was asked last.
+    pub resized: bool,
+    /// Its device and inode.
+    pub inode: (u64, u64),
 }
 
 /// What is behind a new mapping.
@@ -118,15 +136,60 @@ impl Mapped {
         if self.by_inode.is_empty() && self.private.is_empty() {
             return None;
         }
-        let meta = std::fs::metadata(procfs::fd_path(tid, fd)).ok()?;
+        self.mapped_at(procfs::fd_path(tid, fd))
+    }
+
+    /// The same for a file at a path of ours.
+    pub fn mapped_at(&self, path: impl AsRef<Path>) -> Option<MappedFile<'_>> {
+        let meta = std::fs::metadata(path).ok()?;
         let inode = (meta.dev(), meta.ino());
         let object = self.by_inode.get(&inode).copied();
-        let private = self.private.get(&inode).map_or(&[][..], Vec::as_slice);
+        let known = self.private.get(&inode);
+        let private = known.map_or(&[][..], |p| &p.contents);
         (object.is_some() || !private.is_empty()).then_some(MappedFile {
             object,
             private,
             size: meta.len(),
+            resized: known.is_some_and(|p| p.size != meta.len()),
+            inode,
         })
+    }
+
+    /// What stands in replay for `len` bytes of a file that it got after it was mapped; the file has `size` bytes now.
+    pub fn grown(
+        &mut self,
+        files: &FileStore,
+        (inode, size): ((u64, u64), u64),
+        len: u64,
+    ) -> Result<Option<FileId>> {
+        let id = match self.zeros.get(&len) {
+            Some(id) => *id,
+            None => {
+                let made = memfd_create(c"rr-zeros", MFdFlags::MFD_CLOEXEC).map(File::from);
+                let Some(file) = self.opened(made.map_err(std::io::Error::from))? else {
+                    return Ok(None);
+                };
+                if file.set_len(len).is_err() {
+                    return Ok(None);
+                }
+                let id = files.add(&file)?;
+                self.zeros.insert(len, id);
+                id
+            }
+        };
+        let known = self.private.entry(inode).or_default();
+        known.size = size;
+        if !known.contents.contains(&id) {
+            known.contents.push(id);
+        }
+        Ok(Some(id))
+    }
+
+    /// Replay has taken notice of this size.
+    pub fn note_size(&mut self, inode: (u64, u64), size: u64) {
+        if let Some(known) = self.private.get_mut(&inode) {
+            known.size = size;
+        }
     }
 
     /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
@@ -238,9 +301,12 @@ impl Mapped {
                 }
             };
             let file = files.add(&file)?;
-            let contents = self.private.entry(key).or_default();
-            if !contents.contains(&file) {
-                contents.push(file);
+            let known = self.private.entry(key).or_insert(Private {
+                size: meta.len(),
+                ..Private::default()
+            });
+            if !known.contents.contains(&file) {
+                known.contents.push(file);
             }
             return Ok(Some(Opened {
                 backing: Backing::File { file, offset },

@@ -139,6 +139,7 @@ impl RecordSession {
         let mut task = Task::new(first, tgid, space, regs);
         task.exe = parent.exe.clone();
         task.affinity = parent.affinity.clone();
+        task.actions = parent.actions.of_child(flags);
         if flags & CLONE_CHILD_CLEARTID != 0 {
             task.clear_child_tid = Addr(entry.r10);
         }

@@ -11,14 +11,18 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Backing, ObjectId, SpaceId, SpaceOp, Tid, TraceeFd, procfs};
+use rr_tracee::{
+    Addr, AddrRange, Backing, FileId, ObjectId, Registers, SpaceId, SpaceOp, Tid, TraceeFd, procfs,
+};
 
 use crate::error::{Error, Result};
+use crate::foreign::seen_by;
 use crate::session::RecordSession;
 use crate::task::Call;
 
@@ -49,6 +53,11 @@ const PIECE: u64 = 1 << 20;
 
 /// A hole at least so long is not written as zeros.
 const LONG_HOLE: u64 = 16 << 20;
+
+/// What is left of the page that the end of a file of this size lies in. It is zero when the file was cut short.
+fn rest_of_page(size: u64) -> (u64, u64) {
+    (size, Addr(size).page_ceil().0 - size)
+}
 
 /// What becomes of objects: operations, and writes after them.
 type Change = (Vec<SpaceOp>, Vec<MemWrite>);
@@ -103,6 +112,7 @@ impl RecordSession {
         if result < 0 || call.of_stream {
             return Ok(none);
         }
+        let opened = Some(procfs::fd_path(tid, TraceeFd(result as i32)));
         // The descriptor of the file that has changed, and where.
         let (fd, place) = match entry.syscall() {
             libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => (0, Place::Position),
@@ -118,11 +128,13 @@ impl RecordSession {
             libc::SYS_ioctl if [FICLONE, FICLONERANGE].contains(&entry.arg(1)) => {
                 (0, Place::Range(0, u64::MAX))
             }
-            libc::SYS_truncate | libc::SYS_creat | libc::SYS_openat2 => {
-                return Ok((self.resized(), Vec::new()));
+            libc::SYS_truncate => {
+                let path = self.named_by(tid, libc::AT_FDCWD, entry.arg(0));
+                return self.cut(tid, path);
             }
-            libc::SYS_open if entry.arg(1) & O_TRUNC != 0 => return Ok((self.resized(), Vec::new())),
-            libc::SYS_openat if entry.arg(2) & O_TRUNC != 0 => return Ok((self.resized(), Vec::new())),
+            libc::SYS_creat | libc::SYS_openat2 => return self.cut(tid, opened),
+            libc::SYS_open if entry.arg(1) & O_TRUNC != 0 => return self.cut(tid, opened),
+            libc::SYS_openat if entry.arg(2) & O_TRUNC != 0 => return self.cut(tid, opened),
             libc::SYS_copy_file_range | libc::SYS_splice if entry.arg(3) == 0 => (2, Place::Position),
             libc::SYS_copy_file_range | libc::SYS_splice => (2, Place::Pointer(entry.arg(3))),
             _ => return Ok(none),
@@ -132,10 +144,18 @@ impl RecordSession {
             return Ok(none);
         };
         let (object, size) = (mapped.object, mapped.size);
+        let (resized, inode) = (mapped.resized, mapped.inode);
         let private = mapped.private.to_vec();
         let (start, len) = self.range_of(tid, fd, place, result as u64, size);
-        let mut writes = self.private_writes(&private, start, len)?;
-        let mut ops = Vec::new();
+        let path = procfs::fd_path(tid, fd);
+        let (mut ops, mut writes) = Change::default();
+        if resized {
+            (ops, writes) = self.resize_private(tid, &private, inode, size)?;
+        }
+        writes.extend(self.show_privately(&path, (start, len))?);
+        if resized {
+            writes.extend(self.show_privately(&path, rest_of_page(size))?);
+        }
         if let Some(object) = object {
             ops.extend(self.size_op(object, true));
             let (more, shown) = self.object_change(object, start, len)?;
@@ -143,6 +163,94 @@ impl RecordSession {
             writes.extend(shown);
         }
         Ok((ops, writes))
+    }
+
+    /// A file was cut short, perhaps: the one at this path of ours.
+    fn cut(&mut self, tid: Tid, path: Option<PathBuf>) -> Result<Change> {
+        let mut ops = self.resized();
+        let mut writes = Vec::new();
+        if let Some(path) = path
+            && let Some(mapped) = self.mapped.mapped_at(&path)
+            && mapped.resized
+        {
+            let (private, inode, size) = (mapped.private.to_vec(), mapped.inode, mapped.size);
+            let (more, restored) = self.resize_private(tid, &private, inode, size)?;
+            ops.extend(more);
+            writes = restored;
+            writes.extend(self.show_privately(&path, rest_of_page(size))?);
+        }
+        Ok((ops, writes))
+    }
+
+    /// Before a call that may cut short a file that is mapped privately: the pages of frozen forks go the way of the program's, so
+    /// these must have been read by then.
+    pub(crate) fn before_cut(&mut self, tid: Tid, entry: &Registers) {
+        let path = match entry.syscall() {
+            libc::SYS_ftruncate => Some(procfs::fd_path(tid, TraceeFd(entry.rdi as i32))),
+            libc::SYS_fallocate if entry.rsi & MOVES_THE_REST != 0 => {
+                Some(procfs::fd_path(tid, TraceeFd(entry.rdi as i32)))
+            }
+            libc::SYS_truncate | libc::SYS_creat => self.named_by(tid, libc::AT_FDCWD, entry.rdi),
+            libc::SYS_open if entry.rsi & O_TRUNC != 0 => self.named_by(tid, libc::AT_FDCWD, entry.rdi),
+            libc::SYS_openat if entry.rdx & O_TRUNC != 0 => self.named_by(tid, entry.rdi as i32, entry.rsi),
+            libc::SYS_openat2 => self.named_by(tid, entry.rdi as i32, entry.rsi),
+            _ => None,
+        };
+        let mapped = path.and_then(|path| Some(self.mapped.mapped_at(path)?.private.to_vec()));
+        let Some(contents) = mapped.filter(|contents| !contents.is_empty()) else {
+            return;
+        };
+        self.capture
+            .release_forks("the program may cut short a file that its frozen processes have mapped");
+        let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
+        for id in spaces {
+            if !self.mappings_of(id, &contents).is_empty() {
+                self.lose_snapshots(id);
+            }
+        }
+    }
+
+    /// Where `path`, a string of a task's, leads us.
+    fn named_by(&self, tid: Tid, dir: i32, path: u64) -> Option<PathBuf> {
+        let memory = &self.task(tid).ok()?.memory;
+        let path = memory.read_cstring(Addr(path), libc::PATH_MAX as usize).ok()?;
+        let dir = match dir {
+            libc::AT_FDCWD => format!("/proc/{tid}/cwd").into(),
+            fd => procfs::fd_path(tid, TraceeFd(fd)),
+        };
+        Some(seen_by(tid, dir, &path))
+    }
+
+    /// The change for a file that has another size where it is mapped privately; the model is as it says.
+    fn resize_private(
+        &mut self,
+        tid: Tid,
+        contents: &[FileId],
+        inode: (u64, u64),
+        size: u64,
+    ) -> Result<Change> {
+        let ops = self.private_resize(tid, contents, inode, size)?;
+        let id = self.task(tid)?.space;
+        let mut restored = Vec::new();
+        for op in &ops {
+            let there = self.space_mut(id).apply(op);
+            // Of code that was rewritten there, only what lies before is still to be seen.
+            let lost = |at: Addr| matches!(op, SpaceOp::Map(mapping) if mapping.range.contains(at));
+            restored.extend(there.into_iter().filter(|(at, _)| !lost(*at)));
+        }
+        let mut writes = Vec::new();
+        self.restore(tid, id, restored, &mut writes)?;
+        Ok((ops, writes))
+    }
+
+    /// These bytes of a file, as start and length, where they are mapped privately.
+    fn show_privately(&mut self, path: &Path, (start, len): (u64, u64)) -> Result<Vec<MemWrite>> {
+        let contents = self.mapped.mapped_at(path).map(|m| m.private.to_vec());
+        let Some(contents) = contents.filter(|c| !c.is_empty() && len > 0) else {
+            return Ok(Vec::new());
+        };
+        let file = self.mapped.opened(File::open(path))?;
+        self.private_writes(&contents, file.as_ref(), start, len)
     }
 
     /// The bytes of a file, as start and length, that a call has written there.

@@ -142,10 +142,9 @@ impl RecordSession {
 }
 
 impl RecordSession {
-    /// Before a call that may write into the memory of another process, which may be blocked: what the writer of
-    /// checkpoints reads there in place is let finish first.
-    pub(crate) fn before_foreign_write(&mut self, tid: Tid, entry: &Registers) {
-        let target = match entry.syscall() {
+    /// Whose memory a call may write into that names it by its process.
+    fn foreign_target(&self, tid: Tid, entry: &Registers) -> Option<Tid> {
+        match entry.syscall() {
             libc::SYS_process_vm_writev => Some(Tid(entry.rdi as i32)),
             libc::SYS_write
             | libc::SYS_writev
@@ -156,16 +155,81 @@ impl RecordSession {
             {
                 let link = std::fs::read_link(procfs::fd_path(tid, TraceeFd(entry.rdi as i32)));
                 let link = link.unwrap_or_default();
-                link.to_str()
-                    .and_then(parse)
-                    .filter(|(_, name)| *name == "mem")
-                    .map(|(pid, _)| pid)
+                let (pid, name) = link.to_str().and_then(parse)?;
+                (name == "mem").then_some(pid)
             }
             _ => None,
-        };
-        if let Some(space) = target.and_then(|pid| self.tasks.get(&pid)).map(|t| t.space) {
-            self.lose_snapshots(space);
         }
+    }
+
+    /// Before a call that may write into the memory of another process, which may be blocked: what the writer of
+    /// checkpoints reads there in place is let finish first. Gives the task back, unless the call is answered: at pages of ours
+    /// it ends, as if nothing were there.
+    pub(crate) fn before_foreign_write(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        entry: &Registers,
+    ) -> Result<Option<Stopped>> {
+        let target = self.foreign_target(tid, entry);
+        let Some((pid, space)) = target.and_then(|pid| Some((pid, self.tasks.get(&pid)?.space))) else {
+            return Ok(Some(stopped));
+        };
+        self.lose_snapshots(space);
+        let number = entry.syscall();
+        let in_file = number != libc::SYS_process_vm_writev;
+        let mut ours = self.stubs_of(pid);
+        ours.push(rr_area::area());
+        let ranges = self.foreign_ranges(tid, entry);
+        let hit = |range: &AddrRange| {
+            ours.iter()
+                .filter_map(|o| o.intersect(*range))
+                .map(|r| r.start)
+                .min()
+        };
+        let Some((first, at)) = ranges.iter().find_map(|range| Some((range.start, hit(range)?))) else {
+            return Ok(Some(stopped));
+        };
+        if matches!(number, libc::SYS_write | libc::SYS_pwrite64) && at > first {
+            let rdx = at - first;
+            stopped.set_regs(&Registers { rdx, ..*entry })?;
+            return Ok(Some(stopped));
+        }
+        let errno = if in_file { libc::EIO } else { libc::EFAULT };
+        self.answer(tid, stopped, entry, -i64::from(errno), vec![])?;
+        Ok(None)
+    }
+
+    /// Where such a call wants to write.
+    fn foreign_ranges(&self, tid: Tid, entry: &Registers) -> Vec<AddrRange> {
+        let fd = TraceeFd(entry.rdi as i32);
+        let position = || procfs::fd_position(tid, fd).unwrap_or(0);
+        let vector = |at: u64, count: u64| self.vector(tid, Addr(at), count);
+        let (start, len) = match entry.syscall() {
+            libc::SYS_process_vm_writev => return vector(entry.r10, entry.r8),
+            libc::SYS_write => (position(), entry.rdx),
+            libc::SYS_pwrite64 => (entry.r10, entry.rdx),
+            number => {
+                let len = vector(entry.rsi, entry.rdx).iter().map(|r| r.len()).sum();
+                (
+                    if number == libc::SYS_writev {
+                        position()
+                    } else {
+                        entry.r10
+                    },
+                    len,
+                )
+            }
+        };
+        vec![AddrRange::sized(Addr(start), len)]
+    }
+
+    /// What a vector (`struct iovec`) names, as far as it can be read.
+    fn vector(&self, tid: Tid, at: Addr, count: u64) -> Vec<AddrRange> {
+        const MOST_PARTS: u64 = 1024;
+        let word = |at: Addr| self.task(tid).ok()?.memory.read_u64(at).ok();
+        let part = |n: u64| Some(AddrRange::sized(Addr(word(at + n * 16)?), word(at + n * 16 + 8)?));
+        (0..count.min(MOST_PARTS)).map_while(part).collect()
     }
 
     /// After a `process_vm_writev` to a recorded process: the memory that changed. The result is exact even if the

@@ -25,7 +25,7 @@ use crate::buffer::is_inside;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::is_restart;
-use crate::task::State;
+use crate::task::{State, Task};
 
 /// Ticks without an event after which a signal is not kept waiting any longer.
 const SIGNAL_PATIENCE: u32 = 3;
@@ -58,6 +58,10 @@ impl RecordSession {
             !asleep && !for_signal && ticks >= CHECKPOINT_PATIENCE && self.capture.must_interrupt(now);
         if others {
             self.hurry(tid)?;
+            let awake = |t: &Task| t.tid != tid && matches!(t.state, State::Reported(..));
+            if self.tasks.values().any(awake) {
+                self.scheduler.cut_short();
+            }
         }
         let for_others = others && ticks >= patience;
         if !asleep && !for_signal && !for_others && !for_checkpoint {

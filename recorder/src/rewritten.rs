@@ -213,7 +213,7 @@ impl RecordSession {
         Ok(Some((rip, writes)))
     }
 
-    fn restore(
+    pub(crate) fn restore(
         &mut self,
         tid: Tid,
         id: SpaceId,

@@ -1,9 +1,13 @@
 //! The scheduler: whose turn it is.
 //!
-//! Tasks of higher priority (lower nice value) go first, those of the same priority one after the other. A turn ends at an
-//! event: after a number of them, or when a task of higher priority can go on. Two things soften the strictness, for
-//! programs wait in loops for each other: `sched_yield` gives everybody else a turn, whatever their
-//! priority; and who was passed over for many turns gets one.
+//! Tasks of higher priority (lower nice value) go first; of those of the same priority the one that has waited longest: a new task
+//! waits from its birth on, so those that are born one after the other pass over nobody. A turn ends at an
+//! event: after a number of them, when a task of higher priority can go on, or, at the next tick, when a task has
+//! come out of a call that it waited in. Two things soften the strictness, for programs wait in loops for each other:
+//! `sched_yield` gives everybody else a turn, whatever their priority; and who was passed over for many turns gets one.
+//!
+//! *A turn must not end at the same place of a loop always*: that could be where the task holds a lock that others need. So turns
+//! differ a little in length, and after every eighth `sched_yield` the next turn of the task ends some events after its beginning.
 //!
 //! Keeps: a decision depends on what the program did, on priorities and on the seed of chaos mode, not on tids. (Only
 //! a turn outside of chaos mode also ends by the clock.)
@@ -18,6 +22,10 @@ use crate::chaos::Chaos;
 
 /// How long a task may go on while others are ready, if its events are far apart.
 const TURN_TIME: Duration = Duration::from_millis(100);
+/// After every so many calls of `sched_yield`, the next turn is a short one.
+const YIELDS: u64 = 8;
+/// So many events a short turn has at most.
+const SHORT: u64 = 4;
 /// So many turns of others a ready task of low priority is passed over at most.
 const PATIENCE: u32 = 8;
 
@@ -42,12 +50,14 @@ impl Default for Schedule {
 /// What the scheduler knows of a task.
 #[derive(Debug)]
 struct Member {
-    /// Tasks are counted as they come: tids are not the same in two runs.
-    serial: u64,
+    /// Since when it has had no turn: tasks are counted as they come, and again as their turns end. (Tids are not the same in two runs.)
+    since: u64,
     /// The kernel's nice value.
     nice: i32,
     /// Priority in chaos mode.
     lot: i32,
+    /// So many events its next turn has at most; 0 for no such limit.
+    short: u64,
     /// Turns for which it was ready and others of higher priority went.
     passed_over: u32,
 }
@@ -61,6 +71,8 @@ struct Turn {
     deadline: Option<Duration>,
     /// Given in spite of its priority: others do not cut it short.
     granted: bool,
+    /// It ends after a few events.
+    short: bool,
 }
 
 /// What to do next.
@@ -78,12 +90,13 @@ pub(crate) struct Scheduler {
     schedule: Schedule,
     chaos: Option<Chaos>,
     members: HashMap<Tid, Member>,
-    next_serial: u64,
+    /// Counts births, and ends of turns.
+    count: u64,
+    /// Counts calls of `sched_yield`.
+    yields: u64,
     turn: Option<Turn>,
     /// Who goes after a `sched_yield`, before priorities count again.
     round: VecDeque<Tid>,
-    /// The serial number of the task whose turn was last.
-    last: u64,
 }
 
 impl Scheduler {
@@ -92,10 +105,10 @@ impl Scheduler {
             schedule,
             chaos: schedule.chaos.map(Chaos::new),
             members: HashMap::new(),
-            next_serial: 0,
+            count: 0,
+            yields: 0,
             turn: None,
             round: VecDeque::new(),
-            last: u64::MAX,
         }
     }
 
@@ -103,12 +116,13 @@ impl Scheduler {
     pub fn add(&mut self, tid: Tid, nice: i32) {
         let lot = self.chaos.as_mut().map_or(0, Chaos::priority);
         let member = Member {
-            serial: self.next_serial,
+            since: self.count,
             nice,
             lot,
+            short: 0,
             passed_over: 0,
         };
-        self.next_serial += 1;
+        self.count += 1;
         self.members.insert(tid, member);
     }
 
@@ -193,8 +207,11 @@ impl Scheduler {
             || now >= turn.until
             || turn.deadline.is_some_and(|deadline| time >= deadline);
         if over {
+            if yields {
+                self.note_yield(tid);
+            }
             if yields && self.round.is_empty() {
-                self.round = self.ready_after(self.last, &ready).into();
+                self.round = self.in_order(&ready).into();
                 self.round.retain(|other| *other != tid);
             }
             self.end_turn(now);
@@ -202,17 +219,40 @@ impl Scheduler {
         over
     }
 
-    /// The ready tasks in the order of their coming, beginning after the one with this serial number.
-    fn ready_after(&self, serial: u64, ready: impl Fn(Tid) -> bool) -> Vec<Tid> {
+    /// Takes notice of a `sched_yield`.
+    fn note_yield(&mut self, tid: Tid) {
+        self.yields += 1;
+        if self.chaos.is_none()
+            && self.yields.is_multiple_of(YIELDS)
+            && let Some(member) = self.members.get_mut(&tid)
+        {
+            member.short = 1 + self.yields / YIELDS % SHORT;
+        }
+    }
+
+    /// Whether the turn ends a few events from its beginning: then every call is to be one.
+    pub fn counts_events(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.short)
+    }
+
+    /// Somebody waits who has come out of a call that it waited in: the turn is over at the next event.
+    pub fn cut_short(&mut self) {
+        if let Some(turn) = &mut self.turn
+            && let Some(deadline) = &mut turn.deadline
+        {
+            *deadline = Duration::ZERO;
+        }
+    }
+
+    /// The ready tasks; first those that have waited longest.
+    fn in_order(&self, ready: impl Fn(Tid) -> bool) -> Vec<Tid> {
         let mut all: Vec<(u64, Tid)> = self
             .members
             .iter()
             .filter(|(tid, _)| ready(**tid))
-            .map(|(tid, m)| (m.serial, *tid))
+            .map(|(tid, m)| (m.since, *tid))
             .collect();
         all.sort();
-        let split = all.partition_point(|(s, _)| *s <= serial);
-        all.rotate_left(split);
         all.into_iter().map(|(_, tid)| tid).collect()
     }
 
@@ -223,7 +263,7 @@ impl Scheduler {
                 return self.begin(tid, now, true);
             }
         }
-        let mut able = self.ready_after(self.last, &ready);
+        let mut able = self.in_order(&ready);
         if self.chaos.as_ref().is_some_and(Chaos::in_interval) {
             let high = |tid: &Tid| self.priority(*tid) == 0;
             if able.iter().any(high) {
@@ -264,9 +304,20 @@ impl Scheduler {
             Some(chaos) => (chaos.turn(most), None),
             None => (most, Some(tsc::now() + TURN_TIME)),
         };
+        // Up to a quarter less, another number every time.
+        let less = if deadline.is_some() {
+            self.count % (events / 4 + 1)
+        } else {
+            0
+        };
+        let mut events = events - less;
+        let mut short = false;
         if let Some(member) = self.members.get_mut(&tid) {
             member.passed_over = 0;
-            self.last = member.serial;
+            let most = std::mem::take(&mut member.short);
+            if most > 0 {
+                (events, short) = (events.min(most), true);
+            }
         }
         let until = EventNumber(now.0 + events);
         self.turn = Some(Turn {
@@ -274,6 +325,7 @@ impl Scheduler {
             until,
             deadline,
             granted,
+            short,
         });
         Choice::Run(tid)
     }
@@ -281,6 +333,10 @@ impl Scheduler {
     /// The turn is over, be it that the task cannot go on.
     pub fn end_turn(&mut self, now: EventNumber) {
         let Some(turn) = self.turn.take() else { return };
+        if let Some(member) = self.members.get_mut(&turn.tid) {
+            member.since = self.count;
+            self.count += 1;
+        }
         if let Some(chaos) = &mut self.chaos {
             if chaos.redraws()
                 && let Some(member) = self.members.get_mut(&turn.tid)
@@ -369,6 +425,71 @@ mod tests {
         let mut scheduler = scheduler(turns_of(2), [-5, 0, 5]);
         let ran = run(&mut scheduler, 0..6, |tid| tid == A);
         assert_eq!(ran, [A, B, B, C, C, A]);
+    }
+
+    #[test]
+    fn the_newborn_wait_like_all_others() {
+        let mut scheduler = scheduler(turns_of(1), [0; 3]);
+        let mut ran = Vec::new();
+        for n in 0..6 {
+            let now = EventNumber(n);
+            let Choice::Run(tid) = scheduler.choose(now, |_| true) else {
+                panic!("all are ready")
+            };
+            ran.push(tid);
+            // Each has a child, and is gone.
+            scheduler.add(Tid(100 + n as i32), 0);
+            scheduler.end_turn(now);
+            scheduler.remove(tid);
+        }
+        assert_eq!(ran, [A, B, C, Tid(100), Tid(101), Tid(102)]);
+        scheduler.add(A, 0);
+        assert_eq!(scheduler.choose(EventNumber(9), |_| true), Choice::Run(Tid(103)));
+    }
+
+    #[test]
+    fn turns_end_at_different_places() {
+        let mut scheduler = scheduler(turns_of(100), [0; 3]);
+        let ran = run(&mut scheduler, 0..10_000, |_| false);
+        let lengths: std::collections::BTreeSet<usize> =
+            ran.chunk_by(|a, b| a == b).map(<[Tid]>::len).collect();
+        assert!(
+            lengths.len() > 10 && lengths.iter().skip(1).all(|n| (75..=100).contains(n)),
+            "{lengths:?}"
+        );
+    }
+
+    #[test]
+    fn who_yields_again_and_again_has_short_turns_between() {
+        // Its second event is a yield always, unless its turn ends before.
+        let mut scheduler = scheduler(turns_of(100), [0; 3]);
+        let (mut event, mut lengths) = (0, std::collections::BTreeSet::new());
+        for _ in 0..100 {
+            let Choice::Run(tid) = scheduler.choose(EventNumber(event), |_| true) else {
+                panic!("all are ready")
+            };
+            let begin = event;
+            loop {
+                event += 1;
+                let yields = tid == A && event - begin == 2;
+                if scheduler.turn_is_over(EventNumber(event), Duration::ZERO, yields, |_| true) {
+                    break;
+                }
+            }
+            if tid == A {
+                lengths.insert(event - begin);
+            }
+        }
+        assert_eq!(lengths, [1, 2].into());
+    }
+
+    #[test]
+    fn who_is_woken_cuts_a_turn_short() {
+        let mut scheduler = scheduler(turns_of(100), [0; 3]);
+        scheduler.choose(EventNumber(0), |_| true);
+        assert!(!scheduler.turn_is_over(EventNumber(1), Duration::ZERO, false, |_| true));
+        scheduler.cut_short();
+        assert!(scheduler.turn_is_over(EventNumber(2), Duration::ZERO, false, |_| true));
     }
 
     #[test]

@@ -20,8 +20,10 @@ use rr_preload::layout::Counter;
 use rr_trace::event::EventNumber;
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
+use rr_tracee::ticker::take_tick;
 use rr_tracee::{
-    Addr, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits, procfs, tsc,
+    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
+    procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -66,8 +68,12 @@ pub(crate) struct Space {
     pub model: AddressSpace,
     /// The program break as the program set it.
     pub brk: u64,
+    /// The main stack, with the room below it.
+    pub stack: Option<AddrRange>,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
+    /// Pages of private file mappings that were given what the file holds, with a sum of that.
+    pub shown: BTreeMap<Addr, u64>,
     /// The library in it.
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
@@ -250,6 +256,7 @@ impl RecordSession {
         self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
+        self.ask_mask(tid, &stopped)?;
         let task = self.task_mut(tid)?;
         task.due = due;
         task.ran = true;
@@ -259,11 +266,20 @@ impl RecordSession {
 
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
-        self.task_mut(tid)?.state = State::InKernel(running);
+        let task = self.task_mut(tid)?;
+        task.state = State::InKernel(running);
+        // While a task stops again and again, ticks come while we are at work, and none ends the wait.
+        if task.call.is_none() && take_tick() {
+            self.on_tick(tid)?;
+            if !matches!(self.task(tid)?.state, State::InKernel(_)) {
+                return Ok(());
+            }
+        }
         loop {
             match wait_for_tick(Some(tid), false) {
                 Some(report) => return self.note(report),
                 None if nix::errno::Errno::last() == nix::errno::Errno::EINTR => {
+                    take_tick();
                     if Running::newborn(tid).is_lost() {
                         return Ok(());
                     }

@@ -26,6 +26,8 @@ use crate::session::{Options, RecordSession};
 use crate::task::State;
 
 const SI_TKILL: i32 = -6;
+/// The code of a fault that the kernel knows no address of (`<asm-generic/siginfo.h>`).
+const SI_KERNEL: i32 = 0x80;
 /// `rdtsc` and `rdtscp`.
 const RDTSC: [u8; 2] = [0x0f, 0x31];
 const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
@@ -148,8 +150,13 @@ impl RecordSession {
     ///
     /// One for the whole process must stay one, where that can be done: another thread may be waiting for it.
     fn make_pending(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
-        let task = self.task_mut(tid)?;
-        let (tgid, stash) = (task.tgid, std::mem::take(&mut task.stash));
+        let stash = std::mem::take(&mut self.task_mut(tid)?.stash);
+        self.requeue(tid, stopped, stash)
+    }
+
+    /// Makes blocked signals pending.
+    pub(crate) fn requeue(&mut self, tid: Tid, stopped: Stopped, stash: Vec<SigInfo>) -> Result<Stopped> {
+        let tgid = self.task(tid)?.tgid;
         // Its ids may be others in its own namespace.
         let (remote, pid) = Remote::new(stopped, tgid)?.call(libc::SYS_getpid, [0; 6])?;
         let (mut remote, own) = remote.call(libc::SYS_gettid, [0; 6])?;
@@ -188,10 +195,19 @@ impl RecordSession {
             return self.first_step(tid, stopped, info, (regs, rip), writes);
         }
         if is_fault(&info) && is_inside(regs.rip) {
+            let stopped = self.undo_force(tid, stopped, &info)?;
             return self.bail_out(tid, stopped);
         }
         if let Some(entry) = foreign::int80(&info, &regs) {
+            let stopped = self.undo_force(tid, stopped, &info)?;
             return self.refuse_int80(tid, stopped, &entry);
+        }
+        if signal == libc::SIGSEGV
+            && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)
+            && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
+        {
+            let stopped = self.undo_force(tid, stopped, &info)?;
+            return self.after_rdtsc(tid, stopped, &regs, after);
         }
         let task = self.task_mut(tid)?;
         if is_carrier(&info)
@@ -204,23 +220,6 @@ impl RecordSession {
         let place = if task.restarting.is_some() || (task.due && at_boundary) {
             task.turned_back.map_or(SignalPlace::Here, SignalPlace::Entry)
         } else if is_fault(&info) {
-            if signal == libc::SIGSEGV
-                && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
-            {
-                stopped.set_regs(&after)?;
-                let at = regs.outside_call();
-                self.take_records(tid)?;
-                let (mut ops, mut writes) = (vec![], vec![]);
-                if after.rip == at.rip + 2 {
-                    self.count_traced(tid, COUNTER_NUMBER as i64, Addr(at.rip));
-                    stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
-                }
-                self.emit(tid, EventKind::Trap { at, after }, ops, writes)?;
-                let task = self.task_mut(tid)?;
-                task.boundary = after;
-                task.state = State::Ready(stopped);
-                return Ok(());
-            }
             self.take_records(tid)?;
             SignalPlace::Fault(regs.outside_call())
         } else {
@@ -230,6 +229,29 @@ impl RecordSession {
             return self.await_stop(tid, running);
         };
         self.deliver(tid, stopped, info, place)
+    }
+
+    /// The task has read the time-stamp counter.
+    fn after_rdtsc(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        regs: &Registers,
+        after: Registers,
+    ) -> Result<()> {
+        stopped.set_regs(&after)?;
+        let at = regs.outside_call();
+        self.take_records(tid)?;
+        let (mut ops, mut writes) = (vec![], vec![]);
+        if after.rip == at.rip + 2 {
+            self.count_traced(tid, COUNTER_NUMBER as i64, Addr(at.rip));
+            stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
+        }
+        self.emit(tid, EventKind::Trap { at, after }, ops, writes)?;
+        let task = self.task_mut(tid)?;
+        task.boundary = after;
+        task.state = State::Ready(stopped);
+        Ok(())
     }
 
     /// The first trap of a program that steps itself: it has no rewritten sites from here on, and goes on at `rip`. If that is not
@@ -358,6 +380,8 @@ impl RecordSession {
                 task.restarting = None;
                 task.turned_back = None;
                 task.boundary = after;
+                task.blocked = None;
+                task.actions.delivered(signal);
                 self.settle_entry(tid)?;
                 self.emit(tid, event(disposition, after, xstate), vec![], writes)?;
                 self.task_mut(tid)?.state = State::Ready(stopped);

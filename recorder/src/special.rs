@@ -45,6 +45,9 @@ fn is_for_the_library(special: Special, entry: &Registers) -> bool {
     }
 }
 
+/// `PROT_GROWSDOWN` and `PROT_GROWSUP` (mprotect(2)).
+const PROT_GROWS: u64 = (libc::PROT_GROWSDOWN | libc::PROT_GROWSUP) as u32 as u64;
+
 fn is_error(result: i64) -> bool {
     (-4095..0).contains(&result)
 }
@@ -106,6 +109,12 @@ impl RecordSession {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
             Special::Madvise => self.begin_madvise(tid, stopped, call),
+            Special::Mprotect if entry.rdx & PROT_GROWS != 0 => {
+                if let Some(made) = self.stack_protection(tid, &entry)? {
+                    stopped.set_regs(&made)?;
+                }
+                self.perform(tid, stopped, call)
+            }
             Special::SchedSetaffinity => {
                 let errno = self.set_affinity(tid, &entry)?;
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
@@ -174,10 +183,24 @@ impl RecordSession {
             raw.rdx = entry.rdx;
             stopped.set_regs(&raw)?;
         }
+        let mut made = entry;
+        if special == Special::Mprotect {
+            made = Registers {
+                rdi: raw.rdi,
+                rsi: raw.rsi,
+                rdx: raw.rdx,
+                ..entry
+            };
+            if made != entry {
+                (raw.rdi, raw.rsi, raw.rdx) = (entry.rdi, entry.rsi, entry.rdx);
+                stopped.set_regs(&raw)?;
+            }
+        }
         match special {
             Special::Clone => return self.finish_clone(tid, stopped, call, raw),
             Special::Exec => return self.finish_exec(tid, stopped, call, raw),
             Special::RtSigreturn => {
+                self.task_mut(tid)?.blocked = None;
                 let after = raw.outside_call();
                 let xstate = Some(stopped.xstate()?);
                 self.record_call(tid, &entry, after, xstate, None, vec![], vec![], None)?;
@@ -198,7 +221,7 @@ impl RecordSession {
             stopped.set_regs(&raw)?;
             writes = write.into_iter().collect();
         }
-        let mut ops = self.space_ops(tid, special, &entry, result)?;
+        let mut ops = self.space_ops(tid, special, &made, result)?;
         if special == Special::Madvise {
             let (changed, shown) = self.advice_taken(tid, &entry, result)?;
             ops.extend(changed);
@@ -222,6 +245,28 @@ impl RecordSession {
         Ok(())
     }
 
+    /// A call of `mprotect` down to the beginning of a stack, if that is the main stack: what it is without that word. The kernel's
+    /// stack ends where the room begins that the stack has in a recording; the program's has no such end.
+    fn stack_protection(&self, tid: Tid, entry: &Registers) -> Result<Option<Registers>> {
+        let space = self.spaces.get(&self.task(tid)?.space);
+        let Some((space, stack)) = space.and_then(|s| Some((s, s.stack?))) else {
+            return Ok(None);
+        };
+        let down =
+            entry.rdx & libc::PROT_GROWSDOWN as u64 != 0 && entry.rdx & libc::PROT_GROWSUP as u32 as u64 == 0;
+        let start = Addr(entry.rdi);
+        let whole = AddrRange::new(stack.start, start.max(stack.start));
+        if !down || !stack.contains(start) || !space.model.grants(whole, Prot::NONE) {
+            return Ok(None);
+        }
+        Ok(Some(Registers {
+            rdi: stack.start.0,
+            rsi: entry.rsi.saturating_add(start - stack.start),
+            rdx: entry.rdx & !PROT_GROWS,
+            ..*entry
+        }))
+    }
+
     /// What a call did to the address space.
     fn space_ops(
         &mut self,
@@ -235,12 +280,18 @@ impl RecordSession {
         Ok(match special {
             Special::Mmap if !failed => self.mapped_ops(tid, entry, Addr(result as u64))?,
             Special::Munmap if !failed => vec![SpaceOp::Unmap(range)],
+            // How far down that goes, the kernel knows.
+            Special::Mprotect if !failed && entry.rdx & PROT_GROWS != 0 => self.half_done(tid)?,
             Special::Mprotect if !failed => vec![SpaceOp::Protect(range, Prot::from_bits(entry.rdx))],
-            // Where the range has holes, the kernel has changed what comes before the first.
-            Special::Mprotect => procfs::maps(tid)?
-                .iter()
-                .filter_map(|line| Some(SpaceOp::Protect(line.range.intersect(range)?, line.prot)))
-                .collect(),
+            // What is in the way is unmapped, or what comes before a hole is changed, before the kernel finds that it cannot go on.
+            Special::Munmap | Special::Mprotect => self.half_done(tid)?,
+            Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 => self.half_done(tid)?,
+            Special::Mremap
+                if failed && (entry.r10 & libc::MREMAP_FIXED as u64 != 0 || entry.rdx < entry.rsi) =>
+            {
+                self.half_done(tid)?
+            }
+            Special::Shmat if failed && entry.rdx & libc::SHM_REMAP as u64 != 0 => self.half_done(tid)?,
             Special::Mremap if !failed => self.moved_ops(tid, entry, Addr(result as u64))?,
             Special::Shmat if !failed => self.attached_ops(tid, entry, Addr(result as u64))?,
             Special::Shmdt if !failed => {
@@ -306,6 +357,9 @@ impl RecordSession {
         }
         remote.set_saved(after);
         let stopped = remote.finish()?;
+        if is_error(after.result()) && entry.r10 & libc::MAP_FIXED as u64 != 0 {
+            ops = self.half_done(tid)?;
+        }
         self.finished(tid)?;
         let mut writes = Vec::new();
         self.apply_ops(tid, id, &ops, &mut writes)?;

@@ -12,11 +12,11 @@ use rr_tracee::task::{Resume, Stop};
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
 use crate::error::{Error, Result};
-use crate::foreign;
 use crate::placed::{place, room_for};
 use crate::session::{RecordSession, limits_file_sizes};
 use crate::signals::{Turned, before_call};
 use crate::task::{Call, State};
+use crate::{forced, foreign};
 
 /// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK` (include/linux/errno.h): what the
 /// kernel answers internally when a signal interrupts a call; programs never see them.
@@ -116,6 +116,7 @@ impl RecordSession {
             parts: Vec::new(),
             placed: None,
             xstate: None,
+            action: None,
             created: None,
             new_task: None,
             vfork: false,
@@ -143,7 +144,7 @@ impl RecordSession {
     pub(crate) fn begin_recorded(
         &mut self,
         tid: Tid,
-        mut stopped: Stopped,
+        stopped: Stopped,
         mut call: Call,
         spec: &Spec,
     ) -> Result<()> {
@@ -155,10 +156,14 @@ impl RecordSession {
                 call.of_stream || !is_plain_file(tid, fd)
             }
         };
-        self.before_foreign_write(tid, &call.entry);
+        let Some(mut stopped) = self.before_foreign_write(tid, stopped, &call.entry)? else {
+            return Ok(());
+        };
+        self.before_cut(tid, &call.entry);
         let task = self.task(tid)?;
         let space = task.space;
         call.parts = spec.parts(&call.entry, &task.memory)?;
+        call.action = forced::action_of(&call.entry, &task.memory);
         if may_block && !call.parts.is_empty() {
             match self.space_mut(space).scratch.take(room_for(&call.parts)) {
                 Ok(Some(scratch)) => {
@@ -246,7 +251,7 @@ impl RecordSession {
 
     fn on_exit(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
         let raw = stopped.regs()?;
-        let Some(call) = self.task_mut(tid)?.call.take() else {
+        let Some(mut call) = self.task_mut(tid)?.call.take() else {
             return Err(Error::Unexpected {
                 tid,
                 what: format!("left a system call that it did not enter ({raw:x?})"),
@@ -258,7 +263,8 @@ impl RecordSession {
             || (result == -i64::from(libc::EBUSY)
                 && call.entry.syscall() == libc::SYS_fcntl
                 && call.entry.rsi as i32 == libc::F_ADD_SEALS);
-        if busy && self.capture.release_forks() {
+        let why = "the program wants to write to an executable that its frozen processes kept busy";
+        if busy && self.capture.release_forks(why) {
             // It may have been our fault: the program asks again, and does not notice.
             stopped.set_regs(&before_call(&call.entry))?;
             let task = self.task_mut(tid)?;
@@ -295,6 +301,8 @@ impl RecordSession {
         }
         match call.entry.syscall() {
             libc::SYS_sched_yield => self.yields = true,
+            libc::SYS_rt_sigprocmask => self.task_mut(tid)?.blocked = None,
+            libc::SYS_rt_sigaction => self.note_action(tid, &mut call, result)?,
             libc::SYS_setrlimit | libc::SYS_prlimit64 => self.note_limit(tid, &call.entry),
             libc::SYS_setpriority | libc::SYS_sched_setattr => self.refresh_priorities(),
             _ => {}

@@ -5,6 +5,7 @@ use rr_tracee::syscalls::{Part, Spec};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
+use crate::forced::{Action, Actions};
 use crate::ring::Taken;
 use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
@@ -38,6 +39,8 @@ pub struct Call {
     pub placed: Option<Vec<Addr>>,
     /// Extended state at the entry, if a checkpoint may have to be taken while the call blocks.
     pub xstate: Option<ExtendedState>,
+    /// What it will have set, if it succeeds, as the action of a signal that the kernel forces for our sake.
+    pub action: Option<(i32, Action)>,
     /// The tid of the task that it created, as soon as we are told.
     pub created: Option<Tid>,
     /// The task that it created, until the call's event is recorded; none if it has died already.
@@ -102,6 +105,10 @@ pub struct Task {
     pub left: bool,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
+    /// Which of the signals that the kernel forces on it for our sake are blocked; `None` if that is to be asked.
+    pub blocked: Option<u64>,
+    /// What its process does with these.
+    pub actions: Actions,
     /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
     pub clear_child_tid: Addr,
     /// Waits for this task to execute a program or exit (`vfork(2)`).
@@ -144,6 +151,8 @@ impl Task {
             buffered: Taken::default(),
             left: false,
             stash: Vec::new(),
+            blocked: None,
+            actions: Actions::default(),
             clear_child_tid: Addr::NULL,
             held_by: None,
             exited: false,

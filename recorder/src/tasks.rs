@@ -179,6 +179,8 @@ impl RecordSession {
                 model: parent.model.forked(),
                 brk: parent.brk,
                 scratch: parent.scratch.forked(),
+                shown: parent.shown.clone(),
+                stack: parent.stack,
                 ..Space::default()
             };
             self.spaces.insert(info.space, forked);

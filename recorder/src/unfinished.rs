@@ -66,6 +66,11 @@ impl RecordSession {
         Ok(())
     }
 
+    /// What a call that failed has changed all the same: where the kernel and the model differ.
+    pub(crate) fn half_done(&mut self, tid: Tid) -> Result<Vec<SpaceOp>> {
+        Ok(self.carried_out(tid, tid)?.0)
+    }
+
     /// What a call of `dead` that was not finished has changed in its address space, in which `survivor` lives on: where the
     /// kernel and the model differ.
     pub(crate) fn carried_out(&mut self, dead: Tid, survivor: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
@@ -179,7 +184,7 @@ impl RecordSession {
 
     /// What an advice about this range, of which nobody knows whether it was taken, may have thrown away: what is not there (then
     /// it makes no difference whether it ever was).
-    fn advised(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
+    pub(crate) fn advised(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
         let id = self.task(tid)?.space;
         let parts = self
             .spaces

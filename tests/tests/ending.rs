@@ -162,12 +162,14 @@ fn signals_and_limits_are_inherited() {
                     Signal::SIGINT,
                     Signal::SIGUSR2,
                     Signal::SIGXFSZ,
+                    Signal::SIGSEGV,
                 ] {
                     nix::sys::signal::signal(signal, SigHandler::SigIgn)?;
                 }
                 let mut blocked = SigSet::empty();
                 blocked.add(Signal::SIGTERM);
                 blocked.add(Signal::SIGUSR1);
+                blocked.add(Signal::SIGSEGV);
                 sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
                 setrlimit(Resource::RLIMIT_NOFILE, 50, 100)?;
                 Ok(())

@@ -79,6 +79,7 @@ guests! {
         exit7
         exit_group_race
         exit_group_raw
+        fair_turns
         fault_handlers
         fifo
         file_ops
@@ -93,6 +94,7 @@ guests! {
         futex_ops
         getdents
         group_stop
+        half_done
         hello
         high_bits
         ids
@@ -139,6 +141,7 @@ guests! {
         priority_order
         priority_spin
         private_file
+        private_resized
         private_written
         proc_self
         process_vm
@@ -180,6 +183,7 @@ guests! {
         sigterm_self
         sleep_restart
         socket_close
+        socket_options
         sparse
         sparse_huge
         spawn
@@ -187,6 +191,7 @@ guests! {
         splice
         stack_deep
         stack_overflow
+        stack_protection
         static_nopie
         static_pie
         stdio_mix
@@ -210,8 +215,10 @@ guests! {
         time_busy
         timer_fast
         timer_storm
+        trap_signals
         tsc
         tsc_regs
+        tsc_signals
         unix_sockets
         unknown_syscall
         unlinked

@@ -44,6 +44,7 @@ impl GivenUp {
     #[allow(clippy::new_without_default)] // it does something
     pub fn new() -> GivenUp {
         install();
+        unblock();
         DEPTH.set(DEPTH.get() + 1);
         set(libc::PR_TSC_SIGSEGV);
         GivenUp {
@@ -81,6 +82,17 @@ fn set(mode: libc::c_int) {
     if FORMER.get().is_some() {
         // SAFETY: prctl with plain numbers.
         unsafe { libc::prctl(libc::PR_SET_TSC, mode, 0, 0, 0) };
+    }
+}
+
+/// The handler must be able to run, whatever rr was started with.
+fn unblock() {
+    // SAFETY: an all-zero set is a valid one, which is emptied and filled by the calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGSEGV);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
     }
 }
 

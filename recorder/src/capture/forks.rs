@@ -105,17 +105,19 @@ impl Capture {
         self.forks.iter().for_each(|fork| rr_tracee::task::kill(*fork));
     }
 
-    /// Ends all frozen forks, after a moment of patience for the writer. Says whether there were any.
-    pub(crate) fn release_forks(&mut self) -> bool {
+    /// Ends all frozen forks, after a moment of patience for the writer; where no checkpoint is to be skipped, the moment is as
+    /// long as it takes. Says whether there were any.
+    pub(crate) fn release_forks(&mut self, why: &'static str) -> bool {
         if self.forks.is_empty() {
             return false;
         }
-        let patience = Instant::now() + Duration::from_millis(100);
+        let moment = if self.patient { 60_000 } else { 100 };
+        let patience = Instant::now() + Duration::from_millis(moment);
         for source in std::mem::take(&mut self.sources) {
             while !source.is_finished() && Instant::now() < patience {
                 std::thread::sleep(Duration::from_micros(200));
             }
-            source.abandon("the program wants to write to an executable that its frozen processes kept busy");
+            source.abandon(why);
         }
         for fork in std::mem::take(&mut self.forks) {
             rr_tracee::task::kill(fork);

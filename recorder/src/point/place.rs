@@ -131,8 +131,11 @@ impl RecordSession {
         let mut stopped = stopped;
         loop {
             match stopped.resume(Resume::Step, None)?.wait()? {
-                Waited::Stopped(now, Stop::Signal(libc::SIGTRAP)) if si_code(&now.siginfo()?) > 0 => {
-                    return Ok(Moment::Here(now));
+                Waited::Stopped(now, Stop::Signal(libc::SIGTRAP))
+                    if si_code(&now.siginfo()?) > 0 || self.is_forced(tid, libc::SIGTRAP)? =>
+                {
+                    let info = now.siginfo()?;
+                    return Ok(Moment::Here(self.undo_force(tid, now, &info)?));
                 }
                 Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => stopped = now,
                 // A SIGCONT stops every thread, whenever it comes (ptrace(2), PTRACE_EVENT_STOP): before the instruction, or

@@ -70,11 +70,11 @@ impl RecordSession {
         self.tasks.values().find(dying).map(|t| t.tid)
     }
 
-    /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, those that were woken
-    /// get the time to come out of it.
+    /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, and where one may be woken by the
+    /// very event at which the turn ends, those that were woken get the time to come out of it.
     fn settle_wakes(&mut self) -> Result<()> {
         self.note_all()?;
-        if !self.scheduler.is_exact() {
+        if !self.scheduler.is_exact() && !self.scheduler.counts_events() {
             return Ok(());
         }
         while self.is_one_on_its_way() {
@@ -132,7 +132,7 @@ impl RecordSession {
                 .is_some_and(|t| matches!(t.state, State::Ready(_)) && !t.is_mid_interval());
             let yields = std::mem::take(&mut self.yields);
             if at_event && (yields || self.number != before) {
-                if yields || self.scheduler.has_rivals() {
+                if yields || self.scheduler.has_rivals() || self.scheduler.counts_events() {
                     self.settle_wakes()?;
                 }
                 let tasks = &self.tasks;

@@ -54,6 +54,7 @@ mod keys;
 mod memory;
 mod metadata;
 mod obsolete;
+mod options;
 mod polling;
 mod process;
 mod signals;

@@ -3,7 +3,7 @@
 use libc::EINVAL;
 
 use super::forms::*;
-use super::{Spec, vectors};
+use super::{MemorySpec, Spec, options, vectors};
 use crate::regs::Registers;
 
 #[rustfmt::skip] // one call, one line
@@ -18,9 +18,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(51, "getsockname").outs(&[sockaddr(1, 2), count_word(2)]),
     call(52, "getpeername").outs(&[sockaddr(1, 2), count_word(2)]),
     call(48, "shutdown"),
-    call(54, "setsockopt"),
-    // Some options read what is in the buffer first.
-    call(55, "getsockopt").outs(&[counted(3, 4).with_holes(), count_word(4)]).refused_if(EINVAL, "TCP_ZEROCOPY_RECEIVE", is_zero_copy),
+    call(54, "setsockopt").memory(MemorySpec::Choice(options::set)),
+    call(55, "getsockopt").memory(MemorySpec::Choice(options::get)).refused_if(EINVAL, "TCP_ZEROCOPY_RECEIVE or TCP_AO_GET_KEYS", is_unknown),
 
     call(44, "sendto").blocks_if(|r| r.arg(3) & DONTWAIT == 0),
     call(46, "sendmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0),
@@ -48,7 +47,8 @@ const SENT_MESSAGES: Out = Out {
     copy_in: true,
 };
 
-/// `TCP_ZEROCOPY_RECEIVE` maps the received pages into the program; it has to do without.
-fn is_zero_copy(r: &Registers) -> bool {
-    r.arg(1) as i32 == libc::IPPROTO_TCP && r.arg(2) as i32 == 35
+/// `TCP_ZEROCOPY_RECEIVE` maps the received pages into the program, which has to do without. `TCP_AO_GET_KEYS` writes many times what its
+/// length says.
+fn is_unknown(r: &Registers) -> bool {
+    r.arg(1) as i32 == libc::IPPROTO_TCP && matches!(r.arg(2) as i32, 35 | 41)
 }

@@ -101,12 +101,15 @@ const REFUSED_TYPES: [u32; 4] = [
 ];
 
 /// Types whose requests hold pointers to further memory, so that their size is not all that is written.
-const NESTED_TYPES: [u32; 7] = [
+const NESTED_TYPES: [u32; 10] = [
     b'A' as u32, // ALSA
+    b'M' as u32, // flash memory (MTD)
     b'N' as u32, // NVMe
     b'U' as u32, // USB devices, ALSA mixers
     b'V' as u32, // video
     b'b' as u32, // binder
+    b'i' as u32, // IPMI
+    b'k' as u32, // SPI
     b'|' as u32, // media controllers
     0xfd,        // device mapper
 ];

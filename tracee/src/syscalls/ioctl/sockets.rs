@@ -1,6 +1,7 @@
 //! Sockets and network interfaces (netdevice(7)).
 
 use super::super::forms::{push, push_whole, read_u32, unless_died};
+use super::super::options::{all_written, pointed};
 use super::super::{Holder, Part, ReadPart, Written};
 use super::{POINTER, Request, get, irregular, set};
 use crate::error::Result;
@@ -25,7 +26,8 @@ pub(super) static REQUESTS: &[Request] = &[
     get(0x8907, "SIOCGSTAMPNS", 16),
     get(0x894b, "SIOCOUTQNSD", INT),
     set(0x894c, "SIOCGSKNS"), // the result is a descriptor
-    set(0x89e0, "SIOCUNIXFILE"), // the result is a descriptor
+    get(0x89e0, "SIOCUNIXFILE or SIOCGETVIFCNT", 40), // a descriptor, or struct sioc_vif_req
+    get(0x89e1, "SIOCGETSGCNT", 32),
     set(0x890b, "SIOCADDRT"),
     set(0x890c, "SIOCDELRT"),
 
@@ -58,13 +60,15 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x8932, "SIOCDELMULTI"),
     get(0x8933, "SIOCGIFINDEX", IFREQ),
     set(0x8934, "SIOCSIFPFLAGS"),
+    irregular(0x8940, "SIOCGIFBR", bridge_parts, all_written),
+    irregular(0x8941, "SIOCSIFBR", bridge_parts, all_written),
     get(0x8935, "SIOCGIFPFLAGS", IFREQ),
     set(0x8936, "SIOCDIFADDR"),
     set(0x8937, "SIOCSIFHWBROADCAST"),
     get(0x8938, "SIOCGIFCOUNT", IFREQ),
     get(0x8942, "SIOCGIFTXQLEN", IFREQ),
     set(0x8943, "SIOCSIFTXQLEN"),
-    irregular(0x8946, "SIOCETHTOOL", ethtool_parts, ethtool_written),
+    irregular(0x8946, "SIOCETHTOOL", ethtool_parts, all_written),
     get(0x8947, "SIOCGMIIPHY", IFREQ),
     get(0x8948, "SIOCGMIIREG", IFREQ),
     set(0x8949, "SIOCSMIIREG"),
@@ -74,6 +78,14 @@ pub(super) static REQUESTS: &[Request] = &[
     get(0x8970, "SIOCGIFMAP", IFREQ),
     set(0x8971, "SIOCSIFMAP"),
     get(0x8982, "SIOCGIFVLAN", 56),
+    set(0x8990, "SIOCBONDENSLAVE"),
+    set(0x8991, "SIOCBONDRELEASE"),
+    set(0x8992, "SIOCBONDSETHWADDR"),
+    irregular(0x8993, "SIOCBONDSLAVEINFOQUERY", slave_parts, all_written),
+    irregular(0x8994, "SIOCBONDINFOQUERY", bond_parts, all_written),
+    set(0x8995, "SIOCBONDCHANGEACTIVE"),
+    irregular(0x89b0, "SIOCSHWTSTAMP", stamps_parts, all_written),
+    irregular(0x89b1, "SIOCGHWTSTAMP", stamps_parts, all_written),
     set(0x8983, "SIOCSIFVLAN"),
     set(0x89a0, "SIOCBRADDBR"),
     set(0x89a1, "SIOCBRDELBR"),
@@ -172,8 +184,38 @@ const ETHTOOL: [(u32, u64); 20] = [
 /// What an ethtool command with an array may write: as much of this as can be read. Register and EEPROM dumps can exceed it.
 const ETHTOOL_ARRAY: u64 = 1 << 16;
 
-/// The interface request holds, behind the name, a pointer to a structure that begins with a command.
+/// The interface request, which comes back, holds behind the name a pointer to a structure that begins with a command.
 fn ethtool_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    interface_parts(r, mem, |data| {
+        let Some(command) = unless_died(mem.read_u32(data))? else {
+            return Ok(0);
+        };
+        let known = ETHTOOL.iter().find(|(c, _)| *c == command);
+        Ok(known.map_or(ETHTOOL_ARRAY, |(_, len)| *len))
+    })
+}
+
+/// `struct ifslave`.
+fn slave_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    interface_parts(r, mem, |_| Ok(28))
+}
+
+/// `struct ifbond`.
+fn bond_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    interface_parts(r, mem, |_| Ok(12))
+}
+
+/// `struct hwtstamp_config`.
+fn stamps_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    interface_parts(r, mem, |_| Ok(12))
+}
+
+/// An interface request with a pointer behind the name, and what is there: `len` says how much.
+fn interface_parts(
+    r: &Registers,
+    mem: &dyn ReadMemory,
+    len: impl Fn(Addr) -> Result<u64>,
+) -> Result<Vec<Part>> {
     const DATA: u64 = 16;
     let mut parts = Vec::new();
     let ifreq = Part {
@@ -191,35 +233,34 @@ fn ethtool_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     if data == 0 {
         return Ok(parts);
     }
-    let Some(command) = unless_died(mem.read_u32(Addr(data)))? else {
-        return Ok(parts);
-    };
-    let len = ETHTOOL
-        .iter()
-        .find(|(c, _)| *c == command)
-        .map_or(ETHTOOL_ARRAY, |(_, len)| *len);
     let holder = Holder::Within {
         part: ifreq,
         offset: DATA,
     };
-    push(
-        &mut parts,
-        Part {
-            holder,
-            addr: Addr(data),
-            len,
-            copy_in: true,
-        },
-        mem,
-    )?;
+    let part = Part {
+        holder,
+        addr: Addr(data),
+        len: len(Addr(data))?,
+        copy_in: true,
+    };
+    push(&mut parts, part, mem)?;
     Ok(parts)
 }
 
-fn ethtool_written(_: &Registers, parts: &[Part], _: i64, _: &ReadPart<'_>) -> Result<Vec<Written>> {
-    let data = parts.get(1).map(|p| Written {
-        part: 1,
-        offset: 0,
-        len: p.len,
-    });
-    Ok(data.into_iter().collect())
+/// Four words: a command; for that which lists bridges, where their numbers (`int`) go, and how many.
+fn bridge_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    const GET_BRIDGES: u32 = 1;
+    let mut parts = Vec::new();
+    let words = Part {
+        holder: Holder::Arg(POINTER),
+        addr: Addr(r.arg(2)),
+        len: 24,
+        copy_in: true,
+    };
+    if let Some(words) = push_whole(&mut parts, words, mem)?
+        && unless_died(mem.read_u32(parts[words].addr))? == Some(GET_BRIDGES)
+    {
+        pointed(words, (16, INT), 8, &mut parts, mem)?;
+    }
+    Ok(parts)
 }

@@ -1,6 +1,13 @@
 //! Files, file systems, block devices, loop devices, namespaces.
 
-use super::{Request, counted, get, set};
+use super::super::forms::push_whole;
+use super::super::options::{all_written, pointed};
+use super::super::{Holder, Part};
+use super::{POINTER, Request, counted, get, irregular, set};
+use crate::error::Result;
+use crate::ids::Addr;
+use crate::memory::ReadMemory;
+use crate::regs::Registers;
 
 const INT: u64 = 4;
 const LONG: u64 = 8;
@@ -16,6 +23,16 @@ pub(super) static REQUESTS: &[Request] = &[
     counted(0xc020_660b, "FS_IOC_FIEMAP", 32, 24, 56),
     // struct file_dedupe_range { …, 16 dest_count (16 bits, zero behind it), … } with 32 bytes for each.
     counted(0xc018_9436, "FIDEDUPERANGE", 24, 16, 32),
+    // struct fsmap_head { 192 bytes, 8 fmh_count, … } with 64 bytes for each.
+    counted(0xc0c0_583b, "FS_IOC_GETFSMAP", 192, 8, 64),
+    // struct fsverity_digest { 0 algorithm, 2 size (16 bits each), digest[] }, of 64 bytes at most.
+    get(0xc004_6686, "FS_IOC_MEASURE_VERITY", 4 + 64),
+    // struct fscrypt_get_policy_ex_arg { policy_size (64 bits), policy[] }, of 24 bytes at most.
+    get(0xc009_6616, "FS_IOC_GET_ENCRYPTION_POLICY_EX", 8 + 24),
+    // struct pm_scan_arg: 12 words, 5 and 6 a vector of 24 bytes for each region. (/proc/PID/pagemap)
+    irregular(0xc060_6610, "PAGEMAP_SCAN", scan_parts, all_written),
+    // struct procmap_query: 13 words, 10 the sizes of a name and of a build id, 11 and 12 where they go. (/proc/PID/maps)
+    irregular(0xc068_6611, "PROCMAP_QUERY", query_parts, all_written),
     // struct btrfs_ioctl_search_args_v2 { 104 bytes, 104 buf_size, buf }.
     counted(0xc070_9411, "BTRFS_IOC_TREE_SEARCH_V2", 112, 104, 1),
     // struct btrfs_ioctl_space_args { space_slots, total_spaces (64 bits each), 24 bytes for each slot }.
@@ -102,3 +119,31 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x700f, "RTC_WIE_ON"),
     set(0x7010, "RTC_WIE_OFF"),
 ];
+
+/// The structure behind the argument.
+fn structure(r: &Registers, len: u64, parts: &mut Vec<Part>, mem: &dyn ReadMemory) -> Result<Option<usize>> {
+    let part = Part {
+        holder: Holder::Arg(POINTER),
+        addr: Addr(r.arg(2)),
+        len,
+        copy_in: true,
+    };
+    push_whole(parts, part, mem)
+}
+
+fn scan_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    if let Some(scan) = structure(r, 96, &mut parts, mem)? {
+        pointed(scan, (48, 24), 40, &mut parts, mem)?;
+    }
+    Ok(parts)
+}
+
+fn query_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    if let Some(query) = structure(r, 104, &mut parts, mem)? {
+        pointed(query, (80, 1), 88, &mut parts, mem)?;
+        pointed(query, (84, 1), 96, &mut parts, mem)?;
+    }
+    Ok(parts)
+}

@@ -404,6 +404,77 @@ fn ioctl_structures_with_arrays() {
         parts("ioctl", [3, 0x8946, 0x1000], &ethtool)[1],
         within(0, 16, 0x5000, 196, true)
     );
+    // The interface request comes back as well.
+    assert_eq!(
+        written("ioctl", [3, 0x8946, 0x1000], &ethtool, 0),
+        [w(0, 0, 40), w(1, 0, 196)]
+    );
+    // BRCTL_GET_BRIDGES with room for 5 numbers; BRCTL_GET_VERSION.
+    let bridges = Fake::default().words(0x1000, &[1, 0x5000, 5]).with(0x5000, &[0]);
+    assert_eq!(
+        parts("ioctl", [3, 0x8940, 0x1000], &bridges),
+        [arg(2, 0x1000, 24, true), within(0, 8, 0x5000, 20, true)]
+    );
+    let version = Fake::default().words(0x1000, &[0, 0x5000, 5]).with(0x5000, &[0]);
+    assert_eq!(parts("ioctl", [3, 0x8940, 0x1000], &version).len(), 1);
+    // PAGEMAP_SCAN with room for 2 regions.
+    let scan = Fake::default()
+        .words(0x1000, &[96, 0, 0, 0, 0, 0x5000, 2, 0, 0, 0, 0, 0])
+        .with(0x5000, &[0]);
+    assert_eq!(
+        parts("ioctl", [3, 0xc060_6610, 0x1000], &scan)[1],
+        within(0, 40, 0x5000, 48, true)
+    );
+}
+
+#[test]
+fn counters_of_replaced_rules() {
+    // IPT_SO_SET_REPLACE: three counters; the table is as long as the call says.
+    let table = Fake::default()
+        .with(0x1000 + 84, &[3])
+        .words(0x1000 + 88, &[0x5000])
+        .with(0x5000, &[0]);
+    for level in [0, 41] {
+        assert_eq!(
+            parts("setsockopt", [3, level, 64, 0x1000, 200], &table),
+            [arg(3, 0x1000, 200, true), within(0, 88, 0x5000, 48, true)]
+        );
+        assert_eq!(
+            written("setsockopt", [3, level, 64, 0x1000, 200], &table, 0),
+            [w(0, 0, 200), w(1, 0, 48)]
+        );
+    }
+    assert!(parts("setsockopt", [3, 0, 64, 0x1000, 90], &table).is_empty());
+    assert!(parts("setsockopt", [3, 1, 64, 0x1000, 200], &table).is_empty());
+    // ARPT_SO_SET_REPLACE, EBT_SO_SET_ENTRIES
+    let arp = Fake::default()
+        .with(0x1000 + 68, &[2])
+        .words(0x1000 + 72, &[0x5000])
+        .with(0x5000, &[0]);
+    assert_eq!(
+        parts("setsockopt", [3, 0, 96, 0x1000, 100], &arp)[1],
+        within(0, 72, 0x5000, 32, true)
+    );
+    let bridge = Fake::default()
+        .with(0x1000 + 40, &[100])
+        .with(0x1000 + 96, &[2])
+        .words(0x1000 + 104, &[0x5000, 0x6000])
+        .with(0x5000, &[0])
+        .with(0x6000, &[0])
+        .words(0x2000, &[120]);
+    assert_eq!(
+        parts("setsockopt", [3, 0, 128, 0x1000, 120], &bridge)[1],
+        within(0, 104, 0x5000, 32, true)
+    );
+    assert_eq!(
+        parts("getsockopt", [3, 0, 129, 0x1000, 0x2000], &bridge),
+        [
+            arg(3, 0x1000, 120, true),
+            within(0, 104, 0x5000, 32, true),
+            within(0, 112, 0x6000, 100, true),
+            arg(4, 0x2000, 4, true)
+        ]
+    );
 }
 
 #[test]

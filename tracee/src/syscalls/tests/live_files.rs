@@ -317,3 +317,31 @@ fn memory_of_ones_own() {
         args([0, 2, l.u64s(&pages), 0, l.out(8), 0])
     });
 }
+
+/// What is asked of memory by `/proc`: answers go where the question says.
+#[test]
+fn memory_by_proc() {
+    let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+    let maps = std::fs::File::open("/proc/self/maps").unwrap();
+    let here = pagemap_page();
+    // PAGEMAP_SCAN for pages that are there (PAGE_IS_PRESENT); kernels before 6.7 do not know it.
+    check("ioctl", |l| {
+        let regions = l.out(24 * 4);
+        let scan = [96, 0, here, here + 4096, 0, regions, 4, 0, 0, 0, 8, 8];
+        args([fd(&pagemap), 0xc060_6610, l.u64s(&scan)])
+    });
+    // PROCMAP_QUERY with a name and a build id; kernels before 6.11 do not know it.
+    check("ioctl", |l| {
+        let (name, id) = (l.out(200), l.out(20));
+        let sizes = 200 | 20 << 32;
+        let code = memory_by_proc as *const () as u64;
+        let query = [104, 0, code, 0, 0, 0, 0, 0, 0, 0, sizes, name, id];
+        args([fd(&maps), 0xc068_6611, l.u64s(&query)])
+    });
+}
+
+/// A page of ours that is there.
+fn pagemap_page() -> u64 {
+    static HERE: u64 = 1;
+    &raw const HERE as u64 & !4095
+}

@@ -84,6 +84,98 @@ fn options() {
     });
 }
 
+/// Every option that there is, on every kind of socket that can be had.
+#[test]
+fn all_options() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+    let six = UdpSocket::bind("[::1]:0");
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (local, _peer) = UnixStream::pair().unwrap();
+    // SO_ATTACH_FILTER with struct sock_fprog, of two instructions: whose length is counted by the instruction.
+    let code: [u64; 2] = [0x0006, 0xffff_ffff_0000_0006];
+    ok("setsockopt", |l| {
+        let code = l.u64s(&code);
+        args([fd(&udp), 1, 26, l.u64s(&[2, code]), 16])
+    });
+    writes("getsockopt", |l| {
+        args([fd(&udp), 1, 26, l.out(400), l.u32s(&[10])])
+    });
+    let mut sockets = vec![fd(&tcp), fd(&stream), fd(&udp), fd(&local)];
+    sockets.extend(six.iter().map(fd));
+    let others: Vec<_> = [(16, 3, 0), (17, 3, 0), (2, 3, 255), (10, 3, 58)]
+        .into_iter()
+        .map(|(family, kind, protocol)| raw("socket", args([family, kind, protocol])))
+        .filter(|result| *result >= 0)
+        .map(take)
+        .collect();
+    sockets.extend(others.iter().map(fd));
+    // SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6, SOL_ICMPV6, SOL_RAW, SOL_PACKET, SOL_NETLINK
+    for level in [0, 1, 6, 17, 41, 58, 255, 263, 270] {
+        for option in 0..140 {
+            if level == 6 && [35, 41].contains(&option) {
+                continue; // refused
+            }
+            for socket in &sockets {
+                let mut value = [0u64; 500];
+                let mut len = 4000u32;
+                let (value, len) = (value.as_mut_ptr() as u64, &raw mut len as u64);
+                let asked = raw("getsockopt", args([*socket, level, option, value, len]));
+                if [-i64::from(libc::ENOPROTOOPT), -i64::from(libc::EOPNOTSUPP)].contains(&asked) {
+                    continue;
+                }
+                for room in [8, 400] {
+                    check("getsockopt", |l| {
+                        // Lists of sources: the value says for how many there is room.
+                        let sources = [0, 41].contains(&level) && [41, 48].contains(&option);
+                        let value = if sources { l.put(&[0; 4000]) } else { l.out(4000) };
+                        args([*socket, level, option, value, l.u32s(&[room])])
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// What can be asked of an interface; with a name as long as there is room for, whose last byte the kernel makes zero.
+#[test]
+fn interfaces() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let name = |rest: u64| {
+        let mut request = [b'x'; 40];
+        request[..3].copy_from_slice(b"lo\0");
+        request[16..24].copy_from_slice(&rest.to_le_bytes());
+        request
+    };
+    let asked = [
+        0x8910, 0x8913, 0x8915, 0x8917, 0x8919, 0x891b, 0x891d, 0x891f, 0x8921, 0x8925, 0x8927, 0x8929,
+        0x8933, 0x8935, 0x8938, 0x8940, 0x8942, 0x8947, 0x8948, 0x894c, 0x8970, 0x8993, 0x8994, 0x89b1,
+        0x89e0, 0x89e1,
+    ];
+    for request in asked {
+        check("ioctl", |l| {
+            let data = l.out(100);
+            args([fd(&udp), request, l.put(&name(data))])
+        });
+    }
+    // ETHTOOL_GDRVINFO, GLINK, GSTRINGS, GFEATURES …
+    for command in [
+        0x1u32, 0x3, 0xa, 0x10, 0x14, 0x18, 0x1b, 0x1d, 0x25, 0x37, 0x3a, 0x3c, 0x41, 0x44,
+    ] {
+        check("ioctl", |l| {
+            let data = l.put(&[&command.to_le_bytes()[..], &[0; 5000]].concat());
+            args([fd(&udp), 0x8946, l.put(&name(data))])
+        });
+    }
+    // BRCTL_GET_VERSION, BRCTL_GET_BRIDGES
+    for command in [0, 1] {
+        check("ioctl", |l| {
+            let list = l.out(64);
+            args([fd(&udp), 0x8940, l.u64s(&[command, list, 16, 0])])
+        });
+    }
+}
+
 #[test]
 fn receiving_datagrams() {
     let (a, b) = (

@@ -1,0 +1,187 @@
+//! What the kernel changes when it forces a signal on a task for our sake, and how that is put back.
+//!
+//! `rdtsc` traps with a `SIGSEGV`, a single step with a `SIGTRAP`, `int 0x80` with a `SIGSYS`. The program knows nothing of these
+//! signals; but the kernel forces them: if the program blocks or ignores the signal, it is no longer blocked afterwards, and
+//! its action is the default one (`force_sig_info_to_task` in kernel/signal.c). A signal of that number that was
+//! pending already for the task takes the place of the forced one.
+//!
+//! So the recorder knows, of these signals ([`FORCED`]), which the task blocks and what its process does with them. It sets the action
+//! itself whenever the program does (the library leaves that to it), and the mask is asked for before the task goes on, if
+//! it may have changed; changes by buffered calls the library tells of.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rr_preload::layout::FORCED;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::remote::Remote;
+use rr_tracee::task::{SigInfo, is_fault, signo};
+use rr_tracee::{Addr, Memory, Registers, Stopped, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::Call;
+
+/// Its handlers become default ones (clone(2)).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// Size of the kernel's signal set in bytes.
+const SIGSET_BYTES: u64 = 8;
+const SIGNALS: [i32; FORCED.count_ones() as usize] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGSYS];
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+const _: () = assert!(FORCED == bit(SIGNALS[0]) | bit(SIGNALS[1]) | bit(SIGNALS[2]));
+
+/// An action as the kernel has it (`struct kernel_sigaction`: handler, flags, restorer, mask).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Action([u64; 4]);
+
+impl Action {
+    const IGNORED: Action = Action([libc::SIG_IGN as u64, 0, 0, 0]);
+
+    fn is_default(&self) -> bool {
+        self.0[0] == libc::SIG_DFL as u64
+    }
+
+    fn is_ignored(&self) -> bool {
+        self.0[0] == libc::SIG_IGN as u64
+    }
+
+    fn is_once(&self) -> bool {
+        self.0[1] & libc::SA_RESETHAND as u64 != 0
+    }
+}
+
+/// The actions of the signals of [`FORCED`]: one table for all tasks that share theirs in the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Actions(Rc<RefCell<[Action; SIGNALS.len()]>>);
+
+impl Actions {
+    /// Those of the first program, which has inherited the set of signals that it ignores.
+    pub fn inherited(ignored: u64) -> Actions {
+        let of = |signal| {
+            if ignored & bit(signal) != 0 {
+                Action::IGNORED
+            } else {
+                Action::default()
+            }
+        };
+        Actions(Rc::new(RefCell::new(SIGNALS.map(of))))
+    }
+
+    /// Those of a new task.
+    pub fn of_child(&self, flags: u64) -> Actions {
+        if flags & libc::CLONE_SIGHAND as u64 != 0 {
+            self.clone()
+        } else if flags & CLONE_CLEAR_SIGHAND != 0 {
+            self.after_exec()
+        } else {
+            Actions(Rc::new(RefCell::new(*self.0.borrow())))
+        }
+    }
+
+    /// After the execution of a program: what is not ignored is as by default.
+    pub fn after_exec(&self) -> Actions {
+        let kept = |action: Action| {
+            if action.is_ignored() {
+                action
+            } else {
+                Action::default()
+            }
+        };
+        Actions(Rc::new(RefCell::new(self.0.borrow().map(kept))))
+    }
+
+    fn of(&self, signal: i32) -> Action {
+        let place = SIGNALS.iter().position(|s| *s == signal);
+        place.map_or(Action::default(), |n| self.0.borrow()[n])
+    }
+
+    fn set(&self, signal: i32, action: Action) {
+        if let Some(n) = SIGNALS.iter().position(|s| *s == signal) {
+            self.0.borrow_mut()[n] = action;
+        }
+    }
+
+    /// A handler has been called.
+    pub fn delivered(&self, signal: i32) {
+        let mut action = self.of(signal);
+        if action.is_once() {
+            action.0[0] = libc::SIG_DFL as u64;
+            self.set(signal, action);
+        }
+    }
+}
+
+/// What a call of `rt_sigaction` sets, if it concerns one of these signals. (To be read before: what was set may be stored in its
+/// place.)
+pub fn action_of(entry: &Registers, memory: &Memory) -> Option<(i32, Action)> {
+    if entry.syscall() != libc::SYS_rt_sigaction || entry.rsi == 0 {
+        return None;
+    }
+    let signal = entry.rdi as i32;
+    let mut bytes = [0; size_of::<Action>()];
+    // Without an action to be read, the call fails.
+    memory.read(Addr(entry.rsi), &mut bytes).ok()?;
+    let mut words = bytes
+        .chunks_exact(8)
+        .map(|b| u64::from_le_bytes(*b.first_chunk().unwrap_or(&[0; 8])));
+    let action = Action(std::array::from_fn(|_| words.next().unwrap_or(0)));
+    SIGNALS.contains(&signal).then_some((signal, action))
+}
+
+impl RecordSession {
+    /// Before a task goes on: what of [`FORCED`] it blocks is known.
+    pub(crate) fn ask_mask(&mut self, tid: Tid, stopped: &Stopped) -> Result<()> {
+        let task = self.task_mut(tid)?;
+        if task.blocked.is_none() {
+            task.blocked = Some(stopped.sigmask()? & FORCED);
+        }
+        Ok(())
+    }
+
+    /// After a call of `rt_sigaction`. Where there is no room for the former action, the new one is in force all the same.
+    pub(crate) fn note_action(&mut self, tid: Tid, call: &mut Call, result: i64) -> Result<()> {
+        if let Some((signal, action)) = call.action.take()
+            && (result == 0 || result == -i64::from(libc::EFAULT))
+        {
+            self.task(tid)?.actions.set(signal, action);
+        }
+        Ok(())
+    }
+
+    /// Whether a signal that has come must have been forced, because it is blocked.
+    pub(crate) fn is_forced(&mut self, tid: Tid, signal: i32) -> Result<bool> {
+        self.ask_blocked(tid)?;
+        Ok(self.task(tid)?.blocked.unwrap_or(0) & bit(signal) != 0)
+    }
+
+    /// A signal that came for our sake (`info` says which) is as if it had never been.
+    pub(crate) fn undo_force(&mut self, tid: Tid, mut stopped: Stopped, info: &SigInfo) -> Result<Stopped> {
+        let signal = signo(info);
+        if FORCED & bit(signal) == 0 {
+            return Ok(stopped);
+        }
+        let blocked = self.is_forced(tid, signal)?;
+        let task = self.task(tid)?;
+        let (tgid, action) = (task.tgid, task.actions.of(signal));
+        if blocked {
+            let mask = stopped.sigmask()?;
+            stopped.set_sigmask(mask | bit(signal))?;
+        }
+        if action.is_ignored() || blocked && !action.is_default() {
+            let remote = Remote::new(stopped, tgid)?;
+            let bytes: Vec<u8> = action.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let at = remote.param(&bytes)?;
+            let args = [signal as u64, at.0, 0, SIGSET_BYTES, 0, 0];
+            stopped = remote.call(libc::SYS_rt_sigaction, args)?.0.finish()?;
+        }
+        if blocked && !is_fault(info) {
+            // It was pending, and still is.
+            stopped = self.requeue(tid, stopped, vec![*info])?;
+        }
+        Ok(stopped)
+    }
+}

@@ -197,14 +197,14 @@ impl RecordSession {
             _ => None,
         };
         let mapped = path.and_then(|path| Some(self.mapped.mapped_at(path)?.private.to_vec()));
-        let Some(contents) = mapped.filter(|contents| !contents.is_empty()) else {
+        let Some(contents) = mapped.filter(|contents| self.is_mapped_privately(contents)) else {
             return;
         };
         self.capture
             .release_forks("the program may cut short a file that its frozen processes have mapped");
         let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
         for id in spaces {
-            if !self.mappings_of(id, &contents).is_empty() {
+            if self.mappings_of(id, &contents).next().is_some() {
                 self.lose_snapshots(id);
             }
         }
@@ -246,7 +246,7 @@ impl RecordSession {
     /// These bytes of a file, as start and length, where they are mapped privately.
     fn show_privately(&mut self, path: &Path, (start, len): (u64, u64)) -> Result<Vec<MemWrite>> {
         let contents = self.mapped.mapped_at(path).map(|m| m.private.to_vec());
-        let Some(contents) = contents.filter(|c| !c.is_empty() && len > 0) else {
+        let Some(contents) = contents.filter(|c| len > 0 && self.is_mapped_privately(c)) else {
             return Ok(Vec::new());
         };
         let file = self.mapped.opened(File::open(path))?;

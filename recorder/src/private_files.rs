@@ -76,7 +76,8 @@ impl RecordSession {
         for id in spaces {
             let Some(leader) = self.leader(id) else { continue };
             let mut lines = None;
-            for mapping in self.mappings_of(id, contents) {
+            let mappings: Vec<Mapping> = self.mappings_of(id, contents).cloned().collect();
+            for mapping in mappings {
                 let Backing::File { file, offset } = mapping.backing else {
                     continue;
                 };
@@ -123,17 +124,21 @@ impl RecordSession {
         Ok(ops)
     }
 
+    /// Whether anybody has mapped these contents.
+    pub(crate) fn is_mapped_privately(&self, contents: &[FileId]) -> bool {
+        let mut spaces = self.spaces.keys();
+        !contents.is_empty() && spaces.any(|id| self.mappings_of(*id, contents).next().is_some())
+    }
+
     /// What a space has mapped of these contents.
-    pub(crate) fn mappings_of(&self, id: SpaceId, contents: &[FileId]) -> Vec<Mapping> {
-        let of_them =
-            |m: &&Mapping| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file));
-        let space = self.spaces.get(&id);
-        space.map_or_else(Vec::new, |s| s.model.iter().filter(of_them).cloned().collect())
+    pub(crate) fn mappings_of(&self, id: SpaceId, contents: &[FileId]) -> impl Iterator<Item = &Mapping> {
+        let mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
+        mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))
     }
 
     /// Where a space shows these bytes of the file.
     fn views(&self, id: SpaceId, contents: &[FileId], bytes: AddrRange) -> Vec<View> {
-        let shown = |mapping: Mapping| match mapping.backing {
+        let shown = |mapping: &Mapping| match mapping.backing {
             Backing::File { offset, .. } => {
                 let hit = AddrRange::sized(Addr(offset), mapping.range.len()).intersect(bytes)?;
                 let at = mapping.range.start + (hit.start.0 - offset);
@@ -144,8 +149,7 @@ impl RecordSession {
             }
             _ => None,
         };
-        let mappings = self.mappings_of(id, contents).into_iter();
-        mappings.filter_map(shown).collect()
+        self.mappings_of(id, contents).filter_map(shown).collect()
     }
 
     /// Makes the pages of `view` that still are the file's the process's own, and notes what they show.

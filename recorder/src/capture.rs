@@ -179,6 +179,8 @@ impl RecordSession {
         if !self.capture.schedule.as_ref().is_some_and(|s| s.is_due(now)) {
             return Ok(());
         }
+        // Who was killed meanwhile is no part of it.
+        self.note_all()?;
         let ready = self
             .tasks
             .get(&current)

@@ -370,6 +370,10 @@ impl RecordSession {
             let (more, writes) = self.left_in_space(tid, true)?;
             ops.extend(more);
             left.extend(writes);
+            if libc::WIFSIGNALED(status) {
+                let tgid = self.task(tid)?.tgid;
+                self.group_is_dying(tgid);
+            }
             self.record_exit(tid, status, ops, left)?;
         }
         self.tasks.remove(&tid);

@@ -229,7 +229,14 @@ impl RecordSession {
     /// None of them may be resumed as if it still stood where it was. It could have reached its exit stop
     /// meanwhile, unseen, and would leave that: a leader then becomes a zombie without a report, and waiting
     /// for it, while its threads wait for us in their exit stops, would never end.
-    fn group_is_dying(&mut self, tgid: Tid) {
+    ///
+    /// There is no checkpoint until all are gone: those that wait in calls see memory of an interval that is not replayed, and
+    /// words that the kernel has written for the dead.
+    pub(crate) fn group_is_dying(&mut self, tgid: Tid) {
+        let calls = self.tasks.values_mut().filter(|t| t.tgid == tgid);
+        for call in calls.filter_map(|t| t.call.as_mut()) {
+            call.xstate = None;
+        }
         let stopped = |t: &&mut Task| {
             t.tgid == tgid
                 && match &t.state {

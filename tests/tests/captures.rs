@@ -46,7 +46,8 @@ fn forks_end_with_the_request_and_are_reaped() {
     let reaped = |session: &mut ReplaySession| {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(10) {
-            // Each capture reaps those of the captures before it.
+            // Each capture reaps those of the captures before it, if they have come to their ends.
+            std::thread::sleep(Duration::from_millis(10));
             let forks = session.capture().unwrap().spaces.len();
             if children() == before + forks {
                 return true;

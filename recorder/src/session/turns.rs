@@ -94,7 +94,8 @@ impl RecordSession {
         tasks.any(|t| matches!(states.of(t.tid), Ok('R')))
     }
 
-    fn note_all(&mut self) -> Result<()> {
+    /// Takes notice of all that there is to report.
+    pub(crate) fn note_all(&mut self) -> Result<()> {
         while let Some(report) = wait(None, true) {
             self.note(report)?;
         }

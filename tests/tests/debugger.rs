@@ -806,7 +806,7 @@ fn conditions() {
                 ("save here", ""),
                 // The condition is nobody that accesses what is watched.
                 ("awatch watched", "watchpoint"),
-                ("break {work} if watched == 25000 && n == 25002", "Breakpoint 13"),
+                ("break {work} if n > 24900 && n < 25100 && watched == 25000 && n == 25002", "Breakpoint 13"),
                 ("continue", "Old value = 0 … New value = 25000"),
                 ("continue", "Breakpoint 13, work (n=25002,"),
                 ("save watched", ""),

@@ -67,7 +67,8 @@ impl Child {
     fn wait(&self) -> i32 {
         let mut status = 0;
         // SAFETY: the status is written to a local variable.
-        assert_eq!(unsafe { libc::waitpid(self.pid, &mut status, 0) }, self.pid);
+        let waited = unsafe { libc::waitpid(self.pid, &mut status, 0) };
+        assert_eq!(waited, self.pid);
         assert!(libc::WIFSTOPPED(status), "{status:#x}");
         libc::WSTOPSIG(status)
     }
@@ -76,21 +77,17 @@ impl Child {
         // SAFETY: these are plain numbers.
         let mut regs = unsafe { std::mem::zeroed() };
         // SAFETY: the registers are written to a local variable.
-        assert_eq!(
-            unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0, &mut regs) },
-            0
-        );
+        let got = unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0, &mut regs) };
+        assert_eq!(got, 0);
         regs
     }
 
     fn go(&self, regs: &libc::user_regs_struct) -> i32 {
         // SAFETY: the registers are read from a reference.
-        assert_eq!(
-            unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0, regs) },
-            0
-        );
+        let set = unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0, regs) };
         // SAFETY: no pointers.
-        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_CONT, self.pid, 0, 0) }, 0);
+        let resumed = unsafe { libc::ptrace(libc::PTRACE_CONT, self.pid, 0, 0) };
+        assert_eq!((set, resumed), (0, 0));
         self.wait()
     }
 

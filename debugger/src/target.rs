@@ -3,6 +3,9 @@
 //! The server speaks the remote protocol and knows nothing of traces; a [`Target`] knows nothing of packets. Every
 //! number here is a recorded one (tids, pids), every address the program's.
 
+use std::sync::Arc;
+
+use rr_replayer::condition::Program;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Registers, Tid};
 
 /// A thread of the debugged process.
@@ -77,6 +80,10 @@ pub enum PointKind {
 pub trait Condition: std::fmt::Debug + Send + Sync {
     /// Evaluated with the thread at the breakpoint. An error in the evaluation counts as true.
     fn holds(&self, registers: &Registers, read: &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool;
+    /// The same in a form that the task can evaluate itself, if there is one.
+    fn program(&self) -> Option<Arc<Program>> {
+        None
+    }
 }
 
 /// Why the program stopped.

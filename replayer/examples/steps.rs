@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rr_checkpoint::Checkpoint;
-use rr_replayer::timeline::{Action, Setup, Timeline};
+use rr_replayer::timeline::{Action, Condition, Setup, Timeline};
 use rr_replayer::{Never, Position};
 use rr_trace::TraceReader;
 use rr_trace::event::{EventKind, EventNumber};
@@ -60,10 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     timeline.stops.breakpoints.clear();
     timeline.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
-    timeline
-        .stops
-        .breakpoints
-        .insert(addr, vec![Box::new(|_, _| false)]);
+    let never = Condition::new(|_, _| false, None);
+    timeline.stops.breakpoints.insert(addr, vec![never]);
     let began = Instant::now();
     let stop = timeline.resume(Action::Continue, &mut Never)?;
     println!("continue over a false condition: {:?}, {stop:?}", began.elapsed());

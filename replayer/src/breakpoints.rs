@@ -6,11 +6,13 @@
 //! them is put at the beginning of the site, and the window executed by single steps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use rr_trace::event::Event;
 use rr_tracee::digest::ALL;
 use rr_tracee::{Addr, AddrRange, Memory, Prot, SpaceId, SpaceOp, Tid};
 
+use crate::condition::Program;
 use crate::error::Result;
 use crate::overlay::CodeOverlay;
 use crate::passes::{LastPass, Passes};
@@ -20,6 +22,10 @@ use crate::run::failed;
 use crate::session::ReplaySession;
 use crate::sites::Sites;
 
+/// Places that stop a task, with what it can find out itself about their conditions: it need not stop where all of these
+/// programs are false. Without any, it stops always.
+pub(crate) type Halting = BTreeMap<Addr, Vec<Arc<Program>>>;
+
 /// The breakpoints of the debugged process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breakpoints {
@@ -28,6 +34,8 @@ pub(crate) struct Breakpoints {
     wanted: BTreeSet<Addr>,
     /// Those of them that stop nobody, but are counted; and whether the last pass of them is noted.
     pub counted: BTreeMap<Addr, bool>,
+    /// Those that stop somebody only if one of these is true, or cannot be told.
+    pub conditions: Halting,
     /// What ends the counting.
     pub goal: Option<Goal>,
     /// The last pass that was noted.
@@ -55,25 +63,28 @@ impl Breakpoints {
 impl ReplaySession {
     /// The process that is debugged, and the places where it stops before it executes what is there.
     pub fn set_breakpoints(&mut self, process: Tid, wanted: BTreeSet<Addr>) -> Result<()> {
-        self.set_counted(process, wanted, BTreeMap::new())
+        let halting = wanted.into_iter().map(|addr| (addr, Vec::new()));
+        self.set_counted(process, halting.collect(), BTreeMap::new())
     }
 
     /// The same, and places that are counted without a stop.
     pub(crate) fn set_counted(
         &mut self,
         process: Tid,
-        mut wanted: BTreeSet<Addr>,
+        halting: Halting,
         mut counted: BTreeMap<Addr, bool>,
     ) -> Result<()> {
-        counted.retain(|addr, _| !wanted.contains(addr));
-        wanted.extend(counted.keys());
+        counted.retain(|addr, _| !halting.contains_key(addr));
+        let wanted: BTreeSet<Addr> = halting.keys().chain(counted.keys()).copied().collect();
+        let mut conditions = halting;
+        conditions.retain(|_, programs| !programs.is_empty());
         let now = &self.breakpoints;
         let same = now.process == Some(process) && now.wanted == wanted;
-        if same && now.counted == counted && now.goal.is_none() {
+        if same && now.counted == counted && now.conditions == conditions && now.goal.is_none() {
             return Ok(());
         }
         if let Some(pending) = &self.pending {
-            let event = std::sync::Arc::clone(&pending.event);
+            let event = Arc::clone(&pending.event);
             self.remove_passes(&event)?;
             // A probe that is in the way of one of them has to be another.
             if !same {
@@ -81,6 +92,7 @@ impl ReplaySession {
             }
         }
         self.breakpoints.counted = counted;
+        self.breakpoints.conditions = conditions;
         self.breakpoints.goal = None;
         self.breakpoints.last = None;
         if same {

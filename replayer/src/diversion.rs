@@ -16,6 +16,7 @@ use rr_tracee::task::{Resume, TRAP_INT3, si_code};
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Stop, Tid, rr_area};
 
+use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
 use crate::overlay::CodeOverlay;
 use crate::probe::INT3;
@@ -55,7 +56,7 @@ impl Diversion {
             session.remove_probe(&event)?;
         }
         let process = session.process_of(tid).unwrap_or(tid);
-        session.set_stops(process, BTreeSet::new(), Vec::new())?;
+        session.set_stops(process, Halting::new(), Vec::new())?;
         let task = session.tasks.get(&tid).ok_or(Error::Os {
             what: format!("there is no thread {tid}"),
             source: std::io::ErrorKind::NotFound.into(),

@@ -12,6 +12,7 @@ use rr_tracee::task::Watch;
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
+use crate::breakpoints::Halting;
 use crate::error::Result;
 use crate::passes::LastPass;
 use crate::pending::Stage;
@@ -109,7 +110,7 @@ impl ReplaySession {
     pub(crate) fn set_stops(
         &mut self,
         process: Tid,
-        breakpoints: BTreeSet<Addr>,
+        breakpoints: Halting,
         watches: Vec<Watch>,
     ) -> Result<()> {
         self.set_counting_stops(process, breakpoints, watches, BTreeMap::new())
@@ -119,7 +120,7 @@ impl ReplaySession {
     pub(crate) fn set_counting_stops(
         &mut self,
         process: Tid,
-        breakpoints: BTreeSet<Addr>,
+        breakpoints: Halting,
         watches: Vec<Watch>,
         counted: BTreeMap<Addr, bool>,
     ) -> Result<()> {

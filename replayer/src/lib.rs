@@ -20,6 +20,9 @@
 //! | `breakpoints` | the debugger's breakpoints among them |
 //! | `sites` | rewritten system call sites, and the program's code there |
 //! | `passes` | passing over breakpoints, and counting without stops |
+//! | [`condition`] | conditions of breakpoints, evaluated in the task |
+//! | `kept_off` | what such conditions do not read |
+//! | `words` | where code of ours in a task keeps what it works with |
 //! | `place` | places that are named by their state |
 //! | `watch` | the debugger's watchpoints |
 //! | [`timeline`] | the replay as a line to move along, forwards and backwards |
@@ -41,10 +44,12 @@ mod blank;
 mod breakpoints;
 mod buffer;
 mod capture;
+pub mod condition;
 pub mod diversion;
 mod drive;
 pub mod error;
 mod family;
+mod kept_off;
 pub mod live;
 mod objects;
 mod overlay;
@@ -63,6 +68,7 @@ mod space;
 mod task;
 pub mod timeline;
 mod watch;
+mod words;
 
 pub use error::{Divergence, Error, Result};
 pub use live::LiveCheckpoint;

@@ -90,6 +90,12 @@ impl CodeOverlay {
         }
     }
 
+    /// Where the patches are.
+    pub fn ranges(&self) -> impl Iterator<Item = AddrRange> {
+        let all = self.patches.iter();
+        all.map(|(addr, patch)| AddrRange::sized(*addr, patch.ours.len() as u64))
+    }
+
     /// The patches that have a byte in a range.
     fn touching(&self, range: AddrRange) -> impl Iterator<Item = (Addr, &Patch)> {
         /// No patch is longer.

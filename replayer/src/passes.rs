@@ -9,6 +9,7 @@
 //! first passes             a step      int3; the instruction in its own place, by a single step
 //! a stop that goes on      a stop      int3; the copy of the instruction
 //! a count                  nothing     jump to the stub: count; the copies of the instructions
+//! a condition              nothing     jump to the stub: evaluate; false: as a count; true: a stop
 //! ```
 //!
 //! Keeps: positions and counts are exactly those of stops at every pass. So no stub is used where it could count
@@ -25,14 +26,18 @@ use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Prot};
 
 use crate::error::Result;
+use crate::kept_off::together;
 use crate::place::Goal;
 use crate::position::Mark;
-use crate::probe::{self, COUNT_WORDS, COUNTERS, Counting, End, GOALS, INT3, LAST, LEFT, Stub};
+use crate::probe::{Counting, End, INT3, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
+use crate::words::{COUNT_WORDS, COUNTERS, COUNTS, GOALS, KEPT_OFF, LAST, LEFT, RANGES};
 
 /// Passes of a breakpoint in one interval before it is worth a stub.
 const PASSES: u32 = 4;
+/// So often a task may come between the replaced instructions before it is asked if the stub is worth that.
+const DETOURS: u64 = 16;
 
 /// The breakpoint that was passed last of those that are counted and noted.
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ pub(crate) struct Passes {
     here: BTreeMap<Addr, Pass>,
     /// The counters in use, by number.
     counters: Vec<Addr>,
+    /// Where rewritten sites are, roughly.
+    pub sites: Vec<AddrRange>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,11 +68,20 @@ struct Pass {
     is_patched: bool,
     /// The window, if it is that of the goal.
     goal: Option<AddrRange>,
+    /// How often the breakpoint had been counted when the stub was made.
+    counted: u64,
+    /// How often a task has come between the replaced instructions since.
+    detours: u64,
 }
 
 impl Passes {
     pub fn rooms(&self) -> impl Iterator<Item = AddrRange> {
         self.here.values().map(|pass| pass.stub.room)
+    }
+
+    /// Whether the task itself reads memory for conditions.
+    fn ask(&self) -> bool {
+        self.here.values().any(|pass| pass.stub.asking.is_some())
     }
 
     fn around(&self, rip: Addr) -> Option<&Pass> {
@@ -77,8 +93,8 @@ impl Passes {
 pub(crate) enum Trapped {
     /// It is the end of a count: the task is to be before the breakpoint.
     At(Addr),
-    /// The task has jumped into a window: there it goes on.
-    Moved(Addr),
+    /// The task has jumped into the window of this breakpoint: there it goes on.
+    Moved(Addr, Addr),
 }
 
 impl ReplaySession {
@@ -167,10 +183,11 @@ impl ReplaySession {
             // A repeated instruction counts at each of its turns.
             !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
         };
-        let counting = match self.breakpoints.counted.get(&at) {
-            Some(is_noted) if self.breakpoints.passes.counters.len() < COUNTERS => Some(*is_noted),
-            _ => None,
-        };
+        let conditions = self.breakpoints.conditions.get(&at).map_or(&[][..], |all| all);
+        let is_noted = self.breakpoints.counted.get(&at).copied();
+        let counting = is_noted
+            .or((!conditions.is_empty()).then_some(false))
+            .filter(|_| self.breakpoints.passes.counters.len() < COUNTERS);
         let goal = self.breakpoints.goal.as_ref().filter(|goal| goal.addr() == at);
         let point = match &event.kind {
             EventKind::Point { at: regs, point } if regs.rip == at.0 => Some((regs, point)),
@@ -205,6 +222,7 @@ impl ReplaySession {
                 is_noted,
                 is_goal: goal.is_some(),
                 end,
+                conditions,
             };
             Stub::counting(&window?, at, &what, space, &taken)
         });
@@ -222,10 +240,16 @@ impl ReplaySession {
         if is_patched && goal_window.is_some_and(|window| self.is_in_the_way(event, window)) {
             self.unput_probe(event)?;
         }
+        if stub.asking.is_some() {
+            let sites = self.sites.get(&id).into_iter().flat_map(|sites| sites.ranges());
+            self.breakpoints.passes.sites = together(sites.collect(), RANGES);
+        }
         let pass = Pass {
             stub,
             is_patched,
             goal: goal_window,
+            counted: self.progress.counted(Mark::Execute(at)),
+            detours: 0,
         };
         if is_patched {
             let overlay = self.overlays.entry(id).or_default();
@@ -352,8 +376,15 @@ impl ReplaySession {
         if let Some(Goal::Count(addr, enough)) = &self.breakpoints.goal {
             words[LEFT] = enough.saturating_sub(self.progress.counted(Mark::Execute(*addr)));
         }
+        if self.breakpoints.passes.ask() {
+            for (n, range) in self.kept_off(event)?.iter().enumerate() {
+                // Whatever touches the range with one of up to eight bytes.
+                words[KEPT_OFF + 2 * n] = range.start.0.saturating_sub(7);
+                words[KEPT_OFF + 2 * n + 1] = range.len() + 7;
+            }
+        }
         let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
-        let written = self.task(event)?.memory().write(probe::COUNTS, &bytes);
+        let written = self.task(event)?.memory().write(COUNTS, &bytes);
         written.map_err(|e| failed(event, e))
     }
 
@@ -364,9 +395,7 @@ impl ReplaySession {
         }
         let mut bytes = [0; COUNT_WORDS * 8];
         let memory = self.task(event)?.memory();
-        memory
-            .read(probe::COUNTS, &mut bytes)
-            .map_err(|e| failed(event, e))?;
+        memory.read(COUNTS, &mut bytes).map_err(|e| failed(event, e))?;
         let mut words = [0u64; COUNT_WORDS];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = bytes.try_into().map_or(0, u64::from_le_bytes);
@@ -389,25 +418,60 @@ impl ReplaySession {
     /// What it means that the task has executed an `int3` that ends at `rip`, if that is a stub's.
     pub(crate) fn at_stub(&self, rip: Addr) -> Option<Trapped> {
         for (at, pass) in &self.breakpoints.passes.here {
-            if rip == pass.stub.hit + 1 && pass.is_patched {
+            let int3 = Addr(rip.0.wrapping_sub(1));
+            if pass.stub.traps_at(int3) && pass.is_patched {
                 return Some(Trapped::At(*at));
             }
             if pass.is_patched
-                && let Some(moved) = pass.stub.moved_from(Addr(rip.0.wrapping_sub(1)))
+                && let Some(moved) = pass.stub.moved_from(int3)
             {
-                return Some(Trapped::Moved(moved));
+                return Some(Trapped::Moved(*at, moved));
             }
         }
         None
     }
 
-    /// Where a task goes on that has met, within a jump, what is no instruction.
-    pub(crate) fn moved_from(&self, rip: Addr) -> Option<Addr> {
-        let passes = self.breakpoints.passes.here.values();
-        let stubs = passes.filter(|pass| pass.is_patched).map(|pass| &pass.stub);
+    /// Where a task goes on that has met, within a jump, what is no instruction; and where that jump is.
+    pub(crate) fn moved_from(&self, rip: Addr) -> Option<(Addr, Addr)> {
+        let passes = self.breakpoints.passes.here.iter();
+        let stubs = passes.filter(|(_, pass)| pass.is_patched);
+        let stubs = stubs.map(|(at, pass)| (*at, &pass.stub));
+        let probe = self.probe_stub().map(|stub| (stub.at, stub));
         stubs
-            .chain(self.probe_stub())
-            .find_map(|stub| stub.moved_from(rip))
+            .chain(probe)
+            .find_map(|(at, stub)| Some((at, stub.moved_from(rip)?)))
+    }
+
+    /// Where a task goes on that has met a fault at `rip`, if a condition could not be read.
+    pub(crate) fn after_fault(&self, rip: Addr) -> Option<Addr> {
+        self.breakpoints.passes.around(rip)?.stub.after_fault(rip)
+    }
+
+    /// A task has come between instructions that the jump at `at` replaces, which costs a stop. Where that happens more
+    /// often than the breakpoint is passed, the breakpoint gets its `int3` back; the stub is a copy from then on.
+    pub(crate) fn note_detour(&mut self, event: &Event, at: Addr) -> Result<()> {
+        let passed = self.progress.counted(Mark::Execute(at));
+        let Some(pass) = self
+            .breakpoints
+            .passes
+            .here
+            .get_mut(&at)
+            .filter(|pass| pass.is_patched)
+        else {
+            return Ok(());
+        };
+        pass.detours += 1;
+        if pass.detours < DETOURS || pass.detours <= passed.saturating_sub(pass.counted) {
+            return Ok(());
+        }
+        pass.is_patched = false;
+        let task = self.task(event)?;
+        let (memory, space) = (task.memory(), task.space);
+        let overlay = self.overlays.entry(space).or_default();
+        let put = overlay.remove(&memory, at);
+        put.and_then(|()| overlay.put(&memory, at, &[INT3]))
+            .map_err(|e| failed(event, e))?;
+        Ok(())
     }
 
     /// Whether the passes of the instruction at a place can be counted in the task, as far as its code shows.

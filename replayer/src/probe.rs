@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A stub of the same make counts: how often the instructions are executed, and when that has been often enough
-//! ([`Stub::counting`]); one that neither compares nor counts is a copy of instructions whose own place is patched
+//! ([`Stub::counting`]), or where a condition is true ([`crate::condition`]); one that neither compares nor counts is a copy of instructions whose own place is patched
 //! ([`Stub::copy`]). Keeps I8: registers and flags are the program's wherever its instructions are executed, and every
 //! place in the moved instructions stands for one in the program ([`Stub::program_place`]).
 //!
@@ -21,9 +21,14 @@
 //! that the jump's bytes there are `int3` (or, if that is out of reach, no instruction at all), and the replayer sends the
 //! task on to the moved instruction.
 
+use std::sync::Arc;
+
 use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
-use rr_tracee::{Addr, AddrRange, AddressSpace, Registers, rr_area};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
+
+use crate::condition::{self, Program};
+use crate::words::{GOALS, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, count_word};
 
 /// `int3`.
 pub(crate) const INT3: u8 = 0xcc;
@@ -31,31 +36,13 @@ pub(crate) const INT3: u8 = 0xcc;
 const INVALID: [u8; 6] = [0x06, 0x0e, 0x16, 0x1e, 0x27, 0x37];
 /// Most words that a stub compares; the replayer looks at all.
 const WORDS_MAX: usize = 160;
-/// Bytes of address space for one stub: the largest (35 bytes a word) takes two pages, and may begin anywhere in one.
-const ROOM: u64 = 3 * PAGE;
+/// Most bytes of code for the conditions of a breakpoint.
+const CONDITIONS_MOST: usize = 5000;
+/// Bytes of address space for one stub: the largest (35 bytes a word, and its conditions) takes three pages, and may
+/// begin anywhere in one.
+const ROOM: u64 = 4 * PAGE;
 /// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
 const TOP: Addr = Addr(0x7fff_ffff_f000);
-/// Where the stub keeps `rax` and the flags: words at the end of the parameter page that nobody else uses.
-const SAVED_RAX: u32 = (rr_area::PARAM.0 + PAGE - 16) as u32;
-const SAVED_FLAGS: u32 = (rr_area::PARAM.0 + PAGE - 8) as u32;
-/// What counting stubs count in: words of the same page, which mean something only while a task runs.
-pub(crate) const COUNTS: Addr = Addr(rr_area::PARAM.0 + PAGE - 256);
-/// So many stubs can count at a time.
-pub(crate) const COUNTERS: usize = 24;
-/// Behind the counters: how often the goal was passed, times 256; the number of the stub that was passed last, plus the
-/// word before at that time; how often the goal is still to be met.
-pub(crate) const GOALS: usize = COUNTERS;
-pub(crate) const LAST: usize = COUNTERS + 1;
-pub(crate) const LEFT: usize = COUNTERS + 2;
-/// All of these words.
-pub(crate) const COUNT_WORDS: usize = COUNTERS + 3;
-const _: () = assert!(COUNT_WORDS * 8 <= 256 - 16);
-
-/// The address of one of the words.
-fn count_word(n: usize) -> [u8; 4] {
-    ((COUNTS.0 + 8 * n as u64) as u32).to_le_bytes()
-}
-
 /// What a stub counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Counting<'a> {
@@ -67,6 +54,8 @@ pub(crate) struct Counting<'a> {
     pub is_goal: bool,
     /// When it traps, before it counts.
     pub end: End<'a>,
+    /// Where one of these is true, or cannot be told, it traps, too, before it counts.
+    pub conditions: &'a [Arc<Program>],
 }
 
 /// When a counting stub traps.
@@ -80,9 +69,33 @@ pub(crate) enum End<'a> {
     State(&'a Registers, &'a [(Addr, u64)]),
 }
 
+/// The part of a stub that stops the task so that the condition is asked on our side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    /// Where it begins: here a task goes on that could not read what a condition reads.
+    pub start: Addr,
+    /// Its `int3`.
+    pub int3: Addr,
+}
+
+/// Where a stub traps, in its code.
+struct Traps {
+    hit: usize,
+    /// Where the asking begins, and its `int3`.
+    asking: Option<(usize, usize)>,
+}
+
+impl Traps {
+    const fn at(hit: usize) -> Traps {
+        Traps { hit, asking: None }
+    }
+}
+
 /// A stub, ready to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Stub {
+    /// The place of the window.
+    pub at: Addr,
     /// What must be mapped for it.
     pub room: AddrRange,
     /// Where its code begins.
@@ -93,6 +106,8 @@ pub(crate) struct Stub {
     pub patch: [u8; JUMP_LEN],
     /// The `int3` of a match.
     pub hit: Addr,
+    /// If it has conditions, what ends it where one is true.
+    pub asking: Option<Asking>,
     /// Where the task goes on after a match that was none.
     pub moved: Addr,
     /// Where instructions begin that the jump overwrites, and where they are now.
@@ -115,7 +130,7 @@ impl Stub {
             save(code);
             let hit = trap_on_match(code, |code, misses| compare(code, misses, regs, words));
             restore(code);
-            hit
+            Some(Traps::at(hit))
         };
         Stub::build(window, Addr(regs.rip), space, taken, make)
     }
@@ -130,12 +145,16 @@ impl Stub {
     ) -> Option<Stub> {
         let make = |code: &mut Vec<u8>| {
             save(code);
+            let asking = match what.conditions {
+                [] => None,
+                conditions => Some(ask_if_true(code, conditions, at)?),
+            };
             let hit = match &what.end {
                 End::Never => code.len(),
                 End::Enough => trap_on_match(code, |code, misses| {
                     // sub qword [LEFT], 1
                     code.extend([0x48, 0x83, 0x2c, 0x25]);
-                    code.extend(count_word(LEFT));
+                    code.extend(count_word(LEFT).to_le_bytes());
                     code.push(1);
                     jump_if_different(code, misses);
                 }),
@@ -145,7 +164,7 @@ impl Stub {
             };
             count(code, what);
             restore(code);
-            hit
+            Some(Traps { hit, asking })
         };
         Stub::build(window, at, space, taken, make)
     }
@@ -158,21 +177,26 @@ impl Stub {
 
     /// A copy of the window at `at`: nothing leads to it.
     pub fn copy(window: &Window, at: Addr, space: &AddressSpace, taken: &[AddrRange]) -> Option<Stub> {
-        Stub::build(window, at, space, taken, |_| usize::MAX)
+        Stub::build(window, at, space, taken, |_| Some(Traps::at(usize::MAX)))
     }
 
-    /// One with code before the moved window; `make` says where in it the `int3` is.
+    /// One with code before the moved window; `make` says where in it it traps, or that it would be too long.
     fn build(
         window: &Window,
         at: Addr,
         space: &AddressSpace,
         taken: &[AddrRange],
-        make: impl FnOnce(&mut Vec<u8>) -> usize,
+        make: impl FnOnce(&mut Vec<u8>) -> Option<Traps>,
     ) -> Option<Stub> {
         let boundaries = window.inner_boundaries();
         let place = find_place(at, &boundaries, space, taken)?;
         let mut code = Vec::new();
-        let hit = place.0.wrapping_add(make(&mut code) as u64);
+        let Traps { hit, asking } = make(&mut code)?;
+        let hit = place.0.wrapping_add(hit as u64);
+        let asking = asking.map(|(start, int3)| Asking {
+            start: place + start as u64,
+            int3: place + int3 as u64,
+        });
         let moved = place + code.len() as u64;
         let Moved { code: tail, starts } = window.moved(moved)?;
         code.extend(tail);
@@ -196,15 +220,28 @@ impl Stub {
                 .all(|b| patch[*b] == INT3 || INVALID.contains(&patch[*b]))
         );
         Some(Stub {
+            at,
             room,
             place,
             code,
             patch,
             hit: Addr(hit),
+            asking,
             moved,
             inner,
             places,
         })
+    }
+
+    /// Whether the task traps so that the replayer looks at it: the `int3` there.
+    pub fn traps_at(&self, int3: Addr) -> bool {
+        int3 == self.hit || self.asking.is_some_and(|asking| asking.int3 == int3)
+    }
+
+    /// Where a task goes on that has met a fault at `rip`, if it was a condition that could not read something.
+    pub fn after_fault(&self, rip: Addr) -> Option<Addr> {
+        let asking = self.asking?;
+        (self.place <= rip && rip < asking.start).then_some(asking.start)
     }
 
     /// Where a task goes on that has come to an instruction that the jump overwrites.
@@ -293,10 +330,36 @@ fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>, &mut Vec<u
     code.push(INT3);
     let miss = code.len();
     for at in misses {
-        let distance = (miss - (at + 4)) as u32;
-        code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        condition::set_target(code, at, miss);
     }
     hit
+}
+
+/// Restores and traps if one of the conditions of the breakpoint at `at` is true, or cannot be told. Returns where that
+/// begins, and where the `int3` is; `None` if the code would be too long.
+fn ask_if_true(code: &mut Vec<u8>, conditions: &[Arc<Program>], at: Addr) -> Option<(usize, usize)> {
+    let begin = code.len();
+    let mut asks = Vec::new();
+    condition::save_scratch(code);
+    for program in conditions {
+        condition::compile(program, at, code, &mut asks);
+    }
+    condition::restore_scratch(code);
+    // jmp, behind what follows
+    code.push(0xe9);
+    let over = code.len();
+    code.extend([0; 4]);
+    let start = code.len();
+    condition::restore_scratch(code);
+    restore(code);
+    let int3 = code.len();
+    code.push(INT3);
+    let end = code.len();
+    for jump in asks {
+        condition::set_target(code, jump, start);
+    }
+    condition::set_target(code, over, end);
+    (end - begin <= CONDITIONS_MOST).then_some((start, int3))
 }
 
 /// Compares registers and words.
@@ -315,21 +378,21 @@ fn compare(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers, words:
 fn count(code: &mut Vec<u8>, what: &Counting<'_>) {
     // add qword [counter], 1
     code.extend([0x48, 0x83, 0x04, 0x25]);
-    code.extend(count_word(what.counter));
+    code.extend(count_word(what.counter).to_le_bytes());
     code.push(1);
     if what.is_goal {
         // add qword [GOALS], 256
         code.extend([0x48, 0x81, 0x04, 0x25]);
-        code.extend(count_word(GOALS));
+        code.extend(count_word(GOALS).to_le_bytes());
         code.extend(256u32.to_le_bytes());
     }
     if what.is_noted {
         // mov rax, [GOALS]; lea rax, [rax + counter + 1]; mov [LAST], rax
         code.extend([0x48, 0x8b, 0x04, 0x25]);
-        code.extend(count_word(GOALS));
+        code.extend(count_word(GOALS).to_le_bytes());
         code.extend([0x48, 0x8d, 0x40, what.counter as u8 + 1]);
         code.extend([0x48, 0x89, 0x04, 0x25]);
-        code.extend(count_word(LAST));
+        code.extend(count_word(LAST).to_le_bytes());
     }
 }
 
@@ -399,4 +462,37 @@ fn compare_saved(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers) 
     code.extend(SAVED_FLAGS.to_le_bytes());
     code.extend([al, ah]);
     jump_if_different(code, misses);
+}
+
+/// Code that evaluates a condition and traps in either case, for tests: what a stub does, but for the program's
+/// instructions.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Trial {
+    /// The code.
+    pub code: Vec<u8>,
+    /// The `int3` where the condition is true.
+    pub yes: usize,
+    /// Where a task goes on that could not read something.
+    pub after_fault: usize,
+    /// The `int3` where it is false.
+    pub no: usize,
+}
+
+impl Trial {
+    /// The code for a breakpoint at `at`.
+    pub fn of(program: &Arc<Program>, at: Addr) -> Option<Trial> {
+        let mut code = Vec::new();
+        save(&mut code);
+        let (after_fault, yes) = ask_if_true(&mut code, std::slice::from_ref(program), at)?;
+        restore(&mut code);
+        let no = code.len();
+        code.push(INT3);
+        Some(Trial {
+            code,
+            yes,
+            after_fault,
+            no,
+        })
+    }
 }

@@ -90,6 +90,12 @@ impl Sites {
         self.0.get(n).filter(|site| addr <= site.call)
     }
 
+    /// Where memory is not the program's own.
+    pub fn ranges(&self) -> impl Iterator<Item = AddrRange> {
+        let all = self.0.iter();
+        all.map(|site| AddrRange::sized(site.start, site.rewritten.len() as u64))
+    }
+
     /// The site whose stub a task stands in.
     pub fn by_stub(&self, rip: Addr) -> Option<&Site> {
         self.0.iter().find(|site| site.stub.contains(rip))

@@ -2,12 +2,15 @@
 //!
 //! A small stack machine over the registers and the memory of the thread at the breakpoint. It ends after
 //! [`MAX_STEPS`] steps whatever the code is; an evaluation that goes wrong counts as true, so that the user sees a stop too
-//! many and not one too few.
+//! many and not one too few. Most expressions are made programs, too, which the task evaluates itself (`compile`).
 
+mod compile;
 mod opcode;
 
 use std::fmt;
+use std::sync::Arc;
 
+use rr_replayer::condition::Program;
 use rr_tracee::{Addr, Registers};
 
 use crate::registers;
@@ -20,11 +23,15 @@ const MAX_STACK: usize = 128;
 
 /// An expression as gdb sends it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Expression(Vec<u8>);
+pub struct Expression {
+    code: Vec<u8>,
+    /// The same for the task, if it can be said so.
+    program: Option<Arc<Program>>,
+}
 
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Expression({})", crate::hex::encode(&self.0))
+        write!(f, "Expression({})", crate::hex::encode(&self.code))
     }
 }
 
@@ -60,7 +67,8 @@ pub enum AgentError {
 impl Expression {
     /// The expression of this code.
     pub fn new(code: Vec<u8>) -> Expression {
-        Expression(code)
+        let program = compile::compile(&code).map(Arc::new);
+        Expression { code, program }
     }
 
     /// What the expression gives.
@@ -70,7 +78,7 @@ impl Expression {
         read: &mut dyn FnMut(Addr, &mut [u8]) -> bool,
     ) -> Result<u64, AgentError> {
         let mut machine = Machine {
-            code: &self.0,
+            code: &self.code,
             at: 0,
             stack: Vec::new(),
             registers,
@@ -86,6 +94,10 @@ impl Expression {
 }
 
 impl Condition for Expression {
+    fn program(&self) -> Option<Arc<Program>> {
+        self.program.clone()
+    }
+
     fn holds(&self, registers: &Registers, read: &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool {
         self.evaluate(registers, read).unwrap_or_else(|e| {
             tracing::debug!("{e}");
@@ -278,5 +290,7 @@ fn unused_bits(bits: u8) -> u32 {
     63 & 64u32.saturating_sub(u32::from(bits))
 }
 
+#[cfg(test)]
+mod native;
 #[cfg(test)]
 mod tests;

@@ -107,6 +107,24 @@ fn what_goes_wrong_counts_as_true() {
     assert!(!holds(&[CONST8, 0, END]));
 }
 
+#[test]
+fn what_is_no_program_stays_with_the_interpreter() {
+    let is_program = |code: &[u8]| Expression::new(code.to_vec()).program().is_some();
+    assert!(is_program(&[REG, 0, 7, CONST8, 3, EQUAL, END]));
+    // Back, into an operand, beyond the end.
+    assert!(!is_program(&[CONST8, 1, GOTO, 0, 0, END]));
+    assert!(!is_program(&[CONST8, 1, GOTO, 0, 6, CONST8, 1, END]));
+    assert!(!is_program(&[CONST8, 1, GOTO, 0, 9, END]));
+    // The flags, a tracepoint's operation, code that is cut short, nothing.
+    assert!(!is_program(&[REG, 0, 17, END]));
+    assert!(!is_program(&[0x0c, END]));
+    assert!(!is_program(&[CONST32, 0, 0]));
+    assert!(!is_program(&[]));
+    // Where nothing lies, nothing is extended.
+    assert!(!is_program(&[EXT, 64, CONST8, 1, END]));
+    assert!(!is_program(&[ZERO_EXT, 0, CONST8, 1, END]));
+}
+
 proptest! {
     #[test]
     fn any_code_ends(code in proptest::collection::vec(prop_oneof![any::<u8>(), 0u8..0x34], 0..200)) {

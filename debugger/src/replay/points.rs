@@ -99,5 +99,9 @@ impl Points {
 }
 
 fn condition(conditions: Conditions, n: usize) -> timeline::Condition {
-    Box::new(move |registers, read| conditions.get(n).is_none_or(|c| c.holds(registers, read)))
+    let program = conditions.get(n).and_then(|condition| condition.program());
+    timeline::Condition::new(
+        move |registers, read| conditions.get(n).is_none_or(|c| c.holds(registers, read)),
+        program,
+    )
 }

@@ -396,9 +396,17 @@ impl ReplaySession {
                     return Ok(Seen::Nothing);
                 }
                 if signal == libc::SIGILL
-                    && let Some(moved) = self.moved_from(Addr(regs.rip))
+                    && let Some((at, moved)) = self.moved_from(Addr(regs.rip))
                 {
                     self.move_to(event, moved)?;
+                    self.note_detour(event, at)?;
+                    return Ok(Seen::Nothing);
+                }
+                if let Some(asking) = self
+                    .after_fault(Addr(regs.rip))
+                    .filter(|_| signal != libc::SIGTRAP)
+                {
+                    self.move_to(event, asking)?;
                     return Ok(Seen::Nothing);
                 }
                 if signal != libc::SIGTRAP {
@@ -506,8 +514,9 @@ impl ReplaySession {
                     false => Seen::AtPatch,
                 }));
             }
-            Some(Trapped::Moved(moved)) => {
+            Some(Trapped::Moved(at, moved)) => {
                 self.move_to(event, moved)?;
+                self.note_detour(event, at)?;
                 return Ok(Some(Seen::Nothing));
             }
             None => {}

@@ -3,7 +3,7 @@
 //! A *walk* takes a session forwards to a position. On its way it leaves live checkpoints behind, and, if it is asked
 //! to, says what would have stopped the user there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,10 @@ use rr_tracee::{Addr, Tid, tsc};
 use super::forward::apply;
 use super::kept::Kept;
 use super::paced::{Paced, due_after};
+use super::stops::programs;
 use super::{Stop, Stops, Timeline};
 use crate::affinity::Beside;
+use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
 use crate::passes::LastPass;
 use crate::place::Goal;
@@ -114,16 +116,16 @@ impl<'a> Walk<'a> {
     }
 
     /// Arms what is looked out for, and `mark`. Breakpoints without a condition are only counted: of them, the last pass is
-    /// what matters.
+    /// what matters. Those with one halt, where it is true.
     fn arm(&self, session: &mut ReplaySession, mark: Option<Mark>) -> Result<()> {
-        let mut breakpoints: BTreeSet<Addr> = BTreeSet::new();
+        let mut breakpoints = Halting::new();
         let mut counted: BTreeMap<Addr, bool> = BTreeMap::new();
         let mut watches: Vec<Watch> = Vec::new();
         if let Some(stops) = self.stops {
             for (addr, conditions) in &stops.breakpoints {
                 match conditions.is_empty() {
                     true => drop(counted.insert(*addr, true)),
-                    false => drop(breakpoints.insert(*addr)),
+                    false => drop(breakpoints.insert(*addr, programs(conditions))),
                 }
             }
             watches = stops.debug_registers().unwrap_or_default();
@@ -131,7 +133,7 @@ impl<'a> Walk<'a> {
         let mut process = self.process;
         match mark {
             Some(Mark::Execute(addr)) => {
-                if !breakpoints.contains(&addr) {
+                if !breakpoints.contains_key(&addr) {
                     counted.entry(addr).or_insert(false);
                 }
                 process = owner(session)?.unwrap_or(process);

@@ -11,7 +11,7 @@
 //!                  └──────── run, counting ──────► last ──┤ steps, counted
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rr_trace::event::{Disposition, Event, EventKind, EventNumber, SignalPlace};
@@ -22,6 +22,7 @@ use super::kept::split_last;
 use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
 use crate::affinity::Beside;
+use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
 use crate::place::Goal;
 use crate::position::{Mark, Move, Path, Position};
@@ -267,7 +268,7 @@ enum Stepped {
 /// Steps to the end of a stretch, with `most` steps.
 fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped> {
     let (breakpoints, watches) = match end {
-        End::Met(Mark::Access(watch), _) => (BTreeSet::new(), vec![watch]),
+        End::Met(Mark::Access(watch), _) => (Halting::new(), vec![watch]),
         _ => Default::default(),
     };
     let Some(event) = session.next_event()? else {
@@ -362,7 +363,7 @@ fn last_of(
     if let Some(addr) = kept_clear {
         counted.entry(addr).or_insert(false);
     }
-    session.set_counting_stops(owner, BTreeSet::new(), watches, counted)?;
+    session.set_counting_stops(owner, Halting::new(), watches, counted)?;
     let before = goal.map_or(0, |mark| session.progress.counted(mark));
     if let Some(Mark::Execute(addr)) = goal {
         session.set_goal(Some(Goal::Count(addr, before + enough)))?;

@@ -1,17 +1,44 @@
 //! What stops the debugged process, and why it has stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rr_trace::event::{Disposition, Event, EventKind, TaskOp};
 use rr_tracee::task::{WATCHES, Watch, WatchKind};
 use rr_tracee::{Addr, AddrRange, Registers, Tid};
 
+use crate::condition::Program;
 use crate::error::Result;
 use crate::run::Halt;
 use crate::session::ReplaySession;
 
-/// Decides with the registers, and with what it reads of memory, whether a breakpoint stops the program.
-pub type Condition = Box<dyn Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool + Send + Sync>;
+/// Decides with the registers, and with what it reads of memory.
+type Holds = dyn Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool + Send + Sync;
+
+/// Decides whether a breakpoint stops the program.
+pub struct Condition {
+    holds: Box<Holds>,
+    program: Option<Arc<Program>>,
+}
+
+impl Condition {
+    /// One that `holds` decides. Where `program` is false, `holds` must be, too: then it need not be asked.
+    pub fn new(
+        holds: impl Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool + Send + Sync + 'static,
+        program: Option<Arc<Program>>,
+    ) -> Condition {
+        Condition {
+            holds: Box::new(holds),
+            program,
+        }
+    }
+}
+
+/// What a task can find out itself about the conditions of a breakpoint: nothing, unless about all.
+pub(super) fn programs(conditions: &[Condition]) -> Vec<Arc<Program>> {
+    let all = conditions.iter().map(|condition| condition.program.clone());
+    all.collect::<Option<_>>().unwrap_or_default()
+}
 
 /// Why the debugged process has stopped.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -162,7 +189,9 @@ impl Stops {
 
     /// Lets a session stop at all of this.
     pub(crate) fn arm(&self, session: &mut ReplaySession, process: Tid) -> Result<()> {
-        let breakpoints = self.breakpoints.keys().copied().collect();
+        let breakpoints = self.breakpoints.iter();
+        let breakpoints = breakpoints.map(|(addr, conditions)| (*addr, programs(conditions)));
+        let breakpoints = breakpoints.collect();
         let watches = self.debug_registers().unwrap_or_default();
         session.set_stops(process, breakpoints, watches)
     }
@@ -200,7 +229,10 @@ impl Stops {
             return true;
         };
         let mut read = |addr: Addr, buf: &mut [u8]| session.read_memory(tid, addr, buf) == buf.len();
-        conditions.is_empty() || conditions.iter().any(|holds| holds(&regs, &mut read))
+        conditions.is_empty()
+            || conditions
+                .iter()
+                .any(|condition| (condition.holds)(&regs, &mut read))
     }
 
     /// Whether the process stops where its task has arrived at an event, before it is applied.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rr_checkpoint::Checkpoint;
+use rr_replayer::condition::{Binary, Op, Program, Register, Width};
 use rr_replayer::position::Move;
 use rr_replayer::timeline::{Action, Condition, Setup, Stop, Timeline};
 use rr_replayer::{Interrupt, Never, Position};
 use rr_trace::TraceReader;
 use rr_trace::event::{EventKind, EventNumber};
 use rr_tracee::task::WatchKind;
-use rr_tracee::{Addr, AddrRange, Tid};
+use rr_tracee::{Addr, AddrRange, Registers, Tid};
 
 /// A small generator of random numbers (xorshift).
 struct Random(u64);
@@ -35,6 +36,51 @@ impl Interrupt for After {
     fn is_requested(&mut self) -> bool {
         Instant::now() >= self.0
     }
+}
+
+/// A condition at random: on a register, on the stack, or on what a register points to, if it points anywhere. It is
+/// evaluated in the task, or on our side only.
+fn condition(random: &mut Random) -> Condition {
+    let number = random.below(4);
+    let offset = 8 * random.below(8);
+    let on_register = [
+        Op::Register(Register::Rcx),
+        Op::Constant(3),
+        Op::Binary(Binary::RemUnsigned),
+    ];
+    let on_stack = [
+        Op::Register(Register::Rsp),
+        Op::Constant(offset),
+        Op::Binary(Binary::Add),
+        Op::Read(Width::Eight),
+        Op::Constant(3),
+        Op::Binary(Binary::And),
+    ];
+    let on_pointer = [
+        Op::Register(Register::Rdi),
+        Op::Read(Width::Four),
+        Op::Constant(3),
+        Op::Binary(Binary::And),
+    ];
+    let which = random.below(3);
+    let value: &[Op] = match which {
+        0 => &on_register,
+        1 => &on_stack,
+        _ => &on_pointer,
+    };
+    let test = [Op::Constant(number), Op::Binary(Binary::Equal), Op::End];
+    let program = Program::new([value, &test].concat()).map(Arc::new);
+    let program = program.filter(|_| random.below(4) != 0);
+    let holds = move |regs: &Registers, read: &mut dyn FnMut(Addr, &mut [u8]) -> bool| {
+        let mut word = [0; 8];
+        let value = match which {
+            0 => Some(regs.rcx % 3),
+            1 => read(Addr(regs.rsp.wrapping_add(offset)), &mut word).then(|| u64::from_le_bytes(word) & 3),
+            _ => read(Addr(regs.rdi), &mut word[..4]).then(|| u64::from_le_bytes(word) & 3),
+        };
+        value.is_none_or(|value| value == number)
+    };
+    Condition::new(holds, program)
 }
 
 fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn Error>> {
@@ -88,10 +134,8 @@ pub fn walk(
             for _ in 0..random.below(4) {
                 if !known.is_empty() {
                     let addr = known[random.below(known.len() as u64) as usize];
-                    let mut conditions: Vec<Condition> = Vec::new();
-                    if random.below(4) == 0 {
-                        conditions.push(Box::new(|regs, _| regs.rcx % 3 == 0));
-                    }
+                    let conditions = (random.below(2) == 0).then(|| condition(&mut random));
+                    let conditions = conditions.into_iter().collect();
                     here.stops.breakpoints.insert(addr, conditions);
                 }
             }

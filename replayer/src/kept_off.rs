@@ -1,0 +1,79 @@
+//! Where a condition that is evaluated in the task does not read: there the task stops, and it is asked on our side.
+//!
+//! Keeps I8: a condition sees the program's own bytes. Code of ours lies over the program's at patches and rewritten sites.
+//! And nobody sees the condition: a watchpoint for reads would take it for the program.
+//!
+//! The task compares each address with [`RANGES`] ranges. So what lies closest together becomes one range: what lies
+//! between is asked for, too, which is only slower.
+
+use rr_trace::event::Event;
+use rr_tracee::AddrRange;
+use rr_tracee::task::WatchKind;
+
+use crate::error::Result;
+use crate::session::ReplaySession;
+use crate::words::RANGES;
+
+impl ReplaySession {
+    /// The ranges for the event's task as it is about to run.
+    pub(crate) fn kept_off(&mut self, event: &Event) -> Result<Vec<AddrRange>> {
+        let space = self.task(event)?.space;
+        let mut ranges = self.breakpoints.passes.sites.clone();
+        ranges.extend(self.overlays.get(&space).into_iter().flat_map(|o| o.ranges()));
+        let watches = self
+            .watches()
+            .iter()
+            .filter(|watch| watch.kind == WatchKind::Access);
+        ranges.extend(watches.map(|watch| AddrRange::sized(watch.addr, u64::from(watch.len))));
+        Ok(together(ranges, RANGES))
+    }
+}
+
+/// At most so many ranges that cover all of these: split where the gaps are widest.
+pub(crate) fn together(mut ranges: Vec<AddrRange>, most: usize) -> Vec<AddrRange> {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<AddrRange> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    let gap = |n: usize| joined[n].start - joined[n - 1].end;
+    let mut splits: Vec<usize> = (1..joined.len()).collect();
+    splits.sort_by_key(|n| std::cmp::Reverse(gap(*n)));
+    splits.truncate(most.saturating_sub(1));
+    splits.sort_unstable();
+    let starts = std::iter::once(0).chain(splits.iter().copied());
+    let ends = splits.iter().copied().chain([joined.len()]);
+    let parts = starts.zip(ends).map(|(from, to)| &joined[from..to]);
+    let whole = |part: &[AddrRange]| Some(AddrRange::new(part.first()?.start, part.last()?.end));
+    parts.filter_map(whole).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rr_tracee::Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_widest_gaps_stay() {
+        let range = |start, end| AddrRange::new(Addr(start), Addr(end));
+        let all = vec![
+            range(500, 510),
+            range(10, 20),
+            range(15, 30),
+            range(32, 40),
+            range(90, 91),
+        ];
+        assert_eq!(together(all.clone(), 9).len(), 4);
+        assert_eq!(
+            together(all.clone(), 3),
+            [range(10, 40), range(90, 91), range(500, 510)]
+        );
+        assert_eq!(together(all.clone(), 2), [range(10, 91), range(500, 510)]);
+        assert_eq!(together(all, 1), [range(10, 510)]);
+        assert_eq!(together(vec![], 4), []);
+    }
+}

@@ -135,15 +135,16 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// What ends the counting: this halts where it is met. A stub that counts there already, and knows no goal or another
-    /// one, is made anew.
-    pub(crate) fn set_goal(&mut self, goal: Option<Goal>) -> Result<()> {
-        let at = goal.as_ref().map(Goal::addr);
-        self.breakpoints.goal = goal;
-        if let (Some(at), Some(pending)) = (at, &self.pending) {
+    /// What ends the counting: this halts where it is met. A stub that counts there already, out of a live checkpoint, knows
+    /// nothing of it, and is made anew.
+    pub(crate) fn set_goal(&mut self, goal: Goal) -> Result<()> {
+        if let Some(pending) = &self.pending
+            && self.breakpoints.passes.has(goal.addr())
+        {
             let event = Arc::clone(&pending.event);
-            self.remake_goal(&event, at)?;
+            self.remake_goal(&event, goal.addr())?;
         }
+        self.breakpoints.goal = Some(goal);
         Ok(())
     }
 

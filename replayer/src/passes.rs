@@ -79,6 +79,11 @@ impl Passes {
         self.here.values().map(|pass| pass.stub.room)
     }
 
+    /// Whether there is a stub or a copy for a place.
+    pub fn has(&self, at: Addr) -> bool {
+        self.here.contains_key(&at)
+    }
+
     /// Whether the task itself reads memory for conditions.
     fn ask(&self) -> bool {
         self.here.values().any(|pass| pass.stub.asking.is_some())

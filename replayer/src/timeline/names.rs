@@ -122,7 +122,7 @@ impl Timeline {
         let owner = session.process_of(event.tid).unwrap_or(self.process);
         let counted = BTreeMap::from([(place.addr(), false)]);
         session.set_counting_stops(owner, Default::default(), Vec::new(), counted)?;
-        session.set_goal(Some(Goal::Place(Rc::new(RefCell::new(place)))))?;
+        session.set_goal(Goal::Place(Rc::new(RefCell::new(place))))?;
         let mut walk = Walk::new(self.process, None, &mut self.kept, user);
         loop {
             match walk.proceed(session, Pace::Free)? {

@@ -266,7 +266,7 @@ impl<'a> Walk<'a> {
         self.arm(session, Some(mark))?;
         let enough = session.progress.counted(mark) + count;
         if let Mark::Execute(addr) = mark {
-            session.set_goal(Some(Goal::Count(addr, enough)))?;
+            session.set_goal(Goal::Count(addr, enough))?;
         }
         loop {
             match self.proceed(session, Pace::Free)? {

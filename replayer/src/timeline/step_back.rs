@@ -366,7 +366,7 @@ fn last_of(
     session.set_counting_stops(owner, Halting::new(), watches, counted)?;
     let before = goal.map_or(0, |mark| session.progress.counted(mark));
     if let Some(Mark::Execute(addr)) = goal {
-        session.set_goal(Some(Goal::Count(addr, before + enough)))?;
+        session.set_goal(Goal::Count(addr, before + enough))?;
     }
     let mut passed = 0;
     let mut last = None;

@@ -131,12 +131,13 @@ enum Here {
 }
 
 impl Progress {
-    /// Whether a breakpoint where the task stands has been counted, or stepped on to.
+    /// Whether a breakpoint where the task stands has been counted, or stepped on to. After an access it has not: the task may
+    /// have come to the breakpoint by that very instruction (a turn of a `rep`).
     pub fn is_reported(&self) -> bool {
         match self.here {
             Here::Base => !self.base.is_empty(),
-            Here::At(_) => true,
-            Here::Nowhere(_) => false,
+            Here::At(Mark::Execute(_)) => true,
+            Here::At(Mark::Access(_)) | Here::Nowhere(_) => false,
         }
     }
 
@@ -377,6 +378,20 @@ mod tests {
             progress.path().0,
             [Move::Until(A, 1), Move::Step(1), Move::Until(A, 1)]
         );
+    }
+
+    #[test]
+    fn a_breakpoint_that_an_access_has_led_to_is_still_to_be_counted() {
+        let watch = rr_tracee::task::Watch {
+            addr: Addr(0x3000),
+            len: 8,
+            kind: rr_tracee::task::WatchKind::Write,
+        };
+        let mut progress = Progress::default();
+        progress.count(A);
+        assert!(progress.is_reported());
+        progress.count(Mark::Access(watch));
+        assert!(!progress.is_reported());
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! And nobody sees the condition: a watchpoint for reads would take it for the program.
 //!
 //! The task compares each address with [`RANGES`] ranges. So what lies closest together becomes one range: what lies
-//! between is asked for, too, which is only slower.
+//! between is asked for, too, which is only slower. (The pages of rr's own are in none of them: there is nothing of the
+//! program's, and a condition that reads them may see what it likes.)
 
 use rr_trace::event::Event;
 use rr_tracee::AddrRange;

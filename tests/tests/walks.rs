@@ -9,10 +9,16 @@
 mod driver;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use rr_replayer::timeline::{Action, Stop};
+use rr_replayer::{Never, Position};
 use rr_tests::{Guest, Rr};
+use rr_trace::TraceReader;
+use rr_trace::event::EventKind;
+use rr_tracee::task::WatchKind;
+use rr_tracee::{Addr, AddrRange, Tid};
 
 /// Longer than one walk takes, beside others. (A condition in a loop of ten million turns takes minutes.)
 const LIMIT: Duration = Duration::from_secs(900);
@@ -90,5 +96,62 @@ fn every_way_leads_to_the_same_place() {
         if seed > seeds && until.is_none_or(|until| Instant::now() >= until) {
             break;
         }
+    }
+}
+
+/// A turn of a `rep` that writes what is watched leaves the task at the same instruction. How often that is executed does not
+/// depend on what is watched, or a place would have several names.
+#[test]
+fn turns_that_write_what_is_watched_count() {
+    let rr = Rr::new();
+    let program = rr_tests::gdb::Program::c("turns");
+    let recording = rr.record(&["-n"], &program.words);
+    let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
+    let mut process = Tid(0);
+    for event in reader.events_from(reader.first_event()).unwrap() {
+        if let EventKind::Start { exec, .. } = &event.unwrap().kind {
+            process = exec.tid;
+        }
+    }
+    let mut here = driver::timeline(&reader, process).unwrap();
+    let mut straight = driver::timeline(&reader, process).unwrap();
+    // Not far behind getppid.
+    let call = reader.events_from(reader.first_event()).unwrap().find(|event| {
+        let kind = &event.as_ref().unwrap().kind;
+        matches!(kind, EventKind::Syscall { entry: Some(entry), .. } if entry.syscall() == libc::SYS_getppid)
+    });
+    let call = call.unwrap().unwrap().number;
+    here.seek(&Position::at_event(call), &mut Never).unwrap();
+    let rep = loop {
+        let regs = here.session().registers(process).unwrap();
+        let mut code = [0; 2];
+        here.session_mut().read_memory(process, Addr(regs.rip), &mut code);
+        if code == [0xf3, 0xaa] {
+            break regs;
+        }
+        here.resume(Action::Step(process), &mut Never).unwrap();
+    };
+    // Behind 50 turns, which have written the watched place, and some steps: where these end decides if a miscount shows.
+    let watched = AddrRange::sized(Addr(rep.rdi + 3), 1);
+    for steps in 20..36 {
+        let mut here = driver::timeline(&reader, process).unwrap();
+        here.seek(&Position::at_event(call), &mut Never).unwrap();
+        here.stops.breakpoints.insert(Addr(rep.rip), vec![]);
+        for _ in 0..50 {
+            let stop = here.resume(Action::Continue, &mut Never).unwrap();
+            assert!(matches!(stop, Stop::Breakpoint { .. }), "{stop:?}");
+        }
+        for _ in 0..steps {
+            here.resume(Action::Step(process), &mut Never).unwrap();
+        }
+        here.stops.watches.push((watched, WatchKind::Write));
+        let stop = here.resume(Action::Continue, &mut Never).unwrap();
+        assert!(matches!(stop, Stop::Watchpoint { .. }), "{stop:?}");
+        here.reverse_continue(&mut Never).unwrap();
+        here.reverse_step(process, &mut Never).unwrap();
+        let position = here.here(&mut Never).unwrap().unwrap();
+        straight.seek(&position, &mut Never).unwrap();
+        let differences = here.session().differences(straight.session(), 5).unwrap();
+        assert!(differences.is_empty(), "at {position}: {differences:#?}");
     }
 }

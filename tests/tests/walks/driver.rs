@@ -83,7 +83,7 @@ fn condition(random: &mut Random) -> Condition {
     Condition::new(holds, program)
 }
 
-fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn Error>> {
+pub fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box<dyn Error>> {
     Ok(Timeline::new(Setup {
         reader: Arc::clone(reader),
         // Without CPUID faulting the program has seen the number of its CPU.

@@ -205,6 +205,8 @@ impl RecordSession {
                     None => Ok(()),
                 }
             }
+            // Its end has been noticed, and recorded, in the middle of something else.
+            Err(Error::Tracee(rr_tracee::Error::Died(dead))) if dead == tid => Ok(()),
             // Without its memory a dying task is a strange sight.
             Err(e @ (Error::Tracee(_) | Error::Unexpected { .. })) => match is_dying(tid) {
                 Some(report) => self.note(report),

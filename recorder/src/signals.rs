@@ -189,6 +189,10 @@ impl RecordSession {
 
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
         let mut info = stopped.siginfo()?;
+        if signo(&info) != signal {
+            // It was killed since, and this is about the stop at its end.
+            return Err(rr_tracee::Error::Died(tid).into());
+        }
         let regs = stopped.regs()?;
         let stepped = signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE;
         if stepped && let Some((rip, writes)) = self.step_without_sites(tid, Addr(regs.rip))? {

@@ -47,7 +47,7 @@ pub(crate) struct Packed {
     pub packed: Option<Compressed>,
 }
 
-/// What stands in the file for a block.
+/// A block as the file has it.
 pub(crate) struct Compressed {
     pub compression: Compression,
     pub bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! How the pages of a block are compressed.
+//! The codecs of blocks.
 //!
 //! While a program is recorded, the threads that compress must keep up with it on the CPUs that it leaves. Measured on
 //! the heap of a Python program, in blocks of 64 pages, on one CPU:
@@ -95,7 +95,7 @@ impl Compressor {
     /// The bytes that stand in the file for `raw`: compressed, or `raw` itself where that gains little.
     pub fn compress(&mut self, raw: &[u8]) -> (Compression, Vec<u8>) {
         let worth = raw.len() / 16 * 15;
-        // What does not become shorter than this is an error, and is stored.
+        // zstd fails if the result is longer; the pages are stored then.
         let packed = self.0.as_mut().and_then(|zstd| {
             let mut packed = Vec::with_capacity(worth);
             zstd.compress_to_buffer(raw, &mut packed).ok()?;

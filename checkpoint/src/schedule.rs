@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What is between two checkpoints.
+/// The distance between two checkpoints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interval {
     /// So many events and buffered calls.
@@ -62,7 +62,7 @@ impl fmt::Display for Interval {
     }
 }
 
-/// How far a recording or a replay has come.
+/// The progress of a recording or a replay.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Progress {
     /// Events.
@@ -131,7 +131,8 @@ impl Schedule {
         Some(steps.saturating_sub(done))
     }
 
-    /// How many calls too late or too early a checkpoint may be, which saves telling libraries the number at every event.
+    /// The most calls that a checkpoint may be too late or too early by. So libraries need not be told the number of calls
+    /// that are left at every event.
     pub fn slack(&self) -> u64 {
         match self.interval {
             Interval::Steps(steps) => steps / 8,

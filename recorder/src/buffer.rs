@@ -192,21 +192,26 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Before a task executes user code: its library knows what has changed since.
-    pub(crate) fn tell_library(&mut self, tid: Tid) -> Result<()> {
-        let task = self.task(tid)?;
-        let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
+    /// Before a task executes user code: its library knows after how many calls a checkpoint is due.
+    pub(crate) fn tell_due(&mut self, tid: Tid) -> Result<()> {
+        let Some(due) = self.capture.calls_left(self.last_event()) else {
             return Ok(());
         };
-        if let Some(due) = self.capture.calls_left(self.last_event())
-            && space.library.due.abs_diff(due) > self.capture.slack()
-        {
+        let task = self.task(tid)?;
+        let slack = self.capture.slack();
+        let told = self.spaces.get(&task.space).map(|space| &space.library);
+        if told.is_some_and(|library| library.installed && library.due.abs_diff(due) > slack) {
             task.memory.write(field!(due), &due.to_le_bytes())?;
             let id = task.space;
             self.space_mut(id).library.due = due;
         }
+        Ok(())
+    }
+
+    /// Before a task executes user code: its library knows what has changed since.
+    pub(crate) fn tell_library(&mut self, tid: Tid) -> Result<()> {
         let task = self.task(tid)?;
-        let Some(space) = self.spaces.get(&task.space) else {
+        let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
             return Ok(());
         };
         let mut now = self.policy();

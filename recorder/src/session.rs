@@ -255,6 +255,7 @@ impl RecordSession {
     fn go_on(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let stopped = self.settle_snapshots(tid, stopped)?;
         let stopped = self.give_ring(tid, stopped)?;
+        self.tell_due(tid)?;
         self.tell_library(tid)?;
         // In the middle of an interval, "before the next instruction" is no name for a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
@@ -266,6 +267,10 @@ impl RecordSession {
         self.await_stop(tid, running)
     }
 
+    fn is_in_kernel(&self, tid: Tid) -> bool {
+        matches!(self.task(tid).map(|t| &t.state), Ok(State::InKernel(_)))
+    }
+
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
         let task = self.task_mut(tid)?;
@@ -273,7 +278,7 @@ impl RecordSession {
         // While a task stops again and again, ticks come while we are at work, and none ends the wait.
         if task.call.is_none() && take_tick() {
             self.on_tick(tid)?;
-            if !matches!(self.task(tid)?.state, State::InKernel(_)) {
+            if !self.is_in_kernel(tid) {
                 return Ok(());
             }
         }
@@ -290,7 +295,7 @@ impl RecordSession {
                 None => return Ok(()),
             }
             // Looking at others may have brought news of this one.
-            if !matches!(self.task(tid).map(|t| &t.state), Ok(State::InKernel(_))) {
+            if !self.is_in_kernel(tid) {
                 return Ok(());
             }
         }

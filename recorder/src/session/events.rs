@@ -6,7 +6,7 @@
 
 use rr_trace::Lend;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
-use rr_tracee::{AddrRange, SpaceOp, Tid, tsc};
+use rr_tracee::{AddrRange, SpaceOp, Tid};
 
 use crate::error::Result;
 use crate::point::TURN_PATIENCE;
@@ -87,7 +87,7 @@ impl RecordSession {
 
     fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
         self.number = self.number.next();
-        self.last_time_ns = (tsc::now() - self.started).as_nanos() as u64;
+        self.last_time_ns = self.now().as_nanos() as u64;
         if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
             self.objects.follow(&ops, &space.model);
         }

@@ -55,13 +55,13 @@ impl BlockRef {
         }
     }
 
-    /// The pages, from the bytes in the file; what is wrong with these otherwise.
-    pub(crate) fn unpack(&self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        if !checksum_matches(&bytes, self.checksum) {
+    /// Puts the pages into `pages`, from the bytes in the file; what is wrong with these otherwise.
+    pub(crate) fn unpack(&self, bytes: &[u8], pages: &mut Vec<u8>) -> Result<(), String> {
+        if !checksum_matches(bytes, self.checksum) {
             return Err("checksum of a page block does not match".into());
         }
-        let raw = self.compression.decompress(bytes, self.raw_len());
-        raw.map_err(|e| format!("page block does not decompress: {e}"))
+        let done = self.compression.decompress(bytes, self.raw_len(), pages);
+        done.map_err(|e| format!("page block does not decompress: {e}"))
     }
 }
 
@@ -89,6 +89,11 @@ mod tests {
         }
     }
 
+    fn unpack(block: &BlockRef, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let mut pages = vec![9; 3 * PAGE_BYTES];
+        block.unpack(bytes, &mut pages).map(|()| pages)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -101,7 +106,7 @@ mod tests {
             let (block, bytes) = pack(&raw);
             prop_assert!(bytes.len() <= raw.len());
             prop_assert_eq!(block.fault(), None);
-            prop_assert_eq!(block.unpack(bytes).unwrap(), raw);
+            prop_assert_eq!(unpack(&block, &bytes).unwrap(), raw);
         }
     }
 
@@ -111,7 +116,7 @@ mod tests {
         let (whole, bytes) = pack(&raw);
         for pages in [1, 3] {
             let block = BlockRef { pages, ..whole };
-            assert!(block.unpack(bytes.clone()).unwrap_err().contains("decompress"));
+            assert!(unpack(&block, &bytes).unwrap_err().contains("decompress"));
         }
     }
 
@@ -122,7 +127,7 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut rotten = bytes.clone();
             rotten[bit / 8] ^= 1 << (bit % 8);
-            assert!(block.unpack(rotten).is_err(), "bit {bit}");
+            assert!(unpack(&block, &rotten).is_err(), "bit {bit}");
         }
     }
 }

@@ -51,28 +51,28 @@ impl Compression {
         }
     }
 
-    /// Exactly `raw_len` bytes, from what stands in the file; what is wrong with that otherwise. The caller has bounded
-    /// `raw_len`.
-    pub(crate) fn decompress(self, bytes: Vec<u8>, raw_len: usize) -> Result<Vec<u8>, String> {
-        let other = |len| format!("{len} bytes, {raw_len} were announced");
+    /// Puts exactly `raw_len` bytes into `raw`, from what stands in the file; what is wrong with that otherwise. The caller
+    /// has bounded `raw_len`.
+    pub(crate) fn decompress(self, bytes: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<(), String> {
+        raw.clear();
         match self {
-            Compression::Stored if bytes.len() == raw_len => Ok(bytes),
-            Compression::Stored => Err(other(bytes.len())),
-            Compression::Brotli => decompress(&bytes, raw_len).map_err(|e| e.to_string()),
+            Compression::Stored => raw.extend_from_slice(bytes),
+            Compression::Brotli => *raw = decompress(bytes, raw_len).map_err(|e| e.to_string())?,
             Compression::Zstd => {
-                let raw = DECOMPRESSOR.with_borrow_mut(|context| {
+                raw.reserve(raw_len);
+                let done = DECOMPRESSOR.with_borrow_mut(|context| {
                     let made = match context.take() {
                         Some(context) => Ok(context),
                         None => zstd::bulk::Decompressor::new(),
                     };
-                    context.insert(made?).decompress(&bytes, raw_len)
+                    context.insert(made?).decompress_to_buffer(bytes, raw)
                 });
-                let raw = raw.map_err(|e| format!("zstd: {e}"))?;
-                match raw.len() == raw_len {
-                    true => Ok(raw),
-                    false => Err(other(raw.len())),
-                }
+                done.map_err(|e| format!("zstd: {e}"))?;
             }
+        }
+        match raw.len() == raw_len {
+            true => Ok(()),
+            false => Err(format!("{} bytes, {raw_len} were announced", raw.len())),
         }
     }
 }
@@ -130,11 +130,12 @@ mod tests {
     fn brotli_of_older_versions_is_read() {
         let raw: Vec<u8> = (0..8192u32).map(|i| (i / 100) as u8).collect();
         let bytes = rr_trace::compress::compress(&raw, 2).unwrap();
-        assert_eq!(
-            Compression::Brotli.decompress(bytes.clone(), raw.len()).unwrap(),
-            raw
-        );
-        assert!(Compression::Brotli.decompress(bytes.clone(), 4096).is_err());
-        assert!(Compression::Zstd.decompress(bytes, raw.len()).is_err());
+        let decompress = |codec: Compression, raw_len| {
+            let mut raw = vec![9; 100];
+            codec.decompress(&bytes, raw_len, &mut raw).map(|()| raw)
+        };
+        assert_eq!(decompress(Compression::Brotli, raw.len()).unwrap(), raw);
+        assert!(decompress(Compression::Brotli, 4096).is_err());
+        assert!(decompress(Compression::Zstd, raw.len()).is_err());
     }
 }

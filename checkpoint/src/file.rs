@@ -406,8 +406,14 @@ fn read_section(source: &impl ReadAt, path: &Path, s: Section) -> Result<Vec<u8>
         .map_err(|e| Error::damaged(path, s.offset, format!("section does not decompress: {e}")))
 }
 
-/// The pages of a block of this file.
-pub(crate) fn read_block(source: &impl ReadAt, path: &Path, block: &BlockRef) -> Result<Vec<u8>> {
+/// Reads a block of this file: its bytes into `packed`, its pages into `pages`, whatever was there before.
+pub(crate) fn read_block(
+    source: &impl ReadAt,
+    path: &Path,
+    block: &BlockRef,
+    packed: &mut Vec<u8>,
+    pages: &mut Vec<u8>,
+) -> Result<()> {
     let len = source.len().map_err(Error::io("reading its length", path))?;
     if block
         .offset
@@ -420,12 +426,12 @@ pub(crate) fn read_block(source: &impl ReadAt, path: &Path, block: &BlockRef) ->
             "the file ends before a page block that is referred to",
         ));
     }
-    let mut bytes = vec![0; block.length as usize];
+    packed.resize(block.length as usize, 0);
     source
-        .read_at(block.offset, &mut bytes)
+        .read_at(block.offset, packed)
         .map_err(Error::io("reading a page block", path))?;
     block
-        .unpack(bytes)
+        .unpack(packed, pages)
         .map_err(|why| Error::damaged(path, block.offset, why))
 }
 
@@ -434,13 +440,14 @@ pub(crate) fn read_block(source: &impl ReadAt, path: &Path, block: &BlockRef) ->
 pub fn read_all(bytes: &[u8]) -> Result<()> {
     let path = Path::new("(memory)");
     let contents = Contents::read(&bytes, path)?;
+    let (mut packed, mut pages) = (Vec::new(), Vec::new());
     for block in contents
         .index
         .blocks
         .iter()
         .filter(|b| b.event == contents.header.event)
     {
-        read_block(&bytes, path, block)?;
+        read_block(&bytes, path, block, &mut packed, &mut pages)?;
     }
     Ok(())
 }

@@ -98,6 +98,19 @@ impl PageIndex {
         Ok(())
     }
 
+    /// For each block whether several targets have pages in it.
+    pub fn wanted_twice(&self) -> Vec<bool> {
+        let mut by = vec![None; self.blocks.len()];
+        let mut twice = vec![false; self.blocks.len()];
+        for (target, runs) in &self.targets {
+            for run in runs.iter().filter(|run| run.block != ZERO_BLOCK) {
+                let before = by[run.block as usize].replace(target);
+                twice[run.block as usize] |= before.is_some_and(|before| before != target);
+            }
+        }
+        twice
+    }
+
     /// The events of earlier checkpoints that this one needs.
     pub fn references(&self, own: u64) -> BTreeSet<u64> {
         self.blocks

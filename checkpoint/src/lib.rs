@@ -23,6 +23,7 @@
 //! | `index` | which pages there are and where |
 //! | `codec` | image, index and statistics as Cap'n Proto |
 //! | [`restore`] | reading a checkpoint |
+//! | `fill` | its pages, by several threads |
 //! | [`verify`] | comparing one with a live session (I4) |
 //! | [`stats`] | what a checkpoint cost |
 
@@ -34,6 +35,7 @@ mod codec;
 pub mod compression;
 pub mod error;
 pub mod file;
+mod fill;
 pub mod image;
 mod index;
 mod known;

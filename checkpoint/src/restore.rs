@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sched::CpuSet;
@@ -20,12 +19,11 @@ pub use crate::index::PageTarget;
 
 use crate::block::{BlockRef, PAGE_BYTES};
 use crate::cache::BlockCache;
-use crate::error::{BoxedError, Error, Result};
+use crate::error::{Error, Result};
 use crate::file::{Contents, Header, checkpoint_path, open_file, read_block};
 use crate::image::SessionImage;
 use crate::index::{Run, ZERO_BLOCK};
 use crate::stats::CheckpointStats;
-use crate::writer::bind;
 
 /// Where the contents of pages are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +44,18 @@ pub struct Checkpoint {
     /// Earlier files, opened when needed.
     others: Mutex<HashMap<u64, Arc<File>>>,
     cache: Arc<BlockCache>,
-    cpus: Option<CpuSet>,
+    /// Whether others use the cache.
+    is_shared: bool,
+    /// For each block whether several targets have pages in it (address spaces that were forked from each other).
+    wanted_twice: Vec<bool>,
+    pub(crate) cpus: Option<CpuSet>,
+}
+
+/// Where a thread reads blocks to, one after the other.
+#[derive(Default, Debug)]
+pub(crate) struct Room {
+    packed: Vec<u8>,
+    pages: Vec<u8>,
 }
 
 /// Earlier files that are kept open (a long recording refers to hundreds).
@@ -72,9 +81,11 @@ impl Checkpoint {
             path: path.to_path_buf(),
             dir: path.parent().unwrap_or(Path::new("")).into(),
             file: Arc::new(file),
+            wanted_twice: contents.index.wanted_twice(),
             contents,
             others: Mutex::default(),
             cache: Arc::new(BlockCache::new(CACHED)),
+            is_shared: false,
             cpus: None,
         };
         checkpoint
@@ -118,6 +129,7 @@ impl Checkpoint {
     /// Shares decompressed blocks with all checkpoints that were given the same cache.
     pub fn share(&mut self, cache: Arc<BlockCache>) {
         self.cache = cache;
+        self.is_shared = true;
     }
 
     /// The file.
@@ -185,87 +197,7 @@ impl Checkpoint {
         Ok(Some(bytes[at..at + PAGE_BYTES].to_vec()))
     }
 
-    /// Calls `write` with all pages of a target's snapshot: address (for an object: offset) and bytes of runs
-    /// of pages, each once, in no particular order, from several threads at once (as many as there are CPUs
-    /// for them: [`Checkpoint::set_cpus`], else those of the calling thread). The first error ends it.
-    pub fn restore_pages<E: Into<BoxedError>>(
-        &self,
-        target: PageTarget,
-        write: impl Fn(Addr, &[u8]) -> std::result::Result<(), E> + Sync,
-    ) -> Result<()> {
-        let write = |addr: Addr, bytes: &[u8]| {
-            write(addr, bytes).map_err(|e| Error::Store {
-                addr,
-                len: bytes.len(),
-                source: e.into(),
-            })
-        };
-        let mut runs: Vec<Run> = self.runs(target)?.to_vec();
-        runs.sort_by_key(|r| (r.block, r.page));
-        let blocks: Vec<&[Run]> = runs.chunk_by(|a, b| a.block == b.block).collect();
-        let cpus = match &self.cpus {
-            Some(set) => (0..CpuSet::count())
-                .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
-                .count(),
-            None => std::thread::available_parallelism().map_or(1, |n| n.get()),
-        };
-        let threads = cpus.min(8).min(blocks.len());
-        let next = AtomicUsize::new(0);
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let work = || {
-            while let Some(runs) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(e) = self.restore_block(runs, &write) {
-                    next.store(blocks.len(), Ordering::Relaxed);
-                    failure
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .get_or_insert(e);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for i in 1..threads {
-                let thread = std::thread::Builder::new().name(format!("rr-restore-{i}"));
-                // A thread less is only slower.
-                let _ = thread.spawn_scoped(scope, || {
-                    bind(self.cpus.as_ref());
-                    work();
-                });
-            }
-            work();
-        });
-        failure
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map_or(Ok(()), Err)
-    }
-
-    /// Restores runs of one block.
-    fn restore_block(&self, runs: &[Run], write: &dyn Fn(Addr, &[u8]) -> Result<()>) -> Result<()> {
-        let Some(first) = runs.first() else { return Ok(()) };
-        if first.block == ZERO_BLOCK {
-            let zeros = [0; 16 * PAGE_BYTES];
-            for range in runs.iter().map(Run::range) {
-                let mut at = range.start;
-                while at < range.end {
-                    let len = ((range.end - at) as usize).min(zeros.len());
-                    write(at, &zeros[..len])?;
-                    at = at + len as u64;
-                }
-            }
-            return Ok(());
-        }
-        let bytes = self.block(&self.contents.index.blocks[first.block as usize])?;
-        runs.iter().try_for_each(|run| {
-            let start = usize::from(run.slot) * PAGE_BYTES;
-            write(
-                run.range().start,
-                &bytes[start..start + run.count as usize * PAGE_BYTES],
-            )
-        })
-    }
-
-    fn runs(&self, target: PageTarget) -> Result<&[Run]> {
+    pub(crate) fn runs(&self, target: PageTarget) -> Result<&[Run]> {
         let event = self.contents.header.event;
         match target {
             PageTarget::Space(space) if self.image().spaces.iter().all(|s| s.id != space) => {
@@ -286,10 +218,32 @@ impl Checkpoint {
     /// The pages of a block of this file or an earlier one.
     fn block(&self, block: &BlockRef) -> Result<Arc<Vec<u8>>> {
         self.cache.get(&self.dir, block, || {
-            let file = self.file_of(block.event)?;
-            let path = checkpoint_path(&self.dir, EventNumber(block.event));
-            read_block(&*file, &path, block)
+            let mut pages = Vec::new();
+            self.read(block, &mut Vec::new(), &mut pages)?;
+            Ok(pages)
         })
+    }
+
+    /// Calls `with` with the pages of a block, which come into `room` if nobody else will want them.
+    pub(crate) fn with_block<T>(
+        &self,
+        index: u32,
+        room: &mut Room,
+        with: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let block = &self.contents.index.blocks[index as usize];
+        if self.is_shared || self.wanted_twice[index as usize] {
+            return with(&*self.block(block)?);
+        }
+        self.read(block, &mut room.packed, &mut room.pages)?;
+        with(&room.pages)
+    }
+
+    /// Reads a block: its bytes in the file into `packed`, its pages into `pages`.
+    fn read(&self, block: &BlockRef, packed: &mut Vec<u8>, pages: &mut Vec<u8>) -> Result<()> {
+        let file = self.file_of(block.event)?;
+        let path = checkpoint_path(&self.dir, EventNumber(block.event));
+        read_block(&*file, &path, block, packed, pages)
     }
 
     /// The file of the checkpoint at `event`; an earlier one is checked to be what it should be.

@@ -12,6 +12,7 @@ use rr_tracee::{Memory, ObjectState, SpaceOp};
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::family::Family;
+use crate::huge;
 use crate::session::ReplaySession;
 use crate::space::{hits_our_code, perform};
 
@@ -80,21 +81,23 @@ impl ReplaySession {
         let task = self.tasks.get_mut(&first.tid).ok_or_else(missing)?;
         let stopped = task.take().map_err(failed)?;
         let stopped = perform(stopped, &ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))?;
+        let stopped = huge::prepare(stopped, &space.space, checkpoint, space.id)?;
         task.give(stopped);
         let memory = task.memory();
-        checkpoint.restore_pages(PageTarget::Space(space.id), |addr, bytes| {
-            if hits_our_code(addr, bytes.len()) {
-                let (tid, len, errno) = (memory.tid(), bytes.len(), nix::errno::Errno::EACCES);
-                let what = "restoring rr's own code from a checkpoint:";
-                return Err(rr_tracee::Error::Memory {
-                    tid,
-                    what,
-                    addr,
-                    len,
-                    errno,
-                });
+        checkpoint.restore_parts(PageTarget::Space(space.id), |parts| {
+            match parts
+                .iter()
+                .find(|(addr, bytes)| hits_our_code(*addr, bytes.len()))
+            {
+                Some((addr, bytes)) => Err(rr_tracee::Error::Memory {
+                    tid: memory.tid(),
+                    what: "restoring rr's own code from a checkpoint:",
+                    addr: *addr,
+                    len: bytes.len(),
+                    errno: nix::errno::Errno::EACCES,
+                }),
+                None => memory.write_places(parts),
             }
-            memory.write(addr, bytes)
         })?;
         self.spaces.insert(space.id, space.space.clone());
         for other in tasks {

@@ -173,6 +173,32 @@ impl Memory {
         Ok(())
     }
 
+    /// Writes bytes at several places, whatever the protection of the pages: with few system calls where all can be
+    /// written to.
+    pub fn write_places(&self, places: &[(Addr, &[u8])]) -> Result<()> {
+        /// `UIO_MAXIOV` of the kernel (process_vm_writev(2)).
+        const MOST: usize = 1024;
+        death::moment(self.tid);
+        for places in places.chunks(MOST) {
+            let local: Vec<IoSlice<'_>> = places.iter().map(|(_, bytes)| IoSlice::new(bytes)).collect();
+            let remote: Vec<RemoteIoVec> = places
+                .iter()
+                .map(|(addr, bytes)| RemoteIoVec {
+                    base: addr.0 as usize,
+                    len: bytes.len(),
+                })
+                .collect();
+            let len = places.iter().map(|(_, bytes)| bytes.len()).sum();
+            if process_vm_writev(self.tid.pid(), &local, &remote) == Ok(len) {
+                continue;
+            }
+            for (addr, bytes) in places {
+                self.write(*addr, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all of `bytes` at `addr`, whatever the protection of the pages.
     pub fn write(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
@@ -238,6 +264,40 @@ impl ReadMemory for Memory {
 mod tests {
     use super::*;
     use crate::ids::PAGE;
+
+    #[test]
+    fn places_are_written_whatever_their_protection() {
+        let memory = Memory::of(Tid(std::process::id() as i32));
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let map = |prot| {
+            // SAFETY: maps new memory wherever there is room.
+            let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE as usize, prot, flags, -1, 0) };
+            assert_ne!(page, libc::MAP_FAILED);
+            Addr(page as u64)
+        };
+        let pages = [libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ].map(map);
+        let texts = [[1; 8], [2; 8], [3; 8]];
+        let places = [
+            (pages[0] + 100, &texts[0][..]),
+            (pages[1], &texts[1]),
+            (pages[0] + 200, &texts[2]),
+        ];
+        memory.write_places(&places).unwrap();
+        for (addr, text) in places {
+            assert_eq!(memory.read_vec(addr, 8).unwrap(), text);
+        }
+        // More than one system call takes.
+        let bytes: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();
+        let places: Vec<(Addr, &[u8])> = (0..3000)
+            .map(|n| (pages[0] + n as u64, &bytes[n..n + 1]))
+            .collect();
+        memory.write_places(&places).unwrap();
+        assert_eq!(memory.read_vec(pages[0], 3000).unwrap(), bytes);
+        for page in pages {
+            // SAFETY: ours, and nobody has a reference into it.
+            unsafe { libc::munmap(page.0 as *mut libc::c_void, PAGE as usize) };
+        }
+    }
 
     #[test]
     fn reading_ends_where_nothing_can_be_read() {

@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod debugger;
+mod figures;
 mod measure;
 mod programs;
 mod workloads;
@@ -28,7 +29,7 @@ struct Args {
     /// A tenth of the size: to see that everything works, not to quote.
     #[arg(long)]
     quick: bool,
-    /// Ten times the size for what is about debugging: a replay of a minute.
+    /// Full size for what is about debugging and checkpoints: a replay of a minute, a process of a gigabyte.
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Only workloads and programs whose name contains this (and "checkpoints" and "debugger", for the tables about these).

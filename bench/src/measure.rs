@@ -103,6 +103,14 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The value that so many per cent of all are not above; 0 of nothing.
+pub fn percentile(values: &[f64], percent: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
 /// The bytes of all files below a directory.
 pub fn size_of(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else {
@@ -151,7 +159,15 @@ pub fn trace_info(rr: &Path, trace: &Path) -> Result<rr_tests::TraceInfo> {
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{median, percentile};
+
+    #[test]
+    fn percentiles() {
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(percentile(&hundred, 99.0), 99.0);
+        assert_eq!(percentile(&hundred[..10], 99.0), 100.0);
+        assert_eq!(percentile(&[], 99.0), 0.0);
+    }
 
     #[test]
     fn medians() {

@@ -36,7 +36,6 @@
 //! | `capture` | what a stored checkpoint is made of |
 //! | `affinity` | on which CPU |
 //! | `resume` | from a checkpoint, to an image, and comparing the two |
-//! | `huge` | huge pages for what is restored |
 //! | `same` | comparing two sessions |
 
 mod affinity;
@@ -50,7 +49,6 @@ pub mod diversion;
 mod drive;
 pub mod error;
 mod family;
-mod huge;
 mod kept_off;
 pub mod live;
 mod objects;

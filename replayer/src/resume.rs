@@ -12,7 +12,6 @@ use rr_tracee::{Memory, ObjectState, SpaceOp};
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::family::Family;
-use crate::huge;
 use crate::session::ReplaySession;
 use crate::space::{hits_our_code, perform};
 
@@ -81,7 +80,6 @@ impl ReplaySession {
         let task = self.tasks.get_mut(&first.tid).ok_or_else(missing)?;
         let stopped = task.take().map_err(failed)?;
         let stopped = perform(stopped, &ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))?;
-        let stopped = huge::prepare(stopped, &space.space, checkpoint, space.id)?;
         task.give(stopped);
         let memory = task.memory();
         checkpoint.restore_parts(PageTarget::Space(space.id), |parts| {

@@ -45,6 +45,7 @@ guests! {
         alarm_restart
         altstack_bad
         args
+        asan
         aslr
         auxv
         bad_pointers
@@ -82,8 +83,8 @@ guests! {
         fair_turns
         fault_handlers
         fifo
-        file_ops
         file_limit
+        file_ops
         flock_released
         foreign_calls
         fork_deep
@@ -95,13 +96,16 @@ guests! {
         getdents
         group_stop
         half_done
+        handler_state
         hello
         high_bits
+        huge_pages
         ids
         interrupt_io
         interrupt_wait
         ipc_queues
         jit
+        jit_flips
         job_control
         kill_group_self
         kill_own_group
@@ -145,6 +149,7 @@ guests! {
         private_written
         proc_self
         process_vm
+        processes_100
         prot_none
         ptrace_refused
         pty
@@ -154,6 +159,7 @@ guests! {
         read_overlap
         refused
         registers
+        reserved
         segment_bases
         segv
         segv_fix
@@ -222,6 +228,7 @@ guests! {
         unix_sockets
         unknown_syscall
         unlinked
+        vfork_busy
         vfork_exec
         vfork_killed
         wait_echild

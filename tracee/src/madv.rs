@@ -22,8 +22,6 @@ pub const WIPEONFORK: i32 = 18;
 pub const KEEPONFORK: i32 = 19;
 /// `MADV_DONTNEED_LOCKED`: as [`DONTNEED`], of locked pages too.
 pub const DONTNEED_LOCKED: i32 = 24;
-/// `MADV_COLLAPSE`: huge pages instead of small ones, now (Linux 6.1).
-pub const COLLAPSE: i32 = 25;
 /// `MADV_GUARD_INSTALL`: accesses fault from now on.
 pub const GUARD_INSTALL: i32 = 102;
 /// `MADV_GUARD_REMOVE`: takes that back.

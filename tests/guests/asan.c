@@ -1,0 +1,35 @@
+// guest: cflags=-fsanitize=address,-g
+/* AddressSanitizer: terabytes of shadow are reserved, and a page of it is touched for each 32 KiB of memory. (It looks for leaks by
+ * tracing its own process, which a tracer prevents.) */
+#include "guest.h"
+#include <pthread.h>
+
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "detect_leaks=0";
+}
+
+static void *work(void *argument) {
+    uint64_t seed = (uint64_t)(uintptr_t)argument;
+    uint64_t sum = 0;
+    for (int i = 0; i < 30; i++) {
+        size_t size = 1 + next_random(&seed) % 100000;
+        unsigned char *block = malloc(size);
+        CHECK(block != NULL);
+        memset(block, i, size);
+        sum += checksum(block, size);
+        free(block);
+    }
+    getppid();
+    return (void *)(uintptr_t)(sum | 1);
+}
+
+int main(void) {
+    uint64_t seed = fresh_seed();
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, work, (void *)(uintptr_t)seed) == 0);
+    void *here = work((void *)(uintptr_t)(seed + 2)), *there;
+    CHECK(pthread_join(thread, &there) == 0);
+    printf("%p %p\n", here, there);
+    return 0;
+}

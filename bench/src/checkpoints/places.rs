@@ -84,7 +84,7 @@ pub fn late_event(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) ->
     Ok(())
 }
 
-/// Random places of a long trace with `auto`.
+/// Random places of a long trace with `auto`. Every call is an event (`-n`), so that random events are random places.
 pub fn any_place(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) -> Result<()> {
     let helper = compile(work, "places", include_str!("../debugger_long.c"), &["-O1", "-g"])?;
     // About 0.3 ms each: 6 s, and a minute with --full.
@@ -97,8 +97,8 @@ pub fn any_place(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) -> 
     let dir = fresh(work, "places")?;
     let (plain, trace) = (dir.join("plain"), dir.join("trace"));
     let native = time(&program, work)?;
-    let recorded = time(&rr_line(rr, &["record", "-o"], &plain, &program), work)?;
-    let options = ["record", "--checkpoint-interval", "auto", "-o"];
+    let recorded = time(&rr_line(rr, &["record", "-n", "-o"], &plain, &program), work)?;
+    let options = ["record", "-n", "--checkpoint-interval", "auto", "-o"];
     let with = time(&rr_line(rr, &options, &trace, &program), work)?;
     let info = trace_info(rr, &trace)?;
     let whole = time(&rr_line(rr, &["replay", "-a", "-q"], &trace, &[]), work)?.seconds;

@@ -275,6 +275,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn blocks_of_several_targets_are_wanted_twice() {
+        let run = |page, block| Run {
+            page,
+            count: 1,
+            block,
+            slot: 0,
+        };
+        let spaces = [1, 2].map(|id| PageTarget::Space(SpaceId(id)));
+        let index = PageIndex {
+            blocks: vec![block(), block()],
+            targets: [
+                (spaces[0], vec![run(1, 0), run(2, 1), run(4, 0)]),
+                (spaces[1], vec![run(2, 1), run(3, ZERO_BLOCK)]),
+            ]
+            .into(),
+        };
+        assert_eq!(index.wanted_twice(), [false, true]);
+    }
+
     fn fault_of(target: PageTarget, run: Run, block: BlockRef) -> Option<String> {
         let index = PageIndex {
             blocks: vec![block],

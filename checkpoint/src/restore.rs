@@ -233,7 +233,7 @@ impl Checkpoint {
     ) -> Result<T> {
         let block = &self.contents.index.blocks[index as usize];
         if self.is_shared || self.wanted_twice[index as usize] {
-            return with(&*self.block(block)?);
+            return with(&self.block(block)?);
         }
         self.read(block, &mut room.packed, &mut room.pages)?;
         with(&room.pages)

@@ -52,10 +52,7 @@ impl fmt::Display for Mismatch {
                 if let Some(symbol) = &self.symbol {
                     writeln!(f, "  in {symbol}")?;
                 }
-                for (what, row) in [
-                    ("recorded", &page.line.expected),
-                    ("replayed", &page.line.found),
-                ] {
+                for (what, row) in [("recorded", &page.line.expected), ("replayed", &page.line.found)] {
                     write!(f, "  {what} {}: ", page.line.addr)?;
                     bytes(f, row)?;
                     writeln!(f)?;

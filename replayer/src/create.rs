@@ -248,7 +248,10 @@ pub fn create(
     let stretches = stretch::between(stored.events(), stored.has_start(), EventNumber(0), &end);
     let mut under_way: Option<ReplaySession> = None;
     for stretch in stretches.iter().rev() {
-        let mut events = plan.missing.range(stretch.from.next()..=stretch.to.last).peekable();
+        let mut events = plan
+            .missing
+            .range(stretch.from.next()..=stretch.to.last)
+            .peekable();
         if events.peek().is_none() {
             continue;
         }
@@ -297,7 +300,7 @@ pub fn create(
 fn session_before(stored: &Stored, event: EventNumber, cpu: usize) -> Result<ReplaySession> {
     let mut at = stored.before(event);
     while let Some(from) = at {
-        match stored.session(from, Some(cpu)) {
+        match stored.session_beside(from, cpu) {
             Err(Error::Checkpoint(e)) => {
                 tracing::warn!("{e}; using the checkpoint before it");
                 at = from.0.checked_sub(1).and_then(|n| stored.before(EventNumber(n)));
@@ -306,7 +309,7 @@ fn session_before(stored: &Stored, event: EventNumber, cpu: usize) -> Result<Rep
         }
     }
     match stored.has_start() {
-        true => stored.session(EventNumber(0), Some(cpu)),
+        true => stored.session_beside(EventNumber(0), cpu),
         false => Err(Error::NoStart {
             first: stored.reader().first_event(),
             event,
@@ -319,7 +322,12 @@ mod tests {
     use super::*;
 
     /// Events of 10 buffered calls and 100 ms each.
-    fn plan(stored: &[u64], interval: &str, start: Option<u64>, events: std::ops::RangeInclusive<u64>) -> Plan {
+    fn plan(
+        stored: &[u64],
+        interval: &str,
+        start: Option<u64>,
+        events: std::ops::RangeInclusive<u64>,
+    ) -> Plan {
         let stored: Vec<EventNumber> = stored.iter().copied().map(EventNumber).collect();
         let request = Request {
             interval: interval.parse().unwrap(),
@@ -347,7 +355,10 @@ mod tests {
         assert_eq!(missing("auto"), [10, 20, 30]);
         assert_eq!(numbers(&plan(&[], "10e", Some(7), 7..=30).missing), [7, 17, 27]);
         // The beginning was deleted.
-        assert_eq!(numbers(&plan(&[], "10e", None, 101..=130).missing), [110, 120, 130]);
+        assert_eq!(
+            numbers(&plan(&[], "10e", None, 101..=130).missing),
+            [110, 120, 130]
+        );
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub(crate) fn nearest(reader: &TraceReader, space: &AddressSpace, addr: Addr) ->
     if !is_loaded {
         return None;
     }
-    let (symbol, distance) = at_or_before(elf.symbols(), own).or_else(|| at_or_before(elf.dynamic_symbols(), own))?;
+    let (symbol, distance) =
+        at_or_before(elf.symbols(), own).or_else(|| at_or_before(elf.dynamic_symbols(), own))?;
     Some(match distance {
         0 => format!("{symbol} ({})", mapping.name),
         _ => format!("{symbol}+{distance:#x} ({})", mapping.name),
@@ -60,7 +61,13 @@ fn at_or_before<'data>(
     symbols
         .filter(|s| s.is_definition() || s.kind() == SymbolKind::Unknown && !s.is_undefined())
         .filter(|s| is_place(s.kind()) && s.address() <= own)
-        .filter_map(|s| Some((s.address(), s.size(), s.name().ok().filter(|name| !name.is_empty())?.to_owned())))
+        .filter_map(|s| {
+            Some((
+                s.address(),
+                s.size(),
+                s.name().ok().filter(|name| !name.is_empty())?.to_owned(),
+            ))
+        })
         // Of several at one place, the one that has a size.
         .max_by_key(|(address, size, _)| (*address, *size))
         .map(|(address, _, name)| (name, own - address))

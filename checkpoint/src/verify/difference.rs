@@ -181,8 +181,16 @@ mod tests {
             live[page * PAGE_BYTES + 0x123] = 8;
         }
         live[2 * PAGE_BYTES + 0x12a] = 9;
-        report.compare(Addr(0x10_0000), &expected[4 * PAGE_BYTES..], &live[4 * PAGE_BYTES..]);
-        report.compare(Addr(0x8_0000), &expected[..4 * PAGE_BYTES], &live[..4 * PAGE_BYTES]);
+        report.compare(
+            Addr(0x10_0000),
+            &expected[4 * PAGE_BYTES..],
+            &live[4 * PAGE_BYTES..],
+        );
+        report.compare(
+            Addr(0x8_0000),
+            &expected[..4 * PAGE_BYTES],
+            &live[..4 * PAGE_BYTES],
+        );
         // Cannot be read.
         report.compare(Addr(0x20_0000), &expected[..PAGE_BYTES], &[]);
         let all = report.end(|addr| format!("at {addr}"));
@@ -193,10 +201,7 @@ mod tests {
         assert_eq!((first.expected, first.found, first.bytes), (7, Some(8), 2));
         assert_eq!(first.line.addr, Addr(0x8_2120));
         assert_eq!(first.line.expected, [7; 16]);
-        assert_eq!(
-            first.line.found,
-            [7, 7, 7, 8, 7, 7, 7, 7, 7, 7, 9, 7, 7, 7, 7, 7]
-        );
+        assert_eq!(first.line.found, [7, 7, 7, 8, 7, 7, 7, 7, 7, 7, 9, 7, 7, 7, 7, 7]);
         assert_eq!(first.mapping, "at 0x82123");
     }
 }

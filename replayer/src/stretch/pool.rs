@@ -11,15 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rr_tracee::Tid;
-use rr_tracee::cpus::bind_thread;
 use rr_tracee::ticker::Ticker;
 
-use super::{Stored, Stretch};
-use crate::affinity;
-use crate::error::Result;
 use crate::run::Interrupt;
-use crate::session::ReplaySession;
 
 /// The most threads beside the one at home: each keeps events that it has read.
 const AWAY_MOST: usize = 15;
@@ -102,16 +96,6 @@ pub(crate) fn run<T: Send>(
         outcomes: state.outcomes,
         is_interrupted,
     }
-}
-
-/// A session for a stretch that is walked away, with the calling thread beside it. Checkpoints are read on all CPUs.
-pub(crate) fn open_away(stored: &Stored, stretch: &Stretch, cpu: usize) -> Result<ReplaySession> {
-    // The threads that this starts go where they like.
-    bind_thread(&stored.cpus());
-    let session = stored.session(stretch.from, Some(cpu))?;
-    // Only speed depends on it: a wake-up across CPUs is slow.
-    let _ = affinity::bind(Tid(0), cpu);
-    Ok(session)
 }
 
 impl<T> Pool<T> {

@@ -6,7 +6,10 @@ use nix::sched::CpuSet;
 use rr_checkpoint::{BlockCache, Checkpoint};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
+use rr_tracee::Tid;
+use rr_tracee::cpus::bind_thread;
 
+use crate::affinity;
 use crate::error::Result;
 use crate::session::ReplaySession;
 
@@ -93,5 +96,15 @@ impl Stored {
             0 => ReplaySession::start(Arc::clone(&self.reader), cpu),
             _ => ReplaySession::resume(Arc::clone(&self.reader), &self.open(from)?, cpu),
         }
+    }
+
+    /// The same, with the calling thread beside it from then on. Checkpoints and events are read on all CPUs.
+    pub(crate) fn session_beside(&self, from: EventNumber, cpu: usize) -> Result<ReplaySession> {
+        // The threads that this starts go where they like.
+        bind_thread(&self.cpus);
+        let session = self.session(from, Some(cpu));
+        // Only speed depends on it: a wake-up across CPUs is slow.
+        let _ = affinity::bind(Tid(0), cpu);
+        session
     }
 }

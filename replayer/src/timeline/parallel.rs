@@ -102,7 +102,7 @@ impl Search<'_> {
         let must_compare = self.recorded.is_some_and(|recorded| recorded != cpu);
         let from = self.stretches[n].from;
         let mut walked = || -> Result<Option<Outcome>> {
-            let mut session = pool::open_away(self.stored, &self.stretches[n], cpu)?;
+            let mut session = self.stored.session_beside(from, cpu)?;
             let (way, met) = self.walk(n, &mut session, &mut Kept::default(), wanted)?;
             if way == Way::Interrupted {
                 return Ok(Some(Outcome::Nothing));

@@ -15,19 +15,21 @@
 //!                  stored checkpoint       one before goes on, if the way is short
 //! ```
 //!
-//! *On the CPU of the recording, one stretch after the other.* The writer's threads use all CPUs: pages are read, hashed and compressed
-//! there. Stretches are not replayed at the same time, as in [`crate::verify`], for two reasons:
+//! *On the CPU of the recording, one stretch after the other.* The writer's threads use all CPUs: pages are read,
+//! hashed and compressed there. Stretches are not replayed at the same time, as [`crate::verify`] does, because
 //!
-//! * Away from the recorded CPU it would be unsound, unless `cpuid` can be intercepted. There, a stretch counts if it ends in the
-//!   state that is stored at its end ([`crate::stretch`]). That proves the end, and nothing of what lies between: a process that starts
-//!   in the stretch notes the number of its CPU (the dynamic loader does) and keeps it as long as it lives. If it has ended before
-//!   the stretch does, every checkpoint inside holds the wrong number, and the end does not show it.
-//! * On the recorded CPU alone it would gain nothing: only one session runs at a time there, and what can be done beside it is done on
-//!   the other CPUs already.
+//! * away from the recorded CPU that is unsound where `cpuid` cannot be intercepted. A stretch that ends in the state
+//!   that is stored at its end ([`crate::stretch`]) proves nothing of what lies between: a process that starts in the
+//!   stretch notes the number of its CPU (the dynamic loader does), and keeps it as long as it lives. If it ends
+//!   before the stretch does, every checkpoint between holds the wrong number, and the end does not show it. (Where
+//!   `cpuid` can be intercepted it would be sound. It is not built: no machine that we have could test it.)
+//! * on the recorded CPU alone it gains nothing: one session runs at a time there, and what can be done beside it is
+//!   done on the other CPUs already.
 //!
-//! Several writers in one directory would need what one does not have: the lock keeps others out (they sweep away unfinished files),
-//! events must ascend (a block may be referred to only by later checkpoints), and names are given in their order. Each
-//! stretch would have to have a table of known contents of its own, and its first checkpoint would store everything again.
+//! Several writers in one directory would need what one does not: the lock keeps others out, because whoever starts
+//! sweeps away unfinished files; events must ascend, because a block is referred to by later checkpoints only; names
+//! are given in that order. Each stretch would need a table of known contents of its own, whose first checkpoint
+//! stores everything again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

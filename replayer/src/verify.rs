@@ -108,7 +108,8 @@ impl Verifier {
         &self.stretches
     }
 
-    /// Verifies on at most so many CPUs. Calls `told` after each stretch, from whatever thread, as they end. Returns all, oldest first.
+    /// Verifies on at most so many CPUs. Calls `told` after each stretch, as they end, from several threads. Returns all,
+    /// oldest first.
     pub fn run(
         &self,
         jobs: usize,

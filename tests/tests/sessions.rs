@@ -171,8 +171,8 @@ fn the_mappings_of_the_process() {
     );
 }
 
-/// Where a session begins with `-g`: at the event, from the stored checkpoint that is nearest. Between two events lie thousands of
-/// calls that were buffered.
+/// Where a session begins with `-g`: at the event, from the stored checkpoint that is nearest. Between two events lie
+/// thousands of calls that were buffered.
 #[test]
 fn goto_an_event_after_a_long_interval() {
     let rr = Rr::new();

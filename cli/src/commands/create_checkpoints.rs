@@ -19,11 +19,12 @@ use crate::{interrupt, progress, traces};
 #[command(
     about = "Add checkpoints to a recording by replaying it",
     long_about = "Add checkpoints to a recording by replaying it, so that `rr replay -g` and going backwards start near \
-    every place. They are the ones that `rr record --checkpoint-interval` would have stored at the same events, and the interval \
-    is the same: a number of events and buffered calls (1000), the time of the recording (2s, 500ms), `auto` (every second), or \
-    events alone (1000e). A checkpoint can only be made at an event: a long computation without system calls has none.\n\n\
-    A checkpoint that is there counts as one of them. The command can be interrupted at any time: what was stored stays, and the \
-    same command goes on from there.\n\nExample: rr create-checkpoints -i 1000 -s 50000 -e 60000 trace"
+    every place. They are the ones that `rr record --checkpoint-interval` would have stored at the same events, and \
+    the interval is the same: a number of events and buffered calls (1000), the time of the recording (2s, 500ms), \
+    `auto` (every second), or events alone (1000e). A checkpoint can only be made at an event: a long computation \
+    without system calls has none.\n\n\
+    A checkpoint that is there counts as one of them. The command can be interrupted at any time: what was stored \
+    stays, and the same command goes on from there.\n\nExample: rr create-checkpoints -i 1000 -s 50000 -e 60000 trace"
 )]
 pub struct Options {
     /// The distance between two checkpoints

@@ -19,7 +19,7 @@ use crate::{interrupt, progress, traces};
     long_about = "Check that replay gives back exactly what was recorded. The replay runs from the start to \
     the first checkpoint, and from each checkpoint to the next one (from the last to the end); there the image \
     (tasks, registers, mappings) and all pages are compared with what was stored while recording. All CPUs are used. \
-    Status 0: everything is identical.\n\nFor a page that differs the report says how many do, and for the first one where it is \
+    Status 0: everything is identical.\n\nThe report says how many pages differ, and of the first one where it is \
     mapped, the nearest symbol, and a line of its bytes as recorded and as replayed.\n\n\
     Example: rr verify --checkpoint 25000 trace"
 )]

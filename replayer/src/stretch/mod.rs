@@ -8,8 +8,8 @@
 //!       CPU 0      CPU 1      CPU 0       CPU 1
 //! ```
 //!
-//! Each stretch is walked by a session of its own, from one stored checkpoint to the next ([`between`] cuts, [`pool`] runs). Who
-//! works so: searching backwards (`timeline::parallel`), [`crate::verify`] and, on one CPU, [`crate::create`].
+//! Each stretch is walked by a session of its own, from one stored checkpoint to the next ([`between`] cuts, `pool`
+//! runs). Searching backwards (`timeline::parallel`) and [`crate::verify`] do so on all CPUs, [`crate::create`] on one.
 //!
 //! *The number of the CPU.* Where `cpuid` cannot be intercepted, a program sees on which CPU it runs (APIC id, Intel SDM
 //! vol. 2A, CPUID leaves 1, 0BH and 1FH). The dynamic loader looks when it starts and stores the number; libraries look when

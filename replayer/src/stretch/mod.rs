@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(cut(&[3, 6], true, 4, &at(7)), [(6, 7, false), (3, 6, true)]);
         assert_eq!(cut(&[3, 6], false, 0, &at(9)), [(6, 9, false), (3, 6, true)]);
         assert_eq!(cut(&[], false, 0, &at(9)), []);
-        let inside = Position::before_event(EventNumber(7));
+        let inside = Position::before_event(EventNumber(6));
         assert_eq!(cut(&[3, 6], true, 6, &inside), [(6, 6, false)]);
     }
 }

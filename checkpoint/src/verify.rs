@@ -7,16 +7,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::Pagemap;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Memory, ObjectId, SpaceId};
 
+pub use difference::{Difference, Differences, Line};
 pub use images::compare_images;
 pub use pair::compare_checkpoints;
 
@@ -25,115 +24,19 @@ use crate::capture::{must_read, next_data};
 use crate::error::{BoxedError, Error, Result};
 use crate::index::{PageTarget, captured};
 use crate::restore::Checkpoint;
+use difference::Report;
 
+mod difference;
 mod images;
 mod pair;
-
-/// A page that is not the same.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Difference {
-    /// Whose page.
-    pub target: PageTarget,
-    /// The first byte that differs (for an object: its offset).
-    pub addr: Addr,
-    /// The mapping, for people: range and name.
-    pub mapping: String,
-    /// The byte in the checkpoint.
-    pub expected: u8,
-    /// The byte in the live process; nothing if the page cannot be read there.
-    pub found: Option<u8>,
-    /// How many bytes of the page differ.
-    pub bytes: usize,
-}
-
-impl Difference {
-    /// Offset of the first byte that differs in its page.
-    pub fn offset_in_page(&self) -> u64 {
-        self.addr.0 % PAGE
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference {
-            target,
-            addr,
-            mapping,
-            expected,
-            found,
-            bytes,
-        } = self;
-        let offset = self.offset_in_page();
-        write!(
-            f,
-            "{target}, {mapping}: byte at {addr} (offset {offset:#x} of its page) "
-        )?;
-        match found {
-            Some(found) => write!(
-                f,
-                "is {found:#04x} and should be {expected:#04x} ({bytes} bytes of the page differ)"
-            ),
-            None => write!(f, "cannot be read and should be {expected:#04x}"),
-        }
-    }
-}
 
 /// Opens `files/<FileId>` of the trace.
 pub type OpenFile<'a> = dyn Fn(FileId) -> std::result::Result<File, BoxedError> + 'a;
 
-/// Collects differences from several threads.
-struct Report<'a> {
-    target: PageTarget,
-    name: &'a (dyn Fn(Addr) -> String + Sync),
-    found: Mutex<Vec<Difference>>,
-}
-
-impl Report<'_> {
-    /// Compares runs of whole pages (`live` shorter: the rest cannot be read).
-    fn compare(&self, addr: Addr, expected: &[u8], live: &[u8]) {
-        if expected == live {
-            return;
-        }
-        for (i, page) in expected.chunks(PAGE_BYTES).enumerate() {
-            let at = i * PAGE_BYTES;
-            let other = &live[live.len().min(at)..live.len().min(at + page.len())];
-            if page == other {
-                continue;
-            }
-            let differs = |j: &usize| other.get(*j) != Some(&page[*j]);
-            let Some(first) = (0..page.len()).find(differs) else {
-                continue;
-            };
-            let addr = addr + (at + first) as u64;
-            let bytes = (first..page.len()).filter(differs).count();
-            let (expected, found) = (page[first], other.get(first).copied());
-            let difference = Difference {
-                target: self.target,
-                addr,
-                mapping: (self.name)(addr),
-                expected,
-                found,
-                bytes,
-            };
-            self.found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(difference);
-        }
-    }
-
-    /// The first `limit` of them in order of address.
-    fn into_first(self, limit: usize) -> Vec<Difference> {
-        let mut all = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        all.sort_by_key(|d| d.addr);
-        all.truncate(limit);
-        all
-    }
-}
-
 /// Compares every private page of an address space with the live process that `live` reads, which must
 /// be stopped: those in the checkpoint, and those of the process that the checkpoint has not. `model` says
-/// what is mapped in the process. The first `limit` differences in order of address are returned.
+/// what is mapped in the process. Differences are counted, and the first `limit` in
+/// order of address are told.
 pub fn compare_space(
     checkpoint: &Checkpoint,
     space: SpaceId,
@@ -141,21 +44,9 @@ pub fn compare_space(
     live: &Memory,
     open: &OpenFile<'_>,
     limit: usize,
-) -> Result<Vec<Difference>> {
+) -> Result<Differences> {
     let target = PageTarget::Space(space);
-    let name = |addr: Addr| match model.at(addr) {
-        Some(m) => format!(
-            "mapping {} {}",
-            m.range,
-            if m.name.is_empty() { "(anonymous)" } else { &m.name }
-        ),
-        None => "no mapping".into(),
-    };
-    let report = Report {
-        target,
-        name: &name,
-        found: Mutex::default(),
-    };
+    let report = Report::new(target, limit);
 
     checkpoint.restore_pages(target, |addr, expected| {
         let mut bytes = vec![0; expected.len()];
@@ -185,7 +76,24 @@ pub fn compare_space(
             }
         }
     }
-    Ok(report.into_first(limit))
+    Ok(report.end(|addr| match model.at(addr) {
+        Some(mapping) => name_of(mapping, addr),
+        None => "no mapping".into(),
+    }))
+}
+
+/// What is mapped at an address, for people.
+fn name_of(mapping: &Mapping, addr: Addr) -> String {
+    let name = match mapping.name.is_empty() {
+        true => "(anonymous)",
+        false => &mapping.name,
+    };
+    let at = addr - mapping.range.start;
+    let offset = match mapping.backing {
+        Backing::File { offset, .. } => format!(", offset {:#x} of the file", offset + at),
+        _ => String::new(),
+    };
+    format!("mapping {} {name}{offset}", mapping.range)
 }
 
 /// Reads as many whole pages as can be read, whatever their protection.
@@ -252,21 +160,16 @@ fn untouched(
     Ok(bytes)
 }
 
-/// Compares every mapped page of a shared memory object with the file that stands for it in the live session. The
-/// first `limit` differences in order of offset are returned.
+/// Compares every mapped page of a shared memory object with the file that stands for it in the live session. Differences are
+/// counted, and the first `limit` in order of offset are told.
 pub fn compare_object(
     checkpoint: &Checkpoint,
     object: ObjectId,
     live: &File,
     limit: usize,
-) -> Result<Vec<Difference>> {
+) -> Result<Differences> {
     let target = PageTarget::Object(object);
-    let name = |_: Addr| "shared memory".to_owned();
-    let report = Report {
-        target,
-        name: &name,
-        found: Mutex::default(),
-    };
+    let report = Report::new(target, limit);
     let read = |at: Addr, len: usize| -> std::io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         let size = live.metadata()?.len();
@@ -297,7 +200,7 @@ pub fn compare_object(
             at = data.end.0;
         }
     }
-    Ok(report.into_first(limit))
+    Ok(report.end(|_| "shared memory".into()))
 }
 
 #[cfg(test)]

@@ -30,3 +30,16 @@ pub fn notice() {
 pub fn is_requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
+
+/// The status after ^C, as shells have it.
+pub const STATUS: u8 = 128 + libc::SIGINT as u8;
+
+/// Asks whether one has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked;
+
+impl rr_replayer::Interrupt for Asked {
+    fn is_requested(&mut self) -> bool {
+        is_requested()
+    }
+}

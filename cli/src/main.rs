@@ -4,7 +4,6 @@
 
 mod command_line;
 mod commands;
-mod cpu;
 mod echo;
 mod interrupt;
 mod log;

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rr_checkpoint::Checkpoint;
 use rr_replayer::timeline::{Action, Condition, Setup, Timeline};
 use rr_replayer::{Never, Position};
 use rr_trace::TraceReader;
@@ -28,7 +27,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
-        open: Box::new(|reader, at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)),
         show: Box::new(|_, _| {}),
     })?;
     let began = Instant::now();

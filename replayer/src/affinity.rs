@@ -1,11 +1,31 @@
 //! On which CPU replayed tasks run, and who restores them.
 //!
 //! Only speed depends on where a task is restored (nothing of the program runs): beside the thread that restores it, because
-//! a wake-up across CPUs costs many times one on the same CPU. Where it then runs is the caller's choice.
+//! a wake-up across CPUs costs many times one on the same CPU. Where it then runs is the caller's choice
+//! ([`cpu_for_replay`]).
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use rr_trace::Header;
 use rr_tracee::Tid;
+use rr_tracee::cpus::Cpus;
+
+/// The CPU for a replay: that of the recording if we may use it, because `cpuid` tells a program on which CPU it
+/// runs, and where it cannot be intercepted the answer must be the same.
+pub fn cpu_for_replay(cpus: &Cpus, header: &Header) -> usize {
+    let recorded = header.bound_cpu.map(|cpu| cpu as usize);
+    let (cpu, is_recorded) = cpus.for_replay(recorded);
+    if let Some(recorded) = recorded
+        && !is_recorded
+        && !header.cpuid_faulting
+    {
+        tracing::warn!(
+            "this was recorded on CPU {recorded}, which rr may not use here: if the program looks at its CPU's number, \
+             the replay will diverge"
+        );
+    }
+    cpu
+}
 
 /// Binds the calling thread to a CPU until it is dropped.
 #[derive(Debug)]

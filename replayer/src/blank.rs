@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::{Remote, RemoteCall};
 use rr_tracee::task::{Waited, kill, wait};
@@ -50,10 +51,11 @@ pub(crate) fn template(cpu: Option<usize>) -> Result<Stopped> {
     }
     let set = cpu.map(|_| set);
     let (ready_read, ready_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(os("pipe"))?;
+    let parent = nix::unistd::getpid();
     // SAFETY: the child calls only async-signal-safe functions.
     let pid = match unsafe { libc::fork() } {
         -1 => return Err(os("fork")(Errno::last())),
-        0 => child(&ready_write, set.as_ref()),
+        0 => child(&ready_write, set.as_ref(), parent),
         pid => Tid(pid),
     };
     drop(ready_write);
@@ -72,9 +74,14 @@ pub(crate) fn template(cpu: Option<usize>) -> Result<Stopped> {
     made
 }
 
-fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>) -> ! {
+fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>, parent: Pid) -> ! {
     // SAFETY: plain system calls on valid arguments, async-signal-safe.
     unsafe {
+        // Until it is traced with PTRACE_O_EXITKILL, nothing else ends it if we are killed.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        if libc::getppid() != parent.as_raw() {
+            libc::_exit(0);
+        }
         // Out of the terminal's reach: ^C is for rr, not for what it replays.
         libc::setsid();
         if let Some(cpus) = cpus {
@@ -292,6 +299,40 @@ mod tests {
         assert_eq!(entry.orig_rax, libc::SYS_exit_group as u64);
         assert_eq!(entry.rip, CODE.0 + 2);
         (template, task, entry)
+    }
+
+    /// Who is killed has no time to end its children.
+    #[test]
+    fn a_child_that_is_not_traced_yet_ends_with_its_parent() {
+        let (ready_read, ready_write) = nix::unistd::pipe().unwrap();
+        let (told_read, told_write) = nix::unistd::pipe().unwrap();
+        // SAFETY: both children call only async-signal-safe functions.
+        let parent = unsafe {
+            match libc::fork() {
+                0 => {
+                    let own = Pid::from_raw(libc::getpid());
+                    let pid = match libc::fork() {
+                        0 => child(&ready_write, None, own),
+                        pid => pid,
+                    };
+                    let mut byte = 0u8;
+                    libc::read(ready_read.as_raw_fd(), (&raw mut byte).cast(), 1);
+                    libc::write(told_write.as_raw_fd(), (&raw const pid).cast(), size_of_val(&pid));
+                    libc::_exit(0)
+                }
+                parent => Pid::from_raw(parent),
+            }
+        };
+        nix::sys::wait::waitpid(parent, None).unwrap();
+        let mut pid = [0; size_of::<i32>()];
+        std::fs::File::from(told_read).read_exact(&mut pid).unwrap();
+        let path = format!("/proc/{}/stat", i32::from_ne_bytes(pid));
+        let is_there = || std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") Z "));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while is_there() {
+            assert!(std::time::Instant::now() < end, "{path} is left behind");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     #[test]

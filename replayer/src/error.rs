@@ -50,6 +50,22 @@ pub enum Error {
         /// The event.
         event: EventNumber,
     },
+    /// The trace has fewer events than are to be replayed.
+    #[error("the trace ends at event {event}, before event {wanted}")]
+    Ended {
+        /// Its last event.
+        event: EventNumber,
+        /// The one that was wanted.
+        wanted: EventNumber,
+    },
+    /// The beginning of the trace was deleted, and there is nothing to start from.
+    #[error("the recording begins with event {first}, and no checkpoint before event {event} can be used")]
+    NoStart {
+        /// Its first event.
+        first: EventNumber,
+        /// The one that was wanted.
+        event: EventNumber,
+    },
     /// The clock that a search is interrupted by could not be started.
     #[error(transparent)]
     Ticker(#[from] rr_tracee::ticker::NoTicker),

@@ -34,8 +34,13 @@
 //! | `family` | what a session, its live checkpoints and the sessions from those share |
 //! | [`live`] | live checkpoints |
 //! | `capture` | what a stored checkpoint is made of |
+//! | [`stretch`] | a trace cut at its stored checkpoints, replayed on all CPUs |
+//! | [`mod@verify`] | whether a replay gives back what was recorded |
+//! | [`create`] | adding checkpoints to a trace |
+//! | `compare` | comparing a session with a stored checkpoint |
+//! | `symbols` | names for places in the files of a trace |
 //! | `affinity` | on which CPU |
-//! | `resume` | from a checkpoint, to an image, and comparing the two |
+//! | `resume` | from a checkpoint, and to an image |
 //! | `same` | comparing two sessions |
 
 mod affinity;
@@ -44,7 +49,9 @@ mod blank;
 mod breakpoints;
 mod buffer;
 mod capture;
+mod compare;
 pub mod condition;
+pub mod create;
 pub mod diversion;
 mod drive;
 pub mod error;
@@ -65,11 +72,16 @@ mod same;
 pub mod session;
 mod sites;
 mod space;
+pub mod stretch;
+mod symbols;
 mod task;
 pub mod timeline;
+pub mod verify;
 mod watch;
 mod words;
 
+pub use affinity::cpu_for_replay;
+pub use compare::Mismatch;
 pub use error::{Divergence, Error, Result};
 pub use live::LiveCheckpoint;
 pub use position::Position;

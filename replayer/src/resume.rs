@@ -1,13 +1,10 @@
-//! Images out of a replay and into one: where a replay meets checkpoints.
+//! Images out of a replay and into one.
 
 use std::sync::Arc;
 
-use rr_checkpoint::{
-    Checkpoint, Difference, ObjectImage, PageTarget, SessionImage, SpaceImage, TaskImage, compare_images,
-    compare_object, compare_space,
-};
+use rr_checkpoint::{Checkpoint, ObjectImage, PageTarget, SessionImage, SpaceImage, TaskImage};
 use rr_trace::{EventSource, TraceReader};
-use rr_tracee::{Memory, ObjectState, SpaceOp};
+use rr_tracee::{ObjectState, SpaceOp};
 
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
@@ -146,41 +143,5 @@ impl ReplaySession {
             tasks,
             &self.objects,
         ))
-    }
-
-    /// Compares the session with a checkpoint at the same event (I4): image and every page. Says what differs,
-    /// at most about `limit` pages.
-    pub fn compare(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<String>> {
-        self.with_own_code(|| self.compare_all(checkpoint, limit))
-    }
-
-    fn compare_all(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<String>> {
-        let mut report = compare_images(checkpoint.image(), &self.image()?);
-        let mut pages: Vec<Difference> = Vec::new();
-        for (id, model) in &self.spaces {
-            let Some(task) = self.tasks.values().find(|t| t.space == *id) else {
-                continue;
-            };
-            if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
-                continue;
-            }
-            let open = |file| Ok(self.reader.open_file(file)?);
-            pages.extend(compare_space(
-                checkpoint,
-                *id,
-                model,
-                &Memory::of(task.real),
-                &open,
-                limit,
-            )?);
-        }
-        // Those that are files of the trace have been compared with the image.
-        for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
-            if let Some(made) = self.backings.objects.get(&object.id) {
-                pages.extend(compare_object(checkpoint, object.id, &made.file, limit)?);
-            }
-        }
-        report.extend(pages.iter().take(limit).map(ToString::to_string));
-        Ok(report)
     }
 }

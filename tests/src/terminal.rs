@@ -65,6 +65,11 @@ impl Terminal {
         }
     }
 
+    /// The process of the command.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
     /// Types something; what appears up to, and with, this text.
     #[track_caller]
     pub fn types(&mut self, keys: &str, until: &str) -> String {

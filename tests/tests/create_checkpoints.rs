@@ -247,6 +247,35 @@ fn what_is_there_is_not_made_again() {
     recording.verify();
 }
 
+/// Every unit that the recorder takes; the same request again finds nothing to do, and what another one has made counts.
+#[test]
+fn intervals_are_those_of_the_recorder() {
+    let rr = Rr::new();
+    let recording = rr.record(&[], &shell(SCRIPT));
+    let bare = recording.dir.clone();
+    for (interval, least) in [("300", 3), ("40e", 3), ("5ms", 3), ("1s", 0), ("auto", 0)] {
+        let copy = bare_copy(&rr, &bare);
+        let first = create(&rr, &["-i", interval], &copy).expect_success();
+        let made = names(&copy).len();
+        assert!(made >= least, "{interval}: {}", first.describe());
+        let again = create(&rr, &["-i", interval], &copy).expect_success();
+        let expected = format!("0 checkpoints written, {made} were there already\n");
+        assert_eq!(again.out(), expected, "{interval}");
+        // The last one, which no other refers to, is lost: it alone is made again.
+        if made >= 3 {
+            let before = names(&copy);
+            fs::remove_file(copy.join("checkpoints").join(&before[made - 1])).unwrap();
+            let run = create(&rr, &["-i", interval], &copy).expect_success();
+            assert_eq!(
+                run.out(),
+                format!("1 checkpoints written, {} were there already\n", made - 1)
+            );
+            assert_eq!(names(&copy), before, "{interval}");
+        }
+        rr.recording_from(copy, again).verify();
+    }
+}
+
 #[test]
 fn what_cannot_be_is_said() {
     let rr = Rr::new();

@@ -13,6 +13,7 @@
 //! | [`task`] | `Stopped`/`Running`, ptrace stops |
 //! | `task::signals` | the signals of a stopped task |
 //! | `task::debug` | its debug registers |
+//! | [`cpus`] | which CPUs there are, and which is used for what |
 //! | [`ticker`] | a clock for a thread that waits for tasks |
 //! | [`stubs`] | the rewritten sites of an address space, found by their stubs |
 //! | [`memory`] | reading and writing another address space |
@@ -32,6 +33,7 @@
 //! | [`tsc`] | the driving thread does without `rdtsc`, as tracees do |
 
 pub mod code;
+pub mod cpus;
 mod death;
 pub mod digest;
 pub mod error;

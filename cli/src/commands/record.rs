@@ -13,9 +13,10 @@ use rr_recorder::{
 };
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
+use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
-use crate::{Global, cpu, started, traces};
+use crate::{Global, started, traces};
 
 /// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
 const UNAVAILABLE: u8 = 69;
@@ -117,7 +118,7 @@ impl Options {
     }
 
     /// The CPU to bind to, of those that there are.
-    fn choose_cpu(&self, cpus: &mut cpu::Cpus) -> Result<()> {
+    fn choose_cpu(&self, cpus: &mut Cpus) -> Result<()> {
         if self.cpu_unbound {
             tracing::warn!("recorder and program share one CPU: this rr ignores --cpu-unbound");
         }
@@ -134,7 +135,7 @@ impl Options {
                             cpus.all()
                         )
                     })?;
-                cpus.choose(wanted);
+                cpus.bound = wanted;
                 Ok(())
             }
         }
@@ -206,16 +207,15 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     }
     // Threads inherit the signal mask: before the first of them.
     let inherited = Inherited::take(started::broken_pipe_ignored());
-    let mut cpus = cpu::survey();
+    let mut cpus = Cpus::survey();
     options.choose_cpu(&mut cpus)?;
     let chaos = options.chosen_seed()?;
-    let background = if cpus.others.is_empty() {
-        vec![cpus.bound]
-    } else {
-        cpus.others.clone()
+    let background = match cpus.others() {
+        others if others.is_empty() => vec![cpus.bound],
+        others => others,
     };
     // Writers are started on the other CPUs; then recorder and tracees bind themselves to theirs.
-    cpu::bind(&background);
+    bind_thread(&set_of(&background));
 
     let environ = env
         .iter()
@@ -254,7 +254,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         }
         None => Capture::off(),
     };
-    cpu::bind(&[cpus.bound]);
+    bind_thread(&set_of(&[cpus.bound]));
 
     let cores = options.num_cores.map(usize::from).or(chaos.map(chaos::cores));
     let turn_events = if options.always_switch {
@@ -265,7 +265,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let session_options = rr_recorder::Options {
         wait_for_all: options.wait,
         check_maps: global.check_cached_mmaps,
-        affinity: cores.map_or_else(|| cpus.mask.clone(), cores::mask),
+        affinity: cores.map_or_else(|| cpus.mask(), cores::mask),
         cores,
         ignored_signal: options.ignore_signal,
         survived_signal: options.continue_through_signal,

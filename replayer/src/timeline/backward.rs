@@ -71,13 +71,13 @@ impl Timeline {
         tried: Option<&(Position, Progress)>,
     ) -> Result<Option<(ReplaySession, Position)>> {
         let is_at = |event| *end == Position::at_event(event);
-        let mut stored = self.stored_before(end.last);
+        let mut stored = self.stored.before(end.last);
         if stored.is_some_and(is_at) {
             stored = end
                 .last
                 .0
                 .checked_sub(1)
-                .and_then(|event| self.stored_before(rr_trace::event::EventNumber(event)));
+                .and_then(|event| self.stored.before(rr_trace::event::EventNumber(event)));
         }
         if let Some((live, from)) = self.kept.before(end, marks, tried)
             && stored.is_none_or(|stored| stored <= from.last)

@@ -27,16 +27,16 @@ mod store;
 
 use std::sync::Arc;
 
-use nix::sched::CpuSet;
-use rr_checkpoint::Checkpoint;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
+use rr_tracee::cpus;
 use rr_tracee::ticker::Ticker;
 use rr_tracee::{AddrRange, Tid};
 
 use crate::error::Result;
 use crate::position::Position;
 use crate::session::{ReplaySession, Replayed};
+use crate::stretch::Stored;
 
 pub use stops::{Condition, Stop, Stops};
 
@@ -53,10 +53,6 @@ pub enum Action {
     StepRange(Tid, AddrRange),
 }
 
-/// Opens the stored checkpoint at an event.
-pub type OpenCheckpoint =
-    Box<dyn Fn(&TraceReader, EventNumber) -> rr_checkpoint::Result<Checkpoint> + Send + Sync>;
-
 /// Shows what an event that was replayed forwards wrote.
 pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
 
@@ -70,13 +66,10 @@ pub struct Timeline {
     /// What stops the process.
     pub stops: Stops,
     kept: Kept,
-    /// Stored checkpoints that can be used, ascending.
-    stored: Vec<EventNumber>,
-    open: Arc<OpenCheckpoint>,
+    /// Stored checkpoints that can be used.
+    stored: Stored,
     show: Show,
     cpu: Option<usize>,
-    /// The CPUs that searches may use.
-    all_cpus: CpuSet,
     /// The places where the user has interrupted a task.
     names: names::Names,
     /// Lets a task that runs for long be interrupted.
@@ -102,8 +95,6 @@ pub struct Setup {
     pub process: Tid,
     /// The event that it begins with.
     pub begin: EventNumber,
-    /// Opens stored checkpoints.
-    pub open: OpenCheckpoint,
     /// Shows output.
     pub show: Show,
 }
@@ -117,20 +108,15 @@ impl Timeline {
             cpu,
             process,
             begin,
-            open,
             show,
         } = setup;
-        let last = reader.last_event();
-        let stored = reader.checkpoints()?.into_iter().filter(|at| *at <= last);
-        let stored: Vec<EventNumber> = stored.collect();
-        let session = match reader.first_event().0 {
-            0 | 1 => ReplaySession::start(Arc::clone(&reader), cpu)?,
+        let stored = Stored::new(Arc::clone(&reader), cpus::allowed())?;
+        let start = match stored.has_start() {
+            true => EventNumber(0),
             // The beginning was deleted: the first checkpoint is where it begins.
-            _ => {
-                let first = stored.first().copied().unwrap_or(last);
-                ReplaySession::resume(Arc::clone(&reader), &open(&reader, first)?, cpu)?
-            }
+            false => stored.events().first().copied().unwrap_or(reader.last_event()),
         };
+        let session = stored.session(start, cpu)?;
         Ok(Timeline {
             session,
             process,
@@ -138,10 +124,8 @@ impl Timeline {
             stops: Stops::default(),
             kept: Kept::default(),
             stored,
-            open: Arc::new(open),
             show,
             cpu,
-            all_cpus: parallel::cpus(),
             names: names::Names::default(),
             _ticker: Ticker::start()?,
             reader,
@@ -180,7 +164,7 @@ impl Timeline {
 
     /// The stored checkpoints that can be used, ascending.
     pub fn stored(&self) -> &[EventNumber] {
-        &self.stored
+        self.stored.events()
     }
 
     /// A copy of the session where the user is: what is done to it has no effect on the timeline.

@@ -354,7 +354,7 @@ impl Timeline {
 
     /// A session from which a position can be walked to.
     fn start_for(&mut self, goal: &Position) -> Result<ReplaySession> {
-        let stored = self.stored_before(goal.last);
+        let stored = self.stored.before(goal.last);
         if let Some((live, at)) = self.kept.nearest(goal)
             && stored.is_none_or(|stored| stored <= at)
         {
@@ -366,20 +366,10 @@ impl Timeline {
         }
     }
 
-    /// The last stored checkpoint at or before an event.
-    pub(super) fn stored_before(&self, event: EventNumber) -> Option<EventNumber> {
-        let n = self.stored.partition_point(|at| *at <= event);
-        self.stored.get(n.checked_sub(1)?).copied()
-    }
-
     /// A session at a stored checkpoint. One that cannot be used is forgotten, and the one before is taken.
     pub(super) fn load(&mut self, mut at: EventNumber) -> Result<ReplaySession> {
         loop {
-            let opened = (self.open)(&self.reader, at).map_err(Error::from);
-            let resumed = opened.and_then(|checkpoint| {
-                ReplaySession::resume(Arc::clone(&self.reader), &checkpoint, self.cpu)
-            });
-            match resumed {
+            match self.stored.session(at, self.cpu) {
                 Ok(mut session) => {
                     tracing::debug!("starting from the checkpoint at event {at}");
                     self.kept.add(session.freeze()?);
@@ -387,8 +377,8 @@ impl Timeline {
                 }
                 Err(Error::Checkpoint(e)) => {
                     tracing::warn!("the checkpoint at event {at} cannot be used: {e}");
-                    self.stored.retain(|stored| *stored != at);
-                    match self.stored_before(at) {
+                    self.stored.forget(at);
+                    match self.stored.before(at) {
                         Some(before) => at = before,
                         None => return self.at_start(),
                     }

@@ -14,15 +14,15 @@ impl Timeline {
     pub fn write_checkpoint(&mut self) -> Result<bool> {
         let request = self.session.capture()?;
         let event = request.image.event;
-        let Err(place) = self.stored.binary_search(&event) else {
+        if self.stored.events().binary_search(&event).is_ok() {
             return Ok(false);
-        };
+        }
         // One that another rr has stored meanwhile is left alone: later ones may refer to it.
-        let is_new = (self.open)(&self.reader, event).is_err();
+        let is_new = self.stored.open(event).is_err();
         if is_new {
             let (dir, uuid) = (self.reader.checkpoint_dir(), self.reader.header().uuid);
             let options = Options {
-                cpus: Some(self.all_cpus),
+                cpus: Some(self.stored.cpus()),
                 ..Options::default()
             };
             let mut writer = CheckpointWriter::start(dir, uuid, options)?;
@@ -32,7 +32,7 @@ impl Timeline {
             let refused = || rr_checkpoint::Error::Writer("it did not take the checkpoint".into());
             outcome.ok_or_else(refused)?.result?;
         }
-        self.stored.insert(place, event);
+        self.stored.add(event);
         Ok(is_new)
     }
 }

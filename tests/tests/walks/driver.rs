@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rr_checkpoint::Checkpoint;
 use rr_replayer::condition::{Binary, Op, Program, Register, Width};
 use rr_replayer::position::Move;
 use rr_replayer::timeline::{Action, Condition, Setup, Stop, Timeline};
@@ -90,7 +89,6 @@ pub fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box
         cpu: reader.header().bound_cpu.map(|cpu| cpu as usize),
         process,
         begin: EventNumber(1),
-        open: Box::new(|reader, at| Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)),
         show: Box::new(|_, _| {}),
     })?)
 }

@@ -10,14 +10,15 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rr_checkpoint::Checkpoint;
-use rr_replayer::ReplaySession;
+use rr_replayer::{ReplaySession, cpu_for_replay};
 use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventKind, EventNumber};
 use rr_trace::processes::{self, Process};
 use rr_tracee::Tid;
+use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 
 use crate::echo::{Chosen, Echo};
-use crate::{Global, cpu, progress, registers, traces};
+use crate::{Global, progress, registers, traces};
 
 /// The command line of `rr replay`.
 #[derive(clap::Args, Debug)]
@@ -248,8 +249,8 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     if let Some(path) = &options.tty {
         echo = echo.into_file(path)?;
     }
-    let cpus = cpu::survey();
-    let bound = cpu::for_replay(&cpus, reader.header());
+    let cpus = Cpus::survey();
+    let bound = cpu_for_replay(&cpus, reader.header());
     let began = Instant::now();
     let goto = options.goto.map(EventNumber);
     let mut checkpoint = match goto {
@@ -263,7 +264,7 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
         Some(checkpoint) => ReplaySession::resume(Arc::clone(&reader), checkpoint, Some(bound))?,
         None => ReplaySession::start(Arc::clone(&reader), Some(bound))?,
     };
-    cpu::bind(&[bound]);
+    bind_thread(&set_of(&[bound]));
     if options.verbose {
         match &checkpoint {
             Some(checkpoint) => eprintln!(

@@ -5,16 +5,15 @@ use std::io::Read;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rr_checkpoint::Checkpoint;
 use rr_debugger::ReplayTarget;
 use rr_replayer::timeline::{Setup, Timeline};
-use rr_replayer::{Interrupt, Never, Position, ReplaySession};
+use rr_replayer::{Interrupt, Never, Position, ReplaySession, cpu_for_replay};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::processes::Process;
+use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::{Backing, Prot, Tid};
 
-use crate::cpu;
 use crate::echo::Echo;
 
 /// The process that is debugged, and where debugging begins.
@@ -68,20 +67,13 @@ pub fn make_at(
     mut echo: Option<Echo>,
     interrupt: &mut dyn Interrupt,
 ) -> Result<Option<Made>> {
-    let cpus = cpu::survey();
-    let bound = cpu::for_replay(&cpus, reader.header());
-    let set = cpus.set();
+    let bound = cpu_for_replay(&Cpus::survey(), reader.header());
     let shown = Arc::clone(&reader);
     let mut timeline = Timeline::new(Setup {
         reader: Arc::clone(&reader),
         cpu: Some(bound),
         process: start.process,
         begin: start.begin,
-        open: Box::new(move |reader, at| {
-            let mut checkpoint = Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid)?;
-            checkpoint.set_cpus(set);
-            Ok(checkpoint)
-        }),
         show: Box::new(move |session, replayed| {
             if let Some(echo) = &mut echo
                 && let Err(e) = echo.show(session, replayed, &shown)
@@ -90,7 +82,7 @@ pub fn make_at(
             }
         }),
     })?;
-    cpu::bind(&[bound]);
+    bind_thread(&set_of(&[bound]));
     if !timeline.seek(to, interrupt)? {
         return Ok(None);
     }

@@ -1,0 +1,109 @@
+//! Comparing a session with a stored checkpoint of the same event (I4).
+
+use std::fmt;
+
+use rr_checkpoint::{Checkpoint, Difference, PageTarget, compare_images, compare_object, compare_space};
+use rr_tracee::Memory;
+
+use crate::error::Result;
+use crate::session::ReplaySession;
+use crate::symbols;
+
+/// In what a session and a checkpoint differ.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Mismatch {
+    /// Tasks, registers and mappings, in words: first as stored, then as replayed.
+    pub image: Vec<String>,
+    /// How many pages differ.
+    pub pages: u64,
+    /// The first of them, ascending in each address space.
+    pub first: Vec<Difference>,
+    /// The symbol that the first byte of the first of them belongs to, with the distance from its beginning.
+    pub symbol: Option<String>,
+}
+
+impl Mismatch {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.image.is_empty() && self.pages == 0
+    }
+}
+
+/// Bytes as hexadecimal numbers, and as text.
+fn bytes(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    if bytes.is_empty() {
+        return f.write_str("cannot be read");
+    }
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x} "))?;
+    let shown = |byte: &u8| match byte {
+        b' '..=b'~' => char::from(*byte),
+        _ => '.',
+    };
+    let text: String = bytes.iter().map(shown).collect();
+    write!(f, " |{text}|")
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.image.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        for (n, page) in self.first.iter().enumerate() {
+            writeln!(f, "{page}")?;
+            if n == 0 {
+                if let Some(symbol) = &self.symbol {
+                    writeln!(f, "  in {symbol}")?;
+                }
+                for (what, row) in [("recorded", &page.line.expected), ("replayed", &page.line.found)] {
+                    write!(f, "  {what} {}: ", page.line.addr)?;
+                    bytes(f, row)?;
+                    writeln!(f)?;
+                }
+            }
+        }
+        match self.pages {
+            0 => Ok(()),
+            1 => writeln!(f, "1 page differs"),
+            pages => writeln!(f, "{pages} pages differ"),
+        }
+    }
+}
+
+impl ReplaySession {
+    /// Compares the session with a checkpoint at the same event: image and every page. Tells at most `limit` pages.
+    pub fn compare(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Mismatch> {
+        self.with_own_code(|| self.compare_all(checkpoint, limit))
+    }
+
+    fn compare_all(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Mismatch> {
+        let mut mismatch = Mismatch {
+            image: compare_images(checkpoint.image(), &self.image()?),
+            ..Mismatch::default()
+        };
+        for (id, model) in &self.spaces {
+            let Some(task) = self.tasks.values().find(|t| t.space == *id) else {
+                continue;
+            };
+            if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
+                continue;
+            }
+            let open = |file| Ok(self.reader.open_file(file)?);
+            let live = Memory::of(task.real);
+            let found = compare_space(checkpoint, *id, model, &live, &open, limit)?;
+            mismatch.pages += found.pages;
+            mismatch.first.extend(found.first);
+        }
+        // Those that are files of the trace have been compared with the image.
+        for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
+            if let Some(made) = self.backings.objects.get(&object.id) {
+                let found = compare_object(checkpoint, object.id, &made.file, limit)?;
+                mismatch.pages += found.pages;
+                mismatch.first.extend(found.first);
+            }
+        }
+        mismatch.first.truncate(limit);
+        mismatch.symbol = mismatch.first.first().and_then(|page| match page.target {
+            PageTarget::Space(id) => symbols::nearest(&self.reader, self.spaces.get(&id)?, page.addr),
+            PageTarget::Object(_) => None,
+        });
+        Ok(mismatch)
+    }
+}

@@ -1,0 +1,110 @@
+//! The stored checkpoints of a trace, as places where sessions begin.
+
+use std::sync::Arc;
+
+use nix::sched::CpuSet;
+use rr_checkpoint::{BlockCache, Checkpoint};
+use rr_trace::TraceReader;
+use rr_trace::event::EventNumber;
+use rr_tracee::Tid;
+use rr_tracee::cpus::bind_thread;
+
+use crate::affinity;
+use crate::error::Result;
+use crate::session::ReplaySession;
+
+/// A trace and the checkpoints that are stored in it. Can be used from several threads.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    reader: Arc<TraceReader>,
+    /// Those that can be used as far as is known, ascending.
+    events: Vec<EventNumber>,
+    /// Where the threads run that read checkpoints.
+    cpus: CpuSet,
+    cache: Option<Arc<BlockCache>>,
+}
+
+impl Stored {
+    /// Those of a trace. They are read on these CPUs.
+    pub fn new(reader: Arc<TraceReader>, cpus: CpuSet) -> Result<Stored> {
+        Ok(Stored {
+            events: reader.checkpoints()?,
+            reader,
+            cpus,
+            cache: None,
+        })
+    }
+
+    /// Lets all that are opened from here share decompressed blocks.
+    pub fn sharing(mut self, cache: BlockCache) -> Stored {
+        self.cache = Some(Arc::new(cache));
+        self
+    }
+
+    /// The trace.
+    pub fn reader(&self) -> &Arc<TraceReader> {
+        &self.reader
+    }
+
+    /// The CPUs on which checkpoints are read.
+    pub fn cpus(&self) -> CpuSet {
+        self.cpus
+    }
+
+    /// Their events, ascending.
+    pub fn events(&self) -> &[EventNumber] {
+        &self.events
+    }
+
+    /// The last one at or before an event.
+    pub fn before(&self, event: EventNumber) -> Option<EventNumber> {
+        let n = self.events.partition_point(|at| *at <= event);
+        self.events.get(n.checked_sub(1)?).copied()
+    }
+
+    /// Whether the trace has its beginning, so that a session can start there.
+    pub fn has_start(&self) -> bool {
+        self.reader.first_event().0 <= 1
+    }
+
+    /// One that is not to be used.
+    pub(crate) fn forget(&mut self, event: EventNumber) {
+        self.events.retain(|at| *at != event);
+    }
+
+    /// One that has been stored.
+    pub(crate) fn add(&mut self, event: EventNumber) {
+        if let Err(place) = self.events.binary_search(&event) {
+            self.events.insert(place, event);
+        }
+    }
+
+    /// Opens the one at an event.
+    pub fn open(&self, at: EventNumber) -> rr_checkpoint::Result<Checkpoint> {
+        let (dir, uuid) = (self.reader.checkpoint_dir(), self.reader.header().uuid);
+        let mut checkpoint = Checkpoint::open_at(&dir, at, &uuid)?;
+        checkpoint.set_cpus(self.cpus);
+        if let Some(cache) = &self.cache {
+            checkpoint.share(Arc::clone(cache));
+        }
+        Ok(checkpoint)
+    }
+
+    /// A session at the one at `from`; 0: at the start.
+    pub fn session(&self, from: EventNumber, cpu: Option<usize>) -> Result<ReplaySession> {
+        match from.0 {
+            0 => ReplaySession::start(Arc::clone(&self.reader), cpu),
+            _ => ReplaySession::resume(Arc::clone(&self.reader), &self.open(from)?, cpu),
+        }
+    }
+
+    /// The same, with the calling thread beside it from then on. Checkpoints and events are read on all CPUs.
+    pub(crate) fn session_beside(&self, from: EventNumber, cpu: usize) -> Result<ReplaySession> {
+        // The threads that this starts go where they like.
+        bind_thread(&self.cpus);
+        let session = self.session(from, Some(cpu));
+        // Only speed depends on it: a wake-up across CPUs is slow.
+        let _ = affinity::bind(Tid(0), cpu);
+        session
+    }
+}

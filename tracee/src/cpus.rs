@@ -1,0 +1,121 @@
+//! Which CPUs this process may use, and the one that a recorder or a replay shares with its tracees.
+//!
+//! A tracee runs on one CPU at a time (I1), and its tracer beside it: a wake-up across CPUs costs many times one on the
+//! same CPU. Threads that compress, read ahead or restore are left the other CPUs.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::Tid;
+
+/// The CPUs that this process may use, and the one that it is to be bound to.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    allowed: CpuSet,
+    /// The one for tracer and tracees.
+    pub bound: usize,
+}
+
+impl Cpus {
+    /// Looks which CPUs the calling thread may use, and chooses the one that it is on.
+    pub fn survey() -> Cpus {
+        let allowed = allowed();
+        let all = numbers(&allowed);
+        let current = nix::sched::sched_getcpu().ok();
+        let bound = current.filter(|cpu| all.contains(cpu));
+        Cpus {
+            allowed,
+            bound: bound.or(all.first().copied()).unwrap_or(0),
+        }
+    }
+
+    /// All of them.
+    pub fn set(&self) -> CpuSet {
+        self.allowed
+    }
+
+    /// All of them, ascending.
+    pub fn all(&self) -> Vec<usize> {
+        numbers(&self.allowed)
+    }
+
+    /// Those that are left for others, ascending.
+    pub fn others(&self) -> Vec<usize> {
+        let mut others = self.all();
+        others.retain(|cpu| *cpu != self.bound);
+        others
+    }
+
+    /// All of them, as the kernel's bit mask.
+    pub fn mask(&self) -> Vec<u8> {
+        let mut mask = vec![0; size_of::<libc::cpu_set_t>()];
+        for cpu in self.all() {
+            mask[cpu / 8] |= 1 << (cpu % 8);
+        }
+        mask
+    }
+
+    /// The CPU for a replay of what was recorded on `recorded` ([`None`]: not known), and whether it is that one. `cpuid` tells
+    /// a program on which CPU it runs: where it cannot be intercepted, the answer must be the same.
+    pub fn for_replay(&self, recorded: Option<usize>) -> (usize, bool) {
+        match recorded.filter(|cpu| self.allowed.is_set(*cpu).unwrap_or(false)) {
+            Some(cpu) => (cpu, true),
+            None => (self.bound, recorded.is_none()),
+        }
+    }
+}
+
+/// The CPUs that the calling thread may use.
+pub fn allowed() -> CpuSet {
+    sched_getaffinity(Tid(0).pid()).unwrap_or_default()
+}
+
+/// The CPUs of a set, ascending.
+pub fn numbers(set: &CpuSet) -> Vec<usize> {
+    let all = 0..CpuSet::count();
+    all.filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
+}
+
+/// The set of these CPUs; numbers that no set can hold are left out.
+pub fn set_of(cpus: &[usize]) -> CpuSet {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        let _ = set.set(*cpu);
+    }
+    set
+}
+
+/// Binds the calling thread, and all that it creates from now on, to these CPUs. Where that is not possible, it stays where
+/// it may be: only speed depends on it.
+pub fn bind_thread(cpus: &CpuSet) {
+    if let Err(errno) = sched_setaffinity(Tid(0).pid(), cpus) {
+        tracing::debug!("a thread stays on its CPUs: sched_setaffinity: {errno}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpus(all: &[usize], bound: usize) -> Cpus {
+        Cpus {
+            allowed: set_of(all),
+            bound,
+        }
+    }
+
+    #[test]
+    fn a_replay_runs_where_was_recorded_if_it_may() {
+        let some = cpus(&[0, 3, 9], 3);
+        assert_eq!(some.for_replay(Some(9)), (9, true));
+        assert_eq!(some.for_replay(Some(1)), (3, false));
+        assert_eq!(some.for_replay(None), (3, true));
+        assert_eq!(some.others(), [0, 9]);
+        assert_eq!(some.mask()[..3], [0b1001, 0b10, 0]);
+    }
+
+    #[test]
+    fn what_is_here_can_be_used() {
+        let here = Cpus::survey();
+        assert!(here.all().contains(&here.bound), "{here:?}");
+    }
+}

@@ -24,6 +24,7 @@
 //! | [`pagemap`] | which pages of a process hold data of its own |
 //! | `death` | for tests: a tracee is killed at a chosen moment |
 //! | [`digest`] | digests of the memory that a task could have written |
+//! | [`payload`] | the digest of what a call hands to the outside world |
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
@@ -41,6 +42,7 @@ pub mod madv;
 pub mod memory;
 pub mod objects;
 pub mod pagemap;
+pub mod payload;
 pub mod procfs;
 pub mod regs;
 pub mod remote;

@@ -26,6 +26,7 @@
 //! | [`digest`] | digests of the memory that a task could have written |
 //! | [`payload`] | the digest of what a call hands to the outside world |
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
+//! | [`hardware_random`] | `RDRAND` and `RDSEED`: where files have them, and how they are made to trap |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
 //! | [`shaping`] | what buffered calls have changed in an address space |
@@ -36,6 +37,7 @@ pub mod code;
 mod death;
 pub mod digest;
 pub mod error;
+pub mod hardware_random;
 pub mod ids;
 pub mod limits;
 pub mod madv;

@@ -113,7 +113,10 @@ pub fn edges(at: u64, len: u64, mut each: impl FnMut(u64, u64) -> Option<()>) ->
 /// Whether a buffered call of this number may have a payload. It then has no outputs.
 pub fn is_buffered(number: u64) -> bool {
     use number::*;
-    matches!(number, WRITE | PWRITE64 | WRITEV | CONNECT | SENDTO | SENDMSG | BIND)
+    matches!(
+        number,
+        WRITE | PWRITE64 | WRITEV | CONNECT | SENDTO | SENDMSG | BIND
+    )
 }
 
 /// Calls `each` with address and length of the pieces of the payload of a call that returned `result`, in order. `None` if the

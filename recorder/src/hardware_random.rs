@@ -47,7 +47,13 @@ impl Searched {
 
 impl RecordSession {
     /// Code was mapped by `ops`, which the model knows already: makes these instructions in it trap.
-    pub(crate) fn trap_random(&mut self, tid: Tid, id: SpaceId, ops: &[SpaceOp], edits: &mut Edits) -> Result<()> {
+    pub(crate) fn trap_random(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        ops: &[SpaceOp],
+        edits: &mut Edits,
+    ) -> Result<()> {
         for (range, file, offset) in code_mapped(ops) {
             for place in self.mapped.searched.part(file, offset..offset + range.len()) {
                 let at = range.start + (place - offset);

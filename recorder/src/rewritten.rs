@@ -31,7 +31,8 @@ impl Rewritten {
     }
 
     fn leads_into(&self, stubs: &[AddrRange]) -> bool {
-        self.stub.is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
+        self.stub
+            .is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
     }
 
     /// The bytes that it had, each with its place, but for those in `gone`.

@@ -22,8 +22,8 @@ use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
-    procfs, tsc,
+    Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid,
+    limits, procfs, tsc,
 };
 
 use crate::buffer::Library;

@@ -290,7 +290,12 @@ impl RecordSession {
 
     /// Carries out what was decided about an address space. The changes go into the event.
     pub(crate) fn make(
-        &mut self, tid: Tid, id: SpaceId, edits: Edits, writes: &mut Vec<MemWrite>) -> Result<()> {
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        edits: Edits,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<()> {
         let library = &mut self.space_mut(id).library;
         if library.installed && std::mem::take(&mut library.sites.grown) {
             self.tell_guarded(tid, id)?;

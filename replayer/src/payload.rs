@@ -33,7 +33,11 @@ impl ReadMemory for Own<'_> {
         if let Some(overlay) = self.overlay {
             overlay.mask(addr, buf);
         }
-        for (n, byte) in self.exits.iter().flat_map(|(at, own)| own.iter().enumerate().map(move |(n, b)| (*at + n as u64, b))) {
+        for (n, byte) in self
+            .exits
+            .iter()
+            .flat_map(|(at, own)| own.iter().enumerate().map(move |(n, b)| (*at + n as u64, b)))
+        {
             let place = n.0.checked_sub(addr.0).and_then(|n| buf.get_mut(n as usize));
             place.map(|place| *place = *byte);
         }
@@ -118,7 +122,10 @@ fn divergence(event: &Event, sent: &Sent, recorded: Digest, seen: Option<Digest>
     let call = format!("{name}({}, ...) = {}", sent.args[0] as i32, sent.result);
     let other = match (seen, sent.first_line(own)) {
         (Some(seen), Some(line)) => {
-            format!("other bytes, with digest {:#010x}; their first line is \"{line}\"", seen.value())
+            format!(
+                "other bytes, with digest {:#010x}; their first line is \"{line}\"",
+                seen.value()
+            )
         }
         _ => "bytes that cannot be read".into(),
     };

@@ -3,9 +3,14 @@
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use rr_tests::Rr;
-use rr_tests::guest::Guest;
+use std::path::Path;
+use std::process::Command;
+
+use rr_tests::gdb::Program;
+use rr_tests::guest::{Ending, Guest};
+use rr_tests::matrix::{Plan, check_recording, same};
 use rr_tests::rr::words;
+use rr_tests::{Rr, run};
 
 /// RDRAND, in code that the program makes: nobody can find that. What is written of it has another value in replay, and the same
 /// length; the report names the call and says what was written.
@@ -35,7 +40,10 @@ fn other_bytes_are_noticed_where_they_are_written() {
             assert!(report.contains("the replay diverged"), "{way}: {report}");
             let line = |begin: &str| report.lines().find(|l| l.trim().starts_with(begin)).unwrap();
             let (recorded, replayed) = (line("recorded:"), line("replayed:"));
-            assert!(recorded.contains(call) && replayed.contains(call), "{way}: {report}");
+            assert!(
+                recorded.contains(call) && replayed.contains(call),
+                "{way}: {report}"
+            );
             assert!(recorded.contains("only the digest is in the trace"), "{report}");
             assert!(replayed.contains("first line is \""), "{report}");
             let shown = replayed.contains("a number: ");
@@ -61,7 +69,10 @@ fn digests_are_dumped() {
         let calls = event["buffered"].as_array().into_iter().flatten();
         buffered.extend(calls.filter(|c| is_write(c)).filter_map(digest));
     }
-    assert!(!traced.is_empty() && !buffered.is_empty(), "{traced:?} {buffered:?}");
+    assert!(
+        !traced.is_empty() && !buffered.is_empty(),
+        "{traced:?} {buffered:?}"
+    );
     // All but the last write the same.
     let all: Vec<&String> = traced.iter().chain(&buffered).collect();
     assert_eq!(all.len(), 5, "{all:?}");
@@ -69,4 +80,85 @@ fn digests_are_dumped() {
     assert_ne!(all[3], all[4]);
     let text = recording.rr(&["dump", "-b"]).expect_success().out();
     assert!(text.contains(&format!("payload:{}", all[0])), "{text}");
+}
+
+/// The processor's random numbers in the C++ library, whose functions for that no symbol names, and in a static program without
+/// any symbols: recorded, and replayed from the start and from checkpoints.
+#[test]
+fn random_numbers_of_the_processor_are_recorded() {
+    let rr = Rr::new();
+    let program = Program::build("random_device.cc").expect("the tests need g++");
+    let fixed = rr.new_dir().join("static_random");
+    let mut compile = Command::new("g++");
+    compile
+        .args(["-O1", "-static", "-s", "-o"])
+        .arg(&fixed)
+        .arg(&program.source);
+    run::run(&mut compile, rr.limit).expect_success();
+    for path in [program.path(), &fixed] {
+        let words = words([rr.reachable(path)]);
+        let plain = rr.record(&[], &words);
+        let many = plain
+            .run
+            .out()
+            .lines()
+            .filter(|l| l.starts_with("rdrand "))
+            .count();
+        if std::is_x86_feature_detected!("rdrand") {
+            assert_eq!(many, 1000, "{}", plain.run.describe());
+        }
+        for interval in [None, Some(1), Some(7), Some(50)] {
+            for traced in [&[][..], &["-n"]] {
+                let number = interval.map_or("0".into(), |n: u64| n.to_string());
+                let mut options = traced.to_vec();
+                if interval.is_some() {
+                    options.extend(["--checkpoint-interval", &number]);
+                }
+                let recording = rr.record(&options, &words);
+                let mut plan = Plan::guest(Ending::Exit(0));
+                plan.replays = 3;
+                check_recording(&recording, &plan, interval);
+                recording.remove();
+            }
+        }
+    }
+}
+
+/// A program that translates code finds in what it maps what the file holds: no site is rewritten there.
+#[test]
+fn translators_see_code_as_it_is() {
+    if !Path::new("/usr/bin/valgrind").exists() {
+        eprintln!("skipped: valgrind is not installed (Debian: apt-get install valgrind)");
+        return;
+    }
+    let rr = Rr::new();
+    let guest = Guest::build("leaks");
+    let guest = rr.reachable(&guest.path);
+    let guest = guest.to_str().unwrap();
+    let checks: [(&[&str], &str); 2] = [
+        (&["valgrind", "/bin/true"], "ERROR SUMMARY: 0 errors"),
+        (
+            &["valgrind", "--leak-check=full", guest],
+            "definitely lost: 1,234 bytes in 1 blocks",
+        ),
+    ];
+    for (program, finding) in checks {
+        for options in [&[][..], &["-n"], &["--checkpoint-interval", "50"]] {
+            let recording = rr.record(options, &words(program.iter().copied()));
+            assert!(recording.run.status.success(), "{}", recording.run.describe());
+            assert!(
+                recording.run.err().contains(finding),
+                "{}",
+                recording.run.describe()
+            );
+            let replay = recording.replay(&[]).expect_success();
+            same(
+                "replay: standard error",
+                &replay.program_stderr(),
+                &recording.run.program_stderr(),
+            );
+            recording.verify().expect_success();
+            recording.remove();
+        }
+    }
 }

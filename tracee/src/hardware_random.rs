@@ -7,11 +7,10 @@
 //!
 //! ```text
 //! [66] [REX] 0f c7 f0+register    rdrand (f8+register: rdseed)
-//! [66] [REX] 0f 06 …              clts: a privileged instruction, so that it traps as rdtsc does: SIGSEGV, and nothing else
+//! [66] [REX] 0f 21 f0+register    mov register, dr6 (rdseed: dr7): privileged, so that it traps as rdtsc does, with SIGSEGV
 //! ```
 //!
-//! One byte is changed, inside one instruction: whoever executes it executes one or the other. The byte after says which register
-//! is meant.
+//! One byte is changed, inside one instruction of the same length and register: whoever executes it executes one or the other.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,13 +18,12 @@ use std::os::unix::fs::FileExt;
 
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 
-use crate::ids::Addr;
 use crate::regs::{NOT_IN_SYSCALL, Registers};
 
 /// The second byte of the opcode.
 pub const OPCODE: u8 = 0xc7;
 /// What is written over it.
-pub const TRAP: u8 = 0x06;
+pub const TRAP: u8 = 0x21;
 
 /// The largest `.eh_frame` that is looked at.
 const FRAMES_MOST: usize = 256 << 20;
@@ -52,7 +50,8 @@ impl Access {
             _ => (4, code),
         };
         let (rex, rest) = match rest {
-            [rex @ 0x40..=0x4f, rest @ ..] => (*rex, rest),
+            // Bit 2 would be part of the number of the debug register.
+            [rex @ 0x40..=0x4f, rest @ ..] if rex & 4 == 0 => (*rex, rest),
             _ => (0, rest),
         };
         let [0x0f, TRAP, form @ 0xf0..=0xff, ..] = rest else {
@@ -265,7 +264,8 @@ fn proof(file: &File, frames: Part, code: Part, hit: u64) -> Option<()> {
         return None;
     }
     let mut bytes = vec![0; (end - start) as usize];
-    file.read_exact_at(&mut bytes, code.offset + (start - code.vaddr)).ok()?;
+    file.read_exact_at(&mut bytes, code.offset + (start - code.vaddr))
+        .ok()?;
     let mut decoder = Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE);
     while decoder.can_decode() {
         let instruction = decoder.decode();
@@ -288,7 +288,12 @@ fn proof(file: &File, frames: Part, code: Part, hit: u64) -> Option<()> {
 
 /// Beginning and end of the function that a place belongs to, by `.eh_frame`.
 fn function_around(file: &File, frames: Part, place: u64) -> Option<(u64, u64)> {
-    let mut bytes = vec![0; usize::try_from(frames.len).ok().filter(|len| *len < FRAMES_MOST)?];
+    let mut bytes = vec![
+        0;
+        usize::try_from(frames.len)
+            .ok()
+            .filter(|len| *len < FRAMES_MOST)?
+    ];
     file.read_exact_at(&mut bytes, frames.offset).ok()?;
     let mut at = 0;
     loop {
@@ -349,17 +354,6 @@ fn is_usual(common: &[u8]) -> Option<bool> {
     None
 }
 
-/// The instruction that has its opcode's second byte at `opcode`, among `code` that begins at `begin`: where it begins.
-pub fn begins_at(code: &[u8], begin: Addr, opcode: Addr) -> Option<(Addr, Access)> {
-    let at = opcode.0.checked_sub(begin.0)? as usize;
-    // The longest first: what looks like a prefix is one.
-    (1..=3usize).rev().find_map(|before| {
-        let start = at.checked_sub(before)?;
-        let access = Access::of(code.get(start..)?)?;
-        (access.opcode() as usize == before).then_some((begin + start as u64, access))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +382,10 @@ mod tests {
             assert_eq!(decoded.op0_register().size(), usize::from(width));
             assert_eq!(decoded.op0_register().number(), usize::from(register));
             assert!(Access::of(&own).is_none());
+            let trap = Decoder::with_ip(64, code, 0, DecoderOptions::NONE).decode();
+            assert_eq!((trap.mnemonic(), trap.len()), (Mnemonic::Mov, code.len()));
+            let (to, from) = (trap.op0_register(), trap.op1_register());
+            assert_eq!((to.number(), from.is_dr()), (usize::from(register), true));
         }
     }
 
@@ -399,7 +397,11 @@ mod tests {
             eflags: 0x246 | 1 << 11,
             ..Registers::default()
         };
-        let after = |code: &[u8]| Access::of(code).unwrap().carried_out(&regs, 0x5555_6666_7777_8888);
+        let after = |code: &[u8]| {
+            Access::of(code)
+                .unwrap()
+                .carried_out(&regs, 0x5555_6666_7777_8888)
+        };
         let short = after(&[0x66, 0x0f, TRAP, 0xf1]);
         assert_eq!((short.rcx, short.rip), (0x1111_2222_3333_8888, 0x1004));
         assert_eq!(short.eflags, 0x203);
@@ -410,10 +412,12 @@ mod tests {
     /// The C++ library has them, in functions that no symbol names.
     #[test]
     fn they_are_found_in_a_stripped_library() {
-        let Some(library) = ["/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "/usr/lib64/libstdc++.so.6"]
-            .iter()
-            .find_map(|path| File::open(path).ok())
-        else {
+        let Some(library) = [
+            "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+            "/usr/lib64/libstdc++.so.6",
+        ]
+        .iter()
+        .find_map(|path| File::open(path).ok()) else {
             eprintln!("skipped: there is no libstdc++ here");
             return;
         };
@@ -422,7 +426,10 @@ mod tests {
         for place in found {
             let mut code = [0; 3];
             library.read_exact_at(&mut code, place - 1).unwrap();
-            assert!(code[0] == 0x0f && code[1] == OPCODE && code[2] >= 0xf0, "{code:x?}");
+            assert!(
+                code[0] == 0x0f && code[1] == OPCODE && code[2] >= 0xf0,
+                "{code:x?}"
+            );
         }
         assert!(find(&File::open("/etc/passwd").unwrap()).unwrap().is_empty());
     }

@@ -93,11 +93,7 @@ mod tests {
     }
 
     fn sent(number: i64, args: [u64; 6], result: i64) -> Sent {
-        Sent {
-            number,
-            args,
-            result,
-        }
+        Sent { number, args, result }
     }
 
     fn write(at: u64, result: i64) -> Sent {
@@ -127,7 +123,14 @@ mod tests {
         let mut memory = memory();
         let call = write(0x1100, 0x3000);
         let before = call.digest(&memory);
-        for (place, counts) in [(0, true), (0x7ff, true), (0x800, false), (0x27ff, false), (0x2800, true), (0x2fff, true)] {
+        for (place, counts) in [
+            (0, true),
+            (0x7ff, true),
+            (0x800, false),
+            (0x27ff, false),
+            (0x2800, true),
+            (0x2fff, true),
+        ] {
             memory.0[0x100 + place] ^= 1;
             assert_eq!(call.digest(&memory) != before, counts, "{place:#x}");
             memory.0[0x100 + place] ^= 1;
@@ -137,7 +140,10 @@ mod tests {
     #[test]
     fn vectors_count_as_far_as_they_were_written() {
         let mut memory = memory();
-        let vector: Vec<u8> = [0x1200u64, 8, 0x1300, 8].iter().flat_map(|w| w.to_le_bytes()).collect();
+        let vector: Vec<u8> = [0x1200u64, 8, 0x1300, 8]
+            .iter()
+            .flat_map(|w| w.to_le_bytes())
+            .collect();
         memory.0[0x10..0x30].copy_from_slice(&vector);
         let call = |result| sent(libc::SYS_writev, [1, 0x1010, 2, 0, 0, 0], result);
         let (all, part) = (call(16).digest(&memory), call(12).digest(&memory));
@@ -161,7 +167,10 @@ mod tests {
 
     #[test]
     fn the_first_line_is_shown() {
-        assert_eq!(write(0x1000, 20).first_line(&memory()).as_deref(), Some("line\\n"));
+        assert_eq!(
+            write(0x1000, 20).first_line(&memory()).as_deref(),
+            Some("line\\n")
+        );
         assert_eq!(write(0x1000, 3).first_line(&memory()).as_deref(), Some("lin"));
     }
 }

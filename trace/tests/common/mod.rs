@@ -290,14 +290,16 @@ fn kind() -> BoxedStrategy<EventKind> {
             proptest::option::of(output()),
             any::<u32>()
         )
-            .prop_map(|(entry, after, xstate, task, output, payload)| EventKind::Syscall {
-                entry,
-                after,
-                xstate,
-                task,
-                output,
-                payload: Digest::of_value(payload)
-            }),
+            .prop_map(
+                |(entry, after, xstate, task, output, payload)| EventKind::Syscall {
+                    entry,
+                    after,
+                    xstate,
+                    task,
+                    output,
+                    payload: Digest::of_value(payload)
+                }
+            ),
         registers().prop_map(|after| EventKind::Restart { after }),
         (registers(), point()).prop_map(|(at, point)| EventKind::Point {
             at,

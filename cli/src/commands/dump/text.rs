@@ -25,7 +25,8 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
         writeln!(out, "{}", registers::line(regs))?;
     }
     if let EventKind::Syscall {
-        payload: Some(digest), ..
+        payload: Some(digest),
+        ..
     } = event.kind
     {
         let payload = payload(digest);

@@ -8,7 +8,7 @@ fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
     let out = variable("OUT_DIR");
     let out = Path::new(&out);
-    for file in ["library", "src/layout.rs", "build.rs"] {
+    for file in ["library", "src/layout.rs", "src/payload.rs", "build.rs"] {
         println!("cargo::rerun-if-changed={file}");
     }
     let image = out.join("library.bin");

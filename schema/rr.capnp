@@ -95,6 +95,8 @@ struct Event {
       xstate  @10 :Data;      # null: unchanged
       task    @11 :TaskOp;    # null: none
       output  @12 :Output;    # null: none
+      payload @19 :UInt32;
+      # Digest of the bytes that the call has handed to the outside world (preload/src/payload.rs); 0: none.
     }
 
     restart @13 :Void;

@@ -26,10 +26,21 @@ const S_IFBLK: u32 = 0o060_000;
 const S_IFREG: u32 = 0o100_000;
 pub const S_IFSOCK: u32 = 0o140_000;
 
+/// Whether the kernel has read the payload of a call that was made ([`crate::payload`]), so that the library can read it, too.
+#[derive(Clone, Copy)]
+pub enum Reading {
+    /// It has.
+    Done,
+    /// Some files of virtual file systems say that they have taken more than they have looked at.
+    Perhaps,
+    /// What is written to a device that is memory is mostly not looked at.
+    None,
+}
+
 /// Makes the call and returns its result, or `None`: then it had no effect, and has to be traced. Its outputs are at
 /// most `room` bytes.
-pub fn perform(call: &Call, traced: u32, room: u64) -> Option<i64> {
-    let result = attempt(call, traced, room)?;
+pub fn perform(call: &Call, traced: u32, room: u64, reading: &mut Reading) -> Option<i64> {
+    let result = attempt(call, traced, room, reading)?;
     if result == EFAULT && matches!(call.number, READ | RECVFROM) {
         // What there was to be read may be gone: they have seen to it.
         return Some(result);
@@ -39,7 +50,7 @@ pub fn perform(call: &Call, traced: u32, room: u64) -> Option<i64> {
     (!matches!(result, EFAULT | EINTR | ETXTBSY)).then_some(result)
 }
 
-fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
+fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i64> {
     let a = &call.args;
     match call.number {
         COUNTER => Some(counter()),
@@ -77,8 +88,8 @@ fn attempt(call: &Call, now: u32, room: u64) -> Option<i64> {
         READ if a[2] <= room => read(call, u64::MAX),
         PREAD64 if a[2] <= room && a[3] as i64 >= 0 => read(call, a[3]),
         READV if a[2] <= 16 => readv(call, room),
-        WRITE | PWRITE64 => write(call, now, a[2]),
-        WRITEV if a[2] <= 64 => write(call, now, sockets::vector_len(a[1], a[2])),
+        WRITE | PWRITE64 => write(call, now, a[2], reading),
+        WRITEV if a[2] <= 64 => write(call, now, sockets::vector_len(a[1], a[2]), reading),
         FTRUNCATE | FALLOCATE => change(call, now, a[0]),
         COPY_FILE_RANGE => change(call, now, a[2]),
 
@@ -138,6 +149,8 @@ pub struct File {
     major: u64,
     minor: u64,
     size: u64,
+    /// What it takes on its disk: nothing if there is no disk.
+    blocks: u64,
 }
 
 impl File {
@@ -160,6 +173,7 @@ impl File {
             major: major(stat[5]),
             minor: minor(stat[5]),
             size: stat[6],
+            blocks: stat[8],
         })
     }
 
@@ -352,7 +366,7 @@ fn readv(call: &Call, room: u64) -> Option<i64> {
 }
 
 /// Writing `len` bytes.
-fn write(call: &Call, now: u32, len: u64) -> Option<i64> {
+fn write(call: &Call, now: u32, len: u64, reading: &mut Reading) -> Option<i64> {
     if now & traced::WRITES != 0 {
         return None;
     }
@@ -363,6 +377,11 @@ fn write(call: &Call, now: u32, len: u64) -> Option<i64> {
     if file.is_watched() {
         return None;
     }
+    *reading = match file.kind {
+        S_IFCHR => Reading::None,
+        S_IFREG if file.blocks == 0 => Reading::Perhaps,
+        _ => Reading::Done,
+    };
     match file.kind {
         _ if file.is_plain() => plain(call),
         S_IFIFO if len <= PIPE_MOST && is_writable(fd) => plain(call),

@@ -12,6 +12,9 @@
 #[path = "../src/layout.rs"]
 #[allow(dead_code)]
 mod layout;
+#[path = "../src/payload.rs"]
+#[allow(dead_code)]
+mod payload;
 
 mod calls;
 mod kernel;

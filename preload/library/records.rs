@@ -1,8 +1,10 @@
 //! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
 
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS, traced};
+use crate::calls::Reading;
 use crate::numbers::BUFFERED;
 use crate::outputs::{OUTPUT_SMALL, asked, outputs};
+use crate::payload::{Digest, Hasher, Source};
 use crate::{Call, calls, kernel, probe, shaping};
 
 /// Length of what a call says that changes the address space.
@@ -52,7 +54,8 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
         return None;
     }
     let asked = asked(call);
-    let result = calls::perform(call, now, room.min((1 << LEN_BITS) - 1))?;
+    let mut reading = Reading::Done;
+    let result = calls::perform(call, now, room.min((1 << LEN_BITS) - 1), &mut reading)?;
     let at = control.records + control.used;
     let mut to = at + RECORD_BYTES;
     // SAFETY: there is room in the buffer; the kernel has written the outputs, so they can be read.
@@ -60,6 +63,15 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
         kernel::copy(to, from, len);
         to += len;
     });
+    let digest = match reading {
+        Reading::None => None,
+        reading => Digest::of_call(call.number, &call.args, result, &Payload(reading)),
+    };
+    if let Some(digest) = digest {
+        // SAFETY: there is room in the buffer: what has a payload has small outputs.
+        unsafe { (to as *mut u32).write_unaligned(digest.value()) };
+        to += Digest::BYTES;
+    }
     let len = to - at - RECORD_BYTES;
     // SAFETY: as above.
     unsafe {
@@ -72,6 +84,44 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     control.used = to - control.records;
     control.due -= 1;
     Some(result)
+}
+
+/// The program's memory, as payload of a call.
+struct Payload(Reading);
+
+impl Payload {
+    /// Whether it can be read.
+    fn is_there(&self, at: u64, len: u64) -> bool {
+        const STEP: u64 = 4096;
+        let step = |n: u64| probe::readable(at + n, STEP.min(len - n));
+        matches!(self.0, Reading::Done) || (0..len).step_by(STEP as usize).all(step)
+    }
+}
+
+impl Source for Payload {
+    fn word(&self, at: u64) -> Option<u64> {
+        // SAFETY: it was asked.
+        self.is_there(at, 8).then(|| unsafe { kernel::word(at) })
+    }
+
+    fn feed(&self, hasher: &mut Hasher, at: u64, len: u64) -> Option<()> {
+        // SAFETY: it was asked, or the kernel has read it. Nobody else runs.
+        let bytes = || unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) };
+        self.is_there(at, len).then(|| hasher.bytes(bytes()))
+    }
+}
+
+/// The digest of the payload is not the recorded one. Returns if it is after all: bytes of the replayer were in between.
+#[inline(never)]
+fn other_payload(control: &mut Control) {
+    control.mismatch = control.used;
+    let is_payload = &raw mut control.other_payload;
+    // SAFETY: the word is ours. It ends in a signal that the replayer reports, or goes on behind the instruction.
+    unsafe {
+        is_payload.write_volatile(1);
+        core::arch::asm!("ud2");
+        is_payload.write_volatile(0);
+    }
 }
 
 /// This is not what was recorded.
@@ -119,6 +169,15 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
             from += len;
         }
     });
+    if fits && end - from == Digest::BYTES {
+        // SAFETY: as above.
+        let recorded = unsafe { (from as *const u32).read_unaligned() };
+        let digest = Digest::of_call(call.number, &call.args, result, &Payload(Reading::Done));
+        if digest != Digest::of_value(recorded) {
+            other_payload(control);
+        }
+        from = end;
+    }
     if !fits || from != end {
         mismatch(control);
     }

@@ -40,7 +40,8 @@
 //! ```
 //!
 //! A call that changes the address space has no outputs, but three words that say what it has changed
-//! (`library/shaping.rs`).
+//! (`library/shaping.rs`). A call that hands bytes of the program to the outside world has the digest of these behind its
+//! outputs, in four bytes ([`crate::payload`]; records of older traces have none).
 //!
 //! Where the outputs belong, the same function of the library says while recording and in replay, from number, arguments
 //! and result. Between two traced events of a task the recorder takes the records out; replay puts them in before
@@ -189,6 +190,8 @@ pub struct Control {
     pub traced: u32,
     /// In replay: the record that does not fit the call under way, as an offset, when the library executes `ud2`.
     pub mismatch: u64,
+    /// In replay, at that `ud2`: only the digest of the payload does not fit. The library can go on behind it.
+    pub other_payload: u64,
     /// Device and inode of rr's own standard output and error: writes to these are traced.
     pub stdio: [[u64; 2]; 2],
     /// What is at the place that the stub comes from (see [`site`]): the stub says so where it is no call.

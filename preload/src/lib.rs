@@ -9,6 +9,7 @@
 pub mod layout;
 #[path = "../library/numbers.rs"]
 mod numbers;
+pub mod payload;
 pub mod records;
 
 /// The code of the library, to be mapped at [`layout::CODE`], readable and executable.

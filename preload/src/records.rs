@@ -3,6 +3,7 @@
 //! What is read here may come from a damaged trace: nothing is believed that was not checked.
 
 use crate::layout::RECORD_BYTES;
+use crate::payload::{self, Digest};
 
 /// What one buffered call gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +16,15 @@ pub struct Record<'a> {
     pub outputs: &'a [u8],
     /// Where the next record begins.
     pub end: usize,
+}
+
+impl Record<'_> {
+    /// The digest of what the call has handed to the outside world.
+    pub fn payload(&self) -> Option<Digest> {
+        let digest = <[u8; 4]>::try_from(self.outputs).ok()?;
+        let is_digest = payload::is_buffered(self.number.try_into().ok()?);
+        is_digest.then(|| Digest::of_value(u32::from_le_bytes(digest)))?
+    }
 }
 
 /// What the first word of a record says of it.

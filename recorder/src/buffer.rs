@@ -173,6 +173,7 @@ impl RecordSession {
             mode: mode::RECORD,
             traced: told.0,
             mismatch: 0,
+            other_payload: 0,
             site: layout::site::CALL,
             counter: self.counter(),
             stdio: stdio(),

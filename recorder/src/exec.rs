@@ -117,7 +117,7 @@ impl RecordSession {
             memory,
             space,
             ops,
-            writes,
+            mut writes,
             info,
         } = taken;
         let xstate = stopped.xstate()?;
@@ -127,6 +127,7 @@ impl RecordSession {
         task.actions = Actions::inherited(procfs::signal_dispositions(tid)?.ignored);
         self.spaces.insert(info.space, space);
         self.add_task(task);
+        self.trap_random_at_start(tid, &ops, &mut writes)?;
         self.emit(
             tid,
             EventKind::Start {
@@ -302,6 +303,10 @@ impl RecordSession {
         ops.iter().for_each(|op| model.apply(op));
         space.model = model;
         let path = procfs::exe(tid)?.display().to_string();
+        space.loader = space.model.at(Addr(after.rip)).and_then(|m| match m.backing {
+            Backing::File { file, .. } if *m.name != *path => Some(file),
+            _ => None,
+        });
         let info = ExecInfo {
             path,
             args: procfs::cmdline(tid)?,
@@ -321,7 +326,7 @@ impl RecordSession {
 
     /// The stored file of a mapping. Those that are `stored` already by device and inode are not opened again.
     fn mapped_file(
-        &self,
+        &mut self,
         tid: Tid,
         line: &MapsLine,
         memory: &Memory,
@@ -337,9 +342,10 @@ impl RecordSession {
             memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
             return Ok(self.files.add_bytes(&bytes)?);
         };
-        let file = self.files.add(&file)?;
-        stored.insert(key, file);
-        Ok(file)
+        let id = self.files.add(&file)?;
+        self.mapped.searched.search(id, &file);
+        stored.insert(key, id);
+        Ok(id)
     }
 }
 

@@ -21,6 +21,7 @@
 //! | `ring` | its buffer where much is recorded |
 //! | `sites` | sending system call sites there |
 //! | `rewritten` | taking that back |
+//! | `hardware_random` | `RDRAND` and `RDSEED` |
 //! | `special` | calls that shape the address space, and answers of our own |
 //! | `advice` | what `madvise` changes |
 //! | `tasks` | `clone` and exit |
@@ -56,6 +57,7 @@ mod forced;
 mod foreign;
 mod groups;
 mod guarded;
+mod hardware_random;
 pub mod inherited;
 mod known_sites;
 pub mod launch;

@@ -18,6 +18,7 @@ use rr_trace::FileStore;
 use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, limits, procfs};
 
 use crate::error::{Error, Result};
+use crate::hardware_random::Searched;
 
 /// Shared memory objects.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub struct Mapped {
     objects: HashMap<ObjectId, Object>,
     last: u32,
     filter: Filter,
+    /// What was found in those that are programs or libraries.
+    pub(crate) searched: Searched,
 }
 
 /// The files that are or were mapped, for the library in the tracees: it leaves writes to these to us.
@@ -300,7 +303,9 @@ impl Mapped {
                     name
                 }
             };
-            let file = files.add(&file)?;
+            let id = files.add(&file)?;
+            self.searched.search(id, &file);
+            let file = id;
             let known = self.private.entry(key).or_insert(Private {
                 size: meta.len(),
                 ..Private::default()

@@ -21,13 +21,18 @@ pub(crate) struct Rewritten {
     pub start: Addr,
     /// What they were written over.
     pub original: Vec<u8>,
-    /// Where it leads.
-    pub stub: Addr,
+    /// Where it leads; nowhere if it is no call, but an instruction that was made to trap.
+    pub stub: Option<Addr>,
 }
 
 impl Rewritten {
     fn window(&self) -> AddrRange {
         AddrRange::sized(self.start, self.original.len() as u64)
+    }
+
+    fn leads_into(&self, stubs: &[AddrRange]) -> bool {
+        self.stub
+            .is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
     }
 
     /// The bytes that it had, each with its place, but for those in `gone`.
@@ -96,7 +101,7 @@ impl Sites {
                 false => Vec::new(),
             };
             self.rewritten.retain(|site| {
-                let lost = stubs.iter().any(|s| s.contains(site.stub));
+                let lost = site.leads_into(&stubs);
                 let code = touched(site.window());
                 if code && effect.code_gone {
                     restored.extend(site.bytes(Some(effect.range)));
@@ -117,7 +122,7 @@ impl Sites {
             let stubs = self.stubs_in(*from);
             self.rewritten.retain(|site| {
                 let moves = site.window().intersect(*from).is_some();
-                let lost = stubs.iter().any(|s| s.contains(site.stub));
+                let lost = site.leads_into(&stubs);
                 if moves || lost {
                     restored.extend(site.bytes(None).map(|(at, byte)| match from.contains(at) {
                         true => (*to + (at - from.start), byte),
@@ -141,7 +146,7 @@ impl Sites {
     /// Where a program continues that has executed a jump of ours, and nothing else, to `rip`.
     fn jumped_from(&self, rip: Addr) -> Option<Addr> {
         let jumped =
-            |site: &&Rewritten| site.stub == rip || (site.window().contains(rip) && site.start != rip);
+            |site: &&Rewritten| site.stub == Some(rip) || (site.window().contains(rip) && site.start != rip);
         self.rewritten.iter().find(jumped).map(|site| site.start)
     }
 
@@ -151,7 +156,7 @@ impl Sites {
         let stubs = self.stubs_in(range);
         self.rewritten.retain(|site| {
             let hit = site.window().intersect(range).is_some();
-            if hit || stubs.iter().any(|s| s.contains(site.stub)) {
+            if hit || site.leads_into(&stubs) {
                 restored.extend(site.bytes(Some(range)));
                 return false;
             }

@@ -22,8 +22,8 @@ use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid, limits,
-    procfs, tsc,
+    Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid,
+    limits, procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -70,6 +70,8 @@ pub(crate) struct Space {
     pub brk: u64,
     /// The main stack, with the room below it.
     pub stack: Option<AddrRange>,
+    /// The program's loader (`ld.so`), if it has one.
+    pub loader: Option<FileId>,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
     /// Pages of private file mappings that were given what the file holds, with a sum of that.

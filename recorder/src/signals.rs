@@ -213,6 +213,13 @@ impl RecordSession {
             let stopped = self.undo_force(tid, stopped, &info)?;
             return self.after_rdtsc(tid, stopped, &regs, after);
         }
+        if signal == libc::SIGSEGV
+            && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)
+            && let Some(access) = self.random_at(tid, &regs)?
+        {
+            let stopped = self.undo_force(tid, stopped, &info)?;
+            return self.after_random(tid, stopped, &regs, access);
+        }
         let task = self.task_mut(tid)?;
         if is_carrier(&info)
             && let Some(n) = task.stash.iter().position(|i| signo(i) == signal)

@@ -76,6 +76,12 @@ impl Sites {
         }
     }
 
+    /// An instruction was made to trap.
+    pub fn add_trap(&mut self, trap: Rewritten) {
+        self.grown |= self.guarded.add(AddrRange::sized(trap.start, 1));
+        self.rewritten.push(trap);
+    }
+
     /// What was mapped there is gone.
     pub fn forget(&mut self, range: AddrRange) {
         self.known.retain(|site, _| !range.contains(*site));
@@ -111,6 +117,18 @@ fn code_of(mapping: &Mapping) -> Option<(FileId, u64)> {
         Backing::File { file, offset } if is_code => Some((file, offset)),
         _ => None,
     }
+}
+
+/// The code that these operations map: where, and of which part of which file.
+pub(crate) fn code_mapped(ops: &[SpaceOp]) -> Vec<(AddrRange, FileId, u64)> {
+    let code = |op: &SpaceOp| match op {
+        SpaceOp::Map(mapping) => {
+            let (file, offset) = code_of(mapping)?;
+            Some((mapping.range, file, offset))
+        }
+        _ => None,
+    };
+    ops.iter().filter_map(code).collect()
 }
 
 /// A free page near `site`, below the mapping that it is in.
@@ -241,24 +259,16 @@ impl RecordSession {
         ops: &mut Vec<SpaceOp>,
         writes: &mut Vec<MemWrite>,
     ) -> Result<Stopped> {
-        if !self.options.buffered {
-            return Ok(stopped);
-        }
         let id = self.task(tid)?.space;
         if self.space_mut(id).library.sites.stepped {
             return Ok(stopped);
         }
-        let code: Vec<(AddrRange, FileId, u64)> = ops
-            .iter()
-            .filter_map(|op| match op {
-                SpaceOp::Map(mapping) => {
-                    let (file, offset) = code_of(mapping)?;
-                    Some((mapping.range, file, offset))
-                }
-                _ => None,
-            })
-            .collect();
         let mut edits = Edits::default();
+        self.trap_random(tid, id, ops, &mut edits)?;
+        let code = match self.options.buffered {
+            true => code_mapped(ops),
+            false => Vec::new(),
+        };
         for (range, file, offset) in code {
             let mut near = Near::default();
             for (at, window) in self.known_sites.mapped(file, offset..offset + range.len()) {
@@ -279,8 +289,15 @@ impl RecordSession {
     }
 
     /// Carries out what was decided about an address space. The changes go into the event.
-    fn make(&mut self, tid: Tid, id: SpaceId, edits: Edits, writes: &mut Vec<MemWrite>) -> Result<()> {
-        if std::mem::take(&mut self.space_mut(id).library.sites.grown) {
+    pub(crate) fn make(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        edits: Edits,
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<()> {
+        let library = &mut self.space_mut(id).library;
+        if library.installed && std::mem::take(&mut library.sites.grown) {
             self.tell_guarded(tid, id)?;
         }
         let memory = &self.task(tid)?.memory;
@@ -313,6 +330,7 @@ impl RecordSession {
         self.stats.rewritten();
         if !self.spaces[&id].library.installed {
             self.install_library(tid, id)?;
+            self.space_mut(id).library.sites.grown = true;
         }
         let sites = &mut self.space_mut(id).library.sites;
         sites.known.insert(call, State::Rewritten);
@@ -321,7 +339,7 @@ impl RecordSession {
         sites.rewritten.push(Rewritten {
             start: site.start(),
             original: site.original().to_vec(),
-            stub: place,
+            stub: Some(place),
         });
         let stub = AddrRange::sized(place, code.len() as u64);
         let window = AddrRange::new(site.start(), call);
@@ -334,6 +352,18 @@ impl RecordSession {
             edits.push(at, short.to_vec());
         }
         Ok(stopped)
+    }
+
+    /// Whether a mapping is made by the program's own loader (`ld.so`). That runs natively, and what it maps is code of this
+    /// program; a program that translates code maps it as data, and must find in it what is in the file.
+    pub(crate) fn is_loader(&self, tid: Tid, entry: &Registers) -> Result<bool> {
+        let space = &self.spaces[&self.task(tid)?.space];
+        let mapping = space.model.at(Addr(entry.rip.wrapping_sub(2)));
+        let file = mapping.and_then(|m| match m.backing {
+            Backing::File { file, .. } => Some(file),
+            _ => None,
+        });
+        Ok(file.is_some() && file == space.loader)
     }
 
     /// Where in which file the code at `addr` is, if it may be rewritten at all.

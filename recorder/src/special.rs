@@ -236,7 +236,7 @@ impl RecordSession {
         if is_for_the_library(special, &entry) {
             stopped = self.consider_site(tid, stopped, &entry, &mut ops, &mut writes)?;
         }
-        if special == Special::Mmap {
+        if special == Special::Mmap && self.is_loader(tid, &entry)? {
             stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         }
         let after = raw.outside_call();

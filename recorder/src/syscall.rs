@@ -6,6 +6,7 @@
 
 use rr_trace::event::{EventKind, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::payload::Sent;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::{self, Blocking, Class, Spec, Written};
 use rr_tracee::task::{Resume, Stop};
@@ -349,12 +350,15 @@ impl RecordSession {
         output: Option<rr_trace::event::Output>,
     ) -> Result<()> {
         let whole = self.settle_entry(tid)?;
+        // Memory is as the event leaves it.
+        let payload = Sent::by(entry, after.result()).digest(&self.task(tid)?.memory);
         let kind = EventKind::Syscall {
             entry: whole.then_some(*entry),
             after,
             xstate,
             task: task_op,
             output,
+            payload,
         };
         self.emit(tid, kind, ops, writes)?;
         self.task_mut(tid)?.boundary = after;

@@ -181,6 +181,7 @@ impl RecordSession {
                 scratch: parent.scratch.forked(),
                 shown: parent.shown.clone(),
                 stack: parent.stack,
+                loader: parent.loader,
                 ..Space::default()
             };
             self.spaces.insert(info.space, forked);

@@ -167,7 +167,8 @@ impl ReplaySession {
             return &NONE;
         };
         let (space, memory) = (task.space, task.memory());
-        let (model, reader, overlay) = (self.spaces.get(&space), &self.reader, self.overlays.get(&space));
+        let (model, overlay) = (self.spaces.get(&space), self.overlays.get(&space));
+        let reader = (&*self.reader, &*self.backings.family);
         self.sites.entry(space).or_insert_with(|| {
             model.map_or(Sites::none(), |model| Sites::of(model, &memory, overlay, reader))
         })

@@ -19,6 +19,7 @@ macro_rules! field {
         Addr(layout::CONTROL + offset_of!(Control, $name) as u64)
     };
 }
+pub(crate) use field;
 
 /// Puts the library into the template of all replayed processes.
 pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use rr_preload::layout::{self, Control};
 use rr_tracee::code::decode;
+use rr_tracee::hardware_random::Access;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
@@ -233,10 +234,15 @@ impl Diversion {
         self.stopped(tid)?.regs()
     }
 
-    /// `rdtsc` traps in replayed tasks: the counter is the time of the last event.
+    /// `rdtsc` traps in replayed tasks, and so do `rdrand` and `rdseed`: the counter is the time of the last event.
     fn read_counter(&mut self, tid: Tid, memory: &Memory, mut regs: Registers) -> rr_tracee::Result<bool> {
         let mut code = [0; 15];
         let got = memory.read_some(Addr(regs.rip), &mut code)?;
+        if let Some(access) = Access::of(&code[..got]) {
+            let after = access.carried_out(&regs, random());
+            self.stopped(tid)?.set_regs(&after)?;
+            return Ok(true);
+        }
         let Some(instruction) = decode(&code[..got], Addr(regs.rip)) else {
             return Ok(false);
         };
@@ -365,4 +371,12 @@ impl Diversion {
         }
         sum
     }
+}
+
+/// What the random number generator gives in a diversion: it is thrown away anyway.
+fn random() -> u64 {
+    let mut value = [0; 8];
+    // SAFETY: eight bytes of ours.
+    unsafe { libc::getrandom(value.as_mut_ptr().cast(), value.len(), 0) };
+    u64::from_ne_bytes(value)
 }

@@ -216,7 +216,7 @@ impl ReplaySession {
             return got;
         }
         if let Some(model) = self.spaces.get(&space) {
-            let (reader, overlay) = (&self.reader, self.overlays.get(&space));
+            let (reader, overlay) = ((&*self.reader, &*self.backings.family), self.overlays.get(&space));
             let sites = self
                 .sites
                 .entry(space)

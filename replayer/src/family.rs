@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use rr_trace::TraceReader;
 use rr_tracee::remote::Remote;
-use rr_tracee::{Error as TraceeError, FileId, Stopped, Tid};
+use rr_tracee::{Error as TraceeError, FileId, Stopped, Tid, hardware_random};
 
 use crate::affinity;
 use crate::blank;
@@ -29,6 +29,8 @@ pub(crate) struct Family {
     files: RefCell<HashMap<FileId, i32>>,
     /// Those of them that are shared memory objects, as we have them open for live checkpoints.
     originals: RefCell<HashMap<i32, Rc<File>>>,
+    /// Where files of the trace have instructions that were made to trap ([`hardware_random`]), once that was asked.
+    random: RefCell<HashMap<FileId, Rc<[u64]>>>,
     /// The trace's directory.
     root: PathBuf,
     cpu: Cell<Option<usize>>,
@@ -48,6 +50,7 @@ impl Family {
             template: RefCell::new(Some(template)),
             files: RefCell::default(),
             originals: RefCell::default(),
+            random: RefCell::default(),
             root,
             cpu: Cell::new(cpu),
         }))
@@ -99,6 +102,20 @@ impl Family {
         let file = Rc::new(file.try_clone()?);
         originals.insert(fd, Rc::clone(&file));
         Ok(file)
+    }
+
+    /// Where a file of the trace has instructions that were made to trap.
+    pub fn random_in(&self, file: FileId, reader: &TraceReader) -> Rc<[u64]> {
+        let mut random = self.random.borrow_mut();
+        // A file that cannot be read has been reported where it was to be mapped.
+        let search = || {
+            let found = reader
+                .open_file(file)
+                .ok()
+                .and_then(|f| hardware_random::find(&f).ok());
+            found.unwrap_or_default().into()
+        };
+        Rc::clone(random.entry(file).or_insert_with(search))
     }
 
     /// Closes descriptors of the common table that no session needs any more.

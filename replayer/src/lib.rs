@@ -1,7 +1,7 @@
 //! `ReplaySession`: events back into tasks.
 //!
 //! Replay needs no knowledge of system calls: what a call did to tasks, address spaces and memory stands in its
-//! event. No kernel object of the recorded program (file, socket, timer) exists here. Keeps I7 (no silent
+//! event. (Only what it handed out is looked at, to compare it.) No kernel object of the recorded program (file, socket, timer) exists here. Keeps I7 (no silent
 //! divergence) and, with the `checkpoint` crate, I4 and I6.
 //!
 //! | module | concept |
@@ -30,6 +30,7 @@
 //! | `space` | operations on address spaces, done for real |
 //! | `objects` | shared memory objects, done for real |
 //! | `buffer` | the library in the tasks, and what it is given |
+//! | `payload` | what calls hand to the outside world, compared with what was recorded |
 //! | `blank` | empty processes that replayed tasks are made from |
 //! | `family` | what a session, its live checkpoints and the sessions from those share |
 //! | [`live`] | live checkpoints |
@@ -61,6 +62,7 @@ pub mod live;
 mod objects;
 mod overlay;
 mod passes;
+mod payload;
 mod pending;
 mod place;
 mod point;

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, Stdio, TaskOp};
 use rr_trace::{EventPosition, EventSource, TraceReader};
+use rr_tracee::payload::Sent;
 use rr_tracee::{
-    AddrRange, AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc,
+    Addr, AddrRange, AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc,
 };
 
 use crate::affinity;
@@ -54,6 +55,8 @@ pub struct ReplaySession {
     pub(crate) sites: BTreeMap<SpaceId, Sites>,
     pub(crate) breakpoints: Breakpoints,
     pub(crate) watches: Watches,
+    /// The program's bytes where the run out of the library is to end.
+    pub(crate) exits: Option<(Addr, [u8; 3])>,
     /// Since the first step, which is made by the thread that makes all.
     without_tsc: Option<tsc::GivenUp>,
 }
@@ -96,6 +99,7 @@ impl ReplaySession {
             sites: BTreeMap::new(),
             breakpoints: Breakpoints::default(),
             watches: Watches::default(),
+            exits: None,
             without_tsc: None,
         }
     }
@@ -210,8 +214,19 @@ impl ReplaySession {
                 xstate,
                 task: task_op,
                 output,
+                payload,
             } => {
                 let task = self.task(event)?;
+                let payload = match payload {
+                    Some(recorded) => {
+                        let entered = match entry {
+                            Some(entry) => *entry,
+                            None => task.regs().map_err(|source| failed(event, source))?,
+                        };
+                        Some((Sent::by(&entered, after.result()), *recorded))
+                    }
+                    None => None,
+                };
                 task.in_syscall = false;
                 task.note_name(entry.as_ref());
                 let output = match output {
@@ -234,6 +249,9 @@ impl ReplaySession {
                     None => {}
                 }
                 self.settle(event, after, xstate.as_ref())?;
+                if let Some((sent, recorded)) = payload {
+                    self.check_payload(event, &sent, recorded)?;
+                }
                 return Ok(output);
             }
             EventKind::Restart { after } => {

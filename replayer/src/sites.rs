@@ -1,7 +1,8 @@
 //! Rewritten sites in a replay: where calls go to the library, and what the program's own code is there.
 //!
 //! Keeps, with `overlay`, I8: a debugger sees the code that the program was built with. The sites are found by their
-//! stubs ([`rr_tracee::stubs`]); the original bytes come from the trace's copy of the mapped file, since only code of
+//! stubs ([`rr_tracee::stubs`]), and instructions that were made to trap as the recorder has found them
+//! ([`rr_tracee::hardware_random`]); the original bytes come from the trace's copy of the mapped file, since only code of
 //! files that nobody has written to is rewritten.
 //!
 //! ```text
@@ -14,11 +15,13 @@ use std::os::unix::fs::FileExt;
 
 use rr_trace::TraceReader;
 use rr_tracee::code::JUMP_LEN;
+use rr_tracee::hardware_random::{OPCODE, TRAP};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::site::Instruction;
 use rr_tracee::stubs::{self, STUBS};
-use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory, Prot};
 
+use crate::family::Family;
 use crate::overlay::CodeOverlay;
 
 /// The longest window.
@@ -53,12 +56,20 @@ impl Site {
 
 /// The rewritten sites of an address space.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sites(Vec<Site>);
+pub(crate) struct Sites {
+    /// Of system calls and the like, in order.
+    calls: Vec<Site>,
+    /// The bytes of instructions that may have been made to trap, in order.
+    traps: Vec<Addr>,
+}
 
 impl Sites {
     /// No sites.
     pub const fn none() -> Sites {
-        Sites(Vec::new())
+        Sites {
+            calls: Vec::new(),
+            traps: Vec::new(),
+        }
     }
 
     /// Finds them, in memory that `overlay` has patches in.
@@ -66,7 +77,7 @@ impl Sites {
         space: &AddressSpace,
         memory: &Memory,
         overlay: Option<&CodeOverlay>,
-        reader: &TraceReader,
+        (reader, family): (&TraceReader, &Family),
     ) -> Sites {
         let mut sites = Vec::new();
         for page in space.iter().filter(|m| &*m.name == STUBS) {
@@ -81,31 +92,51 @@ impl Sites {
             );
         }
         sites.sort_by_key(|site: &Site| site.start);
-        Sites(sites)
+        let mut traps = Vec::new();
+        for mapping in space.iter().filter(|m| m.prot.has(Prot::EXEC)) {
+            if let Backing::File { file, offset } = mapping.backing {
+                let places = family.random_in(file, reader);
+                let end = offset + mapping.range.len();
+                let here = places.iter().filter(|place| (offset..end).contains(place));
+                traps.extend(here.map(|place| mapping.range.start + (place - offset)));
+            }
+        }
+        Sites { calls: sites, traps }
     }
 
     /// The site that a place from its jump up to its call belongs to, the call included.
     pub fn around(&self, addr: Addr) -> Option<&Site> {
-        let n = self.0.partition_point(|site| site.start <= addr).checked_sub(1)?;
-        self.0.get(n).filter(|site| addr <= site.call)
+        let n = self
+            .calls
+            .partition_point(|site| site.start <= addr)
+            .checked_sub(1)?;
+        self.calls.get(n).filter(|site| addr <= site.call)
     }
 
     /// Where memory is not the program's own.
     pub fn ranges(&self) -> impl Iterator<Item = AddrRange> {
-        let all = self.0.iter();
-        all.map(|site| AddrRange::sized(site.start, site.rewritten.len() as u64))
+        let calls = self.calls.iter();
+        let calls = calls.map(|site| AddrRange::sized(site.start, site.rewritten.len() as u64));
+        calls.chain(self.traps.iter().map(|at| AddrRange::sized(*at, 1)))
     }
 
     /// The site whose stub a task stands in.
     pub fn by_stub(&self, rip: Addr) -> Option<&Site> {
-        self.0.iter().find(|site| site.stub.contains(rip))
+        self.calls.iter().find(|site| site.stub.contains(rip))
     }
 
     /// Turns bytes that were read at `addr` into the program's own.
     pub fn mask(&self, addr: Addr, bytes: &mut [u8]) {
         let range = AddrRange::sized(addr, bytes.len() as u64);
-        let first = self.0.partition_point(|site| site.call <= range.start);
-        let sites = self.0[first..].iter().take_while(|s| s.start < range.end);
+        let first = self.traps.partition_point(|at| *at < range.start);
+        for at in self.traps[first..].iter().take_while(|at| **at < range.end) {
+            let byte = &mut bytes[(*at - addr) as usize];
+            if *byte == TRAP {
+                *byte = OPCODE;
+            }
+        }
+        let first = self.calls.partition_point(|site| site.call <= range.start);
+        let sites = self.calls[first..].iter().take_while(|s| s.start < range.end);
         for site in sites {
             for (n, (original, rewritten)) in site.original.iter().zip(&site.rewritten).enumerate() {
                 let place = (site.start.0 + n as u64).checked_sub(addr.0);

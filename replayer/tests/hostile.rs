@@ -127,6 +127,7 @@ fn call(output: Option<Output>, task: Option<TaskOp>) -> EventKind {
         xstate: None,
         task,
         output,
+        payload: None,
     }
 }
 
@@ -293,6 +294,7 @@ fn tasks_that_exist_already() {
         xstate: Some(own_xstate()),
         task: Some(TaskOp::Exec(exec_info(3, Tid(101)))),
         output: None,
+        payload: None,
     };
     refused(
         vec![

@@ -235,6 +235,8 @@ guests! {
         wait_stopped
         wait_variants
         write_left
+        write_own_code
+        write_raced
         xattrs
         xstate
         zero_pages

@@ -10,13 +10,15 @@
 //! 2. carry out the [`TaskOp`] (clone, exec);
 //! 3. carry out the [`SpaceOp`]s on the task's address space (after an exec: the new one);
 //! 4. store the [`MemWrite`]s;
-//! 5. set the registers, and the extended state if there is one.
+//! 5. set the registers, and the extended state if there is one;
+//! 6. compare what the call handed to the outside world ([`rr_preload::payload`]).
 //!
 //! Intervals happened one after the other (I1), in the order of the events that end them.
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use rr_preload::payload::Digest;
 use rr_tracee::digest::ChunkSum;
 use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, SpaceOp, Tid};
 
@@ -110,6 +112,8 @@ pub enum EventKind {
         task: Option<TaskOp>,
         /// The call wrote to the recording's own standard output or error.
         output: Option<Output>,
+        /// Digest of what it has handed to the outside world, as memory has it after the event.
+        payload: Option<Digest>,
     },
     /// A call interrupted by a signal goes back to its `syscall` instruction (nothing is run in replay).
     Restart {

@@ -31,9 +31,15 @@ use crate::error::{Error, Malformed, Result};
 use crate::frame::{FRAME_RAW_MAX, bytes_at, sum_is};
 use crate::message;
 
-/// The version of the format that this program writes and reads: of the directory, segments and messages together.
+/// The version of the format that this program writes: of the directory, segments and messages together.
 /// It changes when an older program would misread a new trace; additions that it may ignore do not change it.
-pub const FORMAT_VERSION: u32 = 4;
+///
+/// | version | since then |
+/// |---|---|
+/// | 5 | records of buffered calls may end with the digest of their payload |
+pub const FORMAT_VERSION: u32 = 5;
+/// The oldest version that this program reads.
+const OLDEST_VERSION: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"rrtrace\n";
 const PREFIX_LEN: usize = 40;
@@ -330,7 +336,7 @@ pub(crate) fn check_prefix(bytes: &[u8], magic: &[u8; 8], path: &Path) -> Result
         });
     }
     let found = u32::from_le_bytes(bytes_at(bytes, 8));
-    if found != FORMAT_VERSION {
+    if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
         return Err(Error::Version {
             path: path.to_owned(),
             found,

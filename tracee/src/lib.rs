@@ -25,7 +25,9 @@
 //! | [`pagemap`] | which pages of a process hold data of its own |
 //! | `death` | for tests: a tracee is killed at a chosen moment |
 //! | [`digest`] | digests of the memory that a task could have written |
+//! | [`payload`] | the digest of what a call hands to the outside world |
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
+//! | [`hardware_random`] | `RDRAND` and `RDSEED`: where files have them, and how they are made to trap |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
 //! | [`shaping`] | what buffered calls have changed in an address space |
@@ -37,12 +39,14 @@ pub mod cpus;
 mod death;
 pub mod digest;
 pub mod error;
+pub mod hardware_random;
 pub mod ids;
 pub mod limits;
 pub mod madv;
 pub mod memory;
 pub mod objects;
 pub mod pagemap;
+pub mod payload;
 pub mod procfs;
 pub mod regs;
 pub mod remote;

@@ -46,6 +46,7 @@ impl ReplaySession {
         }
         let mut own = [0; 3];
         written(event, memory.read(go_on, &mut own))?;
+        self.exits = Some((go_on, own));
         for exit in exits {
             written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
         }
@@ -62,6 +63,7 @@ impl ReplaySession {
                 Err(e) => break Err(e),
             }
         };
+        self.exits = None;
         written(event, memory.write_protected(go_on, &own))?;
         if let Some(overlay) = self.overlays.get(&space) {
             written(event, overlay.put_back(&memory, range))?;

@@ -396,6 +396,12 @@ impl ReplaySession {
                     return Ok(Seen::Nothing);
                 }
                 if signal == libc::SIGILL
+                    && let Some(on) = self.recheck_payload(event, &regs)?
+                {
+                    self.move_to(event, on)?;
+                    return Ok(Seen::Nothing);
+                }
+                if signal == libc::SIGILL
                     && let Some((at, moved)) = self.moved_from(Addr(regs.rip))
                 {
                     self.move_to(event, moved)?;

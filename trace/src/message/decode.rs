@@ -1,5 +1,6 @@
 //! A message to events.
 
+use rr_preload::payload::Digest;
 use rr_schema::rr_capnp as wire;
 use rr_tracee::digest::ChunkSum;
 use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, Tid};
@@ -163,6 +164,7 @@ impl Decoder {
                     xstate,
                     task,
                     output,
+                    payload: Digest::of_value(call.get_payload()),
                 }
             }
             Which::Restart(()) => EventKind::Restart { after },

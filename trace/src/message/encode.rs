@@ -1,6 +1,7 @@
 //! Events to a message.
 
 use capnp::message::{Builder, HeapAllocator};
+use rr_preload::payload::Digest;
 use rr_schema::rr_capnp as wire;
 use rr_tracee::{Addr, Registers, Tid};
 
@@ -94,9 +95,11 @@ impl Encoder {
                 xstate,
                 task,
                 output,
+                payload,
             } => {
                 let mut out = out.init_syscall();
                 out.set_entered(entry.is_some());
+                out.set_payload(payload.map_or(0, Digest::value));
                 if let Some(xstate) = xstate {
                     out.set_xstate(&xstate.0);
                 }

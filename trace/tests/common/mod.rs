@@ -4,6 +4,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rr_preload::payload::Digest;
 use rr_trace::event::{
     CloneInfo, Disposition, ExecInfo, MemWrite, Output, OutputSource, Point, SignalPlace, Stdio, TaskOp,
 };
@@ -77,6 +78,7 @@ pub fn typical(number: u64, data: Vec<u8>) -> Event {
             xstate: None,
             task: None,
             output: None,
+            payload: Digest::of_value(number as u32 % 5),
         },
         buffered: Default::default(),
         ops: vec![],
@@ -285,15 +287,19 @@ fn kind() -> BoxedStrategy<EventKind> {
             registers(),
             proptest::option::of(state()),
             proptest::option::of(task_op()),
-            proptest::option::of(output())
+            proptest::option::of(output()),
+            any::<u32>()
         )
-            .prop_map(|(entry, after, xstate, task, output)| EventKind::Syscall {
-                entry,
-                after,
-                xstate,
-                task,
-                output
-            }),
+            .prop_map(
+                |(entry, after, xstate, task, output, payload)| EventKind::Syscall {
+                    entry,
+                    after,
+                    xstate,
+                    task,
+                    output,
+                    payload: Digest::of_value(payload)
+                }
+            ),
         registers().prop_map(|after| EventKind::Restart { after }),
         (registers(), point()).prop_map(|(at, point)| EventKind::Point {
             at,

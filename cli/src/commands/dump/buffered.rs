@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use rr_trace::event::Event;
+use rr_trace::event::{Digest, Event};
 use rr_tracee::syscalls;
 
 /// A call that went through the buffer.
@@ -13,6 +13,8 @@ pub struct Call {
     pub result: i64,
     /// Length of its record in bytes.
     pub size: usize,
+    /// Digest of what it has handed to the outside world.
+    pub payload: Option<Digest>,
 }
 
 /// Those of the event, in order.
@@ -23,6 +25,7 @@ pub fn calls(event: &Event) -> Vec<Call> {
             name: syscalls::buffered_name(record.number),
             result: record.result,
             size: record.end,
+            payload: record.payload(),
         });
     });
     calls

@@ -1,6 +1,6 @@
 //! Events as JSON. Addresses and registers are strings: not every program reads 64-bit numbers right.
 
-use rr_trace::event::{Event, EventKind, TaskOp};
+use rr_trace::event::{Digest, Event, EventKind, TaskOp};
 use rr_tracee::{Registers, SpaceOp, syscalls};
 use serde_json::{Map, Value, json};
 
@@ -22,8 +22,11 @@ pub fn object(line: &Line<'_>, options: &Options) -> Value {
         put("args", (0..6).map(|n| format!("{:#x}", call.arg(n))).collect());
     }
     match &event.kind {
-        EventKind::Syscall { after, .. } => {
+        EventKind::Syscall { after, payload, .. } => {
             put("result", after.result().into());
+            if let Some(digest) = payload {
+                put("payload", hexadecimal(*digest));
+            }
         }
         EventKind::Signal { signo, .. } => {
             put("signal", (*signo).into());
@@ -56,6 +59,11 @@ pub fn object(line: &Line<'_>, options: &Options) -> Value {
         put("writes", writes(event));
     }
     Value::Object(object)
+}
+
+/// The digest of what a call has handed to the outside world.
+fn hexadecimal(digest: Digest) -> Value {
+    format!("{:#010x}", digest.value()).into()
 }
 
 fn all_registers(regs: &Registers) -> Value {
@@ -93,7 +101,13 @@ fn space_op(op: &SpaceOp) -> Value {
 fn buffered_calls(event: &Event) -> Value {
     let calls = buffered::calls(event).into_iter();
     calls
-        .map(|call| json!({ "syscall": call.name, "result": call.result, "size": call.size }))
+        .map(|call| {
+            let mut object = json!({ "syscall": call.name, "result": call.result, "size": call.size });
+            if let Some(digest) = call.payload {
+                object["payload"] = hexadecimal(digest);
+            }
+            object
+        })
         .collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use rr_trace::event::{EventKind, TaskOp};
+use rr_trace::event::{Digest, EventKind, TaskOp};
 use rr_tracee::{Backing, Mapping, Prot, SpaceOp};
 
 use super::{Line, Options, buffered, sockets};
@@ -24,11 +24,20 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
     if let Some(regs) = event.kind.after().or_else(|| event.kind.before()) {
         writeln!(out, "{}", registers::line(regs))?;
     }
+    if let EventKind::Syscall {
+        payload: Some(digest),
+        ..
+    } = event.kind
+    {
+        let payload = payload(digest);
+        writeln!(out, "  {{ {} }}", payload.trim_start_matches([',', ' ']))?;
+    }
     if options.syscallbuf {
         for call in buffered::calls(event) {
+            let payload = call.payload.map_or(String::new(), payload);
             writeln!(
                 out,
-                "  {{ syscall:'{}', ret:{:#x}, size:{:#x} }}",
+                "  {{ syscall:'{}', ret:{:#x}, size:{:#x}{payload} }}",
                 call.name, call.result, call.size
             )?;
         }
@@ -58,6 +67,11 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
         }
     }
     writeln!(out, "}}")
+}
+
+/// The digest of what a call has handed to the outside world.
+fn payload(digest: Digest) -> String {
+    format!(", payload:{:#010x}", digest.value())
 }
 
 fn task_event(out: &mut impl Write, line: &Line<'_>) -> Result<()> {

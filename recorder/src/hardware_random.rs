@@ -1,0 +1,126 @@
+//! `RDRAND` and `RDSEED` are made to trap ([`rr_tracee::hardware_random`]), and what they give is part of the trap's event.
+//!
+//! It is done where a program is executed, and where its own loader maps code, in the same event: before the code can run. A file
+//! is searched once in a recording. Keeps, as far as that goes, I2: code that cannot be proven, that a program makes itself or maps
+//! without the loader keeps its instructions, and only what it writes is compared (`rr_preload::payload`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+
+use rr_trace::event::{EventKind, MemWrite};
+use rr_tracee::hardware_random::{Access, LENGTH_MOST, OPCODE, TRAP, find};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, FileId, Registers, SpaceId, SpaceOp, Stopped, Tid};
+
+use crate::edits::Edits;
+use crate::error::Result;
+use crate::rewritten::Rewritten;
+use crate::session::RecordSession;
+use crate::sites::code_mapped;
+use crate::task::State;
+
+/// Where files have such instructions.
+#[derive(Debug, Default)]
+pub(crate) struct Searched {
+    places: HashMap<FileId, Vec<u64>>,
+}
+
+impl Searched {
+    /// The file with this content was mapped.
+    pub fn search(&mut self, id: FileId, file: &File) {
+        let is_there = std::is_x86_feature_detected!("rdrand") || std::is_x86_feature_detected!("rdseed");
+        if is_there {
+            // What cannot be read cannot be executed.
+            let search = || find(file).unwrap_or_default();
+            self.places.entry(id).or_insert_with(search);
+        }
+    }
+
+    fn part(&self, id: FileId, part: Range<u64>) -> &[u64] {
+        let all = self.places.get(&id).map_or(&[][..], Vec::as_slice);
+        let from = all.partition_point(|place| *place < part.start);
+        let to = all.partition_point(|place| *place < part.end);
+        &all[from..to.max(from)]
+    }
+}
+
+impl RecordSession {
+    /// Code was mapped by `ops`, which the model knows already: makes these instructions in it trap.
+    pub(crate) fn trap_random(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        ops: &[SpaceOp],
+        edits: &mut Edits,
+    ) -> Result<()> {
+        for (range, file, offset) in code_mapped(ops) {
+            for place in self.mapped.searched.part(file, offset..offset + range.len()) {
+                let at = range.start + (place - offset);
+                let mut now = [0];
+                let read = self.task(tid)?.memory.read(at, &mut now);
+                if read.is_ok() && now == [OPCODE] {
+                    edits.push(at, vec![TRAP]);
+                }
+            }
+        }
+        for at in edits.places() {
+            self.space_mut(id).library.sites.add_trap(Rewritten {
+                start: at,
+                original: vec![OPCODE],
+                stub: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// The same for the first program, whose first event is still to come.
+    pub(crate) fn trap_random_at_start(
+        &mut self,
+        tid: Tid,
+        ops: &[SpaceOp],
+        writes: &mut Vec<MemWrite>,
+    ) -> Result<()> {
+        let id = self.task(tid)?.space;
+        let mut edits = Edits::default();
+        self.trap_random(tid, id, ops, &mut edits)?;
+        self.make(tid, id, edits, writes)
+    }
+
+    /// If the task stands at such an instruction, which has trapped: what it is.
+    pub(crate) fn random_at(&self, tid: Tid, regs: &Registers) -> Result<Option<Access>> {
+        let mut code = [0u8; LENGTH_MOST];
+        let task = self.task(tid)?;
+        let got = task.memory.read_some(Addr(regs.rip), &mut code)?;
+        let access = Access::of(&code[..got]);
+        let sites = self.spaces.get(&task.space).map(|s| &s.library.sites);
+        // The program may have such an instruction of its own.
+        let is_ours = |access: &Access| {
+            let at = Addr(regs.rip) + access.opcode();
+            sites.is_some_and(|sites| sites.rewritten.iter().any(|s| s.start == at && s.stub.is_none()))
+        };
+        Ok(access.filter(is_ours))
+    }
+
+    /// Carries it out.
+    pub(crate) fn after_random(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        regs: &Registers,
+        access: Access,
+    ) -> Result<()> {
+        let mut value = [0; 8];
+        // SAFETY: eight bytes of ours; so few are given at once, since the kernel's generator runs when programs do.
+        unsafe { libc::getrandom(value.as_mut_ptr().cast(), value.len(), 0) };
+        let at = regs.outside_call();
+        let after = access.carried_out(&at, u64::from_ne_bytes(value));
+        stopped.set_regs(&after)?;
+        self.take_records(tid)?;
+        self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
+        let task = self.task_mut(tid)?;
+        task.boundary = after;
+        task.state = State::Ready(stopped);
+        Ok(())
+    }
+}

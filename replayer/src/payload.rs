@@ -1,0 +1,142 @@
+//! What a replayed call hands to the outside world, compared with what was recorded (I7).
+//!
+//! The trace has a digest of it ([`rr_preload::payload`] says of what, and when). At a traced call it is computed here; at a
+//! buffered one the library in the task does that, and stops where it differs. Then it is computed here once more: the library
+//! sees the bytes of the debugger in code that is written out, too.
+
+use std::mem::offset_of;
+
+use rr_preload::layout::{self, Control};
+use rr_preload::payload::Digest;
+use rr_preload::records;
+use rr_trace::event::Event;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::payload::Sent;
+use rr_tracee::{Addr, Memory, Registers, rr_area, syscalls};
+
+use crate::buffer::field;
+use crate::error::{Divergence, Error, Result};
+use crate::overlay::CodeOverlay;
+use crate::run::failed;
+use crate::session::ReplaySession;
+
+/// The program's memory without what the replayer has written over it.
+struct Own<'a> {
+    memory: Memory,
+    overlay: Option<&'a CodeOverlay>,
+    exits: Option<(Addr, [u8; 3])>,
+}
+
+impl ReadMemory for Own<'_> {
+    fn read(&self, addr: Addr, buf: &mut [u8]) -> rr_tracee::Result<()> {
+        self.memory.read(addr, buf)?;
+        if let Some(overlay) = self.overlay {
+            overlay.mask(addr, buf);
+        }
+        for (n, byte) in self
+            .exits
+            .iter()
+            .flat_map(|(at, own)| own.iter().enumerate().map(move |(n, b)| (*at + n as u64, b)))
+        {
+            let place = n.0.checked_sub(addr.0).and_then(|n| buf.get_mut(n as usize));
+            place.map(|place| *place = *byte);
+        }
+        Ok(())
+    }
+}
+
+/// The call of the program that the library in a task is busy with.
+fn call_in_library(memory: &Memory, result: i64) -> rr_tracee::Result<Sent> {
+    /// The library's frame: the general registers from rax on, as its entry pushes them.
+    const FRAME: Addr = Addr(layout::STACK_END - 16 * 8);
+    const RAX: u64 = 0;
+    const ARGS: [u64; 6] = [5, 4, 3, 9, 7, 8];
+    let register = |n: u64| memory.read_u64(FRAME + n * 8);
+    let mut args = [0; 6];
+    for (arg, n) in args.iter_mut().zip(ARGS) {
+        *arg = register(n)?;
+    }
+    Ok(Sent {
+        number: register(RAX)? as i64,
+        args,
+        result,
+    })
+}
+
+impl ReplaySession {
+    fn own_memory(&mut self, event: &Event) -> Result<Own<'_>> {
+        let task = self.task(event)?;
+        let (memory, space) = (task.memory(), task.space);
+        Ok(Own {
+            memory,
+            overlay: self.overlays.get(&space),
+            exits: self.exits,
+        })
+    }
+
+    /// The event's call has been carried out; compares what it has handed out.
+    pub(crate) fn check_payload(&mut self, event: &Event, sent: &Sent, recorded: Digest) -> Result<()> {
+        let own = self.own_memory(event)?;
+        let seen = sent.digest(&own);
+        if seen == Some(recorded) {
+            return Ok(());
+        }
+        Err(divergence(event, sent, recorded, seen, &own))
+    }
+
+    /// The task has stopped with `SIGILL`. If the library stands where the payload of a call differs: whether that is so, as an
+    /// error, or where it goes on.
+    pub(crate) fn recheck_payload(&mut self, event: &Event, regs: &Registers) -> Result<Option<Addr>> {
+        /// Length of `ud2`.
+        const UD2: u64 = 2;
+        if !rr_area::code().contains(Addr(regs.rip)) {
+            return Ok(None);
+        }
+        let own = self.own_memory(event)?;
+        let found = (|| {
+            let memory = &own.memory;
+            if memory.read_u64(field!(other_payload))? == 0 {
+                return Ok(None);
+            }
+            let at = memory.read_u64(field!(mismatch))?;
+            let mut given = vec![0; layout::RECORDS_BYTES as usize];
+            memory.read(Addr(layout::RECORDS), &mut given)?;
+            let record = usize::try_from(at).ok().and_then(|at| records::at(&given, at));
+            let Some((result, recorded)) = record.and_then(|r| Some((r.result, r.payload()?))) else {
+                return Ok(None);
+            };
+            Ok(Some((call_in_library(memory, result)?, recorded)))
+        })();
+        let Some((sent, recorded)) = found.map_err(|source| failed(event, source))? else {
+            return Ok(None);
+        };
+        match sent.digest(&own) {
+            Some(seen) if seen == recorded => Ok(Some(Addr(regs.rip + UD2))),
+            seen => Err(divergence(event, &sent, recorded, seen, &own)),
+        }
+    }
+}
+
+fn divergence(event: &Event, sent: &Sent, recorded: Digest, seen: Option<Digest>, own: &Own<'_>) -> Error {
+    let name = syscalls::name(sent.number);
+    let call = format!("{name}({}, ...) = {}", sent.args[0] as i32, sent.result);
+    let other = match (seen, sent.first_line(own)) {
+        (Some(seen), Some(line)) => {
+            format!(
+                "other bytes, with digest {:#010x}; their first line is \"{line}\"",
+                seen.value()
+            )
+        }
+        _ => "bytes that cannot be read".into(),
+    };
+    Error::Divergence(Box::new(Divergence {
+        event: event.number,
+        tid: event.tid,
+        expected: format!(
+            "{call}, of bytes with digest {:#010x} (only the digest is in the trace)",
+            recorded.value()
+        ),
+        seen: format!("{call}, of {other}"),
+        registers: vec![],
+    }))
+}

@@ -155,9 +155,10 @@ impl AtWork {
 
     /// Who helps; nobody if a thread for each CPU is at work already.
     fn helper(cpus: usize) -> Option<AtWork> {
-        let one_more = |n| (n < cpus).then_some(n + 1);
+        let one_more = |n: usize| (n < cpus).then(|| n + 1);
         let taken = AT_WORK.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.is_ok().then_some(AtWork)
+        // Only who has been counted may be dropped: dropping counts down.
+        taken.is_ok().then(|| AtWork)
     }
 }
 

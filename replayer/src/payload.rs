@@ -39,7 +39,9 @@ impl ReadMemory for Own<'_> {
             .flat_map(|(at, own)| own.iter().enumerate().map(move |(n, b)| (*at + n as u64, b)))
         {
             let place = n.0.checked_sub(addr.0).and_then(|n| buf.get_mut(n as usize));
-            place.map(|place| *place = *byte);
+            if let Some(place) = place {
+                *place = *byte;
+            }
         }
         Ok(())
     }

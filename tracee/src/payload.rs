@@ -88,7 +88,7 @@ mod tests {
     fn memory() -> Bytes {
         let mut bytes = vec![0; 0x100];
         bytes[..5].copy_from_slice(b"line\n");
-        bytes.extend((0..0x8000u32).map(|n| (n * n >> 3) as u8));
+        bytes.extend((0..0x8000u32).map(|n| ((n * n) >> 3) as u8));
         Bytes(bytes)
     }
 

@@ -98,7 +98,8 @@ pub fn report(args: &Args, rr: &Path, work: &Path) -> Result<()> {
     let rows = if args.quick { 10_000 } else { 100_000 };
     for program in all(args) {
         let postgres = Path::new("/usr/lib/postgresql");
-        if !is_there(program.needs) && !(program.needs == "pg_ctl" && postgres.exists()) {
+        let is_elsewhere = program.needs == "pg_ctl" && postgres.exists();
+        if !is_there(program.needs) && !is_elsewhere {
             println!("| {} | not installed | | | | | | | | |", program.name);
             continue;
         }

@@ -16,14 +16,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use nix::sched::CpuSet;
 use rr_tracee::Addr;
+use rr_tracee::cpus::{bind_thread, numbers};
 
 use crate::block::PAGE_BYTES;
 use crate::error::{BoxedError, Error, Result};
 use crate::index::{PageTarget, Run, ZERO_BLOCK};
 use crate::restore::{Checkpoint, Room};
-use crate::writer::bind;
 
 /// Pages of a block: where runs of them belong, and what they hold.
 pub type Parts<'a> = [(Addr, &'a [u8])];
@@ -87,7 +86,9 @@ impl Checkpoint {
                 // A thread less is only slower.
                 let _ = thread.spawn_scoped(scope, move || {
                     let _helper = helper;
-                    bind(self.cpus.as_ref());
+                    if let Some(cpus) = &self.cpus {
+                        bind_thread(cpus);
+                    }
                     work();
                 });
             }
@@ -102,9 +103,7 @@ impl Checkpoint {
     /// The threads that there are CPUs for.
     fn threads(&self) -> usize {
         let cpus = match &self.cpus {
-            Some(set) => (0..CpuSet::count())
-                .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
-                .count(),
+            Some(set) => numbers(set).len(),
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };
         cpus.min(MOST_THREADS)

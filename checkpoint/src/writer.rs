@@ -33,10 +33,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::fcntl::Flock;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::sched::CpuSet;
 use rr_trace::Progress;
 use rr_trace::event::EventNumber;
+use rr_tracee::cpus::bind_thread;
 
 use crate::assemble::{self, Message, Reading};
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
@@ -265,7 +265,9 @@ fn run(
     outcomes: &Sender<Outcome>,
     give_up: &AtomicBool,
 ) {
-    bind(options.cpus.as_ref()); // and so the threads that this one starts
+    if let Some(cpus) = &options.cpus {
+        bind_thread(cpus); // and so the threads that this one starts
+    }
     let workers = match options.workers {
         0 => std::thread::available_parallelism().map_or(1, |n| (n.get() - 1).clamp(1, 4)),
         n => n,
@@ -444,15 +446,5 @@ impl Reader<'_> {
             objects: Vec::new(),
         };
         store.finish(std::mem::replace(&mut request.image, nothing), given)
-    }
-}
-
-/// Lets the calling thread run on these CPUs, if any are named.
-pub(crate) fn bind(cpus: Option<&CpuSet>) {
-    if let Some(cpus) = cpus
-        && let Err(e) = sched_setaffinity(Pid::from_raw(0), cpus)
-    {
-        // Slower, and nothing else.
-        tracing::debug!("a checkpoint thread stays on its CPUs: sched_setaffinity: {e}");
     }
 }

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rr_tracee::cpus::bind_thread;
 
-use crate::affinity;
 use crate::dir::{Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
@@ -40,7 +40,9 @@ impl<T: Send + 'static> Ahead<T> {
         std::thread::Builder::new()
             .name("rr-trace-read".into())
             .spawn(move || {
-                affinity::apply(plan.cpus.as_ref());
+                if let Some(cpus) = &plan.cpus {
+                    bind_thread(cpus);
+                }
                 if let Err(e) = run(&plan, &make, &sender) {
                     // Nobody listens any more: then nobody wants to know.
                     let _ = sender.send(Err(e));

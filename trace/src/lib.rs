@@ -61,7 +61,6 @@ extern crate self as rr_trace;
 #[path = "../tests/common/mod.rs"]
 mod test_events;
 
-mod affinity;
 pub mod bytes;
 pub mod columns;
 pub mod compress;

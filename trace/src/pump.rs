@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use nix::sched::CpuSet;
 use rr_schema::rr_capnp as wire;
+use rr_tracee::cpus::bind_thread;
 use rr_tracee::tsc;
 
-use crate::affinity;
 use crate::dir::{HEADER, Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
@@ -112,7 +112,9 @@ impl Pump {
     /// Works until there is nothing more to come, or a failure.
     pub(crate) fn run(mut self) {
         let _guard = Guard(self.shared.clone());
-        affinity::apply(self.options.cpus.as_ref());
+        if let Some(cpus) = &self.options.cpus {
+            bind_thread(cpus);
+        }
         while let Some(job) = self.next_job() {
             let result = self.perform(job);
             let mut state = self.shared.lock();

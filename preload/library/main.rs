@@ -29,6 +29,8 @@ mod sockets;
 
 use core::arch::global_asm;
 
+use layout::Frame;
+
 // The beginning of the image: what stands here at which offset, layout.rs says.
 //
 // The compiler uses the SSE registers to copy things, and the program does not expect a system call to change them.
@@ -143,36 +145,14 @@ global_asm!(
     "mov rsp, qword ptr ds:[{rsp}]",
     "jmp qword ptr ds:[{go_on}]",
     last = const layout::REMOTE_LAST as u32,
-    frame = const (layout::STACK_END - FRAME_BYTES - XMM_BYTES) as u32,
+    frame = const (layout::FRAME - XMM_BYTES) as u32,
     stack_end = const layout::STACK_END as u32,
     rsp = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, rsp) as u32,
     go_on = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, go_on) as u32,
     handle = sym handle,
 );
 
-const FRAME_BYTES: u64 = size_of::<Frame>() as u64;
 const XMM_BYTES: u64 = 256;
-
-/// The program's registers, as the entry pushes them.
-#[repr(C)]
-struct Frame {
-    rax: u64,
-    rbx: u64,
-    rcx: u64,
-    rdx: u64,
-    rsi: u64,
-    rdi: u64,
-    rbp: u64,
-    r8: u64,
-    r9: u64,
-    r10: u64,
-    r11: u64,
-    r12: u64,
-    r13: u64,
-    r14: u64,
-    r15: u64,
-    rflags: u64,
-}
 
 /// A system call as the program makes it.
 #[derive(Clone, Copy)]

@@ -36,6 +36,17 @@ numbers! {
 /// No call: reading the time-stamp counter.
 pub const COUNTER: u64 = crate::layout::COUNTER_NUMBER;
 
+// Those that are never buffered, and have a payload (`../src/payload.rs`).
+pub const MSGSND: u64 = 69;
+pub const SETXATTR: u64 = 188;
+pub const LSETXATTR: u64 = 189;
+pub const FSETXATTR: u64 = 190;
+pub const MQ_TIMEDSEND: u64 = 242;
+pub const PWRITEV: u64 = 296;
+pub const SENDMMSG: u64 = 307;
+pub const PROCESS_VM_WRITEV: u64 = 311;
+pub const PWRITEV2: u64 = 328;
+
 // Those that the library makes on its own account only.
 pub const RT_SIGPENDING: u64 = 127;
 pub const PREADV2: u64 = 327;

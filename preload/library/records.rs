@@ -1,7 +1,7 @@
 //! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
 
-use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS, traced};
 use crate::calls::Reading;
+use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS, traced};
 use crate::numbers::BUFFERED;
 use crate::outputs::{OUTPUT_SMALL, asked, outputs};
 use crate::payload::{Digest, Hasher, Source};

@@ -75,6 +75,8 @@ pub const CONTROL: u64 = PARAM + 0x1000;
 pub const STACK: u64 = CONTROL + 0x1000;
 /// End of the stack.
 pub const STACK_END: u64 = STACK + 0x2000;
+/// The program's registers, while the library is busy with a call: a [`Frame`].
+pub const FRAME: u64 = STACK_END - size_of::<Frame>() as u64;
 /// The system call buffer: in replay always, in recording until the ring takes its place ([`Control::records`]).
 pub const RECORDS: u64 = STACK_END;
 /// Its size.
@@ -128,6 +130,29 @@ pub mod site {
     pub const CALL: u64 = 0;
     /// A `rdtsc` instruction.
     pub const COUNTER: u64 = 1;
+}
+
+/// The program's registers, as the library's entry pushes them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Frame {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rflags: u64,
 }
 
 /// The number of `rdtsc` in records: that of no system call.

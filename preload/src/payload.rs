@@ -34,6 +34,10 @@ use core::arch::x86_64::{
 use core::num::NonZeroU32;
 
 use crate::layout::{AREA_END, CODE};
+use crate::numbers::{
+    BIND, CONNECT, FSETXATTR, LSETXATTR, MQ_TIMEDSEND, MSGSND, PROCESS_VM_WRITEV, PWRITE64, PWRITEV,
+    PWRITEV2, SENDMMSG, SENDMSG, SENDTO, SETXATTR, WRITE, WRITEV,
+};
 
 /// Of a piece of memory that is longer than twice that, so many bytes at both ends count.
 pub const EDGE: u64 = 2048;
@@ -42,26 +46,6 @@ pub const EDGE: u64 = 2048;
 const PIECES_MOST: u64 = 1024;
 /// The longest address of a socket (`struct sockaddr_storage`).
 const ADDRESS_MOST: u64 = 128;
-
-/// Numbers of the calls that have a payload.
-mod number {
-    pub const WRITE: u64 = 1;
-    pub const PWRITE64: u64 = 18;
-    pub const WRITEV: u64 = 20;
-    pub const CONNECT: u64 = 42;
-    pub const SENDTO: u64 = 44;
-    pub const SENDMSG: u64 = 46;
-    pub const BIND: u64 = 49;
-    pub const MSGSND: u64 = 69;
-    pub const SETXATTR: u64 = 188;
-    pub const LSETXATTR: u64 = 189;
-    pub const FSETXATTR: u64 = 190;
-    pub const MQ_TIMEDSEND: u64 = 242;
-    pub const PWRITEV: u64 = 296;
-    pub const SENDMMSG: u64 = 307;
-    pub const PROCESS_VM_WRITEV: u64 = 311;
-    pub const PWRITEV2: u64 = 328;
-}
 
 /// The program's memory.
 pub trait Source {
@@ -101,6 +85,13 @@ impl Digest {
     }
 }
 
+impl core::fmt::Display for Digest {
+    /// A hexadecimal number.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
+
 /// Calls `each` with the parts of a piece of memory that count.
 pub fn edges(at: u64, len: u64, mut each: impl FnMut(u64, u64) -> Option<()>) -> Option<()> {
     if len <= 2 * EDGE {
@@ -112,7 +103,6 @@ pub fn edges(at: u64, len: u64, mut each: impl FnMut(u64, u64) -> Option<()>) ->
 
 /// Whether a buffered call of this number may have a payload. It then has no outputs.
 pub fn is_buffered(number: u64) -> bool {
-    use number::*;
     matches!(
         number,
         WRITE | PWRITE64 | WRITEV | CONNECT | SENDTO | SENDMSG | BIND
@@ -128,7 +118,6 @@ pub fn pieces(
     source: &impl Source,
     each: &mut impl FnMut(u64, u64) -> Option<()>,
 ) -> Option<()> {
-    use number::*;
     let all = u64::try_from(result).ok()?;
     let mut piece = |at: u64, len: u64| {
         let end = at.checked_add(len)?;

@@ -5,7 +5,7 @@
 
 use std::mem::offset_of;
 
-use rr_preload::layout::{self, Control, mode};
+use rr_preload::layout::{self, Control, Frame, mode};
 use rr_preload::records::{self, Record};
 use rr_trace::Bytes;
 use rr_tracee::memory::ReadMemory;
@@ -77,8 +77,8 @@ pub(crate) fn left_over(memory: &Memory, given: &Bytes) -> rr_tracee::Result<Opt
 
 /// Why the library stopped, if a task stands in it: the call under way, and the one that was recorded there.
 pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
-    /// Of the library's frame: where the entry has pushed rax, the number of the call.
-    const FRAME_RAX: u64 = layout::STACK_END - 16 * 8;
+    /// The number of the call.
+    const FRAME_RAX: u64 = layout::FRAME + offset_of!(Frame, rax) as u64;
     if !rr_area::code().contains(Addr(rip)) {
         return None;
     }

@@ -6,7 +6,7 @@
 
 use std::mem::offset_of;
 
-use rr_preload::layout::{self, Control};
+use rr_preload::layout::{self, Control, Frame};
 use rr_preload::payload::Digest;
 use rr_preload::records;
 use rr_trace::event::Event;
@@ -49,17 +49,22 @@ impl ReadMemory for Own<'_> {
 
 /// The call of the program that the library in a task is busy with.
 fn call_in_library(memory: &Memory, result: i64) -> rr_tracee::Result<Sent> {
-    /// The library's frame: the general registers from rax on, as its entry pushes them.
-    const FRAME: Addr = Addr(layout::STACK_END - 16 * 8);
-    const RAX: u64 = 0;
-    const ARGS: [u64; 6] = [5, 4, 3, 9, 7, 8];
-    let register = |n: u64| memory.read_u64(FRAME + n * 8);
+    /// In the order of a call's arguments.
+    const ARGS: [usize; 6] = [
+        offset_of!(Frame, rdi),
+        offset_of!(Frame, rsi),
+        offset_of!(Frame, rdx),
+        offset_of!(Frame, r10),
+        offset_of!(Frame, r8),
+        offset_of!(Frame, r9),
+    ];
+    let register = |offset: usize| memory.read_u64(Addr(layout::FRAME + offset as u64));
     let mut args = [0; 6];
-    for (arg, n) in args.iter_mut().zip(ARGS) {
-        *arg = register(n)?;
+    for (arg, offset) in args.iter_mut().zip(ARGS) {
+        *arg = register(offset)?;
     }
     Ok(Sent {
-        number: register(RAX)? as i64,
+        number: register(offset_of!(Frame, rax))? as i64,
         args,
         result,
     })
@@ -124,20 +129,14 @@ fn divergence(event: &Event, sent: &Sent, recorded: Digest, seen: Option<Digest>
     let call = format!("{name}({}, ...) = {}", sent.args[0] as i32, sent.result);
     let other = match (seen, sent.first_line(own)) {
         (Some(seen), Some(line)) => {
-            format!(
-                "other bytes, with digest {:#010x}; their first line is \"{line}\"",
-                seen.value()
-            )
+            format!("other bytes, with digest {seen}; their first line is \"{line}\"")
         }
         _ => "bytes that cannot be read".into(),
     };
     Error::Divergence(Box::new(Divergence {
         event: event.number,
         tid: event.tid,
-        expected: format!(
-            "{call}, of bytes with digest {:#010x} (only the digest is in the trace)",
-            recorded.value()
-        ),
+        expected: format!("{call}, of bytes with digest {recorded} (only the digest is in the trace)"),
         seen: format!("{call}, of {other}"),
         registers: vec![],
     }))

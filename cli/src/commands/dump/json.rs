@@ -1,6 +1,6 @@
 //! Events as JSON. Addresses and registers are strings: not every program reads 64-bit numbers right.
 
-use rr_trace::event::{Digest, Event, EventKind, TaskOp};
+use rr_trace::event::{Event, EventKind, TaskOp};
 use rr_tracee::{Registers, SpaceOp, syscalls};
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ pub fn object(line: &Line<'_>, options: &Options) -> Value {
         EventKind::Syscall { after, payload, .. } => {
             put("result", after.result().into());
             if let Some(digest) = payload {
-                put("payload", hexadecimal(*digest));
+                put("payload", digest.to_string().into());
             }
         }
         EventKind::Signal { signo, .. } => {
@@ -59,11 +59,6 @@ pub fn object(line: &Line<'_>, options: &Options) -> Value {
         put("writes", writes(event));
     }
     Value::Object(object)
-}
-
-/// The digest of what a call has handed to the outside world.
-fn hexadecimal(digest: Digest) -> Value {
-    format!("{:#010x}", digest.value()).into()
 }
 
 fn all_registers(regs: &Registers) -> Value {
@@ -104,7 +99,7 @@ fn buffered_calls(event: &Event) -> Value {
         .map(|call| {
             let mut object = json!({ "syscall": call.name, "result": call.result, "size": call.size });
             if let Some(digest) = call.payload {
-                object["payload"] = hexadecimal(digest);
+                object["payload"] = digest.to_string().into();
             }
             object
         })

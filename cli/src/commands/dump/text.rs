@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use rr_trace::event::{Digest, EventKind, TaskOp};
+use rr_trace::event::{EventKind, TaskOp};
 use rr_tracee::{Backing, Mapping, Prot, SpaceOp};
 
 use super::{Line, Options, buffered, sockets};
@@ -29,12 +29,13 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
         ..
     } = event.kind
     {
-        let payload = payload(digest);
-        writeln!(out, "  {{ {} }}", payload.trim_start_matches([',', ' ']))?;
+        writeln!(out, "  {{ payload:{digest} }}")?;
     }
     if options.syscallbuf {
         for call in buffered::calls(event) {
-            let payload = call.payload.map_or(String::new(), payload);
+            let payload = call
+                .payload
+                .map_or(String::new(), |digest| format!(", payload:{digest}"));
             writeln!(
                 out,
                 "  {{ syscall:'{}', ret:{:#x}, size:{:#x}{payload} }}",
@@ -67,11 +68,6 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
         }
     }
     writeln!(out, "}}")
-}
-
-/// The digest of what a call has handed to the outside world.
-fn payload(digest: Digest) -> String {
-    format!(", payload:{:#010x}", digest.value())
 }
 
 fn task_event(out: &mut impl Write, line: &Line<'_>) -> Result<()> {

@@ -23,11 +23,6 @@ impl Edits {
         self.0.push((addr, bytes));
     }
 
-    /// Where they begin.
-    pub fn places(&self) -> impl Iterator<Item = Addr> {
-        self.0.iter().map(|(addr, _)| *addr)
-    }
-
     /// Whether something in this range will change.
     pub fn touch(&self, place: AddrRange) -> bool {
         self.0.iter().any(|edit| range(edit).intersect(place).is_some())

@@ -8,17 +8,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 
-use rr_trace::event::{EventKind, MemWrite};
-use rr_tracee::hardware_random::{Access, LENGTH_MOST, OPCODE, TRAP, find};
+use rr_trace::event::MemWrite;
+use rr_tracee::hardware_random::{self, Access, LENGTH_MOST, OPCODE, TRAP, find};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, FileId, Registers, SpaceId, SpaceOp, Stopped, Tid};
 
 use crate::edits::Edits;
 use crate::error::Result;
-use crate::rewritten::Rewritten;
 use crate::session::RecordSession;
 use crate::sites::code_mapped;
-use crate::task::State;
 
 /// Where files have such instructions.
 #[derive(Debug, Default)]
@@ -54,22 +52,20 @@ impl RecordSession {
         ops: &[SpaceOp],
         edits: &mut Edits,
     ) -> Result<()> {
+        let mut traps = Vec::new();
         for (range, file, offset) in code_mapped(ops) {
             for place in self.mapped.searched.part(file, offset..offset + range.len()) {
                 let at = range.start + (place - offset);
                 let mut now = [0];
                 let read = self.task(tid)?.memory.read(at, &mut now);
                 if read.is_ok() && now == [OPCODE] {
-                    edits.push(at, vec![TRAP]);
+                    traps.push(at);
                 }
             }
         }
-        for at in edits.places() {
-            self.space_mut(id).library.sites.add_trap(Rewritten {
-                start: at,
-                original: vec![OPCODE],
-                stub: None,
-            });
+        for at in traps {
+            edits.push(at, vec![TRAP]);
+            self.space_mut(id).library.sites.add_trap(at);
         }
         Ok(())
     }
@@ -110,17 +106,10 @@ impl RecordSession {
         regs: &Registers,
         access: Access,
     ) -> Result<()> {
-        let mut value = [0; 8];
-        // SAFETY: eight bytes of ours; so few are given at once, since the kernel's generator runs when programs do.
-        unsafe { libc::getrandom(value.as_mut_ptr().cast(), value.len(), 0) };
         let at = regs.outside_call();
-        let after = access.carried_out(&at, u64::from_ne_bytes(value));
+        let after = access.carried_out(&at, hardware_random::value());
         stopped.set_regs(&after)?;
         self.take_records(tid)?;
-        self.emit(tid, EventKind::Trap { at, after }, vec![], vec![])?;
-        let task = self.task_mut(tid)?;
-        task.boundary = after;
-        task.state = State::Ready(stopped);
-        Ok(())
+        self.after_trap(tid, stopped, (at, after), vec![], vec![])
     }
 }

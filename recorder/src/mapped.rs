@@ -303,18 +303,20 @@ impl Mapped {
                     name
                 }
             };
-            let id = files.add(&file)?;
-            self.searched.search(id, &file);
-            let file = id;
+            let content = files.add(&file)?;
+            self.searched.search(content, &file);
             let known = self.private.entry(key).or_insert(Private {
                 size: meta.len(),
                 ..Private::default()
             });
-            if !known.contents.contains(&file) {
-                known.contents.push(file);
+            if !known.contents.contains(&content) {
+                known.contents.push(content);
             }
             return Ok(Some(Opened {
-                backing: Backing::File { file, offset },
+                backing: Backing::File {
+                    file: content,
+                    offset,
+                },
                 before: vec![],
                 name,
             }));

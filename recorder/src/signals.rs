@@ -17,7 +17,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_code, signo};
-use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs, tsc};
+use rr_tracee::{Addr, Memory, Registers, SpaceOp, Stopped, Tid, procfs, tsc};
 
 use crate::buffer::is_inside;
 use crate::error::Result;
@@ -258,6 +258,18 @@ impl RecordSession {
             self.count_traced(tid, COUNTER_NUMBER as i64, Addr(at.rip));
             stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
         }
+        self.after_trap(tid, stopped, (at, after), ops, writes)
+    }
+
+    /// An instruction has trapped, and was carried out: where the task stood, and its registers now.
+    pub(crate) fn after_trap(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        (at, after): (Registers, Registers),
+        ops: Vec<SpaceOp>,
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
         self.emit(tid, EventKind::Trap { at, after }, ops, writes)?;
         let task = self.task_mut(tid)?;
         task.boundary = after;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use rr_preload::layout::COUNTER_NUMBER;
 use rr_trace::event::MemWrite;
+use rr_tracee::hardware_random::OPCODE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to, tables_name};
@@ -76,10 +77,14 @@ impl Sites {
         }
     }
 
-    /// An instruction was made to trap.
-    pub fn add_trap(&mut self, trap: Rewritten) {
-        self.grown |= self.guarded.add(AddrRange::sized(trap.start, 1));
-        self.rewritten.push(trap);
+    /// The opcode there was made to trap.
+    pub fn add_trap(&mut self, at: Addr) {
+        self.grown |= self.guarded.add(AddrRange::sized(at, 1));
+        self.rewritten.push(Rewritten {
+            start: at,
+            original: vec![OPCODE],
+            stub: None,
+        });
     }
 
     /// What was mapped there is gone.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use rr_preload::layout::{self, Control};
 use rr_tracee::code::decode;
-use rr_tracee::hardware_random::Access;
+use rr_tracee::hardware_random::{self, Access};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
@@ -239,7 +239,8 @@ impl Diversion {
         let mut code = [0; 15];
         let got = memory.read_some(Addr(regs.rip), &mut code)?;
         if let Some(access) = Access::of(&code[..got]) {
-            let after = access.carried_out(&regs, random());
+            // Any value will do: a diversion is thrown away.
+            let after = access.carried_out(&regs, hardware_random::value());
             self.stopped(tid)?.set_regs(&after)?;
             return Ok(true);
         }
@@ -371,12 +372,4 @@ impl Diversion {
         }
         sum
     }
-}
-
-/// What the random number generator gives in a diversion: it is thrown away anyway.
-fn random() -> u64 {
-    let mut value = [0; 8];
-    // SAFETY: eight bytes of ours.
-    unsafe { libc::getrandom(value.as_mut_ptr().cast(), value.len(), 0) };
-    u64::from_ne_bytes(value)
 }

@@ -13,7 +13,7 @@
 //! One byte is changed, inside one instruction of the same length and register: whoever executes it executes one or the other.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
@@ -30,6 +30,14 @@ const FRAMES_MOST: usize = 256 << 20;
 
 /// Bytes of an instruction that [`Access::of`] wants to see.
 pub const LENGTH_MOST: usize = 5;
+
+/// A value for an instruction that has trapped, from the kernel's generator.
+pub fn value() -> u64 {
+    let mut value = [0; 8];
+    // SAFETY: eight bytes of ours; so few are given at once, since the kernel's generator runs when programs do.
+    unsafe { libc::getrandom(value.as_mut_ptr().cast(), value.len(), 0) };
+    u64::from_ne_bytes(value)
+}
 
 /// An instruction that reads the random number generator, where it has been made to trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,9 +197,17 @@ pub fn find(file: &File) -> io::Result<Vec<u64>> {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
+    // Most files have no such bytes: then nothing else of them is read.
+    let mut frames: Option<Frames> = None;
     for code in &layout.code {
         for hit in hits(file, *code)? {
-            if layout.frames.is_some_and(|f| is_proven(file, f, *code, hit)) {
+            if frames.is_none() {
+                frames = layout.frames.and_then(|part| Frames::read(file, part));
+            }
+            let Some(frames) = &frames else {
+                return Ok(Vec::new());
+            };
+            if is_proven(file, frames, *code, hit) {
                 found.push(hit);
             }
         }
@@ -232,18 +248,9 @@ fn hits(file: &File, code: Part) -> io::Result<Vec<u64>> {
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    struct From<'a>(&'a File, u64);
-    impl Read for From<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let got = self.0.read_at(buffer, self.1)?;
-            self.1 += got as u64;
-            Ok(got)
-        }
-    }
-    let mut from = From(file, at);
     let mut got = 0;
     while got < buffer.len() {
-        match from.read(&mut buffer[got..])? {
+        match file.read_at(&mut buffer[got..], at + got as u64)? {
             0 => break,
             n => got += n,
         }
@@ -252,13 +259,13 @@ fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 /// Whether the instruction with its opcode's second byte there is one, decoded from the beginning of its function.
-fn is_proven(file: &File, frames: Part, code: Part, hit: u64) -> bool {
+fn is_proven(file: &File, frames: &Frames, code: Part, hit: u64) -> bool {
     proof(file, frames, code, hit).is_some()
 }
 
-fn proof(file: &File, frames: Part, code: Part, hit: u64) -> Option<()> {
+fn proof(file: &File, frames: &Frames, code: Part, hit: u64) -> Option<()> {
     let place = hit - code.offset + code.vaddr;
-    let (start, end) = function_around(file, frames, place)?;
+    let (start, end) = frames.function_around(place)?;
     let inside = start >= code.vaddr && end <= code.vaddr.checked_add(code.len)?;
     if !inside || end - start > 1 << 20 {
         return None;
@@ -286,32 +293,43 @@ fn proof(file: &File, frames: Part, code: Part, hit: u64) -> Option<()> {
     None
 }
 
-/// Beginning and end of the function that a place belongs to, by `.eh_frame`.
-fn function_around(file: &File, frames: Part, place: u64) -> Option<(u64, u64)> {
-    let mut bytes = vec![
-        0;
-        usize::try_from(frames.len)
-            .ok()
-            .filter(|len| *len < FRAMES_MOST)?
-    ];
-    file.read_exact_at(&mut bytes, frames.offset).ok()?;
-    let mut at = 0;
-    loop {
-        // Length, without itself; the distance to the common part, or 0 if it is one; beginning and length of the code.
-        let len = int(&bytes, at)? as u32 as usize;
-        let id = int(&bytes, at + 4)? as u32 as usize;
-        if len == 0 || len == u32::MAX as usize {
-            return None;
-        }
-        if id != 0 && is_usual(bytes.get((at + 4).checked_sub(id)?..)?) == Some(true) {
-            let own = frames.vaddr.checked_add(at as u64 + 8)?;
-            let start = own.wrapping_add_signed(int(&bytes, at + 8)?.into());
-            let end = start.checked_add(int(&bytes, at + 12)? as u32 as u64)?;
-            if (start..end).contains(&place) {
-                return Some((start, end));
+/// The contents of `.eh_frame`.
+struct Frames {
+    bytes: Vec<u8>,
+    vaddr: u64,
+}
+
+impl Frames {
+    /// `None`: it cannot be read, or is too large.
+    fn read(file: &File, part: Part) -> Option<Frames> {
+        let len = usize::try_from(part.len).ok().filter(|len| *len < FRAMES_MOST)?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, part.offset).ok()?;
+        let vaddr = part.vaddr;
+        Some(Frames { bytes, vaddr })
+    }
+
+    /// Beginning and end of the function that a place belongs to.
+    fn function_around(&self, place: u64) -> Option<(u64, u64)> {
+        let bytes = &self.bytes;
+        let mut at = 0;
+        loop {
+            // Length, without itself; the distance to the common part, or 0 if it is one; beginning and length of the code.
+            let len = int(bytes, at)? as u32 as usize;
+            let id = int(bytes, at + 4)? as u32 as usize;
+            if len == 0 || len == u32::MAX as usize {
+                return None;
             }
+            if id != 0 && is_usual(bytes.get((at + 4).checked_sub(id)?..)?) == Some(true) {
+                let own = self.vaddr.checked_add(at as u64 + 8)?;
+                let start = own.wrapping_add_signed(int(bytes, at + 8)?.into());
+                let end = start.checked_add(int(bytes, at + 12)? as u32 as u64)?;
+                if (start..end).contains(&place) {
+                    return Some((start, end));
+                }
+            }
+            at += len + 4;
         }
-        at += len + 4;
     }
 }
 

@@ -263,7 +263,7 @@ pub fn create(
             before => {
                 // Its memory is given back first.
                 drop(before);
-                session_before(stored, stretch.from, cpu)?
+                stored.session_near(stretch.from, |at| stored.session_beside(at, cpu))?
             }
         };
         for event in events.map(|(event, _)| *event) {
@@ -296,27 +296,6 @@ pub fn create(
         under_way = Some(session);
     }
     Ok(End::Done)
-}
-
-/// A session at the last checkpoint at or before an event that can be used, or at the start.
-fn session_before(stored: &Stored, event: EventNumber, cpu: usize) -> Result<ReplaySession> {
-    let mut at = stored.before(event);
-    while let Some(from) = at {
-        match stored.session_beside(from, cpu) {
-            Err(Error::Checkpoint(e)) => {
-                tracing::warn!("{e}; using the checkpoint before it");
-                at = from.0.checked_sub(1).and_then(|n| stored.before(EventNumber(n)));
-            }
-            made => return made,
-        }
-    }
-    match stored.has_start() {
-        true => stored.session_beside(EventNumber(0), cpu),
-        false => Err(Error::NoStart {
-            first: stored.reader().first_event(),
-            event,
-        }),
-    }
 }
 
 #[cfg(test)]

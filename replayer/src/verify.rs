@@ -14,6 +14,7 @@ use rr_checkpoint::{BlockCache, Checkpoint};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_tracee::cpus::Cpus;
+use rr_tracee::procfs::MachineMemory;
 
 use crate::affinity::{Beside, cpu_for_replay};
 use crate::compare::Mismatch;
@@ -207,11 +208,6 @@ impl Verifier {
 
 /// How many bytes of decompressed blocks are kept: a quarter of the memory that is free.
 fn cache_bytes() -> usize {
-    let available = || {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().ok()?;
-        Some(kilobytes << 10)
-    };
-    (available().unwrap_or(0) / 4).clamp(*CACHE.start(), *CACHE.end())
+    let available = MachineMemory::now().map_or(0, |memory| memory.available);
+    ((available / 4) as usize).clamp(*CACHE.start(), *CACHE.end())
 }

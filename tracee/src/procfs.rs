@@ -1,4 +1,4 @@
-//! The few files of `/proc/PID` that we read (proc(5)).
+//! The few files of `/proc` that we read (proc(5)).
 
 use std::fs;
 use std::io::Read;
@@ -9,6 +9,34 @@ use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
 use crate::rr_area;
 use crate::space::{ForkPolicy, Prot};
+
+/// The memory of the machine, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MachineMemory {
+    /// What programs could be given.
+    pub available: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl MachineMemory {
+    /// As the kernel tells it now (proc_meminfo(5)); `None` if it does not.
+    pub fn now() -> Option<MachineMemory> {
+        MachineMemory::of(&fs::read_to_string("/proc/meminfo").ok()?)
+    }
+
+    fn of(text: &str) -> Option<MachineMemory> {
+        let bytes = |name: &str| -> Option<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+            kib.checked_mul(1024)
+        };
+        Some(MachineMemory {
+            available: bytes("MemAvailable:")?,
+            total: bytes("MemTotal:")?,
+        })
+    }
+}
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, PartialEq, Eq, Debug)]

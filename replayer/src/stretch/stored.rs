@@ -10,7 +10,7 @@ use rr_tracee::Tid;
 use rr_tracee::cpus::bind_thread;
 
 use crate::affinity;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::ReplaySession;
 
 /// A trace and the checkpoints that are stored in it. Can be used from several threads.
@@ -106,5 +106,30 @@ impl Stored {
         // Only speed depends on it: a wake-up across CPUs is slow.
         let _ = affinity::bind(Tid(0), cpu);
         session
+    }
+
+    /// A session that `open` makes at the last one at or before an event that can be used, or at the start.
+    pub(crate) fn session_near(
+        &self,
+        event: EventNumber,
+        open: impl Fn(EventNumber) -> Result<ReplaySession>,
+    ) -> Result<ReplaySession> {
+        let mut at = self.before(event);
+        while let Some(from) = at {
+            match open(from) {
+                Err(Error::Checkpoint(e)) => {
+                    tracing::warn!("the checkpoint at event {from} cannot be used: {e}");
+                    at = from.0.checked_sub(1).and_then(|n| self.before(EventNumber(n)));
+                }
+                made => return made,
+            }
+        }
+        match self.has_start() {
+            true => open(EventNumber(0)),
+            false => Err(Error::NoStart {
+                first: self.reader.first_event(),
+                event,
+            }),
+        }
     }
 }

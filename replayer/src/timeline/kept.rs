@@ -4,6 +4,7 @@
 //! bound is what is left for everybody else: when less than an eighth of the machine's memory is available, half of the checkpoints go.
 
 use rr_trace::event::EventNumber;
+use rr_tracee::procfs::MachineMemory;
 
 use crate::live::LiveCheckpoint;
 use crate::position::{Mark, Move, Path, Position, Progress};
@@ -155,17 +156,9 @@ impl Kept {
     }
 }
 
-/// Whether there is little memory left on the machine (proc(5), `/proc/meminfo`).
+/// Whether there is little memory left on the machine.
 fn is_memory_short() -> bool {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    match (field("MemAvailable:"), field("MemTotal:")) {
-        (Some(available), Some(total)) => available < total / LEFT_FOR_OTHERS,
-        _ => false,
-    }
+    MachineMemory::now().is_some_and(|memory| memory.available < memory.total / LEFT_FOR_OTHERS)
 }
 
 /// How much is left, roughly: for comparing ways with one end.

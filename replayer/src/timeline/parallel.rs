@@ -129,23 +129,7 @@ impl Search<'_> {
         }
     }
 
-    /// A session at the beginning of a stretch, or at an older checkpoint if that cannot be used.
-    fn open_home(&self, n: usize, cpu: Option<usize>) -> Result<ReplaySession> {
-        let from = self.stretches[n].from;
-        match self.stored.session(from, cpu) {
-            Err(Error::Checkpoint(e)) => {
-                tracing::warn!("the checkpoint at event {from} cannot be used: {e}");
-                let mut older = self.stretches[n + 1..].iter();
-                match older.find_map(|older| self.stored.session(older.from, cpu).ok()) {
-                    Some(session) => Ok(session),
-                    None => self.stored.session(EventNumber(0), cpu),
-                }
-            }
-            opened => opened,
-        }
-    }
-
-    /// Searches a stretch at home. Live checkpoints are left behind.
+    /// Searches a stretch at home, from an older checkpoint if its own cannot be used. Live checkpoints are left behind.
     fn home(
         &self,
         n: usize,
@@ -153,7 +137,8 @@ impl Search<'_> {
         kept: &mut Kept,
         wanted: &mut dyn Interrupt,
     ) -> Walked<Outcome> {
-        let walked = self.open_home(n, cpu).and_then(|mut session| {
+        let opened = (self.stored).session_near(self.stretches[n].from, |at| self.stored.session(at, cpu));
+        let walked = opened.and_then(|mut session| {
             let (way, met) = self.walk(n, &mut session, kept, wanted)?;
             Ok(Outcome::of(met.filter(|_| way == Way::Done)))
         });

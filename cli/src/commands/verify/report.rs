@@ -7,14 +7,9 @@ use rr_trace::TraceReader;
 use serde_json::{Value, json};
 
 /// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
+fn chain(error: &rr_replayer::Error) -> String {
+    let causes = anyhow::Chain::new(error).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 /// A stretch that is not what was recorded, in lines.

@@ -29,7 +29,7 @@ impl Figures {
         self.add(what, value, None, unit);
     }
 
-    /// What could not be measured, and why.
+    /// A figure that could not be measured, and why not.
     pub fn skipped(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.0.push(Figure {
             what: what.into(),

@@ -142,21 +142,21 @@ impl Checkpoint {
 /// A thread of this process that restores pages, as long as this lives.
 struct AtWork;
 
-/// How many there are.
+/// The number of these threads.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
 impl AtWork {
-    /// Who wants the pages: works whatever others do.
+    /// The thread that wants the pages. It works whatever other threads do.
     fn caller() -> AtWork {
         AT_WORK.fetch_add(1, Ordering::Relaxed);
         AtWork
     }
 
-    /// Who helps; nobody if a thread for each CPU is at work already.
+    /// A thread that helps it; `None` if a thread for each CPU is at work already.
     fn helper(cpus: usize) -> Option<AtWork> {
         let one_more = |n: usize| (n < cpus).then(|| n + 1);
         let taken = AT_WORK.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        // Only who has been counted may be dropped: dropping counts down.
+        // Only a thread that was counted may be dropped: the drop counts down.
         taken.is_ok().then(|| AtWork)
     }
 }

@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::guest::{self, in_cache};
+use crate::programs::is_installed;
 use crate::rr::Rr;
 use crate::run::{Run, run};
 
@@ -55,9 +56,7 @@ impl Program {
             "go" => &["go", "build", "-gcflags=-N -l"],
             _ => panic!("{name}: in which language?"),
         };
-        let exists = std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(compiler[0]).exists()));
-        if !exists {
+        if !is_installed(compiler[0]) {
             eprintln!("skipped: there is no {} here", compiler[0]);
             return None;
         }

@@ -30,6 +30,12 @@ impl Random {
     }
 }
 
+/// Whether a program is in the `PATH`.
+pub fn is_installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+}
+
 /// `sh -c script` as a command line.
 pub fn shell(script: &str) -> Vec<OsString> {
     ["/bin/sh", "-c", script].map(OsString::from).to_vec()

@@ -21,7 +21,7 @@ use crate::{Args, compile, fresh};
 const CALLS: &str = "50000";
 
 /// Pages that it writes in a second: 50 MB.
-const PAGES: u64 = 12_200;
+pub const PAGES: u64 = 12_200;
 
 /// The process.
 #[derive(Clone)]
@@ -262,7 +262,7 @@ fn bytes(infos: &[TraceInfo], figures: &mut Figures) {
     );
 }
 
-/// What checkpoints of a process cost that changes nothing.
+/// The cost of checkpoints of a process that changes nothing.
 fn idle(busy: &Busy, info: &TraceInfo, figures: &mut Figures) {
     let later = info.checkpoints.get(1..).unwrap_or_default();
     let bytes: Vec<f64> = later.iter().map(|c| c.bytes as f64 / 1e3).collect();

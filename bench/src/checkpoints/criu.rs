@@ -6,9 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use rr_tests::programs::is_installed;
 
-use super::busy::Busy;
-use super::programs::is_there;
+use super::busy::{Busy, PAGES};
 use crate::figures::Figures;
 use crate::measure::size_of;
 
@@ -34,6 +34,12 @@ fn criu(args: &[&str]) -> Result<(Output, f64)> {
     Ok((output, begin.elapsed().as_secs_f64()))
 }
 
+/// The last line that a command has written to standard error.
+fn last_words(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().last().unwrap_or("it says nothing").trim().to_owned()
+}
+
 /// A figure of criu's statistics file, in microseconds: `crit` decodes it.
 fn frozen_us(dir: &Path) -> Option<f64> {
     let output = Command::new("crit")
@@ -47,23 +53,16 @@ fn frozen_us(dir: &Path) -> Option<f64> {
 
 /// Pre-dumps, dumps and restores it.
 pub fn report(busy: &Busy, dir: &Path, figures: &mut Figures) -> Result<()> {
-    if !is_there("criu") {
+    if !is_installed("criu") {
         figures.skipped("CRIU", "not installed");
         return Ok(());
     }
     let (check, _) = criu(&["check"])?;
     if !check.status.success() {
-        let why = String::from_utf8_lossy(&check.stderr);
-        let why = why
-            .lines()
-            .last()
-            .unwrap_or("criu check failed")
-            .trim()
-            .to_owned();
-        figures.skipped("CRIU", format!("cannot run here: {why}"));
+        figures.skipped("CRIU", format!("cannot run here: {}", last_words(&check)));
         return Ok(());
     }
-    let line = busy.line(12_200, false);
+    let line = busy.line(PAGES, false);
     let mut command = Command::new("setsid");
     command.args(&line).stdin(Stdio::null());
     let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -87,9 +86,7 @@ pub fn report(busy: &Busy, dir: &Path, figures: &mut Figures) -> Result<()> {
         let args = [&[verb, "-t", &pid, "-D", &images], &options[..]].concat();
         let (output, seconds) = criu(&args)?;
         if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr);
-            let why = why.lines().last().unwrap_or("it says nothing").trim().to_owned();
-            figures.skipped(format!("CRIU {verb}"), format!("failed: {why}"));
+            figures.skipped(format!("CRIU {verb}"), format!("failed: {}", last_words(&output)));
             return Ok(());
         }
         figures.plain(format!("CRIU {verb}"), seconds, "s");

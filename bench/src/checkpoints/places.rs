@@ -1,12 +1,11 @@
-//! How long it takes to get to a place of a trace.
+//! The time to get to a place of a trace, near its end or anywhere.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rr_tests::programs::{self as inputs, Random, shell};
+use rr_tests::programs::{self as inputs, Random, is_installed, shell};
 
-use super::programs::is_there;
 use crate::figures::Figures;
 use crate::measure::{mb, median, rr_line, time, trace_info};
 use crate::{Args, compile, fresh};
@@ -26,7 +25,7 @@ pub fn seconds_to(rr: &Path, work: &Path, trace: &Path, event: u64, options: &[&
 
 /// sqlite3, with a checkpoint every 1,000 calls: to an event at 95 %, from a checkpoint and from the start.
 pub fn late_event(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) -> Result<()> {
-    if !is_there("sqlite3") {
+    if !is_installed("sqlite3") {
         figures.skipped("sqlite3 to 95 %", "no sqlite3 here");
         return Ok(());
     }

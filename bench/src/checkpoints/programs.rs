@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rr_tests::programs::{self as inputs, shell};
+use rr_tests::programs::{self as inputs, is_installed, shell};
 
 use crate::measure::{mb, median, percentile, rr_line, time, trace_info};
 use crate::{Args, fresh};
@@ -12,15 +12,9 @@ use crate::{Args, fresh};
 /// The user that programs run as that refuse to run as root (`nobody`).
 const NOBODY: u32 = 65534;
 
-/// Whether a program is in the `PATH`.
-pub fn is_there(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-}
-
 struct Program {
     name: &'static str,
-    /// What it needs.
+    /// The program that it cannot do without.
     needs: &'static str,
     script: String,
     as_nobody: bool,
@@ -99,7 +93,7 @@ pub fn report(args: &Args, rr: &Path, work: &Path) -> Result<()> {
     for program in all(args) {
         let postgres = Path::new("/usr/lib/postgresql");
         let is_elsewhere = program.needs == "pg_ctl" && postgres.exists();
-        if !is_there(program.needs) && !is_elsewhere {
+        if !is_installed(program.needs) && !is_elsewhere {
             println!("| {} | not installed | | | | | | | | |", program.name);
             continue;
         }

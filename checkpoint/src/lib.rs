@@ -56,7 +56,7 @@ pub use image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 pub use restore::{Checkpoint, PageSource, PageTarget};
 pub use schedule::{Interval, Schedule};
 pub use source::{Replaced, SharedSource};
-pub use stats::CheckpointStats;
+pub use stats::{CheckpointStats, Maker};
 pub use verify::{
     Difference, Differences, Line, compare_checkpoints, compare_images, compare_object, compare_space,
 };

@@ -106,4 +106,13 @@ struct Statistics {
   writeMs         @5 :UInt64;  # from the writer's taking it up until all but the file's header was written
   method          @6 :Text;    # how pages with data were found: "pagemap_scan" or "pagemap"
   spacesInPlace   @7 :UInt32;  # address spaces that were read wholly without a fork
+  pagesUnchanged  @8 :UInt64;  # known to be as in the checkpoint before, without being looked at
+  maker           @9 :Maker;
+
+  enum Maker {
+    unknown           @0;
+    recorder          @1;  # rr record
+    createCheckpoints @2;  # rr create-checkpoints
+    debugger          @3;  # a command of its user
+  }
 }

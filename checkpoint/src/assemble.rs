@@ -17,6 +17,7 @@ use rr_trace::event::EventNumber;
 
 use crate::block::{BlockRef, PAGE_BYTES};
 use crate::codec;
+use crate::collection::revive;
 use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::file::{HEADER_LEN, Header, pack_section, temporary_path};
@@ -144,7 +145,9 @@ impl Making {
             Some(temporary) => temporary,
             none => {
                 let path = temporary_path(dir, EventNumber(self.fate.event));
-                none.insert(Temporary::create(path)?)
+                let temporary = none.insert(Temporary::create(path)?);
+                self.end = revive(dir, EventNumber(self.fate.event), &temporary.file)?;
+                temporary
             }
         };
         temporary.write(bytes, self.end)?;

@@ -19,7 +19,7 @@ use crate::block::{BlockRef, PAGE_BYTES};
 use crate::compression::Compression;
 use crate::image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 use crate::index::{PageIndex, PageTarget, Run};
-use crate::stats::CheckpointStats;
+use crate::stats::{CheckpointStats, Maker};
 
 /// What is wrong with a section.
 pub(crate) type Fault = String;
@@ -312,6 +312,12 @@ pub(crate) fn encode_stats(stats: &CheckpointStats) -> Result<Vec<u8>, Fault> {
     root.set_write_ms(stats.write_ms);
     root.set_method(stats.method.as_str());
     root.set_spaces_in_place(stats.spaces_in_place);
+    root.set_maker(match stats.maker {
+        Maker::Unknown => schema::statistics::Maker::Unknown,
+        Maker::Recorder => schema::statistics::Maker::Recorder,
+        Maker::CreateCheckpoints => schema::statistics::Maker::CreateCheckpoints,
+        Maker::Debugger => schema::statistics::Maker::Debugger,
+    });
     pack(&message)
 }
 
@@ -328,6 +334,13 @@ pub(crate) fn decode_stats(bytes: &[u8]) -> Result<CheckpointStats, Fault> {
         write_ms: root.get_write_ms(),
         method: root.get_method().map_err(text)?.to_string().map_err(text)?,
         spaces_in_place: root.get_spaces_in_place(),
+        maker: match root.get_maker() {
+            Ok(schema::statistics::Maker::Recorder) => Maker::Recorder,
+            Ok(schema::statistics::Maker::CreateCheckpoints) => Maker::CreateCheckpoints,
+            Ok(schema::statistics::Maker::Debugger) => Maker::Debugger,
+            // One that a later version knows.
+            Ok(schema::statistics::Maker::Unknown) | Err(_) => Maker::Unknown,
+        },
         ..CheckpointStats::default()
     })
 }

@@ -27,6 +27,9 @@
 //!                                                            if both lengths are equal
 //! ```
 //!
+//! A checkpoint that was removed leaves `<event>.blocks` as long as later ones refer to its blocks: the same file, with
+//! holes where nobody needs anything ([`crate::collection`]).
+//!
 //! Every byte of the file is covered by a checksum that stands elsewhere; the reader trusts no length before
 //! it has compared it with the file's, and no section's length before it has been compared with what brotli
 //! can make of so many bytes.
@@ -83,6 +86,11 @@ pub fn checkpoint_path(dir: &Path, event: EventNumber) -> PathBuf {
     dir.join(format!("{:016}.ckpt", event.0))
 }
 
+/// The path of what other checkpoints need of a removed one ([`crate::collection`]).
+pub(crate) fn blocks_path(dir: &Path, event: EventNumber) -> PathBuf {
+    dir.join(format!("{:016}.blocks", event.0))
+}
+
 /// The path under which it is written.
 pub(crate) fn temporary_path(dir: &Path, event: EventNumber) -> PathBuf {
     dir.join(format!(".{:016}.ckpt.tmp", event.0))
@@ -112,7 +120,7 @@ pub(crate) fn sweep(dir: &Path) -> Result<()> {
         let number = name
             .to_str()
             .and_then(|n| n.strip_prefix('.')?.strip_suffix(".tmp"));
-        number.and_then(event_of).is_some()
+        number.and_then(|n| event_of(n, "ckpt")).is_some()
     };
     let sweep = || -> std::io::Result<()> {
         for entry in std::fs::read_dir(dir)? {
@@ -126,9 +134,9 @@ pub(crate) fn sweep(dir: &Path) -> Result<()> {
     sweep().map_err(failed)
 }
 
-/// The event of a checkpoint file's name; nothing if it is not exactly such a name.
-fn event_of(name: &str) -> Option<EventNumber> {
-    let digits = name.strip_suffix(".ckpt")?;
+/// The event in a name `<16 digits>.<extension>`; nothing if it is not exactly such a name.
+fn event_of(name: &str, extension: &str) -> Option<EventNumber> {
+    let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
     let event = EventNumber(digits.parse().ok()?);
     (format!("{:016}", event.0) == digits).then_some(event)
 }
@@ -136,6 +144,11 @@ fn event_of(name: &str) -> Option<EventNumber> {
 /// The events of all checkpoint files in a directory, ascending; none if there is no such directory. The
 /// files are not opened.
 pub fn list(dir: &Path) -> Result<Vec<EventNumber>> {
+    numbers(dir, "ckpt")
+}
+
+/// The events in all names `<16 digits>.<extension>`, ascending.
+pub(crate) fn numbers(dir: &Path, extension: &str) -> Result<Vec<EventNumber>> {
     let entries = match std::fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(Error::io("listing checkpoints", dir))?,
@@ -143,7 +156,8 @@ pub fn list(dir: &Path) -> Result<Vec<EventNumber>> {
     let mut events = Vec::new();
     for entry in entries {
         let entry = entry.map_err(Error::io("listing checkpoints", dir))?;
-        events.extend(entry.file_name().to_str().and_then(event_of));
+        let name = entry.file_name();
+        events.extend(name.to_str().and_then(|name| event_of(name, extension)));
     }
     events.sort();
     Ok(events)
@@ -293,6 +307,28 @@ impl Header {
             }
         }
         Ok(header)
+    }
+}
+
+impl Header {
+    /// An error unless it is that of the checkpoint at this event of the trace with this uuid.
+    pub fn must_be_of(&self, path: &Path, uuid: &[u8; 16], event: EventNumber) -> Result<()> {
+        let path = || path.to_path_buf();
+        if self.uuid != *uuid {
+            return Err(Error::OtherTrace {
+                path: path(),
+                found: self.uuid,
+                expected: *uuid,
+            });
+        }
+        if self.event != event.0 {
+            return Err(Error::OtherEvent {
+                path: path(),
+                found: self.event,
+                expected: event.0,
+            });
+        }
+        Ok(())
     }
 }
 

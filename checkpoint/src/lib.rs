@@ -18,6 +18,8 @@
 //! | `publish` | the thread that makes them durable, under their names, in order |
 //! | [`mod@file`] | the file format |
 //! | [`block`] | compressed runs of pages |
+//! | [`collection`] | the checkpoints of a trace together, and removal |
+//! | [`retention`] | which ones stay when there is no room for all |
 //! | [`compression`] | their codecs |
 //! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |
@@ -32,6 +34,7 @@ pub mod block;
 pub mod cache;
 pub mod capture;
 mod codec;
+pub mod collection;
 pub mod compression;
 pub mod error;
 pub mod file;
@@ -41,6 +44,7 @@ mod index;
 mod known;
 mod publish;
 pub mod restore;
+pub mod retention;
 pub mod schedule;
 pub mod source;
 pub mod stats;
@@ -50,13 +54,14 @@ pub mod writer;
 
 pub use cache::BlockCache;
 pub use capture::{CaptureRequest, ObjectSource, SpaceSource, copy_unforkable};
+pub use collection::{Collection, Removed, bytes_on_disk};
 pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};
 pub use image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 pub use restore::{Checkpoint, PageSource, PageTarget};
 pub use schedule::{Interval, Schedule};
 pub use source::{Replaced, SharedSource};
-pub use stats::CheckpointStats;
+pub use stats::{CheckpointStats, Maker};
 pub use verify::{
     Difference, Differences, Line, Untouched, compare_checkpoints, compare_images, compare_object,
     compare_space,

@@ -20,7 +20,7 @@ use rr_trace::event::EventNumber;
 
 use crate::assemble::{Temporary, unfailed};
 use crate::error::{Error, Result};
-use crate::file::checkpoint_path;
+use crate::file::{blocks_path, checkpoint_path};
 use crate::known::Fate;
 use crate::stats::CheckpointStats;
 use crate::writer::Outcome;
@@ -107,6 +107,12 @@ fn publish(
     }
     if batch.iter().any(|f| f.result.is_ok()) {
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        if synced.is_ok() {
+            // What was left of a removed one is in the new one, too.
+            for written in batch.iter().flat_map(|f| &f.result) {
+                let _ = std::fs::remove_file(blocks_path(dir, EventNumber(written.fate.event)));
+            }
+        }
         if let Err(e) = synced {
             // The names are there, but nobody knows for how long. Those that refer to others go first.
             for f in batch.iter_mut().rev() {

@@ -19,6 +19,7 @@ pub use crate::index::PageTarget;
 
 use crate::block::{BlockRef, PAGE_BYTES};
 use crate::cache::BlockCache;
+use crate::collection::open_referred;
 use crate::error::{Error, Result};
 use crate::file::{Contents, Header, checkpoint_path, open_file, read_block};
 use crate::image::SessionImage;
@@ -69,13 +70,9 @@ impl Checkpoint {
     pub fn open(path: &Path, trace: Option<&[u8; 16]>) -> Result<Checkpoint> {
         let file = open_file(path, "opening a checkpoint")?;
         let contents = Contents::read(&file, path)?;
-        if let Some(expected) = trace.filter(|t| **t != contents.header.uuid) {
-            let (found, expected) = (contents.header.uuid, *expected);
-            return Err(Error::OtherTrace {
-                path: path.to_path_buf(),
-                found,
-                expected,
-            });
+        if let Some(trace) = trace {
+            let event = EventNumber(contents.header.event);
+            contents.header.must_be_of(path, trace, event)?;
         }
         let checkpoint = Checkpoint {
             path: path.to_path_buf(),
@@ -99,13 +96,7 @@ impl Checkpoint {
     pub fn open_at(dir: &Path, event: EventNumber, trace: &[u8; 16]) -> Result<Checkpoint> {
         let path = checkpoint_path(dir, event);
         let checkpoint = Self::open(&path, Some(trace))?;
-        if checkpoint.event() != event {
-            return Err(Error::OtherEvent {
-                path,
-                found: checkpoint.event().0,
-                expected: event.0,
-            });
-        }
+        checkpoint.contents.header.must_be_of(&path, trace, event)?;
         Ok(checkpoint)
     }
 
@@ -255,24 +246,9 @@ impl Checkpoint {
         if let Some(file) = others.get(&event) {
             return Ok(file.clone());
         }
-        let path = checkpoint_path(&self.dir, EventNumber(event));
-        let file = open_file(&path, "opening a checkpoint that a later one refers to")?;
+        let (path, file) = open_referred(&self.dir, EventNumber(event))?;
         let header = Header::read(&file, &path)?;
-        if header.uuid != self.contents.header.uuid {
-            let (found, expected) = (header.uuid, self.contents.header.uuid);
-            return Err(Error::OtherTrace {
-                path,
-                found,
-                expected,
-            });
-        }
-        if header.event != event {
-            return Err(Error::OtherEvent {
-                path,
-                found: header.event,
-                expected: event,
-            });
-        }
+        header.must_be_of(&path, &self.contents.header.uuid, EventNumber(event))?;
         if others.len() >= OPEN_FILES {
             others.clear();
         }

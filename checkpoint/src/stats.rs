@@ -1,5 +1,32 @@
 //! What a checkpoint cost; it stands in the checkpoint itself.
 
+use std::fmt;
+
+/// Who made a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Maker {
+    /// It was made before checkpoints said so.
+    #[default]
+    Unknown,
+    /// `rr record`.
+    Recorder,
+    /// `rr create-checkpoints`.
+    CreateCheckpoints,
+    /// The user of a debugger.
+    Debugger,
+}
+
+impl fmt::Display for Maker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Maker::Unknown => "unknown",
+            Maker::Recorder => "recorder",
+            Maker::CreateCheckpoints => "create-checkpoints",
+            Maker::Debugger => "debugger",
+        })
+    }
+}
+
 /// The statistics of one checkpoint. `pages_scanned` is the sum of `pages_zero`, `pages_referenced` and
 /// `pages_stored`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -25,4 +52,6 @@ pub struct CheckpointStats {
     pub tasks: u64,
     /// Address spaces that were read in place, without a fork.
     pub spaces_in_place: u32,
+    /// Who made it.
+    pub maker: Maker,
 }

@@ -47,7 +47,7 @@ use crate::image::SessionImage;
 use crate::index::PageTarget;
 use crate::known::{Fate, Known};
 use crate::publish;
-use crate::stats::CheckpointStats;
+use crate::stats::{CheckpointStats, Maker};
 use crate::store::{Buffers, Job, Store, Tools};
 
 /// What is between two looks whether there is room.
@@ -76,6 +76,8 @@ pub struct Options {
     /// How far the trace is. A checkpoint gets its name only when the events up to its own are in the trace.
     /// Without, the recorder must flush these before it submits.
     pub trace: Option<Progress>,
+    /// Who makes the checkpoints.
+    pub maker: Maker,
 }
 
 impl Default for Options {
@@ -89,6 +91,7 @@ impl Default for Options {
             buffer: 64 << 20,
             unpublished: 256,
             trace: None,
+            maker: Maker::Unknown,
         }
     }
 }
@@ -313,6 +316,7 @@ fn run(
             buffer: Vec::new(),
             known: Known::default(),
             last: None,
+            maker: options.maker,
             give_up,
         };
         for (number, queued) in queue.iter().enumerate() {
@@ -341,6 +345,7 @@ struct Reader<'a> {
     known: Known,
     /// The latest capture that was read whole.
     last: Option<Arc<Fate>>,
+    maker: Maker,
     give_up: &'a AtomicBool,
 }
 
@@ -401,6 +406,7 @@ impl Reader<'_> {
         let mut given = CheckpointStats {
             pause_us: request.pause_us,
             method: rr_tracee::pagemap::method().to_string(),
+            maker: self.maker,
             ..CheckpointStats::default()
         };
         if let Some(s) = request

@@ -5,6 +5,7 @@
 //! DIR/segments/<first event>.seg          the events, with their data              (`segment`, `frame`)
 //! DIR/files/<hash>                        contents of mapped files                 (`files`)
 //! DIR/checkpoints/<event>.ckpt            one file per checkpoint                  (crate rr-checkpoint)
+//! DIR/checkpoints/<event>.blocks          what others need of a removed one
 //! ```
 //!
 //! Event numbers in names are decimal with 16 digits; hashes are xxh3-128 of the contents (seed 0), in 32 lower-case

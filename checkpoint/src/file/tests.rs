@@ -9,6 +9,7 @@ use rr_tracee::{
 
 use crate::image::{ObjectImage, SpaceImage, TaskImage};
 use crate::index::{PageTarget, Run, ZERO_BLOCK};
+use crate::stats::Maker;
 
 fn mapping(page: u64, pages: u64, backing: Backing, name: &str) -> Mapping {
     let range = AddrRange::sized(Addr(page * PAGE), pages * PAGE);
@@ -155,6 +156,7 @@ fn stats() -> CheckpointStats {
         write_ms: 6,
         method: "pagemap".into(),
         spaces_in_place: 7,
+        maker: Maker::CreateCheckpoints,
         ..CheckpointStats::default()
     }
 }

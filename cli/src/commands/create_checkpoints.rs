@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{AccessFlags, access};
-use rr_checkpoint::{CheckpointWriter, Interval};
+use rr_checkpoint::{CheckpointWriter, Interval, Maker};
 use rr_replayer::create::{Account, End, Plan, Request, Told, create};
 use rr_replayer::stretch::Stored;
 use rr_trace::TraceReader;
@@ -103,6 +103,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let writer_options = rr_checkpoint::Options {
         queue: QUEUE,
         cpus: Some(cpus.set()),
+        maker: Maker::CreateCheckpoints,
         ..Default::default()
     };
     let mut writer = CheckpointWriter::start(dir, reader.header().uuid, writer_options)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use rr_checkpoint::{CheckpointWriter, Interval};
+use rr_checkpoint::{CheckpointWriter, Interval, Maker};
 use rr_recorder::{
     Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
 };
@@ -247,6 +247,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             // No checkpoint is there before the events that lead to it.
             let options_of_writer = rr_checkpoint::Options {
                 trace: Some(writer.progress()),
+                maker: Maker::Recorder,
                 ..Default::default()
             };
             let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, options_of_writer)?;

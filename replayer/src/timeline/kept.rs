@@ -3,6 +3,7 @@
 //! A live checkpoint holds the pages that have been written since: how many these are, nobody says at once. So the
 //! bound is what is left for everybody else: when less than an eighth of the machine's memory is available, half of the checkpoints go.
 
+use rr_checkpoint::retention::{Absence, least_missed};
 use rr_trace::event::EventNumber;
 use rr_tracee::procfs::MachineMemory;
 
@@ -51,21 +52,18 @@ impl Kept {
         }
     }
 
-    /// Ends the one whose neighbours are closest together, in relation to its age: what is left gets sparser with
-    /// the time since it was used.
+    /// Ends the one that is missed least: what is left gets sparser with the time since it was used.
     fn thin(&mut self) {
-        let clock = self.clock;
-        let gap = |n: usize| {
-            let before = n.checked_sub(1).map_or(0, |n| self.entries[n].position.last.0);
-            let after = self
-                .entries
-                .get(n + 1)
-                .map_or(u64::MAX / 2, |e| e.position.last.0);
-            let age = clock - self.entries[n].used + 1;
-            (after - before + 1) as f64 / age as f64
+        let absence = |n: usize| {
+            let event = |n: usize| self.entries.get(n).map(|e| e.position.last.0);
+            let before = n.checked_sub(1).and_then(event).unwrap_or(0);
+            let after = event(n + 1).unwrap_or(u64::MAX / 2);
+            Absence {
+                gap: after - before,
+                distance: self.clock - self.entries[n].used,
+            }
         };
-        let victim = (0..self.entries.len()).min_by(|a, b| gap(*a).total_cmp(&gap(*b)));
-        if let Some(victim) = victim {
+        if let Some(victim) = least_missed((0..self.entries.len()).map(absence)) {
             self.entries.remove(victim);
         }
     }

@@ -1,6 +1,6 @@
 //! Storing a checkpoint of the place where the user is.
 
-use rr_checkpoint::{CheckpointWriter, Options};
+use rr_checkpoint::{CheckpointWriter, Maker, Options};
 
 use super::Timeline;
 use crate::capture;
@@ -23,6 +23,7 @@ impl Timeline {
             let (dir, uuid) = (self.reader.checkpoint_dir(), self.reader.header().uuid);
             let options = Options {
                 cpus: Some(self.stored.cpus()),
+                maker: Maker::Debugger,
                 ..Options::default()
             };
             let mut writer = CheckpointWriter::start(dir, uuid, options)?;

@@ -1,0 +1,396 @@
+//! The checkpoints of a trace together, and the removal of some: the others stay whole.
+//!
+//! A file holds the blocks of its checkpoint, and later checkpoints refer to them. So a removal is done in two steps, and the
+//! second begins when the first is on the disk:
+//!
+//! 1. The name goes: `<event>.ckpt` is renamed `<event>.blocks`. From here on there is no such checkpoint, and who
+//!    refers to its blocks finds them under the new name ([`open_referred`]).
+//! 2. What no checkpoint refers to is given back: the whole file, or holes in it (`fallocate`(2)). Where the file system knows
+//!    no holes, these bytes stay.
+//!
+//! A removal that is killed leaves checkpoints that can be used, and perhaps bytes that nobody needs: the next one gives these
+//! back. If there are both `<event>.ckpt` and `<event>.blocks`, the former has all blocks of the latter at the same
+//! places: a checkpoint that is made anew begins with what is left of the removed one ([`revive`]).
+//!
+//! All of this is for who has the lock of the directory ([`crate::file::lock`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, Flock, fallocate};
+use rr_trace::event::EventNumber;
+
+use crate::error::{Error, Result};
+use crate::file::{Contents, HEADER_LEN, blocks_path, checkpoint_path, list, lock, numbers, open_file};
+
+/// The bytes of all checkpoints in a directory on the disk.
+pub fn bytes_on_disk(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for (extension, path_of) in [
+        ("ckpt", checkpoint_path as fn(&Path, EventNumber) -> PathBuf),
+        ("blocks", blocks_path),
+    ] {
+        for event in numbers(dir, extension)? {
+            let path = path_of(dir, event);
+            match std::fs::symlink_metadata(&path) {
+                Ok(meta) => bytes += meta.blocks() * 512,
+                // Removed meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("examining a checkpoint", &path)(e)),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// A checkpoint among the others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its event.
+    pub event: EventNumber,
+    /// When its event was recorded.
+    pub time_ns: u64,
+    /// What of its file is not blocks.
+    frame: Vec<Range<u64>>,
+    /// The blocks that it needs: indices into [`Collection::blocks`].
+    needs: Vec<u32>,
+}
+
+/// Where a block is.
+#[derive(Debug)]
+struct Place {
+    /// The checkpoint in whose file it is, or was.
+    event: u64,
+    range: Range<u64>,
+}
+
+impl Place {
+    fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+/// A block that some checkpoint refers to.
+#[derive(Debug)]
+struct Block {
+    place: Place,
+    /// How many refer to it.
+    holders: u32,
+}
+
+/// What a removal has done.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Removed {
+    /// The events of those that were removed, in the order in which they were chosen.
+    pub events: Vec<EventNumber>,
+    /// Bytes on the disk that were given back.
+    pub freed: u64,
+    /// Bytes that nobody needs and that could not be given back: the file system knows no holes.
+    pub stuck: u64,
+}
+
+/// The checkpoints of a trace.
+#[derive(Debug)]
+pub struct Collection {
+    dir: PathBuf,
+    members: BTreeMap<u64, Member>,
+    /// Those that cannot be used, and why.
+    unusable: BTreeMap<u64, Error>,
+    blocks: Vec<Block>,
+    /// Bytes of the frames of members, and of blocks that have holders.
+    bytes: u64,
+    removed: Vec<EventNumber>,
+    /// As long as nobody else may write.
+    _lock: Option<Flock<File>>,
+}
+
+impl Collection {
+    /// That of a directory, for the trace with this uuid. Refused while somebody else writes there.
+    pub fn open(dir: &Path, uuid: &[u8; 16]) -> Result<Collection> {
+        let lock = lock(dir)?;
+        let mut collection = Collection::read(dir, uuid)?;
+        collection._lock = lock;
+        Ok(collection)
+    }
+
+    /// The same for who has the lock.
+    pub(crate) fn read(dir: &Path, uuid: &[u8; 16]) -> Result<Collection> {
+        let mut collection = Collection {
+            dir: dir.to_path_buf(),
+            members: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            blocks: Vec::new(),
+            bytes: 0,
+            removed: Vec::new(),
+            _lock: None,
+        };
+        let mut known = HashMap::new();
+        for event in list(dir)? {
+            match read_member(dir, event, uuid) {
+                Ok((member, blocks)) => collection.add(member, blocks, &mut known),
+                // Nobody can say what it refers to; and it will never be used.
+                Err(e @ (Error::Damaged { .. } | Error::OtherTrace { .. } | Error::OtherEvent { .. })) => {
+                    collection.unusable.insert(event.0, e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(collection)
+    }
+
+    fn add(&mut self, mut member: Member, blocks: Vec<Place>, known: &mut HashMap<(u64, u64), u32>) {
+        for place in blocks {
+            let new = self.blocks.len() as u32;
+            let n = *known.entry((place.event, place.range.start)).or_insert(new);
+            if n == new {
+                self.bytes += place.bytes();
+                self.blocks.push(Block { place, holders: 0 });
+            }
+            self.blocks[n as usize].holders += 1;
+            member.needs.push(n);
+        }
+        self.bytes += length(&member.frame);
+        self.members.insert(member.event.0, member);
+    }
+
+    /// Those that can be used, ascending.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Those that cannot be used, and why.
+    pub fn unusable(&self) -> impl Iterator<Item = (EventNumber, &Error)> {
+        self.unusable.iter().map(|(event, e)| (EventNumber(*event), e))
+    }
+
+    /// The bytes that those which can be used need.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What would be free if this one went now: what no other one needs.
+    pub fn own_bytes(&self, event: EventNumber) -> u64 {
+        let Some(member) = self.members.get(&event.0) else {
+            return 0;
+        };
+        let blocks = member.needs.iter().map(|n| &self.blocks[*n as usize]);
+        let alone = blocks.filter(|b| b.holders == 1);
+        length(&member.frame) + alone.map(|b| b.place.bytes()).sum::<u64>()
+    }
+
+    /// One that is to go. Nothing happens to it before [`Collection::apply`]. `false`: there is no such checkpoint.
+    pub fn remove(&mut self, event: EventNumber) -> bool {
+        if let Some(member) = self.members.remove(&event.0) {
+            self.bytes -= length(&member.frame);
+            for n in member.needs {
+                let block = &mut self.blocks[n as usize];
+                block.holders -= 1;
+                if block.holders == 0 {
+                    self.bytes -= block.place.bytes();
+                }
+            }
+        } else if self.unusable.remove(&event.0).is_none() {
+            return false;
+        }
+        self.removed.push(event);
+        true
+    }
+
+    /// Removes them, and gives back what nobody needs, also what an earlier removal has left.
+    pub fn apply(self) -> Result<Removed> {
+        for event in &self.removed {
+            let (from, to) = (checkpoint_path(&self.dir, *event), blocks_path(&self.dir, *event));
+            std::fs::rename(&from, to).map_err(Error::io("removing a checkpoint", &from))?;
+        }
+        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
+        synced.map_err(Error::io("syncing the directory of checkpoints", &self.dir))?;
+        self.give_back()
+    }
+
+    fn give_back(self) -> Result<Removed> {
+        let mut needed: BTreeMap<u64, Vec<Range<u64>>> = BTreeMap::new();
+        for block in self.blocks.iter().filter(|b| b.holders > 0) {
+            let place = &block.place;
+            needed.entry(place.event).or_default().push(place.range.clone());
+        }
+        let mut removed = Removed {
+            events: self.removed,
+            ..Removed::default()
+        };
+        for event in numbers(&self.dir, "blocks")? {
+            let path = blocks_path(&self.dir, event);
+            let has_twin = self.members.contains_key(&event.0);
+            match needed.get(&event.0).filter(|_| !has_twin) {
+                Some(blocks) => {
+                    // Whoever refers to it looks at its header.
+                    let mut stays = blocks.clone();
+                    stays.push(0..HEADER_LEN as u64);
+                    removed.add_holes(&path, stays)?;
+                }
+                None => removed.add_file(&path)?,
+            }
+        }
+        // One that was made anew can have blocks of its predecessor that nobody needs any more.
+        for member in self.members.values() {
+            let mut stays = needed.remove(&member.event.0).unwrap_or_default();
+            stays.extend(member.frame.iter().cloned());
+            removed.add_holes(&checkpoint_path(&self.dir, member.event), stays)?;
+        }
+        Ok(removed)
+    }
+}
+
+impl Removed {
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let bytes = std::fs::symlink_metadata(path).map(|meta| meta.blocks() * 512);
+        let gone = bytes.and_then(|bytes| std::fs::remove_file(path).map(|()| bytes));
+        self.freed += gone.map_err(Error::io("removing the blocks of a checkpoint", path))?;
+        Ok(())
+    }
+
+    /// Makes holes in a file where nothing stays.
+    fn add_holes(&mut self, path: &Path, stays: Vec<Range<u64>>) -> Result<()> {
+        let failed = |e| Error::io("giving back blocks of a checkpoint", path)(e);
+        let len = std::fs::symlink_metadata(path).map_err(failed)?.len();
+        let holes = gaps(stays, len);
+        if holes.is_empty() {
+            return Ok(());
+        }
+        let file = open_to_change(path).map_err(failed)?;
+        let before = file.metadata().map_err(failed)?.blocks();
+        for hole in holes {
+            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let (offset, bytes) = (hole.start as i64, (hole.end - hole.start) as i64);
+            match fallocate(&file, flags, offset, bytes) {
+                Ok(()) => {}
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.stuck += hole.end - hole.start,
+                Err(e) => return Err(failed(e.into())),
+            }
+        }
+        let after = file.metadata().map_err(failed)?.blocks();
+        self.freed += before.saturating_sub(after) * 512;
+        Ok(())
+    }
+}
+
+fn open_to_change(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
+}
+
+fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Member, Vec<Place>)> {
+    let path = checkpoint_path(dir, event);
+    let file = open_file(&path, "opening a checkpoint")?;
+    let contents = Contents::read(&file, &path)?;
+    contents.header.must_be_of(&path, uuid, event)?;
+    let sections = contents.header.sections.iter();
+    let mut frame: Vec<Range<u64>> = sections.map(|s| s.offset..s.offset + s.stored).collect();
+    frame.push(0..HEADER_LEN as u64);
+    let blocks = contents.index.blocks.iter().map(|b| Place {
+        event: b.event,
+        range: b.offset..b.offset + u64::from(b.length),
+    });
+    let blocks = blocks.collect();
+    let member = Member {
+        event,
+        time_ns: contents.image.time_ns,
+        frame,
+        needs: Vec::new(),
+    };
+    Ok((member, blocks))
+}
+
+fn length(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|r| r.end - r.start).sum()
+}
+
+/// What is between ranges, from 0 to `end`.
+fn gaps(mut ranges: Vec<Range<u64>>, end: u64) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|r| r.start);
+    let mut gaps = Vec::new();
+    let mut at = 0;
+    for range in ranges {
+        let start = range.start.min(end);
+        if start > at {
+            gaps.push(at..start);
+        }
+        at = at.max(range.end);
+    }
+    if at < end {
+        gaps.push(at..end);
+    }
+    gaps
+}
+
+/// Opens the file that has the blocks of the checkpoint at an event, whether that was removed or not.
+pub(crate) fn open_referred(dir: &Path, event: EventNumber) -> Result<(PathBuf, File)> {
+    let what = "opening a checkpoint that a later one refers to";
+    let (checkpoint, blocks) = (checkpoint_path(dir, event), blocks_path(dir, event));
+    // Between two looks it can be removed, or come back.
+    for path in [&checkpoint, &blocks] {
+        match open_file(path, what) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|file| (path.clone(), file)),
+        }
+    }
+    open_file(&checkpoint, what).map(|file| (checkpoint, file))
+}
+
+/// Puts into a new checkpoint file what is left of a removed one at the same event, at the same places. Returns where the new
+/// blocks begin.
+pub(crate) fn revive(dir: &Path, event: EventNumber, into: &File) -> Result<u64> {
+    let path = blocks_path(dir, event);
+    match open_file(&path, "opening the blocks of a removed checkpoint") {
+        Ok(left) => copy(&left, into).map_err(Error::io("copying the blocks of a removed checkpoint", &path)),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(HEADER_LEN as u64),
+        Err(e) => Err(e),
+    }
+}
+
+/// Copies all but holes. Returns the length.
+fn copy(from: &File, to: &File) -> io::Result<u64> {
+    let seek = |at: u64, whence| {
+        // SAFETY: plain numbers and our descriptor.
+        let found = unsafe { libc::lseek(from.as_raw_fd(), at as i64, whence) };
+        u64::try_from(found).map_err(|_| io::Error::last_os_error())
+    };
+    let len = from.metadata()?.len();
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        match seek(at, libc::SEEK_DATA) {
+            Ok(data) => at = data,
+            // Nothing but a hole up to the end.
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => break,
+            Err(e) => return Err(e),
+        }
+        let end = seek(at, libc::SEEK_HOLE)?;
+        while at < end {
+            let n = buffer.len().min((end - at) as usize);
+            from.read_exact_at(&mut buffer[..n], at)?;
+            to.write_all_at(&buffer[..n], at)?;
+            at += n as u64;
+        }
+    }
+    Ok(len.max(HEADER_LEN as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::single_range_in_vec_init)]
+    fn gaps_are_what_is_not_needed() {
+        assert_eq!(gaps(vec![], 10), [0..10]);
+        assert_eq!(gaps(vec![0..10], 10), []);
+        assert_eq!(gaps(vec![6..8, 0..4, 2..5], 10), [5..6, 8..10]);
+        assert_eq!(gaps(vec![20..30, 40..50], 10), [0..10]);
+    }
+}

@@ -20,6 +20,7 @@
 //! | [`block`] | compressed runs of pages |
 //! | [`collection`] | the checkpoints of a trace together, and removal |
 //! | [`retention`] | which ones stay when there is no room for all |
+//! | [`budget`] | a writer's budget |
 //! | [`compression`] | their codecs |
 //! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |
@@ -31,6 +32,7 @@
 
 mod assemble;
 pub mod block;
+pub mod budget;
 pub mod cache;
 pub mod capture;
 mod codec;
@@ -52,6 +54,7 @@ mod store;
 pub mod verify;
 pub mod writer;
 
+pub use budget::Budget;
 pub use cache::BlockCache;
 pub use capture::{CaptureRequest, ObjectSource, SpaceSource, copy_unforkable};
 pub use collection::{Collection, Removed, bytes_on_disk};

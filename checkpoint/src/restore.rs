@@ -148,6 +148,12 @@ impl Checkpoint {
         &self.contents.stats
     }
 
+    /// Bytes of the pages that it gives back: of private memory that was written to, of all processes, and of shared memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let runs = self.contents.index.targets.values().flatten();
+        runs.map(|run| u64::from(run.count) * PAGE).sum()
+    }
+
     /// The earlier checkpoints whose files it needs, ascending.
     pub fn references(&self) -> Vec<EventNumber> {
         self.contents

@@ -359,7 +359,9 @@ fn a_full_disk_loses_nothing() {
         rr.limit,
     )
     .expect_success();
-    let failed = create(&rr, &["-i", "1"], &dir).expect_status(1);
+    // With the budget that is the default, some would go before the disk is full.
+    let options = ["-i", "1", "--checkpoint-budget", "1G"];
+    let failed = create(&rr, &options, &dir).expect_status(1);
     assert!(
         failed.err().contains("No space left on device") && failed.err().contains("could not be written"),
         "{}",
@@ -373,7 +375,7 @@ fn a_full_disk_loses_nothing() {
     let small = rr.recording_from(dir.clone(), failed);
     small.verify();
     tmpfs.resize("1g");
-    create(&rr, &["-i", "1"], &dir).expect_success();
+    create(&rr, &options, &dir).expect_success();
     assert_eq!(names(&dir).len() as u64, small.info().events - 1);
     small.verify();
 }

@@ -66,6 +66,7 @@ pub use schedule::{Interval, Schedule};
 pub use source::{Replaced, SharedSource};
 pub use stats::{CheckpointStats, Maker};
 pub use verify::{
-    Difference, Differences, Line, compare_checkpoints, compare_images, compare_object, compare_space,
+    Difference, Differences, Line, Untouched, compare_checkpoints, compare_images, compare_object,
+    compare_space,
 };
 pub use writer::{CheckpointWriter, Options, Outcome, Summary};

@@ -167,6 +167,7 @@ recreated! {
     memfd
     mremap
     posix_shm
+    private_and_shared
     private_written
     prot_none
     shared_anon

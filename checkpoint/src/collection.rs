@@ -345,7 +345,7 @@ pub(crate) fn open_referred(dir: &Path, event: EventNumber) -> Result<(PathBuf, 
     // Between two looks it can be removed, or come back.
     for path in [&checkpoint, &blocks] {
         match open_file(path, what) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.is_missing() => {}
             opened => return opened.map(|file| (path.clone(), file)),
         }
     }
@@ -358,7 +358,7 @@ pub(crate) fn revive(dir: &Path, event: EventNumber, into: &File) -> Result<u64>
     let path = blocks_path(dir, event);
     match open_file(&path, "opening the blocks of a removed checkpoint") {
         Ok(left) => copy(&left, into).map_err(Error::io("copying the blocks of a removed checkpoint", &path)),
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(HEADER_LEN as u64),
+        Err(e) if e.is_missing() => Ok(HEADER_LEN as u64),
         Err(e) => Err(e),
     }
 }

@@ -16,6 +16,7 @@
 //! | `known` | contents that a checkpoint can refer to |
 //! | `assemble` | the thread that writes files |
 //! | `publish` | the thread that makes them durable, under their names, in order |
+//! | `room` | what of the disk is left to others |
 //! | [`mod@file`] | the file format |
 //! | [`block`] | compressed runs of pages |
 //! | [`collection`] | the checkpoints of a trace together, and removal |
@@ -47,6 +48,7 @@ mod known;
 mod publish;
 pub mod restore;
 pub mod retention;
+mod room;
 pub mod schedule;
 pub mod source;
 pub mod stats;

@@ -74,7 +74,7 @@ impl Written {
     }
 }
 
-/// The thread. Ends when nobody can send any more. Takes one from `slots` for every outcome.
+/// The thread. Ends when nobody can send any more. Takes one from `slots` for every outcome. The user is told of the first failure.
 pub(crate) fn run(
     dir: &Path,
     trace: Option<&Progress>,
@@ -83,6 +83,7 @@ pub(crate) fn run(
     outcomes: &Sender<Outcome>,
     slots: &Receiver<()>,
 ) {
+    let mut has_failed = false;
     while let Ok(first) = finished.recv() {
         let batch: Vec<Finished> = std::iter::once(first).chain(finished.try_iter()).collect();
         let done = publish(dir, trace, batch);
@@ -97,7 +98,12 @@ pub(crate) fn run(
         for (fate, result) in done {
             let event = EventNumber(fate.event);
             if let Err(e) = &result {
-                tracing::warn!("no checkpoint at event {event}: {e}");
+                match has_failed {
+                    false => tracing::warn!("no checkpoint at event {event}: {e}"),
+                    // On a full disk there are many, and those that refer to them.
+                    true => tracing::debug!("no checkpoint at event {event}: {e}"),
+                }
+                has_failed = true;
             }
             // The recorder may have gone without waiting.
             let _ = outcomes.send(Outcome { event, result });

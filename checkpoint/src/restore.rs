@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sched::CpuSet;
-use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange};
@@ -98,18 +97,6 @@ impl Checkpoint {
         let checkpoint = Self::open(&path, Some(trace))?;
         checkpoint.contents.header.must_be_of(&path, trace, event)?;
         Ok(checkpoint)
-    }
-
-    /// The newest checkpoint of a trace at or before `event` that can be used; damaged ones are passed over with a warning.
-    pub fn nearest(reader: &TraceReader, event: EventNumber) -> Result<Option<Checkpoint>> {
-        let all = reader.checkpoints()?.into_iter().rev();
-        for at in all.filter(|at| *at <= event) {
-            match Self::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(e) => tracing::warn!("{e}; using the checkpoint before it"),
-            }
-        }
-        Ok(None)
     }
 
     /// The CPUs that threads of [`Checkpoint::restore_pages`] may use, for a caller that is bound to fewer.

@@ -343,10 +343,13 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             return Ok(ExitCode::from(FAILED));
         }
     };
-    for outcome in &summary.checkpoints {
-        if let Err(e) = &outcome.result {
-            tracing::warn!("checkpoint {} was not written: {e}", outcome.event);
-        }
+    let failed = summary
+        .checkpoints
+        .iter()
+        .filter(|outcome| outcome.result.is_err())
+        .count();
+    if failed > 1 {
+        tracing::warn!("{failed} checkpoints in all could not be written");
     }
     if options.stats {
         for line in summary.stats.to_string().lines() {

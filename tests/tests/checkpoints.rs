@@ -5,11 +5,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use rr_checkpoint::Checkpoint;
 use rr_tests::damage::copy_of;
-use rr_tests::programs::shell;
+use rr_tests::programs::{Random, shell};
 use rr_tests::run::start;
-use rr_tests::{Recording, Rr, Run, run};
+use rr_tests::{Recording, Rr, Run, full, run};
+use rr_trace::TraceReader;
 use serde_json::Value;
 
 /// Many short processes: some hundreds of events in a second.
@@ -367,4 +371,98 @@ fn nothing_is_removed_while_somebody_writes() {
     fs::write(&fifo, "\n").unwrap();
     recording.finish(rr.limit).expect_success();
     checkpoints(&rr, &["thin", "--keep", "1", dir.to_str().unwrap()]).expect_success();
+}
+
+/// The list has no more files open than a process may have.
+#[test]
+fn many_are_listed_with_few_files_open() {
+    let rr = Rr::new();
+    let recording = rr.record(
+        &["-n", "--checkpoint-interval", "5e", "--checkpoint-wait"],
+        &shell(SCRIPT),
+    );
+    let count = events(&recording).len();
+    assert!(count > 60, "{count}");
+    let list = format!(
+        "ulimit -n 40; {} checkpoints {}",
+        rr.bin().display(),
+        path(&recording)
+    );
+    let mut command = rr.plain_command("/bin/sh".as_ref(), rr.home());
+    let listed = run(command.args(["-c", &list]), rr.limit).expect_success();
+    assert!(!listed.out().contains("cannot be used"), "{}", listed.describe());
+}
+
+/// The checkpoints of a trace can be used, all of them; there may be none.
+#[track_caller]
+fn whole(rr: &Rr, dir: &Path, what: &str) -> usize {
+    let reader = TraceReader::open(dir).unwrap();
+    let all = reader.checkpoints().unwrap();
+    for at in &all {
+        let opened = Checkpoint::open_at(&reader.checkpoint_dir(), *at, &reader.header().uuid);
+        assert!(opened.is_ok(), "{what}: {:?}", opened.err());
+    }
+    let verified = run(rr.command(["verify"]).arg(dir), rr.limit);
+    assert!(verified.status.success(), "{what}: {}", verified.describe());
+    all.len()
+}
+
+/// Killed at random moments, a removal leaves what can be used, and the next one completes it.
+#[test]
+fn a_removal_can_be_killed_at_any_moment() {
+    let rr = Rr::new();
+    let recording = recorded(&rr, &["--checkpoint-interval", "10e"]);
+    let count = events(&recording).len();
+    let copy = copy_of(&rr, &recording.dir);
+    let thin = |dir: &Path| {
+        let mut command = rr.command(["checkpoints", "thin", "--keep", "2"]);
+        command.arg(dir);
+        command
+    };
+    let took = run(&mut thin(&copy), rr.limit).expect_success().elapsed;
+    let least = on_disk(&copy);
+    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    eprintln!("seed {seed}, a whole run takes {took:?}");
+    let mut random = Random::new(seed);
+    for round in 0..if full() { 100 } else { 8 } {
+        let copy = copy_of(&rr, &recording.dir);
+        let started = start(&mut thin(&copy));
+        std::thread::sleep(took.mul_f64(random.below(1000) as f64 / 800.0));
+        started.signal(Signal::SIGKILL);
+        started.finish(rr.limit);
+        let left = whole(&rr, &copy, &format!("round {round}"));
+        assert!((2..=count).contains(&left), "{left}");
+        run(&mut thin(&copy), rr.limit).expect_success();
+        assert_eq!(whole(&rr, &copy, &format!("round {round}, completed")), 2);
+        assert!(
+            on_disk(&copy) <= least + 4096,
+            "{} bytes and not {least}",
+            on_disk(&copy)
+        );
+    }
+}
+
+/// So does a recorder whose budget is used up all the time.
+#[test]
+fn a_recorder_that_keeps_a_budget_can_be_killed_at_any_moment() {
+    let rr = Rr::new();
+    let options = [
+        "-n",
+        "--checkpoint-interval",
+        "2e",
+        "--checkpoint-wait",
+        "--checkpoint-budget",
+        "100K",
+    ];
+    let cwd = rr.new_dir();
+    let mut random = Random::new(7);
+    let mut most = 0;
+    for round in 0..if full() { 60 } else { 5 } {
+        let (started, dir) = rr.start_recording(&options, &shell(SCRIPT), &cwd);
+        std::thread::sleep(Duration::from_millis(300 + random.below(700)));
+        started.signal(Signal::SIGKILL);
+        started.finish(rr.limit);
+        most = most.max(whole(&rr, &dir, &format!("round {round}")));
+    }
+    assert!(most >= 3, "{most} checkpoints at most");
 }

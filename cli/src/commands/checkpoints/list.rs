@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rr_checkpoint::{Checkpoint, bytes_on_disk};
+use rr_checkpoint::{Checkpoint, CheckpointStats, bytes_on_disk};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use serde_json::{Value, json};
@@ -13,8 +13,15 @@ use serde_json::{Value, json};
 use crate::size::Size;
 use crate::traces;
 
-/// A checkpoint by its event, if it can be used.
-type Row = (EventNumber, rr_checkpoint::Result<Checkpoint>);
+/// A checkpoint by its event, if it can be used. (Opened, some hundred would have all the files that one may have open.)
+type Row = (EventNumber, rr_checkpoint::Result<Facts>);
+
+/// What is said of a checkpoint.
+struct Facts {
+    time_ns: u64,
+    resident: u64,
+    stats: CheckpointStats,
+}
 
 pub(super) fn run(trace: Option<&Path>, as_json: bool) -> Result<ExitCode> {
     let reader = traces::open(trace)?;
@@ -29,8 +36,13 @@ pub(super) fn run(trace: Option<&Path>, as_json: bool) -> Result<ExitCode> {
 
 fn rows(reader: &TraceReader) -> Result<Vec<Row>> {
     let (dir, uuid) = (reader.checkpoint_dir(), reader.header().uuid);
-    let open = |event| (event, Checkpoint::open_at(&dir, event, &uuid));
-    Ok(reader.checkpoints()?.into_iter().map(open).collect())
+    let facts = |checkpoint: Checkpoint| Facts {
+        time_ns: checkpoint.image().time_ns,
+        resident: checkpoint.resident_bytes(),
+        stats: checkpoint.stats().clone(),
+    };
+    let row = |event| (event, Checkpoint::open_at(&dir, event, &uuid).map(facts));
+    Ok(reader.checkpoints()?.into_iter().map(row).collect())
 }
 
 fn table(rows: &[Row], bytes: u64) -> String {
@@ -48,11 +60,14 @@ fn table(rows: &[Row], bytes: u64) -> String {
     }
     for (event, opened) in rows {
         match opened {
-            Ok(checkpoint) => {
-                let stats = checkpoint.stats();
-                let seconds = checkpoint.image().time_ns as f64 / 1e9;
+            Ok(Facts {
+                time_ns,
+                resident,
+                stats,
+            }) => {
+                let seconds = *time_ns as f64 / 1e9;
                 let pause = stats.pause_us as f64 / 1e3;
-                let (resident, stored) = (Size(checkpoint.resident_bytes()), Size(stats.bytes));
+                let (resident, stored) = (Size(*resident), Size(stats.bytes));
                 line(
                     &event.to_string(),
                     format_args!(
@@ -78,11 +93,14 @@ pub fn json(reader: &TraceReader) -> Result<Value> {
     let rows = rows(reader)?;
     let unusable = rows.iter().filter(|(_, opened)| opened.is_err()).count();
     let object = |(event, opened): &Row| match opened {
-        Ok(checkpoint) => {
-            let s = checkpoint.stats();
+        Ok(Facts {
+            time_ns,
+            resident,
+            stats: s,
+        }) => {
             json!({
-                "event": event.0, "time_ns": checkpoint.image().time_ns, "tasks": s.tasks, "pause_us": s.pause_us,
-                "resident": checkpoint.resident_bytes(), "pages_scanned": s.pages_scanned,
+                "event": event.0, "time_ns": time_ns, "tasks": s.tasks, "pause_us": s.pause_us,
+                "resident": resident, "pages_scanned": s.pages_scanned,
                 "pages_referenced": s.pages_referenced, "pages_stored": s.pages_stored, "pages_zero": s.pages_zero,
                 "bytes": s.bytes, "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
                 "maker": s.maker.to_string(),

@@ -155,10 +155,14 @@ impl RecordSession {
     /// The stop that an interrupt has brought about.
     pub(crate) fn on_interrupted(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let regs = stopped.regs()?;
-        if is_inside(regs.rip) && is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
-            // It waited there, for something that others may have to do first.
-            self.task_mut(tid)?.interrupted = false;
-            return self.bail_out(tid, stopped);
+        if is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
+            if is_inside(regs.rip) {
+                // It waited there, for something that others may have to do first.
+                self.task_mut(tid)?.interrupted = false;
+                return self.bail_out(tid, stopped);
+            }
+            // The kernel is about to make a call again, and would make it by the first single step: with the trap flag in `r11`.
+            return self.leave(tid, stopped);
         }
         let task = self.task_mut(tid)?;
         task.between = true;

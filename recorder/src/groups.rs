@@ -11,6 +11,7 @@
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, procfs};
 
+use crate::carrier::is_stop;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::returned;
@@ -23,14 +24,6 @@ enum Target {
     OurGroup,
     /// All that there are.
     Everybody,
-}
-
-/// Whether a signal stops a process that does not handle it (signal(7)).
-fn stops(signal: i32) -> bool {
-    matches!(
-        signal,
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
-    )
 }
 
 /// Whether rr was started on a terminal.
@@ -117,7 +110,7 @@ impl RecordSession {
         self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         let signal = entry.rsi as i32;
-        if target == Target::OurGroup && reached && stops(signal) && on_terminal() {
+        if target == Target::OurGroup && reached && is_stop(signal) && on_terminal() {
             // SAFETY: a signal to ourselves, which stops us until somebody lets the group go on.
             unsafe { libc::kill(libc::getpid(), signal) };
         }

@@ -46,6 +46,7 @@
 mod advice;
 mod buffer;
 pub mod capture;
+mod carrier;
 pub mod chaos;
 mod check;
 pub mod confined;

@@ -18,7 +18,7 @@ mod words;
 use rr_trace::event::{EventKind, Point};
 use rr_tracee::digest;
 use rr_tracee::regs::NOT_IN_SYSCALL;
-use rr_tracee::task::{send_signal, signo, wait};
+use rr_tracee::task::{signo, wait};
 use rr_tracee::{Stopped, Tid, procfs};
 
 use crate::buffer::is_inside;
@@ -125,7 +125,7 @@ impl RecordSession {
         task.boundary = at;
         task.state = State::Ready(stopped);
         match task.stash.iter().map(signo).find(|s| mask & 1 << (s - 1) == 0) {
-            Some(signal) => send_signal(task.tgid, tid, signal)?,
+            Some(signal) => self.send_carrier(tid, signal, mask)?,
             // Then it is others that wait.
             None => self.yields = true,
         }

@@ -16,10 +16,11 @@ use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, send_signal, si_code, signo};
+use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, si_code, signo};
 use rr_tracee::{Addr, Memory, Registers, SpaceOp, Stopped, Tid, procfs, tsc};
 
 use crate::buffer::is_inside;
+use crate::carrier::{Carried, FIRST_REAL_TIME, is_stop};
 use crate::error::Result;
 use crate::foreign;
 use crate::session::{Options, RecordSession};
@@ -32,13 +33,8 @@ const SI_KERNEL: i32 = 0x80;
 const RDTSC: [u8; 2] = [0x0f, 0x31];
 const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
 
-/// Whether it is the carrier of a stashed signal: sent by us to this very task.
-fn is_carrier(info: &SigInfo) -> bool {
-    let pid = i32::from_ne_bytes([info[16], info[17], info[18], info[19]]);
-    si_code(info) == SI_TKILL && pid == std::process::id() as i32
-}
-
-fn bit(signal: i32) -> u64 {
+/// The bit of a signal in a mask.
+pub(crate) fn bit(signal: i32) -> u64 {
     1 << ((signal - 1) & 63)
 }
 
@@ -46,7 +42,7 @@ fn bit(signal: i32) -> u64 {
 fn default_action(signal: i32) -> Disposition {
     match signal {
         libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT => Disposition::Ignored,
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Disposition::Stopped,
+        stop if is_stop(stop) => Disposition::Stopped,
         _ => Disposition::Fatal,
     }
 }
@@ -112,9 +108,6 @@ fn frame(memory: &Memory, rsp: Addr) -> Result<(Addr, Vec<u8>)> {
     Ok((rsp, memory.read_vec(rsp, len as usize)?))
 }
 
-/// The first real-time signal of the kernel (signal(7)); glibc keeps this and the next for itself.
-const FIRST_REAL_TIME: i32 = 32;
-
 impl RecordSession {
     /// At a system call entry: if a signal is stashed, turns the task back from the call, to take it or to have it pending.
     pub(crate) fn turn_back_for_signal(
@@ -131,17 +124,17 @@ impl RecordSession {
         let back = before_call(entry);
         stopped.set_regs(&back)?;
         let open = task.stash.iter().find(|info| mask & bit(signo(info)) == 0);
-        let Some((tgid, signal)) = open.map(|info| (task.tgid, signo(info))) else {
+        let Some(signal) = open.map(signo) else {
             let stopped = self.make_pending(tid, stopped)?;
             let task = self.task_mut(tid)?;
             task.retrying = true;
             task.state = State::Ready(stopped);
             return Ok(Turned::Back);
         };
-        send_signal(tgid, tid, signal)?;
         task.turned_back = Some(*entry);
         task.boundary = back;
         task.state = State::Ready(stopped);
+        self.send_carrier(tid, signal, mask)?;
         Ok(Turned::Back)
     }
 
@@ -162,6 +155,9 @@ impl RecordSession {
         let (mut remote, own) = remote.call(libc::SYS_gettid, [0; 6])?;
         for info in stash {
             let signal = signo(&info);
+            if is_stop(signal) && self.is_continued(tgid) {
+                continue;
+            }
             let at = remote.param(&info)?.0;
             // For other threads than the first the kernel does not allow all codes with rt_sigqueueinfo.
             let mine = pid != own || matches!(si_code(&info), SI_TKILL | libc::SI_TIMER);
@@ -220,13 +216,18 @@ impl RecordSession {
             let stopped = self.undo_force(tid, stopped, &info)?;
             return self.after_random(tid, stopped, &regs, access);
         }
-        let task = self.task_mut(tid)?;
-        if is_carrier(&info)
-            && let Some(n) = task.stash.iter().position(|i| signo(i) == signal)
-        {
-            info = task.stash.remove(n);
-            stopped.set_siginfo(&info)?;
+        match self.carried(tid, &info)? {
+            Carried::Nothing => {}
+            Carried::Stashed(stashed) => {
+                info = stashed;
+                stopped.set_siginfo(&info)?;
+            }
+            Carried::TakenBack => {
+                self.task_mut(tid)?.state = State::Ready(stopped);
+                return Ok(());
+            }
         }
+        let task = self.task_mut(tid)?;
         let at_boundary = regs.rip == task.boundary.rip && regs.rsp == task.boundary.rsp;
         let place = if task.restarting.is_some() || (task.due && at_boundary) {
             task.turned_back.map_or(SignalPlace::Here, SignalPlace::Entry)
@@ -239,6 +240,7 @@ impl RecordSession {
             let running = stopped.resume(Resume::Cont, passed_on)?;
             return self.await_stop(tid, running);
         };
+        self.cancel_opposite(tid, signo(&info))?;
         self.deliver(tid, stopped, info, place)
     }
 
@@ -327,21 +329,6 @@ impl RecordSession {
             }
         }
         Ok(true)
-    }
-
-    /// A stop and a continue cancel each other among the stashed signals of all threads, as they do among the pending
-    /// ones (signal(7)): else a stop would come after the continue that was to end it.
-    fn cancel_opposite(&mut self, tid: Tid, signal: i32) -> Result<()> {
-        let tgid = self.task(tid)?.tgid;
-        let cancelled: &[i32] = match signal {
-            libc::SIGCONT => &[libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU],
-            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => &[libc::SIGCONT],
-            _ => &[],
-        };
-        for other in self.tasks.values_mut().filter(|t| t.tgid == tgid) {
-            other.stash.retain(|i| !cancelled.contains(&signo(i)));
-        }
-        Ok(())
     }
 
     fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {

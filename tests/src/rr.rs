@@ -216,7 +216,8 @@ impl Rr {
         run(&mut self.command(args), self.limit)
     }
 
-    fn record_command(&self, options: &[&str], dir: &Path, cwd: &Path, program: &[OsString]) -> Command {
+    /// The command that records a program into `dir`.
+    pub fn record_command(&self, options: &[&str], dir: &Path, cwd: &Path, program: &[OsString]) -> Command {
         let mut command = self.plain_command(self.bin.as_os_str(), cwd);
         command
             .arg("record")

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use rr_tests::Rr;
 use rr_tests::guest::{Ending, Guest};
 use rr_tests::matrix::{Plan, check_guest, check_recording};
+use rr_tests::run::start;
 
 fn program(rr: &Rr, guest: &Guest) -> Vec<OsString> {
     vec![rr.reachable(&guest.path).into_os_string()]
@@ -68,6 +69,43 @@ fn a_stop_is_taken_back_by_a_continue() {
         std::thread::sleep(Duration::from_millis(pause));
         kill(pid, Signal::SIGCONT).unwrap();
         let run = started.finish(rr.limit).expect_status(5);
+        let recording = rr.recording_from(trace, run);
+        check_recording(&recording, &Plan::guest(Ending::Exit(5)), None);
+    }
+}
+
+/// The same where the continue comes just before, or just after, the recorder sends what is to bring the program to its stop: a
+/// debug build sends the continue itself then.
+#[test]
+fn a_continue_comes_beside_the_carrier_of_a_stop() {
+    if std::env::var_os("RR_BIN").is_some() || !cfg!(debug_assertions) {
+        return;
+    }
+    let rr = Rr::new().with_limit(Duration::from_secs(60));
+    let guest = Guest::build("spin_stopped");
+    // With all signals blocked the recorder must look for a continue before it sends the stop.
+    for (how, moment) in [
+        ("spin", "before"),
+        ("spin", "after"),
+        ("calls", "before"),
+        ("calls", "after"),
+        ("blocked", "before"),
+        ("blocked", "after"),
+    ] {
+        let mut program = program(&rr, &guest);
+        program.push(how.into());
+        let trace = rr.new_trace();
+        let mut command = rr.record_command(&[], &trace, &rr.new_dir(), &program);
+        let mut started = start(command.env("RR_TEST_CONTINUE", moment));
+        let pid = started.written_pid(rr.limit);
+        std::thread::sleep(Duration::from_millis(20));
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let run = started.finish(rr.limit).expect_status(5);
+        assert!(
+            run.err().contains("rr: test: continued"),
+            "no carrier was sent: {}",
+            run.describe()
+        );
         let recording = rr.recording_from(trace, run);
         check_recording(&recording, &Plan::guest(Ending::Exit(5)), None);
     }

@@ -254,6 +254,12 @@ pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
     })
 }
 
+/// The signals that are pending for a task or for its process (`SigPnd` and `ShdPnd` of `/proc/PID/status`), bit n−1 for signal n.
+pub fn pending_signals(tid: Tid) -> Result<u64> {
+    let [own, shared] = status_masks(tid, ["SigPnd:", "ShdPnd:"])?;
+    Ok(own | shared)
+}
+
 /// Masks of signals in `/proc/PID/status`, by their keys with the colon.
 pub(crate) fn status_masks<const N: usize>(tid: Tid, keys: [&str; N]) -> Result<[u64; N]> {
     let path = format!("/proc/{tid}/status");

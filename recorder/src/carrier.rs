@@ -1,0 +1,152 @@
+//! Carriers: signals by which the recorder brings a task to the delivery of a stashed one.
+//!
+//! Only the kernel can deliver a signal, and only one that is pending. So the recorder sends the task a signal (tgkill(2)), and at
+//! its delivery stop replaces it by the stashed one. Most signals are their own carriers.
+//!
+//! The signals of job control are not. A stop that is *sent* removes each pending SIGCONT of the process, and SIGCONT each pending stop
+//! (signal(7)). The carrier of a SIGSTOP would so remove a SIGCONT that came after this SIGSTOP, and the program would stay stopped
+//! for ever. A real-time signal carries them instead: sending one removes nothing, and it is never merged with another.
+//!
+//! Invariant: a stashed stop is not delivered if a SIGCONT has come since. Three places see such a SIGCONT:
+//!
+//! ```text
+//!   SIGSTOP stashed ──────── carrier sent ──────── carrier's delivery stop ──────── SIGSTOP delivered
+//!   SIGCONT reported: removes it from the stash ─┤
+//!   SIGCONT pending at the delivery stop ────────┤ the stop is dropped
+//!   SIGCONT after that ──────────────────────────────────────────────────────────┤ the kernel drops the stop (JOBCTL_STOP_DEQUEUED)
+//! ```
+
+use rr_tracee::task::{SigInfo, send_signal, si_code, signo};
+use rr_tracee::{Tid, procfs};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::signals::bit;
+
+const SI_TKILL: i32 = -6;
+/// The last real-time signal.
+const LAST: i32 = 64;
+/// The first real-time signal of the kernel (signal(7)); glibc keeps this and the next for itself.
+pub(crate) const FIRST_REAL_TIME: i32 = 32;
+/// What stops a process that does not handle it (signal(7)).
+const STOPS: [i32; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
+/// Whether a signal stops a process that does not handle it.
+pub(crate) fn is_stop(signal: i32) -> bool {
+    STOPS.contains(&signal)
+}
+
+/// Whether sending a signal removes others that are pending.
+fn is_job_control(signal: i32) -> bool {
+    is_stop(signal) || signal == libc::SIGCONT
+}
+
+/// The carrier of `signal` for a task that blocks `mask`. A program that blocks every real-time signal, those of glibc included,
+/// gets the signal itself: then a SIGCONT between a look at what is pending and the carrier is lost.
+fn carrier(signal: i32, mask: u64) -> i32 {
+    let open = |s: &i32| mask & bit(*s) == 0;
+    if is_job_control(signal) {
+        (FIRST_REAL_TIME..=LAST).rev().find(open).unwrap_or(signal)
+    } else {
+        signal
+    }
+}
+
+/// What the delivery stop of a signal is about.
+pub(crate) enum Carried {
+    /// The signal itself.
+    Nothing,
+    /// A stashed signal, which replaces it.
+    Stashed(SigInfo),
+    /// A signal that was taken back since: there is nothing to deliver.
+    TakenBack,
+}
+
+impl RecordSession {
+    /// Sends the carrier of a stashed signal that the task, which blocks `mask`, does not block.
+    pub(crate) fn send_carrier(&mut self, tid: Tid, signal: i32, mask: u64) -> Result<()> {
+        let tgid = self.task(tid)?.tgid;
+        let carrier = carrier(signal, mask);
+        continue_for_test(tgid, "before");
+        if carrier == signal && is_stop(signal) && self.is_continued(tgid) {
+            // The kernel takes back no signal that is not pending: the stash does.
+            self.task_mut(tid)?.stash.retain(|i| !is_stop(signo(i)));
+            return Ok(());
+        }
+        self.task_mut(tid)?.carrier = Some(carrier);
+        send_signal(tgid, tid, carrier)?;
+        continue_for_test(tgid, "after");
+        Ok(())
+    }
+
+    /// At the delivery stop of a signal, before it is treated as one of the program's.
+    pub(crate) fn carried(&mut self, tid: Tid, info: &SigInfo) -> Result<Carried> {
+        let signal = signo(info);
+        let task = self.task_mut(tid)?;
+        if task.carrier != Some(signal) || !is_ours(info) {
+            return Ok(Carried::Nothing);
+        }
+        task.carrier = None;
+        let own = |i: &SigInfo| signo(i) == signal;
+        let carries = |i: &SigInfo| is_job_control(signo(i)) && signal >= FIRST_REAL_TIME;
+        let stash = &task.stash;
+        let Some(n) = stash
+            .iter()
+            .position(own)
+            .or_else(|| stash.iter().position(carries))
+        else {
+            // Another signal's handler blocked an ordinary one meanwhile. Then the stashed signal became pending, and the kernel merged
+            // it with this one.
+            let merged = !is_job_control(signal) && signal < FIRST_REAL_TIME;
+            return Ok(if merged {
+                Carried::Nothing
+            } else {
+                Carried::TakenBack
+            });
+        };
+        let (info, tgid) = (task.stash.remove(n), task.tgid);
+        Ok(if is_stop(signo(&info)) && self.is_continued(tgid) {
+            Carried::TakenBack
+        } else {
+            Carried::Stashed(info)
+        })
+    }
+
+    /// A stop and a continue cancel each other among the stashed signals of all threads, as they do among the pending
+    /// ones (signal(7)): else a stop would come after the continue that was to end it.
+    pub(crate) fn cancel_opposite(&mut self, tid: Tid, signal: i32) -> Result<()> {
+        let cancelled: &[i32] = match signal {
+            libc::SIGCONT => &STOPS,
+            _ if is_stop(signal) => &[libc::SIGCONT],
+            _ => return Ok(()),
+        };
+        let tgid = self.task(tid)?.tgid;
+        for other in self.tasks.values_mut().filter(|t| t.tgid == tgid) {
+            other.stash.retain(|i| !cancelled.contains(&signo(i)));
+        }
+        Ok(())
+    }
+
+    /// Whether a SIGCONT is pending for a thread of the group, or for the group. It is younger than every stop that the group has
+    /// been sent: a stop removes those that are older.
+    pub(crate) fn is_continued(&self, tgid: Tid) -> bool {
+        let threads = self.tasks.values().filter(|t| t.tgid == tgid);
+        let pending = threads.filter_map(|t| procfs::pending_signals(t.tid).ok());
+        pending.fold(0, |all, of_one| all | of_one) & bit(libc::SIGCONT) != 0
+    }
+}
+
+/// Whether a signal came from us by tgkill(2). In another PID namespace, where the recorder has no number, the sender is 0.
+fn is_ours(info: &SigInfo) -> bool {
+    let pid = i32::from_ne_bytes([info[16], info[17], info[18], info[19]]);
+    si_code(info) == SI_TKILL && (pid == 0 || pid == std::process::id() as i32)
+}
+
+/// For tests: a debug build sends the process a SIGCONT `when` (before or after a carrier is sent) the variable says so.
+fn continue_for_test(tgid: Tid, when: &str) {
+    if cfg!(debug_assertions) && std::env::var("RR_TEST_CONTINUE").is_ok_and(|wanted| wanted == when) {
+        eprintln!("rr: test: continued {when} the carrier");
+        // SAFETY: kill takes plain numbers.
+        unsafe { libc::kill(tgid.0, libc::SIGCONT) };
+    }
+}

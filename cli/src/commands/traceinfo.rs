@@ -29,7 +29,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                     json!({
                         "event": event.0, "tasks": s.tasks, "pause_us": s.pause_us,
                         "pages_scanned": s.pages_scanned, "pages_referenced": s.pages_referenced,
-                        "pages_stored": s.pages_stored, "pages_zero": s.pages_zero, "bytes": s.bytes,
+                        "pages_stored": s.pages_stored, "pages_zero": s.pages_zero,
+                        "pages_unchanged": s.pages_unchanged, "bytes": s.bytes,
                         "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
                     })
                 }

@@ -208,7 +208,6 @@ impl RecordSession {
         }
         self.flush_entries()?;
         let Some((mut request, captured)) = self.freeze()? else {
-            self.forget_baselines();
             self.capture.miss(now);
             return Ok(());
         };
@@ -223,9 +222,8 @@ impl RecordSession {
             .extend(request.spaces.iter().map(|s| s.source.clone()));
         let event = request.image.event;
         let submitted = self.capture.writer.as_mut().is_some_and(|w| w.submit(request));
-        match submitted {
-            true => self.set_baselines(event, captured),
-            false => self.forget_baselines(),
+        if submitted {
+            self.set_baselines(event, captured);
         }
         match (submitted, &mut self.capture.schedule) {
             (true, Some(schedule)) => schedule.taken(now, pause + to_point),

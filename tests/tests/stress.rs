@@ -75,11 +75,6 @@ fn round(rr: &Rr, seed: u64) -> usize {
     attack(&mut started, victim, &mut random);
     let run = started.finish(rr.limit);
     no_process_left_in(&dir);
-    assert_eq!(
-        std::fs::read_dir(&dir).unwrap().count(),
-        0,
-        "{what}: files are left"
-    );
     assert!(!run.err().contains("panicked"), "{what}\n{}", run.describe());
     let status = run.shell_status();
     if status == 69 && victim == Victim::Program && run.err().contains("it ended before it began") {

@@ -24,7 +24,7 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, ForkPolicy, SpaceId, Spa
 
 use super::Capture;
 use crate::session::RecordSession;
-use crate::task::State;
+use crate::task::{State, Task};
 
 /// The least anonymous memory of an address space for which a frozen fork is kept.
 const LEAST: u64 = 16 << 20;
@@ -162,16 +162,16 @@ impl RecordSession {
         }
     }
 
-    /// What has not changed in an address space since it was captured last. To be asked before it is forked; `leader` is one of
-    /// its tasks, a stopped one if there is one.
-    pub(super) fn changes(&self, id: SpaceId, leader: Tid) -> Changes {
-        let (Some(space), Some(task)) = (self.spaces.get(&id), self.tasks.get(&leader)) else {
+    /// What has not changed in an address space since it was captured last. `leader` is one of its tasks, a stopped one if there is
+    /// one. The baseline is gone: the space is about to be forked, and whether that will be for a capture that is submitted is
+    /// not known yet. (The capture may end with an error: a process was killed.)
+    pub(super) fn changes(&mut self, id: SpaceId, leader: Tid) -> Changes {
+        let baseline = self.spaces.get_mut(&id).and_then(|space| space.baseline.take());
+        let (Some(baseline), Some(space)) = (baseline, self.spaces.get(&id)) else {
             return Changes::Unknown;
         };
-        let Some(baseline) = &space.baseline else {
-            return Changes::Unknown;
-        };
-        if baseline.rests && matches!(task.state, State::InKernel(_)) {
+        let is_blocked = |task: &Task| matches!(task.state, State::InKernel(_));
+        if baseline.rests && self.tasks.get(&leader).is_some_and(is_blocked) {
             return Changes::Since {
                 event: baseline.event,
                 unchanged: vec![AddrRange::new(Addr::NULL, Addr(u64::MAX).page_floor())],
@@ -200,11 +200,5 @@ impl RecordSession {
                 moved: Vec::new(),
             });
         }
-    }
-
-    /// A capture was not submitted, and forks may have been made for it.
-    pub(super) fn forget_baselines(&mut self) {
-        self.spaces.values_mut().for_each(|space| space.baseline = None);
-        self.capture.let_all_go();
     }
 }

@@ -176,6 +176,11 @@ pub fn copy_unforkable(tid: Tid, space: &AddressSpace) -> Result<Vec<(Addr, Vec<
     Ok(pages)
 }
 
+/// Whether the pages of a mapping are those that the source is asked for: a fork has them.
+pub fn is_forked(mapping: &Mapping) -> bool {
+    captured(&mapping.backing) && mapping.fork == ForkPolicy::Copy
+}
+
 /// Whether the contents of these pages of a mapping are known only from reading them.
 pub(crate) fn must_read(mapping: &Mapping, (_, kind): Run) -> bool {
     // A page-cache page under a mapping that the model backs with zeros (the vDSO's, for example) holds
@@ -278,7 +283,7 @@ fn groups(space: &AddressSpace) -> Vec<Vec<&Mapping>> {
     let mut groups: Vec<Vec<&Mapping>> = Vec::new();
     let mut open = false;
     for mapping in space.iter() {
-        let is_read = captured(&mapping.backing) && mapping.fork == ForkPolicy::Copy;
+        let is_read = is_forked(mapping);
         let is_large = mapping.backing == Backing::Anonymous && mapping.range.len() >= LARGE;
         if is_read {
             match groups.last_mut().filter(|_| open && together && !is_large) {

@@ -16,11 +16,11 @@
 
 use std::sync::OnceLock;
 
-use rr_checkpoint::{Changes, SharedSource};
+use rr_checkpoint::{Changes, SharedSource, is_forked};
 use rr_trace::event::EventNumber;
 use rr_tracee::pagemap::{Pagemap, shared};
 use rr_tracee::procfs::MachineMemory;
-use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, ForkPolicy, SpaceId, SpaceOp, Tid};
+use rr_tracee::{Addr, AddrRange, AddressSpace, SpaceId, SpaceOp, Tid};
 
 use super::Capture;
 use crate::session::RecordSession;
@@ -60,11 +60,7 @@ impl Baseline {
     fn changes(&self, tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Changes> {
         let pagemap = Pagemap::open(tid)?;
         let mut unchanged = Vec::new();
-        let captured = |backing: &Backing| matches!(backing, Backing::Anonymous | Backing::File { .. });
-        for mapping in model
-            .iter()
-            .filter(|m| captured(&m.backing) && m.fork == ForkPolicy::Copy)
-        {
+        for mapping in model.iter().filter(|m| is_forked(m)) {
             unchanged.extend(pagemap.shared(mapping.range)?);
         }
         if !shared::is_known() {

@@ -256,10 +256,8 @@ fn shared(map: &Map) -> Vec<u64> {
 /// Other tests of this process fork, too: these must not have its memory.
 fn alone(map: &Map, advice: i32) {
     // SAFETY: our own mapping.
-    assert_eq!(
-        unsafe { libc::madvise(map.0.start.0 as *mut _, map.0.len() as usize, advice) },
-        0
-    );
+    let r = unsafe { libc::madvise(map.0.start.0 as *mut _, map.0.len() as usize, advice) };
+    assert_eq!(r, 0);
 }
 
 /// Forks that are made by one test at a time.

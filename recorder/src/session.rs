@@ -20,7 +20,7 @@ use rr_preload::layout::Counter;
 use rr_trace::event::EventNumber;
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
-use rr_tracee::ticker::take_tick;
+use rr_tracee::ticker::{Ticker, take_tick};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid,
     limits, procfs, tsc,
@@ -133,6 +133,10 @@ pub struct RecordSession {
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
+    /// While the recording goes on.
+    pub(crate) ticker: Option<Ticker>,
+    /// Short ticks since the last long one.
+    pub(crate) short_ticks: u32,
     /// What tasks in the kernel do.
     states: procfs::States,
     /// What `rdtsc` gives, once somebody has asked.
@@ -176,6 +180,8 @@ impl RecordSession {
             file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),
+            ticker: None,
+            short_ticks: 0,
             states: procfs::States::default(),
             counter: OnceCell::new(),
         };
@@ -281,6 +287,10 @@ impl RecordSession {
 
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
+        let several = self.tasks.len() > 1;
+        if let Some(ticker) = &mut self.ticker {
+            ticker.make_short(several)?;
+        }
         let task = self.task_mut(tid)?;
         task.state = State::InKernel(running);
         // While a task stops again and again, ticks come while we are at work, and none ends the wait.

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rr_tracee::task::{Report, wait};
+use rr_tracee::ticker::Ticker;
 use rr_tracee::{Stop, Tid, tsc};
 
 use crate::error::{Error, Result};
@@ -20,8 +21,14 @@ impl RecordSession {
     /// Records until the first process (or all) have exited. Returns the first process's wait status and the
     /// last event.
     pub fn run(&mut self) -> Result<i32> {
-        let _ticker = rr_tracee::ticker::Ticker::start()?;
+        self.ticker = Some(Ticker::start()?);
         let _without_tsc = tsc::GivenUp::new();
+        let status = self.take_turns();
+        self.ticker = None;
+        status
+    }
+
+    fn take_turns(&mut self) -> Result<i32> {
         loop {
             if let Some(status) = self.end() {
                 return Ok(status);

@@ -28,6 +28,7 @@ use rr_tracee::{
 
 use crate::buffer::Library;
 use crate::capture::Capture;
+use crate::capture::baseline::Baseline;
 use crate::error::{Error, Result};
 use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
@@ -79,6 +80,8 @@ pub(crate) struct Space {
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
+    /// Its last checkpoint, if what has changed since can be told.
+    pub baseline: Option<Baseline>,
 }
 
 impl Space {
@@ -86,6 +89,7 @@ impl Space {
     #[must_use]
     pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
         let restored = self.library.sites.follow(op);
+        self.baseline.take_if(|baseline| !baseline.follow(op));
         self.model.apply(op);
         restored
     }
@@ -409,6 +413,7 @@ impl RecordSession {
     pub(crate) fn leave_space(&mut self, id: SpaceId) {
         if !self.tasks.values().any(|t| t.space == id && !t.exited) {
             self.spaces.remove(&id);
+            self.capture.let_go(id);
         }
     }
 

@@ -55,7 +55,7 @@ impl Keeper {
         }
     }
 
-    /// Checkpoints with so many bytes were published, the last of them at this event.
+    /// Checkpoints with so many bytes on the disk were published, the last of them at this event.
     pub fn published(&mut self, bytes: u64, latest: EventNumber) {
         self.used = self.used.saturating_add(bytes);
         if self.used <= self.budget.bytes {

@@ -313,7 +313,7 @@ fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Membe
 }
 
 /// What a file system allocates at once, as a rule.
-const UNIT: u64 = 4096;
+pub(crate) const UNIT: u64 = 4096;
 
 /// The bytes on the disk that it takes to hold these ranges of a file.
 fn on_disk(ranges: Vec<Range<u64>>) -> u64 {

@@ -4,9 +4,11 @@
 
 mod command_line;
 mod commands;
+mod duration;
 mod echo;
 mod interrupt;
 mod log;
+mod outcome;
 mod progress;
 mod registers;
 mod signals;
@@ -79,6 +81,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Command {
     Record(commands::record::Options),
+    Ci(commands::ci::Options),
     Replay(commands::replay::Options),
     Verify(commands::verify::Options),
     CreateCheckpoints(commands::create_checkpoints::Options),
@@ -169,6 +172,7 @@ fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Record(options) => commands::record::run(options, &cli.global),
+        Command::Ci(options) => commands::ci::run(options),
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Verify(options) => commands::verify::run(&options),
         Command::CreateCheckpoints(options) => commands::create_checkpoints::run(&options),

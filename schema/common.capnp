@@ -75,6 +75,12 @@ struct Backing {
 
     rr @6 :Void;
     # Memory of rr itself: never captured or compared.
+
+    copyOnWrite :group {
+      # Private mapping of a memory object of the recording: pages that nobody has written to here are the object's.
+      privateObject @7 :UInt32;
+      privateOffset @8 :UInt64;  # of the mapping's first byte in the object; a multiple of the page size
+    }
   }
 }
 

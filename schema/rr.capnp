@@ -70,7 +70,8 @@ struct Event {
   #
   # Bytes. Long byte strings are not here but in the Data frames that stand between the previous Events frame and
   # this one. Put together, these are the bytes of the first event's system call buffer, of all its writes, in order,
-  # then of its output if that is `bytes`, then those of the second event, and so on, and nothing else.
+  # then of its object writes, then of its output if that is `bytes`, then those of the second event, and so on, and
+  # nothing else.
 
   time          @0 :UInt64;
   # Nanoseconds since the previous event of this frame (modulo 2^64); of the first: since the recording began.
@@ -119,6 +120,26 @@ struct Event {
 
   buffered      @18 :UInt64;
   # Bytes of the system call buffer: what the buffered calls of the interval gave (preload/src/layout.rs).
+
+  others        @20 :List(OtherOp);
+  # What becomes of other address spaces, after `ops` and before the writes.
+
+  objectWrites  @21 :List(ObjectWrite);
+}
+
+struct OtherOp {
+  # An operation on an address space that is not the task's.
+
+  space @0 :UInt32;
+  op    @1 :Common.SpaceOp;
+}
+
+struct ObjectWrite {
+  # Bytes that came into a shared memory object where nobody has it mapped shared.
+
+  object @0 :UInt32;
+  offset @1 :UInt64;
+  length @2 :UInt64;  # bytes
 }
 
 struct Point {

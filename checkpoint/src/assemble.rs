@@ -25,6 +25,7 @@ use crate::image::SessionImage;
 use crate::index::PageIndex;
 use crate::known::{Block, Fate};
 use crate::publish::{Finished, Written};
+use crate::room;
 use crate::stats::CheckpointStats;
 
 /// What this thread is told.
@@ -88,8 +89,8 @@ impl Temporary {
     }
 
     fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file
-            .write_all_at(bytes, at)
+        room::must_be_there(&self.file, bytes.len())
+            .and_then(|()| self.file.write_all_at(bytes, at))
             .map_err(Error::io("writing a checkpoint", &self.path))
     }
 }

@@ -203,7 +203,10 @@ fn read_mapping(from: common::mapping::Reader<'_>) -> Result<Mapping, Fault> {
     if mapping.range.is_empty() {
         return Err(format!("mapping at {} is empty", mapping.range.start));
     }
-    if let Backing::File { offset, .. } | Backing::Shared { offset, .. } = mapping.backing {
+    if let Backing::File { offset, .. }
+    | Backing::Shared { offset, .. }
+    | Backing::CopyOnWrite { offset, .. } = mapping.backing
+    {
         let end = offset.checked_add(mapping.range.len());
         if !offset.is_multiple_of(PAGE) || end.is_none() {
             return Err(format!(

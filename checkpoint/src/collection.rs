@@ -14,7 +14,7 @@
 //!
 //! All of this is for who has the lock of the directory ([`crate::file::lock`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -70,12 +70,6 @@ struct Place {
     range: Range<u64>,
 }
 
-impl Place {
-    fn bytes(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-}
-
 /// A block that some checkpoint refers to.
 #[derive(Debug)]
 struct Block {
@@ -103,7 +97,9 @@ pub struct Collection {
     /// Those that cannot be used, and why.
     unusable: BTreeMap<u64, Error>,
     blocks: Vec<Block>,
-    /// Bytes of the frames of members, and of blocks that have holders.
+    /// For each file, by its event: the blocks in it, and the bytes on the disk of what is needed of it.
+    files: BTreeMap<u64, (Vec<u32>, u64)>,
+    /// The bytes of all files.
     bytes: u64,
     removed: Vec<EventNumber>,
     /// As long as nobody else may write.
@@ -126,6 +122,7 @@ impl Collection {
             members: BTreeMap::new(),
             unusable: BTreeMap::new(),
             blocks: Vec::new(),
+            files: BTreeMap::new(),
             bytes: 0,
             removed: Vec::new(),
             _lock: None,
@@ -141,6 +138,8 @@ impl Collection {
                 Err(e) => return Err(e),
             }
         }
+        let all: Vec<u64> = collection.files.keys().copied().collect();
+        all.into_iter().for_each(|event| collection.measure(event));
         Ok(collection)
     }
 
@@ -149,14 +148,37 @@ impl Collection {
             let new = self.blocks.len() as u32;
             let n = *known.entry((place.event, place.range.start)).or_insert(new);
             if n == new {
-                self.bytes += place.bytes();
+                self.files.entry(place.event).or_default().0.push(n);
                 self.blocks.push(Block { place, holders: 0 });
             }
             self.blocks[n as usize].holders += 1;
             member.needs.push(n);
         }
-        self.bytes += length(&member.frame);
+        self.files.entry(member.event.0).or_default();
         self.members.insert(member.event.0, member);
+    }
+
+    /// What is needed of a file.
+    fn needed(&self, event: u64) -> Vec<Range<u64>> {
+        let frame = self.members.get(&event).map(|member| member.frame.clone());
+        let mut needed = frame.unwrap_or_default();
+        let blocks = self.files.get(&event).map_or(&[][..], |(blocks, _)| blocks);
+        let blocks = blocks.iter().map(|n| &self.blocks[*n as usize]);
+        needed.extend(blocks.filter(|b| b.holders > 0).map(|b| b.place.range.clone()));
+        if !needed.is_empty() {
+            // Whoever refers to it looks at its header.
+            needed.push(0..HEADER_LEN as u64);
+        }
+        needed
+    }
+
+    /// Counts anew what is needed of a file.
+    fn measure(&mut self, event: u64) {
+        let now = on_disk(self.needed(event));
+        if let Some((_, bytes)) = self.files.get_mut(&event) {
+            self.bytes = self.bytes - *bytes + now;
+            *bytes = now;
+        }
     }
 
     /// Those that can be used, ascending.
@@ -169,32 +191,23 @@ impl Collection {
         self.unusable.iter().map(|(event, e)| (EventNumber(*event), e))
     }
 
-    /// The bytes that those which can be used need.
+    /// The bytes on the disk that those which can be used need.
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// What would be free if this one went now: what no other one needs.
-    pub fn own_bytes(&self, event: EventNumber) -> u64 {
-        let Some(member) = self.members.get(&event.0) else {
-            return 0;
-        };
-        let blocks = member.needs.iter().map(|n| &self.blocks[*n as usize]);
-        let alone = blocks.filter(|b| b.holders == 1);
-        length(&member.frame) + alone.map(|b| b.place.bytes()).sum::<u64>()
     }
 
     /// One that is to go. Nothing happens to it before [`Collection::apply`]. `false`: there is no such checkpoint.
     pub fn remove(&mut self, event: EventNumber) -> bool {
         if let Some(member) = self.members.remove(&event.0) {
-            self.bytes -= length(&member.frame);
+            let mut smaller = BTreeSet::from([event.0]);
             for n in member.needs {
                 let block = &mut self.blocks[n as usize];
                 block.holders -= 1;
                 if block.holders == 0 {
-                    self.bytes -= block.place.bytes();
+                    smaller.insert(block.place.event);
                 }
             }
+            smaller.into_iter().for_each(|event| self.measure(event));
         } else if self.unusable.remove(&event.0).is_none() {
             return false;
         }
@@ -214,33 +227,23 @@ impl Collection {
     }
 
     fn give_back(self) -> Result<Removed> {
-        let mut needed: BTreeMap<u64, Vec<Range<u64>>> = BTreeMap::new();
-        for block in self.blocks.iter().filter(|b| b.holders > 0) {
-            let place = &block.place;
-            needed.entry(place.event).or_default().push(place.range.clone());
-        }
         let mut removed = Removed {
-            events: self.removed,
+            events: self.removed.clone(),
             ..Removed::default()
         };
         for event in numbers(&self.dir, "blocks")? {
             let path = blocks_path(&self.dir, event);
-            let has_twin = self.members.contains_key(&event.0);
-            match needed.get(&event.0).filter(|_| !has_twin) {
-                Some(blocks) => {
-                    // Whoever refers to it looks at its header.
-                    let mut stays = blocks.clone();
-                    stays.push(0..HEADER_LEN as u64);
-                    removed.add_holes(&path, stays)?;
-                }
-                None => removed.add_file(&path)?,
+            let needed = self.needed(event.0);
+            // If it was made anew, all is there.
+            match needed.is_empty() || self.members.contains_key(&event.0) {
+                true => removed.add_file(&path)?,
+                false => removed.add_holes(&path, needed)?,
             }
         }
         // One that was made anew can have blocks of its predecessor that nobody needs any more.
-        for member in self.members.values() {
-            let mut stays = needed.remove(&member.event.0).unwrap_or_default();
-            stays.extend(member.frame.iter().cloned());
-            removed.add_holes(&checkpoint_path(&self.dir, member.event), stays)?;
+        for event in self.members.keys() {
+            let path = checkpoint_path(&self.dir, EventNumber(*event));
+            removed.add_holes(&path, self.needed(*event))?;
         }
         Ok(removed)
     }
@@ -290,8 +293,7 @@ fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Membe
     let contents = Contents::read(&file, &path)?;
     contents.header.must_be_of(&path, uuid, event)?;
     let sections = contents.header.sections.iter();
-    let mut frame: Vec<Range<u64>> = sections.map(|s| s.offset..s.offset + s.stored).collect();
-    frame.push(0..HEADER_LEN as u64);
+    let frame: Vec<Range<u64>> = sections.map(|s| s.offset..s.offset + s.stored).collect();
     let blocks = contents.index.blocks.iter().map(|b| Place {
         event: b.event,
         range: b.offset..b.offset + u64::from(b.length),
@@ -306,8 +308,16 @@ fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Membe
     Ok((member, blocks))
 }
 
-fn length(ranges: &[Range<u64>]) -> u64 {
-    ranges.iter().map(|r| r.end - r.start).sum()
+/// What a file system allocates at once, as a rule.
+const UNIT: u64 = 4096;
+
+/// The bytes on the disk that it takes to hold these ranges of a file.
+fn on_disk(ranges: Vec<Range<u64>>) -> u64 {
+    let units = |r: Range<u64>| r.start / UNIT..r.end.div_ceil(UNIT);
+    let ranges: Vec<Range<u64>> = ranges.into_iter().map(units).collect();
+    let end = ranges.iter().map(|r| r.end).max().unwrap_or(0);
+    let holes: u64 = gaps(ranges, end).iter().map(|r| r.end - r.start).sum();
+    (end - holes) * UNIT
 }
 
 /// What is between ranges, from 0 to `end`.
@@ -335,7 +345,7 @@ pub(crate) fn open_referred(dir: &Path, event: EventNumber) -> Result<(PathBuf, 
     // Between two looks it can be removed, or come back.
     for path in [&checkpoint, &blocks] {
         match open_file(path, what) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.is_missing() => {}
             opened => return opened.map(|file| (path.clone(), file)),
         }
     }
@@ -348,7 +358,7 @@ pub(crate) fn revive(dir: &Path, event: EventNumber, into: &File) -> Result<u64>
     let path = blocks_path(dir, event);
     match open_file(&path, "opening the blocks of a removed checkpoint") {
         Ok(left) => copy(&left, into).map_err(Error::io("copying the blocks of a removed checkpoint", &path)),
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(HEADER_LEN as u64),
+        Err(e) if e.is_missing() => Ok(HEADER_LEN as u64),
         Err(e) => Err(e),
     }
 }
@@ -382,15 +392,22 @@ fn copy(from: &File, to: &File) -> io::Result<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::single_range_in_vec_init)]
     fn gaps_are_what_is_not_needed() {
         assert_eq!(gaps(vec![], 10), [0..10]);
         assert_eq!(gaps(vec![0..10], 10), []);
         assert_eq!(gaps(vec![6..8, 0..4, 2..5], 10), [5..6, 8..10]);
         assert_eq!(gaps(vec![20..30, 40..50], 10), [0..10]);
+    }
+
+    #[test]
+    fn what_is_on_the_disk_is_counted_in_units() {
+        assert_eq!(on_disk(vec![]), 0);
+        assert_eq!(on_disk(vec![0..160, 5000..5001, 160..4096]), 2 * UNIT);
+        assert_eq!(on_disk(vec![0..1, 100_000..108_000]), 4 * UNIT);
     }
 }

@@ -216,7 +216,10 @@ fn belongs(image: &SessionImage, target: PageTarget, runs: &[Run]) -> Option<Str
 
 /// Whether the pages of a mapping with this backing belong to its address space.
 pub(crate) fn captured(backing: &Backing) -> bool {
-    matches!(backing, Backing::Anonymous | Backing::File { .. })
+    matches!(
+        backing,
+        Backing::Anonymous | Backing::File { .. } | Backing::CopyOnWrite { .. }
+    )
 }
 
 #[cfg(test)]

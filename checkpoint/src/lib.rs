@@ -16,10 +16,12 @@
 //! | `known` | contents that a checkpoint can refer to |
 //! | `assemble` | the thread that writes files |
 //! | `publish` | the thread that makes them durable, under their names, in order |
+//! | `room` | what of the disk is left to others |
 //! | [`mod@file`] | the file format |
 //! | [`block`] | compressed runs of pages |
 //! | [`collection`] | the checkpoints of a trace together, and removal |
 //! | [`retention`] | which ones stay when there is no room for all |
+//! | [`budget`] | a writer's budget |
 //! | [`compression`] | their codecs |
 //! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |
@@ -31,6 +33,7 @@
 
 mod assemble;
 pub mod block;
+pub mod budget;
 pub mod cache;
 pub mod capture;
 mod codec;
@@ -45,6 +48,7 @@ mod known;
 mod publish;
 pub mod restore;
 pub mod retention;
+mod room;
 pub mod schedule;
 pub mod source;
 pub mod stats;
@@ -52,6 +56,7 @@ mod store;
 pub mod verify;
 pub mod writer;
 
+pub use budget::Budget;
 pub use cache::BlockCache;
 pub use capture::{CaptureRequest, ObjectSource, SpaceSource, copy_unforkable};
 pub use collection::{Collection, Removed, bytes_on_disk};
@@ -63,6 +68,7 @@ pub use schedule::{Interval, Schedule};
 pub use source::{Replaced, SharedSource};
 pub use stats::{CheckpointStats, Maker};
 pub use verify::{
-    Difference, Differences, Line, compare_checkpoints, compare_images, compare_object, compare_space,
+    Difference, Differences, Line, Untouched, compare_checkpoints, compare_images, compare_object,
+    compare_space,
 };
 pub use writer::{CheckpointWriter, Options, Outcome, Summary};

@@ -8,6 +8,8 @@
 //! * after those of all checkpoints that this one refers to: if one of these fails, this one is dropped, too;
 //! * and, if the recorder lets us know how far the trace is ([`crate::Options::trace`]), after the events up to
 //!   its own are in the trace.
+//!
+//! If there is a budget, older ones may go then ([`crate::budget`]).
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -19,6 +21,7 @@ use rr_trace::Progress;
 use rr_trace::event::EventNumber;
 
 use crate::assemble::{Temporary, unfailed};
+use crate::budget::Keeper;
 use crate::error::{Error, Result};
 use crate::file::{blocks_path, checkpoint_path};
 use crate::known::Fate;
@@ -71,20 +74,36 @@ impl Written {
     }
 }
 
-/// The thread. Ends when nobody can send any more. Takes one from `slots` for every outcome.
+/// The thread. Ends when nobody can send any more. Takes one from `slots` for every outcome. The user is told of the first failure.
 pub(crate) fn run(
     dir: &Path,
     trace: Option<&Progress>,
+    mut keeper: Option<Keeper>,
     finished: &Receiver<Finished>,
     outcomes: &Sender<Outcome>,
     slots: &Receiver<()>,
 ) {
+    let mut has_failed = false;
     while let Ok(first) = finished.recv() {
         let batch: Vec<Finished> = std::iter::once(first).chain(finished.try_iter()).collect();
-        for (fate, result) in publish(dir, trace, batch) {
+        let done = publish(dir, trace, batch);
+        let bytes = done
+            .iter()
+            .flat_map(|(_, result)| result)
+            .map(|stats| stats.bytes);
+        let latest = done.iter().rfind(|(_, result)| result.is_ok());
+        if let (Some(keeper), Some((latest, _))) = (&mut keeper, latest) {
+            keeper.published(bytes.sum(), EventNumber(latest.event));
+        }
+        for (fate, result) in done {
             let event = EventNumber(fate.event);
             if let Err(e) = &result {
-                tracing::warn!("no checkpoint at event {event}: {e}");
+                match has_failed {
+                    false => tracing::warn!("no checkpoint at event {event}: {e}"),
+                    // On a full disk there are many, and those that refer to them.
+                    true => tracing::debug!("no checkpoint at event {event}: {e}"),
+                }
+                has_failed = true;
             }
             // The recorder may have gone without waiting.
             let _ = outcomes.send(Outcome { event, result });

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sched::CpuSet;
-use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange};
@@ -100,18 +99,6 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The newest checkpoint of a trace at or before `event` that can be used; damaged ones are passed over with a warning.
-    pub fn nearest(reader: &TraceReader, event: EventNumber) -> Result<Option<Checkpoint>> {
-        let all = reader.checkpoints()?.into_iter().rev();
-        for at in all.filter(|at| *at <= event) {
-            match Self::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(e) => tracing::warn!("{e}; using the checkpoint before it"),
-            }
-        }
-        Ok(None)
-    }
-
     /// The CPUs that threads of [`Checkpoint::restore_pages`] may use, for a caller that is bound to fewer.
     pub fn set_cpus(&mut self, cpus: CpuSet) {
         self.cpus = Some(cpus);
@@ -146,6 +133,12 @@ impl Checkpoint {
     /// What it cost.
     pub fn stats(&self) -> &CheckpointStats {
         &self.contents.stats
+    }
+
+    /// Bytes of the pages that it gives back: of private memory that was written to, of all processes, and of shared memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let runs = self.contents.index.targets.values().flatten();
+        runs.map(|run| u64::from(run.count) * PAGE).sum()
     }
 
     /// The earlier checkpoints whose files it needs, ascending.

@@ -80,6 +80,9 @@ const AUTO_TIME_MOST: Duration = Duration::from_secs(60);
 /// [`Interval::Auto`] lets the program stand still for at most this part of its time: one in so many.
 const AUTO_SHARE: u32 = 20;
 
+/// The most time of the program that is replayed from the last checkpoint to the end, if there can be another checkpoint.
+const OLD: Duration = Duration::from_millis(300);
+
 /// When the next checkpoint is due.
 ///
 /// [`Interval::Auto`] takes one a second, but no more of them than cost a twentieth of the program's time; and fewer as
@@ -120,6 +123,11 @@ impl Schedule {
             Interval::Auto => self.spacing,
         };
         now.saturating_sub(self.last.time) >= spacing
+    }
+
+    /// Whether the last one is so old that there should be another one before the end.
+    pub fn is_old(&self, now: Progress) -> bool {
+        now.time.saturating_sub(self.last.time) >= OLD
     }
 
     /// If buffered calls make one due: after how many.
@@ -207,6 +215,16 @@ mod tests {
         assert!(schedule.is_due(at(0, 0, 500)));
         schedule.missed(at(0, 0, 600));
         assert!(!schedule.is_due(at(9, 9, 1099)) && schedule.is_due(at(9, 9, 1100)));
+    }
+
+    #[test]
+    fn some_tenths_of_a_second_are_old() {
+        for interval in [Interval::Steps(1), Interval::Events(1), Interval::Auto] {
+            let mut schedule = Schedule::new(interval);
+            assert!(!schedule.is_old(at(9, 9, 299)) && schedule.is_old(at(0, 0, 300)));
+            schedule.taken(at(0, 0, 300), Duration::ZERO);
+            assert!(!schedule.is_old(at(9, 9, 599)) && schedule.is_old(at(0, 0, 600)));
+        }
     }
 
     #[test]

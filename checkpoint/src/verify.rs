@@ -30,8 +30,20 @@ mod difference;
 mod images;
 mod pair;
 
-/// Opens `files/<FileId>` of the trace.
-pub type OpenFile<'a> = dyn Fn(FileId) -> std::result::Result<File, BoxedError> + 'a;
+/// Opens what pages of a mapping are when nobody has written to them.
+pub type OpenFile<'a> = dyn Fn(Untouched) -> Opened + 'a;
+
+/// A file that was opened, or why it could not be.
+pub type Opened = std::result::Result<File, BoxedError>;
+
+/// What a page that nobody has written to is in a private mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Untouched {
+    /// A part of this file of the trace.
+    File(FileId),
+    /// A part of this shared memory object, as it is in the live session.
+    Object(ObjectId),
+}
 
 /// Compares every private page of an address space with the live process that `live` reads, which must
 /// be stopped: those in the checkpoint, and those of the process that the checkpoint has not. `model` says
@@ -135,14 +147,22 @@ fn untouched(
     mapping: &Mapping,
     at: Addr,
     len: usize,
-    files: &mut HashMap<FileId, Arc<File>>,
+    files: &mut HashMap<Untouched, Arc<File>>,
     open: &OpenFile<'_>,
 ) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len];
-    let Backing::File { file: id, offset } = mapping.backing else {
-        return Ok(bytes);
+    let (id, offset) = match mapping.backing {
+        Backing::File { file, offset } => (Untouched::File(file), offset),
+        Backing::CopyOnWrite { object, offset } => (Untouched::Object(object), offset),
+        Backing::Anonymous | Backing::Shared { .. } | Backing::Rr => return Ok(bytes),
     };
-    let failed = |source: BoxedError| Error::MappedFile { file: id, source };
+    let failed = |source: BoxedError| match id {
+        Untouched::File(file) => Error::MappedFile { file, source },
+        Untouched::Object(object) => Error::LiveObject {
+            object,
+            source: std::io::Error::other(source),
+        },
+    };
     let file = match files.entry(id) {
         Entry::Occupied(e) => e.into_mut(),
         Entry::Vacant(e) => e.insert(Arc::new(open(id).map_err(failed)?)),

@@ -40,6 +40,7 @@ use rr_tracee::cpus::bind_thread;
 
 use crate::assemble::{self, Message, Reading};
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
+use crate::budget::{Budget, Keeper};
 use crate::capture::{CaptureRequest, WalkError, walk_object, walk_space};
 use crate::compression::Compressor;
 use crate::error::{Error, Result};
@@ -78,6 +79,8 @@ pub struct Options {
     pub trace: Option<Progress>,
     /// Who makes the checkpoints.
     pub maker: Maker,
+    /// What all checkpoints of the trace may take; without, there is no limit.
+    pub budget: Option<Budget>,
 }
 
 impl Default for Options {
@@ -92,6 +95,7 @@ impl Default for Options {
             unpublished: 256,
             trace: None,
             maker: Maker::Unknown,
+            budget: None,
         }
     }
 }
@@ -112,6 +116,8 @@ pub struct Summary {
     pub outcomes: Vec<Outcome>,
     /// Captures that were refused because the queue was full.
     pub refused: u64,
+    /// Checkpoints that were removed because of the budget.
+    pub removed: u64,
 }
 
 /// The recorder's end of the writer.
@@ -125,6 +131,7 @@ pub struct CheckpointWriter {
     thread: Option<JoinHandle<()>>,
     give_up: Arc<AtomicBool>,
     refused: u64,
+    removed: Arc<AtomicU64>,
     /// Until the threads have ended.
     _lock: Option<Flock<File>>,
 }
@@ -143,9 +150,12 @@ impl CheckpointWriter {
         let give_up = Arc::new(AtomicBool::new(false));
         let seen = give_up.clone();
         let max_frozen = options.frozen;
+        let removed = Arc::new(AtomicU64::new(0));
+        let budget = options.budget.clone();
+        let keeper = budget.map(|budget| Keeper::new(dir.clone(), uuid, budget, removed.clone()));
         let thread = std::thread::Builder::new()
             .name("rr-checkpoint".into())
-            .spawn(move || run(&dir, uuid, &options, &queue, &outcomes_in, &seen))
+            .spawn(move || run(&dir, uuid, &options, keeper, &queue, &outcomes_in, &seen))
             .map_err(|e| Error::Writer(format!("cannot start a thread: {e}")))?;
         Ok(CheckpointWriter {
             requests: Some(requests),
@@ -155,6 +165,7 @@ impl CheckpointWriter {
             thread: Some(thread),
             give_up,
             refused: 0,
+            removed,
             _lock: lock,
         })
     }
@@ -217,6 +228,7 @@ impl CheckpointWriter {
         Ok(Summary {
             outcomes: self.poll_done(),
             refused: self.refused,
+            removed: self.removed.load(Ordering::Relaxed),
         })
     }
 
@@ -264,6 +276,7 @@ fn run(
     dir: &Path,
     uuid: [u8; 16],
     options: &Options,
+    keeper: Option<Keeper>,
     queue: &Receiver<Queued>,
     outcomes: &Sender<Outcome>,
     give_up: &AtomicBool,
@@ -303,7 +316,7 @@ fn run(
         let publish = {
             let (dir, outcomes) = (dir.to_path_buf(), outcomes.clone());
             let trace = options.trace.clone();
-            move || publish::run(&dir, trace.as_ref(), &finished_out, &outcomes, &slots_out)
+            move || publish::run(&dir, trace.as_ref(), keeper, &finished_out, &outcomes, &slots_out)
         };
         let all = started > 0
             && start("rr-ckpt-write".into(), Box::new(write))

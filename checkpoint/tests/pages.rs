@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use common::*;
 use proptest::prelude::*;
 use rr_checkpoint::{
-    ObjectImage, ObjectSource, PageSource, PageTarget, SharedSource, SpaceImage, SpaceSource, compare_object,
-    compare_space, copy_unforkable,
+    ObjectImage, ObjectSource, PageSource, PageTarget, SharedSource, SpaceImage, SpaceSource, Untouched,
+    compare_object, compare_space, copy_unforkable,
 };
 use rr_tracee::ids::PAGE;
 use rr_tracee::{
@@ -203,8 +203,8 @@ fn of_a_mapped_file_only_written_pages_are_stored() {
     assert_eq!(zero.len(), 1);
 
     // A replay may have copied pages that the recording had not: equal as long as their bytes are the file's.
-    let open_file = |id: FileId| {
-        assert_eq!(id, FileId(9));
+    let open_file = |id: Untouched| {
+        assert_eq!(id, Untouched::File(FileId(9)));
         Ok(file.try_clone().unwrap())
     };
     let mut last = vec![0x33; PAGE as usize];

@@ -22,7 +22,9 @@ fn event(number: u64) -> Event {
         },
         buffered: Default::default(),
         ops: vec![],
+        others: vec![],
         writes: vec![],
+        object_writes: vec![],
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Keeps the command line of the original rr where a user would notice (shared/reference/rr-interface.md, 1).
 
+mod budget;
 mod command_line;
 mod commands;
 mod duration;
@@ -12,6 +13,7 @@ mod outcome;
 mod progress;
 mod registers;
 mod signals;
+mod size;
 mod started;
 mod traces;
 
@@ -85,6 +87,7 @@ enum Command {
     Replay(commands::replay::Options),
     Verify(commands::verify::Options),
     CreateCheckpoints(commands::create_checkpoints::Options),
+    Checkpoints(commands::checkpoints::Options),
     Backtrace(commands::backtrace::Options),
     Dump(commands::dump::Options),
     Ps(commands::ps::Options),
@@ -163,6 +166,7 @@ fn main() -> ExitCode {
             | Command::Ps(_)
             | Command::Ls(_)
             | Command::Traceinfo(_)
+            | Command::Checkpoints(_)
             | Command::Filename(_)
             | Command::Gdbinit(_)
     ) {
@@ -176,6 +180,7 @@ fn main() -> ExitCode {
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Verify(options) => commands::verify::run(&options),
         Command::CreateCheckpoints(options) => commands::create_checkpoints::run(&options),
+        Command::Checkpoints(options) => commands::checkpoints::run(&options),
         Command::Backtrace(options) => commands::backtrace::run(&options),
         Command::Dump(options) => commands::dump::run(&options),
         Command::Ps(options) => commands::ps::run(&options),

@@ -42,7 +42,7 @@ impl RecordSession {
 
     /// What an advice that was given has changed.
     pub(crate) fn advice_taken(
-        &self,
+        &mut self,
         tid: Tid,
         entry: &Registers,
         result: i64,
@@ -87,13 +87,11 @@ impl RecordSession {
     }
 
     /// What these pages hold, where they are shared, after a hole was made there, perhaps not everywhere.
-    fn removed(&self, tid: Tid, range: AddrRange) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+    fn removed(&mut self, tid: Tid, range: AddrRange) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
-        let task = self.task(tid)?;
-        let Some(space) = self.spaces.get(&task.space) else {
-            return Ok((ops, writes));
-        };
-        for part in space.model.within(range) {
+        let space = self.task(tid)?.space;
+        let parts = self.spaces.get(&space).map(|s| s.model.within(range));
+        for part in parts.unwrap_or_default() {
             let Backing::Shared { object, offset } = part.backing else {
                 continue;
             };
@@ -101,10 +99,9 @@ impl RecordSession {
             ops.extend(more);
             writes.extend(shown);
             if self.mapped.file(object).is_none() {
-                let data = task
-                    .memory
-                    .read_vec(part.range.start, part.range.len() as usize)?;
-                let (space, addr) = (task.space, part.range.start);
+                let addr = part.range.start;
+                let memory = &self.task(tid)?.memory;
+                let data = memory.read_vec(addr, part.range.len() as usize)?;
                 writes.push(MemWrite { space, addr, data });
             }
         }

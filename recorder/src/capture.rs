@@ -5,6 +5,7 @@
 //! the kernel, the process itself, read in place until one of them stops (I3). The image says what replay
 //! would have at this event (I4). Then the writer has it all, and recording goes on.
 
+mod before_end;
 mod forks;
 
 use std::collections::BTreeSet;
@@ -179,6 +180,11 @@ impl RecordSession {
         if !self.capture.schedule.as_ref().is_some_and(|s| s.is_due(now)) {
             return Ok(());
         }
+        self.checkpoint(current, now).map(drop)
+    }
+
+    /// Takes a checkpoint, if `current`, which has just had an event, and all others allow it. Says whether it was tried.
+    fn checkpoint(&mut self, current: Tid, now: Progress) -> Result<bool> {
         // Who was killed meanwhile is no part of it.
         self.note_all()?;
         let ready = self
@@ -186,7 +192,7 @@ impl RecordSession {
             .get(&current)
             .is_some_and(|t| matches!(t.state, State::Ready(_)));
         if !ready || !self.tasks.values().all(is_capturable) {
-            return Ok(());
+            return Ok(false);
         }
         let interrupted = self.capture.interrupted.take();
         if let Some(writer) = self.capture.writer.as_ref().filter(|_| self.capture.patient) {
@@ -207,7 +213,7 @@ impl RecordSession {
         };
         let Some(mut request) = request else {
             self.capture.miss(now);
-            return Ok(());
+            return Ok(has_room);
         };
         let pause = tsc::now() - began;
         request.pause_us = pause.as_micros() as u64;
@@ -223,7 +229,7 @@ impl RecordSession {
             (true, Some(schedule)) => schedule.taken(now, pause + to_point),
             _ => self.capture.miss(now),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Freezes everything; `None` if a process could not be forked.

@@ -2,7 +2,7 @@
 //!
 //! A file that is mapped privately is kept in the trace as it is when it is mapped.
 //! What is mapped shared and writable becomes one emulated object per inode, so that all
-//! processes that map it share it in replay too.
+//! processes that map it share it in replay too. So does a file that is mapped privately and changes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,11 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
 use rr_preload::layout::{FILTER_WORDS, filter_bits};
 use rr_trace::FileStore;
-use rr_tracee::{Backing, FileId, ObjectId, SpaceOp, Tid, TraceeFd, limits, procfs};
+use rr_tracee::{Backing, FileId, ObjectId, Objects, SpaceOp, Tid, TraceeFd, limits, procfs};
 
 use crate::error::{Error, Result};
 use crate::hardware_random::Searched;
@@ -26,8 +24,6 @@ pub struct Mapped {
     by_inode: HashMap<(u64, u64), ObjectId>,
     /// Files that were mapped privately.
     private: HashMap<(u64, u64), Private>,
-    /// Contents of nothing but zeros, by their lengths.
-    zeros: HashMap<u64, FileId>,
     /// The paths of files that were mapped privately, and their `ctime`: renaming changes that.
     names: HashMap<(u64, u64), ((i64, i64), String)>,
     /// System V segments by their ids.
@@ -71,9 +67,9 @@ impl Filter {
 /// What is known of a file that was mapped privately.
 #[derive(Debug, Default)]
 struct Private {
-    /// What is mapped of it in replay: the contents that it had then, and what stands for pages that it got or lost later.
+    /// What is mapped of it in replay: the contents that it had when it was mapped.
     contents: Vec<FileId>,
-    /// The size that replay has taken notice of.
+    /// The size that it had when that was asked last.
     size: u64,
 }
 
@@ -95,8 +91,8 @@ pub struct MappedFile<'a> {
     pub private: &'a [FileId],
     /// Its size in bytes.
     pub size: u64,
-    /// Another than when that was asked last.
-    pub resized: bool,
+    /// What it was when that was asked last, if it is mapped privately.
+    pub former_size: u64,
     /// Its device and inode.
     pub inode: (u64, u64),
 }
@@ -133,17 +129,11 @@ impl Mapped {
         self.by_inode.values().copied()
     }
 
-    /// What is mapped somewhere of the file that a tracee's descriptor refers to, and the file's size; `None` if
-    /// nothing is.
-    pub fn mapped_of(&self, tid: Tid, fd: TraceeFd) -> Option<MappedFile<'_>> {
+    /// What is mapped somewhere of the file at a path of ours, and the file's size; `None` if nothing is.
+    pub fn mapped_at(&self, path: impl AsRef<Path>) -> Option<MappedFile<'_>> {
         if self.by_inode.is_empty() && self.private.is_empty() {
             return None;
         }
-        self.mapped_at(procfs::fd_path(tid, fd))
-    }
-
-    /// The same for a file at a path of ours.
-    pub fn mapped_at(&self, path: impl AsRef<Path>) -> Option<MappedFile<'_>> {
         let meta = std::fs::metadata(path).ok()?;
         let inode = (meta.dev(), meta.ino());
         let object = self.by_inode.get(&inode).copied();
@@ -153,42 +143,33 @@ impl Mapped {
             object,
             private,
             size: meta.len(),
-            resized: known.is_some_and(|p| p.size != meta.len()),
+            former_size: known.map_or(meta.len(), |p| p.size),
             inode,
         })
     }
 
-    /// What stands in replay for `len` bytes of a file that it got after it was mapped; the file has `size` bytes now.
-    pub fn grown(
-        &mut self,
-        files: &FileStore,
-        (inode, size): ((u64, u64), u64),
-        len: u64,
-    ) -> Result<Option<FileId>> {
-        let id = match self.zeros.get(&len) {
-            Some(id) => *id,
-            None => {
-                let made = memfd_create(c"rr-zeros", MFdFlags::MFD_CLOEXEC).map(File::from);
-                let Some(file) = self.opened(made.map_err(std::io::Error::from))? else {
-                    return Ok(None);
-                };
-                if file.set_len(len).is_err() {
-                    return Ok(None);
-                }
-                let id = files.add(&file)?;
-                self.zeros.insert(len, id);
-                id
-            }
+    /// The file at a path of ours, which is mapped privately, becomes an object: it is going to change.
+    pub fn become_object(&mut self, files: &FileStore, path: &Path) -> Result<Option<(ObjectId, SpaceOp)>> {
+        let Some(file) = self.opened(File::open(path))? else {
+            return Ok(None);
         };
-        let known = self.private.entry(inode).or_default();
-        known.size = size;
-        if !known.contents.contains(&id) {
-            known.contents.push(id);
-        }
-        Ok(Some(id))
+        let Ok(meta) = file.metadata() else {
+            return Ok(None);
+        };
+        let content = files.add(&file)?;
+        let size = files.length(content)?;
+        let (object, op) = self.create(file, size, Some(content));
+        self.by_inode.insert((meta.dev(), meta.ino()), object);
+        Ok(Some((object, op)))
     }
 
-    /// Replay has taken notice of this size.
+    /// The inode of the file that an object is, and what is mapped of that privately in replay as it was before.
+    pub fn private_of(&self, object: ObjectId) -> Option<((u64, u64), &[FileId])> {
+        let (inode, _) = self.by_inode.iter().find(|(_, known)| **known == object)?;
+        Some((*inode, &self.private.get(inode)?.contents))
+    }
+
+    /// Its present size has been taken notice of.
     pub fn note_size(&mut self, inode: (u64, u64), size: u64) {
         if let Some(known) = self.private.get_mut(&inode) {
             known.size = size;
@@ -257,13 +238,13 @@ impl Mapped {
     /// What is behind descriptor `fd` of task `tid` when mapped from `offset` on, shared or not.
     pub fn open(
         &mut self,
-        files: &FileStore,
+        (files, objects): (&FileStore, &Objects),
         (tid, fd): (Tid, TraceeFd),
         offset: u64,
         shared: bool,
     ) -> Result<Option<Opened>> {
         match self.opened(File::open(procfs::fd_path(tid, fd)))? {
-            Some(file) => self.open_file(files, file, offset, shared),
+            Some(file) => self.open_file((files, objects), file, offset, shared),
             None => Ok(None),
         }
     }
@@ -271,7 +252,7 @@ impl Mapped {
     /// The same for a file that is open.
     pub fn open_file(
         &mut self,
-        files: &FileStore,
+        (files, objects): (&FileStore, &Objects),
         file: File,
         offset: u64,
         shared: bool,
@@ -303,6 +284,16 @@ impl Mapped {
                     name
                 }
             };
+            // An object that may have changed shows its changes here too.
+            if let Some(object) = self.by_inode.get(&key).copied()
+                && objects.get(object).is_some_and(|state| state.content.is_none())
+            {
+                return Ok(Some(Opened {
+                    backing: Backing::CopyOnWrite { object, offset },
+                    before: vec![],
+                    name,
+                }));
+            }
             let content = files.add(&file)?;
             self.searched.search(content, &file);
             let known = self.private.entry(key).or_insert(Private {

@@ -2,8 +2,8 @@
 //! `ftruncate`, `fallocate` on a file that is mapped shared. Replay has no such file, only the mapped
 //! memory: so these become writes at the places where it is mapped.
 //!
-//! Where it is mapped privately, the kernel shows the change in pages that the process has not written to: see
-//! [`RecordSession::private_writes`].
+//! Where it is mapped privately, the kernel shows the change in pages that the process has not written to
+//! ([`crate::private_files`]). What nobody has mapped shared is written into the object itself.
 //!
 //! What happens where nobody has it mapped is not followed: it becomes part of the event that maps it
 //! ([`RecordSession::refresh_objects`]). That needs no look at a clean object ([`rr_tracee::objects`]); so every such
@@ -15,11 +15,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
-use rr_trace::event::MemWrite;
+use rr_trace::event::{MemWrite, ObjectWrite};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{
-    Addr, AddrRange, Backing, FileId, ObjectId, Registers, SpaceId, SpaceOp, Tid, TraceeFd, procfs,
-};
+use rr_tracee::{Addr, AddrRange, Backing, ObjectId, Registers, SpaceId, SpaceOp, Tid, TraceeFd, procfs};
 
 use crate::error::{Error, Result};
 use crate::foreign::seen_by;
@@ -54,28 +52,24 @@ const PIECE: u64 = 1 << 20;
 /// A hole at least so long is not written as zeros.
 const LONG_HOLE: u64 = 16 << 20;
 
-/// What is left of the page that the end of a file of this size lies in. It is zero when the file was cut short.
-fn rest_of_page(size: u64) -> (u64, u64) {
-    (size, Addr(size).page_ceil().0 - size)
-}
-
 /// What becomes of objects: operations, and writes after them.
 type Change = (Vec<SpaceOp>, Vec<MemWrite>);
 
-/// Bytes of an object, and where they are mapped.
+/// Bytes of an object, and where they are written.
 #[derive(Clone, Copy)]
 struct View {
     bytes: AddrRange,
-    space: SpaceId,
-    at: Addr,
+    /// Where they are mapped shared; nowhere if none, and then they go into the object itself.
+    at: Option<(SpaceId, Addr)>,
 }
 
 impl View {
     /// The part of it that shows some of these bytes.
     fn part(&self, bytes: AddrRange) -> Option<View> {
         let bytes = self.bytes.intersect(bytes)?;
-        let at = self.at + (bytes.start - self.bytes.start);
-        Some(View { bytes, at, ..*self })
+        let distance = bytes.start - self.bytes.start;
+        let at = self.at.map(|(space, addr)| (space, addr + distance));
+        Some(View { bytes, at })
     }
 }
 
@@ -130,56 +124,66 @@ impl RecordSession {
             }
             libc::SYS_truncate => {
                 let path = self.named_by(tid, libc::AT_FDCWD, entry.arg(0));
-                return self.cut(tid, path);
+                return self.cut(path);
             }
-            libc::SYS_creat | libc::SYS_openat2 => return self.cut(tid, opened),
-            libc::SYS_open if entry.arg(1) & O_TRUNC != 0 => return self.cut(tid, opened),
-            libc::SYS_openat if entry.arg(2) & O_TRUNC != 0 => return self.cut(tid, opened),
+            libc::SYS_creat | libc::SYS_openat2 => return self.cut(opened),
+            libc::SYS_open if entry.arg(1) & O_TRUNC != 0 => return self.cut(opened),
+            libc::SYS_openat if entry.arg(2) & O_TRUNC != 0 => return self.cut(opened),
             libc::SYS_copy_file_range | libc::SYS_splice if entry.arg(3) == 0 => (2, Place::Position),
             libc::SYS_copy_file_range | libc::SYS_splice => (2, Place::Pointer(entry.arg(3))),
             _ => return Ok(none),
         };
         let fd = TraceeFd(entry.arg(fd) as i32);
-        let Some(mapped) = self.mapped.mapped_of(tid, fd) else {
+        let path = procfs::fd_path(tid, fd);
+        let Some(mapped) = self.mapped.mapped_at(&path) else {
             return Ok(none);
         };
-        let (object, size) = (mapped.object, mapped.size);
-        let (resized, inode) = (mapped.resized, mapped.inode);
-        let private = mapped.private.to_vec();
-        let (start, len) = self.range_of(tid, fd, place, result as u64, size);
-        let path = procfs::fd_path(tid, fd);
-        let (mut ops, mut writes) = Change::default();
-        if resized {
-            (ops, writes) = self.resize_private(tid, &private, inode, size)?;
-        }
-        writes.extend(self.show_privately(&path, (start, len))?);
-        if resized {
-            writes.extend(self.show_privately(&path, rest_of_page(size))?);
-        }
-        if let Some(object) = object {
-            ops.extend(self.size_op(object, true));
-            let (more, shown) = self.object_change(object, start, len)?;
+        let range = self.range_of(tid, fd, place, result as u64, mapped.size);
+        self.file_changed(&path, range)
+    }
+
+    /// A file was cut short, perhaps: the one at this path of ours.
+    fn cut(&mut self, path: Option<PathBuf>) -> Result<Change> {
+        let mut ops = self.resized();
+        let mut writes = Vec::new();
+        if let Some(path) = path {
+            let (more, shown) = self.file_changed(&path, (0, 0))?;
             ops.extend(more);
             writes.extend(shown);
         }
         Ok((ops, writes))
     }
 
-    /// A file was cut short, perhaps: the one at this path of ours.
-    fn cut(&mut self, tid: Tid, path: Option<PathBuf>) -> Result<Change> {
-        let mut ops = self.resized();
-        let mut writes = Vec::new();
-        if let Some(path) = path
-            && let Some(mapped) = self.mapped.mapped_at(&path)
-            && mapped.resized
-        {
-            let (private, inode, size) = (mapped.private.to_vec(), mapped.inode, mapped.size);
-            let (more, restored) = self.resize_private(tid, &private, inode, size)?;
-            ops.extend(more);
-            writes = restored;
-            writes.extend(self.show_privately(&path, rest_of_page(size))?);
+    /// These bytes of the file at a path of ours have changed, as start and length; and its size, perhaps.
+    fn file_changed(&mut self, path: &Path, (start, len): (u64, u64)) -> Result<Change> {
+        let Some(mapped) = self.mapped.mapped_at(path) else {
+            return Ok(Change::default());
+        };
+        let (inode, sizes) = (mapped.inode, (mapped.former_size, mapped.size));
+        let mut ops = Vec::new();
+        let object = match mapped.object {
+            Some(object) => {
+                ops.extend(self.size_op(object, true));
+                object
+            }
+            None => {
+                let made = self.changed_privately(path, (start, len), sizes)?;
+                self.mapped.note_size(inode, sizes.1);
+                let Some((object, create)) = made else {
+                    return Ok(Change::default());
+                };
+                let size = sizes.1;
+                ops.extend([create, SpaceOp::ResizeObject { object, size }]);
+                object
+            }
+        };
+        self.mapped.note_size(inode, sizes.1);
+        if !ops.is_empty() {
+            self.map_object_privately(object)?;
         }
-        Ok((ops, writes))
+        let (more, shown) = self.object_change(object, start, len)?;
+        ops.extend(more);
+        Ok((ops, shown))
     }
 
     /// Before a call that may cut short a file that is mapped privately: the pages of frozen forks go the way of the program's, so
@@ -196,15 +200,19 @@ impl RecordSession {
             libc::SYS_openat2 => self.named_by(tid, entry.rdi as i32, entry.rsi),
             _ => None,
         };
-        let mapped = path.and_then(|path| Some(self.mapped.mapped_at(path)?.private.to_vec()));
-        let Some(contents) = mapped.filter(|contents| self.is_mapped_privately(contents)) else {
+        let mapped = path.and_then(|path| {
+            let mapped = self.mapped.mapped_at(path)?;
+            Some((mapped.private.to_vec(), mapped.object))
+        });
+        let Some((contents, object)) = mapped.filter(|(c, object)| self.is_mapped_privately(c, *object))
+        else {
             return;
         };
         self.capture
             .release_forks("the program may cut short a file that its frozen processes have mapped");
         let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
         for id in spaces {
-            if self.mappings_of(id, &contents).next().is_some() {
+            if self.shows_privately(id, &contents, object) {
                 self.lose_snapshots(id);
             }
         }
@@ -219,38 +227,6 @@ impl RecordSession {
             fd => procfs::fd_path(tid, TraceeFd(fd)),
         };
         Some(seen_by(tid, dir, &path))
-    }
-
-    /// The change for a file that has another size where it is mapped privately; the model is as it says.
-    fn resize_private(
-        &mut self,
-        tid: Tid,
-        contents: &[FileId],
-        inode: (u64, u64),
-        size: u64,
-    ) -> Result<Change> {
-        let ops = self.private_resize(tid, contents, inode, size)?;
-        let id = self.task(tid)?.space;
-        let mut restored = Vec::new();
-        for op in &ops {
-            let there = self.space_mut(id).apply(op);
-            // Of code that was rewritten there, only what lies before is still to be seen.
-            let lost = |at: Addr| matches!(op, SpaceOp::Map(mapping) if mapping.range.contains(at));
-            restored.extend(there.into_iter().filter(|(at, _)| !lost(*at)));
-        }
-        let mut writes = Vec::new();
-        self.restore(tid, id, restored, &mut writes)?;
-        Ok((ops, writes))
-    }
-
-    /// These bytes of a file, as start and length, where they are mapped privately.
-    fn show_privately(&mut self, path: &Path, (start, len): (u64, u64)) -> Result<Vec<MemWrite>> {
-        let contents = self.mapped.mapped_at(path).map(|m| m.private.to_vec());
-        let Some(contents) = contents.filter(|c| len > 0 && self.is_mapped_privately(c)) else {
-            return Ok(Vec::new());
-        };
-        let file = self.mapped.opened(File::open(path))?;
-        self.private_writes(&contents, file.as_ref(), start, len)
     }
 
     /// The bytes of a file, as start and length, that a call has written there.
@@ -286,29 +262,32 @@ impl RecordSession {
     }
 
     /// A hole was made in an object, perhaps.
-    pub(crate) fn hole_in_object(&self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
+    pub(crate) fn hole_in_object(&mut self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
         let (mut ops, writes) = self.object_change(object, start, len)?;
         ops.splice(0..0, self.size_op(object, true));
         Ok((ops, writes))
     }
 
-    /// These bytes of an object, as writes to a place where they are mapped.
-    pub(crate) fn object_change(&self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
+    /// These bytes of an object, as writes to a place where they are mapped. (What is mapped privately only becomes a write of the
+    /// next event to the object itself.)
+    pub(crate) fn object_change(&mut self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
         let size = self.mapped.size(object).unwrap_or(0);
         let wanted = AddrRange::sized(Addr(start), len.min(size.saturating_sub(start)));
         self.shown(object, self.views_of(object, wanted, &[]))
     }
 
-    /// Where these bytes of an object are mapped, each once: `new` mappings come first.
+    /// Where these bytes of an object are mapped, each once: `new` mappings come first, and those that are shared before others.
     fn views_of(&self, object: ObjectId, wanted: AddrRange, new: &[View]) -> Vec<View> {
-        let known = self.spaces.iter().flat_map(|(id, space)| {
-            let of_it = space.model.objects().filter(|(o, ..)| *o == object);
+        let shared = self.spaces.iter().flat_map(|(id, space)| {
+            let of_it = space.model.shared().filter(|(o, ..)| *o == object);
             of_it.map(|(_, bytes, mapping)| View {
                 bytes,
-                space: *id,
-                at: mapping.range.start,
+                at: Some((*id, mapping.range.start)),
             })
         });
+        let all = self.spaces.values().flat_map(|space| space.model.objects());
+        let all = all.filter(|(o, ..)| *o == object);
+        let known = shared.chain(all.map(|(_, bytes, _)| View { bytes, at: None }));
         let mut views = Vec::new();
         let mut missing = vec![wanted];
         for view in new.iter().copied().chain(known) {
@@ -332,54 +311,54 @@ impl RecordSession {
 
     /// What an object holds there. Long holes are not written out: with them all of the object becomes zero, and then gets
     /// what it holds wherever it is mapped.
-    fn shown(&self, object: ObjectId, views: Vec<View>) -> Result<Change> {
+    ///
+    /// A file that becomes empty takes pages with it that processes have copied from it: so not with private mappings.
+    fn shown(&mut self, object: ObjectId, views: Vec<View>) -> Result<Change> {
         let Some(file) = self.mapped.file(object) else {
+            return Ok(Change::default());
+        };
+        let file = file.try_clone();
+        let Some(file) = self.mapped.opened(file)? else {
             return Ok(Change::default());
         };
         let mut writes = Vec::new();
         let holes: u64 = views
             .iter()
             .map(|view| {
-                let data: u64 = data_in(file, view.bytes).iter().map(|d| d.len()).sum();
+                let data: u64 = data_in(&file, view.bytes).iter().map(|d| d.len()).sum();
                 view.bytes.len() - data
             })
             .sum();
-        if holes < LONG_HOLE {
+        if holes < LONG_HOLE || self.is_mapped_privately(&[], Some(object)) {
             for view in &views {
-                self.push_writes(&mut writes, object, *view)?;
+                self.push_writes(&mut writes, (object, &file), *view)?;
             }
             return Ok((Vec::new(), writes));
         }
         let size = self.mapped.size(object).unwrap_or(0);
         let ops = [0, size].map(|size| SpaceOp::ResizeObject { object, size });
         for view in self.views_of(object, AddrRange::sized(Addr(0), size), &views) {
-            for part in data_in(file, view.bytes)
+            for part in data_in(&file, view.bytes)
                 .into_iter()
                 .filter_map(|data| view.part(data))
             {
-                self.push_writes(&mut writes, object, part)?;
+                self.push_writes(&mut writes, (object, &file), part)?;
             }
         }
         Ok((ops.to_vec(), writes))
     }
 
     fn push_writes(
-        &self,
+        &mut self,
         writes: &mut Vec<MemWrite>,
-        object: ObjectId,
-        View {
-            bytes,
-            space,
-            at: addr,
-        }: View,
+        (object, file): (ObjectId, &File),
+        view: View,
     ) -> Result<()> {
-        let Some(file) = self.mapped.file(object) else {
-            return Ok(());
-        };
-        let mut at = bytes.start;
-        while at < bytes.end {
-            let mut data = vec![0; (bytes.end - at).min(PIECE) as usize];
-            file.read_exact_at(&mut data, at.0).map_err(|e| {
+        let bytes = view.bytes;
+        let mut offset = bytes.start;
+        while offset < bytes.end {
+            let mut data = vec![0; (bytes.end - offset).min(PIECE) as usize];
+            file.read_exact_at(&mut data, offset.0).map_err(|e| {
                 let path = format!("shared memory object {}", object.0);
                 Error::Tracee(rr_tracee::Error::Proc {
                     path,
@@ -387,19 +366,26 @@ impl RecordSession {
                 })
             })?;
             let len = data.len() as u64;
-            writes.push(MemWrite {
-                space,
-                addr: addr + (at - bytes.start),
-                data,
-            });
-            at = at + len;
+            match view.at {
+                Some((space, addr)) => writes.push(MemWrite {
+                    space,
+                    addr: addr + (offset - bytes.start),
+                    data,
+                }),
+                None => self.besides.object_writes.push(ObjectWrite {
+                    object,
+                    offset: offset.0,
+                    data,
+                }),
+            }
+            offset = offset + len;
         }
         Ok(())
     }
 
     /// Where an object that exists already, and is no longer a file of the trace, is mapped anew: its present
     /// contents, which nobody followed while they were mapped nowhere.
-    pub(crate) fn refresh_objects(&self, space: SpaceId, ops: &[SpaceOp]) -> Result<Change> {
+    pub(crate) fn refresh_objects(&mut self, space: SpaceId, ops: &[SpaceOp]) -> Result<Change> {
         let mut change = Change::default();
         let created = |object| {
             ops.iter()
@@ -407,8 +393,10 @@ impl RecordSession {
         };
         for op in ops {
             let SpaceOp::Map(mapping) = op else { continue };
-            let Backing::Shared { object, offset } = mapping.backing else {
-                continue;
+            let (object, offset, shared) = match mapping.backing {
+                Backing::Shared { object, offset } => (object, offset, true),
+                Backing::CopyOnWrite { object, offset } => (object, offset, false),
+                Backing::Anonymous | Backing::File { .. } | Backing::Rr => continue,
             };
             let view = AddrRange::sized(Addr(offset), mapping.range.len());
             let clean = self.objects.get(object).is_some_and(|o| o.content.is_some());
@@ -417,8 +405,8 @@ impl RecordSession {
             }
             let size = self.mapped.size(object).unwrap_or(0);
             if let Some(bytes) = view.intersect(AddrRange::sized(Addr(0), size)) {
-                let at = mapping.range.start;
-                let (ops, writes) = self.shown(object, vec![View { bytes, space, at }])?;
+                let at = shared.then_some((space, mapping.range.start));
+                let (ops, writes) = self.shown(object, vec![View { bytes, at }])?;
                 change.0.extend(ops);
                 change.1.extend(writes);
             }

@@ -1,207 +1,160 @@
-//! Writes to files that are mapped privately.
+//! Files that are mapped privately and change all the same.
 //!
-//! Whether a private mapping shows what is written to the file later is unspecified (mmap(2)); Linux shows it in
-//! pages that the process has not written to. Replay's pages come from a copy of the file as it was when it
-//! was mapped (I2). So such a write becomes part of the event, for each of these pages; and the page is made the
-//! process's own in the recording too, as it is in replay then: checkpoints refer to the copy for pages that are not. Another
-//! write finds that page again by what it was given: a page that still holds that shows the file as before.
-//!
-//! *A file that grows or is cut short.* A mapping may be longer than its file: what lies beyond is there when the file has grown
-//! ([`RecordSession::private_resize`]). In replay these pages are mapped anew, from zeros. If the file is cut short, all that lies
-//! beyond is gone, written or not: such pages are mapped from an empty file, where every access is a `SIGBUS` too.
+//! Whether a private mapping shows what becomes of its file later is unspecified (mmap(2)); Linux shows it in pages
+//! that the process has not written to, and pages beyond the end of the file come and go with its size. A file of the trace does
+//! not change (I2). So *a file that is mapped privately becomes a shared memory object before it changes*, be it by `write` and its
+//! kin, by another size, or because somebody may write to it through a shared mapping: then all private mappings of the file, in
+//! all address spaces, become private mappings of that object ([`Backing::CopyOnWrite`]), and the kernel does the same in replay
+//! as it did in the recording. Pages that a process had written to by then are among the writes of the event.
 
-use std::fs::File;
-use std::hash::{DefaultHasher, Hasher};
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use rr_trace::event::MemWrite;
-use rr_tracee::ids::PAGE;
+use rr_trace::event::{MemWrite, ObjectWrite};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
-use rr_tracee::{Addr, AddrRange, Backing, FileId, Mapping, Memory, SpaceId, SpaceOp, Tid, procfs};
+use rr_tracee::{
+    Addr, AddrRange, Backing, Error as TraceeError, FileId, Mapping, Memory, ObjectId, Prot, SpaceId,
+    SpaceOp, Tid, procfs,
+};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::RecordSession;
 
-/// Bytes of a file, and where a space shows them privately.
-#[derive(Clone, Copy)]
-struct View {
-    at: AddrRange,
-    /// The first of them in the file.
-    offset: u64,
+/// What the next event does beside what its call did in the address space of its task.
+#[derive(Debug, Default)]
+pub(crate) struct Besides {
+    /// In other address spaces, and where mappings of files become those of objects.
+    pub others: Vec<(SpaceId, SpaceOp)>,
+    /// What the processes' own pages hold there.
+    pub writes: Vec<MemWrite>,
+    /// What came into objects where nobody has them mapped shared.
+    pub object_writes: Vec<ObjectWrite>,
 }
 
 impl RecordSession {
-    /// The bytes `start..start + len` of a file were written that had one of these `contents` when it was mapped
-    /// privately: what that changes in memory. The file itself, if it can be read.
-    pub(crate) fn private_writes(
+    /// The file at a path of ours has changed in the bytes `start..start + len`, or in its size (`sizes`, before and now). If
+    /// a private mapping shows that, it becomes an object: this one, after these operations.
+    pub(crate) fn changed_privately(
         &mut self,
-        contents: &[FileId],
-        file: Option<&File>,
-        start: u64,
-        len: u64,
-    ) -> Result<Vec<MemWrite>> {
-        let mut writes = Vec::new();
-        if contents.is_empty() || len == 0 {
-            return Ok(writes);
-        }
-        let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
-        for id in spaces {
-            let views = self.views(id, contents, AddrRange::sized(Addr(start), len));
-            if let (Some(leader), false) = (self.leader(id), views.is_empty()) {
-                // Who reads the memory in place shall not see half of it.
-                self.lose_snapshots(id);
-                for view in views {
-                    self.own_pages((leader, id), view, file, &mut writes)?;
-                }
-            }
-        }
-        Ok(writes)
-    }
-
-    /// A file that had one of these `contents` when it was mapped privately has `size` bytes now: what that changes in the memory
-    /// of `tid`. (Only its own: an event changes the mappings of one address space.)
-    pub(crate) fn private_resize(
-        &mut self,
-        tid: Tid,
-        contents: &[FileId],
-        inode: (u64, u64),
-        size: u64,
-    ) -> Result<Vec<SpaceOp>> {
-        let own = self.task(tid)?.space;
-        let pages = |bytes: u64| Addr(bytes).page_ceil().0;
-        let end = pages(size);
-        let mut ops = Vec::new();
-        let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
-        for id in spaces {
-            let Some(leader) = self.leader(id) else { continue };
-            let mut lines = None;
-            let mappings: Vec<Mapping> = self.mappings_of(id, contents).cloned().collect();
-            for mapping in mappings {
-                let Backing::File { file, offset } = mapping.backing else {
-                    continue;
-                };
-                let before = pages(self.files.length(file)?);
-                let all = AddrRange::sized(Addr(offset), mapping.range.len());
-                let changed = AddrRange::new(Addr(before.min(end)), Addr(before.max(end)));
-                let Some(changed) = all.intersect(changed) else {
-                    continue;
-                };
-                let at = mapping.range.start + (changed.start - all.start);
-                // Contents can be those of several files.
-                let lines = match &mut lines {
-                    Some(lines) => lines,
-                    none => none.insert(procfs::maps(leader)?),
-                };
-                if !lines.iter().any(|l| l.range.contains(at) && l.inode == inode.1) {
-                    continue;
-                }
-                if id != own {
-                    tracing::warn!(
-                        "a file changes its size that process {leader} has mapped privately: its replay may diverge"
-                    );
-                    continue;
-                }
-                let len = if before < end {
-                    end.checked_next_power_of_two().unwrap_or(end)
-                } else {
-                    0
-                };
-                let Some(file) = self.mapped.grown(&self.files, (inode, size), len)? else {
-                    continue;
-                };
-                let range = AddrRange::sized(at, changed.len());
-                if let Some(part) = mapping.clipped(range) {
-                    let offset = changed.start.0;
-                    ops.push(SpaceOp::Map(Mapping {
-                        backing: Backing::File { file, offset },
-                        ..part
-                    }));
-                }
-            }
-        }
-        self.mapped.note_size(inode, size);
-        Ok(ops)
-    }
-
-    /// Whether anybody has mapped these contents.
-    pub(crate) fn is_mapped_privately(&self, contents: &[FileId]) -> bool {
+        path: &Path,
+        (start, len): (u64, u64),
+        sizes: (u64, u64),
+    ) -> Result<Option<(ObjectId, SpaceOp)>> {
+        let Some(mapped) = self.mapped.mapped_at(path) else {
+            return Ok(None);
+        };
+        let contents = mapped.private.to_vec();
+        let resized = (sizes.0 != sizes.1).then(|| {
+            let from = Addr(sizes.0.min(sizes.1)).page_floor();
+            AddrRange::new(from, Addr(u64::MAX))
+        });
+        let written = AddrRange::sized(Addr(start), len);
+        let shows = |m: &Mapping| {
+            let Backing::File { offset, .. } = m.backing else {
+                return false;
+            };
+            let bytes = AddrRange::sized(Addr(offset), m.range.len());
+            let changed = [Some(written), resized].into_iter().flatten();
+            changed.into_iter().any(|c| bytes.intersect(c).is_some())
+        };
         let mut spaces = self.spaces.keys();
-        !contents.is_empty() && spaces.any(|id| self.mappings_of(*id, contents).next().is_some())
+        if !spaces.any(|id| self.mappings_of(*id, &contents).any(shows)) {
+            return Ok(None);
+        }
+        self.mapped.become_object(&self.files, path)
     }
 
-    /// What a space has mapped of these contents.
-    pub(crate) fn mappings_of(&self, id: SpaceId, contents: &[FileId]) -> impl Iterator<Item = &Mapping> {
-        let mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
-        mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))
-    }
-
-    /// Where a space shows these bytes of the file.
-    fn views(&self, id: SpaceId, contents: &[FileId], bytes: AddrRange) -> Vec<View> {
-        let shown = |mapping: &Mapping| match mapping.backing {
-            Backing::File { offset, .. } => {
-                let hit = AddrRange::sized(Addr(offset), mapping.range.len()).intersect(bytes)?;
-                let at = mapping.range.start + (hit.start.0 - offset);
-                Some(View {
-                    at: AddrRange::sized(at, hit.len()),
-                    offset: hit.start.0,
-                })
-            }
-            _ => None,
+    /// This object, which has been a file of the trace so far, may change from now on: private mappings of the file are
+    /// mappings of it.
+    pub(crate) fn map_object_privately(&mut self, object: ObjectId) -> Result<()> {
+        let Some((inode, contents)) = self.mapped.private_of(object) else {
+            return Ok(());
         };
-        self.mappings_of(id, contents).filter_map(shown).collect()
-    }
-
-    /// Makes the pages of `view` that still are the file's the process's own, and notes what they show.
-    fn own_pages(
-        &mut self,
-        (tid, space): (Tid, SpaceId),
-        view: View,
-        file: Option<&File>,
-        writes: &mut Vec<MemWrite>,
-    ) -> Result<()> {
-        let memory = Memory::of(tid);
-        let populated = Pagemap::open(tid)?.populated(view.at.to_pages())?;
-        let own = |page: Addr| {
-            let kind = populated.iter().find(|(range, _)| range.contains(page));
-            matches!(kind, Some((_, PageKind::Private)))
-        };
-        let given = &mut self.space_mut(space).shown;
-        let mut page = view.at.start.page_floor();
-        while page < view.at.end {
-            let Some(bytes) = AddrRange::sized(page, PAGE).intersect(view.at) else {
-                break;
+        let contents = contents.to_vec();
+        let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
+        for id in spaces {
+            let mappings: Vec<Mapping> = self.mappings_of(id, &contents).cloned().collect();
+            let Some(leader) = self.leader(id).filter(|_| !mappings.is_empty()) else {
+                continue;
             };
-            let len = bytes.len() as usize;
-            let data = if !own(page) {
-                // What lies beyond the end of the file cannot be read.
-                memory.read_vec(bytes.start, len).ok()
-            } else if given.get(&page) == Some(&sum(&memory.read_vec(page, PAGE as usize)?)) {
-                let mut data = vec![0; len];
-                let at = view.offset + (bytes.start - view.at.start);
-                file.and_then(|f| f.read_exact_at(&mut data, at).ok())
-                    .map(|()| data)
-            } else {
-                None
-            };
-            if let Some(data) = data {
-                memory.write(bytes.start, &data)?;
-                given.insert(page, sum(&memory.read_vec(page, PAGE as usize)?));
-                writes.push(MemWrite {
-                    space,
-                    addr: bytes.start,
-                    data,
-                });
+            match self.remap(leader, id, mappings, (object, inode.1)) {
+                // Nothing of it is to be seen any more.
+                Err(Error::Tracee(TraceeError::Died(_))) => {}
+                other => other?,
             }
-            page = page + PAGE;
         }
         Ok(())
     }
+
+    fn remap(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        mappings: Vec<Mapping>,
+        (object, inode): (ObjectId, u64),
+    ) -> Result<()> {
+        // Contents can be those of several files.
+        let lines = procfs::maps(tid)?;
+        let of_file = |m: &Mapping| {
+            lines
+                .iter()
+                .any(|l| l.range.contains(m.range.start) && l.inode == inode)
+        };
+        for mapping in mappings.into_iter().filter(of_file) {
+            let Backing::File { offset, .. } = mapping.backing else {
+                continue;
+            };
+            let range = mapping.range;
+            // Code that is rewritten there is the program's own again, as if the program were to write to it.
+            let sites = &mut self.space_mut(id).library.sites;
+            let restored = sites.follow(&SpaceOp::Protect(range, Prot::RW));
+            let mut writes = Vec::new();
+            self.restore(tid, id, restored, &mut writes)?;
+            writes.extend(own_pages(tid, id, range)?);
+            let op = SpaceOp::Map(Mapping {
+                backing: Backing::CopyOnWrite { object, offset },
+                ..mapping
+            });
+            self.space_mut(id).model.apply(&op);
+            self.besides.others.push((id, op));
+            self.besides.writes.extend(writes);
+        }
+        Ok(())
+    }
+
+    /// Whether anybody has mapped these contents, or the object that such a file has become.
+    pub(crate) fn is_mapped_privately(&self, contents: &[FileId], object: Option<ObjectId>) -> bool {
+        let mut spaces = self.spaces.keys();
+        spaces.any(|id| self.shows_privately(*id, contents, object))
+    }
+
+    /// Whether this space has.
+    pub(crate) fn shows_privately(&self, id: SpaceId, contents: &[FileId], object: Option<ObjectId>) -> bool {
+        let copies =
+            |m: &&Mapping| matches!(m.backing, Backing::CopyOnWrite { object: o, .. } if Some(o) == object);
+        let mut mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
+        self.mappings_of(id, contents).next().is_some() || mappings.any(|m| copies(&m))
+    }
+
+    /// What a space has mapped of these contents.
+    fn mappings_of(&self, id: SpaceId, contents: &[FileId]) -> impl Iterator<Item = &Mapping> {
+        let mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
+        mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))
+    }
 }
 
-/// What tells apart what a page holds. (That two differ and it does not say so costs no more than a stale page.)
-fn sum(page: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(page);
-    hasher.finish()
+/// The pages of a private mapping that the process has written to.
+fn own_pages(tid: Tid, space: SpaceId, range: AddrRange) -> rr_tracee::Result<Vec<MemWrite>> {
+    let memory = Memory::of(tid);
+    let mut writes = Vec::new();
+    for (run, kind) in Pagemap::open(tid)?.populated(range)? {
+        if kind == PageKind::Private {
+            writes.push(MemWrite {
+                space,
+                addr: run.start,
+                data: memory.read_vec(run.start, run.len() as usize)?,
+            });
+        }
+    }
+    Ok(writes)
 }

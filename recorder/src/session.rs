@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
+use crate::private_files::Besides;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
 use crate::stats::Stats;
@@ -76,8 +77,6 @@ pub(crate) struct Space {
     pub loader: Option<FileId>,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
-    /// Pages of private file mappings that were given what the file holds, with a sum of that.
-    pub shown: BTreeMap<Addr, u64>,
     /// The library in it.
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
@@ -102,6 +101,8 @@ pub struct RecordSession {
     pub(crate) known_sites: KnownSites,
     /// The shared memory objects as the events tell of them.
     pub(crate) objects: Objects,
+    /// What the next event does in other address spaces, and to objects.
+    pub(crate) besides: Besides,
     pub(crate) capture: Capture,
     pub(crate) options: Options,
     pub(crate) files: Arc<FileStore>,
@@ -154,6 +155,7 @@ impl RecordSession {
             mapped: Mapped::default(),
             known_sites: KnownSites::default(),
             objects: Objects::default(),
+            besides: Besides::default(),
             capture,
             files: Arc::clone(writer.files()),
             scheduler: Scheduler::new(options.schedule),

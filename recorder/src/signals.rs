@@ -404,6 +404,11 @@ impl RecordSession {
                 if disposition == Disposition::Fatal && is_fault(&info) && procfs::is_init(tgid) {
                     return self.die_untraced(tid, stopped, signal);
                 }
+                let stopped = match disposition {
+                    Disposition::Fatal => self.checkpoint_before_death(tid, stopped, &info, boundary)?,
+                    _ => Some(stopped),
+                };
+                let Some(stopped) = stopped else { return Ok(()) };
                 let running = stopped.resume(Resume::Cont, Some(signal))?;
                 self.await_stop(tid, running)
             }

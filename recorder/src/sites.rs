@@ -422,7 +422,7 @@ impl RecordSession {
         let Some(place) = self.place_in_file(id, call) else {
             let mapping = self.spaces[&id].model.at(call);
             return Ok(Err(match mapping.map(|m| &m.backing) {
-                Some(Backing::File { .. }) => Obstacle::Writable,
+                Some(Backing::File { .. } | Backing::CopyOnWrite { .. }) => Obstacle::Writable,
                 Some(Backing::Shared { .. }) => Obstacle::Shared,
                 Some(Backing::Anonymous | Backing::Rr) | None => Obstacle::Generated,
             }));

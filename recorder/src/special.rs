@@ -378,7 +378,10 @@ impl RecordSession {
         } else {
             let fd = TraceeFd(entry.r8 as i32);
             self.forget_unmapped_objects();
-            match self.mapped.open(&self.files, (tid, fd), entry.r9, shared)? {
+            match self
+                .mapped
+                .open((&self.files, &self.objects), (tid, fd), entry.r9, shared)?
+            {
                 Some(opened) => {
                     ops.extend(opened.before);
                     (opened.backing, opened.name)

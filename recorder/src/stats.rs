@@ -125,9 +125,9 @@ impl Stats {
         let place = match mapping {
             Some(m) if !m.name.is_empty() => {
                 let begin = match m.backing {
-                    rr_tracee::Backing::File { offset, .. } | rr_tracee::Backing::Shared { offset, .. } => {
-                        offset
-                    }
+                    rr_tracee::Backing::File { offset, .. }
+                    | rr_tracee::Backing::Shared { offset, .. }
+                    | rr_tracee::Backing::CopyOnWrite { offset, .. } => offset,
                     rr_tracee::Backing::Anonymous | rr_tracee::Backing::Rr => 0,
                 };
                 format!("{}+{:#x}", m.name, site - m.range.start + begin)

@@ -61,7 +61,7 @@ impl RecordSession {
     }
 
     /// What the kernel has written there.
-    pub(crate) fn left_behind(&self, tid: Tid, leaving: &Leaving) -> Result<Vec<MemWrite>> {
+    pub(crate) fn left_behind(&mut self, tid: Tid, leaving: &Leaving) -> Result<Vec<MemWrite>> {
         let mut writes = Vec::new();
         for (object, offset) in &leaving.shared {
             writes.extend(self.object_change(*object, *offset, 4)?.1);
@@ -179,7 +179,6 @@ impl RecordSession {
                 model: parent.model.forked(),
                 brk: parent.brk,
                 scratch: parent.scratch.forked(),
-                shown: parent.shown.clone(),
                 stack: parent.stack,
                 loader: parent.loader,
                 ..Space::default()
@@ -320,7 +319,7 @@ impl RecordSession {
             .flat_map(|(_, s)| s.model.objects().map(|(o, ..)| o))
             .collect();
         let model = self.spaces.get(&task.space).map(|s| &s.model);
-        let shared = model.into_iter().flat_map(|m| m.objects());
+        let shared = model.into_iter().flat_map(|m| m.shared());
         for (_, _, mapping) in shared.filter(|(o, _, m)| seen.contains(o) && m.prot.has(Prot::WRITE)) {
             writes.extend(self.pages_there(tid, mapping.range)?);
         }
@@ -329,17 +328,21 @@ impl RecordSession {
 
     /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
     /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
-    pub(crate) fn left_in_objects(&self, tid: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+    pub(crate) fn left_in_objects(&mut self, tid: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let task = self.task(tid)?;
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
         let Some(space) = self.spaces.get(&task.space).filter(|_| task.ran) else {
             return Ok((ops, writes));
         };
-        for (object, view, _) in space.model.objects().filter(|(_, _, m)| m.prot.has(Prot::WRITE)) {
-            let others = self.spaces.iter().filter(|(id, _)| **id != task.space);
+        let writable = space.model.shared().filter(|(_, _, m)| m.prot.has(Prot::WRITE));
+        let writable: Vec<_> = writable.map(|(object, view, _)| (object, view)).collect();
+        let own = task.space;
+        for (object, view) in writable {
+            let others = self.spaces.iter().filter(|(id, _)| **id != own);
             let shown: Vec<_> = others
                 .flat_map(|(id, s)| s.model.objects().map(|o| (*id, o)))
                 .filter(|(_, (o, ..))| *o == object)
+                .map(|(id, (_, other, mapping))| (id, other, mapping.range.start))
                 .collect();
             if shown.is_empty() {
                 continue;
@@ -350,11 +353,11 @@ impl RecordSession {
                 writes.extend(shown);
                 continue;
             }
-            for (id, (_, other, mapping)) in shown {
+            for (id, other, start) in shown {
                 let (Some(bytes), Some(leader)) = (view.intersect(other), self.leader(id)) else {
                     continue;
                 };
-                let addr = mapping.range.start + (bytes.start - other.start);
+                let addr = start + (bytes.start - other.start);
                 let memory = &self.task(leader)?.memory;
                 writes.push(MemWrite {
                     space: id,

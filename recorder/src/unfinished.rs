@@ -137,9 +137,9 @@ impl RecordSession {
             self.forget_unmapped_objects();
             let file = file.try_clone();
             if let Some(file) = self.mapped.opened(file)?
-                && let Some(opened) = self
-                    .mapped
-                    .open_file(&self.files, file, line.offset, line.shared)?
+                && let Some(opened) =
+                    self.mapped
+                        .open_file((&self.files, &self.objects), file, line.offset, line.shared)?
             {
                 return Ok((opened.before, opened.backing));
             }
@@ -158,6 +158,10 @@ impl RecordSession {
                         offset: line.offset,
                     },
                     Backing::Shared { object, .. } => Backing::Shared {
+                        object,
+                        offset: line.offset,
+                    },
+                    Backing::CopyOnWrite { object, .. } => Backing::CopyOnWrite {
                         object,
                         offset: line.offset,
                     },
@@ -192,7 +196,12 @@ impl RecordSession {
             .map(|s| s.model.within(range))
             .unwrap_or_default();
         let mut ops = Vec::new();
-        let private = |m: &Mapping| matches!(m.backing, Backing::Anonymous | Backing::File { .. });
+        let private = |m: &Mapping| {
+            matches!(
+                m.backing,
+                Backing::Anonymous | Backing::File { .. } | Backing::CopyOnWrite { .. }
+            )
+        };
         for part in parts.into_iter().filter(private) {
             let populated = pagemap::populated(tid, part.range)?;
             let gone = without(part.range, populated.into_iter().map(|(range, _)| range));

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use rr_checkpoint::{Checkpoint, Difference, PageTarget, compare_images, compare_object, compare_space};
+use rr_checkpoint::{
+    Checkpoint, Difference, PageTarget, Untouched, compare_images, compare_object, compare_space,
+};
 use rr_tracee::Memory;
 
 use crate::error::Result;
@@ -85,7 +87,13 @@ impl ReplaySession {
             if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
                 continue;
             }
-            let open = |file| Ok(self.reader.open_file(file)?);
+            let open = |untouched| match untouched {
+                Untouched::File(file) => Ok(self.reader.open_file(file)?),
+                Untouched::Object(id) => match self.backings.objects.get(&id) {
+                    Some(object) => Ok(object.file.try_clone()?),
+                    None => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+                },
+            };
             let live = Memory::of(task.real);
             let found = compare_space(checkpoint, *id, model, &live, &open, limit)?;
             mismatch.pages += found.pages;

@@ -263,7 +263,8 @@ pub fn create(
             before => {
                 // Its memory is given back first.
                 drop(before);
-                stored.session_near(stretch.from, |at| stored.session_beside(at, cpu))?
+                let near = stored.session_near(stretch.from, |at| stored.session_beside(at, cpu))?;
+                near.session
             }
         };
         for event in events.map(|(event, _)| *event) {

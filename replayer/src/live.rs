@@ -11,6 +11,7 @@
 //! | memory that a fork omits or wipes (madvise(2)) | the same: the advice is lifted for the fork, and given again in the thawed session |
 //! | shared memory objects | a copy in a memfd that only we have open, one for all; each thawed session gets a memfd of its own, which takes the object's place wherever it is mapped. Objects that are files of the trace cannot change: all sessions share them |
 //! | registers, extended state, the siginfo of the last stop | plain data |
+//! | pages that are copies of those of such an object | plain data: a fork would lose them when the object is cut short |
 //! | hardware breakpoints | nobody: a fork has none |
 //!
 //! What a session shares with its checkpoints and the sessions from them is their [`Family`].
@@ -25,11 +26,13 @@ use std::sync::Arc;
 
 use rr_trace::event::EventNumber;
 use rr_trace::{EventSource, TraceReader};
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::pagemap::{self, PageKind};
 use rr_tracee::remote::Remote;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{
-    Addr, AddressSpace, Error as TraceeError, ExtendedState, ForkPolicy, ObjectId, Objects, Registers,
-    SpaceId, SpaceOp, Stopped, Tid,
+    Addr, AddressSpace, Backing, Error as TraceeError, ExtendedState, ForkPolicy, Memory, ObjectId, Objects,
+    Registers, SpaceId, SpaceOp, Stopped, Tid,
 };
 
 use crate::affinity::{self, Beside};
@@ -89,6 +92,8 @@ struct FrozenSpace {
     fork: RefCell<Option<Stopped>>,
     real: Tid,
     tasks: Vec<FrozenTask>,
+    /// Pages that are copies of an object's, and what they hold.
+    copied: Vec<(Addr, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -279,6 +284,7 @@ impl ReplaySession {
         let mut advise = |stopped, ops: &[SpaceOp]| {
             perform(stopped, ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))
         };
+        let copied = copied_pages(leader.real, &model).map_err(failed)?;
         let stopped = advise(leader.take().map_err(failed)?, &lift)?;
         let (stopped, fork) = blank::try_clone(stopped, false).map_err(failed)?;
         let fork = fork.map(|fork| FrozenSpace {
@@ -287,6 +293,7 @@ impl ReplaySession {
             real: fork.tid(),
             fork: RefCell::new(Some(fork)),
             tasks: Vec::new(),
+            copied,
         });
         let mut stopped = advise(stopped, &restore)?;
         let given = first.state.give_info(&mut stopped);
@@ -360,6 +367,10 @@ impl ReplaySession {
             ops.extend(fork_advice(&frozen.model).1);
             let stopped = perform(stopped, &ops, &mut self.backings, &self.reader);
             leader.give(stopped.map_err(|f| f.at(event))?);
+            let memory = leader.memory();
+            for (addr, bytes) in &frozen.copied {
+                memory.write(*addr, bytes).map_err(failed)?;
+            }
         }
         for task in checkpoint.spaces.iter().flat_map(|space| &space.tasks) {
             let thawed = self.tasks.get_mut(&task.tid).ok_or_else(|| missing(event))?;
@@ -375,6 +386,21 @@ impl ReplaySession {
     pub fn processes(&self) -> impl Iterator<Item = Tid> {
         self.tasks.values().map(|task| task.real)
     }
+}
+
+/// The pages of private mappings of objects that the process has written to.
+fn copied_pages(tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Vec<(Addr, Vec<u8>)>> {
+    let private = |m: &&rr_tracee::Mapping| matches!(m.backing, Backing::CopyOnWrite { .. });
+    let memory = Memory::of(tid);
+    let mut pages = Vec::new();
+    for mapping in model.iter().filter(private) {
+        for (run, kind) in pagemap::populated(tid, mapping.range)? {
+            if kind == PageKind::Private {
+                pages.push((run.start, memory.read_vec(run.start, run.len() as usize)?));
+            }
+        }
+    }
+    Ok(pages)
 }
 
 /// Sessions keep their tables together; this says that one did not.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use rr_trace::TraceReader;
-use rr_trace::event::{Event, EventNumber, MemWrite};
+use rr_trace::event::{Event, EventNumber};
 use rr_tracee::objects::{exposed, objects_in};
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs};
@@ -191,7 +191,8 @@ impl ReplaySession {
             let range = AddrRange::sized(write.addr, write.data.len() as u64);
             Some(objects_in(self.spaces.get(&write.space)?, range))
         });
-        let written: Vec<ObjectId> = written.flatten().collect();
+        let directly = event.object_writes.iter().map(|write| write.object);
+        let written: Vec<ObjectId> = written.flatten().chain(directly).collect();
         self.copy_originals(event.number, written)
     }
 
@@ -203,8 +204,11 @@ impl ReplaySession {
     }
 
     /// The same for writes.
-    pub(crate) fn follow_writes(&mut self, writes: &[MemWrite]) {
-        for write in writes {
+    pub(crate) fn follow_writes(&mut self, event: &Event) {
+        for write in &event.object_writes {
+            self.objects.written_directly(write.object);
+        }
+        for write in &event.writes {
             if let Some(space) = self.spaces.get(&write.space) {
                 let range = AddrRange::sized(write.addr, write.data.len() as u64);
                 self.objects.written(space, range);

@@ -70,7 +70,7 @@ impl ReplaySession {
 fn to_read(mapping: &Mapping, maps: &(Pagemap, Pagemap)) -> rr_tracee::Result<Vec<AddrRange>> {
     let whole = match mapping.backing {
         Backing::Anonymous | Backing::Rr => false,
-        Backing::File { .. } => true,
+        Backing::File { .. } | Backing::CopyOnWrite { .. } => true,
         Backing::Shared { .. } => mapping.range.len() <= WHOLE_MOST,
     };
     if whole {

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, OutputSource, Stdio, TaskOp};
+use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, ObjectWrite, OutputSource, Stdio, TaskOp};
 use rr_trace::{EventPosition, EventSource, TraceReader};
 use rr_tracee::payload::Sent;
 use rr_tracee::{
@@ -331,13 +331,16 @@ impl ReplaySession {
             return Ok(());
         }
         self.copy_exposed(event, ops)?;
-        let id = self.task(event)?.space;
+        self.perform_by(event, event.tid, ops)
+    }
+
+    /// The same on the address space of another task.
+    fn perform_by(&mut self, event: &Event, tid: Tid, ops: &[SpaceOp]) -> Result<()> {
+        let missing = || bad(event, "there is no such task");
+        let id = self.tasks.get(&tid).ok_or_else(missing)?.space;
         self.code_is_mapped(id, ops)
             .map_err(|source| failed(event, source))?;
-        let task = self
-            .tasks
-            .get_mut(&event.tid)
-            .ok_or_else(|| bad(event, "there is no such task"))?;
+        let task = self.tasks.get_mut(&tid).ok_or_else(missing)?;
         let stopped = task.take().map_err(|source| Error::Tracee {
             event: event.number,
             source,
@@ -365,8 +368,25 @@ impl ReplaySession {
         Ok(())
     }
 
+    /// Carries out what becomes of other address spaces.
+    fn perform_others(&mut self, event: &Event) -> Result<()> {
+        for same in event.others.chunk_by(|a, b| a.0 == b.0) {
+            let id = same[0].0;
+            let task = self.tasks.values().find(|t| t.space == id);
+            let tid = task.map(|t| t.tid);
+            let tid = tid.ok_or_else(|| bad(event, "it changes an address space that does not exist"))?;
+            let ops: Vec<SpaceOp> = same.iter().map(|(_, op)| op.clone()).collect();
+            self.perform_by(event, tid, &ops)?;
+        }
+        Ok(())
+    }
+
     fn write_all(&mut self, event: &Event) -> Result<()> {
+        self.perform_others(event)?;
         self.copy_written(event)?;
+        for write in &event.object_writes {
+            self.write_to_object(event, write)?;
+        }
         for write in &event.writes {
             let range = AddrRange::sized(write.addr, write.data.len() as u64);
             self.code_changes(write.space, range)
@@ -374,8 +394,23 @@ impl ReplaySession {
             self.write(event, write)?;
         }
         self.follow_ops(event.tid, &event.ops);
-        self.follow_writes(&event.writes);
+        self.follow_writes(event);
         Ok(())
+    }
+
+    fn write_to_object(&self, event: &Event, write: &ObjectWrite) -> Result<()> {
+        let object = self.backings.objects.get(&write.object);
+        let object = object.ok_or_else(|| bad(event, "it writes into an object that does not exist"))?;
+        let end = write.offset.checked_add(write.data.len() as u64);
+        let size = object.file.metadata().map(|m| m.len()).unwrap_or(0);
+        if end.is_none_or(|end| end > size) {
+            return Err(bad(event, "it writes beyond the end of a shared memory object"));
+        }
+        let written = object.file.write_all_at(&write.data, write.offset);
+        written.map_err(|source| Error::Os {
+            what: format!("writing to shared memory object {}", write.object.0),
+            source,
+        })
     }
 
     fn write(&self, event: &Event, write: &MemWrite) -> Result<()> {

@@ -208,14 +208,18 @@ fn map(
             let (remote, fd) = backings.file(remote, reader, file)?;
             (remote, libc::MAP_PRIVATE, fd, offset)
         }
-        Backing::Shared { object, offset } => {
+        Backing::Shared { object, offset } | Backing::CopyOnWrite { object, offset } => {
             let fd = backings.objects.get(&object).map(|o| o.fd).ok_or_else(|| {
                 Failure::Bad(format!(
                     "it maps the shared memory object {}, which does not exist",
                     object.0
                 ))
             })?;
-            (remote, libc::MAP_SHARED, fd, offset)
+            let sharing = match mapping.backing {
+                Backing::Shared { .. } => libc::MAP_SHARED,
+                _ => libc::MAP_PRIVATE,
+            };
+            (remote, sharing, fd, offset)
         }
     };
     let flags = sharing | libc::MAP_FIXED | libc::MAP_NORESERVE;

@@ -89,7 +89,9 @@ fn event(number: u64, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>)
         kind,
         buffered: Default::default(),
         ops,
+        others: vec![],
         writes,
+        object_writes: vec![],
     }
 }
 

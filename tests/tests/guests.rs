@@ -144,6 +144,7 @@ guests! {
         prctls
         priority_order
         priority_spin
+        private_and_shared
         private_file
         private_resized
         private_written

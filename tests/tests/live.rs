@@ -144,6 +144,7 @@ freezes! {
     shared_file shared_file ["-n"], 12;
     shared_clean shared_clean ["-n"], 12;
     shared_upgrade shared_upgrade ["-n"], 12;
+    private_and_shared private_and_shared [], 16;
     many_objects many_objects [], 8;
     memfd memfd ["-n"], 12;
     posix_shm posix_shm ["-n"], 8;

@@ -118,6 +118,11 @@ pub fn write_backing(mut out: backing::Builder<'_>, from: &Backing) {
             out.set_object(object.0);
             out.set_object_offset(offset);
         }
+        Backing::CopyOnWrite { object, offset } => {
+            let mut out = out.init_copy_on_write();
+            out.set_private_object(object.0);
+            out.set_private_offset(offset);
+        }
     }
 }
 
@@ -133,6 +138,10 @@ pub fn read_backing(from: backing::Reader<'_>) -> Result<Backing> {
         backing::Shared(s) => Backing::Shared {
             object: ObjectId(s.get_object()),
             offset: s.get_object_offset(),
+        },
+        backing::CopyOnWrite(c) => Backing::CopyOnWrite {
+            object: ObjectId(c.get_private_object()),
+            offset: c.get_private_offset(),
         },
     })
 }

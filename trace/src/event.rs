@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use rr_preload::payload::Digest;
 use rr_tracee::digest::ChunkSum;
-use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, SpaceOp, Tid};
+use rr_tracee::{Addr, ExtendedState, ObjectId, Registers, SpaceId, SpaceOp, Tid};
 
 use crate::bytes::Bytes;
 
@@ -57,11 +57,23 @@ pub struct Event {
     pub buffered: Bytes,
     /// Changes of the task's address space, in order.
     pub ops: Vec<SpaceOp>,
+    /// Changes of other address spaces, after `ops`.
+    pub others: Vec<(SpaceId, SpaceOp)>,
     /// Memory that the kernel wrote, in order.
     pub writes: Vec<MemWrite>,
+    /// What came into shared memory objects where nobody has mapped them shared.
+    pub object_writes: Vec<ObjectWrite>,
 }
 
 impl Event {
+    /// Whether it changes memory otherwise than by its registers and what the interval did.
+    pub fn changes_memory(&self) -> bool {
+        !self.ops.is_empty()
+            || !self.others.is_empty()
+            || !self.writes.is_empty()
+            || !self.object_writes.is_empty()
+    }
+
     /// How many buffered calls its interval had.
     pub fn buffered_calls(&self) -> u64 {
         let mut count = 0;
@@ -77,6 +89,17 @@ pub struct MemWrite {
     pub space: SpaceId,
     /// From which address on.
     pub addr: Addr,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+/// Bytes that came into a shared memory object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectWrite {
+    /// Into which object.
+    pub object: ObjectId,
+    /// From which of its bytes on.
+    pub offset: u64,
     /// The bytes.
     pub data: Vec<u8>,
 }

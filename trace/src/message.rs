@@ -53,13 +53,14 @@ pub(crate) fn effects(event: &Event) -> impl Iterator<Item = &[u8]> {
         _ => None,
     };
     let writes = event.writes.iter().map(|w| &*w.data);
-    writes.chain(output)
+    let object_writes = event.object_writes.iter().map(|w| &*w.data);
+    writes.chain(object_writes).chain(output)
 }
 
 /// Size of an event in a message before packing, in bytes. Exact but for the registers, of which the usual changes
 /// are counted: all of them take at most 432 bytes more.
 pub(crate) fn message_size(event: &Event) -> u64 {
-    const EVENT: usize = 208; // the event with a kind and one set of registers' usual changes
+    const EVENT: usize = 224; // the event with a kind and one set of registers' usual changes
     const REGISTERS: usize = 8 * Registers::WORDS;
     let text = |len: usize| len + 24;
     let exec = |e: &ExecInfo| text(e.path.len()) + e.args.iter().map(|a| text(a.len())).sum::<usize>() + 64;
@@ -98,18 +99,14 @@ pub(crate) fn message_size(event: &Event) -> u64 {
         | EventKind::Trap { .. }
         | EventKind::Exit { .. } => 0,
     };
-    let ops: usize = event
-        .ops
-        .iter()
-        .map(|op| {
-            if let rr_tracee::SpaceOp::Map(m) = op {
-                text(m.name.len()) + 160
-            } else {
-                96
-            }
-        })
-        .sum();
-    (EVENT + kind + ops + 24 * event.writes.len()) as u64
+    let op_size = |op: &rr_tracee::SpaceOp| match op {
+        rr_tracee::SpaceOp::Map(m) => text(m.name.len()) + 160,
+        _ => 96,
+    };
+    let ops: usize = event.ops.iter().map(op_size).sum();
+    let others: usize = event.others.iter().map(|(_, op)| op_size(op) + 16).sum();
+    let writes = 24 * (event.writes.len() + event.object_writes.len());
+    (EVENT + kind + ops + others + writes) as u64
 }
 
 /// Limits for reading any message of a trace.
@@ -149,6 +146,9 @@ pub(crate) fn fill(events: &mut [Event], lengths: Vec<u64>, data: &mut impl Data
     for event in events {
         event.buffered = data.share(lengths.next().unwrap_or(0))?;
         for write in &mut event.writes {
+            write.data = data.take(lengths.next().unwrap_or(0))?;
+        }
+        for write in &mut event.object_writes {
             write.data = data.take(lengths.next().unwrap_or(0))?;
         }
         if let EventKind::Syscall {

@@ -274,7 +274,12 @@ fn size_of_event(event: &Event) -> u64 {
         | EventKind::Exit { .. } => 0,
     };
     let writes: usize = event.writes.iter().map(|w| size_of_val(w) + w.data.len()).sum();
-    let ops = size_of_val(&*event.ops);
+    let object_writes = event.object_writes.iter();
+    let writes = writes
+        + object_writes
+            .map(|w| size_of_val(w) + w.data.len())
+            .sum::<usize>();
+    let ops = size_of_val(&*event.ops) + size_of_val(&*event.others);
     (size_of::<Event>() + 24 + kind + event.buffered.len() + writes + ops) as u64
 }
 

@@ -175,7 +175,8 @@ impl TraceWriter {
             });
         }
         let number = event.number;
-        for op in &event.ops {
+        let others = event.others.iter().map(|(_, op)| op);
+        for op in event.ops.iter().chain(others) {
             crate::convert::check_space_op(op).map_err(|e| Error::Invalid {
                 event: number,
                 why: e.to_string(),

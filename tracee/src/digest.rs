@@ -65,7 +65,9 @@ pub fn sums<'a>(
                     sums.memory(&memory, run, &mut buffer)?;
                 }
             }
-            Backing::File { .. } => sums.memory(&memory, mapping.range, &mut buffer)?,
+            Backing::File { .. } | Backing::CopyOnWrite { .. } => {
+                sums.memory(&memory, mapping.range, &mut buffer)?
+            }
             Backing::Shared { object: id, offset } => match object(id) {
                 Some(file) => {
                     sums.file(file, offset, mapping.range, &mut buffer)

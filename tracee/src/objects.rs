@@ -75,6 +75,11 @@ impl Objects {
         }
     }
 
+    /// Takes notice of bytes that were written into an object by another way than a mapping.
+    pub fn written_directly(&mut self, object: ObjectId) {
+        self.soil(object);
+    }
+
     fn soil(&mut self, object: ObjectId) {
         if let Some(state) = self.all.get_mut(&object) {
             state.content = None;

@@ -60,16 +60,23 @@ pub enum Backing {
         /// Offset of the mapping's first byte in the object; a multiple of the page size.
         offset: u64,
     },
+    /// The same, mapped privately: a page that nobody has written to here shows the object as it is now.
+    CopyOnWrite {
+        /// Which object.
+        object: ObjectId,
+        /// Offset of the mapping's first byte in the object; a multiple of the page size.
+        offset: u64,
+    },
     /// Memory of rr itself; private to it (I4), never captured or compared.
     Rr,
 }
 
 impl Backing {
-    /// The object that it is a part of, if it is shared memory.
+    /// The object that it is a part of, if it is shared memory: what is written there is written into the object.
     pub fn object(&self) -> Option<ObjectId> {
         match self {
             Backing::Shared { object, .. } => Some(*object),
-            Backing::Anonymous | Backing::File { .. } | Backing::Rr => None,
+            Backing::Anonymous | Backing::File { .. } | Backing::CopyOnWrite { .. } | Backing::Rr => None,
         }
     }
 
@@ -83,6 +90,10 @@ impl Backing {
                 offset: offset.wrapping_add(delta),
             },
             Backing::Shared { object, offset } => Backing::Shared {
+                object,
+                offset: offset.wrapping_add(delta),
+            },
+            Backing::CopyOnWrite { object, offset } => Backing::CopyOnWrite {
                 object,
                 offset: offset.wrapping_add(delta),
             },
@@ -228,14 +239,19 @@ impl AddressSpace {
             .take_while(move |m| m.range.intersect(range).is_some())
     }
 
-    /// All mappings of shared memory objects: which object, which part of it, and the mapping.
+    /// All mappings that show shared memory objects: which object, which part of it, and the mapping.
     pub fn objects(&self) -> impl Iterator<Item = (ObjectId, AddrRange, &Mapping)> {
         self.iter().filter_map(|m| match m.backing {
-            Backing::Shared { object, offset } => {
+            Backing::Shared { object, offset } | Backing::CopyOnWrite { object, offset } => {
                 Some((object, AddrRange::sized(Addr(offset), m.range.len()), m))
             }
             Backing::Anonymous | Backing::File { .. } | Backing::Rr => None,
         })
+    }
+
+    /// Those of them through which the objects can be written.
+    pub fn shared(&self) -> impl Iterator<Item = (ObjectId, AddrRange, &Mapping)> {
+        self.objects().filter(|(.., m)| m.backing.object().is_some())
     }
 
     /// Whether all of `range` is mapped with these rights.

@@ -107,7 +107,7 @@ fn published(dir: &Path, finished: Vec<Finished>) -> Vec<(u64, Result<Checkpoint
         to.send(f).unwrap();
     }
     drop(to);
-    run(dir, None, &from, &outcomes, &taken);
+    run(dir, None, None, &from, &outcomes, &taken);
     drop(outcomes);
     assert!(taken.is_empty(), "every slot is free again");
     out.iter().map(|o| (o.event.0, o.result)).collect()

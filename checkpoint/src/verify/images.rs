@@ -136,6 +136,9 @@ fn compare_mappings(a: &AddressSpace, b: &AddressSpace, space: &str, out: &mut V
             Backing::Anonymous => "anonymous".into(),
             Backing::File { file, offset } => format!("file {file} from {offset:#x}"),
             Backing::Shared { object, offset } => format!("shared object {} from {offset:#x}", object.0),
+            Backing::CopyOnWrite { object, offset } => {
+                format!("copy of object {} from {offset:#x}", object.0)
+            }
             Backing::Rr => "rr".into(),
         };
         let fork = if m.fork == Default::default() {

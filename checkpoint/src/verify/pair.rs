@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use rr_tracee::ids::PAGE;
-use rr_tracee::{Addr, AddressSpace};
+use rr_tracee::{Addr, AddressSpace, Backing, FileId};
 
-use super::{OpenFile, compare_images, untouched};
+use super::{Opened, Untouched, compare_images, untouched};
 use crate::block::PAGE_BYTES;
 use crate::error::Result;
 use crate::index::PageTarget;
@@ -18,7 +18,7 @@ use crate::restore::Checkpoint;
 pub fn compare_checkpoints(
     a: &Checkpoint,
     b: &Checkpoint,
-    open: &OpenFile<'_>,
+    open: &dyn Fn(FileId) -> Opened,
     limit: usize,
 ) -> Result<Vec<String>> {
     let mut out = compare_images(a.image(), b.image());
@@ -43,11 +43,16 @@ fn compare_pages(
     b: &Checkpoint,
     target: PageTarget,
     space: Option<&AddressSpace>,
-    open: &OpenFile<'_>,
+    open: &dyn Fn(FileId) -> Opened,
     limit: usize,
     out: &mut Vec<String>,
 ) -> Result<()> {
     let mut files = HashMap::new();
+    let open = |untouched| match untouched {
+        Untouched::File(file) => open(file),
+        // Its pages are the checkpoint's.
+        Untouched::Object(_) => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+    };
     let mut numbers = BTreeSet::new();
     for checkpoint in [a, b] {
         for (range, _) in checkpoint.pages(target)? {
@@ -60,7 +65,14 @@ fn compare_pages(
             space.and_then(|space| space.at(at)),
         ) {
             (Some(bytes), _) => Ok(bytes),
-            (None, Some(mapping)) => untouched(mapping, at, PAGE_BYTES, &mut files, open),
+            (None, Some(mapping)) => match mapping.backing {
+                Backing::CopyOnWrite { object, offset } => {
+                    let at = Addr(offset + (at - mapping.range.start));
+                    let page = checkpoint.read_page(PageTarget::Object(object), at)?;
+                    Ok(page.unwrap_or_else(|| vec![0; PAGE_BYTES]))
+                }
+                _ => untouched(mapping, at, PAGE_BYTES, &mut files, &open),
+            },
             (None, None) => Ok(vec![0; PAGE_BYTES]),
         }
     };

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{AccessFlags, access};
-use rr_checkpoint::{CheckpointWriter, Interval, Maker};
+use rr_checkpoint::{Budget, CheckpointWriter, Interval, Maker};
 use rr_replayer::create::{Account, End, Plan, Request, Told, create};
 use rr_replayer::stretch::Stored;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_tracee::cpus::Cpus;
 
+use crate::budget::BudgetOption;
 use crate::{interrupt, progress, traces};
 
 /// The command line of `rr create-checkpoints`.
@@ -36,6 +37,8 @@ pub struct Options {
     /// None after this event; by default the last one of the recording
     #[arg(short, long, value_name = "EVENT")]
     end: Option<u64>,
+    #[command(flatten)]
+    budget: BudgetOption,
     /// Trace directory or name; the latest one if omitted
     trace: Option<PathBuf>,
 }
@@ -104,6 +107,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         queue: QUEUE,
         cpus: Some(cpus.set()),
         maker: Maker::CreateCheckpoints,
+        budget: Some(Budget {
+            bytes: options.budget.bytes(&dir)?,
+            // Where the beginning is gone, replay begins at the first one.
+            kept: stored
+                .events()
+                .first()
+                .filter(|_| !stored.has_start())
+                .copied()
+                .into_iter()
+                .collect(),
+        }),
         ..Default::default()
     };
     let mut writer = CheckpointWriter::start(dir, reader.header().uuid, writer_options)?;
@@ -131,13 +145,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         true => writer.give_up(),
         false => writer.finish(),
     };
-    account.add(summary?.outcomes);
+    let summary = summary?;
+    account.add(summary.outcomes);
     bar.finish_and_clear();
     println!(
         "{} checkpoints written, {} were there already",
         account.written,
         plan.there()
     );
+    if summary.removed > 0 {
+        println!("{} were removed to keep the budget", summary.removed);
+    }
     end?;
     if is_interrupted {
         return Ok(interrupted());

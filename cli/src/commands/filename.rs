@@ -31,7 +31,9 @@ fn names(file: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let mut wanted = std::collections::BTreeMap::new();
     for event in reader.events_from(EventNumber(1))? {
-        for op in event?.ops {
+        let event = event?;
+        let others = event.others.into_iter().map(|(_, op)| op);
+        for op in event.ops.into_iter().chain(others) {
             match op {
                 SpaceOp::CreateObject {
                     object,
@@ -43,7 +45,9 @@ fn names(file: &Path) -> Result<BTreeSet<String>> {
                 SpaceOp::Map(mapping) => {
                     let content = match mapping.backing {
                         Backing::File { file, .. } => Some(file),
-                        Backing::Shared { object, .. } => wanted.get(&object).copied(),
+                        Backing::Shared { object, .. } | Backing::CopyOnWrite { object, .. } => {
+                            wanted.get(&object).copied()
+                        }
                         Backing::Anonymous | Backing::Rr => None,
                     };
                     if content.is_some_and(|content| *content.to_string() == *id) {

@@ -1,5 +1,6 @@
 //! `rr ls`: the recordings in the trace directory.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ pub struct Options {
     reverse: bool,
 }
 
+/// Bytes on the disk: what was removed from a file leaves a hole in it.
 fn size_of(dir: &std::path::Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return 0;
@@ -29,9 +31,13 @@ fn size_of(dir: &std::path::Path) -> u64 {
     entries
         .flatten()
         .filter_map(|e| {
-            e.metadata()
-                .ok()
-                .map(|m| if m.is_dir() { size_of(&e.path()) } else { m.len() })
+            e.metadata().ok().map(|m| {
+                if m.is_dir() {
+                    size_of(&e.path())
+                } else {
+                    m.blocks() * 512
+                }
+            })
         })
         .sum()
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rr_checkpoint::{CheckpointWriter, Interval, Maker};
+use rr_checkpoint::{Budget, CheckpointWriter, Interval, Maker};
 use rr_recorder::{
     Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
 };
@@ -17,6 +17,7 @@ use rr_trace::{Header, TraceWriter, WriterOptions};
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
+use crate::budget::BudgetOption;
 use crate::outcome::Outcome;
 use crate::{Global, started, traces};
 
@@ -43,6 +44,8 @@ pub struct Options {
     /// When the checkpoint writer falls behind, let the program wait instead of skipping checkpoints
     #[arg(long)]
     checkpoint_wait: bool,
+    #[command(flatten)]
+    checkpoint_budget: BudgetOption,
     /// Put the trace into this directory, which must not exist
     #[arg(short = 'o', long, value_name = "DIR")]
     output_trace_dir: Option<PathBuf>,
@@ -209,6 +212,9 @@ fn epitaph(dir: &Path, written: EventNumber) -> String {
 /// Runs the command.
 pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let measurement = tsc::Measurement::begin();
+    if options.checkpoint_budget.is_given() && options.checkpoint_interval.is_none() {
+        bail!("--checkpoint-budget is about checkpoints: --checkpoint-interval says when to take them");
+    }
     let program = options.command[0].clone();
     let env = environment(&options.env)?;
     let path_var = env.iter().find(|(n, _)| n == "PATH").map(|(_, v)| v);
@@ -259,6 +265,10 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             let options_of_writer = rr_checkpoint::Options {
                 trace: Some(writer.progress()),
                 maker: Maker::Recorder,
+                budget: Some(Budget {
+                    bytes: options.checkpoint_budget.bytes(&dir)?,
+                    kept: Vec::new(),
+                }),
                 ..Default::default()
             };
             let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, options_of_writer)?;
@@ -345,10 +355,13 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             return Ok(ExitCode::from(FAILED));
         }
     };
-    for outcome in &summary.checkpoints {
-        if let Err(e) = &outcome.result {
-            tracing::warn!("checkpoint {} was not written: {e}", outcome.event);
-        }
+    let failed = summary
+        .checkpoints
+        .iter()
+        .filter(|outcome| outcome.result.is_err())
+        .count();
+    if failed > 1 {
+        tracing::warn!("{failed} checkpoints in all could not be written");
     }
     if options.stats {
         for line in summary.stats.to_string().lines() {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rr_checkpoint::Checkpoint;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::traces;
 
@@ -20,23 +19,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let reader = traces::open(options.trace.as_deref())?;
     let header = reader.header();
-    let mut checkpoints = Vec::new();
-    for event in reader.checkpoints()? {
-        checkpoints.push(
-            match Checkpoint::open_at(&reader.checkpoint_dir(), event, &header.uuid) {
-                Ok(checkpoint) => {
-                    let s = checkpoint.stats();
-                    json!({
-                        "event": event.0, "tasks": s.tasks, "pause_us": s.pause_us,
-                        "pages_scanned": s.pages_scanned, "pages_referenced": s.pages_referenced,
-                        "pages_stored": s.pages_stored, "pages_zero": s.pages_zero, "bytes": s.bytes,
-                        "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
-                    })
-                }
-                Err(e) => json!({ "event": event.0, "error": e.to_string() }),
-            },
-        );
-    }
+    let mut checkpoints = super::checkpoints::list::json(&reader)?;
     let lossy = |s: &std::ffi::OsString| s.to_string_lossy().into_owned();
     let status = reader.exit_status();
     let info = json!({
@@ -64,7 +47,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "exitCode": status.filter(|s| libc::WIFEXITED(*s)).map(|s| libc::WEXITSTATUS(s)),
         "signal": status.filter(|s| libc::WIFSIGNALED(*s)).map(|s| libc::WTERMSIG(s)),
         "tornBytes": reader.torn_bytes(),
-        "checkpoints": Value::Array(checkpoints),
+        "checkpoints": checkpoints["checkpoints"].take(),
+        "checkpointTotals": checkpoints["totals"].take(),
     });
     println!("{}", serde_json::to_string_pretty(&info)?);
     Ok(ExitCode::SUCCESS)

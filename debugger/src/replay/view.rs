@@ -78,7 +78,7 @@ impl ReplayTarget {
                 let bit = |prot: Prot, letter| if mapping.prot.has(prot) { letter } else { '-' };
                 let (sharing, offset) = match mapping.backing {
                     Backing::Shared { offset, .. } => ('s', offset),
-                    Backing::File { offset, .. } => ('p', offset),
+                    Backing::File { offset, .. } | Backing::CopyOnWrite { offset, .. } => ('p', offset),
                     Backing::Anonymous | Backing::Rr => ('p', 0),
                 };
                 // Writing to a string does not fail.

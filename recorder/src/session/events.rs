@@ -6,10 +6,12 @@
 
 use rr_trace::Lend;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
-use rr_tracee::{AddrRange, SpaceOp, Tid};
+use rr_tracee::objects::exposed;
+use rr_tracee::{AddrRange, ObjectId, SpaceOp, Tid};
 
 use crate::error::Result;
 use crate::point::TURN_PATIENCE;
+use crate::private_files::Besides;
 use crate::ring::Taken;
 use crate::session::RecordSession;
 
@@ -59,7 +61,12 @@ impl RecordSession {
         for (tid, entry) in std::mem::take(&mut self.pending_entries) {
             if let Some(task) = self.tasks.get_mut(&tid) {
                 task.entered = true;
-                self.append(tid, EventKind::SyscallEnter { entry }, Vec::new(), Vec::new())?;
+                self.append(
+                    tid,
+                    EventKind::SyscallEnter { entry },
+                    Vec::new(),
+                    Besides::default(),
+                )?;
             }
         }
         Ok(())
@@ -82,15 +89,42 @@ impl RecordSession {
                 task.patience = (task.patience + 1).min(TURN_PATIENCE);
             }
         }
-        self.append(tid, kind, ops, writes)
+        for object in self.newly_exposed(tid, &ops) {
+            self.map_object_privately(object)?;
+        }
+        let mut besides = std::mem::take(&mut self.besides);
+        besides.writes.extend(writes);
+        self.append(tid, kind, ops, besides)
     }
 
-    fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>) -> Result<()> {
+    /// The objects that these operations of `tid` change, or let the program change, and that nobody could change before.
+    fn newly_exposed(&self, tid: Tid, ops: &[SpaceOp]) -> Vec<ObjectId> {
+        let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) else {
+            return Vec::new();
+        };
+        let clean = |object: &ObjectId| {
+            self.objects
+                .get(*object)
+                .is_none_or(|state| state.content.is_some())
+        };
+        let exposed = ops.iter().flat_map(|op| exposed(op, &space.model));
+        exposed.filter(clean).collect()
+    }
+
+    fn append(&mut self, tid: Tid, kind: EventKind, ops: Vec<SpaceOp>, besides: Besides) -> Result<()> {
+        let Besides {
+            others,
+            writes,
+            object_writes,
+        } = besides;
         self.number = self.number.next();
         self.last_time_ns = self.now().as_nanos() as u64;
         self.note_crash(&kind, self.number, tid);
         if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
             self.objects.follow(&ops, &space.model);
+        }
+        for write in &object_writes {
+            self.objects.written_directly(write.object);
         }
         for write in &writes {
             if let Some(space) = self.spaces.get(&write.space) {
@@ -117,7 +151,9 @@ impl RecordSession {
             kind,
             buffered: buffered.into(),
             ops,
+            others,
             writes,
+            object_writes,
         };
         let lent = lent.map(|lent| Box::new(lent) as Box<dyn Lend>);
         Ok(self.writer.append_with(event, lent)?)

@@ -108,28 +108,44 @@ impl Stored {
         session
     }
 
-    /// A session that `open` makes at the last one at or before an event that can be used, or at the start.
-    pub(crate) fn session_near(
+    /// A session that `open` makes at the last one at or before an event that can be used, or at the start. The user is told of
+    /// each that cannot be used. *This is the one way past them.*
+    pub fn session_near(
         &self,
         event: EventNumber,
         open: impl Fn(EventNumber) -> Result<ReplaySession>,
-    ) -> Result<ReplaySession> {
+    ) -> Result<Near> {
+        let mut unusable = Vec::new();
         let mut at = self.before(event);
         while let Some(from) = at {
             match open(from) {
                 Err(Error::Checkpoint(e)) => {
-                    tracing::warn!("the checkpoint at event {from} cannot be used: {e}");
+                    match e.is_missing() {
+                        // It was removed since the trace was opened.
+                        true => tracing::debug!("the checkpoint at event {from} is gone: {e}"),
+                        false => tracing::warn!("the checkpoint at event {from} cannot be used: {e}"),
+                    }
+                    unusable.push(from);
                     at = from.0.checked_sub(1).and_then(|n| self.before(EventNumber(n)));
                 }
-                made => return made,
+                made => return made.map(|session| Near { session, unusable }),
             }
         }
         match self.has_start() {
-            true => open(EventNumber(0)),
+            true => open(EventNumber(0)).map(|session| Near { session, unusable }),
             false => Err(Error::NoStart {
                 first: self.reader.first_event(),
                 event,
             }),
         }
     }
+}
+
+/// A session at or before an event.
+#[derive(Debug)]
+pub struct Near {
+    /// It stands at the checkpoint's event, or at the start.
+    pub session: ReplaySession,
+    /// Checkpoints that were nearer, and cannot be used.
+    pub unusable: Vec<EventNumber>,
 }

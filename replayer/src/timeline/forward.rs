@@ -121,7 +121,7 @@ pub(super) fn apply(
     show: &mut dyn FnMut(&ReplaySession, crate::Replayed),
 ) -> Result<Option<Stop>> {
     let own = session.process_of(event.tid) == Some(process);
-    let watched = !session.watches().is_empty() && (!event.writes.is_empty() || !event.ops.is_empty());
+    let watched = !session.watches().is_empty() && event.changes_memory();
     let before = if watched {
         session.watched_values()
     } else {

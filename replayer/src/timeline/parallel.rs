@@ -138,8 +138,9 @@ impl Search<'_> {
         wanted: &mut dyn Interrupt,
     ) -> Walked<Outcome> {
         let opened = (self.stored).session_near(self.stretches[n].from, |at| self.stored.session(at, cpu));
-        let walked = opened.and_then(|mut session| {
-            let (way, met) = self.walk(n, &mut session, kept, wanted)?;
+        let walked = opened.and_then(|mut near| {
+            let session = &mut near.session;
+            let (way, met) = self.walk(n, session, kept, wanted)?;
             Ok(Outcome::of(met.filter(|_| way == Way::Done)))
         });
         walked.unwrap_or_else(Outcome::Failed).walked()

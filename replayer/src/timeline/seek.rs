@@ -367,26 +367,18 @@ impl Timeline {
         }
     }
 
-    /// A session at a stored checkpoint. One that cannot be used is forgotten, and the one before is taken.
-    pub(super) fn load(&mut self, mut at: EventNumber) -> Result<ReplaySession> {
-        loop {
-            match self.stored.session(at, self.cpu) {
-                Ok(mut session) => {
-                    tracing::debug!("starting from the checkpoint at event {at}");
-                    self.kept.add(session.freeze()?);
-                    return Ok(session);
-                }
-                Err(Error::Checkpoint(e)) => {
-                    tracing::warn!("the checkpoint at event {at} cannot be used: {e}");
-                    self.stored.forget(at);
-                    match self.stored.before(at) {
-                        Some(before) => at = before,
-                        None => return self.at_start(),
-                    }
-                }
-                Err(e) => return Err(e),
-            }
+    /// A session at a stored checkpoint, or, if that cannot be used, at one before or at the start.
+    pub(super) fn load(&mut self, at: EventNumber) -> Result<ReplaySession> {
+        let mut near = self
+            .stored
+            .session_near(at, |at| self.stored.session(at, self.cpu))?;
+        near.unusable.into_iter().for_each(|at| self.stored.forget(at));
+        let event = near.session.last_event();
+        if event.0 > 0 {
+            tracing::debug!("starting from the checkpoint at event {event}");
+            self.kept.add(near.session.freeze()?);
         }
+        Ok(near.session)
     }
 
     pub(super) fn at_start(&mut self) -> Result<ReplaySession> {

@@ -3,15 +3,15 @@
 use rr_preload::payload::Digest;
 use rr_schema::rr_capnp as wire;
 use rr_tracee::digest::ChunkSum;
-use rr_tracee::{Addr, ExtendedState, Registers, SpaceId, Tid};
+use rr_tracee::{Addr, ExtendedState, ObjectId, Registers, SpaceId, Tid};
 
 use super::{BATCH_DATA_MAX, EVENT_DATA_MAX, FRAME_EVENTS_MAX, unpack};
 use crate::convert::read_space_op;
 use crate::delta::{self, Bases};
 use crate::error::Malformed;
 use crate::event::{
-    CloneInfo, Disposition, Event, EventKind, EventNumber, ExecInfo, MemWrite, Output, OutputSource, Point,
-    SignalPlace, Stdio, TaskOp,
+    CloneInfo, Disposition, Event, EventKind, EventNumber, ExecInfo, MemWrite, ObjectWrite, Output,
+    OutputSource, Point, SignalPlace, Stdio, TaskOp,
 };
 
 /// Lists are grown from this many entries on, whatever length they claim to have.
@@ -94,6 +94,23 @@ impl Decoder {
                 });
             }
         }
+        let mut others = Vec::new();
+        if from.has_others() {
+            for other in from.get_others()? {
+                others.push((SpaceId(other.get_space()), read_space_op(other.get_op()?)?));
+            }
+        }
+        let mut object_writes = Vec::new();
+        if from.has_object_writes() {
+            for write in from.get_object_writes()? {
+                self.lengths.push(write.get_length());
+                object_writes.push(ObjectWrite {
+                    object: ObjectId(write.get_object()),
+                    offset: write.get_offset(),
+                    data: Vec::new(),
+                });
+            }
+        }
         let kind = self.kind(from, tid)?;
         Ok(Event {
             number,
@@ -102,7 +119,9 @@ impl Decoder {
             kind,
             buffered: Default::default(),
             ops,
+            others,
             writes,
+            object_writes,
         })
     }
 

@@ -74,6 +74,25 @@ impl Encoder {
                 w.set_length(write.data.len() as u64);
             }
         }
+        if !event.others.is_empty() {
+            let mut others = out.reborrow().init_others(event.others.len() as u32);
+            for (i, (space, op)) in event.others.iter().enumerate() {
+                let mut other = others.reborrow().get(i as u32);
+                other.set_space(space.0);
+                write_space_op(other.init_op(), op);
+            }
+        }
+        if !event.object_writes.is_empty() {
+            let mut writes = out
+                .reborrow()
+                .init_object_writes(event.object_writes.len() as u32);
+            for (i, write) in event.object_writes.iter().enumerate() {
+                let mut w = writes.reborrow().get(i as u32);
+                w.set_object(write.object.0);
+                w.set_offset(write.offset);
+                w.set_length(write.data.len() as u64);
+            }
+        }
         self.kind(out, event);
     }
 

@@ -18,7 +18,9 @@ fn event(buffered: Vec<u8>, writes: Vec<Vec<u8>>) -> Event {
         kind: EventKind::Exit { status: 0 },
         buffered: buffered.into(),
         ops: vec![],
+        others: vec![],
         writes: writes.into_iter().map(write).collect(),
+        object_writes: vec![],
     }
 }
 

@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rr_preload::payload::Digest;
 use rr_trace::event::{
-    CloneInfo, Disposition, ExecInfo, MemWrite, Output, OutputSource, Point, SignalPlace, Stdio, TaskOp,
+    CloneInfo, Disposition, ExecInfo, MemWrite, ObjectWrite, Output, OutputSource, Point, SignalPlace, Stdio,
+    TaskOp,
 };
 use rr_trace::{Event, EventKind, EventNumber, Header, TraceWriter, WriterOptions};
 use rr_tracee::digest::ChunkSum;
@@ -82,7 +83,9 @@ pub fn typical(number: u64, data: Vec<u8>) -> Event {
         },
         buffered: Default::default(),
         ops: vec![],
+        others: vec![],
         writes,
+        object_writes: vec![],
     }
 }
 
@@ -173,6 +176,10 @@ fn backing() -> BoxedStrategy<Backing> {
             offset
         }),
         (any::<u32>(), any::<u64>()).prop_map(|(o, offset)| Backing::Shared {
+            object: ObjectId(o),
+            offset
+        }),
+        (any::<u32>(), any::<u64>()).prop_map(|(o, offset)| Backing::CopyOnWrite {
             object: ObjectId(o),
             offset
         }),
@@ -336,22 +343,33 @@ pub fn event() -> BoxedStrategy<Event> {
         addr: Addr(addr),
         data,
     });
+    let object_write =
+        (any::<u32>(), any::<u64>(), bytes(3000)).prop_map(|(object, offset, data)| ObjectWrite {
+            object: ObjectId(object),
+            offset,
+            data,
+        });
+    let other = (any::<u32>(), op()).prop_map(|(space, op)| (SpaceId(space), op));
     (
         any::<u64>(),
         0..4i32,
         kind(),
         bytes(3000),
-        vec(op(), 0..4),
-        vec(write, 0..4),
+        (vec(op(), 0..4), vec(other, 0..3)),
+        (vec(write, 0..4), vec(object_write, 0..3)),
     )
-        .prop_map(|(time_ns, tid, kind, buffered, ops, writes)| Event {
-            number: EventNumber(0),
-            time_ns,
-            tid: Tid(tid),
-            kind,
-            buffered: buffered.into(),
-            ops,
-            writes,
-        })
+        .prop_map(
+            |(time_ns, tid, kind, buffered, (ops, others), (writes, object_writes))| Event {
+                number: EventNumber(0),
+                time_ns,
+                tid: Tid(tid),
+                kind,
+                buffered: buffered.into(),
+                ops,
+                others,
+                writes,
+                object_writes,
+            },
+        )
         .boxed()
 }

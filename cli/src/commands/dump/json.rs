@@ -53,7 +53,8 @@ pub fn object(line: &Line<'_>, options: &Options) -> Value {
         put("socket_address", address.into());
     }
     if options.mmaps {
-        put("mmaps", event.ops.iter().map(space_op).collect());
+        let others = event.others.iter().map(|(_, op)| op);
+        put("mmaps", event.ops.iter().chain(others).map(space_op).collect());
     }
     if options.recorded_metadata {
         put("writes", writes(event));

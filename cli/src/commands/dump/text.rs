@@ -52,7 +52,8 @@ pub fn print(out: &mut impl Write, line: &Line<'_>, options: &Options) -> Result
         writeln!(out, "  {{ socket_address:\"{address}\" }}")?;
     }
     if options.mmaps {
-        for op in &event.ops {
+        let others = event.others.iter().map(|(_, op)| op);
+        for op in event.ops.iter().chain(others) {
             space_op(out, op, line)?;
         }
     }
@@ -127,7 +128,9 @@ fn space_op(out: &mut impl Write, op: &SpaceOp, line: &Line<'_>) -> Result<()> {
             let size = std::fs::metadata(line.reader.file_path(*file)).map_or(0, |m| m.len());
             (file.to_string(), *offset, size)
         }
-        Backing::Shared { object, offset } => (format!("(object {})", object.0), *offset, 0),
+        Backing::Shared { object, offset } | Backing::CopyOnWrite { object, offset } => {
+            (format!("(object {})", object.0), *offset, 0)
+        }
         Backing::Anonymous => ("(zero)".to_owned(), 0, 0),
         Backing::Rr => ("(rr)".to_owned(), 0, 0),
     };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use rr_checkpoint::Checkpoint;
+use rr_replayer::stretch::Stored;
 use rr_replayer::{ReplaySession, cpu_for_replay};
 use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventKind, EventNumber};
@@ -253,26 +253,22 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     let bound = cpu_for_replay(&cpus, reader.header());
     let began = Instant::now();
     let goto = options.goto.map(EventNumber);
-    let mut checkpoint = match goto {
-        Some(event) if !options.from_start => Checkpoint::nearest(&reader, event)?,
-        _ => None,
-    };
-    if let Some(checkpoint) = &mut checkpoint {
-        checkpoint.set_cpus(cpus.set());
-    }
-    let mut session = match &checkpoint {
-        Some(checkpoint) => ReplaySession::resume(Arc::clone(&reader), checkpoint, Some(bound))?,
-        None => ReplaySession::start(Arc::clone(&reader), Some(bound))?,
+    let mut session = match goto {
+        Some(event) if !options.from_start => {
+            let stored = Stored::new(Arc::clone(&reader), cpus.set())?;
+            let near = stored.session_near(event, |at| stored.session(at, Some(bound)))?;
+            near.session
+        }
+        _ => ReplaySession::start(Arc::clone(&reader), Some(bound))?,
     };
     bind_thread(&set_of(&[bound]));
     if options.verbose {
-        match &checkpoint {
-            Some(checkpoint) => eprintln!(
-                "rr: replay starts from the checkpoint at event {} ({} ms)",
-                checkpoint.event(),
+        match session.last_event() {
+            EventNumber(0) => eprintln!("rr: replay starts from the beginning"),
+            event => eprintln!(
+                "rr: replay starts from the checkpoint at event {event} ({} ms)",
                 began.elapsed().as_millis()
             ),
-            None => eprintln!("rr: replay starts from the beginning"),
         }
     }
     let reached = |session: &ReplaySession| {

@@ -1,0 +1,92 @@
+//! The budget of a writer: keeps what its directory holds within a number of bytes, while checkpoints are being made.
+//!
+//! Runs on the thread that publishes them, so that nobody who takes a checkpoint waits for it. When the budget is exceeded,
+//! those go that are missed least ([`crate::retention`]), and some more than needed, so that not each new checkpoint
+//! reads all the others.
+//!
+//! *The latest published checkpoint stays, whatever it takes.* So do the blocks that it refers to, and checkpoints that are
+//! being made refer to no others: what a capture refers to is new, or was referred to by the one before.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rr_trace::event::EventNumber;
+
+use crate::collection::{Collection, bytes_on_disk};
+use crate::error::Result;
+use crate::retention::{Limit, thin};
+
+/// How much a trace's checkpoints may take on the disk.
+#[derive(Clone, Default, Debug)]
+pub struct Budget {
+    /// So many bytes.
+    pub bytes: u64,
+    /// Checkpoints that are never removed.
+    pub kept: Vec<EventNumber>,
+}
+
+/// Part of the budget that is free after some have gone: one in so many.
+const FREE: u64 = 8;
+
+/// The budget, and what is used of it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    dir: PathBuf,
+    uuid: [u8; 16],
+    budget: Budget,
+    used: u64,
+    /// How many were removed, for others to see.
+    removed: Arc<AtomicU64>,
+    /// The user has been told that it is too small.
+    warned: bool,
+}
+
+impl Keeper {
+    pub fn new(dir: PathBuf, uuid: [u8; 16], budget: Budget, removed: Arc<AtomicU64>) -> Keeper {
+        let used = bytes_on_disk(&dir).unwrap_or(0);
+        Keeper {
+            dir,
+            uuid,
+            budget,
+            used,
+            removed,
+            warned: false,
+        }
+    }
+
+    /// Checkpoints with so many bytes were published, the last of them at this event.
+    pub fn published(&mut self, bytes: u64, latest: EventNumber) {
+        self.used = self.used.saturating_add(bytes);
+        if self.used <= self.budget.bytes {
+            return;
+        }
+        if let Err(e) = self.make_room(latest) {
+            tracing::warn!("checkpoints are not kept within their budget: {e}");
+            self.budget.bytes = u64::MAX;
+        }
+    }
+
+    fn make_room(&mut self, latest: EventNumber) -> Result<()> {
+        let mut collection = Collection::read(&self.dir, &self.uuid)?;
+        let kept: Vec<_> = self.budget.kept.iter().copied().chain([latest]).collect();
+        let goal = self.budget.bytes - self.budget.bytes / FREE;
+        thin(&mut collection, Limit::Bytes(goal), &kept);
+        let needed = collection.bytes();
+        if needed > self.budget.bytes && !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                "the budget for checkpoints is too small: {} bytes for the {} that are kept whatever they take, and the limit is {}",
+                needed,
+                collection.checkpoints().count(),
+                self.budget.bytes
+            );
+        }
+        let removed = collection.apply()?;
+        self.removed
+            .fetch_add(removed.events.len() as u64, Ordering::Relaxed);
+        tracing::debug!("checkpoints removed: {removed:?}");
+        self.used = bytes_on_disk(&self.dir)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! A checkpoint before the end: when a signal is about to kill a process.
+//!
+//! Users go to the crash first. So when the last checkpoint is older than some tenths of a second ([`Schedule::is_old`]), one is
+//! taken right after the event of the signal that kills. From there nothing is left to be replayed but the death.
+//!
+//! (Nothing like it is done before an `exit_group`: what is there then is asked for less often, and the last checkpoint is
+//! no more than an interval away.)
+//!
+//! The task stands at the delivery stop of the signal. The calls that it makes for us, to fork, end that stop, and the signal is gone.
+//! So it is sent to the task again, and is given what was known of the first one. *No instruction of the program is executed in
+//! between*, and no other task runs.
+
+use rr_tracee::task::{Resume, SigInfo, Waited, send_signal, signo};
+use rr_tracee::{Registers, Stop, Stopped, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::State;
+
+impl RecordSession {
+    /// A task stands at the delivery stop of a signal that kills it; the event is recorded, with these registers. Gives it back at
+    /// such a stop. `None`: it has come to its end meanwhile, which is noticed.
+    pub(crate) fn checkpoint_before_death(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        info: &SigInfo,
+        at: Registers,
+    ) -> Result<Option<Stopped>> {
+        let now = self.capture.progress(self.last_event(), self.last_time_ns());
+        if !self.capture.schedule.as_ref().is_some_and(|s| s.is_old(now)) {
+            return Ok(Some(stopped));
+        }
+        let task = self.task_mut(tid)?;
+        task.boundary = at;
+        task.state = State::Ready(stopped);
+        self.wait_if_last(tid)?;
+        let is_tried = self.checkpoint(tid, now)?;
+        match self.task_mut(tid)?.take_state() {
+            State::Ready(stopped) if is_tried => self.send_again(tid, stopped, info),
+            State::Ready(stopped) => Ok(Some(stopped)),
+            other => {
+                self.task_mut(tid)?.state = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits until the writer has room, if there is no other process: at the end of the recording it is waited for in any case.
+    fn wait_if_last(&self, tid: Tid) -> Result<()> {
+        let tgid = self.task(tid)?.tgid;
+        if self.tasks.values().all(|task| task.tgid == tgid)
+            && let Some(writer) = &self.capture.writer
+        {
+            writer.wait_for_room();
+        }
+        Ok(())
+    }
+
+    /// Brings a task to the delivery stop of a signal that it does not block.
+    fn send_again(&mut self, tid: Tid, stopped: Stopped, info: &SigInfo) -> Result<Option<Stopped>> {
+        let tgid = self.task(tid)?.tgid;
+        send_signal(tgid, tid, signo(info))?;
+        let mut waiting = stopped;
+        loop {
+            match waiting.resume(Resume::Cont, None)?.wait()? {
+                Waited::Stopped(mut stopped, Stop::Signal(signal)) if signal == signo(info) => {
+                    stopped.set_siginfo(info)?;
+                    return Ok(Some(stopped));
+                }
+                // Others that were pending: the process does not live to see them.
+                Waited::Stopped(stopped, Stop::Signal(_) | Stop::Event) => waiting = stopped,
+                Waited::Stopped(stopped, stop) => {
+                    self.task_mut(tid)?.state = State::Reported(stopped, stop);
+                    return Ok(None);
+                }
+                Waited::Gone(status) => {
+                    self.gone(tid, status)?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}

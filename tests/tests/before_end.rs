@@ -1,0 +1,119 @@
+//! The checkpoint before the end: whatever kills a program that has run for a while, replay starts just before its death.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::ffi::OsString;
+
+use rr_tests::{Guest, Recording, Rr, full};
+
+/// One that is never due.
+const NEVER: [&str; 2] = ["--checkpoint-interval", "3600s"];
+
+/// How the guest dies, and of what.
+const DEATHS: [(&str, i32); 12] = [
+    ("null", libc::SIGSEGV),
+    ("blocked", libc::SIGSEGV),
+    ("ignored", libc::SIGSEGV),
+    ("divide", libc::SIGFPE),
+    ("illegal", libc::SIGILL),
+    ("trap", libc::SIGTRAP),
+    ("stack", libc::SIGSEGV),
+    ("abort", libc::SIGABRT),
+    ("term", libc::SIGTERM),
+    ("handler", libc::SIGSEGV),
+    ("thread-null", libc::SIGSEGV),
+    ("thread-abort", libc::SIGABRT),
+];
+
+fn program(how: &str, ms: &str, more: &[&str]) -> Vec<OsString> {
+    let path = Guest::build("late_death").path.into_os_string();
+    let args = [&[how, ms], more].concat();
+    std::iter::once(path)
+        .chain(args.into_iter().map(Into::into))
+        .collect()
+}
+
+fn checkpoints(recording: &Recording<'_>) -> Vec<u64> {
+    recording.info().checkpoints.iter().map(|c| c.event).collect()
+}
+
+/// The events of signals.
+fn signals(recording: &Recording<'_>) -> Vec<u64> {
+    let dump = recording.rr(&["dump", "-e"]).expect_success().out();
+    let signals = dump.lines().filter(|line| line.contains("event:`SIGNAL: "));
+    let number = |line: &str| {
+        let (_, number) = line.split_once("global_time:")?;
+        number.split_once(',')?.0.parse().ok()
+    };
+    signals.filter_map(number).collect()
+}
+
+/// The checkpoint is at the signal's event, after which there is nothing but exits; and replay from it is as it should be.
+#[track_caller]
+fn check(recording: &Recording<'_>) {
+    let all = checkpoints(recording);
+    let [at] = all[..] else {
+        panic!("{all:?}: {}", recording.run.describe());
+    };
+    assert_eq!(signals(recording), [at]);
+    recording.replay(&["-v", "-g", &at.to_string()]).expect_success();
+    recording.verify();
+}
+
+#[test]
+fn whatever_kills_it() {
+    let rr = Rr::new();
+    for (how, signal) in DEATHS {
+        for options in [&NEVER[..], &[&NEVER[..], &["-n"]].concat()] {
+            let recording = rr.record(options, &program(how, "320", &[]));
+            assert_eq!(
+                recording.run.shell_status(),
+                128 + signal,
+                "{how}: {}",
+                recording.run.describe()
+            );
+            eprintln!("{how} {options:?}");
+            check(&recording);
+            if !full() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn of_one_process_among_others() {
+    let rr = Rr::new();
+    for how in ["null", "abort"] {
+        let recording = rr.record(&NEVER, &program(how, "320", &["child"]));
+        let signal = if how == "null" {
+            libc::SIGSEGV
+        } else {
+            libc::SIGABRT
+        };
+        let run = &recording.run;
+        assert!(
+            run.out().ends_with(&format!("killed by {signal}\n")),
+            "{}",
+            run.describe()
+        );
+        check(&recording);
+    }
+}
+
+#[test]
+fn not_where_one_is_near_or_none_is_wanted() {
+    let rr = Rr::new();
+    let brief = rr.record(&NEVER, &program("null", "1", &[]));
+    assert!(checkpoints(&brief).is_empty());
+    let without = rr.record(&[], &program("null", "320", &[]));
+    assert!(checkpoints(&without).is_empty());
+    let dense = rr.record(&["--checkpoint-interval", "100ms"], &program("null", "320", &[]));
+    let all = checkpoints(&dense);
+    let death = signals(&dense)[0];
+    assert!(
+        !all.is_empty() && !all.contains(&death),
+        "{all:?}, dead at {death}"
+    );
+}

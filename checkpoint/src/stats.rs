@@ -28,7 +28,7 @@ impl fmt::Display for Maker {
 }
 
 /// The statistics of one checkpoint. `pages_scanned` is the sum of `pages_zero`, `pages_referenced` and
-/// `pages_stored`.
+/// `pages_stored`; `pages_unchanged` come on top.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct CheckpointStats {
     /// How long the recorded program stood still for it, in µs.
@@ -41,6 +41,8 @@ pub struct CheckpointStats {
     pub pages_referenced: u64,
     /// Pages that were stored.
     pub pages_stored: u64,
+    /// Pages that were known to be as in the checkpoint before, without being looked at.
+    pub pages_unchanged: u64,
     /// Size of the file in bytes.
     pub bytes: u64,
     /// From the writer's taking it up until all but the file's header was written, in ms (the final sync

@@ -9,16 +9,20 @@
 //!   compare, and likely to differ at every pass of the loop;
 //! * it is stepped on to a place where the five bytes of a jump fit (see [`rr_tracee::code`]).
 //!
+//! A task that spins needs neither, and is interrupted early ([`spin`]).
+//!
 //! An interrupt can race with an event of the task's own. Then that event counts, and the stop that is still to
 //! come is taken where nothing has been executed after it: at a system call entry the task is turned back once.
 
 mod place;
+mod spin;
 mod words;
 
 use rr_trace::event::{EventKind, Point};
-use rr_tracee::digest;
-use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::digest::{self, ChunkSum};
+use rr_tracee::regs::{NOT_IN_SYSCALL, Registers};
 use rr_tracee::task::{signo, wait};
+use rr_tracee::ticker::{SHORT_TICKS, Ticker};
 use rr_tracee::{Stopped, Tid, procfs};
 
 use crate::buffer::is_inside;
@@ -26,6 +30,7 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::is_restart;
 use crate::task::{State, Task};
+use spin::Doing;
 
 /// Ticks without an event after which a signal is not kept waiting any longer.
 const SIGNAL_PATIENCE: u32 = 3;
@@ -36,10 +41,47 @@ pub(crate) const TURN_PATIENCE: u32 = 40;
 const CHECKPOINT_PATIENCE: u32 = 5;
 /// The least credit.
 const TURN_PATIENCE_MIN: u32 = 5;
+/// Short ticks after which a task that others wait for is looked at again whether it spins: at most so many, and twice as many each
+/// time that it does not.
+const LOOK_PATIENCE_MAX: u32 = 256;
+/// The same where it spins, and nothing has changed since it was seen to.
+const IDLE_PATIENCE_MAX: u32 = 16;
 
 impl RecordSession {
     /// A tick while `tid` executes user code: interrupts it if something has waited long enough.
     pub(crate) fn on_tick(&mut self, tid: Tid) -> Result<()> {
+        if self.ticker.as_ref().is_some_and(Ticker::is_short) {
+            return self.on_short_tick(tid);
+        }
+        self.on_long_tick(tid)
+    }
+
+    /// A tick where several tasks are: now and then one that spins is looked for.
+    fn on_short_tick(&mut self, tid: Tid) -> Result<()> {
+        self.short_ticks += 1;
+        if self.short_ticks >= SHORT_TICKS {
+            self.short_ticks = 0;
+            self.on_long_tick(tid)?;
+        }
+        let task = self.task_mut(tid)?;
+        task.short_ticks += 1;
+        if task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
+            return Ok(());
+        }
+        let is_awake = procfs::state(tid).is_ok_and(|s| s == 'R');
+        if !is_awake || !self.others_can_run(tid)? {
+            return Ok(());
+        }
+        let task = self.task_mut(tid)?;
+        if let State::InKernel(running) = &task.state {
+            running.interrupt()?;
+            task.interrupted = true;
+            task.looked_at = true;
+        }
+        Ok(())
+    }
+
+    fn on_long_tick(&mut self, tid: Tid) -> Result<()> {
         let task = self.task_mut(tid)?;
         task.ticks += 1;
         let ticks = task.ticks;
@@ -75,7 +117,20 @@ impl RecordSession {
         if let State::InKernel(running) = &task.state {
             running.interrupt()?;
             task.interrupted = true;
+            task.looked_at = false;
         }
+        Ok(())
+    }
+
+    /// A task spins there. If nobody has changed anything since it did so last, all others spin or wait for the outside world: then it
+    /// is looked at less and less often.
+    fn note_spin(&mut self, tid: Tid, state: (Registers, Vec<ChunkSum>)) -> Result<()> {
+        let task = self.task_mut(tid)?;
+        let again = task.spun_at.as_deref() == Some(&state);
+        // The event that comes next halves it.
+        let next = if again { 4 * task.look_at } else { 2 };
+        task.look_at = next.min(2 * IDLE_PATIENCE_MAX);
+        task.spun_at = Some(Box::new(state));
         Ok(())
     }
 
@@ -101,14 +156,34 @@ impl RecordSession {
     /// The stop that an interrupt has brought about.
     pub(crate) fn on_interrupted(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let regs = stopped.regs()?;
-        if is_inside(regs.rip) && is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
-            // It waited there, for something that others may have to do first.
-            self.task_mut(tid)?.interrupted = false;
-            return self.bail_out(tid, stopped);
+        if is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
+            if is_inside(regs.rip) {
+                // It waited there, for something that others may have to do first.
+                self.task_mut(tid)?.interrupted = false;
+                return self.bail_out(tid, stopped);
+            }
+            // The kernel is about to make a call again, and would make it by the first single step: with the trap flag in `r11`.
+            return self.leave(tid, stopped);
         }
-        self.task_mut(tid)?.between = true;
-        let Some((stopped, words)) = self.step_to_place(tid, stopped)? else {
-            return Ok(());
+        let task = self.task_mut(tid)?;
+        task.between = true;
+        let only_looked_at = std::mem::take(&mut task.looked_at);
+        let mut spins = false;
+        let (stopped, words) = match self.look_for_spin(tid, stopped)? {
+            Doing::Spins(stopped, words) => {
+                spins = true;
+                (stopped, words)
+            }
+            Doing::Else(stopped) if only_looked_at => {
+                let task = self.task_mut(tid)?;
+                task.look_at = (2 * task.short_ticks).min(LOOK_PATIENCE_MAX);
+                return self.leave(tid, stopped);
+            }
+            Doing::Else(stopped) => match self.step_to_place(tid, stopped)? {
+                Some(found) => found,
+                None => return Ok(()),
+            },
+            Doing::Over => return Ok(()),
         };
         self.take_records(tid)?;
         let at = stopped.regs()?.outside_call();
@@ -118,6 +193,9 @@ impl RecordSession {
             words,
             sums: digest::sums(tid, &space.model, digest::ALL, |id| self.mapped.file(id))?,
         };
+        if spins {
+            self.note_spin(tid, (at, point.sums.clone()))?;
+        }
         let point = Box::new(point);
         self.emit(tid, EventKind::Point { at, point }, vec![], vec![])?;
         // What is stashed can come now: by a carrier, as at a system call.

@@ -20,7 +20,7 @@ use rr_preload::layout::Counter;
 use rr_trace::event::EventNumber;
 use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
-use rr_tracee::ticker::take_tick;
+use rr_tracee::ticker::{Ticker, take_tick};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid,
     limits, procfs, tsc,
@@ -28,6 +28,7 @@ use rr_tracee::{
 
 use crate::buffer::Library;
 use crate::capture::Capture;
+use crate::capture::baseline::Baseline;
 use crate::error::{Error, Result};
 use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
@@ -81,6 +82,8 @@ pub(crate) struct Space {
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
+    /// Its last checkpoint, if what has changed since can be told.
+    pub baseline: Option<Baseline>,
 }
 
 impl Space {
@@ -88,6 +91,7 @@ impl Space {
     #[must_use]
     pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
         let restored = self.library.sites.follow(op);
+        self.baseline.take_if(|baseline| !baseline.follow(op));
         self.model.apply(op);
         restored
     }
@@ -133,6 +137,10 @@ pub struct RecordSession {
     pub(crate) stats: Stats,
     /// The signals that killed processes, the first [`CRASHES`] of them.
     crashes: Vec<Crash>,
+    /// While the recording goes on.
+    pub(crate) ticker: Option<Ticker>,
+    /// Short ticks since the last long one.
+    pub(crate) short_ticks: u32,
     /// What tasks in the kernel do.
     states: procfs::States,
     /// What `rdtsc` gives, once somebody has asked.
@@ -177,6 +185,8 @@ impl RecordSession {
             warned: Default::default(),
             stats: Stats::default(),
             crashes: Vec::new(),
+            ticker: None,
+            short_ticks: 0,
             states: procfs::States::default(),
             counter: OnceCell::new(),
         };
@@ -282,6 +292,10 @@ impl RecordSession {
 
     /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
+        let several = self.tasks.len() > 1;
+        if let Some(ticker) = &mut self.ticker {
+            ticker.make_short(several)?;
+        }
         let task = self.task_mut(tid)?;
         task.state = State::InKernel(running);
         // While a task stops again and again, ticks come while we are at work, and none ends the wait.
@@ -404,6 +418,7 @@ impl RecordSession {
     pub(crate) fn leave_space(&mut self, id: SpaceId) {
         if !self.tasks.values().any(|t| t.space == id && !t.exited) {
             self.spaces.remove(&id);
+            self.capture.let_go(id);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the recorder knows of one task.
 
 use rr_trace::event::CloneInfo;
+use rr_tracee::digest::ChunkSum;
 use rr_tracee::syscalls::{Part, Spec};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
@@ -98,6 +99,14 @@ pub struct Task {
     pub ticks: u32,
     /// For how many ticks others wait for it before it is interrupted.
     pub patience: u32,
+    /// Short ticks since its last event while it ran and other tasks were.
+    pub short_ticks: u32,
+    /// At which of them it is looked at whether it spins.
+    pub look_at: u32,
+    /// It was interrupted for that alone.
+    pub looked_at: bool,
+    /// The point at which it was last seen to spin.
+    pub spun_at: Option<Box<(Registers, Vec<ChunkSum>)>>,
     /// What the buffered calls of its interval gave, for the event that ends it.
     pub buffered: Taken,
     /// The last thing that it did is that its library left a call to us, as it may have to wait for the other end of a pipe or
@@ -150,6 +159,10 @@ impl Task {
             between: false,
             ran: false,
             patience: crate::point::TURN_PATIENCE,
+            short_ticks: 0,
+            look_at: 1,
+            looked_at: false,
+            spun_at: None,
             buffered: Taken::default(),
             left: false,
             stash: Vec::new(),

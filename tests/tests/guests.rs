@@ -194,6 +194,7 @@ guests! {
         sparse
         sparse_huge
         spawn
+        spin_hands
         spin_wait
         splice
         stack_deep

@@ -68,6 +68,26 @@ pub fn touched(instruction: &Instruction, regs: &Registers) -> Vec<Addr> {
         .collect()
 }
 
+/// The bytes that an instruction writes, or may write, when executed with these registers: where, and how many. `None` if that
+/// cannot be told.
+pub fn written(instruction: &Instruction, regs: &Registers) -> Option<Vec<(Addr, usize)>> {
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(instruction);
+    let writes = |access| {
+        matches!(
+            access,
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        )
+    };
+    let used = info.used_memory().iter().filter(|m| writes(m.access()));
+    used.map(|m| {
+        let addr = m.virtual_address(0, |register, _, _| register_value(regs, register))?;
+        let len = m.memory_size().size();
+        (len > 0).then_some((Addr(addr), len))
+    })
+    .collect()
+}
+
 fn register_value(regs: &Registers, register: Register) -> Option<u64> {
     let full = match register {
         Register::FS => return Some(regs.fs_base),

@@ -11,7 +11,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 /// Time between two ticks.
-pub const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
+/// So many short ticks are as long as one.
+pub const SHORT_TICKS: u32 = 5;
 
 /// The clock could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,7 @@ pub struct NoTicker {
 #[derive(Debug)]
 pub struct Ticker {
     timer: libc::timer_t,
+    short: bool,
 }
 
 thread_local! {
@@ -42,13 +45,16 @@ pub fn take_tick() -> bool {
     HAS_TICKED.with(|ticked| ticked.swap(false, Ordering::Relaxed))
 }
 
+fn failed(what: &'static str) -> NoTicker {
+    NoTicker {
+        what,
+        errno: Errno::last(),
+    }
+}
+
 impl Ticker {
     /// Lets the calling thread be interrupted at every tick.
     pub fn start() -> Result<Ticker, NoTicker> {
-        let failed = |what| NoTicker {
-            what,
-            errno: Errno::last(),
-        };
         let signal = libc::SIGRTMAX() - 1;
         // SAFETY: all-zero is a valid sigaction: no flags (in particular not SA_RESTART), an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -75,20 +81,39 @@ impl Ticker {
         if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) } != 0 {
             return Err(failed("timer_create"));
         }
-        let ticker = Ticker { timer };
+        let ticker = Ticker { timer, short: false };
+        ticker.set(TICK)?;
+        Ok(ticker)
+    }
+
+    /// Whether ticks are short.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Makes ticks short, or long again.
+    pub fn make_short(&mut self, short: bool) -> Result<(), NoTicker> {
+        if short != self.short {
+            self.set(if short { TICK / SHORT_TICKS } else { TICK })?;
+            self.short = short;
+        }
+        Ok(())
+    }
+
+    fn set(&self, tick: Duration) -> Result<(), NoTicker> {
         let time = libc::timespec {
             tv_sec: 0,
-            tv_nsec: TICK.as_nanos() as libc::c_long,
+            tv_nsec: tick.as_nanos() as libc::c_long,
         };
         let times = libc::itimerspec {
             it_interval: time,
             it_value: time,
         };
         // SAFETY: the timer exists, and the times are valid for the call.
-        if unsafe { libc::timer_settime(ticker.timer, 0, &times, std::ptr::null_mut()) } != 0 {
+        if unsafe { libc::timer_settime(self.timer, 0, &times, std::ptr::null_mut()) } != 0 {
             return Err(failed("timer_settime"));
         }
-        Ok(ticker)
+        Ok(())
     }
 }
 

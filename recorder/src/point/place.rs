@@ -37,7 +37,7 @@ const ANY_STEPS: usize = STEPS_MAX / 2;
 const NEAR: u64 = 4096;
 
 /// What became of a task that was let go on for a moment.
-enum Moment {
+pub(super) enum Moment {
     /// It stands in the middle of its interval.
     Here(Stopped),
     /// Its interval ended meanwhile, or it cannot be stepped here.
@@ -54,7 +54,7 @@ impl RecordSession {
         };
         pages.add_stack(&memory, &self.spaces[&space].model, Addr(stopped.regs()?.rsp));
         for _ in 0..SAMPLES {
-            let Moment::Here(now) = self.run_a_moment(tid, stopped)? else {
+            let Moment::Here(now) = self.run_a_moment(tid, stopped, MOMENT, RUN_TIME)? else {
                 return Ok(None);
             };
             stopped = now;
@@ -122,7 +122,12 @@ impl RecordSession {
     }
 
     /// Steps the task over one instruction.
-    fn step(&mut self, tid: Tid, stopped: Stopped, instruction: Option<&Instruction>) -> Result<Moment> {
+    pub(super) fn step(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        instruction: Option<&Instruction>,
+    ) -> Result<Moment> {
         if !instruction.is_some_and(code::can_be_stepped) {
             // An event of its own is near, or a place where stepping would show.
             self.leave(tid, stopped)?;
@@ -156,15 +161,20 @@ impl RecordSession {
         Ok(!is_fault(&info) && self.put_off(tid, info)?)
     }
 
-    /// Lets the task run freely for a moment.
-    fn run_a_moment(&mut self, tid: Tid, stopped: Stopped) -> Result<Moment> {
+    /// Lets the task run freely for a moment, and until it has had so much processor time.
+    pub(super) fn run_a_moment(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        mut moment: Duration,
+        least: Duration,
+    ) -> Result<Moment> {
         let tgid = self.task(tid)?.tgid;
         let begin = processor_time(tgid)?;
         let mut running = stopped.resume(Resume::Cont, None)?;
-        let mut moment = MOMENT;
         loop {
             std::thread::sleep(moment);
-            let has_run = processor_time(tgid)?.saturating_sub(begin) >= RUN_TIME;
+            let has_run = processor_time(tgid)?.saturating_sub(begin) >= least;
             if has_run || procfs::state(tid)? != 'R' {
                 break;
             }
@@ -192,7 +202,7 @@ impl RecordSession {
     }
 
     /// The task goes on from here, and will be interrupted again.
-    fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+    pub(super) fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let task = self.task_mut(tid)?;
         task.interrupted = false;
         task.state = State::Ready(stopped);
@@ -201,7 +211,7 @@ impl RecordSession {
 }
 
 /// The code at `at`, and its first instruction if there is one.
-fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
+pub(super) fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
     if is_inside(at.0) {
         // What the library does is done otherwise in replay.
         return Ok((Vec::new(), None));

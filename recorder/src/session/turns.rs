@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rr_tracee::task::{Report, wait, wait_for_tick};
+use rr_tracee::ticker::Ticker;
 use rr_tracee::{Stop, Tid, tsc};
 
 use crate::error::{Error, Result};
@@ -20,8 +21,14 @@ const SLEEP: Duration = Duration::from_millis(1);
 impl RecordSession {
     /// Records until the first process (or all) have exited, or the time limit is reached.
     pub fn run(&mut self) -> Result<End> {
-        let _ticker = rr_tracee::ticker::Ticker::start()?;
+        self.ticker = Some(Ticker::start()?);
         let _without_tsc = tsc::GivenUp::new();
+        let end = self.take_turns();
+        self.ticker = None;
+        end
+    }
+
+    fn take_turns(&mut self) -> Result<End> {
         loop {
             if let Some(end) = self.end() {
                 return Ok(end);

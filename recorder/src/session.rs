@@ -9,7 +9,7 @@ mod end;
 mod events;
 mod turns;
 
-pub use end::Summary;
+pub use end::{Crash, End, Summary};
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -60,6 +60,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// Let a library in the tracees make the calls that need no stop.
     pub buffered: bool,
+    /// The longest time that is recorded: then the recording ends where the tasks are ([`End::TimeLimit`]).
+    pub time_limit: Option<Duration>,
     /// How fast the time-stamp counter is. Begun as early as possible: the longer ago that is, the less is waited for its end.
     pub measurement: tsc::Measurement,
 }
@@ -133,6 +135,8 @@ pub struct RecordSession {
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
+    /// The signals that killed processes, the first [`CRASHES`] of them.
+    crashes: Vec<Crash>,
     /// While the recording goes on.
     pub(crate) ticker: Option<Ticker>,
     /// Short ticks since the last long one.
@@ -180,6 +184,7 @@ impl RecordSession {
             file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),
+            crashes: Vec::new(),
             ticker: None,
             short_ticks: 0,
             states: procfs::States::default(),
@@ -323,7 +328,7 @@ impl RecordSession {
     pub(crate) fn await_call(&mut self, tid: Tid, running: Running) -> Result<()> {
         self.task_mut(tid)?.state = State::InKernel(running);
         // Nobody else could run. (A dead task that we have not reaped counts: its parent may wait for it.)
-        while self.tasks.len() == 1 {
+        while self.tasks.len() == 1 && !self.is_time_over() {
             match self.sleep() {
                 Some(report) => {
                     self.note(report)?;

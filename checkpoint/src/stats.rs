@@ -48,7 +48,8 @@ pub struct CheckpointStats {
     /// From the writer's taking it up until all but the file's header was written, in ms (the final sync
     /// is not in it).
     pub write_ms: u64,
-    /// How pages with data were found ([`rr_tracee::pagemap::Method`], as text).
+    /// How pages with data were found ([`rr_tracee::pagemap::Method`], as text), and `+unchanged` if those that have not changed
+    /// could be told from the others ([`rr_tracee::pagemap::shared`]).
     pub method: String,
     /// Tasks in the image.
     pub tasks: u64,

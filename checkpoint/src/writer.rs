@@ -413,10 +413,10 @@ impl Reader<'_> {
         let mut store = Store::new(tools, number, fate);
         let mut given = CheckpointStats {
             pause_us: request.pause_us,
-            method: rr_tracee::pagemap::method().to_string(),
             maker: self.maker,
             ..CheckpointStats::default()
         };
+        let mut uses_changes = false;
         if let Some(s) = request
             .image
             .spaces
@@ -445,6 +445,7 @@ impl Reader<'_> {
             let in_place =
                 walk_space(source, &space.space, &mut self.buffer, &mut sink).map_err(failed(target))?;
             given.spaces_in_place += u32::from(in_place);
+            uses_changes |= matches!(source.changes, Changes::Since { .. });
             store.end_target(target)?;
         }
         for object in &request.objects {
@@ -458,6 +459,8 @@ impl Reader<'_> {
             walk_object(object, &mut sink).map_err(failed(target))?;
             store.end_target(target)?;
         }
+        let unchanged = if uses_changes { "+unchanged" } else { "" };
+        given.method = format!("{}{unchanged}", rr_tracee::pagemap::method());
         let nothing = SessionImage {
             event,
             time_ns: 0,

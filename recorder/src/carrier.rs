@@ -73,7 +73,7 @@ impl RecordSession {
             self.task_mut(tid)?.stash.retain(|i| !is_stop(signo(i)));
             return Ok(());
         }
-        self.task_mut(tid)?.carrier = Some(carrier);
+        self.task_mut(tid)?.carriers |= bit(carrier);
         send_signal(tgid, tid, carrier)?;
         continue_for_test(tgid, "after");
         Ok(())
@@ -83,10 +83,11 @@ impl RecordSession {
     pub(crate) fn carried(&mut self, tid: Tid, info: &SigInfo) -> Result<Carried> {
         let signal = signo(info);
         let task = self.task_mut(tid)?;
-        if task.carrier != Some(signal) || !is_ours(info) {
+        let is_expected = task.carriers & bit(signal) != 0;
+        if !is_ours(info, is_expected) {
             return Ok(Carried::Nothing);
         }
-        task.carrier = None;
+        task.carriers &= !bit(signal);
         let own = |i: &SigInfo| signo(i) == signal;
         let carries = |i: &SigInfo| is_job_control(signo(i)) && signal >= FIRST_REAL_TIME;
         let stash = &task.stash;
@@ -136,10 +137,11 @@ impl RecordSession {
     }
 }
 
-/// Whether a signal came from us by tgkill(2). In another PID namespace, where the recorder has no number, the sender is 0.
-fn is_ours(info: &SigInfo) -> bool {
+/// Whether a signal came from us by tgkill(2). In another PID namespace, where the recorder has no number, the sender is 0: then it is
+/// ours if one of ours is expected.
+fn is_ours(info: &SigInfo, is_expected: bool) -> bool {
     let pid = i32::from_ne_bytes([info[16], info[17], info[18], info[19]]);
-    si_code(info) == SI_TKILL && (pid == 0 || pid == std::process::id() as i32)
+    si_code(info) == SI_TKILL && (pid == std::process::id() as i32 || pid == 0 && is_expected)
 }
 
 /// For tests: a debug build sends the process a SIGCONT `when` (before or after a carrier is sent) the variable says so.

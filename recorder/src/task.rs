@@ -114,8 +114,9 @@ pub struct Task {
     pub left: bool,
     /// Signals that hit it where no event was; delivered at the next one.
     pub stash: Vec<SigInfo>,
-    /// The carrier of a stashed signal that was sent to it and has not come yet ([`crate::carrier`]).
-    pub carrier: Option<i32>,
+    /// The carriers of stashed signals that were sent to it and have not come yet, bit n−1 for signal n ([`crate::carrier`]). There
+    /// can be several: another signal's handler may block one that is pending.
+    pub carriers: u64,
     /// Which of the signals that the kernel forces on it for our sake are blocked; `None` if that is to be asked.
     pub blocked: Option<u64>,
     /// What its process does with these.
@@ -166,7 +167,7 @@ impl Task {
             buffered: Taken::default(),
             left: false,
             stash: Vec::new(),
-            carrier: None,
+            carriers: 0,
             blocked: None,
             actions: Actions::default(),
             clear_child_tid: Addr::NULL,

@@ -104,7 +104,7 @@ struct Statistics {
   pagesReferenced @3 :UInt64;  # were already stored, in an earlier checkpoint or in this one
   pagesStored     @4 :UInt64;  # are new here
   writeMs         @5 :UInt64;  # from the writer's taking it up until all but the file's header was written
-  method          @6 :Text;    # how pages with data were found: "pagemap_scan" or "pagemap"
+  method          @6 :Text;    # how pages with data were found: "pagemap_scan" or "pagemap"; "+unchanged" if changed ones were known
   spacesInPlace   @7 :UInt32;  # address spaces that were read wholly without a fork
   pagesUnchanged  @8 :UInt64;  # known to be as in the checkpoint before, without being looked at
   maker           @9 :Maker;

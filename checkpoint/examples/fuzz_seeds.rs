@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use rr_checkpoint::file::HEADER_LEN;
 use rr_checkpoint::{
-    CaptureRequest, CheckpointWriter, ObjectImage, ObjectSource, Options, SessionImage, SharedSource,
-    SpaceImage, SpaceSource, TaskImage, checkpoint_path,
+    CaptureRequest, Changes, CheckpointWriter, ObjectImage, ObjectSource, Options, SessionImage,
+    SharedSource, SpaceImage, SpaceSource, TaskImage, checkpoint_path,
 };
 use rr_trace::compress::decompress;
 use rr_trace::event::EventNumber;
@@ -136,6 +136,7 @@ fn request() -> CaptureRequest {
             space: SpaceId(2),
             source: SharedSource::in_place(Tid(std::process::id() as i32)),
             extra: vec![(Addr(16 << 12), text(3)), (Addr(41 << 12), vec![0; 8192])],
+            changes: Changes::Unknown,
         }],
         objects: vec![ObjectSource {
             object: ObjectId(3),

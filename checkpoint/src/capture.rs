@@ -7,6 +7,7 @@
 //! | pages | come from |
 //! |---|---|
 //! | anonymous, copied on write | the source of their address space, if the kernel has a page there |
+//! | the same, as at an earlier capture ([`Changes`]) | what was stored then: they are not read |
 //! | private file pages, never written | the mapped file in the trace: nothing is captured |
 //! | `MADV_DONTFORK`, `MADV_WIPEONFORK` ranges | [`SpaceSource::extra`], copied in the pause ([`copy_unforkable`]) |
 //! | shared memory objects | [`ObjectSource`]: what is mapped of them, copied in the pause, once however often it is mapped |
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{Method, PageKind, Pagemap, Run, method};
@@ -62,6 +64,43 @@ pub struct SpaceSource {
     /// Whole pages, copied in the pause, of mappings whose fork policy is not `Copy`; the source is not
     /// asked for these. Absent ones are as when untouched.
     pub extra: Vec<(Addr, Vec<u8>)>,
+    /// What need not be read.
+    pub changes: Changes,
+}
+
+/// How the memory of an address space differs from an earlier capture of it, as far as that is known without reading it.
+#[derive(Clone, Default, Debug)]
+pub enum Changes {
+    /// That is not known: all is read.
+    #[default]
+    Unknown,
+    /// Nothing is different in some of it.
+    Since {
+        /// The event of that capture. If it was not read whole, or not the last one that was, all is read.
+        event: EventNumber,
+        /// Where pages that are there now were there then, and are the same. Ascending, apart from each other.
+        unchanged: Vec<AddrRange>,
+    },
+}
+
+impl Changes {
+    /// The parts of `range` of which is known that they are as at that capture (`true`), and the others; in order.
+    fn parts(&self, range: AddrRange) -> Vec<(AddrRange, bool)> {
+        let unchanged = match self {
+            Changes::Unknown => &[][..],
+            Changes::Since { unchanged, .. } => unchanged,
+        };
+        let first = unchanged.partition_point(|part| part.end <= range.start);
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        for part in unchanged[first..].iter().map_while(|part| part.intersect(range)) {
+            parts.extend((at < part.start).then(|| (AddrRange::new(at, part.start), false)));
+            parts.push((part, true));
+            at = part.end;
+        }
+        parts.extend((at < range.end).then(|| (AddrRange::new(at, range.end), false)));
+        parts
+    }
 }
 
 /// The contents of a shared memory object.
@@ -137,6 +176,11 @@ pub fn copy_unforkable(tid: Tid, space: &AddressSpace) -> Result<Vec<(Addr, Vec<
     Ok(pages)
 }
 
+/// Whether the pages of a mapping are those that the source is asked for: a fork has them.
+pub fn is_forked(mapping: &Mapping) -> bool {
+    captured(&mapping.backing) && mapping.fork == ForkPolicy::Copy
+}
+
 /// Whether the contents of these pages of a mapping are known only from reading them.
 pub(crate) fn must_read(mapping: &Mapping, (_, kind): Run) -> bool {
     // A page-cache page under a mapping that the model backs with zeros (the vDSO's, for example) holds
@@ -147,8 +191,18 @@ pub(crate) fn must_read(mapping: &Mapping, (_, kind): Run) -> bool {
 /// Bytes that are read in one piece, under the source's lock.
 const PIECE: u64 = 1 << 20;
 
-/// What a walk does with a page: its number, its bytes, and whether the page is zero where nothing is stored.
-pub(crate) type PageSink<'a> = dyn FnMut(u64, &[u8], bool) -> Result<()> + 'a;
+/// Anonymous mappings that are asked about by themselves: what is saved for each page is more than the call costs.
+const LARGE: u64 = 4 << 20;
+
+/// What a walk does with pages.
+pub(crate) trait PageSink {
+    /// A page: its number, its bytes, and whether it is zero where nothing is stored.
+    fn page(&mut self, number: u64, bytes: &[u8], zero_untouched: bool) -> Result<()>;
+
+    /// Pages that are as they were at the capture before. Adds those of which it does not know what that was to `rest`: they
+    /// are read.
+    fn unchanged(&mut self, pages: AddrRange, zero_untouched: bool, rest: &mut Vec<AddrRange>);
+}
 
 /// Why a walk ended early.
 pub(crate) enum WalkError {
@@ -164,20 +218,25 @@ pub(crate) fn walk_space(
     from: &SpaceSource,
     space: &AddressSpace,
     buffer: &mut Vec<u8>,
-    sink: &mut PageSink<'_>,
+    sink: &mut dyn PageSink,
 ) -> Result<bool, WalkError> {
     let mut runs = Vec::new();
+    let mut rest = Vec::new();
     buffer.resize(PIECE as usize, 0);
     for group in groups(space) {
         let mut at = group[0].range.start;
         let end = group[group.len() - 1].range.end;
         let mut mappings = &group[..];
+        let all_anonymous = group.iter().all(|m| m.backing == Backing::Anonymous);
         while at < end {
             runs.clear();
-            let rest = AddrRange::new(at, end);
+            let range = AddrRange::new(at, end);
             at = from
                 .source
-                .read(|p| p.pagemap()?.step(rest, &mut runs))
+                .read(|p| match all_anonymous {
+                    true => p.pagemap()?.step_anonymous(range, &mut runs),
+                    false => p.pagemap()?.step(range, &mut runs),
+                })
                 .map_err(WalkError::Lost)?;
             for &(range, kind) in &runs {
                 // Runs and mappings both ascend. A run can go on through several mappings.
@@ -189,9 +248,19 @@ pub(crate) fn walk_space(
                         range.start.max(mapping.range.start),
                         range.end.min(mapping.range.end),
                     );
-                    if must_read(mapping, (part, kind)) {
-                        let anonymous = mapping.backing == Backing::Anonymous;
-                        read_run(from, part, anonymous, buffer, sink)?;
+                    if !must_read(mapping, (part, kind)) {
+                        continue;
+                    }
+                    let anonymous = mapping.backing == Backing::Anonymous;
+                    for (part, is_unchanged) in from.changes.parts(part) {
+                        rest.clear();
+                        match is_unchanged {
+                            true => sink.unchanged(part, anonymous, &mut rest),
+                            false => rest.push(part),
+                        }
+                        for part in &rest {
+                            read_run(from, *part, anonymous, buffer, sink)?;
+                        }
                     }
                 }
             }
@@ -207,21 +276,22 @@ pub(crate) fn walk_space(
 
 /// The mappings whose pages are read from the source, in groups that are asked about together: a small process
 /// has dozens of mappings with a few pages each. A group never reaches across a mapping that is not read, which
-/// could hold any number of pages.
+/// could hold any number of pages. Large anonymous mappings stay by themselves.
 fn groups(space: &AddressSpace) -> Vec<Vec<&Mapping>> {
     // The other method looks at every page of a range, be there something or not.
     let together = method() == Method::Scan;
     let mut groups: Vec<Vec<&Mapping>> = Vec::new();
     let mut open = false;
     for mapping in space.iter() {
-        let is_read = captured(&mapping.backing) && mapping.fork == ForkPolicy::Copy;
+        let is_read = is_forked(mapping);
+        let is_large = mapping.backing == Backing::Anonymous && mapping.range.len() >= LARGE;
         if is_read {
-            match groups.last_mut().filter(|_| open && together) {
+            match groups.last_mut().filter(|_| open && together && !is_large) {
                 Some(group) => group.push(mapping),
                 None => groups.push(vec![mapping]),
             }
         }
-        open = is_read;
+        open = is_read && !is_large;
     }
     groups
 }
@@ -232,13 +302,13 @@ fn read_run(
     run: AddrRange,
     anonymous: bool,
     buffer: &mut [u8],
-    sink: &mut PageSink<'_>,
+    sink: &mut dyn PageSink,
 ) -> Result<(), WalkError> {
     let mut start = run.start;
     while start < run.end {
         let bytes = &mut buffer[..(run.end - start).min(PIECE) as usize];
         from.source
-            .read(|p| p.memory().read(start, bytes))
+            .read(|p| p.read(start, bytes))
             .map_err(WalkError::Lost)?;
         give(start, bytes, anonymous, sink)?;
         start = start + bytes.len() as u64;
@@ -247,13 +317,13 @@ fn read_run(
 }
 
 /// Gives the pages of an object to `sink`.
-pub(crate) fn walk_object(from: &ObjectSource, sink: &mut PageSink<'_>) -> Result<(), WalkError> {
+pub(crate) fn walk_object(from: &ObjectSource, sink: &mut dyn PageSink) -> Result<(), WalkError> {
     from.pages
         .iter()
         .try_for_each(|(offset, bytes)| give(Addr(*offset), bytes, true, sink))
 }
 
-fn give(addr: Addr, bytes: &[u8], zero_untouched: bool, sink: &mut PageSink<'_>) -> Result<(), WalkError> {
+fn give(addr: Addr, bytes: &[u8], zero_untouched: bool, sink: &mut dyn PageSink) -> Result<(), WalkError> {
     if addr.page_floor() != addr || !bytes.len().is_multiple_of(PAGE_BYTES) {
         return Err(WalkError::Lost(format!(
             "{} bytes at {addr} are not whole pages",
@@ -261,7 +331,8 @@ fn give(addr: Addr, bytes: &[u8], zero_untouched: bool, sink: &mut PageSink<'_>)
         )));
     }
     for (i, page) in bytes.chunks_exact(PAGE_BYTES).enumerate() {
-        sink(addr.0 / PAGE + i as u64, page, zero_untouched).map_err(WalkError::Sink)?;
+        sink.page(addr.0 / PAGE + i as u64, page, zero_untouched)
+            .map_err(WalkError::Sink)?;
     }
     Ok(())
 }

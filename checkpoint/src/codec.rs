@@ -309,6 +309,7 @@ pub(crate) fn encode_stats(stats: &CheckpointStats) -> Result<Vec<u8>, Fault> {
     root.set_pages_zero(stats.pages_zero);
     root.set_pages_referenced(stats.pages_referenced);
     root.set_pages_stored(stats.pages_stored);
+    root.set_pages_unchanged(stats.pages_unchanged);
     root.set_write_ms(stats.write_ms);
     root.set_method(stats.method.as_str());
     root.set_spaces_in_place(stats.spaces_in_place);
@@ -331,6 +332,7 @@ pub(crate) fn decode_stats(bytes: &[u8]) -> Result<CheckpointStats, Fault> {
         pages_zero: root.get_pages_zero(),
         pages_referenced: root.get_pages_referenced(),
         pages_stored: root.get_pages_stored(),
+        pages_unchanged: root.get_pages_unchanged(),
         write_ms: root.get_write_ms(),
         method: root.get_method().map_err(text)?.to_string().map_err(text)?,
         spaces_in_place: root.get_spaces_in_place(),

@@ -58,6 +58,20 @@ impl Run {
     pub fn range(&self) -> AddrRange {
         AddrRange::sized(Addr(self.page * PAGE), u64::from(self.count) * PAGE)
     }
+
+    /// Those of its pages that are in `part`, which lies in it.
+    pub fn part(&self, part: AddrRange) -> Run {
+        let skipped = part.start.0 / PAGE - self.page;
+        Run {
+            page: self.page + skipped,
+            count: (part.len() / PAGE) as u32,
+            block: self.block,
+            slot: match self.block {
+                ZERO_BLOCK => self.slot,
+                _ => self.slot + skipped as u16,
+            },
+        }
+    }
 }
 
 /// Which pages there are and where.

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::baseline::Baseline;
 use crate::block::BlockRef;
 
 /// Whether a checkpoint can be referred to.
@@ -48,35 +49,117 @@ pub(crate) struct Block {
     pub place: OnceLock<BlockRef>,
 }
 
-/// Contents that a checkpoint can refer to: those of the previous one's pages.
+/// Contents that a checkpoint can refer to: those of the blocks that the capture before, read whole, has pages in.
+///
+/// One table for all captures, so that one which finds little changed costs little. A capture adds its blocks while it is
+/// read. In the end it either settles how much of each block is in use now ([`Known::settle`]), and the blocks that are in use no
+/// more go; or it failed, and its own blocks go ([`Known::forget`]), so that nothing is different from before.
 #[derive(Default)]
 pub(crate) struct Known {
-    pub pages: HashMap<u128, Place>,
-    pub blocks: Vec<KnownBlock>,
+    pages: HashMap<u128, Place>,
+    /// By number; those of blocks that have gone are given again.
+    blocks: Vec<Option<KnownBlock>>,
+    free: Vec<u32>,
+    /// The pages of the capture before.
+    pub baseline: Option<Baseline>,
 }
 
-/// Where a page is: index into the table of blocks, and place in the block.
-#[derive(Clone, Copy)]
+/// Where a page is: number of the block, and place in the block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub block: u32,
     pub slot: u16,
 }
 
 /// A block in the table.
-#[derive(Clone)]
 pub(crate) struct KnownBlock {
     pub block: Arc<Block>,
-    /// Pages in it.
-    pub pages: u16,
-    /// How many of them were in use.
-    pub live: u16,
+    /// The digests of its pages.
+    pages: Vec<u128>,
+    /// How many of them the last capture that was read whole has.
+    live: u16,
 }
 
 impl KnownBlock {
     /// Whether a new checkpoint may refer to it. Not if its file failed; and not if too little of it is in use
     /// to be kept alive, since a restore decompresses whole blocks: with this bound, at most four times what
     /// it needs.
-    pub fn is_of_use(&self) -> bool {
-        u32::from(self.live) * 4 >= u32::from(self.pages) && !self.block.fate.has_failed()
+    fn is_of_use(&self) -> bool {
+        u64::from(self.live) * 4 >= self.pages.len() as u64 && !self.block.fate.has_failed()
+    }
+}
+
+impl Known {
+    /// A new block, without pages yet.
+    pub fn add_block(&mut self, fate: &Arc<Fate>) -> (u32, Arc<Block>) {
+        let block = Arc::new(Block {
+            fate: fate.clone(),
+            place: OnceLock::new(),
+        });
+        let known = Some(KnownBlock {
+            block: block.clone(),
+            pages: Vec::new(),
+            live: 0,
+        });
+        match self.free.pop() {
+            Some(number) => {
+                self.blocks[number as usize] = known;
+                (number, block)
+            }
+            None => {
+                self.blocks.push(known);
+                (self.blocks.len() as u32 - 1, block)
+            }
+        }
+    }
+
+    /// Adds a page to a block, after those that it has.
+    pub fn add_page(&mut self, block: u32, digest: u128) {
+        if let Some(known) = &mut self.blocks[block as usize] {
+            let slot = known.pages.len() as u16;
+            known.pages.push(digest);
+            self.pages.insert(digest, Place { block, slot });
+        }
+    }
+
+    /// Where this content is, wherever that may be.
+    pub fn find(&self, digest: u128) -> Option<Place> {
+        self.pages.get(&digest).copied()
+    }
+
+    /// A block of an earlier capture, if a checkpoint may refer to it.
+    pub fn usable(&self, number: u32) -> Option<&Arc<Block>> {
+        let known = self.blocks.get(number as usize)?.as_ref()?;
+        known.is_of_use().then_some(&known.block)
+    }
+
+    /// A capture was read whole: `live` says how many pages of each block it has (0 beyond its end).
+    pub fn settle(&mut self, live: &[u16]) {
+        for number in 0..self.blocks.len() {
+            let now = live.get(number).copied().unwrap_or(0);
+            match &mut self.blocks[number] {
+                Some(known) if now > 0 => known.live = now,
+                Some(_) => self.forget(number as u32),
+                None => {}
+            }
+        }
+    }
+
+    /// A block is to be referred to no more.
+    pub fn forget(&mut self, number: u32) {
+        let Some(known) = self.blocks[number as usize].take() else {
+            return;
+        };
+        for (slot, digest) in known.pages.iter().enumerate() {
+            let place = Place {
+                block: number,
+                slot: slot as u16,
+            };
+            // The content may be in a newer block by now.
+            if self.pages.get(digest) == Some(&place) {
+                self.pages.remove(digest);
+            }
+        }
+        self.free.push(number);
     }
 }

@@ -14,6 +14,7 @@
 //! | [`writer`] | the threads that make checkpoint files of it, and the one that reads |
 //! | `store` | one capture being read: what is new, what is known |
 //! | `known` | contents that a checkpoint can refer to |
+//! | `baseline` | the pages of the capture before, by address |
 //! | `assemble` | the thread that writes files |
 //! | `publish` | the thread that makes them durable, under their names, in order |
 //! | `room` | what of the disk is left to others |
@@ -32,6 +33,7 @@
 //! | [`stats`] | what a checkpoint cost |
 
 mod assemble;
+mod baseline;
 pub mod block;
 pub mod budget;
 pub mod cache;
@@ -58,7 +60,7 @@ pub mod writer;
 
 pub use budget::Budget;
 pub use cache::BlockCache;
-pub use capture::{CaptureRequest, ObjectSource, SpaceSource, copy_unforkable};
+pub use capture::{CaptureRequest, Changes, ObjectSource, SpaceSource, copy_unforkable, is_forked};
 pub use collection::{Collection, Removed, bytes_on_disk};
 pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};

@@ -12,6 +12,9 @@
 //! The writer reads in small pieces under a lock, and lets the recorder pass between two of them; so the
 //! recorder never waits longer than one piece takes (well under a millisecond).
 //!
+//! A frozen process may be *kept* when it is read: as long as it lives, the program shares with it what it has not written to
+//! since, and the next checkpoint need not read that ([`rr_tracee::pagemap::shared`]).
+//!
 //! A frozen process is held by a pidfd (pidfd_open(2)): killing it can never hit another process that got
 //! its number, and at the end of the reading it is known that the number meant this process all the time.
 
@@ -20,8 +23,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use rr_tracee::ids::PAGE;
+use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{Pagemap, check_alive};
-use rr_tracee::{Memory, Tid};
+use rr_tracee::{Addr, Memory, Tid};
 
 /// The pages of an address space, read by the writer and owned by nobody else; clones are the same source.
 #[derive(Clone, Debug)]
@@ -33,14 +37,18 @@ struct Inner {
     /// Recorder threads that want the lock; the writer lets them pass.
     waiting: AtomicU32,
     passed: Condvar,
-    /// The state is `Done` or `Lost`.
+    /// The state is `Kept`, `Done` or `Lost`.
     over: AtomicBool,
+    /// A frozen process is not killed when it is read.
+    keep: AtomicBool,
 }
 
 #[derive(Debug)]
 enum State {
     InPlace(Process),
     Frozen(Frozen),
+    /// Everything was read, from a process that lives on.
+    Kept(#[expect(dead_code, reason = "it is killed when it is dropped")] Frozen),
     /// Everything was read.
     Done,
     /// It cannot be read to the end.
@@ -70,7 +78,7 @@ impl SharedSource {
     /// memory of a dying task after its `PTRACE_EVENT_EXIT` stop, so `replace_with` (with `|| None` if it cannot
     /// be forked) must be called there, at the latest before the task is reaped.
     pub fn in_place(task: Tid) -> SharedSource {
-        Self::new(State::InPlace(Process::new(task)))
+        Self::new(State::InPlace(Process::new(task, false)))
     }
 
     fn new(state: State) -> SharedSource {
@@ -80,6 +88,7 @@ impl SharedSource {
             waiting,
             passed: Condvar::new(),
             over,
+            keep: AtomicBool::new(false),
         }))
     }
 
@@ -101,7 +110,11 @@ impl SharedSource {
         let replaced = match *state {
             State::InPlace(_) => match fork() {
                 Some(pid) => {
-                    *state = State::Frozen(Frozen::new(pid));
+                    let frozen = Frozen::new(pid);
+                    if self.0.keep.load(Ordering::Acquire) {
+                        frozen.offer();
+                    }
+                    *state = State::Frozen(frozen);
                     Replaced::Forked
                 }
                 None => {
@@ -117,6 +130,33 @@ impl SharedSource {
         drop(state);
         self.0.passed.notify_all();
         replaced
+    }
+
+    /// Lets a frozen process live on when it is read, until [`SharedSource::release`].
+    pub fn keep(&self) {
+        let state = self.lock();
+        self.0.keep.store(true, Ordering::Release);
+        if let State::Frozen(frozen) = &*state {
+            frozen.offer();
+        }
+    }
+
+    /// Whether it keeps a frozen process, or will when that is read.
+    pub fn is_kept(&self) -> bool {
+        match *self.lock() {
+            State::Kept(_) => true,
+            State::InPlace(_) | State::Frozen(_) => self.0.keep.load(Ordering::Acquire),
+            State::Done | State::Lost(_) => false,
+        }
+    }
+
+    /// A frozen process need not live any longer than it takes to read it.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        self.0.keep.store(false, Ordering::Release);
+        if matches!(*state, State::Kept(_)) {
+            *state = State::Done;
+        }
     }
 
     /// Gives up what has not been read: a frozen process is killed, the checkpoint (if it still needs this
@@ -142,7 +182,7 @@ impl SharedSource {
         let result = match &*state {
             State::InPlace(process) => piece(process),
             State::Frozen(frozen) => piece(&frozen.process),
-            State::Done => return Err("read after its end".into()),
+            State::Kept(_) | State::Done => return Err("read after its end".into()),
             State::Lost(why) => return Err(why.clone()),
         };
         result.map_err(|e| {
@@ -152,7 +192,7 @@ impl SharedSource {
         })
     }
 
-    /// Everything was read; a frozen process is killed. Says whether the process was read in place to the
+    /// Everything was read; a frozen process is killed unless it is to be kept. Says whether the process was read in place to the
     /// end, or why what was read cannot be trusted.
     pub(crate) fn finish(&self) -> Result<bool, String> {
         let mut state = self.lock();
@@ -162,7 +202,7 @@ impl SharedSource {
                 (false, Err(rr_tracee::Error::Died(frozen.process.tid)))
             }
             State::Frozen(frozen) => (false, frozen.process.check_alive()),
-            State::Done => return Err("read after its end".into()),
+            State::Kept(_) | State::Done => return Err("read after its end".into()),
             State::Lost(why) => return Err(why.clone()),
         };
         if let Err(e) = alive {
@@ -170,7 +210,11 @@ impl SharedSource {
             self.close(&mut state, State::Lost(why.clone()));
             return Err(why);
         }
-        self.close(&mut state, State::Done);
+        let last = match std::mem::replace(&mut *state, State::Done) {
+            State::Frozen(frozen) if self.0.keep.load(Ordering::Acquire) => State::Kept(frozen),
+            _ => State::Done,
+        };
+        self.close(&mut state, last);
         Ok(in_place)
     }
 
@@ -180,11 +224,11 @@ impl SharedSource {
     }
 
     /// How much anonymous memory the process has, in bytes (proc(5), `statm`); 0 if it is gone.
-    pub(crate) fn anonymous_bytes(&self) -> u64 {
+    pub fn anonymous_bytes(&self) -> u64 {
         let tid = match &*self.lock() {
             State::InPlace(process) => process.tid,
             State::Frozen(frozen) => frozen.process.tid,
-            State::Done | State::Lost(_) => return 0,
+            State::Kept(_) | State::Done | State::Lost(_) => return 0,
         };
         let statm = std::fs::read_to_string(format!("/proc/{tid}/statm")).unwrap_or_default();
         let mut pages = statm.split(' ').skip(1).map_while(|n| n.parse::<u64>().ok());
@@ -211,20 +255,28 @@ impl SharedSource {
 pub(crate) struct Process {
     tid: Tid,
     memory: Memory,
+    /// It is a fork, and shares most of its pages with the program.
+    is_fork: bool,
     pagemap: OnceLock<Pagemap>,
 }
 
 impl Process {
-    fn new(tid: Tid) -> Process {
+    fn new(tid: Tid, is_fork: bool) -> Process {
         Process {
             tid,
             memory: Memory::of(tid),
+            is_fork,
             pagemap: OnceLock::new(),
         }
     }
 
-    pub fn memory(&self) -> &Memory {
-        &self.memory
+    /// Reads memory, the way that is faster for most of its pages. (512 MiB through the file: 0.23 s, shared or not; with
+    /// `process_vm_readv`: 0.12 s if they are not, 0.44 s if they are.) A fork's pages must stay shared, if it is kept.
+    pub fn read(&self, addr: Addr, buf: &mut [u8]) -> rr_tracee::Result<()> {
+        match self.is_fork {
+            true => self.memory.read_shared(addr, buf),
+            false => self.memory.read(addr, buf),
+        }
     }
 
     /// A process that dies writes to its memory (`clear_child_tid`, robust futexes: set_tid_address(2)) and
@@ -257,9 +309,15 @@ impl Frozen {
         // SAFETY: a descriptor that nobody else knows.
         let pidfd = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) });
         Frozen {
-            process: Process::new(pid),
+            process: Process::new(pid, true),
             pidfd,
         }
+    }
+
+    /// Lets the kernel take it first when memory runs short (proc(5)): nobody needs it any more once it is read.
+    fn offer(&self) {
+        // If that is not allowed, the kernel chooses by size.
+        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", self.process.tid), "1000");
     }
 
     /// Whether it has died; `false` if that cannot be known.

@@ -28,7 +28,7 @@ impl fmt::Display for Maker {
 }
 
 /// The statistics of one checkpoint. `pages_scanned` is the sum of `pages_zero`, `pages_referenced` and
-/// `pages_stored`.
+/// `pages_stored`; `pages_unchanged` come on top.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct CheckpointStats {
     /// How long the recorded program stood still for it, in µs.
@@ -41,12 +41,15 @@ pub struct CheckpointStats {
     pub pages_referenced: u64,
     /// Pages that were stored.
     pub pages_stored: u64,
+    /// Pages that were known to be as in the checkpoint before, without being looked at.
+    pub pages_unchanged: u64,
     /// Size of the file in bytes.
     pub bytes: u64,
     /// From the writer's taking it up until all but the file's header was written, in ms (the final sync
     /// is not in it).
     pub write_ms: u64,
-    /// How pages with data were found ([`rr_tracee::pagemap::Method`], as text).
+    /// How pages with data were found ([`rr_tracee::pagemap::Method`], as text), and `+unchanged` if those that have not changed
+    /// could be told from the others ([`rr_tracee::pagemap::shared`]).
     pub method: String,
     /// Tasks in the image.
     pub tasks: u64,

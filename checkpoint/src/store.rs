@@ -1,23 +1,28 @@
 //! One capture being read: pages come in, blocks go out to be compressed.
 //!
-//! A page is looked at in this order: zero; content already stored (in this file or an earlier one); else it
-//! joins the block under way. Full blocks go to the compressing threads, and from there to the thread that
+//! A page that is known to be unchanged is what it was in the capture before (`baseline`). Others are looked at in this order:
+//! zero; content already stored (in this file or an earlier one); else it joins the block under way. Full blocks go to the compressing threads, and from there to the thread that
 //! writes files (`assemble`), which gives the buffers back: there is a fixed number of these, so memory is
 //! bounded, and a reader that is faster than the others waits here.
 
-use std::sync::{Arc, OnceLock};
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
+use rr_trace::event::EventNumber;
+use rr_tracee::ids::PAGE;
+use rr_tracee::{AddrRange, SpaceId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::assemble::{Compressed, Message, Packed, Reading};
-use crate::block::{BLOCK_PAGES, PAGE_BYTES};
+use crate::baseline::{Baseline, Table, Was, in_order, pages};
+use crate::block::{BLOCK_PAGES, MAX_BLOCK_PAGES, PAGE_BYTES};
 use crate::compression::Compressor;
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
 use crate::index::{PageIndex, PageTarget, Run, ZERO_BLOCK};
-use crate::known::{Block, Fate, Known, KnownBlock, Place};
+use crate::known::{Block, Fate, Known, Place};
 use crate::stats::CheckpointStats;
 
 /// A block on its way to a compressing thread.
@@ -104,8 +109,8 @@ impl Buffers {
     }
 }
 
-/// Not yet in the new table.
-const UNMAPPED: u32 = u32::MAX;
+/// Not in the table of this capture.
+const UNUSED: u32 = u32::MAX;
 
 /// What a store works with.
 pub(crate) struct Tools<'a> {
@@ -114,7 +119,26 @@ pub(crate) struct Tools<'a> {
     pub reply: &'a Sender<Message>,
     pub buffers: &'a mut Buffers,
     /// Contents that may be referred to.
-    pub previous: &'a Known,
+    pub known: &'a mut Known,
+}
+
+/// A block that the capture has pages in.
+struct Used {
+    block: Arc<Block>,
+    /// Its number in the table of what is known.
+    known: u32,
+    /// Which of its pages, by place.
+    slots: [u64; MAX_BLOCK_PAGES / 64],
+}
+
+impl Used {
+    fn mark(&mut self, slots: std::ops::Range<usize>) {
+        slots.for_each(|slot| self.slots[slot / 64] |= 1 << (slot % 64));
+    }
+
+    fn live(&self) -> u16 {
+        self.slots.iter().map(|word| word.count_ones() as u16).sum()
+    }
 }
 
 /// A capture being read.
@@ -125,13 +149,21 @@ pub(crate) struct Store<'a> {
     fate: Arc<Fate>,
     /// Blocks that were sent to be compressed.
     sent: u64,
-    /// The block under way: its number in the table, and its pages.
+    /// The block under way: its number in the table of what is known, and its pages.
     open: Option<(u32, Vec<u8>)>,
-    /// For every block of the previous table: its number in the new one.
-    moved: Vec<u32>,
-    now: Known,
+    /// Blocks that it has pages in: the table of its index.
+    used: Vec<Used>,
+    /// For every known block its number in that table.
+    numbers: Vec<u32>,
+    /// Its own blocks, until it is read whole.
+    own: Vec<u32>,
+    /// The capture before.
+    previous: Option<Baseline>,
+    /// What the next one will have for that.
+    now: Baseline,
     index: PageIndex,
     runs: Vec<Run>,
+    seen: Vec<AddrRange>,
     stats: CheckpointStats,
     begin: Instant,
 }
@@ -141,15 +173,22 @@ impl<'a> Store<'a> {
         tools.buffers.trim();
         Store {
             number,
-            fate,
             sent: 0,
             open: None,
-            moved: vec![UNMAPPED; tools.previous.blocks.len()],
-            now: Known::default(),
+            used: Vec::new(),
+            numbers: Vec::new(),
+            own: Vec::new(),
+            previous: tools.known.baseline.take(),
+            now: Baseline {
+                event: fate.event,
+                ..Baseline::default()
+            },
             index: PageIndex::default(),
             runs: Vec::new(),
+            seen: Vec::new(),
             stats: CheckpointStats::default(),
             begin: Instant::now(),
+            fate,
             tools,
         }
     }
@@ -158,6 +197,7 @@ impl<'a> Store<'a> {
     /// is stored there are zeros.
     pub fn page(&mut self, number: u64, bytes: &[u8], zero_untouched: bool) -> Result<()> {
         self.stats.pages_scanned += 1;
+        Table::see(&mut self.seen, pages(number, 1));
         let place = if bytes == ZEROS {
             self.stats.pages_zero += 1;
             if zero_untouched {
@@ -180,32 +220,93 @@ impl<'a> Store<'a> {
                 }
             }
         };
-        let page = Run {
+        self.push(Run {
             page: number,
             count: 1,
             block: place.block,
             slot: place.slot,
-        };
+        });
+        Ok(())
+    }
+
+    fn push(&mut self, run: Run) {
         match self.runs.last_mut() {
             Some(last)
-                if place.block != ZERO_BLOCK
-                    && last.block == place.block
-                    && last.page + u64::from(last.count) == number
-                    && u32::from(last.slot) + last.count == u32::from(place.slot) =>
+                if run.block != ZERO_BLOCK
+                    && last.block == run.block
+                    && last.page + u64::from(last.count) == run.page
+                    && u32::from(last.slot) + last.count == u32::from(run.slot) =>
             {
-                last.count += 1;
+                last.count += run.count;
             }
-            _ => self.runs.push(page),
+            _ => self.runs.push(run),
         }
-        Ok(())
+    }
+
+    /// Takes pages of the address space that [`Store::end_target`] will name which are as they were in the capture at `event`.
+    /// Those of which it does not know what that was, or where their contents may be referred to no more, go to `rest`.
+    pub fn unchanged(
+        &mut self,
+        space: SpaceId,
+        event: EventNumber,
+        range: AddrRange,
+        zero_untouched: bool,
+        rest: &mut Vec<AddrRange>,
+    ) {
+        let previous = self.previous.take().filter(|previous| previous.event == event.0);
+        let Some(table) = previous.as_ref().and_then(|previous| previous.spaces.get(&space)) else {
+            rest.push(range);
+            self.previous = previous;
+            return;
+        };
+        let told = table.each(range, |was| {
+            let known = match was {
+                Was::Stored(run) if run.block == ZERO_BLOCK => Some((run.range(), Some(run))),
+                Was::Stored(run) => self.used(run.block).map(|block| {
+                    let slot = usize::from(run.slot);
+                    self.used[block as usize].mark(slot..slot + run.count as usize);
+                    (run.range(), Some(Run { block, ..run }))
+                }),
+                Was::Untouched(range) if zero_untouched => Some((range, None)),
+                Was::Untouched(_) | Was::Unseen(_) => None,
+            };
+            match (known, was) {
+                (Some((range, run)), _) => {
+                    self.stats.pages_unchanged += range.len() / PAGE;
+                    Table::see(&mut self.seen, range);
+                    run.into_iter().for_each(|run| self.push(run));
+                }
+                (None, Was::Stored(run)) => rest.push(run.range()),
+                (None, Was::Untouched(range) | Was::Unseen(range)) => rest.push(range),
+            }
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = told;
+        self.previous = previous;
     }
 
     /// All pages since the last call belong to `target`.
     pub fn end_target(&mut self, target: PageTarget) -> Result<()> {
-        let runs = std::mem::take(&mut self.runs);
+        let (runs, seen) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.seen));
         self.index
             .insert(target, runs)
-            .map_err(|page| self.dropped(format!("page {page} of {target} was handed over twice")))
+            .map_err(|page| self.dropped(format!("page {page} of {target} was handed over twice")))?;
+        if let PageTarget::Space(space) = target {
+            let runs = self.index.targets.get(&target).map_or(&[][..], Vec::as_slice);
+            let known = |run: &Run| match self.used.get(run.block as usize) {
+                Some(used) => Run {
+                    block: used.known,
+                    ..*run
+                },
+                None => *run, // zeros
+            };
+            let table = Table {
+                seen: in_order(seen),
+                runs: runs.iter().map(known).collect(),
+            };
+            self.now.spaces.insert(space, table);
+        }
+        Ok(())
     }
 
     fn dropped(&self, why: String) -> Error {
@@ -213,70 +314,72 @@ impl<'a> Store<'a> {
         Error::Dropped { event, why }
     }
 
-    /// Where this content is, if it is stored already.
-    fn find(&mut self, hash: u128) -> Option<Place> {
-        if let Some(place) = self.now.pages.get(&hash) {
-            return Some(*place);
-        }
-        let old = *self.tools.previous.pages.get(&hash)?;
-        let known = &self.tools.previous.blocks[old.block as usize];
-        if self.moved[old.block as usize] == UNMAPPED {
-            if !known.is_of_use() {
-                return None;
+    /// The number of a known block in the table of this capture, if it may refer to it.
+    fn used(&mut self, known: u32) -> Option<u32> {
+        match self.numbers.get(known as usize) {
+            Some(&number) if number != UNUSED => Some(number),
+            _ => {
+                let block = self.tools.known.usable(known)?.clone();
+                Some(self.use_block(known, block))
             }
-            self.moved[old.block as usize] = self.now.blocks.len() as u32;
-            let known = known.clone();
-            self.now.blocks.push(KnownBlock { live: 0, ..known });
         }
-        let place = Place {
-            block: self.moved[old.block as usize],
-            slot: old.slot,
-        };
-        self.now.blocks[place.block as usize].live += 1;
-        self.now.pages.insert(hash, place);
-        Some(place)
+    }
+
+    fn use_block(&mut self, known: u32, block: Arc<Block>) -> u32 {
+        let number = self.used.len() as u32;
+        let len = self.numbers.len().max(known as usize + 1);
+        self.numbers.resize(len, UNUSED);
+        self.numbers[known as usize] = number;
+        self.used.push(Used {
+            block,
+            known,
+            slots: [0; MAX_BLOCK_PAGES / 64],
+        });
+        number
+    }
+
+    /// Where this content is, if it is stored already.
+    fn find(&mut self, digest: u128) -> Option<Place> {
+        let Place { block, slot } = self.tools.known.find(digest)?;
+        let block = self.used(block)?;
+        self.used[block as usize].mark(usize::from(slot)..usize::from(slot) + 1);
+        Some(Place { block, slot })
     }
 
     /// Puts new content into the block under way.
-    fn add(&mut self, hash: u128, bytes: &[u8]) -> Result<Place> {
-        let (block, mut raw) = match self.open.take() {
+    fn add(&mut self, digest: u128, bytes: &[u8]) -> Result<Place> {
+        let (known, mut raw) = match self.open.take() {
             Some(open) => open,
             None => {
                 let raw = self.tools.buffers.take()?;
-                // Its place in the table is taken now; its place in the file will be known when it is written.
-                let block = Block {
-                    fate: self.fate.clone(),
-                    place: OnceLock::new(),
-                };
-                self.now.blocks.push(KnownBlock {
-                    block: Arc::new(block),
-                    pages: 0,
-                    live: 0,
-                });
-                (self.now.blocks.len() as u32 - 1, raw)
+                // Its place in the tables is taken now; its place in the file will be known when it is written.
+                let (known, block) = self.tools.known.add_block(&self.fate);
+                self.own.push(known);
+                self.use_block(known, block);
+                (known, raw)
             }
         };
-        let place = Place {
-            block,
-            slot: (raw.len() / PAGE_BYTES) as u16,
-        };
+        let slot = raw.len() / PAGE_BYTES;
+        let block = self.numbers[known as usize];
+        self.used[block as usize].mark(slot..slot + 1);
         raw.extend_from_slice(bytes);
-        let known = &mut self.now.blocks[block as usize];
-        known.pages += 1;
-        known.live += 1;
-        self.now.pages.insert(hash, place);
+        self.tools.known.add_page(known, digest);
         if raw.len() < BLOCK_PAGES * PAGE_BYTES {
-            self.open = Some((block, raw));
+            self.open = Some((known, raw));
         } else {
-            self.send(block, raw)?;
+            self.send(known, raw)?;
         }
-        Ok(place)
+        Ok(Place {
+            block,
+            slot: slot as u16,
+        })
     }
 
-    fn send(&mut self, block: u32, raw: Vec<u8>) -> Result<()> {
+    fn send(&mut self, known: u32, raw: Vec<u8>) -> Result<()> {
+        let number = self.numbers[known as usize];
         let job = Job {
             number: self.number,
-            block: self.now.blocks[block as usize].block.clone(),
+            block: self.used[number as usize].block.clone(),
             raw,
             reply: Some(self.tools.reply.clone()),
         };
@@ -290,11 +393,10 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// All pages were taken. What is known now is for the next capture; the rest for the thread that writes.
-    /// `given` are the statistics that the store cannot know.
-    pub fn finish(mut self, image: SessionImage, given: CheckpointStats) -> Result<(Reading, Known)> {
-        if let Some((block, raw)) = self.open.take() {
-            self.send(block, raw)?;
+    /// All pages were taken. `given` are the statistics that the store cannot know.
+    pub fn finish(mut self, image: SessionImage, given: CheckpointStats) -> Result<Reading> {
+        if let Some((known, raw)) = self.open.take() {
+            self.send(known, raw)?;
         }
         let pages = &self.stats;
         let stats = CheckpointStats {
@@ -302,27 +404,37 @@ impl<'a> Store<'a> {
             pages_zero: pages.pages_zero,
             pages_referenced: pages.pages_referenced,
             pages_stored: pages.pages_stored,
+            pages_unchanged: pages.pages_unchanged,
             tasks: image.tasks.len() as u64,
             ..given
         };
-        let reading = Reading {
+        let mut live = vec![0; self.numbers.len()];
+        for used in &self.used {
+            live[used.known as usize] = used.live();
+        }
+        self.own.clear();
+        self.tools.known.settle(&live);
+        self.tools.known.baseline = Some(std::mem::take(&mut self.now));
+        Ok(Reading {
             fate: self.fate.clone(),
             image,
             index: std::mem::take(&mut self.index),
-            blocks: self.now.blocks.iter().map(|b| b.block.clone()).collect(),
+            blocks: self.used.iter().map(|used| used.block.clone()).collect(),
             sent: self.sent,
             stats,
             begin: self.begin,
-        };
-        Ok((reading, std::mem::take(&mut self.now)))
+        })
     }
 }
 
 impl Drop for Store<'_> {
-    /// The buffer of a capture that failed goes back, by the way of all.
+    /// Of a capture that failed, the buffer goes back, by the way of all, and nothing stays known.
     fn drop(&mut self) {
-        if let Some((block, raw)) = self.open.take() {
-            let _ = self.send(block, raw);
+        if let Some((known, raw)) = self.open.take() {
+            let _ = self.send(known, raw);
+        }
+        for block in std::mem::take(&mut self.own) {
+            self.tools.known.forget(block);
         }
     }
 }

@@ -36,12 +36,13 @@ use nix::fcntl::Flock;
 use nix::sched::CpuSet;
 use rr_trace::Progress;
 use rr_trace::event::EventNumber;
+use rr_tracee::AddrRange;
 use rr_tracee::cpus::bind_thread;
 
 use crate::assemble::{self, Message, Reading};
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
 use crate::budget::{Budget, Keeper};
-use crate::capture::{CaptureRequest, WalkError, walk_object, walk_space};
+use crate::capture::{CaptureRequest, Changes, PageSink, SpaceSource, WalkError, walk_object, walk_space};
 use crate::compression::Compressor;
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
@@ -383,8 +384,7 @@ impl Reader<'_> {
         };
         drop(queued);
         let message = match result {
-            Ok((reading, known)) => {
-                self.known = known;
+            Ok(reading) => {
                 self.last = Some(fate);
                 Message::Read(number, Box::new(reading))
             }
@@ -395,12 +395,7 @@ impl Reader<'_> {
     }
 
     /// Reads all pages of one capture. Its image is taken out.
-    fn read(
-        &mut self,
-        number: u64,
-        request: &mut CaptureRequest,
-        fate: Arc<Fate>,
-    ) -> Result<(Reading, Known)> {
+    fn read(&mut self, number: u64, request: &mut CaptureRequest, fate: Arc<Fate>) -> Result<Reading> {
         let event = request.image.event;
         let dropped = |why: String| Error::Dropped { event: event.0, why };
         let failed = |what: PageTarget| {
@@ -413,15 +408,15 @@ impl Reader<'_> {
             jobs: &self.jobs,
             reply: &self.messages,
             buffers: &mut self.buffers,
-            previous: &self.known,
+            known: &mut self.known,
         };
         let mut store = Store::new(tools, number, fate);
         let mut given = CheckpointStats {
             pause_us: request.pause_us,
-            method: rr_tracee::pagemap::method().to_string(),
             maker: self.maker,
             ..CheckpointStats::default()
         };
+        let mut uses_changes = false;
         if let Some(s) = request
             .image
             .spaces
@@ -441,22 +436,31 @@ impl Reader<'_> {
                 )));
             };
             let target = PageTarget::Space(source.space);
-            let mut sink = |number: u64, bytes: &[u8], zero_untouched: bool| {
-                if self.give_up.load(Ordering::Relaxed) {
-                    return Err(dropped("it was given up".into()));
-                }
-                store.page(number, bytes, zero_untouched)
+            let mut sink = Sink {
+                store: &mut store,
+                event,
+                from: Some(source),
+                give_up: self.give_up,
             };
             let in_place =
                 walk_space(source, &space.space, &mut self.buffer, &mut sink).map_err(failed(target))?;
             given.spaces_in_place += u32::from(in_place);
+            uses_changes |= matches!(source.changes, Changes::Since { .. });
             store.end_target(target)?;
         }
         for object in &request.objects {
             let target = PageTarget::Object(object.object);
-            walk_object(object, &mut |n, bytes, zero| store.page(n, bytes, zero)).map_err(failed(target))?;
+            let mut sink = Sink {
+                store: &mut store,
+                event,
+                from: None,
+                give_up: self.give_up,
+            };
+            walk_object(object, &mut sink).map_err(failed(target))?;
             store.end_target(target)?;
         }
+        let unchanged = if uses_changes { "+unchanged" } else { "" };
+        given.method = format!("{}{unchanged}", rr_tracee::pagemap::method());
         let nothing = SessionImage {
             event,
             time_ns: 0,
@@ -465,5 +469,37 @@ impl Reader<'_> {
             objects: Vec::new(),
         };
         store.finish(std::mem::replace(&mut request.image, nothing), given)
+    }
+}
+
+/// Gives the pages of a source to the store, until the rest is given up.
+struct Sink<'s, 'a> {
+    store: &'s mut Store<'a>,
+    event: EventNumber,
+    /// Nothing for shared memory.
+    from: Option<&'s SpaceSource>,
+    give_up: &'s AtomicBool,
+}
+
+impl PageSink for Sink<'_, '_> {
+    fn page(&mut self, number: u64, bytes: &[u8], zero_untouched: bool) -> Result<()> {
+        if self.give_up.load(Ordering::Relaxed) {
+            return Err(Error::Dropped {
+                event: self.event.0,
+                why: "it was given up".into(),
+            });
+        }
+        self.store.page(number, bytes, zero_untouched)
+    }
+
+    fn unchanged(&mut self, pages: AddrRange, zero_untouched: bool, rest: &mut Vec<AddrRange>) {
+        match self.from {
+            Some(SpaceSource {
+                space,
+                changes: Changes::Since { event, .. },
+                ..
+            }) => self.store.unchanged(*space, *event, pages, zero_untouched, rest),
+            _ => rest.push(pages),
+        }
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use common::*;
 use proptest::prelude::*;
 use rr_checkpoint::{
-    ObjectImage, ObjectSource, PageSource, PageTarget, SharedSource, SpaceImage, SpaceSource, Untouched,
-    compare_object, compare_space, copy_unforkable,
+    Changes, ObjectImage, ObjectSource, PageSource, PageTarget, SharedSource, SpaceImage, SpaceSource,
+    Untouched, compare_object, compare_space, copy_unforkable,
 };
 use rr_tracee::ids::PAGE;
 use rr_tracee::{
@@ -440,6 +440,7 @@ fn several_spaces_and_memory_of_rr() {
         space: SpaceId(2),
         source: SharedSource::frozen(second.0),
         extra: vec![],
+        changes: Changes::Unknown,
     });
     let mut writer = writer(dir.path());
     assert!(writer.submit(request));

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::*;
 use rr_checkpoint::{
-    CheckpointWriter, Error, Options, Replaced, SharedSource, SpaceImage, SpaceSource, checkpoint_path, list,
+    Changes, CheckpointWriter, Error, Options, Replaced, SharedSource, SpaceImage, SpaceSource,
+    checkpoint_path, list,
 };
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
@@ -155,6 +156,7 @@ fn a_source_that_dies_takes_the_others_along() {
         space: SpaceId(2),
         source: SharedSource::frozen(other.0),
         extra: vec![],
+        changes: Changes::Unknown,
     });
     let mut writer = writer(dir.path());
     assert!(writer.submit(request));
@@ -300,6 +302,7 @@ fn shared_sources_of_a_given_up_capture_are_finished() {
         space: SpaceId(2),
         source: in_place.clone(),
         extra: vec![],
+        changes: Changes::Unknown,
     });
     drop(request);
     assert!(frozen.is_finished() && in_place.is_finished());

@@ -5,9 +5,11 @@
 mod budget;
 mod command_line;
 mod commands;
+mod duration;
 mod echo;
 mod interrupt;
 mod log;
+mod outcome;
 mod progress;
 mod registers;
 mod signals;
@@ -81,6 +83,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Command {
     Record(commands::record::Options),
+    Ci(commands::ci::Options),
     Replay(commands::replay::Options),
     Verify(commands::verify::Options),
     CreateCheckpoints(commands::create_checkpoints::Options),
@@ -173,6 +176,7 @@ fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Record(options) => commands::record::run(options, &cli.global),
+        Command::Ci(options) => commands::ci::run(options),
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Verify(options) => commands::verify::run(&options),
         Command::CreateCheckpoints(options) => commands::create_checkpoints::run(&options),

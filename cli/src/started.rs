@@ -1,5 +1,7 @@
 //! How rr was started, as far as Rust's runtime changes it before `main`: it ignores `SIGPIPE`.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static IGNORED: AtomicBool = AtomicBool::new(false);
@@ -23,4 +25,17 @@ static LOOK: extern "C" fn() = look;
 /// Whether `SIGPIPE` was ignored when rr was started.
 pub fn broken_pipe_ignored() -> bool {
     IGNORED.load(Ordering::Relaxed)
+}
+
+/// Lets a command find `SIGPIPE` as rr has found it: Rust's library sets it to its default in each new process.
+pub fn restore_broken_pipe(command: &mut Command) {
+    if broken_pipe_ignored() {
+        // SAFETY: signal(2) is allowed between fork and exec, and runs no code of ours.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+    }
 }

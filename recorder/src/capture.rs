@@ -5,10 +5,11 @@
 //! the kernel, the process itself, read in place until one of them stops (I3). The image says what replay
 //! would have at this event (I4). Then the writer has it all, and recording goes on.
 
+pub(crate) mod baseline;
 mod before_end;
 mod forks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rr_checkpoint::schedule::Progress;
@@ -24,6 +25,7 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::is_restart;
 use crate::task::{State, Task};
+use baseline::Captured;
 use forks::is_forkable;
 
 /// The checkpoints of one recording.
@@ -46,6 +48,8 @@ pub struct Capture {
     subreapers: BTreeSet<Tid>,
     /// What the writer reads, or has read.
     sources: Vec<SharedSource>,
+    /// Forks that live on after they were read, and what will become such, by address space ([`baseline`]).
+    kept: BTreeMap<SpaceId, Vec<SharedSource>>,
     /// Checkpoints that were due but could not be taken.
     skipped: u64,
 }
@@ -204,16 +208,14 @@ impl RecordSession {
             .as_mut()
             .is_some_and(CheckpointWriter::has_room);
         let began = tsc::now();
-        let request = match has_room {
-            true => {
-                self.flush_entries()?;
-                self.freeze()?
-            }
-            false => None,
-        };
-        let Some(mut request) = request else {
+        if !has_room {
             self.capture.miss(now);
-            return Ok(has_room);
+            return Ok(false);
+        }
+        self.flush_entries()?;
+        let Some((mut request, captured)) = self.freeze()? else {
+            self.capture.miss(now);
+            return Ok(true);
         };
         let pause = tsc::now() - began;
         request.pause_us = pause.as_micros() as u64;
@@ -224,7 +226,11 @@ impl RecordSession {
         self.capture
             .sources
             .extend(request.spaces.iter().map(|s| s.source.clone()));
+        let event = request.image.event;
         let submitted = self.capture.writer.as_mut().is_some_and(|w| w.submit(request));
+        if submitted {
+            self.set_baselines(event, captured);
+        }
         match (submitted, &mut self.capture.schedule) {
             (true, Some(schedule)) => schedule.taken(now, pause + to_point),
             _ => self.capture.miss(now),
@@ -233,7 +239,7 @@ impl RecordSession {
     }
 
     /// Freezes everything; `None` if a process could not be forked.
-    fn freeze(&mut self) -> Result<Option<CaptureRequest>> {
+    fn freeze(&mut self) -> Result<Option<(CaptureRequest, Vec<Captured>)>> {
         let image = self.image()?;
         let mut request = CaptureRequest {
             image,
@@ -241,10 +247,13 @@ impl RecordSession {
             objects: Vec::new(),
             pause_us: 0,
         };
+        let mut captured = Vec::new();
         let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
         for id in ids {
             let Some(leader) = self.leader(id) else { continue };
             let extra = copy_unforkable(leader, &self.spaces[&id].model)?;
+            let changes = self.changes(id, leader);
+            let mut is_fork = true;
             let forkable = is_forkable(leader);
             let source = match self.task_mut(leader)?.take_state() {
                 State::Ready(stopped) if forkable => {
@@ -259,16 +268,21 @@ impl RecordSession {
                 }
                 state => {
                     self.task_mut(leader)?.state = state;
+                    is_fork = false;
                     let source = SharedSource::in_place(leader);
                     self.space_mut(id).in_place.push(source.clone());
                     Some(source)
                 }
             };
             let Some(source) = source else { return Ok(None) };
+            let one = Captured::new(id, &source, &self.task(leader)?.state, is_fork);
+            one.keep(&changes);
+            captured.push(one);
             request.spaces.push(SpaceSource {
                 space: id,
                 source,
                 extra,
+                changes,
             });
         }
         for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
@@ -288,7 +302,7 @@ impl RecordSession {
             };
             request.objects.push(source);
         }
-        Ok(Some(request))
+        Ok(Some((request, captured)))
     }
 
     /// The contents of an object that is no file, from one of its mappings (which show all of it).
@@ -350,6 +364,7 @@ impl RecordSession {
     /// Before a task of this space goes on: what the writer reads in place becomes a fork.
     pub(crate) fn settle_snapshots(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
         let id = self.task(tid)?.space;
+        self.disturb(id);
         let sources = match self.spaces.get_mut(&id) {
             Some(space) if !space.in_place.is_empty() => std::mem::take(&mut space.in_place),
             _ => return Ok(stopped),
@@ -379,11 +394,19 @@ impl RecordSession {
 
     /// A task of this space dies. What is read in place is let finish for a moment, then given up.
     pub(crate) fn lose_snapshots(&mut self, id: SpaceId) {
+        self.disturb(id);
         let Some(space) = self.spaces.get_mut(&id) else {
             return;
         };
         let sources = std::mem::take(&mut space.in_place);
         self.await_readers(&sources);
+    }
+
+    /// The memory of this space may change from now on.
+    fn disturb(&mut self, id: SpaceId) {
+        if let Some(baseline) = self.spaces.get_mut(&id).and_then(|space| space.baseline.as_mut()) {
+            baseline.disturb();
+        }
     }
 
     /// Lets the writer finish what it reads in place, for a moment; then gives these checkpoints up. Where none is to

@@ -91,6 +91,6 @@ pub use error::{Error, Result};
 pub use inherited::Inherited;
 pub use launch::Command;
 pub use scheduler::Schedule;
-pub use session::{Options, RecordSession, Summary};
+pub use session::{Crash, End, Options, RecordSession, Summary};
 pub use stats::Stats;
 pub use terminate::Terminator;

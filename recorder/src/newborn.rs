@@ -151,6 +151,9 @@ impl RecordSession {
         let Some(call) = self.tasks.get_mut(&tid).and_then(|t| t.call.take()) else {
             return;
         };
+        if call.is_creating() {
+            self.forget_baseline(tid);
+        }
         if let Some(child) = call.created {
             self.forget_child(child);
         }

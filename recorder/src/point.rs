@@ -106,7 +106,8 @@ impl RecordSession {
             }
         }
         let for_others = others && ticks >= patience;
-        if !asleep && !for_signal && !for_others && !for_checkpoint {
+        let for_end = self.is_time_over();
+        if !asleep && !for_signal && !for_others && !for_checkpoint && !for_end {
             return Ok(());
         }
         let task = self.task_mut(tid)?;

@@ -9,7 +9,7 @@ mod end;
 mod events;
 mod turns;
 
-pub use end::Summary;
+pub use end::{Crash, End, Summary};
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +28,7 @@ use rr_tracee::{
 
 use crate::buffer::Library;
 use crate::capture::Capture;
+use crate::capture::baseline::Baseline;
 use crate::error::{Error, Result};
 use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
@@ -59,6 +60,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// Let a library in the tracees make the calls that need no stop.
     pub buffered: bool,
+    /// The longest time that is recorded: then the recording ends where the tasks are ([`End::TimeLimit`]).
+    pub time_limit: Option<Duration>,
     /// How fast the time-stamp counter is. Begun as early as possible: the longer ago that is, the less is waited for its end.
     pub measurement: tsc::Measurement,
 }
@@ -79,6 +82,8 @@ pub(crate) struct Space {
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
+    /// Its last checkpoint, if what has changed since can be told.
+    pub baseline: Option<Baseline>,
 }
 
 impl Space {
@@ -86,6 +91,7 @@ impl Space {
     #[must_use]
     pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
         let restored = self.library.sites.follow(op);
+        self.baseline.take_if(|baseline| !baseline.follow(op));
         self.model.apply(op);
         restored
     }
@@ -129,6 +135,8 @@ pub struct RecordSession {
     /// System calls (and ioctl requests) that the user was warned of.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
+    /// The signals that killed processes, the first [`CRASHES`] of them.
+    crashes: Vec<Crash>,
     /// While the recording goes on.
     pub(crate) ticker: Option<Ticker>,
     /// Short ticks since the last long one.
@@ -176,6 +184,7 @@ impl RecordSession {
             file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),
+            crashes: Vec::new(),
             ticker: None,
             short_ticks: 0,
             states: procfs::States::default(),
@@ -319,7 +328,7 @@ impl RecordSession {
     pub(crate) fn await_call(&mut self, tid: Tid, running: Running) -> Result<()> {
         self.task_mut(tid)?.state = State::InKernel(running);
         // Nobody else could run. (A dead task that we have not reaped counts: its parent may wait for it.)
-        while self.tasks.len() == 1 {
+        while self.tasks.len() == 1 && !self.is_time_over() {
             match self.sleep() {
                 Some(report) => {
                     self.note(report)?;
@@ -409,6 +418,7 @@ impl RecordSession {
     pub(crate) fn leave_space(&mut self, id: SpaceId) {
         if !self.tasks.values().any(|t| t.space == id && !t.exited) {
             self.spaces.remove(&id);
+            self.capture.let_go(id);
         }
     }
 

@@ -85,6 +85,9 @@ impl RecordSession {
     pub(crate) fn begin_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call) -> Result<()> {
         let entry = call.entry;
         let flags = flags(&entry);
+        if flags & CLONE_VM == 0 {
+            self.forget_baseline(tid);
+        }
         if flags & (CLONE_VFORK | CLONE_UNTRACED) != 0 {
             let mut regs = Registers {
                 rdi: flags & !(CLONE_VFORK | CLONE_UNTRACED),
@@ -108,6 +111,10 @@ impl RecordSession {
 
     /// The parent stops in the middle of the call, with the child in existence.
     pub(crate) fn on_new_task(&mut self, tid: Tid, stopped: Stopped, child: Tid) -> Result<()> {
+        let call = self.task(tid)?.call.as_ref();
+        if call.is_none_or(|call| flags(&call.entry) & CLONE_VM == 0) {
+            self.forget_baseline(tid);
+        }
         let new = self.receive(tid, child)?;
         if let Some(call) = &mut self.task_mut(tid)?.call {
             call.new_task = new;

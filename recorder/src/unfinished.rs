@@ -75,6 +75,7 @@ impl RecordSession {
     /// kernel and the model differ.
     pub(crate) fn carried_out(&mut self, dead: Tid, survivor: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let unfinished = self.task_mut(dead)?.unfinished.take();
+        self.forget_baseline(survivor);
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
         let id = self.task(survivor)?.space;
         let Some(space) = self.spaces.get(&id) else {

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::overlay::CodeOverlay;
 use crate::passes::{LastPass, Passes};
 use crate::place::Goal;
-use crate::probe::INT3;
+use crate::probe::{INT3, WhereTrue};
 use crate::run::failed;
 use crate::session::ReplaySession;
 use crate::sites::Sites;
@@ -36,6 +36,8 @@ pub(crate) struct Breakpoints {
     pub counted: BTreeMap<Addr, bool>,
     /// Those that stop somebody only if one of these is true, or cannot be told.
     pub conditions: Halting,
+    /// What the task does where one is true.
+    pub where_true: WhereTrue,
     /// What ends the counting.
     pub goal: Option<Goal>,
     /// The last pass that was noted.
@@ -64,7 +66,7 @@ impl ReplaySession {
     /// The process that is debugged, and the places where it stops before it executes what is there.
     pub fn set_breakpoints(&mut self, process: Tid, wanted: BTreeSet<Addr>) -> Result<()> {
         let halting = wanted.into_iter().map(|addr| (addr, Vec::new()));
-        self.set_counted(process, halting.collect(), BTreeMap::new())
+        self.set_counted(process, halting.collect(), WhereTrue::Stops, BTreeMap::new())
     }
 
     /// The same, and places that are counted without a stop.
@@ -72,6 +74,7 @@ impl ReplaySession {
         &mut self,
         process: Tid,
         halting: Halting,
+        where_true: WhereTrue,
         mut counted: BTreeMap<Addr, bool>,
     ) -> Result<()> {
         counted.retain(|addr, _| !halting.contains_key(addr));
@@ -80,7 +83,8 @@ impl ReplaySession {
         conditions.retain(|_, programs| !programs.is_empty());
         let now = &self.breakpoints;
         let same = now.process == Some(process) && now.wanted == wanted;
-        if same && now.counted == counted && now.conditions == conditions && now.goal.is_none() {
+        let same_conditions = now.conditions == conditions && now.where_true == where_true;
+        if same && now.counted == counted && same_conditions && now.goal.is_none() {
             return Ok(());
         }
         if let Some(pending) = &self.pending {
@@ -93,6 +97,7 @@ impl ReplaySession {
         }
         self.breakpoints.counted = counted;
         self.breakpoints.conditions = conditions;
+        self.breakpoints.where_true = where_true;
         self.breakpoints.goal = None;
         self.breakpoints.last = None;
         if same {

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use rr_checkpoint::{CaptureRequest, ObjectSource, SharedSource, SpaceSource, copy_unforkable};
+use rr_checkpoint::{CaptureRequest, Changes, ObjectSource, SharedSource, SpaceSource, copy_unforkable};
 use rr_tracee::task::wait;
 use rr_tracee::{SpaceId, Tid, tsc};
 
@@ -86,7 +86,13 @@ impl ReplaySession {
             };
             let fork = self.fork_frozen(leader).map_err(failed)?;
             let source = SharedSource::frozen(fork);
-            request.spaces.push(SpaceSource { space, source, extra });
+            let changes = Changes::Unknown;
+            request.spaces.push(SpaceSource {
+                space,
+                source,
+                extra,
+                changes,
+            });
         }
         for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
             let Some(made) = self.backings.objects.get(&object.id) else {

@@ -18,6 +18,7 @@ use crate::passes::LastPass;
 use crate::pending::Stage;
 use crate::place::Goal;
 use crate::position::{Mark, Path, Position};
+use crate::probe::WhereTrue;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
@@ -113,7 +114,8 @@ impl ReplaySession {
         breakpoints: Halting,
         watches: Vec<Watch>,
     ) -> Result<()> {
-        self.set_counting_stops(process, breakpoints, watches, BTreeMap::new())
+        let where_true = WhereTrue::Stops;
+        self.set_counting_stops(process, breakpoints, where_true, watches, BTreeMap::new())
     }
 
     /// The same, and places that are counted without a stop (`true`: the last pass is noted).
@@ -121,10 +123,11 @@ impl ReplaySession {
         &mut self,
         process: Tid,
         breakpoints: Halting,
+        where_true: WhereTrue,
         watches: Vec<Watch>,
         counted: BTreeMap<Addr, bool>,
     ) -> Result<()> {
-        self.set_counted(process, breakpoints, counted)?;
+        self.set_counted(process, breakpoints, where_true, counted)?;
         self.set_watches(process, watches);
         let wanted: BTreeSet<Mark> = self.marks().collect();
         self.progress.disarm(|mark| wanted.contains(&mark));

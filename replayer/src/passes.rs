@@ -228,6 +228,7 @@ impl ReplaySession {
                 is_goal: goal.is_some(),
                 end,
                 conditions,
+                where_true: self.breakpoints.where_true,
             };
             Stub::counting(&window?, at, &what, space, &taken)
         });

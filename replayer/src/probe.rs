@@ -27,8 +27,8 @@ use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
 
-use crate::condition::{self, Program};
-use crate::words::{GOALS, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, count_word};
+use crate::condition::{self, Exits, Program};
+use crate::words::{GOALS, IS_TRUE, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, count_word};
 
 /// `int3`.
 pub(crate) const INT3: u8 = 0xcc;
@@ -54,8 +54,30 @@ pub(crate) struct Counting<'a> {
     pub is_goal: bool,
     /// When it traps, before it counts.
     pub end: End<'a>,
-    /// Where one of these is true, or cannot be told, it traps, too, before it counts.
+    /// Where one of these cannot be told, it traps, too, before it counts.
     pub conditions: &'a [Arc<Program>],
+    /// What it does where one is true.
+    pub where_true: WhereTrue,
+}
+
+/// What a task does at a breakpoint with a condition that is true.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum WhereTrue {
+    /// It stops.
+    #[default]
+    Stops,
+    /// It notes that it was there last. Where no condition is true it notes nothing.
+    Notes,
+}
+
+impl Counting<'_> {
+    /// Whether it notes the last pass, or the last one where a condition is true.
+    fn notes(&self) -> bool {
+        match self.conditions {
+            [] => self.is_noted,
+            _ => self.where_true == WhereTrue::Notes,
+        }
+    }
 }
 
 /// When a counting stub traps.
@@ -147,7 +169,7 @@ impl Stub {
             save(code);
             let asking = match what.conditions {
                 [] => None,
-                conditions => Some(ask_if_true(code, conditions, at)?),
+                conditions => Some(evaluate(code, conditions, at, what.where_true)?),
             };
             let hit = match &what.end {
                 End::Never => code.len(),
@@ -335,31 +357,65 @@ fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>, &mut Vec<u
     hit
 }
 
-/// Restores and traps if one of the conditions of the breakpoint at `at` is true, or cannot be told. Returns where that
-/// begins, and where the `int3` is; `None` if the code would be too long.
-fn ask_if_true(code: &mut Vec<u8>, conditions: &[Arc<Program>], at: Addr) -> Option<(usize, usize)> {
+/// Evaluates the conditions of the breakpoint at `at`. Where one cannot be told, the code restores and traps: the result says where
+/// that begins, and where the `int3` is. Where one is true, it does the same, or keeps that in [`IS_TRUE`]. `None` if the code would be
+/// too long.
+fn evaluate(
+    code: &mut Vec<u8>,
+    conditions: &[Arc<Program>],
+    at: Addr,
+    where_true: WhereTrue,
+) -> Option<(usize, usize)> {
     let begin = code.len();
-    let mut asks = Vec::new();
+    let mut exits = Exits::default();
     condition::save_scratch(code);
     for program in conditions {
-        condition::compile(program, at, code, &mut asks);
+        condition::compile(program, at, code, &mut exits);
+    }
+    let mut ends = Vec::new();
+    match where_true {
+        WhereTrue::Stops => exits.asks.append(&mut exits.trues),
+        WhereTrue::Notes => {
+            set_word(code, IS_TRUE, 0);
+            condition::restore_scratch(code);
+            ends.push(jump(code));
+            let is_true = code.len();
+            for jump in exits.trues {
+                condition::set_target(code, jump, is_true);
+            }
+            set_word(code, IS_TRUE, 1);
+        }
     }
     condition::restore_scratch(code);
-    // jmp, behind what follows
-    code.push(0xe9);
-    let over = code.len();
-    code.extend([0; 4]);
+    ends.push(jump(code));
     let start = code.len();
+    for jump in exits.asks {
+        condition::set_target(code, jump, start);
+    }
     condition::restore_scratch(code);
     restore(code);
     let int3 = code.len();
     code.push(INT3);
     let end = code.len();
-    for jump in asks {
-        condition::set_target(code, jump, start);
+    for jump in ends {
+        condition::set_target(code, jump, end);
     }
-    condition::set_target(code, over, end);
     (end - begin <= CONDITIONS_MOST).then_some((start, int3))
+}
+
+/// `jmp`; returns where its displacement is.
+fn jump(code: &mut Vec<u8>) -> usize {
+    code.push(0xe9);
+    let place = code.len();
+    code.extend([0; 4]);
+    place
+}
+
+/// `mov qword [addr], value`, which leaves the flags alone.
+fn set_word(code: &mut Vec<u8>, addr: u32, value: u32) {
+    code.extend([0x48, 0xc7, 0x04, 0x25]);
+    code.extend(addr.to_le_bytes());
+    code.extend(value.to_le_bytes());
 }
 
 /// Compares registers and words.
@@ -386,13 +442,25 @@ fn count(code: &mut Vec<u8>, what: &Counting<'_>) {
         code.extend(count_word(GOALS).to_le_bytes());
         code.extend(256u32.to_le_bytes());
     }
-    if what.is_noted {
+    if what.notes() {
+        let mut over = Vec::new();
+        if !what.conditions.is_empty() {
+            // cmp qword [IS_TRUE], 1; jne
+            code.extend([0x48, 0x83, 0x3c, 0x25]);
+            code.extend(IS_TRUE.to_le_bytes());
+            code.push(1);
+            jump_if_different(code, &mut over);
+        }
         // mov rax, [GOALS]; lea rax, [rax + counter + 1]; mov [LAST], rax
         code.extend([0x48, 0x8b, 0x04, 0x25]);
         code.extend(count_word(GOALS).to_le_bytes());
         code.extend([0x48, 0x8d, 0x40, what.counter as u8 + 1]);
         code.extend([0x48, 0x89, 0x04, 0x25]);
         code.extend(count_word(LAST).to_le_bytes());
+        let end = code.len();
+        for jump in over {
+            condition::set_target(code, jump, end);
+        }
     }
 }
 
@@ -484,7 +552,7 @@ impl Trial {
     pub fn of(program: &Arc<Program>, at: Addr) -> Option<Trial> {
         let mut code = Vec::new();
         save(&mut code);
-        let (after_fault, yes) = ask_if_true(&mut code, std::slice::from_ref(program), at)?;
+        let (after_fault, yes) = evaluate(&mut code, std::slice::from_ref(program), at, WhereTrue::Stops)?;
         restore(&mut code);
         let no = code.len();
         code.push(INT3);

@@ -48,6 +48,9 @@ pub(crate) fn count_word(n: usize) -> u32 {
     (COUNTS.0 + 8 * n as u64) as u32
 }
 
+/// Where a stub keeps whether a condition was true, once the values are done with.
+pub(crate) const IS_TRUE: u32 = STACK as u32;
+
 /// The address of a value of a condition.
 pub(crate) fn stack_word(n: usize) -> u32 {
     (STACK + 8 * n as u64) as u32

@@ -23,6 +23,8 @@ pub struct Rr {
     user: Option<u32>,
     /// The time limit of every command.
     pub limit: Duration,
+    /// Recordings keep frozen forks of small programs, too.
+    keeps_forks: bool,
 }
 
 /// What `rr traceinfo` says (the keys that tests need).
@@ -107,6 +109,7 @@ impl Rr {
             home: temp_home(),
             user: None,
             limit: Duration::from_secs(120),
+            keeps_forks: false,
         }
     }
 
@@ -132,6 +135,13 @@ impl Rr {
     /// Sets the time limit of every command.
     pub fn with_limit(mut self, limit: Duration) -> Rr {
         self.limit = limit;
+        self
+    }
+
+    /// Lets recordings (of a debug build) treat small programs like those of many megabytes: the frozen fork of each checkpoint is
+    /// kept for the next one, to tell what has changed. Recordings with an interval of one event do so anyway.
+    pub fn with_kept_forks(mut self) -> Rr {
+        self.keeps_forks = true;
         self
     }
 
@@ -225,6 +235,9 @@ impl Rr {
             .args(["-v", "GUEST_RECORDED=1", "-o"])
             .arg(dir)
             .args(program);
+        if self.keeps_forks || options.contains(&"1e") {
+            command.env("RR_TEST_BASELINE_MIN", "0");
+        }
         command
     }
 

@@ -1,6 +1,8 @@
 //! Walks along traces at random, forwards and backwards: whichever way a place is come to, it is the same place.
 //!
-//! `RR_TESTS=full` walks over more guests, with more seeds; `RR_WALK_SECONDS=3600` goes on with new seeds for so long.
+//! `RR_TESTS=full` walks over more guests, with more seeds; `RR_WALK_SECONDS=3600` goes on with new seeds for so long. `RR_WALK_SEED` is
+//! the first seed; `RR_WALK_ONLY=loop_same` walks over one guest; `RR_WALK_LOG=1` prints each
+//! step.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -46,7 +48,13 @@ fn walk(trace: &Path, what: &str, seed: u64, steps: u64) {
     let (lines, log) = mpsc::channel::<String>();
     let trace: PathBuf = trace.into();
     let thread = std::thread::spawn(move || {
-        let walked = driver::walk(&trace, seed, steps, &mut |line| drop(lines.send(line)));
+        let shown = std::env::var_os("RR_WALK_LOG").is_some();
+        let walked = driver::walk(&trace, seed, steps, &mut |line| {
+            if shown {
+                eprintln!("seed {seed}, {line}");
+            }
+            drop(lines.send(line));
+        });
         let _ = sender.send(walked.map_err(|e| e.to_string()));
     });
     let walked = receiver.recv_timeout(LIMIT);
@@ -73,13 +81,18 @@ fn record(rr: &Rr, name: &str, options: &[&str]) -> PathBuf {
 
 #[test]
 fn every_way_leads_to_the_same_place() {
-    let until = std::env::var("RR_WALK_SECONDS").ok().and_then(|s| s.parse().ok());
+    let number = |name| std::env::var(name).ok().and_then(|s| s.parse::<u64>().ok());
+    let until = number("RR_WALK_SECONDS");
     let until = until.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let is_full = rr_tests::full() || until.is_some();
     let rr = Rr::new();
     let mut traces = Vec::new();
     let guests = FEW.iter().chain(MORE.iter().filter(|_| is_full));
+    let only = std::env::var("RR_WALK_ONLY").ok();
     for (n, guest) in guests.enumerate() {
+        if only.as_ref().is_some_and(|only| only != guest) {
+            continue;
+        }
         for (m, options) in OPTIONS.iter().enumerate() {
             if is_full || m == n % OPTIONS.len() {
                 traces.push((format!("{guest} {options:?}"), record(&rr, guest, options)));
@@ -87,13 +100,14 @@ fn every_way_leads_to_the_same_place() {
         }
     }
     let (seeds, steps) = if is_full { (3, 60) } else { (1, 25) };
-    let mut seed = 1;
+    let first = number("RR_WALK_SEED").unwrap_or(1);
+    let mut seed = first;
     loop {
         for (what, trace) in &traces {
             walk(trace, what, seed, steps);
         }
         seed += 1;
-        if seed > seeds && until.is_none_or(|until| Instant::now() >= until) {
+        if seed - first >= seeds && until.is_none_or(|until| Instant::now() >= until) {
             break;
         }
     }

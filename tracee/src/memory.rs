@@ -156,6 +156,16 @@ impl Memory {
         Ok(bytes)
     }
 
+    /// Fills `buf` from `addr` and leaves shared pages shared: `process_vm_readv` pins what it reads, for which the kernel gives
+    /// the process a copy of each anonymous page that it shares with another one. Where there are none, that one is faster.
+    pub fn read_shared(&self, addr: Addr, buf: &mut [u8]) -> Result<()> {
+        death::moment(self.tid);
+        let len = buf.len();
+        self.file()?
+            .read_exact_at(buf, addr.0)
+            .map_err(|e| self.error("reading", addr, len, &e))
+    }
+
     /// Writes these parts one after the other, beginning at `addr`.
     pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
         death::moment(self.tid);
@@ -253,10 +263,7 @@ impl ReadMemory for Memory {
         if buf.is_empty() || self.read_some(addr, buf)? == buf.len() {
             return Ok(());
         }
-        let len = buf.len();
-        self.file()?
-            .read_exact_at(buf, addr.0)
-            .map_err(|e| self.error("reading", addr, len, &e))
+        self.read_shared(addr, buf)
     }
 }
 

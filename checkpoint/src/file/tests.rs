@@ -153,6 +153,7 @@ fn stats() -> CheckpointStats {
         pages_zero: 3,
         pages_referenced: 4,
         pages_stored: 5,
+        pages_unchanged: 9,
         write_ms: 6,
         method: "pagemap".into(),
         spaces_in_place: 7,

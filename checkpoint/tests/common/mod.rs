@@ -8,11 +8,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rr_checkpoint::{
-    CaptureRequest, Checkpoint, CheckpointStats, CheckpointWriter, ObjectSource, Options, PageTarget,
-    SessionImage, SharedSource, SpaceImage, SpaceSource,
+    CaptureRequest, Changes, Checkpoint, CheckpointStats, CheckpointWriter, ObjectSource, Options,
+    PageTarget, SessionImage, SharedSource, SpaceImage, SpaceSource,
 };
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
+use rr_tracee::pagemap::Pagemap;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceId, Tid};
 
 pub const UUID: [u8; 16] = *b"the test's trace";
@@ -180,6 +181,7 @@ pub fn request_with(
         space: SPACE,
         source,
         extra: vec![],
+        changes: Changes::Unknown,
     }];
     CaptureRequest {
         image: image(event, space),
@@ -236,6 +238,61 @@ pub fn take(writer: &mut CheckpointWriter, event: u64, space: AddressSpace) -> C
     assert_eq!(outcome.event, EventNumber(event));
     assert!(child.is_killed());
     outcome.result.unwrap()
+}
+
+/// A region of which what has changed since the last checkpoint is found out by its kept fork. Only its own forks have it, or
+/// such of other tests that are made in the same moment.
+pub struct Kept {
+    pub region: Region,
+    last: Option<(u64, SharedSource, Child)>,
+}
+
+impl Kept {
+    pub fn new(region: Region) -> Kept {
+        region.advise(0, region.0.len() / PAGE, libc::MADV_DONTFORK);
+        Kept { region, last: None }
+    }
+
+    /// What is known to be unchanged since the last checkpoint.
+    pub fn changes(&self) -> Changes {
+        match &self.last {
+            Some((event, source, _)) if source.is_kept() => Changes::Since {
+                event: EventNumber(*event),
+                unchanged: Pagemap::open(Tid(std::process::id() as i32))
+                    .unwrap()
+                    .shared(self.region.0)
+                    .unwrap(),
+            },
+            _ => Changes::Unknown,
+        }
+    }
+
+    /// Submits a checkpoint.
+    pub fn submit(&mut self, writer: &mut CheckpointWriter, event: u64) {
+        let changes = self.changes();
+        let pages = self.region.0.len() / PAGE;
+        self.region.advise(0, pages, libc::MADV_DOFORK);
+        let child = Child::fork();
+        self.region.advise(0, pages, libc::MADV_DONTFORK);
+        let source = SharedSource::frozen(child.0);
+        source.keep();
+        let mut request = request(event, self.region.space(), source.clone());
+        request.spaces[0].changes = changes;
+        assert!(writer.submit(request));
+        if let Some((_, before, child)) = self.last.replace((event, source, child)) {
+            before.release();
+            assert!(!before.is_kept());
+            drop(child);
+        }
+    }
+
+    /// Takes a checkpoint and waits for it.
+    pub fn take(&mut self, writer: &mut CheckpointWriter, event: u64) -> CheckpointStats {
+        self.submit(writer, event);
+        let outcome = wait(writer);
+        assert_eq!(outcome.event, EventNumber(event));
+        outcome.result.unwrap()
+    }
 }
 
 pub fn open(dir: &Path, event: u64) -> Checkpoint {

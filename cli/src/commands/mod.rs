@@ -2,6 +2,7 @@
 
 pub mod backtrace;
 pub mod checkpoints;
+pub mod ci;
 pub mod create_checkpoints;
 pub mod dump;
 pub mod filename;

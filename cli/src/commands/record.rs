@@ -5,11 +5,12 @@ use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::{Budget, CheckpointWriter, Interval, Maker};
 use rr_recorder::{
-    Capture, Command, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
+    Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
 };
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
@@ -17,12 +18,15 @@ use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
 use crate::budget::BudgetOption;
+use crate::outcome::Outcome;
 use crate::{Global, started, traces};
 
 /// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
 const UNAVAILABLE: u8 = 69;
 /// The recording failed (`EX_SOFTWARE`).
 const FAILED: u8 = 70;
+/// The time limit was reached (timeout(1)).
+pub const TIMED_OUT: u8 = 124;
 
 /// The command line of `rr record`.
 #[derive(clap::Args, Debug)]
@@ -91,6 +95,13 @@ pub struct Options {
     /// cannot be rewritten
     #[arg(long)]
     stats: bool,
+    /// End the recording after so long (90s, 5m, 2h), with the program where it is then. The exit status is that of
+    /// timeout(1): 124
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    timeout: Option<Duration>,
+    /// Write how the recording ended into this file, as JSON: exit code or signal, and which processes crashed
+    #[arg(long, value_name = "FILE")]
+    outcome: Option<PathBuf>,
     /// Print help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -285,6 +296,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         // Where it matters which call others come after, each call is an event.
         buffered: !options.no_syscall_buffer && chaos.is_none() && turn_events > 1,
         measurement,
+        time_limit: options.timeout,
     };
     let command = Command {
         args: options.command.clone(),
@@ -324,18 +336,18 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     };
     let terminator = Terminator::start(session.root(), end);
     let result = terminator.and_then(|terminator| {
-        let status = session.run()?;
+        let end = session.run()?;
         terminator.program_ended();
-        Ok(status)
+        Ok(end)
     });
     let finished = match result {
-        Ok(status) => session.finish(status).map(|summary| (status, summary)),
+        Ok(end) => session.finish(end).map(|summary| (end, summary)),
         Err(e) => {
             session.abort();
             Err(e)
         }
     };
-    let (status, summary) = match finished {
+    let (end, summary) = match finished {
         Ok(finished) => finished,
         Err(e) => {
             eprintln!("rr: the recording failed: {}", crate::message(&e.into()));
@@ -356,7 +368,17 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             eprintln!("rr: {line}");
         }
     }
-    Ok(end_like(status))
+    if let Some(path) = &options.outcome {
+        let written = Outcome::new(end, &summary).write(path);
+        written.with_context(|| format!("cannot write the outcome into {}", path.display()))?;
+    }
+    Ok(match end {
+        End::Program(status) => end_like(status),
+        End::TimeLimit => {
+            eprintln!("rr: the time limit is reached: the recording ends here");
+            ExitCode::from(TIMED_OUT)
+        }
+    })
 }
 
 fn print_dir(fd: i32, dir: &std::path::Path) {
@@ -367,7 +389,7 @@ fn print_dir(fd: i32, dir: &std::path::Path) {
 }
 
 /// Exits as the program did: with its status, or by its signal (without another core dump).
-fn end_like(status: i32) -> ExitCode {
+pub fn end_like(status: i32) -> ExitCode {
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);
         // SAFETY: plain numbers; a set of one signal on our stack.

@@ -6,7 +6,8 @@
 //! * shares the descriptor table for a moment (`CLONE_FILES`), and then takes an empty one of its own
 //!   (`close_range` with `CLOSE_RANGE_UNSHARE`): it never holds a pipe, a socket or a lock;
 //! * has its own process group, so that `kill(0, …)` does not reach it;
-//! * is killed as soon as its pages are read, or when a file that it keeps busy is to be written or sealed.
+//! * is killed as soon as its pages are read, or, if it is kept for the next checkpoint ([`super::baseline`]), when that is taken; or
+//!   when a file that it keeps busy is to be written or sealed.
 //!
 //! Processes in a pid namespace of their own cannot be forked without a trace: they are read in place, and wait for it.
 
@@ -102,6 +103,7 @@ impl Capture {
 
     /// Kills all frozen forks, at the end of the recording.
     pub(crate) fn kill_forks(&mut self) {
+        self.let_all_go();
         self.forks.iter().for_each(|fork| rr_tracee::task::kill(*fork));
     }
 
@@ -111,6 +113,7 @@ impl Capture {
         if self.forks.is_empty() {
             return false;
         }
+        self.let_all_go();
         let moment = if self.patient { 60_000 } else { 100 };
         let patience = Instant::now() + Duration::from_millis(moment);
         for source in std::mem::take(&mut self.sources) {

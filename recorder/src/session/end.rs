@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use rr_trace::event::EventNumber;
+use rr_trace::event::{Disposition, EventKind, EventNumber};
 use rr_tracee::task::{Resume, Waited, wait};
 use rr_tracee::{Running, Tid, procfs};
 
@@ -22,13 +22,112 @@ pub struct Summary {
     pub events: EventNumber,
     /// What became of the checkpoints.
     pub checkpoints: Vec<rr_checkpoint::Outcome>,
+    /// The signals that killed processes as a crash does (those that by default dump core, signal(7)), the first hundred of them.
+    pub crashes: Vec<Crash>,
     /// What it cost.
     pub stats: Stats,
 }
 
+/// How a recording came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The first process, or all, ended: the wait status of the first one.
+    Program(i32),
+    /// [`crate::Options::time_limit`] was reached: the program was killed where it was.
+    TimeLimit,
+}
+
+impl End {
+    /// The first process's wait status.
+    pub fn status(self) -> i32 {
+        match self {
+            End::Program(status) => status,
+            End::TimeLimit => libc::SIGKILL,
+        }
+    }
+}
+
+/// A signal that killed a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Crash {
+    /// Its event.
+    pub event: EventNumber,
+    /// The thread that got it.
+    pub tid: Tid,
+    /// The signal.
+    pub signal: i32,
+}
+
+/// As many crashes are listed.
+const CRASHES: usize = 100;
+
+/// Whether a signal dumps core by default (signal(7), "Standard signals").
+fn dumps_core(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGQUIT
+            | libc::SIGILL
+            | libc::SIGTRAP
+            | libc::SIGABRT
+            | libc::SIGBUS
+            | libc::SIGFPE
+            | libc::SIGSEGV
+            | libc::SIGXCPU
+            | libc::SIGXFSZ
+            | libc::SIGSYS
+    )
+}
+
 impl RecordSession {
+    /// The end of the recording, once there is nothing left to record.
+    pub(super) fn end(&self) -> Option<End> {
+        let program = self
+            .root_status
+            .filter(|_| !self.options.wait_for_all || self.tasks.is_empty());
+        match program {
+            Some(status) => Some(End::Program(status)),
+            // A place that replay can find again: at an event.
+            None if self.is_time_over() && !self.is_mid_interval() => Some(End::TimeLimit),
+            None => None,
+        }
+    }
+
+    /// Whether the time limit is reached.
+    pub(crate) fn is_time_over(&self) -> bool {
+        self.options.time_limit.is_some_and(|limit| self.now() >= limit)
+    }
+
+    /// Whether the task that ran last has gone on since its last event.
+    fn is_mid_interval(&self) -> bool {
+        self.tasks
+            .get(&self.current)
+            .is_some_and(|t| t.ran && t.call.is_none())
+    }
+
+    /// Takes notice of the signal of an event that kills a process.
+    pub(super) fn note_crash(&mut self, kind: &EventKind, event: EventNumber, tid: Tid) {
+        if let EventKind::Signal {
+            signo,
+            disposition: Disposition::Fatal,
+            ..
+        } = kind
+            && dumps_core(*signo)
+            && self.crashes.len() < CRASHES
+        {
+            self.crashes.push(Crash {
+                event,
+                tid,
+                signal: *signo,
+            });
+        }
+    }
+
     /// Ends the recording: kills what is left, and closes the trace.
-    pub fn finish(mut self, status: i32) -> Result<Summary> {
+    pub fn finish(mut self, end: End) -> Result<Summary> {
+        if end == End::TimeLimit {
+            // Replay shows the blocked tasks in their calls.
+            self.flush_entries()?;
+        }
         // The writer may be reading from a task that is still there.
         let checkpoints = self.capture.finish();
         self.kill_all();
@@ -36,12 +135,13 @@ impl RecordSession {
         let events = self.number;
         self.stats.events = events.0;
         self.stats.all_stops = rr_tracee::task::reports();
-        let closed = self.writer.finish(status);
+        let closed = self.writer.finish(end.status());
         reap_all();
         self.stats.buffered_calls = closed?;
         Ok(Summary {
             events,
             checkpoints,
+            crashes: self.crashes,
             stats: self.stats,
         })
     }

@@ -121,6 +121,7 @@ impl RecordSession {
         } = besides;
         self.number = self.number.next();
         self.last_time_ns = self.now().as_nanos() as u64;
+        self.note_crash(&kind, self.number, tid);
         if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
             self.objects.follow(&ops, &space.model);
         }

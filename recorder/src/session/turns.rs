@@ -5,33 +5,33 @@
 
 use std::time::{Duration, Instant};
 
-use rr_tracee::task::{Report, wait};
+use nix::errno::Errno;
+use rr_tracee::task::{Report, wait, wait_for_tick};
 use rr_tracee::ticker::Ticker;
 use rr_tracee::{Stop, Tid, tsc};
 
 use crate::error::{Error, Result};
 use crate::scheduler::Choice;
-use crate::session::RecordSession;
+use crate::session::{End, RecordSession};
 use crate::task::{State, Task};
 
 /// A call that takes longer sleeps most of that time.
 const SLEEP: Duration = Duration::from_millis(1);
 
 impl RecordSession {
-    /// Records until the first process (or all) have exited. Returns the first process's wait status and the
-    /// last event.
-    pub fn run(&mut self) -> Result<i32> {
+    /// Records until the first process (or all) have exited, or the time limit is reached.
+    pub fn run(&mut self) -> Result<End> {
         self.ticker = Some(Ticker::start()?);
         let _without_tsc = tsc::GivenUp::new();
-        let status = self.take_turns();
+        let end = self.take_turns();
         self.ticker = None;
-        status
+        end
     }
 
-    fn take_turns(&mut self) -> Result<i32> {
+    fn take_turns(&mut self) -> Result<End> {
         loop {
-            if let Some(status) = self.end() {
-                return Ok(status);
+            if let Some(end) = self.end() {
+                return Ok(end);
             }
             if let Some(tid) = self.urgent() {
                 self.run_turn(tid)?;
@@ -57,12 +57,6 @@ impl RecordSession {
                 Choice::Wait(Some(patience)) => self.wait_for_a_while(patience)?,
             }
         }
-    }
-
-    /// The first process's wait status, when there is nothing left to record.
-    fn end(&self) -> Option<i32> {
-        self.root_status
-            .filter(|_| !self.options.wait_for_all || self.tasks.is_empty())
     }
 
     /// A task that must be seen to before anybody runs.
@@ -156,7 +150,7 @@ impl RecordSession {
     fn wait_for_any(&mut self) -> Result<()> {
         match self.sleep() {
             Some(report) => self.note(report),
-            None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
+            None if Errno::last() == Errno::ECHILD => {
                 let tid = self.root;
                 Err(Error::Unexpected {
                     tid,
@@ -170,7 +164,12 @@ impl RecordSession {
     /// Waits for a report about any task while nobody executes user code: the program sleeps, or works in the kernel.
     pub(crate) fn sleep(&mut self) -> Option<Report> {
         let began = tsc::now();
-        let report = wait(None, false);
+        let report = loop {
+            let report = wait_for_tick(None, false);
+            if report.is_some() || Errno::last() != Errno::EINTR || self.is_time_over() {
+                break report;
+            }
+        };
         let slept = tsc::now() - began;
         if slept >= SLEEP {
             self.capture.count_sleep(slept);

@@ -43,17 +43,25 @@ enum Label {
 /// The code of one program as it is written.
 struct Writer<'a> {
     code: &'a mut Vec<u8>,
-    /// Displacements that lead to where the task stops.
-    asks: &'a mut Vec<usize>,
+    exits: &'a mut Exits,
     jumps: Vec<(usize, Label)>,
 }
 
+/// The displacements of jumps out of conditions, to be set by [`set_target`].
+#[derive(Debug, Default)]
+pub(crate) struct Exits {
+    /// Where a condition is true.
+    pub trues: Vec<usize>,
+    /// Where the task cannot tell.
+    pub asks: Vec<usize>,
+}
+
 /// Appends the code of a condition for a breakpoint at `at`: it falls through if the condition is false, and jumps
-/// elsewhere if not; `asks` says where the displacements of these jumps are, to be set by [`set_target`].
-pub(crate) fn compile(program: &Program, at: Addr, code: &mut Vec<u8>, asks: &mut Vec<usize>) {
+/// elsewhere if not.
+pub(crate) fn compile(program: &Program, at: Addr, code: &mut Vec<u8>, exits: &mut Exits) {
     let mut writer = Writer {
         code,
-        asks,
+        exits,
         jumps: Vec::new(),
     };
     let mut starts = vec![0; program.ops.len()];
@@ -118,10 +126,17 @@ impl Writer<'_> {
         word(self.code, STORE, register, stack_word(value));
     }
 
-    /// `jcc` to where the task stops.
+    /// `jcc` to where the task stops, because it cannot tell.
     fn ask_if(&mut self, condition: u8) {
         self.bytes(&[0x0f, condition]);
-        self.asks.push(self.code.len());
+        self.exits.asks.push(self.code.len());
+        self.bytes(&[0; 4]);
+    }
+
+    /// `jne` to where the condition is true.
+    fn true_if_not_zero(&mut self) {
+        self.bytes(&[0x0f, JNE]);
+        self.exits.trues.push(self.code.len());
         self.bytes(&[0; 4]);
     }
 
@@ -192,7 +207,7 @@ impl Writer<'_> {
             Op::Jump(to) => self.jump(Label::Op(to)),
             Op::End => {
                 self.test(top);
-                self.ask_if(JNE);
+                self.true_if_not_zero();
             }
         }
     }

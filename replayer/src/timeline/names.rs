@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::live::LiveCheckpoint;
 use crate::place::Goal;
 use crate::position::{Move, Path, Position};
+use crate::probe::WhereTrue;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
@@ -121,7 +122,7 @@ impl Timeline {
         }
         let owner = session.process_of(event.tid).unwrap_or(self.process);
         let counted = BTreeMap::from([(place.addr(), false)]);
-        session.set_counting_stops(owner, Default::default(), Vec::new(), counted)?;
+        session.set_counting_stops(owner, Default::default(), WhereTrue::Stops, Vec::new(), counted)?;
         session.set_goal(Goal::Place(Rc::new(RefCell::new(place))))?;
         let mut walk = Walk::new(self.process, None, &mut self.kept, user);
         loop {

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::passes::LastPass;
 use crate::place::Goal;
 use crate::position::{Mark, Move, Position};
+use crate::probe::WhereTrue;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
@@ -116,7 +117,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Arms what is looked out for, and `mark`. Breakpoints without a condition are only counted: of them, the last pass is
-    /// what matters. Those with one halt, where it is true.
+    /// what matters. Those with one are, too, where the task itself can tell that it is true; else they halt.
     fn arm(&self, session: &mut ReplaySession, mark: Option<Mark>) -> Result<()> {
         let mut breakpoints = Halting::new();
         let mut counted: BTreeMap<Addr, bool> = BTreeMap::new();
@@ -148,7 +149,7 @@ impl<'a> Walk<'a> {
             }
             None => {}
         }
-        session.set_counting_stops(process, breakpoints, watches, counted)
+        session.set_counting_stops(process, breakpoints, WhereTrue::Notes, watches, counted)
     }
 
     /// Takes note of the last pass of a breakpoint that is only counted.

@@ -26,7 +26,7 @@ use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
 use crate::place::Goal;
 use crate::position::{Mark, Move, Path, Position};
-use crate::probe::Stub;
+use crate::probe::{Stub, WhereTrue};
 use crate::run::{Halt, Interrupt, Never, Pace};
 use crate::session::ReplaySession;
 
@@ -363,7 +363,7 @@ fn last_of(
     if let Some(addr) = kept_clear {
         counted.entry(addr).or_insert(false);
     }
-    session.set_counting_stops(owner, Halting::new(), watches, counted)?;
+    session.set_counting_stops(owner, Halting::new(), WhereTrue::Stops, watches, counted)?;
     let before = goal.map_or(0, |mark| session.progress.counted(mark));
     if let Some(Mark::Execute(addr)) = goal {
         session.set_goal(Goal::Count(addr, before + enough))?;

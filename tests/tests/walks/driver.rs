@@ -28,6 +28,9 @@ impl Random {
     }
 }
 
+/// The longest search.
+const LONG: Duration = Duration::from_secs(30);
+
 /// Asks to stop after a while.
 struct After(Instant);
 
@@ -149,14 +152,16 @@ pub fn walk(
         let before = here.position();
         let began = Instant::now();
         let mut soon = After(began + Duration::from_millis(random.below(40)));
+        // A condition that only our side can evaluate costs a stop at each of millions of passes.
+        let mut long = After(began + LONG);
         let (what, stop) = match random.below(14) {
             10..=11 => ("continue for a while", here.resume(Action::Continue, &mut soon)?),
             12 => ("reverse-continue for a while", here.reverse_continue(&mut soon)?),
             13 => ("reverse-step for a while", here.reverse_step(tid, &mut soon)?),
             0..=2 => ("step", here.resume(Action::Step(tid), &mut Never)?),
-            3..=4 => ("continue", here.resume(Action::Continue, &mut Never)?),
-            5..=6 => ("reverse-step", here.reverse_step(tid, &mut Never)?),
-            7 => ("reverse-continue", here.reverse_continue(&mut Never)?),
+            3..=4 => ("continue", here.resume(Action::Continue, &mut long)?),
+            5..=6 => ("reverse-step", here.reverse_step(tid, &mut long)?),
+            7 => ("reverse-continue", here.reverse_continue(&mut long)?),
             8 => {
                 let goal = Position::at_event(EventNumber(1 + random.below(reader.last_event().0)));
                 here.seek(&goal, &mut Never)?;

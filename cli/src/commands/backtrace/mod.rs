@@ -24,7 +24,7 @@ use super::replay::debugger::launch;
 use super::replay::target::{self, Start};
 use crate::traces;
 use gdb::Frames;
-use places::Place;
+use places::{Cause, Place};
 
 /// The command line of `rr backtrace`.
 #[derive(clap::Args, Debug)]
@@ -50,6 +50,9 @@ pub struct Options {
     /// Print also where processes exit with a status other than 0 (as sanitizers let them)
     #[arg(long)]
     on_exit_status: bool,
+    /// Print also where the processes are that have not ended by the end of the recording
+    #[arg(long)]
+    at_end: bool,
     /// The gdb to use; gdb if omitted
     #[arg(short = 'd', long, value_name = "PATH")]
     debugger: Option<PathBuf>,
@@ -71,7 +74,11 @@ impl rr_replayer::Interrupt for Until {
 pub fn run(options: &Options) -> Result<ExitCode> {
     rr_recorder::inherited::raise_file_limit();
     let reader = traces::open(options.trace.as_deref())?;
-    let all = places::all(&reader, options.on_exit_status)?;
+    let wanted = places::Wanted {
+        exit_statuses: options.on_exit_status,
+        end: options.at_end,
+    };
+    let all = places::all(&reader, wanted)?;
     let mut out = io::stdout();
     if all.is_empty() {
         let or = match options.on_exit_status {
@@ -160,13 +167,18 @@ fn body(place: &Place, frames: &Frames, most: usize) -> String {
 /// Goes to a place, and lets gdb look at it.
 fn at(place: &Place, options: &Options, reader: &Arc<TraceReader>) -> Result<Frames> {
     let deadline = Instant::now() + Duration::from_secs(options.timeout);
-    let before = EventNumber(place.event.0.saturating_sub(1));
+    let (at, to) = match place.cause {
+        Cause::End => (place.event, Position::at_event(place.event)),
+        Cause::Signal { .. } | Cause::Status(_) => {
+            let before = EventNumber(place.event.0.saturating_sub(1));
+            (before, Position::before_event(before))
+        }
+    };
     let start = Start {
         process: place.process,
         begin: place.began,
-        at: before,
+        at,
     };
-    let to = Position::before_event(before);
     let processes = processes::all(reader)?;
     let mut until = Until(deadline);
     let made = target::make_at(Arc::clone(reader), processes, &start, &to, None, &mut until)?;

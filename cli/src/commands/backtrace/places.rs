@@ -1,6 +1,6 @@
 //! The places in a recording that a backtrace is wanted of, and what is said about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::Result;
@@ -22,9 +22,20 @@ pub enum Cause {
     },
     /// The process exits with this status, which is not 0.
     Status(i32),
+    /// The recording ends, and the process has not.
+    End,
 }
 
-/// A place just before an event.
+/// Which places are wanted, besides those where a signal kills.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Those where a process exits with a status other than 0.
+    pub exit_statuses: bool,
+    /// The last event of the recording, for each process that is left there.
+    pub end: bool,
+}
+
+/// A place just before an event, or just after the last one ([`Cause::End`]).
 #[derive(Debug)]
 pub struct Place {
     /// The event.
@@ -43,13 +54,15 @@ pub struct Place {
     pub cause: Cause,
 }
 
-/// All places, in the order of their events; with `statuses` those too where a process exits with one that is not 0.
-pub fn all(reader: &TraceReader, statuses: bool) -> Result<Vec<Place>> {
+/// All places, in the order of their events.
+pub fn all(reader: &TraceReader, wanted: Wanted) -> Result<Vec<Place>> {
     let processes = processes::all(reader)?;
     let mut found = Vec::new();
     let mut owners: BTreeMap<Tid, Tid> = BTreeMap::new();
+    let mut last = None;
     for event in reader.events_from(reader.first_event().max(EventNumber(1)))? {
         let event = event?;
+        last = Some((event.number, event.tid));
         let owner = *owners.entry(event.tid).or_insert(event.tid);
         let cause = match &event.kind {
             EventKind::Signal {
@@ -64,9 +77,11 @@ pub fn all(reader: &TraceReader, statuses: bool) -> Result<Vec<Place>> {
             EventKind::SyscallEnter { entry }
             | EventKind::Syscall {
                 entry: Some(entry), ..
-            } if statuses && entry.syscall() == libc::SYS_exit_group => Some(entry.rdi as i32 & 0xff)
-                .filter(|status| *status != 0)
-                .map(Cause::Status),
+            } if wanted.exit_statuses && entry.syscall() == libc::SYS_exit_group => {
+                Some(entry.rdi as i32 & 0xff)
+                    .filter(|status| *status != 0)
+                    .map(Cause::Status)
+            }
             EventKind::Syscall {
                 task: Some(TaskOp::Clone(info)),
                 ..
@@ -82,6 +97,18 @@ pub fn all(reader: &TraceReader, statuses: bool) -> Result<Vec<Place>> {
         };
         if let Some(cause) = cause {
             found.push(place(&processes, event.number, event.tid, owner, cause));
+        }
+    }
+    if let Some((last, tid)) = last.filter(|_| wanted.end) {
+        let left: BTreeSet<Tid> = owners.values().copied().collect();
+        for process in left {
+            // The thread that did something last, if it is one of these.
+            let thread = if owners.get(&tid) == Some(&process) {
+                tid
+            } else {
+                process
+            };
+            found.push(place(&processes, last, thread, process, Cause::End));
         }
     }
     Ok(found)
@@ -122,6 +149,7 @@ impl Cause {
     pub fn describe(&self) -> String {
         match self {
             Cause::Status(status) => format!("exit with status {status}"),
+            Cause::End => "the end of the recording".into(),
             Cause::Signal { signo, info } => {
                 let mut text = name(*signo);
                 let code = word(info, 8);

@@ -102,7 +102,7 @@ pub fn json(reader: &TraceReader) -> Result<Value> {
                 "event": event.0, "time_ns": time_ns, "tasks": s.tasks, "pause_us": s.pause_us,
                 "resident": resident, "pages_scanned": s.pages_scanned,
                 "pages_referenced": s.pages_referenced, "pages_stored": s.pages_stored, "pages_zero": s.pages_zero,
-                "bytes": s.bytes, "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
+                "pages_unchanged": s.pages_unchanged, "bytes": s.bytes, "write_ms": s.write_ms, "method": s.method, "spaces_in_place": s.spaces_in_place,
                 "maker": s.maker.to_string(),
             })
         }

@@ -1,0 +1,236 @@
+//! Recordings of failures, as a directory each in the directory of artefacts:
+//!
+//! ```text
+//! ARTIFACTS/NAME-N/            a trace (crate rr-trace), with two files more:
+//! ARTIFACTS/NAME-N/ci.json     the test and its failure (`Record`)
+//! ARTIFACTS/NAME-N/backtrace   the output of `rr backtrace`
+//! ```
+//!
+//! A run is recorded beside the other traces, since these share the files that the programs have mapped; a green run so costs no copy
+//! of them. Only a red run is moved. `.ci-…` is a run in progress: a directory that nobody has locked (flock(2)) is what a killed `rr ci`
+//! has left, and the next one removes it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Outcome;
+use crate::traces;
+
+/// Begins the name of a run in progress.
+const IN_PROGRESS: &str = ".ci-";
+/// Seconds that all frames of one place may take, and the places that are shown.
+const BACKTRACE_SECONDS: &str = "120";
+const BACKTRACE_PLACES: &str = "5";
+
+/// The test and its failure.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The test's name.
+    pub name: String,
+    /// The program and its arguments.
+    pub test: Vec<String>,
+    /// Why it counts as failed.
+    pub failure: Option<String>,
+    /// Its number among the runs of one `rr ci`, from 1.
+    pub attempt: u32,
+    /// The seed of its schedule.
+    pub seed: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Record {
+    /// That of an artefact.
+    pub fn read(dir: &Path) -> io::Result<Record> {
+        Ok(serde_json::from_slice(&fs::read(dir.join("ci.json"))?)?)
+    }
+}
+
+/// The output of `rr backtrace` in an artefact.
+pub fn backtrace_path(dir: &Path) -> PathBuf {
+    dir.join("backtrace")
+}
+
+/// Where runs are recorded, and where artefacts go.
+pub struct Artifacts {
+    work: PathBuf,
+    dir: PathBuf,
+}
+
+/// The place of one run: removed in the end, with all that is left in it.
+pub struct Place {
+    dir: PathBuf,
+    _lock: Option<Flock<File>>,
+}
+
+impl Place {
+    /// The trace.
+    pub fn trace(&self) -> PathBuf {
+        self.dir.join("trace")
+    }
+
+    /// The file that says how the run ended.
+    pub fn outcome(&self) -> PathBuf {
+        self.dir.join("outcome.json")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.dir) {
+            eprintln!("rr: cannot remove {}: {e}", self.dir.display());
+        }
+    }
+}
+
+fn usable(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
+        .with_context(|| format!("cannot write into {}", dir.display()))
+}
+
+impl Artifacts {
+    /// With the directory that the user names. A directory that cannot be used is no reason not to run the test: recordings then go
+    /// to the trace directory, or to the one for temporary files.
+    pub fn new(dir: Option<&Path>) -> Artifacts {
+        let fallback = || std::env::temp_dir().join(format!("rr-{}", nix::unistd::getuid()));
+        let root = traces::root();
+        let work = if usable(&root).is_ok() { root } else { fallback() };
+        let dir = match dir.map(|dir| (dir, usable(dir))) {
+            None => work.clone(),
+            Some((dir, Ok(()))) => dir.to_path_buf(),
+            Some((_, Err(e))) => {
+                eprintln!(
+                    "rr: {}: recordings of failures go to {}",
+                    crate::message(&e),
+                    work.display()
+                );
+                work.clone()
+            }
+        };
+        Artifacts { work, dir }
+    }
+
+    /// A place for a run.
+    pub fn place(&self) -> Result<Place> {
+        self.sweep();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{IN_PROGRESS}{}-{number}", std::process::id());
+        let dir = self.work.join(name);
+        let made = || -> Result<File> {
+            usable(&self.work)?;
+            fs::create_dir(&dir)?;
+            Ok(File::open(&dir)?)
+        };
+        let opened = made().with_context(|| format!("cannot record into {}", dir.display()))?;
+        // Where a file system knows no locks, what a killed run leaves stays.
+        let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).ok();
+        Ok(Place { dir, _lock: lock })
+    }
+
+    /// Removes what killed runs have left.
+    fn sweep(&self) {
+        let entries = fs::read_dir(&self.work).into_iter().flatten().flatten();
+        for entry in entries.filter(|e| {
+            e.file_name()
+                .as_encoded_bytes()
+                .starts_with(IN_PROGRESS.as_bytes())
+        }) {
+            let Ok(opened) = File::open(entry.path()) else {
+                continue;
+            };
+            if Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok() {
+                // Somebody else may be faster.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Makes an artefact of a run. Returns its directory.
+    pub fn keep(&self, place: &Place, record: &Record) -> Result<PathBuf> {
+        let trace = place.trace();
+        let written = serde_json::to_vec_pretty(record).map_err(io::Error::from);
+        let written = written.and_then(|bytes| fs::write(trace.join("ci.json"), bytes));
+        written.with_context(|| format!("cannot write into {}", trace.display()))?;
+        for n in 0..10_000 {
+            let dir = self.dir.join(format!("{}-{n}", record.name));
+            // Whoever makes the directory has the name.
+            match fs::create_dir(&dir) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(e).with_context(|| format!("cannot make {}", dir.display())),
+            }
+            let moved = match fs::rename(&trace, &dir) {
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => copy_dir(&trace, &dir),
+                other => other,
+            };
+            if let Err(e) = moved {
+                // Half a recording is of no use, and the disk may be full.
+                let _ = fs::remove_dir_all(&dir);
+                return Err(e).with_context(|| format!("cannot put it into {}", dir.display()));
+            }
+            return Ok(dir);
+        }
+        bail!("no free name for it in {}", self.dir.display())
+    }
+}
+
+/// Copies a trace, which consists of directories and plain files.
+fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a directory on the disk.
+pub fn size(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
+}
+
+/// Prints the backtraces of an artefact to standard error, and puts them into it.
+pub fn backtrace(dir: &Path, outcome: &Outcome) -> Result<()> {
+    let rr = std::env::current_exe().context("rr does not find itself")?;
+    let mut command = Command::new(rr);
+    command.args([
+        "backtrace",
+        "--timeout",
+        BACKTRACE_SECONDS,
+        "--limit",
+        BACKTRACE_PLACES,
+    ]);
+    if outcome.timed_out {
+        command.arg("--at-end");
+    } else if outcome.crashes.is_empty() {
+        command.arg("--on-exit-status");
+    }
+    command.arg(dir).stdin(Stdio::null()).stdout(Stdio::piped());
+    let output = command.stderr(Stdio::inherit()).spawn()?.wait_with_output()?;
+    // The log may be closed by now; the artefact has them all the same.
+    let _ = io::stderr().write_all(&output.stdout);
+    fs::write(backtrace_path(dir), &output.stdout)
+        .with_context(|| format!("cannot write into {}", dir.display()))
+}

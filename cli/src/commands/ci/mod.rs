@@ -1,0 +1,351 @@
+//! `rr ci`: one word before a test command records it. A green run leaves nothing; a red one leaves its recording, and the
+//! backtraces in the log.
+//!
+//! Keeps: the test's own result is never changed. Each attempt is a process of its own, `rr record` ([`attempt`]); its output,
+//! its signals and its end are passed through. If the recording fails, the test runs without it.
+//!
+//! ```text
+//! attempt ─► outcome ─► passed ──────────────► the trace is removed
+//!                    └► failed, timed out,  ─► the trace becomes an artefact, with its backtraces (artifact)
+//!                       a process crashed       └► again, if --retries or --until-failure says so
+//! ```
+
+mod artifact;
+mod attempt;
+mod name;
+mod report;
+mod secrets;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rr_checkpoint::Interval;
+
+use super::record::{self, TIMED_OUT};
+use crate::outcome::Outcome;
+use artifact::{Artifacts, Record};
+use attempt::{Attempt, Ended};
+
+/// The command line of `rr ci`.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    about = "Record a test; keep the recording only if the test fails",
+    long_about = "Record a test and all processes that it starts, with automatic checkpoints. Output, exit status and signals \
+    are those of the test.\n\n\
+    If the test passes, nothing is left. The recording is kept if the test exits with a status other than 0, if a signal kills it, \
+    if any of its processes crashes (a signal that dumps core), or after --timeout. It is put into the directory of --artifacts, \
+    and standard error gets its path, the command that replays it, and the backtraces at the failure.\n\n\
+    Inside another `rr ci` or `rr record` the test just runs: the outer one records it. So it does, after a message, where \
+    programs cannot be recorded.\n\n\
+    The exit status is the test's, and 124 after --timeout.\n\n\
+    Example: rr ci --artifacts failures -- ctest",
+    after_help = "A recording contains the memory and the environment of the test. Variables that look like secrets are named when \
+    a recording is kept."
+)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Option<Subcommand>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Subcommand {
+    Report(report::Options),
+}
+
+/// The options of a run.
+#[derive(clap::Args, Debug)]
+pub struct RunOptions {
+    /// Put recordings of failures into this directory; without, into the trace directory
+    #[arg(long, value_name = "DIR", env = "RR_ARTIFACTS")]
+    artifacts: Option<PathBuf>,
+    /// Call the recording so; without, the name that the test's runner says, or the program's
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Keep recordings of failures only, or always
+    #[arg(long, value_enum, default_value_t = Keep::OnFailure)]
+    keep: Keep,
+    /// End the test after so long (90s, 5m, 2h); its recording ends where its threads are then
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    timeout: Option<Duration>,
+    /// If the test fails, run it again, up to so many times; the result is that of the last run
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "until_failure")]
+    retries: u32,
+    /// Run the test until it fails, at most so many times
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    until_failure: Option<u32>,
+    /// Schedule at random, each run with another seed (see `rr record --chaos`)
+    #[arg(long)]
+    chaos: bool,
+    /// The seed of the first run (and --chaos itself)
+    #[arg(long, value_name = "N")]
+    chaos_seed: Option<u64>,
+    /// Checkpoints in the recording, as `rr record` takes it
+    #[arg(long, value_name = "N|Ns|Nms|auto", default_value = "auto")]
+    checkpoint_interval: Interval,
+    /// Print no backtraces
+    #[arg(long)]
+    no_backtrace: bool,
+    /// The test and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    test: Vec<OsString>,
+}
+
+/// Which recordings are kept.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Keep {
+    OnFailure,
+    Always,
+}
+
+/// Says why a run counts as failed.
+fn failure(outcome: &Outcome) -> Option<String> {
+    let signal_name = |signal: i32| match nix::sys::signal::Signal::try_from(signal) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {signal}"),
+    };
+    match outcome {
+        Outcome { timed_out: true, .. } => Some("time-out".into()),
+        Outcome {
+            signal: Some(signal), ..
+        } => Some(format!("killed by {}", signal_name(*signal))),
+        Outcome {
+            exit_code: Some(code),
+            ..
+        } if *code != 0 => Some(format!("exit status {code}")),
+        Outcome { crashes, .. } => crashes.first().map(|crash| {
+            let more = match crashes.len() {
+                1 => String::new(),
+                n => format!(", and {} more", n - 1),
+            };
+            format!(
+                "thread {} was killed by {}{more}",
+                crash.thread,
+                signal_name(crash.signal)
+            )
+        }),
+    }
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<ExitCode> {
+    if let Some(Subcommand::Report(report)) = &options.command {
+        return report::run(report);
+    }
+    let options = options.run;
+    if std::env::var_os("RUNNING_UNDER_RR").is_some() {
+        return Ok(replace_by(&options.test));
+    }
+    let artifacts = Artifacts::new(options.artifacts.as_deref());
+    let (most, until_failure) = match options.until_failure {
+        Some(most) => (most, true),
+        None => (options.retries.saturating_add(1), false),
+    };
+    let first_seed = match options.chaos_seed {
+        None if options.chaos => Some(random_seed()?),
+        given => given,
+    };
+    let signals = attempt::Signals::block()?;
+    for number in 1.. {
+        let seed = first_seed.map(|seed| seed.wrapping_add(u64::from(number) - 1));
+        let place = artifacts.place()?;
+        let ended = Attempt {
+            place: &place,
+            test: &options.test,
+            checkpoints: options.checkpoint_interval,
+            timeout: options.timeout,
+            seed,
+        }
+        .run(&signals)?;
+        let outcome = match ended {
+            Ended::Recorded(outcome) => outcome,
+            Ended::Asked(status) => {
+                drop(place);
+                return Ok(record::end_like(status));
+            }
+            Ended::NotRecorded => {
+                drop(place);
+                eprintln!("rr: this run was not recorded; the test runs without rr");
+                signals.unblock();
+                return Ok(replace_by(&options.test));
+            }
+        };
+        let failure = failure(&outcome);
+        if failure.is_some() || options.keep == Keep::Always {
+            let record = Record {
+                name: name::of_test(options.name.as_deref(), &options.test[0]),
+                test: options
+                    .test
+                    .iter()
+                    .map(|w| w.to_string_lossy().into_owned())
+                    .collect(),
+                failure: failure.clone(),
+                attempt: number,
+                seed,
+                outcome: outcome.clone(),
+            };
+            keep(&artifacts, &place, &record, &options);
+        }
+        // The end may be a signal.
+        drop(place);
+        let is_last = number >= most || signals.end_was_asked();
+        if is_last || failure.is_some() == until_failure {
+            if number > 1 {
+                let what = if failure.is_some() { "failed" } else { "passed" };
+                eprintln!("rr: the test {what} in run {number}");
+            }
+            return Ok(if outcome.timed_out {
+                ExitCode::from(TIMED_OUT)
+            } else {
+                record::end_like(wait_status(&outcome))
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes an artefact of a recording and says so. An error here does not change the test's result.
+fn keep(artifacts: &Artifacts, place: &artifact::Place, record: &Record, options: &RunOptions) {
+    let what = record.failure.as_deref().unwrap_or("passed");
+    eprintln!("rr: {}: {what}", record.name);
+    let dir = match artifacts.keep(place, record) {
+        Ok(dir) => dir,
+        Err(e) => {
+            eprintln!("rr: the recording is lost: {}", crate::message(&e));
+            return;
+        }
+    };
+    let size = indicatif::HumanBytes(artifact::size(&dir));
+    eprintln!(
+        "rr: recorded in {} ({size}, {} events)",
+        dir.display(),
+        record.outcome.events
+    );
+    eprintln!("rr: to debug it: rr replay {}", dir.display());
+    let secrets = secrets::names(std::env::vars_os().map(|(name, _)| name));
+    if !secrets.is_empty() {
+        eprintln!(
+            "rr: the recording holds variables that look like secrets: {}",
+            secrets.join(", ")
+        );
+    }
+    if record.failure.is_some()
+        && !options.no_backtrace
+        && let Err(e) = artifact::backtrace(&dir, &record.outcome)
+    {
+        eprintln!("rr: no backtraces: {}", crate::message(&e));
+    }
+}
+
+/// The first process's wait status.
+fn wait_status(outcome: &Outcome) -> i32 {
+    match (outcome.signal, outcome.exit_code) {
+        (Some(signal), _) => signal,
+        (None, code) => (code.unwrap_or(0) & 0xff) << 8,
+    }
+}
+
+/// Executes the test in place of rr, as a shell does: 127 if there is no such program, 126 if it cannot be executed.
+fn replace_by(test: &[OsString]) -> ExitCode {
+    let mut command = Command::new(&test[0]);
+    command.args(&test[1..]);
+    crate::started::restore_broken_pipe(&mut command);
+    let e = command.exec();
+    eprintln!("rr: {}: {e}", OsStr::to_string_lossy(&test[0]));
+    ExitCode::from(if e.kind() == std::io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    })
+}
+
+fn random_seed() -> Result<u64> {
+    let mut bytes = [0; 4];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .context("reading random bytes")?;
+    Ok(u32::from_ne_bytes(bytes).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Crash;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            exit_code: Some(0),
+            signal: None,
+            timed_out: false,
+            events: 1,
+            crashes: vec![],
+        }
+    }
+
+    #[test]
+    fn a_failure_is_a_status_a_signal_a_time_out_or_a_crash() {
+        let crash = |thread, signal| Crash {
+            event: 1,
+            thread,
+            signal,
+        };
+        let of = |outcome: Outcome| failure(&outcome);
+        assert_eq!(of(outcome()), None);
+        assert_eq!(
+            of(Outcome {
+                exit_code: Some(3),
+                ..outcome()
+            })
+            .unwrap(),
+            "exit status 3"
+        );
+        let killed = Outcome {
+            exit_code: None,
+            signal: Some(libc::SIGSEGV),
+            ..outcome()
+        };
+        assert_eq!(of(killed.clone()).unwrap(), "killed by SIGSEGV");
+        assert_eq!(
+            of(Outcome {
+                timed_out: true,
+                ..killed
+            })
+            .unwrap(),
+            "time-out"
+        );
+        let one = Outcome {
+            crashes: vec![crash(7, libc::SIGABRT)],
+            ..outcome()
+        };
+        assert_eq!(of(one).unwrap(), "thread 7 was killed by SIGABRT");
+        let two = Outcome {
+            crashes: vec![crash(7, libc::SIGABRT), crash(8, libc::SIGSEGV)],
+            ..outcome()
+        };
+        assert_eq!(of(two).unwrap(), "thread 7 was killed by SIGABRT, and 1 more");
+    }
+
+    #[test]
+    fn the_wait_status_is_that_of_wait() {
+        assert_eq!(
+            libc::WEXITSTATUS(wait_status(&Outcome {
+                exit_code: Some(3),
+                ..outcome()
+            })),
+            3
+        );
+        let killed = Outcome {
+            exit_code: None,
+            signal: Some(11),
+            ..outcome()
+        };
+        assert!(libc::WIFSIGNALED(wait_status(&killed)));
+    }
+}

@@ -1,0 +1,272 @@
+//! `rr ci`: a test's own result is never changed; a green run leaves nothing, a red one its recording.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use rr_tests::Rr;
+use rr_tests::programs::is_installed;
+use rr_tests::run::{Run, run, start};
+
+const CRASH: &str = r#"
+#include <assert.h>
+static void check(int value) { int twice = 2 * value; assert(twice == 4711); }
+int main(int argc, char **argv) { (void)argv; check(argc); return 0; }
+"#;
+
+/// A directory of artefacts and the commands that fill it.
+struct Ci {
+    rr: Rr,
+    artifacts: PathBuf,
+}
+
+impl Ci {
+    fn new() -> Ci {
+        let rr = Rr::new().with_limit(Duration::from_secs(60));
+        let artifacts = rr.new_dir().join("failures");
+        Ci { rr, artifacts }
+    }
+
+    fn command(&self, options: &[&str], test: &[&str]) -> Command {
+        let mut words: Vec<OsString> = vec!["ci".into(), "--artifacts".into(), self.artifacts.clone().into()];
+        words.extend(options.iter().map(Into::into));
+        words.push("--".into());
+        words.extend(test.iter().map(Into::into));
+        self.rr.command(words)
+    }
+
+    #[track_caller]
+    fn run(&self, options: &[&str], test: &[&str]) -> Run {
+        run(&mut self.command(options, test), self.rr.limit)
+    }
+
+    /// The names of the artefacts.
+    fn kept(&self) -> Vec<String> {
+        names(&self.artifacts)
+    }
+
+    /// Nothing is left where runs are recorded, but the files that traces share.
+    #[track_caller]
+    fn expect_clean(&self) {
+        let mut left = names(&self.rr.home().join("traces"));
+        left.retain(|name| name != ".files");
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[track_caller]
+    fn replay(&self, name: &str) -> Run {
+        let dir = self.artifacts.join(name);
+        self.rr.rr(["replay".as_ref(), "-a".as_ref(), dir.as_os_str()])
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_green_run_leaves_nothing_and_its_output_is_its_own() {
+    let ci = Ci::new();
+    let run = ci
+        .run(&[], &["sh", "-c", "echo out; echo err >&2"])
+        .expect_success();
+    assert_eq!((run.out(), run.err()), ("out\n".into(), "err\n".into()));
+    assert!(ci.kept().is_empty());
+    ci.expect_clean();
+}
+
+#[test]
+fn a_crash_leaves_its_recording_and_its_backtrace() {
+    let ci = Ci::new();
+    let source = ci.rr.home().join("check.c");
+    std::fs::write(&source, CRASH).unwrap();
+    let program = ci.rr.home().join("check");
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-g", "-O0", "-o"]).arg(&program).arg(&source);
+    run(&mut compiler, Duration::from_secs(60)).expect_success();
+    let program = program.to_str().unwrap();
+
+    let red = ci.run(&[], &[program]).expect_status(128 + libc::SIGABRT);
+    assert!(
+        red.err().contains("rr: check: killed by SIGABRT"),
+        "{}",
+        red.describe()
+    );
+    assert!(red.err().contains("rr replay "), "{}", red.describe());
+    assert_eq!(ci.kept(), ["check-0"]);
+    ci.expect_clean();
+    ci.replay("check-0").expect_success();
+    if is_installed("gdb") {
+        assert!(red.err().contains("in check (value=1) at"), "{}", red.describe());
+        assert!(red.err().contains("check.c:3"), "{}", red.describe());
+    }
+
+    // A crash of a child is kept, and is not the test's result.
+    let script = format!("{program}; exit 0");
+    let green = ci.run(&["--no-backtrace", "--name", "a test"], &["sh", "-c", &script]);
+    let green = green.expect_success();
+    assert!(
+        green.err().contains("was killed by SIGABRT"),
+        "{}",
+        green.describe()
+    );
+    assert_eq!(ci.kept(), ["a-test-0", "check-0"]);
+
+    let report = ci
+        .rr
+        .rr(["ci".as_ref(), "report".as_ref(), ci.artifacts.as_os_str()]);
+    let report = report.expect_success().out();
+    assert!(report.contains("| check | killed by SIGABRT |"), "{report}");
+    let json = ci.rr.rr([
+        "ci".as_ref(),
+        "report".as_ref(),
+        "--json".as_ref(),
+        ci.artifacts.as_os_str(),
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&json.expect_success().out()).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2, "{json}");
+    assert_eq!(json[1]["test"]["outcome"]["signal"], libc::SIGABRT, "{json}");
+}
+
+#[test]
+fn a_status_is_passed_on_and_kept() {
+    let ci = Ci::new();
+    ci.run(&["--no-backtrace"], &["sh", "-c", "exit 70"])
+        .expect_status(70);
+    ci.run(&["--no-backtrace"], &["sh", "-c", "kill -TERM $$"])
+        .expect_status(128 + libc::SIGTERM);
+    assert_eq!(ci.kept(), ["sh-0", "sh-1"]);
+    ci.run(&["--keep", "always"], &["true"]).expect_success();
+    assert_eq!(ci.kept(), ["sh-0", "sh-1", "true-0"]);
+}
+
+#[test]
+fn a_time_out_ends_the_recording_where_the_threads_are() {
+    let ci = Ci::new();
+    let tests: [&[&str]; 2] = [
+        &["sh", "-c", "sleep 100 & wait"],
+        // Not a system call in it.
+        &["sh", "-c", "while :; do :; done"],
+    ];
+    for (n, test) in tests.iter().enumerate() {
+        let began = Instant::now();
+        let red = ci
+            .run(&["--timeout", "700ms", "--name", "slow"], test)
+            .expect_status(124);
+        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+        assert!(red.err().contains("rr: slow: time-out"), "{}", red.describe());
+        if is_installed("gdb") {
+            assert!(
+                red.err().contains("the end of the recording"),
+                "{}",
+                red.describe()
+            );
+            assert!(red.err().contains("#0 "), "{}", red.describe());
+        }
+        ci.replay(&format!("slow-{n}")).expect_success();
+    }
+}
+
+#[test]
+fn runs_are_repeated_to_find_a_failure_or_to_get_past_one() {
+    let ci = Ci::new();
+    let flag = ci.rr.home().join("flag");
+    let flag = flag.to_str().unwrap();
+    let second = format!("test -e {flag} && exit 9; touch {flag}");
+    let options = ["--no-backtrace", "--until-failure", "5"];
+    let red = ci.run(&options, &["sh", "-c", &second]).expect_status(9);
+    assert!(red.err().contains("failed in run 2"), "{}", red.describe());
+    assert_eq!(ci.kept().len(), 1);
+    std::fs::remove_file(flag).unwrap();
+
+    let first = format!("test -e {flag} || {{ touch {flag}; exit 9; }}");
+    let green = ci.run(&["--no-backtrace", "--retries", "3"], &["sh", "-c", &first]);
+    let green = green.expect_success();
+    assert!(green.err().contains("passed in run 2"), "{}", green.describe());
+    assert_eq!(ci.kept().len(), 2);
+
+    let never = ci
+        .run(&["--until-failure", "3", "--chaos-seed", "7"], &["true"])
+        .expect_success();
+    for seed in [7, 8, 9] {
+        let said = format!("Chaos seed {seed} ");
+        assert!(never.err().contains(&said), "{}", never.describe());
+    }
+    ci.expect_clean();
+}
+
+#[test]
+fn inside_another_one_the_test_just_runs() {
+    let ci = Ci::new();
+    let rr = ci.rr.bin().to_str().unwrap().to_owned();
+    let run = ci.run(&[], &[&rr, "ci", "--", "sh", "-c", "echo inner; exit 4"]);
+    let run = run.expect_status(4);
+    assert_eq!(run.out(), "inner\n");
+    assert_eq!(ci.kept().len(), 1, "{:?}", ci.kept());
+}
+
+#[test]
+fn what_cannot_be_kept_or_recorded_does_not_change_the_result() {
+    let mut ci = Ci::new();
+    // A file is no directory.
+    std::fs::write(&ci.artifacts, "").unwrap();
+    let red = ci
+        .run(&["--no-backtrace"], &["sh", "-c", "exit 3"])
+        .expect_status(3);
+    assert!(
+        red.err().contains("recordings of failures go to"),
+        "{}",
+        red.describe()
+    );
+    let traces = ci.rr.home().join("traces");
+    assert_eq!(names(&traces), [".files", "sh-0"]);
+
+    ci.artifacts = ci.rr.new_dir();
+    let none = ci.run(&[], &["/no/such/program"]).expect_status(127);
+    assert!(none.err().contains("/no/such/program"), "{}", none.describe());
+    // A PID that nobody may trace: the program is there, and cannot be executed.
+    let text = ci.rr.home().join("text");
+    std::fs::write(&text, "no program").unwrap();
+    ci.run(&[], &[text.to_str().unwrap()]).expect_status(126);
+    assert!(ci.kept().is_empty());
+}
+
+#[test]
+fn a_runner_that_gives_up_gets_the_end_that_it_asks_for() {
+    let ci = Ci::new();
+    let script = "trap 'echo ended; exit 5' TERM; echo $$; while :; do sleep 0.05; done";
+    let mut started = start(&mut ci.command(&["--no-backtrace"], &["sh", "-c", script]));
+    started.written_pid(ci.rr.limit);
+    kill(started.pid(), Signal::SIGTERM).unwrap();
+    let red = started.finish(ci.rr.limit).expect_status(5);
+    assert!(red.out().ends_with("ended\n"), "{}", red.describe());
+    assert_eq!(ci.kept(), ["sh-0"]);
+    ci.expect_clean();
+}
+
+#[test]
+fn a_killed_one_ends_the_test_and_the_next_one_cleans_up() {
+    let ci = Ci::new();
+    let script = "echo $$; while :; do sleep 0.05; done";
+    let mut started = start(&mut ci.command(&[], &["sh", "-c", script]));
+    let test = started.written_pid(ci.rr.limit);
+    kill(started.pid(), Signal::SIGKILL).unwrap();
+    let _ = started.finish(ci.rr.limit);
+    let began = Instant::now();
+    while kill(test, None).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the test goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ci.run(&[], &["true"]).expect_success();
+    ci.expect_clean();
+}

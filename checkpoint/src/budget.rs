@@ -55,7 +55,7 @@ impl Keeper {
         }
     }
 
-    /// Checkpoints with so many bytes were published, the last of them at this event.
+    /// Checkpoints with so many bytes on the disk were published, the last of them at this event.
     pub fn published(&mut self, bytes: u64, latest: EventNumber) {
         self.used = self.used.saturating_add(bytes);
         if self.used <= self.budget.bytes {
@@ -67,26 +67,38 @@ impl Keeper {
         }
     }
 
+    /// Removes some until the disk says that it is enough: for a file with many holes it needs more than for what is in it.
     fn make_room(&mut self, latest: EventNumber) -> Result<()> {
-        let mut collection = Collection::read(&self.dir, &self.uuid)?;
         let kept: Vec<_> = self.budget.kept.iter().copied().chain([latest]).collect();
         let goal = self.budget.bytes - self.budget.bytes / FREE;
-        thin(&mut collection, Limit::Bytes(goal), &kept);
-        let needed = collection.bytes();
+        let mut more = 0;
+        while self.used > self.budget.bytes {
+            let mut collection = Collection::read(&self.dir, &self.uuid)?;
+            thin(&mut collection, Limit::Bytes(goal.saturating_sub(more)), &kept);
+            let (needed, count) = (collection.bytes(), collection.checkpoints().count());
+            let removed = collection.apply()?;
+            self.removed
+                .fetch_add(removed.events.len() as u64, Ordering::Relaxed);
+            tracing::debug!("checkpoints removed: {removed:?}");
+            self.used = bytes_on_disk(&self.dir)?;
+            let before = more;
+            more = self.used.saturating_sub(needed);
+            if removed.events.is_empty() && more <= before {
+                self.warn(needed, count);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says once that it is too small.
+    fn warn(&mut self, needed: u64, count: usize) {
         if needed > self.budget.bytes && !self.warned {
             self.warned = true;
             tracing::warn!(
-                "the budget for checkpoints is too small: {} bytes for the {} that are kept whatever they take, and the limit is {}",
-                needed,
-                collection.checkpoints().count(),
+                "the budget for checkpoints is too small: {needed} bytes for the {count} that are kept whatever they take, and the limit is {}",
                 self.budget.bytes
             );
         }
-        let removed = collection.apply()?;
-        self.removed
-            .fetch_add(removed.events.len() as u64, Ordering::Relaxed);
-        tracing::debug!("checkpoints removed: {removed:?}");
-        self.used = bytes_on_disk(&self.dir)?;
-        Ok(())
     }
 }

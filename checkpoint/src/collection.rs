@@ -27,7 +27,9 @@ use nix::fcntl::{FallocateFlags, Flock, fallocate};
 use rr_trace::event::EventNumber;
 
 use crate::error::{Error, Result};
-use crate::file::{Contents, HEADER_LEN, blocks_path, checkpoint_path, list, lock, numbers, open_file};
+use crate::file::{
+    Contents, HEADER_LEN, blocks_path, checkpoint_path, list, lock, numbers, open_file, sweep,
+};
 
 /// The bytes of all checkpoints in a directory on the disk.
 pub fn bytes_on_disk(dir: &Path) -> Result<u64> {
@@ -107,9 +109,11 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// That of a directory, for the trace with this uuid. Refused while somebody else writes there.
+    /// That of a directory, for the trace with this uuid. Refused while somebody else writes there. What a writer that was killed
+    /// left unfinished goes.
     pub fn open(dir: &Path, uuid: &[u8; 16]) -> Result<Collection> {
         let lock = lock(dir)?;
+        sweep(dir)?;
         let mut collection = Collection::read(dir, uuid)?;
         collection._lock = lock;
         Ok(collection)
@@ -309,7 +313,7 @@ fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Membe
 }
 
 /// What a file system allocates at once, as a rule.
-const UNIT: u64 = 4096;
+pub(crate) const UNIT: u64 = 4096;
 
 /// The bytes on the disk that it takes to hold these ranges of a file.
 fn on_disk(ranges: Vec<Range<u64>>) -> u64 {

@@ -22,6 +22,7 @@ use rr_trace::event::EventNumber;
 
 use crate::assemble::{Temporary, unfailed};
 use crate::budget::Keeper;
+use crate::collection::UNIT;
 use crate::error::{Error, Result};
 use crate::file::{blocks_path, checkpoint_path};
 use crate::known::Fate;
@@ -90,7 +91,7 @@ pub(crate) fn run(
         let bytes = done
             .iter()
             .flat_map(|(_, result)| result)
-            .map(|stats| stats.bytes);
+            .map(|stats| stats.bytes.next_multiple_of(UNIT));
         let latest = done.iter().rfind(|(_, result)| result.is_ok());
         if let (Some(keeper), Some((latest, _))) = (&mut keeper, latest) {
             keeper.published(bytes.sum(), EventNumber(latest.event));

@@ -106,6 +106,8 @@ fn a_removal_that_was_killed_is_completed_by_the_next() {
     }
     assert_eq!(left(dir), [20, 40, 50, 60]);
     assert!([20, 40, 50, 60].iter().all(|event| is_whole(dir, *event, &all)));
+    // And a writer had been killed before.
+    std::fs::write(dir.join(format!(".{:016}.ckpt.tmp", 70)), "unfinished").unwrap();
     let done = remove(dir, &[50]);
     assert_eq!(done.events, [EventNumber(50)]);
     assert!([20, 40, 60].iter().all(|event| is_whole(dir, *event, &all)));

@@ -82,6 +82,16 @@ fn whatever_kills_it() {
     }
 }
 
+/// Whatever the interval is counted in.
+#[test]
+fn with_every_unit() {
+    let rr = Rr::new();
+    for interval in ["auto", "1000000", "1000000e"] {
+        let options = ["--checkpoint-interval", interval];
+        check(&rr.record(&options, &program("thread-null", "320", &[])));
+    }
+}
+
 #[test]
 fn of_one_process_among_others() {
     let rr = Rr::new();

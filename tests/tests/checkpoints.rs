@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rr_checkpoint::Checkpoint;
@@ -36,6 +36,15 @@ fn path(recording: &Recording<'_>) -> String {
 
 fn events(recording: &Recording<'_>) -> Vec<u64> {
     recording.info().checkpoints.iter().map(|c| c.event).collect()
+}
+
+/// Waits until a recording that was started has a checkpoint.
+fn await_first(dir: &Path) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !fs::read_dir(dir.join("checkpoints")).is_ok_and(|mut all| all.next().is_some()) {
+        assert!(Instant::now() < end, "no checkpoint in {}", dir.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Bytes of all checkpoint files on the disk.
@@ -356,10 +365,7 @@ fn nothing_is_removed_while_somebody_writes() {
     let mut command = rr.command(["record", "--checkpoint-interval", "5e", "-n", "-o"]);
     command.arg(&dir).args(shell(&script));
     let recording = start(&mut command);
-    let begun = || fs::read_dir(dir.join("checkpoints")).is_ok_and(|mut all| all.next().is_some());
-    while !begun() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    await_first(&dir);
     let refused = checkpoints(&rr, &["thin", "--keep", "1", dir.to_str().unwrap()]).expect_status(1);
     assert!(
         refused.err().contains("another rr writes checkpoints"),
@@ -459,7 +465,8 @@ fn a_recorder_that_keeps_a_budget_can_be_killed_at_any_moment() {
     let mut most = 0;
     for round in 0..if full() { 60 } else { 5 } {
         let (started, dir) = rr.start_recording(&options, &shell(SCRIPT), &cwd);
-        std::thread::sleep(Duration::from_millis(300 + random.below(700)));
+        await_first(&dir);
+        std::thread::sleep(Duration::from_millis(random.below(700)));
         started.signal(Signal::SIGKILL);
         started.finish(rr.limit);
         most = most.max(whole(&rr, &dir, &format!("round {round}")));

@@ -193,6 +193,10 @@ impl RecordSession {
             words,
             sums: digest::sums(tid, &space.model, digest::ALL, |id| self.mapped.file(id))?,
         };
+        // Of a task that was killed meanwhile the memory may have been gone: it is in no stop any more, and has no registers.
+        if stopped.regs()?.outside_call() != at {
+            return Err(rr_tracee::Error::Died(tid).into());
+        }
         if spins {
             self.note_spin(tid, (at, point.sums.clone()))?;
         }

@@ -96,13 +96,12 @@ impl RecordSession {
             .position(own)
             .or_else(|| stash.iter().position(carries))
         else {
-            // Another signal's handler blocked an ordinary one meanwhile. Then the stashed signal became pending, and the kernel merged
-            // it with this one.
-            let merged = !is_job_control(signal) && signal < FIRST_REAL_TIME;
-            return Ok(if merged {
-                Carried::Nothing
-            } else {
-                Carried::TakenBack
+            // Not a carrier: a stop or a death that rr sends again after a checkpoint, whose remote calls ended the first one. Nor is an
+            // ordinary signal that another one's handler blocked: then the stashed signal became pending, and the kernel merged the two.
+            let is_carrier = is_expected && (is_job_control(signal) || signal >= FIRST_REAL_TIME);
+            return Ok(match is_carrier {
+                true => Carried::TakenBack,
+                false => Carried::Nothing,
             });
         };
         let (info, tgid) = (task.stash.remove(n), task.tgid);

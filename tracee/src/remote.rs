@@ -424,6 +424,11 @@ impl Remote {
             self.task.set_sigmask(mask)?;
         }
         for signal in self.held {
+            // Sending a stop removes a continue that has come since (signal(7)): natively that removes the stop.
+            let continued = 1 << (libc::SIGCONT - 1);
+            if signal == libc::SIGSTOP && procfs::pending_signals(self.task.tid())? & continued != 0 {
+                continue;
+            }
             send_signal(self.tgid, self.task.tid(), signal)?;
         }
         if self.group_stop {

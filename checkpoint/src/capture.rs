@@ -46,6 +46,15 @@ pub struct CaptureRequest {
     pub pause_us: u64,
 }
 
+impl CaptureRequest {
+    /// Whether the program can take pages out of its frozen processes, by making a file shorter that these have mapped privately: then
+    /// it must not go on before they are read ([`CheckpointWriter::wait_until_read`](crate::CheckpointWriter::wait_until_read)).
+    pub fn is_exposed(&self) -> bool {
+        let mut mappings = self.image.spaces.iter().flat_map(|s| s.space.iter());
+        mappings.any(|m| matches!(m.backing, Backing::CopyOnWrite { .. }))
+    }
+}
+
 impl Drop for CaptureRequest {
     fn drop(&mut self) {
         for space in &self.spaces {

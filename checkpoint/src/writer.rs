@@ -187,6 +187,15 @@ impl CheckpointWriter {
         }
     }
 
+    /// Waits until what was submitted is read, for what the kernel would change in frozen processes too: where a file gets shorter, all
+    /// processes lose their pages of it, also those that they have written to (ftruncate(2), mmap(2) "SIGBUS").
+    pub fn wait_until_read(&self) {
+        let is_alive = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.frozen.load(Ordering::Acquire) > 0 && is_alive() {
+            std::thread::sleep(ROOM_WAIT);
+        }
+    }
+
     fn is_room(&self) -> bool {
         let frozen = self.frozen.load(Ordering::Acquire);
         (frozen == 0 || frozen < self.max_frozen) && self.requests.as_ref().is_some_and(|r| !r.is_full())
@@ -200,7 +209,9 @@ impl CheckpointWriter {
         let Some(requests) = &self.requests else {
             return false;
         };
-        let bytes = request.spaces.iter().map(|s| s.source.anonymous_bytes()).sum();
+        let bytes: u64 = request.spaces.iter().map(|s| s.source.anonymous_bytes()).sum();
+        // Also of a process that has none it can be told whether it was read.
+        let bytes = bytes.max(1);
         self.frozen.fetch_add(bytes, Ordering::AcqRel);
         let frozen = self.frozen.clone();
         let queued = Queued {

@@ -110,6 +110,13 @@ impl Capture {
         is_wanted
     }
 
+    /// Waits until the checkpoint writer has read all frozen processes.
+    pub(crate) fn wait_until_read(&self) {
+        if let Some(writer) = &self.writer {
+            writer.wait_until_read();
+        }
+    }
+
     fn progress(&self, last: EventNumber, time_ns: u64) -> Progress {
         Progress {
             events: last.0,
@@ -226,10 +233,13 @@ impl RecordSession {
         self.capture
             .sources
             .extend(request.spaces.iter().map(|s| s.source.clone()));
-        let event = request.image.event;
+        let (event, is_exposed) = (request.image.event, request.is_exposed());
         let submitted = self.capture.writer.as_mut().is_some_and(|w| w.submit(request));
         if submitted {
             self.set_baselines(event, captured);
+        }
+        if is_exposed {
+            self.capture.wait_until_read();
         }
         match (submitted, &mut self.capture.schedule) {
             (true, Some(schedule)) => schedule.taken(now, pause + to_point),

@@ -166,6 +166,11 @@ impl RecordSession {
             return self.leave(tid, stopped);
         }
         let task = self.task_mut(tid)?;
+        if task.due && (regs.rip, regs.rsp) == (task.boundary.rip, task.boundary.rsp) {
+            // It has executed nothing since its last event, and a signal comes there.
+            task.looked_at = false;
+            return self.leave(tid, stopped);
+        }
         task.between = true;
         let only_looked_at = std::mem::take(&mut task.looked_at);
         let mut spins = false;

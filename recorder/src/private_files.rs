@@ -71,6 +71,8 @@ impl RecordSession {
             return Ok(());
         };
         let contents = contents.to_vec();
+        // The change may make the file shorter.
+        self.capture.wait_until_read();
         let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
         for id in spaces {
             let mappings: Vec<Mapping> = self.mappings_of(id, &contents).cloned().collect();

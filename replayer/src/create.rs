@@ -285,7 +285,13 @@ pub fn create(
                 return Ok(End::Done);
             }
             match session.capture() {
-                Ok(request) => account.failed += u64::from(!writer.submit(request)),
+                Ok(request) => {
+                    let is_exposed = request.is_exposed();
+                    account.failed += u64::from(!writer.submit(request));
+                    if is_exposed {
+                        writer.wait_until_read();
+                    }
+                }
                 Err(e @ Error::NoTask { .. }) => {
                     account.impossible += 1;
                     told(Told::Impossible(e));

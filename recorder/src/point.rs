@@ -44,6 +44,8 @@ const TURN_PATIENCE_MIN: u32 = 5;
 /// Short ticks after which a task that others wait for is looked at again whether it spins: at most so many, and twice as many each
 /// time that it does not.
 const LOOK_PATIENCE_MAX: u32 = 256;
+/// Short ticks before a task is looked at whose calls are buffered.
+const LIBRARY_PATIENCE: u32 = TURN_PATIENCE_MIN * SHORT_TICKS;
 /// The same where it spins, and nothing has changed since it was seen to.
 const IDLE_PATIENCE_MAX: u32 = 16;
 
@@ -65,7 +67,13 @@ impl RecordSession {
         }
         let task = self.task_mut(tid)?;
         task.short_ticks += 1;
-        if task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
+        let task_space = task.space;
+        // The library may be in a call that an interrupt would cut short, as read(2) of a device: who waits for a task has always been
+        // that patient.
+        let with_library = self.spaces.get(&task_space).is_some_and(|s| s.library.installed);
+        let task = self.task_mut(tid)?;
+        let patience = task.look_at.max(if with_library { LIBRARY_PATIENCE } else { 0 });
+        if task.short_ticks < patience || task.call.is_some() || task.interrupted {
             return Ok(());
         }
         let is_awake = procfs::state(tid).is_ok_and(|s| s == 'R');

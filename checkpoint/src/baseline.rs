@@ -29,7 +29,7 @@ pub(crate) struct Table {
     pub runs: Vec<Run>,
 }
 
-/// What a table says of pages.
+/// A table's answer about pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Was {
     /// Nothing.

@@ -73,14 +73,14 @@ pub struct SpaceSource {
     /// Whole pages, copied in the pause, of mappings whose fork policy is not `Copy`; the source is not
     /// asked for these. Absent ones are as when untouched.
     pub extra: Vec<(Addr, Vec<u8>)>,
-    /// What need not be read.
+    /// The pages that need not be read.
     pub changes: Changes,
 }
 
-/// How the memory of an address space differs from an earlier capture of it, as far as that is known without reading it.
+/// The difference between the memory of an address space and an earlier capture of it, as far as it is known without reading.
 #[derive(Clone, Default, Debug)]
 pub enum Changes {
-    /// That is not known: all is read.
+    /// Nothing is known: all is read.
     #[default]
     Unknown,
     /// Nothing is different in some of it.

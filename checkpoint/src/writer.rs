@@ -181,17 +181,19 @@ impl CheckpointWriter {
 
     /// Waits until [`CheckpointWriter::submit`] would take a capture. (It never will if the writer did not survive.)
     pub fn wait_for_room(&self) {
-        let is_alive = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        while !self.is_room() && is_alive() {
-            std::thread::sleep(ROOM_WAIT);
-        }
+        self.wait_until(|| self.is_room());
     }
 
     /// Waits until what was submitted is read, for what the kernel would change in frozen processes too: where a file gets shorter, all
     /// processes lose their pages of it, also those that they have written to (ftruncate(2), mmap(2) "SIGBUS").
     pub fn wait_until_read(&self) {
+        self.wait_until(|| self.frozen.load(Ordering::Acquire) == 0);
+    }
+
+    /// Waits for something that the writer does, as long as it survives.
+    fn wait_until(&self, is_done: impl Fn() -> bool) {
         let is_alive = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        while self.frozen.load(Ordering::Acquire) > 0 && is_alive() {
+        while !is_done() && is_alive() {
             std::thread::sleep(ROOM_WAIT);
         }
     }

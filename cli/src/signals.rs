@@ -16,6 +16,14 @@ pub fn parse(name: &str) -> Result<i32, String> {
     }
 }
 
+/// A signal's name, from its number.
+pub fn name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse;

@@ -1,7 +1,7 @@
 //! Where traces are, and how they are named (rr-interface.md, 1.1).
 
 use std::ffi::OsStr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,4 +109,15 @@ pub fn set_latest(trace: &Path) {
 /// Where mapped files are kept for all traces in the trace directory.
 pub fn store() -> PathBuf {
     root().join(".files")
+}
+
+/// The bytes of a directory on the disk: what was removed from a file leaves a hole in it.
+pub fn bytes_on_disk(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_on_disk(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
 }

@@ -23,7 +23,6 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::signals::bit;
 
-const SI_TKILL: i32 = -6;
 /// The last real-time signal.
 const LAST: i32 = 64;
 /// The first real-time signal of the kernel (signal(7)); glibc keeps this and the next for itself.
@@ -130,9 +129,8 @@ impl RecordSession {
     /// Whether a SIGCONT is pending for a thread of the group, or for the group. It is younger than every stop that the group has
     /// been sent: a stop removes those that are older.
     pub(crate) fn is_continued(&self, tgid: Tid) -> bool {
-        let threads = self.tasks.values().filter(|t| t.tgid == tgid);
-        let pending = threads.filter_map(|t| procfs::pending_signals(t.tid).ok());
-        pending.fold(0, |all, of_one| all | of_one) & bit(libc::SIGCONT) != 0
+        let mut threads = self.tasks.values().filter(|t| t.tgid == tgid);
+        threads.any(|t| procfs::is_continued(t.tid).unwrap_or(false))
     }
 }
 
@@ -140,7 +138,7 @@ impl RecordSession {
 /// ours if one of ours is expected.
 fn is_ours(info: &SigInfo, is_expected: bool) -> bool {
     let pid = i32::from_ne_bytes([info[16], info[17], info[18], info[19]]);
-    si_code(info) == SI_TKILL && (pid == std::process::id() as i32 || pid == 0 && is_expected)
+    si_code(info) == libc::SI_TKILL && (pid == std::process::id() as i32 || pid == 0 && is_expected)
 }
 
 /// For tests: a debug build sends the process a SIGCONT `when` (before or after a carrier is sent) the variable says so.

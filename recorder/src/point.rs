@@ -44,10 +44,10 @@ const TURN_PATIENCE_MIN: u32 = 5;
 /// Short ticks after which a task that others wait for is looked at again whether it spins: at most so many, and twice as many each
 /// time that it does not.
 const LOOK_PATIENCE_MAX: u32 = 256;
-/// Short ticks before a task is looked at whose calls are buffered.
-const LIBRARY_PATIENCE: u32 = TURN_PATIENCE_MIN * SHORT_TICKS;
 /// The same where it spins, and nothing has changed since it was seen to.
 const IDLE_PATIENCE_MAX: u32 = 16;
+/// Short ticks before a task is looked at whose calls are buffered.
+const LIBRARY_PATIENCE: u32 = TURN_PATIENCE_MIN * SHORT_TICKS;
 
 impl RecordSession {
     /// A tick while `tid` executes user code: interrupts it if something has waited long enough.
@@ -67,10 +67,10 @@ impl RecordSession {
         }
         let task = self.task_mut(tid)?;
         task.short_ticks += 1;
-        let task_space = task.space;
+        let space = task.space;
         // The library may be in a call that an interrupt would cut short, as read(2) of a device: who waits for a task has always been
         // that patient.
-        let with_library = self.spaces.get(&task_space).is_some_and(|s| s.library.installed);
+        let with_library = self.spaces.get(&space).is_some_and(|s| s.library.installed);
         let task = self.task_mut(tid)?;
         let patience = task.look_at.max(if with_library { LIBRARY_PATIENCE } else { 0 });
         if task.short_ticks < patience || task.call.is_some() || task.interrupted {

@@ -26,7 +26,6 @@ use crate::foreign;
 use crate::session::{Options, RecordSession};
 use crate::task::State;
 
-const SI_TKILL: i32 = -6;
 /// The code of a fault that the kernel knows no address of (`<asm-generic/siginfo.h>`).
 const SI_KERNEL: i32 = 0x80;
 /// `rdtsc` and `rdtscp`.
@@ -160,7 +159,7 @@ impl RecordSession {
             }
             let at = remote.param(&info)?.0;
             // For other threads than the first the kernel does not allow all codes with rt_sigqueueinfo.
-            let mine = pid != own || matches!(si_code(&info), SI_TKILL | libc::SI_TIMER);
+            let mine = pid != own || matches!(si_code(&info), libc::SI_TKILL | libc::SI_TIMER);
             let (number, args) = if mine {
                 (
                     libc::SYS_rt_tgsigqueueinfo,

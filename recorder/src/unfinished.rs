@@ -89,14 +89,14 @@ impl RecordSession {
             .collect();
         let there = procfs::program_maps(survivor)?;
         for mapping in &known {
-            let gone = without(mapping.range, there.iter().map(|l| l.range));
+            let gone = mapping.range.without(there.iter().map(|l| l.range));
             ops.extend(gone.into_iter().map(SpaceOp::Unmap));
         }
         for line in &there {
             let changed = known.iter().filter(|m| m.prot != line.prot);
             let changed = changed.filter_map(|m| m.range.intersect(line.range));
             ops.extend(changed.map(|range| SpaceOp::Protect(range, line.prot)));
-            for range in without(line.range, known.iter().map(|m| m.range)) {
+            for range in line.range.without(known.iter().map(|m| m.range)) {
                 let offset = line.offset + (range.start - line.range.start);
                 let part = MapsLine {
                     range,
@@ -205,7 +205,7 @@ impl RecordSession {
         };
         for part in parts.into_iter().filter(private) {
             let populated = pagemap::populated(tid, part.range)?;
-            let gone = without(part.range, populated.into_iter().map(|(range, _)| range));
+            let gone = part.range.without(populated.into_iter().map(|(range, _)| range));
             ops.extend(gone.into_iter().map(SpaceOp::Discard));
         }
         Ok(ops)
@@ -216,17 +216,4 @@ impl RecordSession {
         self.task_mut(tid)?.unfinished = None;
         Ok(())
     }
-}
-
-/// The parts of `range` that none of `others`, which are in order, has.
-fn without(range: AddrRange, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
-    let mut left = Vec::new();
-    let mut at = range.start;
-    for other in others.filter_map(|other| other.intersect(range)) {
-        left.push(AddrRange::new(at, other.start.max(at)));
-        at = at.max(other.end);
-    }
-    left.push(AddrRange::new(at, range.end));
-    left.retain(|part| !part.is_empty());
-    left
 }

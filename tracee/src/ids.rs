@@ -133,6 +133,19 @@ impl AddrRange {
         (start < end).then_some(AddrRange { start, end })
     }
 
+    /// The parts of it that none of `others`, which are in order, has.
+    pub fn without(self, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
+        let mut left = Vec::new();
+        let mut at = self.start;
+        for other in others.filter_map(|other| other.intersect(self)) {
+            left.push(AddrRange::new(at, other.start.max(at)));
+            at = at.max(other.end);
+        }
+        left.push(AddrRange::new(at, self.end));
+        left.retain(|part| !part.is_empty());
+        left
+    }
+
     /// The smallest range of whole pages around it.
     pub fn to_pages(self) -> AddrRange {
         AddrRange::new(self.start.page_floor(), self.end.page_ceil())

@@ -254,10 +254,11 @@ pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
     })
 }
 
-/// The signals that are pending for a task or for its process (`SigPnd` and `ShdPnd` of `/proc/PID/status`), bit n−1 for signal n.
-pub fn pending_signals(tid: Tid) -> Result<u64> {
+/// Whether a SIGCONT is pending for a task or for its process (`SigPnd` and `ShdPnd` of `/proc/PID/status`). To send a stop would remove
+/// it (signal(7)).
+pub fn is_continued(tid: Tid) -> Result<bool> {
     let [own, shared] = status_masks(tid, ["SigPnd:", "ShdPnd:"])?;
-    Ok(own | shared)
+    Ok((own | shared) & 1 << (libc::SIGCONT - 1) != 0)
 }
 
 /// Masks of signals in `/proc/PID/status`, by their keys with the colon.

@@ -424,9 +424,8 @@ impl Remote {
             self.task.set_sigmask(mask)?;
         }
         for signal in self.held {
-            // Sending a stop removes a continue that has come since (signal(7)): natively that removes the stop.
-            let continued = 1 << (libc::SIGCONT - 1);
-            if signal == libc::SIGSTOP && procfs::pending_signals(self.task.tid())? & continued != 0 {
+            // Natively, a continue that has come since removes the stop.
+            if signal == libc::SIGSTOP && procfs::is_continued(self.task.tid())? {
                 continue;
             }
             send_signal(self.tgid, self.task.tid(), signal)?;

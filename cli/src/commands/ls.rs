@@ -1,6 +1,5 @@
 //! `rr ls`: the recordings in the trace directory.
 
-use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,25 +20,6 @@ pub struct Options {
     /// Reverse the order
     #[arg(short, long)]
     reverse: bool,
-}
-
-/// Bytes on the disk: what was removed from a file leaves a hole in it.
-fn size_of(dir: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .filter_map(|e| {
-            e.metadata().ok().map(|m| {
-                if m.is_dir() {
-                    size_of(&e.path())
-                } else {
-                    m.blocks() * 512
-                }
-            })
-        })
-        .sum()
 }
 
 /// Runs the command.
@@ -80,7 +60,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 reader.header().started_ns / 1_000_000_000,
                 reader.last_event(),
                 reader.checkpoints().map_or(0, |c| c.len()),
-                size_of(&path) / 1024,
+                traces::bytes_on_disk(&path) / 1024,
                 if reader.is_complete() {
                     "complete"
                 } else {

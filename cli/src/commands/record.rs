@@ -119,13 +119,7 @@ impl Options {
         let seed = match self.chaos_seed {
             Some(seed) => seed,
             None if !self.chaos => return Ok(None),
-            None => {
-                let mut bytes = [0; 4];
-                std::fs::File::open("/dev/urandom")
-                    .and_then(|mut f| f.read_exact(&mut bytes))
-                    .context("reading random bytes")?;
-                u32::from_ne_bytes(bytes).into()
-            }
+            None => random_seed()?,
         };
         eprintln!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})");
         Ok(Some(seed))
@@ -154,6 +148,15 @@ impl Options {
             }
         }
     }
+}
+
+/// A seed of chaos mode.
+pub fn random_seed() -> Result<u64> {
+    let mut bytes = [0; 4];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .context("reading random bytes")?;
+    Ok(u32::from_ne_bytes(bytes).into())
 }
 
 fn environment(extra: &[OsString]) -> Result<Vec<(OsString, OsString)>> {

@@ -69,7 +69,7 @@ impl Baseline {
         for moved in &self.moved {
             unchanged = unchanged
                 .into_iter()
-                .flat_map(|range| without(range, *moved))
+                .flat_map(|range| range.without([*moved].into_iter()))
                 .collect();
         }
         let event = self.event;
@@ -77,14 +77,7 @@ impl Baseline {
     }
 }
 
-/// What is left of a range.
-fn without(range: AddrRange, moved: AddrRange) -> impl Iterator<Item = AddrRange> {
-    let before = AddrRange::new(range.start, range.end.min(moved.start));
-    let after = AddrRange::new(range.start.max(moved.end), range.end);
-    [before, after].into_iter().filter(|part| part.start < part.end)
-}
-
-/// The same for tests: they let it be done for small programs, too.
+/// [`LEAST`], but for tests: they let forks of small programs be kept, too.
 fn least() -> u64 {
     static LEAST_OF_TEST: OnceLock<Option<u64>> = OnceLock::new();
     let of_test =

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::Result;
-use nix::sys::signal::Signal;
 use rr_trace::TraceReader;
 use rr_trace::event::{Disposition, EventKind, EventNumber, TaskOp};
 use rr_trace::processes::{self, Process};
 use rr_tracee::Tid;
+
+use crate::signals;
 
 /// Why there is a place.
 #[derive(Debug)]
@@ -151,7 +152,7 @@ impl Cause {
             Cause::Status(status) => format!("exit with status {status}"),
             Cause::End => "the end of the recording".into(),
             Cause::Signal { signo, info } => {
-                let mut text = name(*signo);
+                let mut text = signals::name(*signo);
                 let code = word(info, 8);
                 // Writing to a string does not fail.
                 let _ = write!(text, " ({})", code_name(*signo, code));
@@ -185,14 +186,6 @@ impl Cause {
 fn word(info: &[u8], at: usize) -> i32 {
     let bytes = info.get(at..at + 4).and_then(|b| b.try_into().ok());
     bytes.map_or(0, i32::from_le_bytes)
-}
-
-/// A signal's name.
-fn name(signo: i32) -> String {
-    match Signal::try_from(signo) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_) => format!("signal {signo}"),
-    }
 }
 
 /// What sigaction(2) calls an `si_code`.

@@ -116,12 +116,13 @@ impl Artifacts {
                 work.clone()
             }
         };
-        Artifacts { work, dir }
+        let artifacts = Artifacts { work, dir };
+        artifacts.sweep();
+        artifacts
     }
 
     /// A place for a run.
     pub fn place(&self) -> Result<Place> {
-        self.sweep();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{IN_PROGRESS}{}-{number}", std::process::id());
@@ -197,18 +198,6 @@ fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The bytes of a directory on the disk.
-pub fn size(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let of = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size(&entry.path()),
-        Ok(meta) => meta.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.map(of).sum()
 }
 
 /// Prints the backtraces of an artefact to standard error, and puts them into it.

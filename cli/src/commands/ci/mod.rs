@@ -17,17 +17,17 @@ mod report;
 mod secrets;
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rr_checkpoint::Interval;
 
 use super::record::{self, TIMED_OUT};
 use crate::outcome::Outcome;
+use crate::{signals, traces};
 use artifact::{Artifacts, Record};
 use attempt::{Attempt, Ended};
 
@@ -107,15 +107,11 @@ enum Keep {
 
 /// Says why a run counts as failed.
 fn failure(outcome: &Outcome) -> Option<String> {
-    let signal_name = |signal: i32| match nix::sys::signal::Signal::try_from(signal) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_) => format!("signal {signal}"),
-    };
     match outcome {
         Outcome { timed_out: true, .. } => Some("time-out".into()),
         Outcome {
             signal: Some(signal), ..
-        } => Some(format!("killed by {}", signal_name(*signal))),
+        } => Some(format!("killed by {}", signals::name(*signal))),
         Outcome {
             exit_code: Some(code),
             ..
@@ -128,7 +124,7 @@ fn failure(outcome: &Outcome) -> Option<String> {
             format!(
                 "thread {} was killed by {}{more}",
                 crash.thread,
-                signal_name(crash.signal)
+                signals::name(crash.signal)
             )
         }),
     }
@@ -149,10 +145,10 @@ pub fn run(options: Options) -> Result<ExitCode> {
         None => (options.retries.saturating_add(1), false),
     };
     let first_seed = match options.chaos_seed {
-        None if options.chaos => Some(random_seed()?),
+        None if options.chaos => Some(record::random_seed()?),
         given => given,
     };
-    let signals = attempt::Signals::block()?;
+    let passed_on = attempt::Signals::block()?;
     for number in 1.. {
         let seed = first_seed.map(|seed| seed.wrapping_add(u64::from(number) - 1));
         let place = artifacts.place()?;
@@ -163,7 +159,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
             timeout: options.timeout,
             seed,
         }
-        .run(&signals)?;
+        .run(&passed_on)?;
         let outcome = match ended {
             Ended::Recorded(outcome) => outcome,
             Ended::Asked(status) => {
@@ -173,7 +169,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
             Ended::NotRecorded => {
                 drop(place);
                 eprintln!("rr: this run was not recorded; the test runs without rr");
-                signals.unblock();
+                passed_on.unblock();
                 return Ok(replace_by(&options.test));
             }
         };
@@ -195,7 +191,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         }
         // The end may be a signal.
         drop(place);
-        let is_last = number >= most || signals.end_was_asked();
+        let is_last = number >= most || passed_on.end_was_asked();
         if is_last || failure.is_some() == until_failure {
             if number > 1 {
                 let what = if failure.is_some() { "failed" } else { "passed" };
@@ -222,7 +218,7 @@ fn keep(artifacts: &Artifacts, place: &artifact::Place, record: &Record, options
             return;
         }
     };
-    let size = indicatif::HumanBytes(artifact::size(&dir));
+    let size = indicatif::HumanBytes(traces::bytes_on_disk(&dir));
     eprintln!(
         "rr: recorded in {} ({size}, {} events)",
         dir.display(),
@@ -264,14 +260,6 @@ fn replace_by(test: &[OsString]) -> ExitCode {
     } else {
         126
     })
-}
-
-fn random_seed() -> Result<u64> {
-    let mut bytes = [0; 4];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut bytes))
-        .context("reading random bytes")?;
-    Ok(u32::from_ne_bytes(bytes).into())
 }
 
 #[cfg(test)]

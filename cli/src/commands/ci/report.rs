@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::artifact::{self, Record};
+use crate::traces;
 
 /// The command line of `rr ci report`.
 #[derive(clap::Args, Debug)]
@@ -41,7 +42,7 @@ fn read(dir: &Path, most: usize) -> Option<Artifact> {
     Some(Artifact {
         dir: dir.to_path_buf(),
         record,
-        bytes: artifact::size(dir),
+        bytes: traces::bytes_on_disk(dir),
         frames: frames(&text, most),
     })
 }

@@ -77,6 +77,14 @@ pub enum Error {
         /// Where the replay is.
         here: String,
     },
+    /// A place where the user has interrupted a task, too many interrupts ago.
+    #[error(
+        "the place where the task was interrupted ({goal}) is not known any more: only the last ones are"
+    )]
+    Forgotten {
+        /// The place.
+        goal: String,
+    },
     /// The trace says something that cannot be.
     #[error("at event {event}: {what}; the trace is damaged or was made by a faulty recorder")]
     BadTrace {

@@ -113,6 +113,74 @@ fn every_way_leads_to_the_same_place() {
     }
 }
 
+/// Says yes when it is asked for the n-th time.
+struct Nth(u64);
+
+impl rr_replayer::Interrupt for Nth {
+    fn is_requested(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 == 0
+    }
+}
+
+/// The user's answer is asked for by the running task's ticks, and before some events; live checkpoints interrupt the task,
+/// too. Wherever the user says yes: the place gets a name, however many interrupts came before and were never named.
+#[test]
+fn every_interrupt_leaves_a_place_that_gets_a_name() {
+    let rr = Rr::new();
+    let program = rr_tests::gdb::Program::c("long_intervals");
+    let recording = rr.record(&["-n"], &program.words);
+    let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
+    let process = reader
+        .events_from(reader.first_event())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .tid;
+    let mut here = driver::timeline(&reader, process).unwrap();
+    let mut straight = driver::timeline(&reader, process).unwrap();
+    // Before each 16th event a session asks the user without a tick.
+    let calls = reader.events_from(reader.first_event()).unwrap().filter_map(|event| {
+        let event = event.unwrap();
+        let is_call = matches!(&event.kind, EventKind::Syscall { entry: Some(entry), .. } if entry.syscall() == libc::SYS_getppid);
+        is_call.then_some(event.number)
+    });
+    let calls: Vec<_> = calls.skip(1).collect();
+    let asked = calls.iter().find(|number| number.0 % 16 == 0).unwrap();
+    let before = Position::at_event(rr_trace::event::EventNumber(asked.0 - 1));
+    let mut interrupted = 0;
+    for n in 1..=16 {
+        here.seek(&before, &mut Never).unwrap();
+        let stop = here.resume(Action::Continue, &mut Nth(n)).unwrap();
+        assert_eq!(stop, Stop::Interrupted);
+        here.resume(Action::Step(process), &mut Never).unwrap();
+        let position = here.here(&mut Never).unwrap().unwrap();
+        assert!(position.last == before.last || n > 4, "{position}");
+        interrupted += u32::from(position.last == before.last);
+        straight.seek(&position, &mut Never).unwrap();
+        let differences = here.session().differences(straight.session(), 5).unwrap();
+        assert!(differences.is_empty(), "at {position}: {differences:#?}");
+    }
+    assert!(
+        interrupted > 4,
+        "{interrupted} of 16 interrupts came inside the interval"
+    );
+    // More of them in one interval than live checkpoints of such places are kept; between them gdb steps.
+    here.seek(&before, &mut Never).unwrap();
+    for _ in 0..15 {
+        assert_eq!(
+            here.resume(Action::Continue, &mut Nth(1)).unwrap(),
+            Stop::Interrupted
+        );
+        here.resume(Action::Step(process), &mut Never).unwrap();
+    }
+    let position = here.here(&mut Never).unwrap().unwrap();
+    straight.seek(&position, &mut Never).unwrap();
+    let differences = here.session().differences(straight.session(), 5).unwrap();
+    assert!(differences.is_empty(), "at {position}: {differences:#?}");
+}
+
 /// A turn of a `rep` that writes what is watched leaves the task at the same instruction. How often that is executed does not
 /// depend on what is watched, or a place would have several names.
 #[test]

@@ -10,6 +10,7 @@ use super::stops::is_step;
 use super::{Action, Stop, Timeline};
 use crate::affinity::Beside;
 use crate::error::Result;
+use crate::position::Move;
 use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
@@ -21,6 +22,12 @@ impl Timeline {
     pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
         // Who waits on another CPU is woken there, which costs more than the stop.
         let _beside = Beside::cpu(self.cpu);
+        let stop = self.go_on(action, interrupt);
+        let remembered = self.remember_interrupt();
+        stop.and_then(|stop| remembered.map(|()| stop))
+    }
+
+    fn go_on(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
         self.stops.arm(&mut self.session, self.process)?;
         let mut paced = Paced::new(interrupt);
         let steps = match action {
@@ -71,7 +78,7 @@ impl Timeline {
         let halt = self.session.proceed(pace, paced)?;
         Ok(match halt {
             Halt::Arrived => self.stops.before(&self.session, self.process, event),
-            Halt::Interrupted if paced.user_has_asked() => Some(self.interrupted()?),
+            Halt::Interrupted if paced.user_has_asked() => Some(Stop::Interrupted),
             Halt::Interrupted => {
                 self.leave_behind(paced)?;
                 None
@@ -91,13 +98,15 @@ impl Timeline {
         Ok(())
     }
 
-    /// The user's session was interrupted: the place is kept until it has a name.
-    fn interrupted(&mut self) -> Result<Stop> {
-        if let Some(crate::position::Move::Interrupted(number)) = self.session.position().path.0.last() {
+    /// Where an interrupt, by the user or by the clock, has left the user's session, is kept until the place has a name.
+    fn remember_interrupt(&mut self) -> Result<()> {
+        if let Some(Move::Interrupted(number)) = self.session.position().path.0.last()
+            && !self.names.knows(*number)
+        {
             let live = self.session.freeze()?;
             self.names.add(*number, live);
         }
-        Ok(Stop::Interrupted)
+        Ok(())
     }
 
     fn apply(&mut self, event: &Arc<Event>, step: bool) -> Result<Option<Stop>> {

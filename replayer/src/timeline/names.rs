@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::Timeline;
 use super::seek::{Walk, Way, lost};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::live::LiveCheckpoint;
 use crate::place::Goal;
 use crate::position::{Move, Path, Position};
@@ -40,6 +40,11 @@ impl Names {
         }
     }
 
+    /// Whether a place can be named, or is.
+    pub fn knows(&self, number: u64) -> bool {
+        self.of(number).is_some() || self.nameless.iter().any(|(n, _)| *n == number)
+    }
+
     fn of(&self, number: u64) -> Option<&Path> {
         let found = self.named.iter().find(|(n, _)| *n == number);
         found.map(|(_, path)| path)
@@ -53,30 +58,39 @@ impl Timeline {
         self.named(&self.session.position(), user)
     }
 
-    /// A position, with names for all places that it goes by.
+    /// A position with a name. Of the interrupts in its path only the last one matters: its name leads there from the
+    /// beginning of the interval.
     pub fn named(&mut self, position: &Position, user: &mut dyn Interrupt) -> Result<Option<Position>> {
-        let mut named = Position {
-            path: Path::default(),
-            ..*position
+        let moves = &position.path.0;
+        let interrupts = moves.iter().enumerate().filter_map(|(at, next)| match next {
+            Move::Interrupted(number) => Some((at, *number)),
+            _ => None,
+        });
+        let interrupts: Vec<(usize, u64)> = interrupts.collect();
+        let Some(&(at, number)) = interrupts.last() else {
+            return Ok(Some(position.clone()));
         };
-        for step in &position.path.0 {
-            let Move::Interrupted(number) = step else {
-                named.path.push(*step);
-                continue;
+        if self.names.of(number).is_none() {
+            // One before has a name, or the path does without interrupts up to the first.
+            let earlier = interrupts
+                .iter()
+                .rev()
+                .find_map(|(_, number)| self.names.of(*number));
+            let path = match (earlier, interrupts.first()) {
+                (Some(path), _) => path.clone(),
+                (None, first) => Path(moves[..first.map_or(0, |(at, _)| *at)].to_vec()),
             };
-            if self.names.of(*number).is_none() {
-                let Some(path) = self.find_name(*number, &named, position, user)? else {
-                    return Ok(None);
-                };
-                self.session.progress.rename(*number, &path);
-                self.session.arm_marks();
-                self.names.named.push((*number, path));
-            }
-            if let Some(path) = self.names.of(*number) {
-                named.path = path.clone();
-            }
+            let base = Position { path, ..*position };
+            let Some(path) = self.find_name(number, &base, position, user)? else {
+                return Ok(None);
+            };
+            self.session.progress.rename(number, &path);
+            self.session.arm_marks();
+            self.names.named.push((number, path));
         }
-        Ok(Some(named))
+        let mut path = self.names.of(number).cloned().unwrap_or_default();
+        moves[at + 1..].iter().for_each(|next| path.push(*next));
+        Ok(Some(Position { path, ..*position }))
     }
 
     /// The path to where an interrupt has left the task, after `base`.
@@ -89,7 +103,9 @@ impl Timeline {
     ) -> Result<Option<Path>> {
         let found = self.names.nameless.iter().position(|(n, _)| *n == number);
         let Some(mut there) = found.map(|n| self.names.nameless[n].1.thaw()).transpose()? else {
-            return Err(lost(&self.session, goal));
+            return Err(Error::Forgotten {
+                goal: goal.to_string(),
+            });
         };
         let Some(mut session) = self.session_at(base, user)? else {
             return Ok(None);

@@ -193,10 +193,19 @@ impl<'a> Debugged<'a> {
     }
 }
 
+/// Newer gdbs say it in other words: this is what 13 says.
+fn in_words_of_gdb_13(output: &str) -> String {
+    output.replace(
+        "Reached end of recorded history; stopping.\nBackward execution from here not possible.",
+        "No more reverse-execution history.",
+    )
+}
+
 /// Checks what was printed for a script.
 #[track_caller]
 pub fn check(program: &Program, output: &str, about: &str, script: &[(&str, &str)]) {
-    let mut rest = output;
+    let output = in_words_of_gdb_13(output);
+    let mut rest = &*output;
     let mut missing = String::new();
     for (n, (command, texts)) in script.iter().enumerate() {
         let command = program.with_lines(command);

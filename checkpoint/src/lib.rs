@@ -60,7 +60,9 @@ pub mod writer;
 
 pub use budget::Budget;
 pub use cache::BlockCache;
-pub use capture::{CaptureRequest, Changes, ObjectSource, SpaceSource, copy_unforkable, is_forked};
+pub use capture::{
+    CaptureRequest, Changes, ObjectSource, SpaceSource, Unchanged, copy_unforkable, is_forked,
+};
 pub use collection::{Collection, Removed, bytes_on_disk};
 pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};

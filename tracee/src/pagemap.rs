@@ -144,7 +144,8 @@ fn ability() -> Ability {
             let tid = Tid(std::process::id() as i32);
             let mut runs = Vec::new();
             File::open("/proc/self/pagemap").is_ok_and(|file| {
-                scan(&file, tid, own, return_mask, &mut runs).is_ok() && runs == [(own, PageKind::Private)]
+                scan_populated(&file, tid, own, return_mask, &mut runs).is_ok()
+                    && runs == [(own, PageKind::Private)]
             })
         };
         let found = [basic | PAGE_IS_GUARD, basic]
@@ -222,13 +223,29 @@ impl Pagemap {
         self.step_with(range, ability().return_mask & !PAGE_IS_FILE, runs)
     }
 
+    /// The pages of `range` that are not the shared zero page, in order; they are taken to be there. With [`Method::Scan`] only. Costs
+    /// 2 ns for each page.
+    pub fn nonzero(&self, range: AddrRange) -> Result<Vec<AddrRange>> {
+        let range = range.to_pages();
+        let mut zeros = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let (left, mut add) = (AddrRange::new(at, range.end), |region: &Region| {
+                zeros.push(AddrRange::new(Addr(region.start), Addr(region.end)));
+            });
+            at = scan(&self.file, self.tid, left, Asked::Zeros, &mut add)?;
+        }
+        check_alive(self.tid)?;
+        Ok(range.without(zeros.into_iter()))
+    }
+
     fn step_with(&self, range: AddrRange, return_mask: u64, runs: &mut Vec<Run>) -> Result<Addr> {
         let range = range.to_pages();
         if range.is_empty() {
             return Ok(range.end);
         }
         let done = match self.method {
-            Method::Scan => scan(&self.file, self.tid, range, return_mask, runs)?,
+            Method::Scan => scan_populated(&self.file, self.tid, range, return_mask, runs)?,
             Method::Table => self.table(range, runs)?,
         };
         check_alive(self.tid)?;
@@ -272,8 +289,48 @@ pub fn check_alive(tid: Tid) -> Result<()> {
     Memory::of(tid).read_some(Addr::NULL, &mut [0]).map(|_| ())
 }
 
-/// One `PAGEMAP_SCAN`; returns the address up to which it came.
-fn scan(file: &File, tid: Tid, range: AddrRange, return_mask: u64, runs: &mut Vec<Run>) -> Result<Addr> {
+/// What a `PAGEMAP_SCAN` looks for.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Pages that are there; these categories of them are told.
+    Populated(u64),
+    /// The shared zero page.
+    Zeros,
+}
+
+/// Appends the runs that one `PAGEMAP_SCAN` finds; returns the address up to which it came.
+fn scan_populated(
+    file: &File,
+    tid: Tid,
+    range: AddrRange,
+    return_mask: u64,
+    runs: &mut Vec<Run>,
+) -> Result<Addr> {
+    scan(file, tid, range, Asked::Populated(return_mask), &mut |region| {
+        if region.categories & (PAGE_IS_PFNZERO | PAGE_IS_GUARD) != 0 {
+            return;
+        }
+        let kind = if region.categories & PAGE_IS_FILE != 0 {
+            PageKind::File
+        } else {
+            PageKind::Private
+        };
+        append(runs, AddrRange::new(Addr(region.start), Addr(region.end)), kind);
+    })
+}
+
+/// One `PAGEMAP_SCAN`, whose regions are given to `found`; returns the address up to which it came.
+fn scan(
+    file: &File,
+    tid: Tid,
+    range: AddrRange,
+    asked: Asked,
+    found: &mut dyn FnMut(&Region),
+) -> Result<Addr> {
+    let (anyof, all, returned) = match asked {
+        Asked::Populated(returned) => (PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0, returned),
+        Asked::Zeros => (0, PAGE_IS_PFNZERO, PAGE_IS_PFNZERO),
+    };
     let mut regions = [Region::default(); REGIONS];
     let mut end = range.end.0;
     loop {
@@ -283,8 +340,9 @@ fn scan(file: &File, tid: Tid, range: AddrRange, return_mask: u64, runs: &mut Ve
             end,
             vec: regions.as_mut_ptr() as u64,
             vec_len: REGIONS as u64,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask,
+            category_mask: all,
+            category_anyof_mask: anyof,
+            return_mask: returned,
             ..ScanArg::default()
         };
         // SAFETY: `arg` is a pm_scan_arg whose `vec` points to `vec_len` regions that live as long as the
@@ -306,17 +364,7 @@ fn scan(file: &File, tid: Tid, range: AddrRange, return_mask: u64, runs: &mut Ve
                 errno => return Err(Error::kernel(tid, "PAGEMAP_SCAN", errno)),
             }
         }
-        for region in regions.iter().take(n as usize) {
-            if region.categories & (PAGE_IS_PFNZERO | PAGE_IS_GUARD) != 0 {
-                continue;
-            }
-            let kind = if region.categories & PAGE_IS_FILE != 0 {
-                PageKind::File
-            } else {
-                PageKind::Private
-            };
-            append(runs, AddrRange::new(Addr(region.start), Addr(region.end)), kind);
-        }
+        regions.iter().take(n as usize).for_each(&mut *found);
         if arg.walk_end >= end {
             return Ok(range.end);
         }

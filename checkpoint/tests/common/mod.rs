@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rr_checkpoint::{
     CaptureRequest, Changes, Checkpoint, CheckpointStats, CheckpointWriter, ObjectSource, Options,
-    PageTarget, SessionImage, SharedSource, SpaceImage, SpaceSource,
+    PageTarget, SessionImage, SharedSource, SpaceImage, SpaceSource, Unchanged,
 };
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
@@ -258,10 +258,12 @@ impl Kept {
         match &self.last {
             Some((event, source, _)) if source.is_kept() => Changes::Since {
                 event: EventNumber(*event),
-                unchanged: Pagemap::open(Tid(std::process::id() as i32))
-                    .unwrap()
-                    .shared(self.region.0)
-                    .unwrap(),
+                unchanged: Unchanged::Pages(
+                    Pagemap::open(Tid(std::process::id() as i32))
+                        .unwrap()
+                        .shared(self.region.0)
+                        .unwrap(),
+                ),
             },
             _ => Changes::Unknown,
         }

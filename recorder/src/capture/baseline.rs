@@ -16,11 +16,11 @@
 
 use std::sync::OnceLock;
 
-use rr_checkpoint::{Changes, SharedSource, is_forked};
+use rr_checkpoint::{Changes, SharedSource, Unchanged, is_forked};
 use rr_trace::event::EventNumber;
 use rr_tracee::pagemap::{Pagemap, shared};
 use rr_tracee::procfs::MachineMemory;
-use rr_tracee::{Addr, AddrRange, AddressSpace, SpaceId, SpaceOp, Tid};
+use rr_tracee::{AddrRange, AddressSpace, SpaceId, SpaceOp, Tid};
 
 use super::Capture;
 use crate::session::RecordSession;
@@ -73,7 +73,10 @@ impl Baseline {
                 .collect();
         }
         let event = self.event;
-        Ok(Changes::Since { event, unchanged })
+        Ok(Changes::Since {
+            event,
+            unchanged: Unchanged::Pages(unchanged),
+        })
     }
 }
 
@@ -89,10 +92,11 @@ fn least() -> u64 {
 fn keep_if_worth(source: &SharedSource, changes: &Changes) {
     let bytes = source.anonymous_bytes();
     let is_mostly_changed = match changes {
-        Changes::Unknown => false,
-        Changes::Since { unchanged, .. } => {
-            unchanged.iter().map(|range| range.len()).sum::<u64>() < bytes / 2
-        }
+        Changes::Since {
+            unchanged: Unchanged::Pages(pages),
+            ..
+        } => pages.iter().map(|range| range.len()).sum::<u64>() < bytes / 2,
+        _ => false,
     };
     if bytes < least() || (is_mostly_changed && least() > 0) || !shared::is_known() {
         return;
@@ -163,7 +167,7 @@ impl RecordSession {
         if baseline.rests && self.tasks.get(&leader).is_some_and(is_blocked) {
             return Changes::Since {
                 event: baseline.event,
-                unchanged: vec![AddrRange::new(Addr::NULL, Addr(u64::MAX).page_floor())],
+                unchanged: Unchanged::All,
             };
         }
         let kept = self.capture.kept.get(&id);

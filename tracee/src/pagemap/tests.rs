@@ -78,6 +78,35 @@ fn anonymous_pages_are_listed_when_written() {
 }
 
 #[test]
+fn the_zero_page_is_found_everywhere() {
+    if method() != Method::Scan {
+        return;
+    }
+    // More zero pages apart from each other than one call returns.
+    let pages = 4 * REGIONS as u64;
+    let map = Map::anonymous(pages * PAGE);
+    // SAFETY: the mapping that was just made.
+    unsafe {
+        libc::madvise(
+            map.0.start.0 as *mut _,
+            map.0.len() as usize,
+            libc::MADV_NOHUGEPAGE,
+        )
+    };
+    for page in 0..pages {
+        match page % 3 {
+            0 => drop(map.read(page)),
+            _ => map.write(page, 0),
+        }
+    }
+    let expected: Vec<AddrRange> = (0..pages)
+        .filter(|page| page % 3 == 1)
+        .map(|page| AddrRange::new(map.page(page).start, map.page((page + 1).min(pages - 1)).end))
+        .collect();
+    assert_eq!(Pagemap::open(own()).unwrap().nonzero(map.0).unwrap(), expected);
+}
+
+#[test]
 fn file_pages_are_told_from_copied_ones() {
     // SAFETY: a new file descriptor that `file` owns.
     let mut file = unsafe { File::from_raw_fd(libc::memfd_create(c"pagemap test".as_ptr(), 0)) };

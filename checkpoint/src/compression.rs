@@ -82,6 +82,14 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// Brotli quality of packs.
+const QUALITY_OF_PACKS: i32 = 9;
+
+/// The bytes of a block in a pack, if they are fewer than `most`.
+pub(crate) fn compress_hard(raw: &[u8], most: usize) -> Option<Vec<u8>> {
+    rr_trace::compress::compress(raw, QUALITY_OF_PACKS).filter(|bytes| bytes.len() < most)
+}
+
 /// Compresses blocks, one after the other.
 #[derive(Default)]
 pub(crate) struct Compressor(Option<zstd::bulk::Compressor<'static>>);

@@ -40,6 +40,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use rr_trace::Member;
 use rr_trace::compress::{compress, decompress};
 use rr_trace::event::EventNumber;
 use xxhash_rust::xxh3::xxh3_64;
@@ -198,6 +199,16 @@ impl ReadAt for File {
     }
 }
 
+impl ReadAt for Member {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        rr_tracee::ReadAt::read_exact_at(self, buf, offset)
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        self.size()
+    }
+}
+
 impl ReadAt for &[u8] {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -351,9 +362,14 @@ fn word32(bytes: &[u8], at: usize) -> u32 {
 
 /// A section as it goes into the file, and its entry for that place.
 pub(crate) fn pack_section(raw: Vec<u8>, offset: u64) -> (Vec<u8>, Section) {
+    pack_section_with(raw, offset, SECTION_QUALITY)
+}
+
+/// The same with another brotli quality.
+pub(crate) fn pack_section_with(raw: Vec<u8>, offset: u64, quality: i32) -> (Vec<u8>, Section) {
     let raw_len = raw.len() as u64;
     let packed = (raw.len() >= SECTION_MIN)
-        .then(|| compress(&raw, SECTION_QUALITY))
+        .then(|| compress(&raw, quality))
         .flatten()
         .filter(|p| (p.len() as u64) < raw_len && raw_len <= section_limit(p.len() as u64));
     let bytes = packed.unwrap_or(raw);

@@ -19,11 +19,13 @@
 //! | `publish` | the thread that makes them durable, under their names, in order |
 //! | `room` | what of the disk is left to others |
 //! | [`mod@file`] | the file format |
+//! | [`files`] | where they are read from |
 //! | [`block`] | compressed runs of pages |
 //! | [`collection`] | the checkpoints of a trace together, and removal |
 //! | [`retention`] | which ones stay when there is no room for all |
 //! | [`budget`] | a writer's budget |
 //! | [`compression`] | their codecs |
+//! | [`repack`] | all checkpoints of a trace anew, for a pack |
 //! | [`cache`] | decompressed blocks |
 //! | `index` | which pages there are and where |
 //! | `codec` | image, index and statistics as Cap'n Proto |
@@ -43,11 +45,13 @@ pub mod collection;
 pub mod compression;
 pub mod error;
 pub mod file;
+pub mod files;
 mod fill;
 pub mod image;
 mod index;
 mod known;
 mod publish;
+pub mod repack;
 pub mod restore;
 pub mod retention;
 mod room;
@@ -66,6 +70,7 @@ pub use capture::{
 pub use collection::{Collection, Removed, bytes_on_disk};
 pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};
+pub use files::Files;
 pub use image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 pub use restore::{Checkpoint, PageSource, PageTarget};
 pub use schedule::{Interval, Schedule};

@@ -5,11 +5,11 @@
 //! is an error, never a wrong page.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sched::CpuSet;
+use rr_trace::Member;
 use rr_trace::event::EventNumber;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange};
@@ -18,9 +18,9 @@ pub use crate::index::PageTarget;
 
 use crate::block::{BlockRef, PAGE_BYTES};
 use crate::cache::BlockCache;
-use crate::collection::open_referred;
 use crate::error::{Error, Result};
-use crate::file::{Contents, Header, checkpoint_path, open_file, read_block};
+use crate::file::{Contents, Header, open_file, read_block};
+use crate::files::Files;
 use crate::image::SessionImage;
 use crate::index::{Run, ZERO_BLOCK};
 use crate::stats::CheckpointStats;
@@ -37,12 +37,13 @@ pub enum PageSource {
 /// An opened checkpoint. Can be used from several threads.
 #[derive(Debug)]
 pub struct Checkpoint {
-    path: PathBuf,
-    dir: Arc<Path>,
-    file: Arc<File>,
+    files: Files,
+    /// What tells its trace from others.
+    key: Arc<Path>,
+    member: Member,
     contents: Contents,
     /// Earlier files, opened when needed.
-    others: Mutex<HashMap<u64, Arc<File>>>,
+    others: Mutex<HashMap<u64, Member>>,
     cache: Arc<BlockCache>,
     /// Whether others use the cache.
     is_shared: bool,
@@ -68,15 +69,20 @@ impl Checkpoint {
     /// Opens a checkpoint file; `trace` is the uuid of the trace that it must belong to, if that is known.
     pub fn open(path: &Path, trace: Option<&[u8; 16]>) -> Result<Checkpoint> {
         let file = open_file(path, "opening a checkpoint")?;
-        let contents = Contents::read(&file, path)?;
+        let files = path.parent().unwrap_or(Path::new("")).into();
+        Self::of_member(files, Member::whole(file, path.to_path_buf()), trace)
+    }
+
+    fn of_member(files: Files, member: Member, trace: Option<&[u8; 16]>) -> Result<Checkpoint> {
+        let contents = Contents::read(&member, member.path())?;
         if let Some(trace) = trace {
             let event = EventNumber(contents.header.event);
-            contents.header.must_be_of(path, trace, event)?;
+            contents.header.must_be_of(member.path(), trace, event)?;
         }
         let checkpoint = Checkpoint {
-            path: path.to_path_buf(),
-            dir: path.parent().unwrap_or(Path::new("")).into(),
-            file: Arc::new(file),
+            key: files.path(),
+            files,
+            member,
             wanted_twice: contents.index.wanted_twice(),
             contents,
             others: Mutex::default(),
@@ -91,11 +97,15 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens the checkpoint at an event, in the directory of checkpoints of the trace with this uuid.
-    pub fn open_at(dir: &Path, event: EventNumber, trace: &[u8; 16]) -> Result<Checkpoint> {
-        let path = checkpoint_path(dir, event);
-        let checkpoint = Self::open(&path, Some(trace))?;
-        checkpoint.contents.header.must_be_of(&path, trace, event)?;
+    /// Opens the checkpoint at an event, of the trace with this uuid.
+    pub fn open_at(files: impl Into<Files>, event: EventNumber, trace: &[u8; 16]) -> Result<Checkpoint> {
+        let files = files.into();
+        let member = files.open(event)?;
+        let checkpoint = Self::of_member(files, member, Some(trace))?;
+        checkpoint
+            .contents
+            .header
+            .must_be_of(checkpoint.path(), trace, event)?;
         Ok(checkpoint)
     }
 
@@ -112,7 +122,7 @@ impl Checkpoint {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.member.path()
     }
 
     /// The last event that has happened.
@@ -201,7 +211,7 @@ impl Checkpoint {
 
     /// The pages of a block of this file or an earlier one.
     fn block(&self, block: &BlockRef) -> Result<Arc<Vec<u8>>> {
-        self.cache.get(&self.dir, block, || {
+        self.cache.get(&self.key, block, || {
             let mut pages = Vec::new();
             self.read(block, &mut Vec::new(), &mut pages)?;
             Ok(pages)
@@ -225,28 +235,27 @@ impl Checkpoint {
 
     /// Reads a block: its bytes in the file into `packed`, its pages into `pages`.
     fn read(&self, block: &BlockRef, packed: &mut Vec<u8>, pages: &mut Vec<u8>) -> Result<()> {
-        let file = self.file_of(block.event)?;
-        let path = checkpoint_path(&self.dir, EventNumber(block.event));
-        read_block(&*file, &path, block, packed, pages)
+        let member = self.file_of(block.event)?;
+        let path = self.files.path_of(EventNumber(block.event));
+        read_block(&member, &path, block, packed, pages)
     }
 
     /// The file of the checkpoint at `event`; an earlier one is checked to be what it should be.
-    fn file_of(&self, event: u64) -> Result<Arc<File>> {
+    fn file_of(&self, event: u64) -> Result<Member> {
         if event == self.contents.header.event {
-            return Ok(self.file.clone());
+            return Ok(self.member.clone());
         }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = others.get(&event) {
             return Ok(file.clone());
         }
-        let (path, file) = open_referred(&self.dir, EventNumber(event))?;
-        let header = Header::read(&file, &path)?;
-        header.must_be_of(&path, &self.contents.header.uuid, EventNumber(event))?;
+        let member = self.files.open_referred(EventNumber(event))?;
+        let header = Header::read(&member, member.path())?;
+        header.must_be_of(member.path(), &self.contents.header.uuid, EventNumber(event))?;
         if others.len() >= OPEN_FILES {
             others.clear();
         }
-        let file = Arc::new(file);
-        others.insert(event, file.clone());
-        Ok(file)
+        others.insert(event, member.clone());
+        Ok(member)
     }
 }

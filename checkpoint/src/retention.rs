@@ -53,7 +53,7 @@ impl Limit {
 ///
 /// Those in the middle go by the rule. The first one, which stands for the whole beginning, and the [`LATEST`] go when none
 /// is left between them.
-fn next_to_go(times: &[u64], may_go: impl Fn(usize) -> bool) -> Option<usize> {
+pub(crate) fn next_to_go(times: &[u64], may_go: impl Fn(usize) -> bool) -> Option<usize> {
     let last = times.len().checked_sub(1)?;
     let end = times[last];
     let middle: Vec<usize> = (1..times.len().saturating_sub(LATEST))

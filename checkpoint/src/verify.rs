@@ -8,12 +8,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
+use rr_trace::Member;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::Pagemap;
-use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Memory, ObjectId, SpaceId};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Memory, ObjectId, ReadAt, SpaceId};
 
 pub use difference::{Difference, Differences, Line};
 pub use images::compare_images;
@@ -34,7 +33,7 @@ mod pair;
 pub type OpenFile<'a> = dyn Fn(Untouched) -> Opened + 'a;
 
 /// A file that was opened, or why it could not be.
-pub type Opened = std::result::Result<File, BoxedError>;
+pub type Opened = std::result::Result<Member, BoxedError>;
 
 /// What a page that nobody has written to is in a private mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -147,7 +146,7 @@ fn untouched(
     mapping: &Mapping,
     at: Addr,
     len: usize,
-    files: &mut HashMap<Untouched, Arc<File>>,
+    files: &mut HashMap<Untouched, Member>,
     open: &OpenFile<'_>,
 ) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len];
@@ -165,7 +164,7 @@ fn untouched(
     };
     let file = match files.entry(id) {
         Entry::Occupied(e) => e.into_mut(),
-        Entry::Vacant(e) => e.insert(Arc::new(open(id).map_err(failed)?)),
+        Entry::Vacant(e) => e.insert(open(id).map_err(failed)?),
     };
     // Beyond the end of the file its last page is zero (mmap(2)).
     let mut n = 0;

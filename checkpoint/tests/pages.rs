@@ -13,6 +13,7 @@ use rr_checkpoint::{
     Changes, ObjectImage, ObjectSource, PageSource, PageTarget, SharedSource, SpaceImage, SpaceSource,
     Untouched, compare_object, compare_space, copy_unforkable,
 };
+use rr_trace::Member;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, Prot, SpaceId,
@@ -205,7 +206,7 @@ fn of_a_mapped_file_only_written_pages_are_stored() {
     // A replay may have copied pages that the recording had not: equal as long as their bytes are the file's.
     let open_file = |id: Untouched| {
         assert_eq!(id, Untouched::File(FileId(9)));
-        Ok(file.try_clone().unwrap())
+        Ok(Member::whole(file.try_clone().unwrap(), "file".into()))
     };
     let mut last = vec![0x33; PAGE as usize];
     last[(length % PAGE) as usize..].fill(0);

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use common::*;
 use rr_checkpoint::{Checkpoint, CheckpointWriter, Error, Options, compare_checkpoints};
+use rr_trace::Member;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{AddressSpace, Backing, FileId};
 
@@ -19,7 +20,7 @@ const FILE: FileId = FileId(7);
 fn compare(a: &Checkpoint, b: &Checkpoint, file: &Path) -> Vec<String> {
     let open = |id: FileId| {
         assert_eq!(id, FILE);
-        Ok(std::fs::File::open(file)?)
+        Ok(Member::whole(std::fs::File::open(file)?, file.to_path_buf()))
     };
     compare_checkpoints(a, b, &open, 3).unwrap()
 }

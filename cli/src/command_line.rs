@@ -60,7 +60,8 @@ pub fn with_command_word(mut args: Vec<OsString>, known: &[String]) -> Vec<OsStr
         return args;
     }
     let is_option = word.as_bytes().starts_with(b"-");
-    let command = if !is_option && Path::new(word).is_dir() {
+    let path = Path::new(word);
+    let command = if !is_option && (path.is_dir() || rr_trace::pack::is_pack(path)) {
         "replay"
     } else {
         "record"

@@ -12,6 +12,7 @@ mod log;
 mod outcome;
 mod progress;
 mod registers;
+mod secrets;
 mod signals;
 mod size;
 mod started;
@@ -25,7 +26,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Records a run of a program (a tree of processes), and replays it exactly as often as you like.
 ///
-/// `rr PROG ARGS...` is short for `rr record PROG ARGS...`, `rr TRACE-DIRECTORY` for `rr replay TRACE-DIRECTORY`.
+/// `rr PROG ARGS...` is short for `rr record PROG ARGS...`, `rr TRACE` for `rr replay TRACE`, a trace being a directory
+/// or a file that `rr pack` has made.
 #[derive(Parser)]
 #[command(
     name = "rr",
@@ -89,6 +91,9 @@ enum Command {
     CreateCheckpoints(commands::create_checkpoints::Options),
     Checkpoints(commands::checkpoints::Options),
     Backtrace(commands::backtrace::Options),
+    Pack(commands::pack::Options),
+    Unpack(commands::unpack::Options),
+    Doctor(commands::doctor::Options),
     Dump(commands::dump::Options),
     Ps(commands::ps::Options),
     /// List the recordings in the trace directory
@@ -182,6 +187,9 @@ fn main() -> ExitCode {
         Command::CreateCheckpoints(options) => commands::create_checkpoints::run(&options),
         Command::Checkpoints(options) => commands::checkpoints::run(&options),
         Command::Backtrace(options) => commands::backtrace::run(&options),
+        Command::Pack(options) => commands::pack::run(&options),
+        Command::Unpack(options) => commands::unpack::run(&options),
+        Command::Doctor(options) => commands::doctor::run(&options),
         Command::Dump(options) => commands::dump::run(&options),
         Command::Ps(options) => commands::ps::run(&options),
         Command::Ls(options) => commands::ls::run(&options),

@@ -106,13 +106,23 @@ pub fn set_latest(trace: &Path) {
     }
 }
 
+/// Whether there is a recording at a path, as far as that is seen from outside.
+pub fn looks_like_one(path: &Path) -> bool {
+    path.join("header").is_file() || rr_trace::pack::is_pack(path)
+}
+
 /// Where mapped files are kept for all traces in the trace directory.
 pub fn store() -> PathBuf {
     root().join(".files")
 }
 
-/// The bytes of a directory on the disk: what was removed from a file leaves a hole in it.
+/// The bytes of a trace, a directory or a pack, on the disk: what was removed from a file leaves a hole in it.
 pub fn bytes_on_disk(dir: &Path) -> u64 {
+    if let Ok(meta) = dir.metadata()
+        && meta.is_file()
+    {
+        return meta.blocks() * 512;
+    }
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let of = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_on_disk(&entry.path()),

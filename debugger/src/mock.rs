@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use rr_trace::Member;
 use rr_tracee::{Addr, ExtendedState, Registers, Tid};
 
 use crate::target::{
@@ -376,9 +377,10 @@ impl Target for Mock {
         }
     }
 
-    fn open_file(&self, path: &str) -> Option<File> {
+    fn open_file(&self, path: &str) -> Option<Member> {
         (path == "/mock/file")
             .then(|| File::open("/proc/self/cmdline").ok())
             .flatten()
+            .map(|file| Member::whole(file, path.into()))
     }
 }

@@ -209,5 +209,5 @@ pub trait Target {
     /// printed as it is.
     fn command(&mut self, name: &str, tid: Option<Tid>, args: &[String]) -> Result<String, TargetError>;
     /// Opens a file of the recording by the name that the program knew it by (`vFile:open`).
-    fn open_file(&self, path: &str) -> Option<std::fs::File>;
+    fn open_file(&self, path: &str) -> Option<rr_trace::Member>;
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use rr_checkpoint::{
     Checkpoint, Difference, PageTarget, Untouched, compare_images, compare_object, compare_space,
 };
+use rr_trace::Member;
 use rr_tracee::Memory;
 
 use crate::error::Result;
@@ -90,7 +91,7 @@ impl ReplaySession {
             let open = |untouched| match untouched {
                 Untouched::File(file) => Ok(self.reader.open_file(file)?),
                 Untouched::Object(id) => match self.backings.objects.get(&id) {
-                    Some(object) => Ok(object.file.try_clone()?),
+                    Some(object) => Ok(Member::whole(object.file.try_clone()?, "(shared memory)".into())),
                     None => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
                 },
             };

@@ -19,19 +19,35 @@ use crate::affinity;
 use crate::blank;
 use crate::error::{Error, Result};
 
+/// A file of the trace that replayed tasks have open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MappedFile {
+    /// The descriptor.
+    pub fd: i32,
+    /// Where the file begins there.
+    pub start: u64,
+    /// Where it ends, in whole pages, if something else follows there.
+    pub end: Option<u64>,
+}
+
 /// A template and its descriptor table. It belongs to the thread that traces the tasks.
 #[derive(Debug)]
 pub(crate) struct Family {
     /// Absent only while it is in the hands of other code, and once it has died.
     template: RefCell<Option<Stopped>>,
     real: Tid,
-    /// The trace's files that are open, by their descriptors.
-    files: RefCell<HashMap<FileId, i32>>,
+    /// The trace's files that are open.
+    files: RefCell<HashMap<FileId, MappedFile>>,
+    /// The descriptors of the files that have them: a pack has all.
+    opened: RefCell<HashMap<PathBuf, i32>>,
+    /// An empty memfd, once there is one.
+    empty: Cell<Option<i32>>,
     /// Those of them that are shared memory objects, as we have them open for live checkpoints.
     originals: RefCell<HashMap<i32, Rc<File>>>,
     /// Where files of the trace have instructions that were made to trap ([`hardware_random`]), once that was asked.
     random: RefCell<HashMap<FileId, Rc<[u64]>>>,
-    /// The trace's directory.
+    /// The trace, and where it is.
+    given: PathBuf,
     root: PathBuf,
     cpu: Cell<Option<usize>>,
 }
@@ -49,8 +65,11 @@ impl Family {
             real: template.tid(),
             template: RefCell::new(Some(template)),
             files: RefCell::default(),
+            opened: RefCell::default(),
+            empty: Cell::new(None),
             originals: RefCell::default(),
             random: RefCell::default(),
+            given: reader.path().to_owned(),
             root,
             cpu: Cell::new(cpu),
         }))
@@ -78,19 +97,42 @@ impl Family {
         self.template.take().ok_or(TraceeError::Died(self.real))
     }
 
-    /// The trace's directory, as an absolute path.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// The absolute path of a file of the trace: the trace itself, something in it, or what it shares with others.
+    pub fn absolute(&self, path: &Path) -> PathBuf {
+        if path == self.given {
+            return self.root.clone();
+        }
+        match path.strip_prefix(&self.given) {
+            Ok(within) => self.root.join(within),
+            // What packs share is named absolutely.
+            Err(_) => path.to_owned(),
+        }
     }
 
-    /// The descriptor of a file of the trace, if it is open.
-    pub fn file(&self, file: FileId) -> Option<i32> {
+    /// A file of the trace, if it is open.
+    pub fn file(&self, file: FileId) -> Option<MappedFile> {
         self.files.borrow().get(&file).copied()
     }
 
+    /// The descriptor of a file that has the contents of some.
+    pub fn descriptor(&self, path: &Path) -> Option<i32> {
+        self.opened.borrow().get(path).copied()
+    }
+
     /// Takes notice that a file of the trace has been opened.
-    pub fn opened(&self, file: FileId, fd: i32) {
-        self.files.borrow_mut().insert(file, fd);
+    pub fn opened(&self, file: FileId, path: &Path, mapped: MappedFile) {
+        self.files.borrow_mut().insert(file, mapped);
+        self.opened.borrow_mut().insert(path.to_owned(), mapped.fd);
+    }
+
+    /// The descriptor of an empty file, if it is open.
+    pub fn empty(&self) -> Option<i32> {
+        self.empty.get()
+    }
+
+    /// Takes notice that an empty file has been opened.
+    pub fn opened_empty(&self, fd: i32) {
+        self.empty.set(Some(fd));
     }
 
     /// A file of the trace that is open as `fd` in the common table and as `file` here: open once for all checkpoints.

@@ -2,7 +2,8 @@
 //!
 //! An object that is a file of the trace ([`rr_tracee::objects`]) is that file, mapped as it is: that costs nothing, however
 //! large it is. Nobody can write to it: it is open for reading only. Before an event changes such an object, or lets the
-//! program change it, the object becomes a memfd with a copy of the file, and takes its place in all address spaces.
+//! program change it, the object becomes a memfd with a copy of the file, and takes its place in all address spaces. In a pack the
+//! file is a part of another, and the object is a copy from the beginning.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -46,19 +47,27 @@ impl Backings {
             return self.create_memfd(remote, real, object, size, None);
         };
         let file = reader.open_file(content)?;
-        let length = file.metadata().map_err(failed("measuring", object))?.len();
+        let length = file.size().map_err(failed("measuring", object))?;
         if length != size {
-            let name = reader.file_path(content);
-            let what = format!("{} has {length} bytes and should have {size}", name.display());
+            let what = format!(
+                "{} has {length} bytes and should have {size}",
+                file.path().display()
+            );
             let event = EventNumber::default();
             return Err(Failure::Other(Box::new(Error::BadTrace { event, what })));
         }
-        if may_change {
-            return self.create_memfd(remote, real, object, size, Some((&file, 0..size)));
+        // In a pack, other members follow.
+        if may_change || !file.is_whole_file() {
+            let part = file.start()..file.start() + size;
+            return self.create_memfd(remote, real, object, size, Some((file.file(), part)));
         }
-        let (remote, fd) = self.file(remote, reader, content)?;
-        let original = true;
-        self.objects.insert(object, Object { file, fd, original });
+        let (remote, opened) = self.file(remote, reader, content)?;
+        let made = Object {
+            file: file.file().try_clone().map_err(failed("opening", object))?,
+            fd: opened.fd,
+            original: true,
+        };
+        self.objects.insert(object, made);
         Ok(remote)
     }
 

@@ -11,15 +11,13 @@
 //! call  ─► syscall
 //! ```
 
-use std::os::unix::fs::FileExt;
-
 use rr_trace::TraceReader;
 use rr_tracee::code::JUMP_LEN;
 use rr_tracee::hardware_random::{OPCODE, TRAP};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::site::Instruction;
 use rr_tracee::stubs::{self, STUBS};
-use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory, Prot};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory, Prot, ReadAt};
 
 use crate::family::Family;
 use crate::overlay::CodeOverlay;

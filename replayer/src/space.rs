@@ -14,7 +14,7 @@ use rr_tracee::{
 };
 
 use crate::error::Error;
-use crate::family::Family;
+use crate::family::{Family, MappedFile};
 use crate::objects::Object;
 
 /// The trace's files and the shared objects, as descriptors of the replayed tasks' common table.
@@ -44,30 +44,50 @@ impl Backings {
         mut remote: Remote,
         reader: &TraceReader,
         file: FileId,
-    ) -> Result<(Remote, i32), Failure> {
-        if let Some(fd) = self.family.file(file) {
-            return Ok((remote, fd));
+    ) -> Result<(Remote, MappedFile), Failure> {
+        if let Some(mapped) = self.family.file(file) {
+            return Ok((remote, mapped));
         }
         // A missing or odd file is found here, with its name.
-        drop(reader.open_file(file)?);
-        let relative = reader.file_path(file);
-        let path = relative
-            .strip_prefix(reader.path())
-            .map_or(relative.clone(), |p| self.family.root().join(p));
-        let mut bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
-        bytes.push(0);
-        let path = remote.param(&bytes)?;
-        let args = [
-            libc::AT_FDCWD as u64,
-            path.0,
-            (libc::O_RDONLY | libc::O_CLOEXEC) as u64,
-            0,
-            0,
-            0,
-        ];
+        let member = reader.open_file(file)?;
+        let path = self.family.absolute(member.file_path());
+        let fd = match self.family.descriptor(&path) {
+            Some(fd) => fd,
+            None => {
+                let mut bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
+                bytes.push(0);
+                let name = remote.param(&bytes)?;
+                let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+                let args = [libc::AT_FDCWD as u64, name.0, flags as u64, 0, 0, 0];
+                let fd;
+                (remote, fd) = remote.must("opening a file of the trace", libc::SYS_openat, args)?;
+                fd as i32
+            }
+        };
+        let measured = |source| {
+            let what = format!("measuring {}", member.path().display());
+            Failure::Other(Box::new(Error::Os { what, source }))
+        };
+        let end = match member.is_whole_file() {
+            true => None,
+            false => Some(Addr(member.size().map_err(measured)?).page_ceil().0),
+        };
+        let start = member.start();
+        let mapped = MappedFile { fd, start, end };
+        self.family.opened(file, &path, mapped);
+        Ok((remote, mapped))
+    }
+
+    /// The descriptor of an empty file: whoever touches a page of it gets a `SIGBUS`, as beyond the end of every file (mmap(2)).
+    fn empty(&mut self, mut remote: Remote) -> Result<(Remote, i32), Failure> {
+        if let Some(fd) = self.family.empty() {
+            return Ok((remote, fd));
+        }
+        let name = remote.param(b"rr-empty\0")?;
+        let args = [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
         let fd;
-        (remote, fd) = remote.must("opening a file of the trace", libc::SYS_openat, args)?;
-        self.family.opened(file, fd as i32);
+        (remote, fd) = remote.must("memfd_create", libc::SYS_memfd_create, args)?;
+        self.family.opened_empty(fd as i32);
         Ok((remote, fd as i32))
     }
 }
@@ -200,13 +220,22 @@ fn map(
     reader: &TraceReader,
 ) -> Result<Remote, Failure> {
     let range = mapping.range;
-    let (remote, sharing, fd, offset) = match mapping.backing {
+    // What of it is backed by the descriptor.
+    let mut backed = range;
+    let (mut remote, sharing, fd, offset) = match mapping.backing {
         // It is there already.
         Backing::Rr => return Ok(remote),
         Backing::Anonymous => (remote, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         Backing::File { file, offset } => {
-            let (remote, fd) = backings.file(remote, reader, file)?;
-            (remote, libc::MAP_PRIVATE, fd, offset)
+            let (remote, mapped) = backings.file(remote, reader, file)?;
+            if let Some(end) = mapped.end {
+                let there = end.saturating_sub(offset).min(range.len());
+                backed = AddrRange::sized(range.start, there);
+            }
+            let offset = mapped.start.checked_add(offset);
+            let offset =
+                offset.ok_or_else(|| Failure::Bad("a mapping beyond the end of all files".into()))?;
+            (remote, libc::MAP_PRIVATE, mapped.fd, offset)
         }
         Backing::Shared { object, offset } | Backing::CopyOnWrite { object, offset } => {
             let fd = backings.objects.get(&object).map(|o| o.fd).ok_or_else(|| {
@@ -223,15 +252,28 @@ fn map(
         }
     };
     let flags = sharing | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    let args = [
-        range.start.0,
-        range.len(),
-        u64::from(mapping.prot.0),
-        flags as u64,
-        fd as i64 as u64,
-        offset,
-    ];
-    let mut remote = remote.must("mmap", libc::SYS_mmap, args)?.0;
+    let map_part = |remote: Remote, part: AddrRange, fd: i32, offset| {
+        let args = [
+            part.start.0,
+            part.len(),
+            u64::from(mapping.prot.0),
+            flags as u64,
+            fd as i64 as u64,
+            offset,
+        ];
+        remote
+            .must("mmap", libc::SYS_mmap, args)
+            .map(|(remote, _)| remote)
+    };
+    if !backed.is_empty() {
+        remote = map_part(remote, backed, fd, offset)?;
+    }
+    // Beyond the end of a member of a pack there are other members.
+    if backed.end < range.end {
+        let empty;
+        (remote, empty) = backings.empty(remote)?;
+        remote = map_part(remote, AddrRange::new(backed.end, range.end), empty, 0)?;
+    }
     // In an image a mapping comes with its policy.
     match mapping.fork {
         ForkPolicy::Copy => {}

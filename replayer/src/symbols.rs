@@ -10,7 +10,7 @@ use rr_tracee::{Addr, AddressSpace, Backing, FileId, Mapping};
 pub(crate) fn nearest(reader: &TraceReader, space: &AddressSpace, addr: Addr) -> Option<String> {
     let (mapping, file) = beginning(space, addr)?;
     // A file that cannot be read has no names to offer; whoever needs its contents says why.
-    let cache = ReadCache::new(reader.open_file(file).ok()?);
+    let cache = ReadCache::new(reader.open_file(file).ok()?.reader());
     let elf = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
     // Where the file's first page is in its own numbering: 0 but for executables that have a fixed place.
     let first = elf.segments().find(|s| s.file_range().0 < PAGE)?;

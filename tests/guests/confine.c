@@ -1,5 +1,6 @@
 // guest: special
-/* Runs a program under a seccomp filter: confine perf-eperm|perf-enosys|getpid-eperm|docker PROGRAM ARGS...
+/* Runs a program under a seccomp filter: confine perf-eperm|perf-enosys|getpid-eperm|ptrace-eperm|docker
+ * PROGRAM ARGS...
  *
  * `docker` is what Docker's default profile (moby, profiles/seccomp/default.json) does for a container without further
  * capabilities: a list of what is allowed, all else EPERM, and clone3 ENOSYS, so that C libraries fall back to clone, whose
@@ -48,6 +49,8 @@ int main(int count, char **words) {
     load(NUMBER);
     if (strcmp(words[1], "getpid-eperm") == 0) {
         answer_if(SYS_getpid, refuse);
+    } else if (strcmp(words[1], "ptrace-eperm") == 0) {
+        answer_if(SYS_ptrace, refuse);
     } else if (strcmp(words[1], "docker") != 0) {
         answer_if(SYS_perf_event_open, strcmp(words[1], "perf-enosys") == 0 ? missing : refuse);
     } else {

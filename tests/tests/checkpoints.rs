@@ -405,7 +405,7 @@ fn whole(rr: &Rr, dir: &Path, what: &str) -> usize {
     let reader = TraceReader::open(dir).unwrap();
     let all = reader.checkpoints().unwrap();
     for at in &all {
-        let opened = Checkpoint::open_at(&reader.checkpoint_dir(), *at, &reader.header().uuid);
+        let opened = Checkpoint::open_at(&reader, *at, &reader.header().uuid);
         assert!(opened.is_ok(), "{what}: {:?}", opened.err());
     }
     let verified = run(rr.command(["verify"]).arg(dir), rr.limit);

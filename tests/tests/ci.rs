@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use rr_tests::Rr;
+use rr_tests::damage::Tmpfs;
 use rr_tests::programs::is_installed;
 use rr_tests::run::{Run, run, start};
 
@@ -45,9 +46,10 @@ impl Ci {
         run(&mut self.command(options, test), self.rr.limit)
     }
 
-    /// The names of the artefacts.
+    /// The names of the artefacts, which are packs.
     fn kept(&self) -> Vec<String> {
-        names(&self.artifacts)
+        let name = |file: String| file.strip_suffix(".rrpack").expect("a pack").to_owned();
+        names(&self.artifacts).into_iter().map(name).collect()
     }
 
     /// Nothing is left where runs are recorded, but the files that traces share.
@@ -60,8 +62,8 @@ impl Ci {
 
     #[track_caller]
     fn replay(&self, name: &str) -> Run {
-        let dir = self.artifacts.join(name);
-        self.rr.rr(["replay".as_ref(), "-a".as_ref(), dir.as_os_str()])
+        let file = self.artifacts.join(format!("{name}.rrpack"));
+        self.rr.rr(["replay".as_ref(), "-a".as_ref(), file.as_os_str()])
     }
 }
 
@@ -229,7 +231,7 @@ fn what_cannot_be_kept_or_recorded_does_not_change_the_result() {
         red.describe()
     );
     let traces = ci.rr.home().join("traces");
-    assert_eq!(names(&traces), [".files", "sh-0"]);
+    assert_eq!(names(&traces), [".files", "sh-0.rrpack"]);
 
     ci.artifacts = ci.rr.new_dir();
     let none = ci.run(&[], &["/no/such/program"]).expect_status(127);
@@ -239,6 +241,35 @@ fn what_cannot_be_kept_or_recorded_does_not_change_the_result() {
     std::fs::write(&text, "no program").unwrap();
     ci.run(&[], &[text.to_str().unwrap()]).expect_status(126);
     assert!(ci.kept().is_empty());
+}
+
+#[test]
+fn what_cannot_be_packed_stays_a_directory() {
+    let ci = Ci::new();
+    std::fs::create_dir(&ci.artifacts).unwrap();
+    // There is room for the recording, but not for the pack beside it.
+    let Some(_mounted) = Tmpfs::mount(&ci.artifacts, "4m") else {
+        eprintln!("skipped: no right to mount");
+        return;
+    };
+    let red = ci.run(&["--no-backtrace"], &["sh", "-c", "exit 3"]);
+    let red = red.expect_status(3);
+    assert!(
+        red.err().contains("the recording stays a directory: "),
+        "{}",
+        red.describe()
+    );
+    assert!(
+        red.err().contains("No space left on device"),
+        "{}",
+        red.describe()
+    );
+    assert_eq!(names(&ci.artifacts), ["sh-0"]);
+    let dir = ci.artifacts.join("sh-0");
+    ci.rr
+        .rr(["replay".as_ref(), "-a".as_ref(), dir.as_os_str()])
+        .expect_success();
+    ci.expect_clean();
 }
 
 #[test]

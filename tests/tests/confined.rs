@@ -135,3 +135,46 @@ fn what_it_cost() {
     assert_eq!((torn.complete, torn.buffered_calls), (false, Some(whole)));
     run.remove();
 }
+
+/// `rr doctor` says what a container lacks, and what to do.
+#[test]
+fn a_doctor_tries_what_recording_needs() {
+    let rr = Rr::new();
+    let verdicts = |run: &Run| -> Vec<(String, String)> {
+        let all: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let all = all.as_array().unwrap().iter();
+        all.map(|one| (text(&one["what"]), text(&one["verdict"])))
+            .collect()
+    };
+    let of = |run: &Run, what: &str| {
+        let all = verdicts(run);
+        all.into_iter().find(|(name, _)| name == what).unwrap().1
+    };
+    let args = words(["doctor", "--json", "-d", "/no/such/gdb"]);
+    let works = confined(&rr, "docker", &args).expect_success();
+    for what in ["ptrace", "seccomp", "recording", "replay"] {
+        assert_eq!(of(&works, what), "good", "{}", works.describe());
+    }
+    assert_eq!(of(&works, "gdb"), "limited", "{}", works.describe());
+    let fails = confined(&rr, "ptrace-eperm", &args).expect_status(1);
+    for what in ["ptrace", "recording", "replay"] {
+        assert_eq!(of(&fails, what), "bad", "{}", fails.describe());
+    }
+    // For people, with advice.
+    let told = confined(&rr, "ptrace-eperm", &words(["doctor"])).expect_status(1);
+    assert!(
+        told.out().contains("BAD") && told.out().contains("SYS_PTRACE"),
+        "{}",
+        told.describe()
+    );
+    let left = std::fs::read_dir(std::env::temp_dir()).unwrap();
+    let ours = left.filter(|e| {
+        e.as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with("rr-doctor-")
+    });
+    assert_eq!(ours.count(), 0);
+}

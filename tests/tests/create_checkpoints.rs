@@ -54,8 +54,7 @@ fn compare(recorded: &Path, replayed: &Path) -> usize {
     );
     let caches = [0; 2].map(|_| Arc::new(BlockCache::new(64 << 20)));
     let open = |reader: &TraceReader, at: EventNumber, cache: &Arc<BlockCache>| {
-        let mut checkpoint =
-            Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid).unwrap();
+        let mut checkpoint = Checkpoint::open_at(reader, at, &reader.header().uuid).unwrap();
         checkpoint.share(Arc::clone(cache));
         checkpoint
     };
@@ -417,7 +416,7 @@ fn killed_at_any_moment() {
             );
         }
         for at in reader.checkpoints().unwrap() {
-            let opened = Checkpoint::open_at(&reader.checkpoint_dir(), at, &reader.header().uuid);
+            let opened = Checkpoint::open_at(&reader, at, &reader.header().uuid);
             assert!(opened.is_ok(), "round {round}: {:?}", opened.err());
         }
         if round % 6 == 0 {

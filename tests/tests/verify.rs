@@ -53,7 +53,7 @@ fn store_wrong(trace: &Path, event: u64, change: impl Fn(&[Mapping]) -> Vec<(Add
         diversion.write_memory(tid, addr, &sum).unwrap();
     }
     let request = diversion.session().capture().unwrap();
-    let dir = reader.checkpoint_dir();
+    let dir = reader.checkpoint_dir().unwrap();
     let mut writer = CheckpointWriter::start(dir, reader.header().uuid, Options::default()).unwrap();
     assert!(writer.submit(request));
     let outcomes = writer.finish().unwrap().outcomes;

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
@@ -71,6 +72,20 @@ pub(crate) fn name(file: &File) -> io::Result<FileId> {
     Ok(walk(file, true, |_, _| Ok(()))?.0)
 }
 
+/// The name of what a part of a file has in it; `sink` gets what is not a hole, with its offset in the part. A part beyond the end
+/// of the file is cut off: the second value is its length.
+pub(crate) fn walk_part(
+    file: &File,
+    part: Range<u64>,
+    sink: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<(FileId, u64)> {
+    // A descriptor of our own: others may seek in the same one.
+    match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(own) => walk_in(&own, part, true, sink),
+        Err(_) => walk_in(file, part, false, sink),
+    }
+}
+
 /// The name of some bytes.
 pub(crate) fn hash(bytes: &[u8]) -> FileId {
     FileId(xxh3_128(bytes))
@@ -105,18 +120,30 @@ fn reflink(from: &File, to: &File) -> bool {
 fn walk(
     file: &File,
     may_seek: bool,
+    sink: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<(FileId, u64)> {
+    walk_in(file, 0..u64::MAX, may_seek, sink)
+}
+
+/// The same for a part of a file.
+fn walk_in(
+    file: &File,
+    part: Range<u64>,
+    may_seek: bool,
     mut sink: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<(FileId, u64)> {
+    let most = part.end - part.start;
     let mut hash = Xxh3::new();
     let mut buffer = vec![0; CHUNK];
     let zeros = vec![0; CHUNK];
     let mut offset = 0;
     loop {
-        let (data, hole) = if may_seek {
-            next_extent(file, offset)?
-        } else {
-            (offset, u64::MAX)
+        let (data, hole) = match may_seek {
+            true => next_extent(file, part.start.saturating_add(offset))?,
+            false => (part.start.saturating_add(offset), u64::MAX),
         };
+        let within = |at: u64| at.saturating_sub(part.start).min(most).max(offset);
+        let (data, hole) = (within(data), within(hole));
         let mut left = data - offset;
         if left >= LONG_HOLE {
             hash.update(&HOLE_MARK);
@@ -134,7 +161,7 @@ fn walk(
         }
         while offset < hole {
             let want = (hole - offset).min(CHUNK as u64) as usize;
-            let n = match file.read_at(&mut buffer[..want], offset) {
+            let n = match file.read_at(&mut buffer[..want], part.start + offset) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),

@@ -8,15 +8,16 @@ use std::path::Path;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rr_tracee::cpus::bind_thread;
 
-use crate::dir::{Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
+use crate::member::Member;
+use crate::members::{Members, Name};
 use crate::segment::{Batch, Scan, Stream};
 
 /// What a cursor reads: a snapshot of what the trace held when it was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) dir: TraceDir,
+    pub(crate) members: Members,
     pub(crate) uuid: [u8; 16],
     /// First events of the segments, ascending; the first of them holds `from`.
     pub(crate) segments: Vec<EventNumber>,
@@ -36,7 +37,7 @@ impl<T: Send + 'static> Ahead<T> {
     /// Begins with the group that holds the first event of `plan`. Each group is made what the caller wants by the thread.
     pub(crate) fn start(plan: Plan, make: impl Fn(Vec<Event>) -> T + Send + 'static) -> Result<Ahead<T>> {
         let (sender, groups) = bounded(1);
-        let path = plan.dir.path().to_owned();
+        let path = plan.members.path().to_owned();
         std::thread::Builder::new()
             .name("rr-trace-read".into())
             .spawn(move || {
@@ -101,15 +102,13 @@ impl Iterator for EventCursor {
 }
 
 /// Opens the `n`-th segment of a plan.
-pub(crate) fn open_segment(plan: &Plan, n: usize) -> Result<Option<Stream<std::fs::File>>> {
+pub(crate) fn open_segment(plan: &Plan, n: usize) -> Result<Option<Stream<Member>>> {
     let Some(first) = plan.segments.get(n) else {
         return Ok(None);
     };
-    let part = Some(Part::Segments);
-    let name = segment_name(*first);
-    let path = plan.dir.path_of(part, &name);
-    let file = plan.dir.open_file(part, &name)?;
-    let mut stream = Stream::open(file, &path, Some(&plan.uuid), Some(*first))?;
+    let segment = plan.members.open(Name::Segment(*first))?;
+    let path = segment.path().to_owned();
+    let mut stream = Stream::open(segment, &path, Some(&plan.uuid), Some(*first))?;
     if n + 1 == plan.segments.len() {
         stream.limit(plan.tail.end);
     }
@@ -128,10 +127,10 @@ fn run<T>(plan: &Plan, make: &impl Fn(Vec<Event>) -> T, sender: &Sender<Result<T
                         return Ok(());
                     }
                 }
-                Batch::End(_) => check_follower(stream.path(), stream.next_event(), following, true)?,
+                Batch::End(_) => check_follower(stream.place(), stream.next_event(), following, true)?,
             }
         }
-        check_follower(stream.path(), stream.next_event(), following, false)?;
+        check_follower(stream.place(), stream.next_event(), following, false)?;
         n += 1;
     }
     Ok(())
@@ -139,7 +138,7 @@ fn run<T>(plan: &Plan, make: &impl Fn(Vec<Event>) -> T, sender: &Sender<Result<T
 
 /// Whether the next segment is the one that continues this one.
 fn check_follower(
-    path: &Path,
+    (path, end): (&Path, u64),
     next: EventNumber,
     following: Option<&EventNumber>,
     ended: bool,
@@ -149,8 +148,7 @@ fn check_follower(
             let why = format!(
                 "the segment ends before event {next}, but the next one begins with event {following}"
             );
-            let size = std::fs::metadata(path).map_or(0, |m| m.len());
-            Err(Error::damaged(path, size, why))
+            Err(Error::damaged(path, end, why))
         }
         _ => Ok(()),
     }

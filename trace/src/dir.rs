@@ -163,6 +163,19 @@ impl TraceDir {
         Ok(all)
     }
 
+    /// The mapped files that are in it, ascending.
+    pub(crate) fn files(&self) -> Result<Vec<FileId>> {
+        let fail = |e: nix::Error| Error::io(&self.path.join(Part::Files.name()), "listing", e);
+        let mut dir = Dir::from_fd(self.open_part(Part::Files)?).map_err(fail)?;
+        let mut all = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(fail)?;
+            all.extend(entry.file_name().to_str().ok().and_then(file_of));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
     /// Makes its names durable: those in the directory itself and in its parts.
     pub(crate) fn sync(&self) -> Result<()> {
         for part in Part::ALL {
@@ -186,6 +199,12 @@ pub(crate) fn checkpoint_name(event: EventNumber) -> String {
 /// Name of a mapped file.
 pub(crate) fn file_name(file: FileId) -> String {
     file.to_string()
+}
+
+/// The mapped file with this name.
+fn file_of(name: &str) -> Option<FileId> {
+    let id = u128::from_str_radix(name, 16).ok().map(FileId)?;
+    (file_name(id) == name).then_some(id)
 }
 
 /// The number in a name `<16 digits>.<extension>`.

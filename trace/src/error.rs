@@ -43,6 +43,23 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A pack cannot be changed.
+    #[error("{}: a pack is never changed; unpack it (rr unpack), and change the directory", path.display())]
+    ReadOnly {
+        /// The pack.
+        path: PathBuf,
+    },
+    /// A pack, or what was unpacked, could not be written.
+    #[error("{}: {source}; nothing is left of it", path.display())]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: Arc<io::Error>,
+    },
+    /// Somebody wanted it to end.
+    #[error("interrupted")]
+    Interrupted,
     /// This is no trace.
     #[error("{}: not a trace: {why}", path.display())]
     NotATrace {

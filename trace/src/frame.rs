@@ -5,7 +5,8 @@
 //!      0    4  magic "rrF1"
 //!      4    1  kind: 1 Data, 2 Events, 3 End, 4 Pieces (module `pieces`)
 //!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932), 2 zeros (nothing is stored), 3 columns (module `columns`):
-//!                their length as a number of 4 bytes, at most the raw length, then they in brotli; only Data has it
+//!                their length as a number of 4 bytes, at most the raw length, then they in brotli; only Data has it.
+//!                In packs that share: 4 a dictionary (module `dictionary`)
 //!      6    2  zero
 //!      8    4  raw length: bytes of the payload before compression, at most 8 MiB
 //!     12    4  stored length: bytes of the payload as they follow; the raw length if it is stored as it is, else less
@@ -25,7 +26,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::columns;
 use crate::compress;
-use crate::error::Malformed;
+use crate::dictionary::Dictionaries;
+use crate::error::{Error, Malformed};
 use crate::event::EventNumber;
 
 /// Bytes of a frame's header.
@@ -33,6 +35,9 @@ pub const FRAME_HEADER_LEN: usize = 48;
 
 /// Most bytes of a payload before compression.
 pub const FRAME_RAW_MAX: u32 = 8 << 20;
+
+/// Brotli quality of packs.
+const QUALITY_OF_PACKS: i32 = 9;
 
 /// The first bytes of every frame.
 pub(crate) const FRAME_MAGIC: [u8; 4] = *b"rrF1";
@@ -61,6 +66,8 @@ pub enum Codec {
     Zeros = 2,
     /// Records as their differences from earlier ones, in columns, and those in brotli.
     Columns = 3,
+    /// As what differs from a dictionary.
+    Dictionary = 4,
 }
 
 /// How hard to compress.
@@ -140,6 +147,7 @@ impl FrameHeader {
             1 => Codec::Brotli,
             2 => Codec::Zeros,
             3 if kind == FrameKind::Data => Codec::Columns,
+            4 => Codec::Dictionary,
             codec => return Err(Malformed::new(format!("unknown codec {codec}"))),
         };
         let header = FrameHeader {
@@ -153,7 +161,7 @@ impl FrameHeader {
         };
         let lengths_fit = match codec {
             Codec::Stored => header.stored_len == header.raw_len,
-            Codec::Brotli | Codec::Columns => header.stored_len < header.raw_len,
+            Codec::Brotli | Codec::Columns | Codec::Dictionary => header.stored_len < header.raw_len,
             Codec::Zeros => header.stored_len == 0,
         };
         if header.raw_len == 0 || header.raw_len > FRAME_RAW_MAX || !lengths_fit {
@@ -182,6 +190,22 @@ impl FrameHeader {
         }
     }
 
+    /// As [`FrameHeader::unpack`], with the dictionaries that there are.
+    pub(crate) fn unpack_with(
+        &self,
+        stored: &[u8],
+        raw: &mut [u8],
+        dictionaries: Option<&Dictionaries>,
+    ) -> Result<Result<(), Malformed>, Error> {
+        match dictionaries {
+            Some(dictionaries) if self.codec == Codec::Dictionary => match self.check(stored) {
+                Ok(()) => dictionaries.unpack(stored, raw),
+                wrong => Ok(wrong),
+            },
+            _ => Ok(self.unpack(stored, raw)),
+        }
+    }
+
     /// The payload as it was before compression, from what is stored.
     pub fn payload(&self, stored: Vec<u8>) -> Result<Vec<u8>, Malformed> {
         if self.codec == Codec::Stored {
@@ -204,16 +228,11 @@ impl FrameHeader {
             Codec::Brotli => compress::decompress_into(stored, raw)?,
             Codec::Zeros => raw.fill(0),
             Codec::Columns => {
-                let (len, stored) = stored
-                    .split_first_chunk()
-                    .ok_or_else(|| Malformed::new("columns without a length"))?;
-                let len = u32::from_le_bytes(*len) as usize;
-                if len > raw.len() {
-                    let raw = raw.len();
-                    let why = format!("columns: {len} bytes for {raw} of payload");
-                    return Err(Malformed::new(why));
-                }
-                columns::decode(&compress::decompress(stored, len)?, raw)?;
+                let columns = columns_in(stored, raw.len())?;
+                columns::decode(&columns, raw)?;
+            }
+            Codec::Dictionary => {
+                return Err(Malformed::new("a dictionary is named, and this is no pack"));
             }
         }
         Ok(())
@@ -288,6 +307,62 @@ pub(crate) fn write_frame(
     slices.push(IoSlice::new(&header));
     slices.extend(parts.iter().map(|part| IoSlice::new(part)));
     write_all(out, &mut slices)
+}
+
+/// The same frame, with this payload, in as few bytes as can be had in tolerable time. `others` are other ways to store it.
+pub(crate) fn recompress(
+    old: &FrameHeader,
+    stored: Vec<u8>,
+    raw: &[u8],
+    others: Vec<(Codec, Vec<u8>)>,
+) -> Result<Vec<u8>, Malformed> {
+    // A dictionary may not be where this goes.
+    let (mut codec, mut shortest) = match old.codec {
+        Codec::Dictionary => (Codec::Stored, raw.to_vec()),
+        codec => (codec, stored.clone()),
+    };
+    let mut take = |other, bytes: Vec<u8>| {
+        if bytes.len() < shortest.len() {
+            (codec, shortest) = (other, bytes);
+        }
+    };
+    if old.codec == Codec::Columns {
+        // Where columns are worth it has been decided by who knew the records.
+        let columns = columns_in(&stored, raw.len())?;
+        if let Some(bytes) = compress::compress(&columns, QUALITY_OF_PACKS) {
+            let len = (columns.len() as u32).to_le_bytes();
+            take(Codec::Columns, [&len[..], &bytes].concat());
+        }
+    }
+    if old.codec != Codec::Zeros
+        && worth_compressing(raw)
+        && let Some(bytes) = compress::compress(raw, QUALITY_OF_PACKS)
+    {
+        take(Codec::Brotli, bytes);
+    }
+    others.into_iter().for_each(|(codec, bytes)| take(codec, bytes));
+    let header = FrameHeader {
+        codec,
+        stored_len: shortest.len() as u32,
+        sum: xxh3_64(&shortest),
+        ..*old
+    };
+    let mut frame = header.encode().to_vec();
+    frame.extend(shortest);
+    Ok(frame)
+}
+
+/// The columns of a payload of `raw_len` bytes, out of their stored form.
+fn columns_in(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Malformed> {
+    let (len, stored) = stored
+        .split_first_chunk()
+        .ok_or_else(|| Malformed::new("columns without a length"))?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > raw_len {
+        let why = format!("columns: {len} bytes for {raw_len} of payload");
+        return Err(Malformed::new(why));
+    }
+    compress::decompress(stored, len)
 }
 
 fn write_all(out: &mut impl Write, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {

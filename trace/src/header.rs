@@ -29,6 +29,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::dir::{HEADER, TraceDir};
 use crate::error::{Error, Malformed, Result};
 use crate::frame::{FRAME_RAW_MAX, bytes_at, sum_is};
+use crate::members::{Members, Name};
 use crate::message;
 
 /// The version of the format that this program writes: of the directory, segments and messages together.
@@ -228,16 +229,16 @@ impl Header {
     }
 
     /// Reads the header of a trace.
-    pub(crate) fn read(dir: &TraceDir) -> Result<Header> {
-        let path = dir.path().join(HEADER);
-        let file = dir.open_file(None, HEADER).map_err(|e| match e {
+    pub(crate) fn read(members: &Members) -> Result<Header> {
+        let path = members.path_of(Name::Header);
+        let file = members.open(Name::Header).map_err(|e| match e {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::NotATrace {
-                path: dir.path().to_owned(),
+                path: members.path().to_owned(),
                 why: "it has no file `header` (rr ls lists the traces that are there)".into(),
             },
             e => e,
         })?;
-        let bytes = read_bounded(file).map_err(|e| Error::io(&path, "reading", e))?;
+        let bytes = read_bounded(file.reader()).map_err(|e| Error::io(&path, "reading", e))?;
         Header::decode(&bytes, &path)
     }
 
@@ -347,7 +348,7 @@ pub(crate) fn check_prefix(bytes: &[u8], magic: &[u8; 8], path: &Path) -> Result
 }
 
 /// The contents of a file, as far as a header may reach (and one byte more, so that a longer one is noticed).
-fn read_bounded(file: File) -> std::io::Result<Vec<u8>> {
+fn read_bounded(file: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(PREFIX_LEN as u64 + u64::from(FRAME_RAW_MAX) + 1)
         .read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! The trace: everything needed to replay a recording, in one directory.
+//! The trace: everything needed to replay a recording, in one directory, or in one file ([`pack`]).
 //!
 //! ```text
 //! DIR/header                              what was recorded                        (module `header`)
@@ -52,7 +52,12 @@
 //! | [`processes`] | the processes of a recording |
 //! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
 //! | [`files`] | [`FileStore`]: contents of mapped files |
+//! | [`members`] | where a trace is read from: a directory, or a pack |
+//! | [`pack`], [`packing`], `recompress` | a trace in one file: reading it, writing it, making its segments smaller |
+//! | [`mod@unpack`] | a directory out of it |
+//! | `dictionary` | what events of several recordings have in common |
 //! | [`segment`], [`frame`], `pieces`, [`columns`], [`compress`] | the layers of a segment file |
+//! | [`parallel`] | work by several threads, with the results in order |
 //! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
 //! | [`convert`] | shared messages from and to the types of rr-tracee |
 
@@ -69,6 +74,7 @@ pub mod convert;
 mod copy;
 pub mod cursor;
 mod delta;
+mod dictionary;
 mod dir;
 mod effort;
 pub mod error;
@@ -76,16 +82,23 @@ pub mod event;
 pub mod files;
 pub mod frame;
 pub mod header;
+mod member;
+pub mod members;
 mod message;
+pub mod pack;
+pub mod packing;
+pub mod parallel;
 mod pieces;
 pub mod processes;
 pub mod prune;
 mod pump;
 mod queue;
 pub mod reader;
+mod recompress;
 pub mod records;
 pub mod segment;
 pub mod source;
+pub mod unpack;
 pub mod writer;
 
 pub use bytes::{Bytes, Lend};
@@ -94,6 +107,8 @@ pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};
 pub use files::FileStore;
 pub use header::{FORMAT_VERSION, Header, Uname};
+pub use member::{Member, MemberReader};
+pub use members::Note;
 pub use reader::TraceReader;
 pub use source::{EventPosition, EventSource};
 pub use writer::{Progress, TraceWriter, WriterOptions};

@@ -3,23 +3,26 @@
 //! [`TraceReader::open`] looks at the header and at the last segment; everything else is read when it is asked for.
 //! What a reader sees is what the trace held when it was opened, so a trace can be read while it is recorded.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::sched::CpuSet;
 use rr_tracee::FileId;
 
 use crate::cursor::{EventCursor, Plan};
-use crate::dir::{Part, TraceDir, checkpoint_name, file_name, segment_name};
+use crate::dir::Part;
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::header::Header;
+use crate::member::Member;
+use crate::members::{Members, Name, Note};
+use crate::pack::Pack;
 use crate::segment::{SEGMENT_HEADER_LEN, Scan, Source, Stream};
 
 /// An opened trace.
 #[derive(Debug)]
 pub struct TraceReader {
-    dir: TraceDir,
+    members: Members,
     header: Header,
     /// First events of the segments that count, ascending.
     segments: Vec<EventNumber>,
@@ -30,19 +33,24 @@ pub struct TraceReader {
 }
 
 impl TraceReader {
-    /// Opens the trace in the directory `path`.
+    /// Opens the trace in the directory `path`, or in the pack.
     ///
     /// A torn end, as a killed recorder leaves it, is left out ([`TraceReader::torn_bytes`]); any other damage of the
     /// header or the last segment is an error. The other segments are checked when they are read.
     pub fn open(path: &Path) -> Result<TraceReader> {
-        let dir = TraceDir::open(path)?;
-        let header = Header::read(&dir)?;
-        let mut segments = dir.numbers(Part::Segments, "seg")?;
+        let members = Members::of(path)?;
+        let header = Header::read(&members)?;
+        if let Members::Pack(pack) = &members
+            && *pack.uuid() != header.uuid
+        {
+            return Err(Error::damaged(path, 16, "the pack holds another trace"));
+        }
+        let mut segments = members.segments()?;
         let mut torn = 0;
         let mut tail = None;
         // A segment without a whole group of frames holds nothing: what counts ends in the one before.
         while let Some(&first) = segments.last() {
-            let (scan, size) = scan(&dir, &header.uuid, first)?;
+            let (scan, size) = scan(&members, &header.uuid, first)?;
             let empty = Scan {
                 end: 0,
                 last: EventNumber(first.0.saturating_sub(1)),
@@ -70,7 +78,7 @@ impl TraceReader {
             );
         }
         Ok(TraceReader {
-            dir,
+            members,
             header,
             segments,
             tail,
@@ -84,9 +92,17 @@ impl TraceReader {
         self.cpus = Some(cpus);
     }
 
-    /// The trace directory, as it was given.
+    /// The trace, a directory or a pack, as it was given.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        self.members.path()
+    }
+
+    /// The pack that the trace is, if it is one.
+    pub fn pack(&self) -> Option<&Arc<Pack>> {
+        match &self.members {
+            Members::Pack(pack) => Some(pack),
+            Members::Directory(_) => None,
+        }
     }
 
     /// What was recorded.
@@ -164,7 +180,7 @@ impl TraceReader {
             .partition_point(|segment| *segment <= from)
             .saturating_sub(1);
         Plan {
-            dir: self.dir.clone(),
+            members: self.members.clone(),
             uuid: self.header.uuid,
             segments: self.segments.get(skip..).unwrap_or_default().to_vec(),
             tail: self.tail,
@@ -173,46 +189,74 @@ impl TraceReader {
         }
     }
 
-    /// Where a mapped file is. It need not be there: see [`TraceReader::open_file`].
-    pub fn file_path(&self, file: FileId) -> PathBuf {
-        self.dir.path_of(Some(Part::Files), &file_name(file))
-    }
-
     /// Opens a mapped file for reading.
-    pub fn open_file(&self, file: FileId) -> Result<File> {
-        self.dir
-            .open_file(Some(Part::Files), &file_name(file))
-            .map_err(|e| {
-                let why = match e {
-                    Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                        "no such file".to_owned()
-                    }
-                    Error::Io { source, .. } => source.to_string(),
-                    Error::NotATrace { why, .. } => why,
-                    e => return e,
-                };
-                Error::MissingFile {
-                    path: self.file_path(file),
-                    file,
-                    why,
+    pub fn open_file(&self, file: FileId) -> Result<Member> {
+        self.members.open(Name::File(file)).map_err(|e| {
+            let why = match e {
+                Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                    "no such file".to_owned()
                 }
-            })
+                Error::Io { source, .. } => source.to_string(),
+                Error::NotATrace { why, .. } => why,
+                e => return e,
+            };
+            Error::MissingFile {
+                path: self.members.path_of(Name::File(file)),
+                file,
+                why,
+            }
+        })
     }
 
-    /// The directory of the checkpoints.
-    pub fn checkpoint_dir(&self) -> PathBuf {
-        self.dir.path().join(Part::Checkpoints.name())
+    /// What a pack takes over as it is: the header, mapped files, notes.
+    pub(crate) fn plain_members(&self) -> Result<Vec<Name>> {
+        let mut all = vec![Name::Header];
+        all.extend(self.members.files()?.into_iter().map(Name::File));
+        for note in Note::ALL {
+            all.extend(self.open_note(note)?.map(|_| Name::Note(note)));
+        }
+        Ok(all)
+    }
+
+    /// Opens any member.
+    pub(crate) fn open_member(&self, name: Name) -> Result<Member> {
+        match name {
+            Name::File(file) => self.open_file(file),
+            name => self.members.open(name),
+        }
+    }
+
+    /// The length of a mapped file, if it is there.
+    pub fn file_size(&self, file: FileId) -> Option<u64> {
+        self.members.size(Name::File(file)).ok()
+    }
+
+    /// The mapped files that are there.
+    pub fn files(&self) -> Result<Vec<FileId>> {
+        self.members.files()
+    }
+
+    /// Opens what was put beside the recording, if that was done.
+    pub fn open_note(&self, note: Note) -> Result<Option<Member>> {
+        match self.members.open(Name::Note(note)) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// The directory of the checkpoints, for who writes there. A pack has none ([`Error::ReadOnly`]).
+    pub fn checkpoint_dir(&self) -> Result<PathBuf> {
+        Ok(self.members.directory()?.path().join(Part::Checkpoints.name()))
     }
 
     /// Where the checkpoint at `event` is, or would be.
     pub fn checkpoint_path(&self, event: EventNumber) -> PathBuf {
-        self.dir.path_of(Some(Part::Checkpoints), &checkpoint_name(event))
+        self.members.path_of(Name::Checkpoint(event))
     }
 
     /// Opens the checkpoint at `event` for reading.
-    pub fn open_checkpoint(&self, event: EventNumber) -> Result<File> {
-        self.dir
-            .open_file(Some(Part::Checkpoints), &checkpoint_name(event))
+    pub fn open_checkpoint(&self, event: EventNumber) -> Result<Member> {
+        self.members.open(Name::Checkpoint(event))
     }
 
     /// The events at which there are checkpoints to start from, ascending.
@@ -220,7 +264,7 @@ impl TraceReader {
     /// Checkpoints beyond the last event, or before the event that precedes the first one, are left out: the former were written
     /// by a recorder that was killed before it flushed the events, for the latter the events are gone.
     pub fn checkpoints(&self) -> Result<Vec<EventNumber>> {
-        let mut all = self.dir.numbers(Part::Checkpoints, "ckpt")?;
+        let mut all = self.members.checkpoints()?;
         let (first, last) = (self.first_event(), self.last_event());
         all.retain(|event| event.next() >= first && *event <= last);
         Ok(all)
@@ -228,17 +272,15 @@ impl TraceReader {
 }
 
 /// What the segment that begins with `first` holds, if it has a whole header; and its size.
-fn scan(dir: &TraceDir, uuid: &[u8; 16], first: EventNumber) -> Result<(Option<Scan>, u64)> {
-    let name = segment_name(first);
-    let path = dir.path_of(Some(Part::Segments), &name);
-    let file = dir.open_file(Some(Part::Segments), &name)?;
+fn scan(members: &Members, uuid: &[u8; 16], first: EventNumber) -> Result<(Option<Scan>, u64)> {
+    let file = members.open(Name::Segment(first))?;
+    let path = file.path().to_owned();
     let size = file.size().map_err(|e| Error::io(&path, "examining", e))?;
     if size < SEGMENT_HEADER_LEN as u64 {
         return Ok((None, size));
     }
     let mut start = [0; SEGMENT_HEADER_LEN];
-    file.read_at(0, &mut start)
-        .map_err(|e| Error::io(&path, "reading", e))?;
+    Source::read_at(&file, 0, &mut start).map_err(|e| Error::io(&path, "reading", e))?;
     if start == [0; SEGMENT_HEADER_LEN] {
         // A power failure can leave a file with its size but without its contents.
         return Ok((None, size));

@@ -18,21 +18,22 @@
 //! What a killed recorder leaves behind is a cut in the last group. `Stream::scan` tells it from damage: nothing that
 //! follows a cut is an intact frame header.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rr_schema::rr_capnp as wire;
+use rr_tracee::ReadAt;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::dictionary::Dictionaries;
 use crate::error::{Error, Malformed, Result};
 use crate::event::{Event, EventNumber};
 use crate::frame::{
     Codec, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RAW_MAX, FrameHeader, FrameKind, bytes_at, sum_is,
 };
 use crate::header::{FORMAT_VERSION, check_prefix};
+use crate::member::Member;
 use crate::message::{self, BATCH_DATA_MAX, EVENT_DATA_MAX};
 use crate::pieces::{Assembly, Pieces};
 
@@ -62,15 +63,23 @@ pub(crate) trait Source {
     fn size(&self) -> io::Result<u64>;
     /// Fills `buf` from `offset` on.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// The dictionaries that its frames may name.
+    fn dictionaries(&self) -> Option<&Dictionaries> {
+        None
+    }
 }
 
-impl Source for File {
+impl Source for Member {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Member::size(self)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.read_exact_at(buf, offset)
+    }
+
+    fn dictionaries(&self) -> Option<&Dictionaries> {
+        Member::dictionaries(self)
     }
 }
 
@@ -120,6 +129,15 @@ pub(crate) struct Scan {
 struct Frame {
     offset: u64,
     header: FrameHeader,
+}
+
+/// A frame with its payload.
+pub(crate) struct RawFrame {
+    pub(crate) header: FrameHeader,
+    /// As it is stored.
+    pub(crate) stored: Vec<u8>,
+    /// As it was.
+    pub(crate) raw: Vec<u8>,
 }
 
 /// The frames of a segment, in order.
@@ -201,9 +219,9 @@ impl<S: Source> Stream<S> {
         self.end = end;
     }
 
-    /// The segment's file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The segment, and how far it has been read.
+    pub(crate) fn place(&self) -> (&Path, u64) {
+        (&self.path, self.offset)
     }
 
     /// Where the groups from here on are: first event and offset. Reads headers alone; what is after damage is not found (and
@@ -312,10 +330,46 @@ impl<S: Source> Stream<S> {
         Ok(())
     }
 
+    /// What is before the first frame, as it is stored.
+    pub(crate) fn header(&self) -> Result<[u8; SEGMENT_HEADER_LEN]> {
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        self.read(0, &mut header)?;
+        Ok(header)
+    }
+
+    /// The next frame: its header, its payload as it is stored and as it was, and where it is.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<RawFrame>> {
+        if self.offset >= self.end {
+            return Ok(None);
+        }
+        let frame = self.frame_at(self.offset)?;
+        let frame = frame.map_err(|e| e.at(&self.path, self.offset))?;
+        self.accept(frame)?;
+        Ok(Some(RawFrame {
+            header: frame.header,
+            stored: self.stored(&frame)?,
+            raw: self.payload(&frame)?,
+        }))
+    }
+
     /// The payload of a frame.
     fn payload(&self, frame: &Frame) -> Result<Vec<u8>> {
-        let payload = frame.header.payload(self.stored(frame)?);
-        payload.map_err(|e| e.at(&self.path, frame.offset))
+        let stored = self.stored(frame)?;
+        if frame.header.codec != Codec::Dictionary {
+            let payload = frame.header.payload(stored);
+            return payload.map_err(|e| e.at(&self.path, frame.offset));
+        }
+        let mut raw = vec![0; frame.header.raw_len as usize];
+        self.unpack(frame, &stored, &mut raw)?;
+        Ok(raw)
+    }
+
+    /// Fills `raw` with the payload of a frame that is stored so.
+    fn unpack(&self, frame: &Frame, stored: &[u8], raw: &mut [u8]) -> Result<()> {
+        let unpacked = frame
+            .header
+            .unpack_with(stored, raw, self.source.dictionaries())?;
+        unpacked.map_err(|e| e.at(&self.path, frame.offset))
     }
 
     /// The payload of a frame as it is stored.
@@ -427,8 +481,7 @@ impl<S: Source> Stream<S> {
                     .map_err(|e| e.at(&self.path, frame.offset))?;
             } else {
                 let stored = self.stored(frame)?;
-                let unpacked = frame.header.unpack(&stored, part);
-                unpacked.map_err(|e| e.at(&self.path, frame.offset))?;
+                self.unpack(frame, &stored, part)?;
             }
         }
         if self.pools.len() < POOLS {

@@ -89,9 +89,12 @@ fn stored_once_and_read_back() {
     writer.finish(0).unwrap();
 
     let trace = TraceReader::open(&dir).unwrap();
-    assert_eq!(std::fs::read(trace.file_path(id)).unwrap(), b"content");
+    assert_eq!(
+        std::fs::read(trace.open_file(id).unwrap().path()).unwrap(),
+        b"content"
+    );
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut trace.open_file(bytes).unwrap(), &mut text).unwrap();
+    std::io::Read::read_to_string(&mut trace.open_file(bytes).unwrap().reader(), &mut text).unwrap();
     assert_eq!(text, "made up");
     let e = trace.open_file(FileId(5)).unwrap_err();
     assert!(matches!(e, Error::MissingFile { .. }), "{e}");

@@ -127,7 +127,11 @@ fn segments_and_seeking() {
     std::fs::write(trace.checkpoint_path(EventNumber(2500)), b"").unwrap();
     std::fs::write(trace.checkpoint_path(EventNumber(5000)), b"").unwrap();
     std::fs::write(trace.checkpoint_path(EventNumber(10_001)), b"").unwrap();
-    std::fs::write(trace.checkpoint_dir().join("0000000000005000.ckpt.tmp"), b"").unwrap();
+    std::fs::write(
+        trace.checkpoint_dir().unwrap().join("0000000000005000.ckpt.tmp"),
+        b"",
+    )
+    .unwrap();
     assert_eq!(
         trace.checkpoints().unwrap(),
         [EventNumber(2500), EventNumber(5000)]

@@ -12,12 +12,11 @@
 //!
 //! One byte is changed, inside one instruction of the same length and register: whoever executes it executes one or the other.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 
+use crate::read_at::ReadAt;
 use crate::regs::{NOT_IN_SYSCALL, Registers};
 
 /// The second byte of the opcode.
@@ -133,7 +132,7 @@ struct Layout {
 
 impl Layout {
     /// `None`: it is no 64-bit executable or library.
-    fn of(file: &File) -> Option<Layout> {
+    fn of(file: &impl ReadAt) -> Option<Layout> {
         const HEADER: usize = 64;
         const PROGRAM: usize = 56;
         const SECTION: usize = 64;
@@ -192,7 +191,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// Where a file has such instructions that are proven: the places of [`OPCODE`], ascending. Nothing in a file that is no
 /// program or library.
-pub fn find(file: &File) -> io::Result<Vec<u64>> {
+pub fn find(file: &impl ReadAt) -> io::Result<Vec<u64>> {
     let Some(layout) = Layout::of(file) else {
         return Ok(Vec::new());
     };
@@ -218,7 +217,7 @@ pub fn find(file: &File) -> io::Result<Vec<u64>> {
 }
 
 /// Where the bytes of such instructions are, in this part of the file.
-fn hits(file: &File, code: Part) -> io::Result<Vec<u64>> {
+fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<u64>> {
     const STEP: usize = 256 << 10;
     let end = code.offset.saturating_add(code.len);
     let finder = memchr::memmem::Finder::new(&[0x0f, OPCODE]);
@@ -247,7 +246,7 @@ fn hits(file: &File, code: Part) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+fn read_up_to(file: &impl ReadAt, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut got = 0;
     while got < buffer.len() {
         match file.read_at(&mut buffer[got..], at + got as u64)? {
@@ -259,11 +258,11 @@ fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 /// Whether the instruction with its opcode's second byte there is one, decoded from the beginning of its function.
-fn is_proven(file: &File, frames: &Frames, code: Part, hit: u64) -> bool {
+fn is_proven(file: &impl ReadAt, frames: &Frames, code: Part, hit: u64) -> bool {
     proof(file, frames, code, hit).is_some()
 }
 
-fn proof(file: &File, frames: &Frames, code: Part, hit: u64) -> Option<()> {
+fn proof(file: &impl ReadAt, frames: &Frames, code: Part, hit: u64) -> Option<()> {
     let place = hit - code.offset + code.vaddr;
     let (start, end) = frames.function_around(place)?;
     let inside = start >= code.vaddr && end <= code.vaddr.checked_add(code.len)?;
@@ -301,7 +300,7 @@ struct Frames {
 
 impl Frames {
     /// `None`: it cannot be read, or is too large.
-    fn read(file: &File, part: Part) -> Option<Frames> {
+    fn read(file: &impl ReadAt, part: Part) -> Option<Frames> {
         let len = usize::try_from(part.len).ok().filter(|len| *len < FRAMES_MOST)?;
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, part.offset).ok()?;
@@ -375,6 +374,7 @@ fn is_usual(common: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn all_forms_are_known() {

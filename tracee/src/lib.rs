@@ -17,6 +17,7 @@
 //! | [`ticker`] | a clock for a thread that waits for tasks |
 //! | [`stubs`] | the rewritten sites of an address space, found by their stubs |
 //! | [`memory`] | reading and writing another address space |
+//! | [`read_at`] | bytes that can be read at any place |
 //! | [`remote`] | system calls performed in a stopped task for us |
 //! | [`space`] | the model of an address space and the operations on it |
 //! | [`limits`] | resource limits of a process |
@@ -48,6 +49,7 @@ pub mod objects;
 pub mod pagemap;
 pub mod payload;
 pub mod procfs;
+pub mod read_at;
 pub mod regs;
 pub mod remote;
 pub mod rr_area;
@@ -64,6 +66,7 @@ pub use error::{Error, Result};
 pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd};
 pub use memory::Memory;
 pub use objects::{ObjectState, Objects};
+pub use read_at::ReadAt;
 pub use regs::{ExtendedState, Registers};
 pub use space::{AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceOp};
 pub use task::{Running, Stop, Stopped};

@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         println!("0 checkpoints written, {} were there already", plan.there());
         return Ok(ExitCode::SUCCESS);
     }
-    let dir = reader.checkpoint_dir();
+    let dir = reader.checkpoint_dir()?;
     access(&dir, AccessFlags::W_OK)
         .with_context(|| format!("cannot write checkpoints into {}", dir.display()))?;
     let writer_options = rr_checkpoint::Options {

@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let meta = entry.metadata();
         if let Ok(meta) = meta
-            && meta.is_dir()
+            && (meta.is_dir() || rr_trace::pack::is_pack(&entry.path()))
             && !name.starts_with('.')
         {
             let header = entry.path().join("header").metadata().and_then(|m| m.modified());

@@ -27,9 +27,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let from = found
         .canonicalize()
         .with_context(|| format!("cannot find {}", found.display()))?;
-    if !from.join("header").is_file() {
+    if !traces::looks_like_one(&from) {
         bail!(
-            "{} does not look like a recording (no file `header` in it)",
+            "{} does not look like a recording (no file `header` in it, and no pack)",
             from.display()
         );
     }

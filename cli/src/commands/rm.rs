@@ -23,13 +23,17 @@ fn remove(path: &Path, force: bool) -> Result<()> {
     let real = path
         .canonicalize()
         .with_context(|| format!("cannot find {}", path.display()))?;
-    if !force && !real.join("header").is_file() {
+    if !force && !traces::looks_like_one(&real) {
         bail!(
-            "{} does not look like a recording (no file `header` in it); -f deletes it all the same",
+            "{} does not look like a recording (no file `header` in it, and no pack); -f deletes it all the same",
             path.display()
         );
     }
-    std::fs::remove_dir_all(&real).with_context(|| format!("cannot delete {}", real.display()))?;
+    let removed = match real.is_dir() {
+        true => std::fs::remove_dir_all(&real),
+        false => std::fs::remove_file(&real),
+    };
+    removed.with_context(|| format!("cannot delete {}", real.display()))?;
     let latest = traces::root().join(traces::LATEST);
     if latest.symlink_metadata().is_ok() && !latest.exists() {
         std::fs::remove_file(&latest).with_context(|| format!("cannot delete {}", latest.display()))?;

@@ -1,8 +1,10 @@
 //! `vFile`: files of the recording, and the few of `/proc` that gdb asks for. Nothing can be written.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
+
+use rr_trace::Member;
+use rr_tracee::ReadAt;
 
 use crate::connection::MAX_PACKET;
 use crate::hex;
@@ -27,7 +29,7 @@ const ACCESS: u64 = 3;
 const CHANGES: u64 = 0x8 | 0x200 | 0x400 | 0x800;
 
 enum Source {
-    File(File),
+    File(Member),
     Text(Vec<u8>),
 }
 
@@ -82,9 +84,10 @@ fn status(size: u64, other: Option<&std::fs::Metadata>) -> [u8; 64] {
 impl Source {
     fn status(&self) -> FileResult<[u8; 64]> {
         match self {
-            Source::File(file) => {
-                let metadata = file.metadata().map_err(|_| errno::EIO)?;
-                Ok(status(metadata.len(), Some(&metadata)))
+            Source::File(member) => {
+                let metadata = member.file().metadata().map_err(|_| errno::EIO)?;
+                let size = member.size().map_err(|_| errno::EIO)?;
+                Ok(status(size, Some(&metadata)))
             }
             Source::Text(text) => Ok(status(text.len() as u64, None)),
         }

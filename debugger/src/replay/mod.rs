@@ -19,10 +19,10 @@ mod points;
 mod view;
 
 use std::cell::RefCell;
-use std::fs::File;
 
 use rr_replayer::timeline::{self, Timeline};
 use rr_replayer::{Position, ReplaySession};
+use rr_trace::Member;
 use rr_trace::event::{EventKind, EventNumber};
 use rr_trace::processes::Process;
 use rr_tracee::task::WatchKind;
@@ -345,7 +345,7 @@ impl Target for ReplayTarget {
         self.execute(name, tid, args)
     }
 
-    fn open_file(&self, path: &str) -> Option<File> {
+    fn open_file(&self, path: &str) -> Option<Member> {
         self.recorded_file(path)
     }
 }

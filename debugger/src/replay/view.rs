@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::File;
 use std::path::Path;
 
+use rr_trace::Member;
 use rr_trace::event::EventNumber;
 use rr_trace::processes::{Executed, Process};
 use rr_tracee::{Addr, Backing, Prot, Tid};
@@ -99,7 +99,7 @@ impl ReplayTarget {
 
     /// A file that the process has mapped, out of the trace. Programs and the loader know files by other names than the
     /// kernel: through links, which may not be there any more.
-    pub(super) fn recorded_file(&self, path: &str) -> Option<File> {
+    pub(super) fn recorded_file(&self, path: &str) -> Option<Member> {
         let tid = self.a_thread()?;
         let here = std::fs::canonicalize(path).ok();
         let file = self.with_session(|session| {

@@ -81,8 +81,7 @@ impl Stored {
 
     /// Opens the one at an event.
     pub fn open(&self, at: EventNumber) -> rr_checkpoint::Result<Checkpoint> {
-        let (dir, uuid) = (self.reader.checkpoint_dir(), self.reader.header().uuid);
-        let mut checkpoint = Checkpoint::open_at(&dir, at, &uuid)?;
+        let mut checkpoint = Checkpoint::open_at(&*self.reader, at, &self.reader.header().uuid)?;
         checkpoint.set_cpus(self.cpus);
         if let Some(cache) = &self.cache {
             checkpoint.share(Arc::clone(cache));

@@ -20,7 +20,7 @@ impl Timeline {
         // One that another rr has stored meanwhile is left alone: later ones may refer to it.
         let is_new = self.stored.open(event).is_err();
         if is_new {
-            let (dir, uuid) = (self.reader.checkpoint_dir(), self.reader.header().uuid);
+            let (dir, uuid) = (self.reader.checkpoint_dir()?, self.reader.header().uuid);
             let options = Options {
                 cpus: Some(self.stored.cpus()),
                 maker: Maker::Debugger,

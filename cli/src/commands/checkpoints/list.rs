@@ -29,19 +29,27 @@ pub(super) fn run(trace: Option<&Path>, as_json: bool) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&json(&reader)?)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let bytes = bytes_on_disk(&reader.checkpoint_dir())?;
+    let bytes = bytes(&reader)?;
     print!("{}", table(&rows(&reader)?, bytes));
     Ok(ExitCode::SUCCESS)
 }
 
+/// The bytes of all checkpoints on the disk.
+fn bytes(reader: &TraceReader) -> Result<u64> {
+    Ok(match reader.pack() {
+        Some(pack) => pack.bytes_of_checkpoints(),
+        None => bytes_on_disk(&reader.checkpoint_dir()?)?,
+    })
+}
+
 fn rows(reader: &TraceReader) -> Result<Vec<Row>> {
-    let (dir, uuid) = (reader.checkpoint_dir(), reader.header().uuid);
+    let uuid = reader.header().uuid;
     let facts = |checkpoint: Checkpoint| Facts {
         time_ns: checkpoint.image().time_ns,
         resident: checkpoint.resident_bytes(),
         stats: checkpoint.stats().clone(),
     };
-    let row = |event| (event, Checkpoint::open_at(&dir, event, &uuid).map(facts));
+    let row = |event| (event, Checkpoint::open_at(reader, event, &uuid).map(facts));
     Ok(reader.checkpoints()?.into_iter().map(row).collect())
 }
 
@@ -113,7 +121,7 @@ pub fn json(reader: &TraceReader) -> Result<Value> {
         "totals": {
             "checkpoints": rows.len(),
             "unusable": unusable,
-            "bytesOnDisk": bytes_on_disk(&reader.checkpoint_dir())?,
+            "bytesOnDisk": bytes(reader)?,
         },
     }))
 }

@@ -37,7 +37,7 @@ pub(super) fn rm(args: &[OsString]) -> Result<ExitCode> {
         bail!("name the events whose checkpoints are to be removed (rr checkpoints lists them)");
     }
     let reader = traces::open(trace)?;
-    let mut collection = Collection::open(&reader.checkpoint_dir(), &reader.header().uuid)?;
+    let mut collection = Collection::open(&reader.checkpoint_dir()?, &reader.header().uuid)?;
     let needed = needed(&reader, &collection);
     wanted.sort_unstable();
     wanted.dedup();
@@ -57,7 +57,7 @@ pub(super) fn rm(args: &[OsString]) -> Result<ExitCode> {
 
 pub(super) fn thin(options: &Thin) -> Result<ExitCode> {
     let reader = traces::open(options.trace.as_deref())?;
-    let mut collection = Collection::open(&reader.checkpoint_dir(), &reader.header().uuid)?;
+    let mut collection = Collection::open(&reader.checkpoint_dir()?, &reader.header().uuid)?;
     let limit = match (options.limit.budget, options.limit.keep) {
         (Some(size), _) => retention::Limit::Bytes(size.0),
         (None, Some(count)) => retention::Limit::Count(count as usize),

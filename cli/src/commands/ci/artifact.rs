@@ -1,33 +1,41 @@
-//! Recordings of failures, as a directory each in the directory of artefacts:
+//! Recordings of failures, as a file each in the directory of artefacts:
 //!
 //! ```text
-//! ARTIFACTS/NAME-N/            a trace (crate rr-trace), with two files more:
-//! ARTIFACTS/NAME-N/ci.json     the test and its failure (`Record`)
-//! ARTIFACTS/NAME-N/backtrace   the output of `rr backtrace`
+//! ARTIFACTS/NAME-N.rrpack      a packed trace (`rr_trace::pack`), with two members more:
+//!                  ci.json     the test and its failure (`Record`)
+//!                  backtrace   the output of `rr backtrace`
 //! ```
+//!
+//! First it is a directory `ARTIFACTS/NAME-N` with these files; so nothing is lost if there is no time, or no room, to pack it.
 //!
 //! A run is recorded beside the other traces, since these share the files that the programs have mapped; a green run so costs no copy
 //! of them. Only a red run is moved. `.ci-…` is a run in progress: a directory that nobody has locked (flock(2)) is what a killed `rr ci`
 //! has left, and the next one removes it.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
+use rr_trace::pack::EXTENSION;
+use rr_trace::packing::Asked;
+use rr_trace::{Note, TraceReader};
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Outcome;
-use crate::traces;
+use crate::{commands, traces};
 
 /// Begins the name of a run in progress.
 const IN_PROGRESS: &str = ".ci-";
 /// Seconds that all frames of one place may take, and the places that are shown.
 const BACKTRACE_SECONDS: &str = "120";
 const BACKTRACE_PLACES: &str = "5";
+
+/// The longest note that is read.
+const NOTE_MOST: u64 = 64 << 20;
 
 /// The test and its failure.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -49,14 +57,37 @@ pub struct Record {
 
 impl Record {
     /// That of an artefact.
-    pub fn read(dir: &Path) -> io::Result<Record> {
-        Ok(serde_json::from_slice(&fs::read(dir.join("ci.json"))?)?)
+    pub fn of(artifact: &TraceReader) -> Result<Record> {
+        let bytes = note(artifact, Note::Ci)?.context("no artefact of rr ci")?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 }
 
-/// The output of `rr backtrace` in an artefact.
-pub fn backtrace_path(dir: &Path) -> PathBuf {
-    dir.join("backtrace")
+/// What stands beside the recording of an artefact.
+fn note(artifact: &TraceReader, note: Note) -> Result<Option<Vec<u8>>> {
+    let Some(member) = artifact.open_note(note)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    member.reader().take(NOTE_MOST).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// The output of `rr backtrace` in an artefact, if it is there.
+pub fn backtrace_of(artifact: &TraceReader) -> String {
+    let bytes = note(artifact, Note::Backtrace).ok().flatten();
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+/// Puts an artefact that is a directory into one file, and removes the directory.
+pub fn pack(dir: &Path, asked: Asked<'_>) -> Result<PathBuf> {
+    let file = dir.with_added_extension(EXTENSION);
+    let reader = TraceReader::open(dir)?;
+    commands::pack::pack(&reader, &file, None, false, asked)?;
+    if let Err(e) = fs::remove_dir_all(dir) {
+        eprintln!("rr: cannot remove {}: {e}", dir.display());
+    }
+    Ok(file)
 }
 
 /// Where runs are recorded, and where artefacts go.
@@ -160,10 +191,13 @@ impl Artifacts {
     pub fn keep(&self, place: &Place, record: &Record) -> Result<PathBuf> {
         let trace = place.trace();
         let written = serde_json::to_vec_pretty(record).map_err(io::Error::from);
-        let written = written.and_then(|bytes| fs::write(trace.join("ci.json"), bytes));
+        let written = written.and_then(|bytes| fs::write(trace.join(Note::Ci.file_name()), bytes));
         written.with_context(|| format!("cannot write into {}", trace.display()))?;
         for n in 0..10_000 {
             let dir = self.dir.join(format!("{}-{n}", record.name));
+            if dir.with_added_extension(EXTENSION).symlink_metadata().is_ok() {
+                continue;
+            }
             // Whoever makes the directory has the name.
             match fs::create_dir(&dir) {
                 Ok(()) => {}
@@ -220,6 +254,6 @@ pub fn backtrace(dir: &Path, outcome: &Outcome) -> Result<()> {
     let output = command.stderr(Stdio::inherit()).spawn()?.wait_with_output()?;
     // The log may be closed by now; the artefact has them all the same.
     let _ = io::stderr().write_all(&output.stdout);
-    fs::write(backtrace_path(dir), &output.stdout)
+    fs::write(dir.join(Note::Backtrace.file_name()), &output.stdout)
         .with_context(|| format!("cannot write into {}", dir.display()))
 }

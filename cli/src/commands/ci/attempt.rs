@@ -64,6 +64,17 @@ impl Signals {
         self.end_was_asked.load(Ordering::Relaxed)
     }
 
+    /// Whether a signal waits that asks for the end.
+    pub fn end_is_pending(&self) -> bool {
+        // SAFETY: an all-zero set is a valid one, to be filled.
+        let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is valid. The signals are blocked, and so stay pending until they are waited for.
+        let read = unsafe { libc::sigpending(&mut pending) };
+        // SAFETY: the set is valid.
+        let is_in = |signal: &Signal| unsafe { libc::sigismember(&pending, *signal as i32) == 1 };
+        read == 0 && ENDING.iter().any(is_in)
+    }
+
     /// Waits for one of them until a time. The second value: the kernel sent it, on behalf of a terminal.
     fn wait(&self, until: Option<Instant>) -> Option<(Signal, bool)> {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! attempt ─► outcome ─► passed ──────────────► the trace is removed
-//!                    └► failed, timed out,  ─► the trace becomes an artefact, with its backtraces (artifact)
+//!                    └► failed, timed out,  ─► the trace becomes an artefact, one file with its backtraces (artifact)
 //!                       a process crashed       └► again, if --retries or --until-failure says so
 //! ```
 
@@ -14,7 +14,6 @@ mod artifact;
 mod attempt;
 mod name;
 mod report;
-mod secrets;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -27,6 +26,7 @@ use rr_checkpoint::Interval;
 
 use super::record::{self, TIMED_OUT};
 use crate::outcome::Outcome;
+use crate::secrets::SecretNames;
 use crate::{signals, traces};
 use artifact::{Artifacts, Record};
 use attempt::{Attempt, Ended};
@@ -90,6 +90,11 @@ pub struct RunOptions {
     /// Checkpoints in the recording, as `rr record` takes it
     #[arg(long, value_name = "N|Ns|Nms|auto", default_value = "auto")]
     checkpoint_interval: Interval,
+    /// Leave the recording a directory, and do not put it into one file
+    #[arg(long)]
+    no_pack: bool,
+    #[command(flatten)]
+    secrets: SecretNames,
     /// Print no backtraces
     #[arg(long)]
     no_backtrace: bool,
@@ -187,7 +192,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
                 seed,
                 outcome: outcome.clone(),
             };
-            keep(&artifacts, &place, &record, &options);
+            keep(&artifacts, &place, &record, &options, &passed_on);
         }
         // The end may be a signal.
         drop(place);
@@ -208,7 +213,13 @@ pub fn run(options: Options) -> Result<ExitCode> {
 }
 
 /// Makes an artefact of a recording and says so. An error here does not change the test's result.
-fn keep(artifacts: &Artifacts, place: &artifact::Place, record: &Record, options: &RunOptions) {
+fn keep(
+    artifacts: &Artifacts,
+    place: &artifact::Place,
+    record: &Record,
+    options: &RunOptions,
+    signals: &attempt::Signals,
+) {
     let what = record.failure.as_deref().unwrap_or("passed");
     eprintln!("rr: {}: {what}", record.name);
     let dir = match artifacts.keep(place, record) {
@@ -218,26 +229,30 @@ fn keep(artifacts: &Artifacts, place: &artifact::Place, record: &Record, options
             return;
         }
     };
-    let size = indicatif::HumanBytes(traces::bytes_on_disk(&dir));
-    eprintln!(
-        "rr: recorded in {} ({size}, {} events)",
-        dir.display(),
-        record.outcome.events
-    );
-    eprintln!("rr: to debug it: rr replay {}", dir.display());
-    let secrets = secrets::names(std::env::vars_os().map(|(name, _)| name));
-    if !secrets.is_empty() {
-        eprintln!(
-            "rr: the recording holds variables that look like secrets: {}",
-            secrets.join(", ")
-        );
+    if let Ok(reader) = rr_trace::TraceReader::open(&dir) {
+        options.secrets.tell(&reader);
     }
+    // From a directory, so that it has what was packed.
     if record.failure.is_some()
         && !options.no_backtrace
         && let Err(e) = artifact::backtrace(&dir, &record.outcome)
     {
         eprintln!("rr: no backtraces: {}", crate::message(&e));
     }
+    let kept = match options.no_pack {
+        true => dir,
+        false => artifact::pack(&dir, &|| signals.end_is_pending()).unwrap_or_else(|e| {
+            eprintln!("rr: the recording stays a directory: {}", crate::message(&e));
+            dir
+        }),
+    };
+    let size = indicatif::HumanBytes(traces::bytes_on_disk(&kept));
+    eprintln!(
+        "rr: recorded in {} ({size}, {} events)",
+        kept.display(),
+        record.outcome.events
+    );
+    eprintln!("rr: to debug it: rr replay {}", kept.display());
 }
 
 /// The first process's wait status.

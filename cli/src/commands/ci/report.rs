@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use rr_trace::TraceReader;
 use serde_json::json;
 
 use super::artifact::{self, Record};
@@ -37,8 +38,9 @@ struct Artifact {
 }
 
 fn read(dir: &Path, most: usize) -> Option<Artifact> {
-    let record = Record::read(dir).ok()?;
-    let text = std::fs::read_to_string(artifact::backtrace_path(dir)).unwrap_or_default();
+    let reader = TraceReader::open(dir).ok()?;
+    let record = Record::of(&reader).ok()?;
+    let text = artifact::backtrace_of(&reader);
     Some(Artifact {
         dir: dir.to_path_buf(),
         record,

@@ -125,7 +125,7 @@ fn space_op(out: &mut impl Write, op: &SpaceOp, line: &Line<'_>) -> Result<()> {
     };
     let (data_file, offset, size) = match &mapping.backing {
         Backing::File { file, offset } => {
-            let size = std::fs::metadata(line.reader.file_path(*file)).map_or(0, |m| m.len());
+            let size = line.reader.file_size(*file).unwrap_or(0);
             (file.to_string(), *offset, size)
         }
         Backing::Shared { object, offset } | Backing::CopyOnWrite { object, offset } => {

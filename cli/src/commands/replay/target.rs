@@ -104,7 +104,7 @@ fn files_are_here(session: &ReplaySession, process: Tid, reader: &TraceReader) -
             let same = || {
                 Some(are_same(
                     &mut File::open(&*mapping.name).ok()?,
-                    &mut reader.open_file(file).ok()?,
+                    &mut reader.open_file(file).ok()?.reader(),
                 ))
             };
             same() == Some(true)
@@ -113,7 +113,7 @@ fn files_are_here(session: &ReplaySession, process: Tid, reader: &TraceReader) -
     })
 }
 
-fn are_same(a: &mut File, b: &mut File) -> bool {
+fn are_same(a: &mut impl Read, b: &mut impl Read) -> bool {
     let (mut left, mut right) = (vec![0; 1 << 18], vec![0; 1 << 18]);
     loop {
         let (Ok(n), Ok(m)) = (fill(a, &mut left), fill(b, &mut right)) else {
@@ -128,7 +128,7 @@ fn are_same(a: &mut File, b: &mut File) -> bool {
     }
 }
 
-fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn fill(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..])? {

@@ -1,0 +1,511 @@
+//! `rr pack`: one file does what the directory did, on its own; a damaged one says so; nothing half-written stays.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rr_tests::damage::{Tmpfs, careful, try_everything, victim};
+use rr_tests::programs::{Random, is_installed, shell};
+use rr_tests::rr::words;
+use rr_tests::run::start;
+use rr_tests::{Guest, Recording, Rr, Run, full, run};
+
+/// An rr command, with a path at the end.
+#[track_caller]
+fn on(rr: &Rr, args: &[&str], path: &Path) -> Run {
+    let args = args
+        .iter()
+        .map(OsString::from)
+        .chain([path.as_os_str().to_owned()]);
+    let run = rr.rr(args);
+    assert!(!run.err().contains("panicked"), "{}", run.describe());
+    run
+}
+
+/// Packs a recording, and moves the file to a directory of its own.
+#[track_caller]
+fn pack(rr: &Rr, recording: &Recording<'_>) -> PathBuf {
+    let made = rr.new_dir().join("made.rrpack");
+    on(rr, &["pack", "-o", made.to_str().unwrap()], &recording.dir).expect_success();
+    let moved = rr.new_dir().join("moved");
+    fs::rename(&made, &moved).unwrap();
+    moved
+}
+
+/// What the commands say that read a trace; nothing that names a path or a size.
+#[track_caller]
+fn said(rr: &Rr, trace: &Path) -> Vec<String> {
+    let info = on(rr, &["traceinfo"], trace).expect_success();
+    let mut info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    info["path"].take();
+    info["checkpointTotals"].take();
+    for checkpoint in info["checkpoints"].as_array_mut().unwrap() {
+        checkpoint["bytes"].take();
+    }
+    let text = |command| on(rr, &[command], trace).expect_success().out();
+    vec![info.to_string(), text("dump"), text("ps")]
+}
+
+fn checkpoints(rr: &Rr, trace: &Path) -> Vec<u64> {
+    let info = on(rr, &["traceinfo"], trace).expect_success();
+    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    let all = info["checkpoints"].as_array().unwrap();
+    all.iter().map(|c| c["event"].as_u64().unwrap()).collect()
+}
+
+/// Replay and verification do what the recording did, from the start and from some checkpoints.
+#[track_caller]
+fn replays(rr: &Rr, trace: &Path, recorded: &Run) {
+    let replay = on(rr, &["replay", "-a"], trace);
+    assert_eq!(replay.stdout, recorded.stdout, "{}", replay.describe());
+    assert!(replay.status.success(), "{}", replay.describe());
+    let events = checkpoints(rr, trace);
+    for event in [events.first(), events.get(events.len() / 2), events.last()] {
+        let from = on(rr, &["replay", "-a", "-g", &event.unwrap().to_string()], trace);
+        assert!(recorded.stdout.ends_with(&from.stdout), "{}", from.describe());
+        assert!(from.status.success(), "{}", from.describe());
+    }
+    on(rr, &["verify"], trace).expect_success();
+}
+
+#[test]
+fn a_pack_does_what_the_directory_did_and_so_does_what_is_unpacked() {
+    let rr = Rr::new();
+    // Mappings that reach beyond the end of their file, shared objects that are files, several processes, threads.
+    let guests = ["private_resized", "shared_clean", "fork_memory", "thread_pipes"];
+    for (name, options) in guests.iter().flat_map(|name| {
+        let interval = if full() { "1e" } else { "37e" };
+        let buffered = vec!["--checkpoint-interval", interval, "--checkpoint-wait"];
+        let plain = [&buffered[..], &["-n"]].concat();
+        [(name, buffered), (name, plain)]
+    }) {
+        let guest = Guest::build(name);
+        let program = rr.new_dir().join(name);
+        rr_tests::rr::copy_program(&guest.path, &program);
+        let mut line = vec![program.clone().into_os_string()];
+        line.extend(guest.args.iter().map(OsString::from));
+        let recording = rr.record(&options, &line);
+        assert_eq!(recording.run.shell_status(), guest.ending.shell_status());
+        let before = said(&rr, &recording.dir);
+        let moved = pack(&rr, &recording);
+        fs::remove_dir_all(&recording.dir).unwrap();
+        fs::remove_file(&program).unwrap();
+        assert_eq!(said(&rr, &moved), before, "{name} {options:?}");
+        replays(&rr, &moved, &recording.run);
+        // It is the same file whoever packs it.
+        let again = rr.new_dir().join("again.rrpack");
+        on(&rr, &["pack", "-o", again.to_str().unwrap()], &moved).expect_success();
+        let unpacked = rr.new_dir().join("unpacked");
+        on(&rr, &["unpack", "-o", unpacked.to_str().unwrap()], &again).expect_success();
+        fs::remove_file(&moved).unwrap();
+        fs::remove_file(&again).unwrap();
+        assert_eq!(said(&rr, &unpacked), before, "{name} {options:?}");
+        replays(&rr, &unpacked, &recording.run);
+    }
+}
+
+const CRASH: &str = r#"
+#include <stdlib.h>
+static int boom(int depth) { int local = depth * 3; if (depth) return boom(depth - 1) + local; abort(); }
+int main(void) { return boom(3); }
+"#;
+
+#[test]
+fn a_debugger_gets_its_files_out_of_the_pack() {
+    if !is_installed("gdb") {
+        eprintln!("skipped: there is no gdb");
+        return;
+    }
+    let rr = Rr::new();
+    let (source, program) = (rr.home().join("crash.c"), rr.home().join("crash"));
+    fs::write(&source, CRASH).unwrap();
+    let mut line = Command::new("gcc");
+    line.args(["-g", "-O0", "-o"]).arg(&program).arg(&source);
+    run(&mut line, Duration::from_secs(60)).expect_success();
+    let recording = rr.record(&["--checkpoint-interval", "20e"], &words([&program]));
+    let moved = pack(&rr, &recording);
+    let shared = rr.new_dir();
+    on(
+        &rr,
+        &["pack", "--pack-dir", shared.to_str().unwrap()],
+        &recording.dir,
+    )
+    .expect_success();
+    fs::remove_dir_all(&recording.dir).unwrap();
+    fs::remove_file(&program).unwrap();
+    for pack in [moved, shared.join("trace.rrpack")] {
+        let text = on(&rr, &["backtrace"], &pack).expect_success().out();
+        for part in [
+            "SIGABRT",
+            "boom (depth=0) at",
+            "local = 9",
+            "main () at",
+            "crash.c:4",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_pack_is_refused_where_it_would_be_changed() {
+    let rr = Rr::new();
+    let recording = victim(&rr);
+    let moved = pack(&rr, &recording);
+    for command in [
+        &["create-checkpoints", "-i", "10e"][..],
+        &["checkpoints", "thin", "--keep", "1"],
+    ] {
+        let refused = on(&rr, command, &moved).expect_status(1);
+        assert!(
+            refused
+                .err()
+                .contains("a pack is never changed; unpack it (rr unpack)"),
+            "{}",
+            refused.describe()
+        );
+    }
+    let listed = on(&rr, &["checkpoints"], &moved).expect_success();
+    assert!(listed.out().contains(" checkpoints; "), "{}", listed.describe());
+    // Nor is anything overwritten.
+    let before = fs::read(&moved).unwrap();
+    let refused = on(&rr, &["pack", "-o", moved.to_str().unwrap()], &recording.dir).expect_status(1);
+    assert!(refused.err().contains("exists"), "{}", refused.describe());
+    let to = rr.new_dir();
+    on(&rr, &["unpack", "-o", to.to_str().unwrap()], &moved).expect_status(1);
+    assert!(fs::read(&moved).unwrap() == before && fs::read_dir(&to).unwrap().next().is_none());
+    // The word replay can be left out, as for a directory.
+    let short = rr.rr([moved.as_os_str(), OsStr::new("-a")]);
+    assert_eq!(short.stdout, recording.run.stdout, "{}", short.describe());
+}
+
+#[test]
+fn damage_is_noticed() {
+    let rr = Rr::new();
+    let original = victim(&rr);
+    let goto = original.info().checkpoints[1].event;
+    let sound = pack(&rr, &original);
+    let bytes = fs::read(&sound).unwrap();
+    let length = bytes.len() as u64;
+    let broken = rr.new_dir().join("broken");
+    let mut random = Random::new(4711);
+    let mut cuts = vec![
+        0,
+        1,
+        7,
+        8,
+        12,
+        71,
+        72,
+        100,
+        4096,
+        length / 2,
+        length - 4096,
+        length - 64,
+        length - 1,
+    ];
+    cuts.extend((0..if full() { 100 } else { 6 }).map(|_| random.below(length)));
+    for cut in cuts {
+        fs::write(&broken, &bytes[..cut as usize]).unwrap();
+        let what = format!("cut to {cut} of {length}");
+        for command in [
+            &["traceinfo"][..],
+            &["replay", "-a"],
+            &["verify"],
+            &["unpack", "-o", "/nowhere/at/all"],
+        ] {
+            let run = careful(&rr, command, &broken);
+            assert!(!run.status.success(), "{what}: {command:?} is content");
+        }
+    }
+    // Something behind its end.
+    fs::write(&broken, [&bytes[..], b"x"].concat()).unwrap();
+    careful(&rr, &["traceinfo"], &broken).expect_status(1);
+    let table = u64::from_le_bytes(bytes[40..48].try_into().unwrap());
+    let entries: Vec<(u64, u64)> = bytes[table as usize..]
+        .chunks_exact(64)
+        .map(|entry| {
+            let word = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
+            (word(24), word(32))
+        })
+        .collect();
+    // In the header, in the table, and in every member: at its beginning, and anywhere. What unpacks compares all.
+    let mut places: Vec<u64> = (0..72).step_by(if full() { 1 } else { 9 }).collect();
+    places.extend((0..4).map(|_| table + random.below(length - table)));
+    for (offset, len) in entries {
+        places.extend([offset, offset + random.below(len)]);
+    }
+    let noticed = |bytes: &[u8], what: &str| {
+        fs::write(&broken, bytes).unwrap();
+        let to = rr.new_dir().join("to");
+        let run = careful(&rr, &["unpack", "-o", to.to_str().unwrap()], &broken);
+        assert!(
+            !run.status.success() && !to.exists(),
+            "{what}: nobody noticed\n{}",
+            run.describe()
+        );
+    };
+    for (n, place) in places.into_iter().enumerate() {
+        let mut changed = bytes.clone();
+        changed[place as usize] ^= 1 << random.below(8);
+        let what = format!("a bit of byte {place} flipped");
+        noticed(&changed, &what);
+        if full() || n % 8 == 0 {
+            try_everything(&rr, &what, &broken, &original, goto);
+        }
+    }
+}
+
+/// Behind the last byte of a mapped file, up to the end of its page, programs see zeros.
+#[test]
+fn what_a_process_would_see_behind_a_mapped_file_is_checked() {
+    let rr = Rr::new();
+    let original = victim(&rr);
+    let broken = pack(&rr, &original);
+    let file = fs::File::options().read(true).write(true).open(&broken).unwrap();
+    let word = |at: u64| {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, at).unwrap();
+        u64::from_le_bytes(word)
+    };
+    let (table, count) = (word(40), word(48));
+    let mapped = (0..count)
+        .map(|n| table + 64 * n)
+        .filter(|at| word(*at) as u32 == 3 && word(at + 32) % 4096 != 0);
+    let ends: Vec<u64> = mapped.map(|at| word(at + 24) + word(at + 32)).collect();
+    assert!(!ends.is_empty());
+    for end in ends {
+        file.write_all_at(b"x", end).unwrap();
+    }
+    let run = on(&rr, &["replay", "-a"], &broken);
+    assert!(
+        !run.status.success() && run.err().contains("something after the last byte"),
+        "{}",
+        run.describe()
+    );
+}
+
+#[test]
+fn checkpoints_go_before_anything_else_when_there_is_no_room() {
+    let rr = Rr::new();
+    let program =
+        shell("i=0; while [ $i -lt 40 ]; do i=$((i+1)); x=\"$x$i$i$i$i$i$i$i$i\"; /bin/true; done; echo $i");
+    let recording = rr.record(&["--checkpoint-interval", "50e", "--checkpoint-wait"], &program);
+    let all = recording.info().checkpoints.len();
+    assert!(all > 10, "{all} checkpoints");
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let dir = rr.new_dir();
+    let whole = pack(&rr, &recording);
+    let make = |max: u64| {
+        let path = dir.join(max.to_string());
+        let args = [
+            "pack",
+            "--max-size",
+            &max.to_string(),
+            "-o",
+            path.to_str().unwrap(),
+        ];
+        (on(&rr, &args, &recording.dir), path)
+    };
+    let (run, none) = make(size(&whole));
+    assert!(!run.err().contains("no room"), "{}", run.describe());
+    assert_eq!(fs::read(&none).unwrap(), fs::read(&whole).unwrap());
+    // Half of what the checkpoints take; then less and less, until it is too little for the rest.
+    let mut less = size(&whole);
+    let mut fewest = all;
+    loop {
+        less -= 60_000;
+        let (run, path) = make(less);
+        if !run.status.success() {
+            assert!(
+                run.err().contains("events and mapped files alone take"),
+                "{}",
+                run.describe()
+            );
+            assert!(!path.exists());
+            break;
+        }
+        assert!(size(&path) <= less);
+        assert!(run.err().contains("no room for "), "{}", run.describe());
+        let left = checkpoints(&rr, &path).len();
+        assert!(left < fewest || left == 0, "{left} of {fewest}");
+        if fewest == all || left == 0 {
+            on(&rr, &["verify"], &path).expect_success();
+            let replay = on(&rr, &["replay", "-a"], &path).expect_success();
+            assert_eq!(replay.stdout, recording.run.stdout);
+        }
+        fewest = left;
+    }
+    assert_eq!(fewest, 0, "all checkpoints go before it fails");
+    // Only what was made is there.
+    let left = fs::read_dir(&dir).unwrap().filter(|e| {
+        let name = e.as_ref().unwrap().file_name();
+        name.to_str().unwrap().parse::<u64>().is_err()
+    });
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_full_disk_and_an_interrupt_leave_nothing() {
+    let rr = Rr::new();
+    let recording = victim(&rr);
+    let names = |dir: &Path| {
+        fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect::<Vec<_>>()
+    };
+    let dir = rr.new_dir();
+    if let Some(_mounted) = Tmpfs::mount(&dir, "300k") {
+        for args in [["pack", "-o"], ["pack", "--pack-dir"]] {
+            let args = [args[0], args[1], dir.join("it").to_str().unwrap()].map(str::to_owned);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let run = on(&rr, &args, &recording.dir).expect_status(1);
+            assert!(
+                run.err().contains("No space left on device"),
+                "{}",
+                run.describe()
+            );
+            assert!(run.err().contains("nothing is left of it"), "{}", run.describe());
+        }
+        let objects = dir.join("it/objects");
+        let whole = |name: &OsString| !name.to_str().unwrap().starts_with('.');
+        assert!(names(&objects).iter().all(whole), "{:?}", names(&objects));
+        fs::remove_dir_all(dir.join("it")).unwrap();
+        assert!(names(&dir).is_empty(), "{:?}", names(&dir));
+    }
+    let dir = rr.new_dir();
+    let mut stopped = 0;
+    for wait in [0, 5, 20, 60] {
+        let target = dir.join("stopped");
+        let mut command = rr.command([
+            "pack".as_ref(),
+            "-o".as_ref(),
+            target.as_os_str(),
+            recording.dir.as_os_str(),
+        ]);
+        let started = start(&mut command);
+        std::thread::sleep(Duration::from_millis(wait));
+        started.signal(nix::sys::signal::Signal::SIGINT);
+        let run = started.finish(rr.limit);
+        match run.shell_status() {
+            0 => fs::remove_file(&target).unwrap(),
+            // Also if it came before rr took notice of signals.
+            130 => stopped += 1,
+            _ => panic!("{}", run.describe()),
+        }
+        assert!(names(&dir).is_empty(), "{:?}", names(&dir));
+    }
+    assert!(stopped > 0);
+}
+
+#[test]
+fn packs_of_one_directory_share_their_files() {
+    let rr = Rr::new();
+    let dir = rr.new_dir().join("packs");
+    let count = if full() { 100 } else { 12 };
+    let recordings: Vec<Recording<'_>> = (0..count)
+        .map(|n| rr.record(&[], &shell(&format!("echo test {n}; /bin/true; exit {n}"))))
+        .collect();
+    let alone = fs::metadata(pack(&rr, &recordings[0])).unwrap().len();
+    let mut args: Vec<OsString> = vec!["pack".into(), "--pack-dir".into(), dir.clone().into()];
+    args.extend(recordings.iter().map(|r| r.dir.clone().into_os_string()));
+    rr.rr(&args).expect_success();
+    // A second time, nothing is added.
+    let again = rr.rr(&args).expect_success();
+    assert_eq!(
+        again.out().matches("is there already").count(),
+        count,
+        "{}",
+        again.describe()
+    );
+    let bytes: u64 = rr_tests::damage::files(&dir)
+        .iter()
+        .map(|path| fs::metadata(path).unwrap().len())
+        .sum();
+    assert!(bytes <= 3 * alone, "{bytes} bytes for {count}, {alone} for one");
+    // They can be moved together.
+    let moved = rr.new_dir().join("elsewhere");
+    fs::rename(&dir, &moved).unwrap();
+    for recording in recordings.iter().take(3) {
+        fs::remove_dir_all(&recording.dir).unwrap();
+    }
+    let pack_of = |n: usize| match n {
+        0 => moved.join("trace.rrpack"),
+        n => moved.join(format!("trace-{n}.rrpack")),
+    };
+    for (n, recording) in recordings.iter().enumerate().take(3) {
+        let replay = on(&rr, &["replay", "-a"], &pack_of(n)).expect_success();
+        assert_eq!(replay.stdout, recording.run.stdout, "{}", replay.describe());
+    }
+    let unpacked = rr.new_dir().join("unpacked");
+    on(&rr, &["unpack", "-o", unpacked.to_str().unwrap()], &pack_of(1)).expect_success();
+    let replay = on(&rr, &["replay", "-a"], &unpacked).expect_success();
+    assert_eq!(replay.stdout, b"test 1\n");
+    // One without the others' directory says what it misses.
+    let lonely = rr.new_dir().join("lonely.rrpack");
+    fs::copy(pack_of(2), &lonely).unwrap();
+    let run = on(&rr, &["replay", "-a"], &lonely);
+    assert!(
+        !run.status.success() && run.err().contains("/objects/"),
+        "{}",
+        run.describe()
+    );
+    // What was exchanged is noticed: mapped files, and what events have in common.
+    let objects = rr_tests::damage::files(&moved.join("objects"));
+    let (common, mapped): (Vec<PathBuf>, Vec<PathBuf>) = objects
+        .into_iter()
+        .partition(|path| path.extension().is_some_and(|e| e == "dict"));
+    assert_eq!(common.len(), 1);
+    for (group, why) in [
+        (mapped, "do not match their checksum"),
+        (common, "do not match the name"),
+    ] {
+        for object in group {
+            fs::remove_file(&object).unwrap();
+            fs::write(&object, b"something else").unwrap();
+        }
+        let run = on(&rr, &["replay", "-a"], &pack_of(0));
+        assert!(
+            !run.status.success() && run.err().contains(why),
+            "{}",
+            run.describe()
+        );
+    }
+}
+
+#[test]
+fn secrets_are_named_and_not_shown() {
+    let rr = Rr::new();
+    let dir = rr.new_trace();
+    let mut command = rr.record_command(&[], &dir, rr.home(), &shell("exit 0"));
+    command.env("A_TOKEN", "xyzzy").env("PLAIN", "plugh");
+    run(&mut command, rr.limit).expect_success();
+    let out = |name: &str| rr.home().join(name).to_str().unwrap().to_owned();
+    let told = on(&rr, &["pack", "-o", &out("one")], &dir).expect_success();
+    assert!(
+        told.err().contains("look like secrets: A_TOKEN"),
+        "{}",
+        told.describe()
+    );
+    assert!(!(told.err() + &told.out()).contains("xyzzy"));
+    let told = on(&rr, &["pack", "--secret-names", "lain", "-o", &out("two")], &dir).expect_success();
+    assert!(
+        told.err().contains("look like secrets: PLAIN"),
+        "{}",
+        told.describe()
+    );
+    let told = on(
+        &rr,
+        &["pack", "--secret-names", "none", "-o", &out("three")],
+        &dir,
+    )
+    .expect_success();
+    assert_eq!(told.err(), "");
+}

@@ -1,0 +1,156 @@
+//! Segments made smaller: the same frames, with the same payloads, compressed as hard as is worth the time.
+//!
+//! Keeps: each frame that is written was decompressed and compared with the payload of the one that it stands for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zstd::bulk::Compressor;
+
+use crate::cursor;
+use crate::dictionary::{Dictionaries, Dictionary};
+use crate::error::{Error, Result};
+use crate::event::EventNumber;
+use crate::frame::{self, Codec, FRAME_HEADER_LEN, FrameHeader, bytes_at};
+use crate::packing::Asked;
+use crate::parallel::in_order;
+use crate::reader::TraceReader;
+use crate::segment::RawFrame;
+
+/// How segments are made smaller.
+pub(crate) struct Recompression<'a> {
+    pub(crate) threads: usize,
+    pub(crate) asked: Asked<'a>,
+    /// What frames may be compressed with, and where it is found again.
+    dictionary: Option<(Arc<Dictionary>, &'a Dictionaries)>,
+    /// One for each thread, when it is needed first.
+    compressors: Mutex<Vec<Compressor<'static>>>,
+}
+
+impl<'a> Recompression<'a> {
+    pub(crate) fn new(
+        threads: usize,
+        asked: Asked<'a>,
+        dictionary: Option<(Arc<Dictionary>, &'a Dictionaries)>,
+    ) -> Recompression<'a> {
+        Recompression {
+            threads,
+            asked,
+            dictionary,
+            compressors: Mutex::default(),
+        }
+    }
+
+    /// Writes the segment that begins with `first` anew. What does not count of it, the torn end of a killed recording, is left out.
+    pub(crate) fn segment(
+        &self,
+        reader: &TraceReader,
+        first: EventNumber,
+        mut out: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let plan = reader.plan(first);
+        let Some(mut stream) = cursor::open_segment(&plan, 0)? else {
+            return Ok(());
+        };
+        out(&stream.header()?)?;
+        let path = stream.place().0.to_owned();
+        let pieces = std::iter::from_fn(|| {
+            let frame = stream.next_frame().transpose()?;
+            Some(frame.map(|frame| {
+                let weight = 2 * frame.raw.len() as u64;
+                (frame, weight)
+            }))
+        });
+        let work = |frame: RawFrame| match (self.asked)() {
+            true => Err(Error::Interrupted),
+            false => self.frame(frame, &path),
+        };
+        in_order(pieces, self.threads, work, |frame: Vec<u8>| out(&frame))
+    }
+
+    /// One frame.
+    fn frame(&self, old: RawFrame, path: &std::path::Path) -> Result<Vec<u8>> {
+        let with_dictionary = match &self.dictionary {
+            Some((dictionary, _)) if old.header.codec != Codec::Zeros => {
+                let stored = self.with_dictionary(dictionary, &old.raw);
+                let stored = stored.map_err(|e| Error::io(path, "compressing", e))?;
+                vec![(Codec::Dictionary, stored)]
+            }
+            _ => Vec::new(),
+        };
+        let new = frame::recompress(&old.header, old.stored, &old.raw, with_dictionary);
+        let new = new.map_err(|e| e.at(path, 0))?;
+        let header = FrameHeader::decode(&bytes_at(&new, 0)).map_err(|e| e.at(path, 0))?;
+        let mut raw = vec![0; header.raw_len as usize];
+        let dictionaries = self.dictionary.as_ref().map(|(_, dictionaries)| *dictionaries);
+        let comes_back = header.unpack_with(&new[FRAME_HEADER_LEN..], &mut raw, dictionaries)?;
+        match comes_back.is_ok() && raw == old.raw {
+            true => Ok(new),
+            false => Err(Error::damaged(
+                path,
+                0,
+                "what was compressed anew does not come back",
+            )),
+        }
+    }
+
+    fn with_dictionary(&self, dictionary: &Dictionary, raw: &[u8]) -> std::io::Result<Vec<u8>> {
+        let compressors = || self.compressors.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = compressors().pop();
+        let mut compressor = match free {
+            Some(compressor) => compressor,
+            None => dictionary.compressor()?,
+        };
+        let stored = dictionary.compress(&mut compressor, raw);
+        compressors().push(compressor);
+        stored
+    }
+}
+
+/// Writes the segment that begins with `first` as it is, but for what names a dictionary: that is compressed without.
+pub(crate) fn without_dictionary(
+    reader: &TraceReader,
+    first: EventNumber,
+    asked: Asked<'_>,
+    mut out: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let plan = reader.plan(first);
+    let Some(mut stream) = cursor::open_segment(&plan, 0)? else {
+        return Ok(());
+    };
+    out(&stream.header()?)?;
+    let alone = Recompression::new(1, asked, None);
+    while let Some(frame) = stream.next_frame()? {
+        if asked() {
+            return Err(Error::Interrupted);
+        }
+        if frame.header.codec == Codec::Dictionary {
+            out(&alone.frame(frame, stream.place().0)?)?;
+        } else {
+            out(&frame.header.encode())?;
+            out(&frame.stored)?;
+        }
+    }
+    Ok(())
+}
+
+/// The payloads of a trace's frames, one after the other, up to `most` bytes.
+pub(crate) fn payloads(reader: &TraceReader, most: usize) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for first in reader.segments() {
+        let plan = reader.plan(*first);
+        let Some(mut stream) = cursor::open_segment(&plan, 0)? else {
+            continue;
+        };
+        while let Some(frame) = stream.next_frame()? {
+            if frame.header.codec == Codec::Zeros {
+                continue;
+            }
+            let room = most - all.len();
+            all.extend_from_slice(&frame.raw[..frame.raw.len().min(room)]);
+            if all.len() == most {
+                return Ok(all);
+            }
+        }
+    }
+    Ok(all)
+}

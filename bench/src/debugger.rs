@@ -130,7 +130,7 @@ fn searches(args: &Args, rr: &Path, work: &Path) -> Result<bool> {
     let program: Vec<OsString> = vec![helper.into(), calls.to_string().into(), "300000".into()];
     let every = (calls / 30).to_string();
     let with = Trace::record(rr, work, &["-n", "--checkpoint-interval", &every], &program)?;
-    let without = Trace::record(rr, work, &["-n"], &program)?;
+    let without = Trace::record(rr, work, &["-n", "--checkpoint-interval", "none"], &program)?;
     let begin = Instant::now();
     time(&rr_line(rr, &["replay", "-a", "-q"], &with.path, &[]), work)?;
     let length = begin.elapsed().as_secs_f64();

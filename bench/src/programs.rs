@@ -98,7 +98,12 @@ fn row(args: &Args, rr: &Path, work: &Path, program: &Program) -> Result<()> {
         ];
         plain.push(
             time(
-                &rr_line(rr, &["record", "-o"], &traces[0], &program.line),
+                &rr_line(
+                    rr,
+                    &["record", "--checkpoint-interval", "none", "-o"],
+                    &traces[0],
+                    &program.line,
+                ),
                 &dirs[1],
             )?
             .seconds,

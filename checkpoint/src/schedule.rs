@@ -106,6 +106,11 @@ impl Schedule {
         }
     }
 
+    /// Whether it takes fewer of them where they are expensive.
+    pub fn is_adaptive(&self) -> bool {
+        self.interval == Interval::Auto
+    }
+
     /// Whether one is due.
     pub fn is_due(&self, now: Progress) -> bool {
         match self.interval {

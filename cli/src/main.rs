@@ -8,6 +8,7 @@ mod commands;
 mod duration;
 mod echo;
 mod interrupt;
+mod interval;
 mod log;
 mod outcome;
 mod progress;

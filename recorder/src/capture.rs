@@ -140,7 +140,9 @@ impl Capture {
 
     /// Waits for the writer.
     pub(crate) fn finish(&mut self) -> Vec<Outcome> {
-        if self.skipped > 0 {
+        // One that adapts itself to the writer has promised no number.
+        let is_promised = self.schedule.as_ref().is_some_and(|s| !s.is_adaptive());
+        if self.skipped > 0 && is_promised {
             tracing::warn!(
                 "{} checkpoints were skipped: the writer was behind or a fork failed",
                 self.skipped

@@ -299,6 +299,20 @@ fn a_budget_bounds_what_a_recording_stores() {
     all_usable(&rr.recording_from(bare, made));
 }
 
+/// Nobody has to ask for checkpoints, and nobody hears of them.
+#[test]
+fn a_recording_has_checkpoints_unless_it_is_to_have_none() {
+    let rr = Rr::new();
+    let program = rr_tests::gdb::Program::c("long_intervals");
+    let recording = rr.record(&[], &program.words);
+    assert_eq!(recording.run.err(), "");
+    assert!(!events(&recording).is_empty(), "two seconds, and no checkpoint");
+    all_usable(&recording);
+    let without = rr.record(&["--checkpoint-interval", "none"], &program.words);
+    assert_eq!(without.run.err(), "");
+    assert!(events(&without).is_empty());
+}
+
 #[test]
 fn a_budget_that_is_too_small_costs_no_more_than_checkpoints() {
     let rr = Rr::new();
@@ -335,8 +349,8 @@ fn a_budget_that_is_too_small_costs_no_more_than_checkpoints() {
             "not an interval",
         ),
         (
-            ["-n", "--always-switch", "--checkpoint-budget", "1G"],
-            "--checkpoint-interval",
+            ["--checkpoint-interval", "none", "--checkpoint-budget", "1G"],
+            "--checkpoint-interval none",
         ),
     ] {
         let refused = rr.record(&options, &shell("echo ran"));

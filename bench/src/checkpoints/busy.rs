@@ -126,7 +126,12 @@ pub fn report(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) -> Res
         forks.extend(times.lines().filter_map(|line| line.parse::<f64>().ok()));
         native.push(busy.run(&line)?);
         frozen.push(busy.run(&busy.line(PAGES, true))?);
-        plain.push(busy.run(&rr_line(rr, &["record", "-o"], &plain_trace, &line))?);
+        plain.push(busy.run(&rr_line(
+            rr,
+            &["record", "--checkpoint-interval", "none", "-o"],
+            &plain_trace,
+            &line,
+        ))?);
         let options = ["record", "--checkpoint-interval", CALLS, "-o"];
         with.push(busy.run(&rr_line(rr, &options, &trace, &line))?);
         infos.push(trace_info(rr, &trace)?);

@@ -35,7 +35,12 @@ pub fn late_event(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) ->
     let native = time(&shell("sqlite3 native.db < in.sql"), &dir)?;
     let (plain, trace) = (dir.join("plain"), dir.join("trace"));
     let recorded = time(
-        &rr_line(rr, &["record", "-o"], &plain, &shell("sqlite3 plain.db < in.sql")),
+        &rr_line(
+            rr,
+            &["record", "--checkpoint-interval", "none", "-o"],
+            &plain,
+            &shell("sqlite3 plain.db < in.sql"),
+        ),
         &dir,
     )?;
     let options = ["record", "--checkpoint-interval", "1000", "-o"];
@@ -96,7 +101,15 @@ pub fn any_place(args: &Args, rr: &Path, work: &Path, figures: &mut Figures) -> 
     let dir = fresh(work, "places")?;
     let (plain, trace) = (dir.join("plain"), dir.join("trace"));
     let native = time(&program, work)?;
-    let recorded = time(&rr_line(rr, &["record", "-n", "-o"], &plain, &program), work)?;
+    let recorded = time(
+        &rr_line(
+            rr,
+            &["record", "-n", "--checkpoint-interval", "none", "-o"],
+            &plain,
+            &program,
+        ),
+        work,
+    )?;
     let options = ["record", "-n", "--checkpoint-interval", "auto", "-o"];
     let with = time(&rr_line(rr, &options, &trace, &program), work)?;
     let info = trace_info(rr, &trace)?;

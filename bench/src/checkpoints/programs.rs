@@ -129,7 +129,12 @@ fn row(args: &Args, rr: &Path, work: &Path, program: &Program, rows: usize) -> R
     for _ in 0..args.runs.min(3) {
         let dirs = [prepare()?, prepare()?, prepare()?];
         native.push(time(&as_user(line.clone()), &dirs[0])?.seconds);
-        let record = rr_line(rr, &["record", "-o"], &dirs[1].join("trace"), &line);
+        let record = rr_line(
+            rr,
+            &["record", "--checkpoint-interval", "none", "-o"],
+            &dirs[1].join("trace"),
+            &line,
+        );
         plain.push(time(&as_user(record), &dirs[1])?.seconds);
         let options = ["record", "--checkpoint-interval", "auto", "-o"];
         let trace = dirs[2].join("trace");

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rr_checkpoint::{Budget, CheckpointWriter, Interval, Maker};
+use rr_checkpoint::{Budget, CheckpointWriter, Maker};
 use rr_recorder::{
     Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
 };
@@ -18,6 +18,7 @@ use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
 use crate::budget::BudgetOption;
+use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
 use crate::{Global, started, traces};
 
@@ -34,13 +35,13 @@ pub const TIMED_OUT: u8 = 124;
 #[command(about = "Record a program")]
 #[command(long_about = "Record a program and all processes that it starts.\n\n\
     The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
-    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record --checkpoint-interval auto ./server --test")]
+    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record ./server --test")]
 pub struct Options {
-    /// Write a checkpoint every so often, so that replay can start there: after so many events and buffered calls (N), so much
-    /// time in which the program does not sleep (Ns, Nms), or, with `auto`, about every second, but at a cost of at most
-    /// a twentieth of the program's time
-    #[arg(long, value_name = "N|Ns|Nms|auto")]
-    checkpoint_interval: Option<Interval>,
+    /// Write a checkpoint every so often, so that replay can start there: about every second, but at a cost of at most a twentieth
+    /// of the program's time (auto); after so many events and buffered calls (N); after so much time in which the program
+    /// does not sleep (Ns, Nms); or never (none)
+    #[arg(long, value_name = "auto|N|Ns|Nms|none", default_value = "auto")]
+    checkpoint_interval: Checkpoints,
     /// When the checkpoint writer falls behind, let the program wait instead of skipping checkpoints
     #[arg(long)]
     checkpoint_wait: bool,
@@ -215,8 +216,8 @@ fn epitaph(dir: &Path, written: EventNumber) -> String {
 /// Runs the command.
 pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let measurement = tsc::Measurement::begin();
-    if options.checkpoint_budget.is_given() && options.checkpoint_interval.is_none() {
-        bail!("--checkpoint-budget is about checkpoints: --checkpoint-interval says when to take them");
+    if options.checkpoint_budget.is_given() && options.checkpoint_interval == Checkpoints::Never {
+        bail!("--checkpoint-budget is about checkpoints, and there are none with --checkpoint-interval none");
     }
     let program = options.command[0].clone();
     let env = environment(&options.env)?;
@@ -245,7 +246,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let mut header =
         Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
     header.bound_cpu = Some(cpus.bound as u32);
-    header.checkpoint_interval = options.checkpoint_interval.map(|interval| interval.to_string());
+    header.checkpoint_interval = options.checkpoint_interval.interval().map(|i| i.to_string());
     header.chaos_seed = chaos;
     header.refused = confined::survey()?;
     let store = traces::store();
@@ -263,7 +264,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let dir = writer.path().to_owned();
     let progress = writer.progress();
     let capture = match options.checkpoint_interval {
-        Some(interval) => {
+        Checkpoints::Every(interval) => {
             // No checkpoint is there before the events that lead to it.
             let options_of_writer = rr_checkpoint::Options {
                 trace: Some(writer.progress()),
@@ -277,7 +278,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, options_of_writer)?;
             Capture::every(interval, writer, options.checkpoint_wait)
         }
-        None => Capture::off(),
+        Checkpoints::Never => Capture::off(),
     };
     bind_thread(&set_of(&[cpus.bound]));
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
-use rr_checkpoint::Interval;
 
 use super::artifact::Place;
+use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
 use crate::started;
 
@@ -126,7 +126,7 @@ pub struct Attempt<'a> {
     /// The test and its arguments.
     pub test: &'a [OsString],
     /// Checkpoints.
-    pub checkpoints: Interval,
+    pub checkpoints: Checkpoints,
     /// Its time limit.
     pub timeout: Option<Duration>,
     /// The seed of its schedule.

@@ -22,9 +22,9 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Result;
-use rr_checkpoint::Interval;
 
 use super::record::{self, TIMED_OUT};
+use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
 use crate::secrets::SecretNames;
 use crate::{signals, traces};
@@ -88,8 +88,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "N")]
     chaos_seed: Option<u64>,
     /// Checkpoints in the recording, as `rr record` takes it
-    #[arg(long, value_name = "N|Ns|Nms|auto", default_value = "auto")]
-    checkpoint_interval: Interval,
+    #[arg(long, value_name = "auto|N|Ns|Nms|none", default_value = "auto")]
+    checkpoint_interval: Checkpoints,
     /// Leave the recording a directory, and do not put it into one file
     #[arg(long)]
     no_pack: bool,

@@ -97,7 +97,7 @@ pub enum Changes {
 pub enum Unchanged {
     /// All that are there.
     All,
-    /// These. Each is there, or is the shared zero page now, and then nothing is known of it. Ascending, apart from each other.
+    /// These, but for such as are the shared zero page, or not there, in the source. Ascending, apart from each other.
     Pages(Vec<AddrRange>),
 }
 
@@ -326,7 +326,8 @@ fn walk_populated(
     Ok(())
 }
 
-/// Gives the pages in `range`, a part of an anonymous group's, all of which are unchanged if they are not the shared zero page.
+/// Gives the pages in `range`, a part of an anonymous group's, all of which are unchanged if they are there and not the shared zero page.
+/// The source is asked for the exceptions: a fork has no zero pages of memory that was only read.
 fn walk_unchanged(
     from: &SpaceSource,
     group: &[&Mapping],
@@ -334,20 +335,26 @@ fn walk_unchanged(
     buffer: &mut [u8],
     sink: &mut dyn PageSink,
 ) -> Result<(), WalkError> {
-    let runs = from
+    let hollow = from
         .source
-        .read(|p| p.pagemap()?.nonzero(range))
+        .read(|p| p.pagemap()?.hollow(range))
         .map_err(WalkError::Lost)?;
+    if hollow.len() > FEW_PARTS {
+        return walk_populated(from, group, range, buffer, sink);
+    }
     let mut rest = Vec::new();
-    for run in runs {
-        for part in group.iter().filter_map(|mapping| mapping.range.intersect(run)) {
+    for there in range.without(hollow.iter().copied()) {
+        for part in group.iter().filter_map(|mapping| mapping.range.intersect(there)) {
             sink.unchanged(part, true, &mut rest);
         }
     }
     for part in rest {
         read_run(from, part, true, buffer, sink)?;
     }
-    Ok(())
+    // What the kernel has swapped out meanwhile is not there, either.
+    hollow
+        .into_iter()
+        .try_for_each(|part| walk_populated(from, group, part, buffer, sink))
 }
 
 /// The mappings whose pages are read from the source, in groups that are asked about together: a small process

@@ -106,6 +106,35 @@ proptest! {
     }
 }
 
+/// The zero page looks shared. Where nothing was ever written, a fork does not even have it.
+#[test]
+fn memory_that_was_mapped_anew_is_not_what_it_was() {
+    for (touched, written) in [(0..60, None), (0..20, Some(40)), (0..0, Some(1)), (10..11, None)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = Kept::new(Region::anonymous(64));
+        (0..64).for_each(|p| kept.region.write(p, &content(p)));
+        let mut writer = writer(dir.path());
+        kept.take(&mut writer, 1);
+        kept.region.renew();
+        kept.region.advise(0, 64, libc::MADV_DONTFORK);
+        touched.clone().for_each(|p| assert_eq!(kept.region.touch(p), 0));
+        written
+            .iter()
+            .for_each(|p| kept.region.write(*p, &content(*p + 100)));
+        kept.take(&mut writer, 2);
+        let expected: BTreeMap<u64, Vec<u8>> = written
+            .iter()
+            .map(|p| (kept.region.page(*p).0, content(*p + 100)))
+            .collect();
+        let found = pages(&open(dir.path(), 2), TARGET).unwrap();
+        assert!(
+            found == expected,
+            "read {touched:?}, written {written:?}: {} pages",
+            found.len()
+        );
+    }
+}
+
 #[test]
 fn unchanged_pages_are_not_looked_at() {
     if !shared::is_known() {

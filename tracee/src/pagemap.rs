@@ -223,20 +223,24 @@ impl Pagemap {
         self.step_with(range, ability().return_mask & !PAGE_IS_FILE, runs)
     }
 
-    /// The pages of `range` that are not the shared zero page, in order; they are taken to be there. With [`Method::Scan`] only. Costs
-    /// 2 ns for each page.
-    pub fn nonzero(&self, range: AddrRange) -> Result<Vec<AddrRange>> {
+    /// The parts of `range` in which a page is not there, or is the shared zero page. With [`Method::Scan`] only. Costs 2 ns for each page
+    /// that is there.
+    pub fn hollow(&self, range: AddrRange) -> Result<Vec<AddrRange>> {
         let range = range.to_pages();
-        let mut zeros = Vec::new();
+        let mut hollow: Vec<AddrRange> = Vec::new();
         let mut at = range.start;
         while at < range.end {
-            let (left, mut add) = (AddrRange::new(at, range.end), |region: &Region| {
-                zeros.push(AddrRange::new(Addr(region.start), Addr(region.end)));
-            });
-            at = scan(&self.file, self.tid, left, Asked::Zeros, &mut add)?;
+            let left = AddrRange::new(at, range.end);
+            at = scan(&self.file, self.tid, left, Asked::Hollow, &mut |region| {
+                let part = AddrRange::new(Addr(region.start), Addr(region.end));
+                match hollow.last_mut() {
+                    Some(last) if last.end == part.start => last.end = part.end,
+                    _ => hollow.push(part),
+                }
+            })?;
         }
         check_alive(self.tid)?;
-        Ok(range.without(zeros.into_iter()))
+        Ok(hollow)
     }
 
     fn step_with(&self, range: AddrRange, return_mask: u64, runs: &mut Vec<Run>) -> Result<Addr> {
@@ -294,8 +298,8 @@ pub fn check_alive(tid: Tid) -> Result<()> {
 enum Asked {
     /// Pages that are there; these categories of them are told.
     Populated(u64),
-    /// The shared zero page.
-    Zeros,
+    /// Places where no page is there, or the shared zero page.
+    Hollow,
 }
 
 /// Appends the runs that one `PAGEMAP_SCAN` finds; returns the address up to which it came.
@@ -327,9 +331,14 @@ fn scan(
     asked: Asked,
     found: &mut dyn FnMut(&Region),
 ) -> Result<Addr> {
-    let (anyof, all, returned) = match asked {
-        Asked::Populated(returned) => (PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0, returned),
-        Asked::Zeros => (0, PAGE_IS_PFNZERO, PAGE_IS_PFNZERO),
+    // "Present" is asked for the other way round in the second case.
+    let (inverted, anyof, returned) = match asked {
+        Asked::Populated(returned) => (0, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, returned),
+        Asked::Hollow => (
+            PAGE_IS_PRESENT,
+            PAGE_IS_PRESENT | PAGE_IS_PFNZERO,
+            PAGE_IS_PFNZERO,
+        ),
     };
     let mut regions = [Region::default(); REGIONS];
     let mut end = range.end.0;
@@ -340,7 +349,7 @@ fn scan(
             end,
             vec: regions.as_mut_ptr() as u64,
             vec_len: REGIONS as u64,
-            category_mask: all,
+            category_inverted: inverted,
             category_anyof_mask: anyof,
             return_mask: returned,
             ..ScanArg::default()

@@ -49,6 +49,16 @@ impl Region {
         Self::new(pages, -1)
     }
 
+    /// Maps other memory in its place.
+    pub fn renew(&mut self) {
+        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        let (len, prot) = (self.0.len() as usize, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: in the place of our own mapping, to which there are no references.
+        let p = unsafe { libc::mmap(self.0.start.0 as *mut _, len, prot, flags, -1, 0) };
+        assert_eq!(p as u64, self.0.start.0, "{}", std::io::Error::last_os_error());
+        self.advise(0, self.0.len() / PAGE, libc::MADV_NOHUGEPAGE);
+    }
+
     pub fn page(&self, n: u64) -> Addr {
         self.0.start + n * PAGE
     }

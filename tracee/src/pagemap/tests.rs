@@ -78,12 +78,12 @@ fn anonymous_pages_are_listed_when_written() {
 }
 
 #[test]
-fn the_zero_page_is_found_everywhere() {
+fn hollow_places_are_found_everywhere() {
     if method() != Method::Scan {
         return;
     }
-    // More zero pages apart from each other than one call returns.
-    let pages = 4 * REGIONS as u64;
+    // More of them, apart from each other, than one call returns.
+    let pages = 5 * REGIONS as u64;
     let map = Map::anonymous(pages * PAGE);
     // SAFETY: the mapping that was just made.
     unsafe {
@@ -94,16 +94,25 @@ fn the_zero_page_is_found_everywhere() {
         )
     };
     for page in 0..pages {
-        match page % 3 {
-            0 => drop(map.read(page)),
-            _ => map.write(page, 0),
+        match page % 5 {
+            0 => drop(map.read(page)), // the zero page
+            1 | 3 => map.write(page, 0),
+            2 => {}
+            _ => drop(map.read(page)),
         }
     }
+    // 4 and 0 are neighbours.
     let expected: Vec<AddrRange> = (0..pages)
-        .filter(|page| page % 3 == 1)
-        .map(|page| AddrRange::new(map.page(page).start, map.page((page + 1).min(pages - 1)).end))
+        .filter(|page| matches!(page % 5, 2 | 4) || *page == 0)
+        .map(|page| match (page % 5, page + 1 < pages) {
+            (4, true) => AddrRange::new(map.page(page).start, map.page(page + 1).end),
+            _ => map.page(page),
+        })
         .collect();
-    assert_eq!(Pagemap::open(own()).unwrap().nonzero(map.0).unwrap(), expected);
+    let pagemap = Pagemap::open(own()).unwrap();
+    assert_eq!(pagemap.hollow(map.0).unwrap(), expected);
+    let all_there = AddrRange::sized(map.page(1).start, PAGE);
+    assert_eq!(pagemap.hollow(all_there).unwrap(), []);
 }
 
 #[test]

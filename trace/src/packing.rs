@@ -103,10 +103,8 @@ impl<'a> PackWriter<'a> {
         reader: &TraceReader,
         dictionaries: &Dictionaries,
     ) -> Result<Option<Arc<Dictionary>>> {
-        /// So much of a trace is compared with dictionaries.
-        const SAMPLE: usize = 1 << 20;
         let content = payloads(reader, dictionary::LONGEST)?;
-        let sample = &content[..content.len().min(SAMPLE)];
+        let sample = dictionary::sample(&content);
         let failed = |source| not_written(&self.target, source);
         let mut best: Option<(usize, Arc<Dictionary>)> = None;
         let all = dictionaries.all();
@@ -115,13 +113,12 @@ impl<'a> PackWriter<'a> {
                 return Err(Error::Interrupted);
             }
             let known = dictionaries.get(*id)?;
-            let mut compressor = known.compressor().map_err(failed)?;
-            let len = known.compress(&mut compressor, sample).map_err(failed)?.len();
+            let len = known.length_of(&sample).map_err(failed)?;
             if best.as_ref().is_none_or(|(least, _)| len < *least) {
                 best = Some((len, known));
             }
         }
-        let alone = Dictionary::length_alone(sample).map_err(failed)?;
+        let alone = dictionary::length_alone(&sample).map_err(failed)?;
         let resembles = best.as_ref().is_some_and(|(len, _)| 4 * len <= 3 * alone);
         if !resembles && all.len() < dictionary::MOST && !content.is_empty() {
             let (made, file) = Dictionary::make(content).map_err(failed)?;

@@ -257,7 +257,8 @@ fn damage_is_noticed() {
         let what = format!("a bit of byte {place} flipped");
         noticed(&changed, &what);
         if full() || n % 8 == 0 {
-            try_everything(&rr, &what, &broken, &original, goto);
+            let [.., verify] = try_everything(&rr, &what, &broken, &original, goto);
+            assert!(!verify.status.success(), "{what}: verify is content");
         }
     }
 }

@@ -40,8 +40,11 @@ pub(crate) const LONGEST: usize = 16 << 20;
 const WINDOW_BITS: u32 = 25;
 /// Zstandard's level: higher ones take seconds to take in a dictionary.
 const LEVEL: i32 = 12;
-/// More dictionaries than this are not made in one directory.
-pub(crate) const MOST: usize = 16;
+/// The level of comparisons: it need not find all.
+const TRIAL_LEVEL: i32 = 3;
+const TRIAL_TABLE_BITS: u32 = 22;
+/// More dictionaries than this are not made in one directory: each trace is compared with all.
+pub(crate) const MOST: usize = 8;
 
 const MAGIC: [u8; 8] = *b"rr-dict\n";
 const EXTENSION: &str = "dict";
@@ -77,16 +80,28 @@ impl Dictionary {
         Ok((Dictionary::new(copy::hash(&file), content), file))
     }
 
-    /// The length of some bytes when they are compressed without a dictionary.
-    pub(crate) fn length_alone(raw: &[u8]) -> io::Result<usize> {
-        Ok(Compressor::new(LEVEL)?.compress(raw)?.len())
-    }
-
     /// What compresses with it. For one thread.
     pub(crate) fn compressor(&self) -> io::Result<Compressor<'static>> {
-        let mut compressor = Compressor::with_dictionary(LEVEL, &self.content)?;
+        self.compressor_of(LEVEL)
+    }
+
+    fn compressor_of(&self, level: i32) -> io::Result<Compressor<'static>> {
+        let mut compressor = Compressor::with_dictionary(level, &self.content)?;
         compressor.set_parameter(CParameter::WindowLog(WINDOW_BITS))?;
         Ok(compressor)
+    }
+
+    /// About the length of a sample when it is compressed with it.
+    pub(crate) fn length_of(&self, sample: &[u8]) -> io::Result<usize> {
+        let mut compressor = self.compressor_of(TRIAL_LEVEL)?;
+        // The tables of this level would have forgotten most of a long dictionary at its end.
+        for parameter in [
+            CParameter::HashLog(TRIAL_TABLE_BITS),
+            CParameter::ChainLog(TRIAL_TABLE_BITS),
+        ] {
+            compressor.set_parameter(parameter)?;
+        }
+        Ok(compressor.compress(sample)?.len())
     }
 
     /// The payload of a frame as it is stored.
@@ -106,6 +121,22 @@ impl Dictionary {
             n => Err(Malformed::new(format!("{n} bytes, {len} were announced"))),
         }
     }
+}
+
+/// Pieces from all parts of a dictionary's content, to compare it with others.
+pub(crate) fn sample(content: &[u8]) -> Vec<u8> {
+    const PIECE: usize = 32 << 10;
+    const PIECES: usize = 32;
+    let distance = (content.len() / PIECES).max(PIECE);
+    let pieces = content
+        .chunks(distance)
+        .map(|part| &part[..part.len().min(PIECE)]);
+    pieces.collect::<Vec<_>>().concat()
+}
+
+/// About the length of a sample when it is compressed without a dictionary.
+pub(crate) fn length_alone(sample: &[u8]) -> io::Result<usize> {
+    Ok(Compressor::new(TRIAL_LEVEL)?.compress(sample)?.len())
 }
 
 /// The dictionaries of a directory of packs.
@@ -190,6 +221,29 @@ fn read(path: &Path, id: FileId) -> Result<Dictionary> {
 mod tests {
     use super::*;
     use crate::test_events::noise;
+
+    #[test]
+    fn what_resembles_a_dictionary_is_told_from_what_does_not() {
+        // Long, and like a program's: pieces that are there again, among others.
+        let like = |seed: u64| {
+            let parts = (0..6000).map(|n| [noise(n, 900), noise(seed * 10_000 + n, 100)].concat());
+            parts.collect::<Vec<_>>().concat()
+        };
+        let (dictionary, _) = Dictionary::make(like(1)).unwrap();
+        let sample_2 = sample(&like(2));
+        let (alone, with) = (
+            length_alone(&sample_2).unwrap(),
+            dictionary.length_of(&sample_2).unwrap(),
+        );
+        assert!(4 * with < 3 * alone, "{with} of {alone}");
+        let other = sample(&noise(7, 6_000_000));
+        let (alone, with) = (
+            length_alone(&other).unwrap(),
+            dictionary.length_of(&other).unwrap(),
+        );
+        assert!(4 * with > 3 * alone, "{with} of {alone}");
+        assert!(sample(b"short") == b"short" && sample(b"").is_empty());
+    }
 
     #[test]
     fn what_a_dictionary_has_takes_next_to_nothing() {

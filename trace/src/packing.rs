@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rr_tracee::FileId;
 
@@ -19,9 +20,12 @@ use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::member::Member;
 use crate::members::Name;
-use crate::pack::{Entry, HEADER_LEN, OBJECTS, Place, Table, alignment, encode};
+use crate::pack::{EXTENSION, Entry, HEADER_LEN, OBJECTS, Place, Table, alignment, encode};
 use crate::reader::TraceReader;
 use crate::recompress::{Recompression, payloads};
+
+/// Temporary files older than this belong to nobody.
+const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// Asks whether somebody wants an end.
 pub type Asked<'a> = &'a (dyn Fn() -> bool + Sync);
@@ -45,9 +49,9 @@ pub struct PackWriter<'a> {
 impl<'a> PackWriter<'a> {
     /// A pack at `path`, where nothing may be, of the trace with this uuid.
     pub fn create(path: &Path, uuid: [u8; 16], asked: Asked<'a>) -> Result<PackWriter<'a>> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
+        let temporary = temporary(path);
         let failed = |source| not_written(path, source);
+        sweep(directory_of(path));
         if path.symlink_metadata().is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
@@ -103,10 +107,8 @@ impl<'a> PackWriter<'a> {
         reader: &TraceReader,
         dictionaries: &Dictionaries,
     ) -> Result<Option<Arc<Dictionary>>> {
-        /// So much of a trace is compared with dictionaries.
-        const SAMPLE: usize = 1 << 20;
         let content = payloads(reader, dictionary::LONGEST)?;
-        let sample = &content[..content.len().min(SAMPLE)];
+        let sample = dictionary::sample(&content);
         let failed = |source| not_written(&self.target, source);
         let mut best: Option<(usize, Arc<Dictionary>)> = None;
         let all = dictionaries.all();
@@ -115,13 +117,12 @@ impl<'a> PackWriter<'a> {
                 return Err(Error::Interrupted);
             }
             let known = dictionaries.get(*id)?;
-            let mut compressor = known.compressor().map_err(failed)?;
-            let len = known.compress(&mut compressor, sample).map_err(failed)?.len();
+            let len = known.length_of(&sample).map_err(failed)?;
             if best.as_ref().is_none_or(|(least, _)| len < *least) {
                 best = Some((len, known));
             }
         }
-        let alone = Dictionary::length_alone(sample).map_err(failed)?;
+        let alone = dictionary::length_alone(&sample).map_err(failed)?;
         let resembles = best.as_ref().is_some_and(|(len, _)| 4 * len <= 3 * alone);
         if !resembles && all.len() < dictionary::MOST && !content.is_empty() {
             let (made, file) = Dictionary::make(content).map_err(failed)?;
@@ -203,8 +204,7 @@ impl<'a> PackWriter<'a> {
 
     /// Makes a file in the directory that packs share: it gets its name when it is on the disk.
     fn put_shared(&self, path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
+        let temporary = temporary(path);
         let failed = |source| not_written(path, source);
         let file = create(&temporary).map_err(failed)?;
         let made = write(&file).and_then(|()| {
@@ -275,8 +275,7 @@ impl<'a> PackWriter<'a> {
         self.file.write_all_at(&table, self.at).map_err(failed)?;
         self.file.write_all_at(&header, 0).map_err(failed)?;
         self.file.sync_all().map_err(failed)?;
-        let dir = self.target.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
+        let dir = directory_of(&self.target);
         if let Some(objects) = &self.objects {
             sync(objects).map_err(failed)?;
         }
@@ -363,6 +362,35 @@ pub(crate) fn copy_member(
             len,
             "it ends here while it is read",
         )),
+    }
+}
+
+/// The name under which a file is written that will be called so.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}{TEMPORARY}{}", std::process::id()))
+}
+
+/// What comes before the process's number in such a name.
+const TEMPORARY: &str = ".tmp-";
+
+/// The directory that a path names a file in.
+fn directory_of(path: &Path) -> &Path {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or(Path::new("."))
+}
+
+/// Removes what writers that were killed have left in a directory long ago.
+fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = name.starts_with('.') && name.contains(&*format!(".{EXTENSION}{TEMPORARY}"));
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if ours && age().is_some_and(|age| age > STALE) {
+            // Somebody else may be faster.
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

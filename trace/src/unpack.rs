@@ -8,18 +8,17 @@ use std::path::Path;
 use crate::dir::TraceDir;
 use crate::error::{Error, Result};
 use crate::members::Name;
-use crate::packing::{Asked, copy_member, not_written};
+use crate::packing::{Asked, copy_member, not_written, temporary};
 use crate::reader::TraceReader;
 use crate::recompress;
 
 /// Makes the directory `to`, where nothing may be, out of the pack.
 pub fn unpack(pack: &Path, to: &Path, asked: Asked<'_>) -> Result<()> {
     let reader = TraceReader::open(pack)?;
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
     if to.symlink_metadata().is_ok() {
         return Err(Error::Exists { path: to.to_owned() });
     }
-    let temporary = to.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
+    let temporary = temporary(to);
     let dir = TraceDir::create(&temporary)?;
     let made = fill(&reader, &dir, asked).and_then(|()| {
         let renamed = std::fs::rename(&temporary, to);

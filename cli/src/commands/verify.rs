@@ -60,6 +60,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let event = options.from.or(options.checkpoint).unwrap_or(0);
         bail!("there is no checkpoint at event {event} (rr traceinfo lists them)");
     }
+    // What replay does not use, or uses only in part, is compared with its checksum.
+    if let Some(pack) = reader.pack() {
+        pack.check_all()?;
+    }
     let jobs = options.jobs.map_or(usize::MAX, usize::from);
     interrupt::notice();
     let bar = progress::bar(verifier.stretches().len() as u64, "verifying");

@@ -247,6 +247,35 @@ fn what_is_there_is_not_made_again() {
     recording.verify();
 }
 
+/// What the budget has no room for is not made again and again.
+#[test]
+fn what_was_removed_is_not_made_again() {
+    let rr = Rr::new();
+    let recording = rr.record(&["-n"], &shell(SCRIPT));
+    let dir = &recording.dir;
+    let options = ["-i", "3e", "--checkpoint-budget", "200K"];
+    let run = create(&rr, &options, dir).expect_success();
+    assert!(
+        run.out().contains("were removed to keep the budget"),
+        "{}",
+        run.describe()
+    );
+    let left = names(dir);
+    let run = create(&rr, &options, dir).expect_success();
+    assert!(
+        run.out().starts_with("0 checkpoints written") && run.out().contains("more have no room"),
+        "{}",
+        run.describe()
+    );
+    assert_eq!(names(dir), left);
+    // One that is asked for by name is made.
+    let at = (recording.info().events - 5).to_string();
+    let one = [&["-s", &at, "-e", &at], &options[2..]].concat();
+    let run = create(&rr, &one, dir).expect_success();
+    assert!(!run.out().contains("no room"), "{}", run.describe());
+    recording.verify();
+}
+
 /// Every unit that the recorder takes; the same request again finds nothing to do, and what another one has made counts.
 #[test]
 fn intervals_are_those_of_the_recorder() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{AccessFlags, access};
-use rr_checkpoint::{Budget, CheckpointWriter, Interval, Maker};
+use rr_checkpoint::{Budget, CheckpointWriter, Interval, Maker, bytes_on_disk};
 use rr_replayer::create::{Account, End, Plan, Request, Told, create};
 use rr_replayer::stretch::Stored;
 use rr_trace::TraceReader;
@@ -13,6 +13,7 @@ use rr_trace::event::EventNumber;
 use rr_tracee::cpus::Cpus;
 
 use crate::budget::BudgetOption;
+use crate::size::Size;
 use crate::{interrupt, progress, traces};
 
 /// The command line of `rr create-checkpoints`.
@@ -103,12 +104,28 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let dir = reader.checkpoint_dir()?;
     access(&dir, AccessFlags::W_OK)
         .with_context(|| format!("cannot write checkpoints into {}", dir.display()))?;
+    let room = Room {
+        budget: options.budget.bytes(&dir)?,
+        used: bytes_on_disk(&dir)?,
+        checkpoints: stored.events().len() as u64,
+    };
+    if room.is_full_for(plan.missing() as u64) {
+        println!(
+            "0 checkpoints written, {} were there already; {} more have no room: those that are there take {} of {} \
+             (--checkpoint-budget)",
+            plan.there(),
+            plan.missing(),
+            Size(room.used),
+            Size(room.budget),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let writer_options = rr_checkpoint::Options {
         queue: QUEUE,
         cpus: Some(cpus.set()),
         maker: Maker::CreateCheckpoints,
         budget: Some(Budget {
-            bytes: options.budget.bytes(&dir)?,
+            bytes: room.budget,
             // Where the beginning is gone, replay begins at the first one.
             kept: stored
                 .events()
@@ -166,6 +183,25 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What checkpoints take on the disk before any is made.
+struct Room {
+    budget: u64,
+    used: u64,
+    checkpoints: u64,
+}
+
+impl Room {
+    /// Whether the budget is the reason that so many checkpoints are missing: they were made before, and removed. Made again, they would
+    /// be removed again.
+    fn is_full_for(&self, missing: u64) -> bool {
+        let Some(each) = self.used.checked_div(self.checkpoints) else {
+            return false;
+        };
+        let free = self.budget.saturating_sub(self.used);
+        self.used / 3 >= self.budget / 4 && each.saturating_mul(missing) > free
+    }
 }
 
 fn interrupted() -> ExitCode {

@@ -151,6 +151,8 @@ struct Point {
   sums   @2 :List(Word);
   # Digests of memory: where a chunk of 2 MiB begins, and the xxh3-64 of its pages that are not all zeros (each
   # page preceded by its number in the chunk, 64 bits). Only what the task could have written; chunks in order.
+  ran    @3 :UInt32;
+  # About how much processor time the task had in the interval, in µs; no part of the name. 0: unknown.
 }
 
 struct Word {

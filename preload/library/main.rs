@@ -28,6 +28,7 @@ mod shaping;
 mod sockets;
 
 use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use layout::Frame;
 
@@ -109,6 +110,7 @@ global_asm!(
     "movaps [rsp + 240], xmm15",
     "call {handle}",
     "2:",
+    "mov qword ptr ds:[{busy}], 0",
     "movaps xmm0, [rsp]",
     "movaps xmm1, [rsp + 16]",
     "movaps xmm2, [rsp + 32]",
@@ -149,6 +151,7 @@ global_asm!(
     stack_end = const layout::STACK_END as u32,
     rsp = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, rsp) as u32,
     go_on = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, go_on) as u32,
+    busy = const layout::CONTROL as u32 + core::mem::offset_of!(layout::Control, busy) as u32,
     handle = sym handle,
 );
 
@@ -178,6 +181,11 @@ extern "C" fn handle(frame: &mut Frame) {
             args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
         },
     };
+    // The recorder writes `traced` and then reads `busy`; here it is the other way round, with a full barrier in between (the swap is
+    // one). So one of the two sees what the other has written: the recorder that this call is under way, or the library that
+    // it must leave it.
+    // SAFETY: the word is in the control page, aligned, and only ever accessed as a whole.
+    unsafe { AtomicU64::from_ptr(&raw mut (*control).busy) }.swap(1, Ordering::SeqCst);
     // SAFETY: recorder and replayer map the control page wherever they map this code. The recorder changes `traced`
     // at any time, hence volatile.
     let (mode, traced, go_on, rsp) = unsafe {

@@ -227,6 +227,9 @@ pub struct Control {
     pub guarded: [[u64; 2]; GUARDED],
     /// A Bloom filter of the files that are mapped somewhere: see [`filter_bits`].
     pub filter: [u64; FILTER_WORDS],
+    /// Not 0 while the library is at work: set before it reads `traced`, cleared after its last call. So whoever sets
+    /// [`traced::ALL`], and then finds 0 here, knows that no call is being made natively, and that none will be.
+    pub busy: u64,
 }
 
 /// So many ranges are told of.

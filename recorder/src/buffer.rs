@@ -7,6 +7,7 @@
 
 use std::mem::offset_of;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use rr_preload::layout::{self, Control, mode, traced};
 use rr_preload::records;
@@ -179,6 +180,7 @@ impl RecordSession {
             stdio: stdio(),
             guarded: Default::default(),
             filter: self.mapped.filter().words,
+            busy: 0,
         };
         let memory = &self.task(tid)?.memory;
         memory.write(Addr(layout::CONTROL), bytes(&control))?;
@@ -251,16 +253,41 @@ impl RecordSession {
         Ok(self.task(tid)?.memory.write(field!(guarded), &words)?)
     }
 
-    /// Something waits for the task's next event: its next call shall be a traced one.
-    pub(crate) fn hurry(&mut self, tid: Tid) -> Result<()> {
+    /// Something waits for the task's next event: its next call shall be a traced one. Returns whether it was not to be one before.
+    pub(crate) fn hurry(&mut self, tid: Tid) -> Result<bool> {
         let id = self.task(tid)?.space;
         let library = &mut self.space_mut(id).library;
-        if library.installed && library.told.0 & traced::ALL == 0 {
+        let is_new = library.installed && library.told.0 & traced::ALL == 0;
+        if is_new {
             library.told.0 |= traced::ALL;
             let bits = library.told.0.to_le_bytes();
             self.task(tid)?.memory.write(field!(traced), &bits)?;
         }
-        Ok(())
+        Ok(is_new)
+    }
+
+    /// Whether an interrupt of a running task cannot meet a call of its library, which it might cut short (read(2) of a device).
+    ///
+    /// First the library is told to leave its next call to us, and then it is looked whether it is at work. Both sides
+    /// write one word and then read the other's ([`Control::busy`]), with a full barrier in between: ours is the fence, which also
+    /// orders what the kernel has written and reads for us on this CPU (and a thread that changes the CPU passes one, too). If the
+    /// library is seen to be idle, it will read what it was told at its next call, and not make it. That stays so until the
+    /// task goes on from its next stop ([`RecordSession::tell_library`]), and that stop is the interrupt's, or comes before.
+    pub(crate) fn keep_from_calls(&mut self, tid: Tid) -> Result<bool> {
+        let id = self.task(tid)?.space;
+        if !self.spaces.get(&id).is_some_and(|s| s.library.installed) {
+            return Ok(true);
+        }
+        let is_told = self.hurry(tid)?;
+        fence(Ordering::SeqCst);
+        let memory = Memory::of(tid);
+        let is_idle = memory.read_u64(field!(busy))? == 0;
+        if !is_idle && is_told {
+            let told = &mut self.space_mut(id).library.told.0;
+            *told &= !traced::ALL;
+            memory.write(field!(traced), &told.to_le_bytes())?;
+        }
+        Ok(is_idle)
     }
 
     /// At the end of an interval: takes out what the buffered calls gave. Who executes user code next is told again what

@@ -120,7 +120,7 @@ impl RecordSession {
             _ => return Ok(()),
         };
         let tgid = self.task(tid)?.tgid;
-        for other in self.tasks.values_mut().filter(|t| t.tgid == tgid) {
+        for other in self.tasks.matching_mut(|t| t.tgid == tgid) {
             other.stash.retain(|i| !cancelled.contains(&signo(i)));
         }
         Ok(())

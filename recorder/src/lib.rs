@@ -12,6 +12,7 @@
 //! | `session::events` | the events: their numbers and order, and how they come into the trace |
 //! | `session::end` | the end of a recording |
 //! | `session::turns` | the loop that lets one task go on, and then the next |
+//! | `table` | the table of all tasks |
 //! | [`scheduler`] | whose turn it is |
 //! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: from the entry to the event |
@@ -81,6 +82,7 @@ mod sites;
 mod special;
 pub mod stats;
 mod syscall;
+mod table;
 mod task;
 mod tasks;
 pub mod terminate;

@@ -18,10 +18,12 @@ mod place;
 mod spin;
 mod words;
 
+use std::time::Duration;
+
 use rr_trace::event::{EventKind, Point};
 use rr_tracee::digest::{self, ChunkSum};
 use rr_tracee::regs::{NOT_IN_SYSCALL, Registers};
-use rr_tracee::task::{signo, wait};
+use rr_tracee::task::{processor_time, signo, wait};
 use rr_tracee::ticker::{SHORT_TICKS, Ticker};
 use rr_tracee::{Stopped, Tid, procfs};
 
@@ -46,12 +48,16 @@ const TURN_PATIENCE_MIN: u32 = 5;
 const LOOK_PATIENCE_MAX: u32 = 256;
 /// The same where it spins, and nothing has changed since it was seen to.
 const IDLE_PATIENCE_MAX: u32 = 16;
-/// Short ticks before a task is looked at whose calls are buffered.
-const LIBRARY_PATIENCE: u32 = TURN_PATIENCE_MIN * SHORT_TICKS;
 
 impl RecordSession {
     /// A tick while `tid` executes user code: interrupts it if something has waited long enough.
     pub(crate) fn on_tick(&mut self, tid: Tid) -> Result<()> {
+        let now = self.now();
+        let task = self.task_mut(tid)?;
+        if task.clocked.is_none() && task.call.is_none() {
+            // Of a task that dies nobody will ask.
+            task.clocked = processor_time(task.tgid).ok().map(|ran| (now, ran));
+        }
         if self.ticker.as_ref().is_some_and(Ticker::is_short) {
             return self.on_short_tick(tid);
         }
@@ -67,17 +73,17 @@ impl RecordSession {
         }
         let task = self.task_mut(tid)?;
         task.short_ticks += 1;
-        let space = task.space;
-        // The library may be in a call that an interrupt would cut short, as read(2) of a device: who waits for a task has always been
-        // that patient.
-        let with_library = self.spaces.get(&space).is_some_and(|s| s.library.installed);
-        let task = self.task_mut(tid)?;
-        let patience = task.look_at.max(if with_library { LIBRARY_PATIENCE } else { 0 });
-        if task.short_ticks < patience || task.call.is_some() || task.interrupted {
+        if task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
             return Ok(());
         }
         let is_awake = procfs::state(tid).is_ok_and(|s| s == 'R');
         if !is_awake || !self.others_can_run(tid)? {
+            return Ok(());
+        }
+        if !self.keep_from_calls(tid)? {
+            // Who makes calls does not spin.
+            let task = self.task_mut(tid)?;
+            task.look_at = (2 * task.short_ticks).min(LOOK_PATIENCE_MAX);
             return Ok(());
         }
         let task = self.task_mut(tid)?;
@@ -142,6 +148,26 @@ impl RecordSession {
         Ok(())
     }
 
+    /// About how much processor time the task has had since its last event, in microseconds. It was not asked for before the first
+    /// tick, and is taken to have had its part of that time, too.
+    fn ran_us(&self, tid: Tid) -> Result<u32> {
+        let task = self.task(tid)?;
+        let Some((then, ran)) = task.clocked else {
+            return Ok(0);
+        };
+        let ran = processor_time(task.tgid)?.saturating_sub(ran);
+        let all = self
+            .now()
+            .saturating_sub(Duration::from_nanos(self.last_time_ns()));
+        let seen = self.now().saturating_sub(then);
+        let part = if seen.is_zero() {
+            1.0
+        } else {
+            all.div_duration_f64(seen).min(2.0)
+        };
+        Ok(ran.mul_f64(part).as_micros().try_into().unwrap_or(u32::MAX))
+    }
+
     /// Whether a stashed signal would be delivered now.
     fn has_deliverable(&self, tid: Tid) -> Result<bool> {
         let stash = &self.task(tid)?.stash;
@@ -158,7 +184,8 @@ impl RecordSession {
         {
             self.note(report)?;
         }
-        Ok(self.tasks.values().any(|t| t.tid != tid && t.is_runnable()))
+        self.tell_scheduler();
+        Ok(self.scheduler.others_are_ready(tid))
     }
 
     /// The stop that an interrupt has brought about.
@@ -180,6 +207,8 @@ impl RecordSession {
             return self.leave(tid, stopped);
         }
         task.between = true;
+        let ran_us = self.ran_us(tid)?;
+        let task = self.task_mut(tid)?;
         let only_looked_at = std::mem::take(&mut task.looked_at);
         let mut spins = false;
         let (stopped, words) = match self.look_for_spin(tid, stopped)? {
@@ -205,6 +234,7 @@ impl RecordSession {
             xstate: stopped.xstate()?,
             words,
             sums: digest::sums(tid, &space.model, digest::ALL, |id| self.mapped.file(id))?,
+            ran_us,
         };
         // Of a task that was killed meanwhile the memory may have been gone: it is in no stop any more, and has no registers.
         if stopped.regs()?.outside_call() != at {

@@ -37,6 +37,7 @@ use crate::private_files::Besides;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
 use crate::stats::Stats;
+use crate::table::Tasks;
 use crate::task::{State, Task};
 
 /// How to record.
@@ -99,7 +100,7 @@ impl Space {
 
 /// One recording.
 pub struct RecordSession {
-    pub(crate) tasks: BTreeMap<Tid, Task>,
+    pub(crate) tasks: Tasks,
     pub(crate) spaces: BTreeMap<SpaceId, Space>,
     pub(crate) mapped: Mapped,
     pub(crate) known_sites: KnownSites,
@@ -141,6 +142,8 @@ pub struct RecordSession {
     pub(crate) ticker: Option<Ticker>,
     /// Short ticks since the last long one.
     pub(crate) short_ticks: u32,
+    /// When all tasks that had something to report were taken notice of, as a time of [`tsc::now`].
+    noted: Duration,
     /// What tasks in the kernel do.
     states: procfs::States,
     /// What `rdtsc` gives, once somebody has asked.
@@ -158,7 +161,7 @@ impl RecordSession {
         let launched = launch::launch(command)?;
         let tid = launched.task.tid();
         let mut session = RecordSession {
-            tasks: BTreeMap::new(),
+            tasks: Tasks::default(),
             spaces: BTreeMap::new(),
             mapped: Mapped::default(),
             known_sites: KnownSites::default(),
@@ -187,6 +190,7 @@ impl RecordSession {
             crashes: Vec::new(),
             ticker: None,
             short_ticks: 0,
+            noted: Duration::ZERO,
             states: procfs::States::default(),
             counter: OnceCell::new(),
         };
@@ -416,7 +420,7 @@ impl RecordSession {
 
     /// A task is no longer in this address space.
     pub(crate) fn leave_space(&mut self, id: SpaceId) {
-        if !self.tasks.values().any(|t| t.space == id && !t.exited) {
+        if !self.tasks.is_inhabited(id) {
             self.spaces.remove(&id);
             self.capture.let_go(id);
         }
@@ -424,7 +428,7 @@ impl RecordSession {
 
     /// The parent that waited for `child` (`vfork`) may go on.
     pub(crate) fn release_vfork(&mut self, child: Tid) {
-        for task in self.tasks.values_mut().filter(|t| t.held_by == Some(child)) {
+        for task in self.tasks.matching_mut(|t| t.held_by == Some(child)) {
             task.held_by = None;
         }
     }
@@ -456,14 +460,22 @@ impl RecordSession {
                 *pending = tid;
             }
         }
+        let is_ready = thread.is_runnable();
         self.tasks.insert(tid, thread);
+        // What is new of the leader is not said of the thread.
+        self.tell_scheduler();
         self.scheduler.rename(former, tid);
+        self.scheduler.set_ready(tid, is_ready);
     }
 
     /// A task has come into being.
     pub(crate) fn add_task(&mut self, task: Task) {
-        self.scheduler.add(task.tid, procfs::nice(task.tid));
-        self.tasks.insert(task.tid, task);
+        let (tid, is_ready) = (task.tid, task.is_runnable());
+        self.tasks.insert(tid, task);
+        // What is new of a task that had this tid before is not said of this one.
+        self.tell_scheduler();
+        self.scheduler.add(tid, procfs::nice(tid));
+        self.scheduler.set_ready(tid, is_ready);
     }
 
     /// After a call that changes nice values: of whom, only the kernel knows.

@@ -1,5 +1,7 @@
 //! What the recorder knows of one task.
 
+use std::time::Duration;
+
 use rr_trace::event::CloneInfo;
 use rr_tracee::digest::ChunkSum;
 use rr_tracee::syscalls::{Part, Spec};
@@ -97,6 +99,8 @@ pub struct Task {
     pub ran: bool,
     /// Ticks since its last event while it ran.
     pub ticks: u32,
+    /// At the first of them: the time, and the processor time of its process.
+    pub clocked: Option<(Duration, Duration)>,
     /// For how many ticks others wait for it before it is interrupted.
     pub patience: u32,
     /// Short ticks since its last event while it ran and other tasks were.
@@ -157,6 +161,7 @@ impl Task {
             group_stop: None,
             interrupted: false,
             ticks: 0,
+            clocked: None,
             between: false,
             ran: false,
             patience: crate::point::TURN_PATIENCE,

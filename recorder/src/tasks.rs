@@ -240,11 +240,12 @@ impl RecordSession {
     /// There is no checkpoint until all are gone: those that wait in calls see memory of an interval that is not replayed, and
     /// words that the kernel has written for the dead.
     pub(crate) fn group_is_dying(&mut self, tgid: Tid) {
-        let calls = self.tasks.values_mut().filter(|t| t.tgid == tgid);
-        for call in calls.filter_map(|t| t.call.as_mut()) {
+        let has_xstate = |t: &Task| t.call.as_ref().is_some_and(|call| call.xstate.is_some());
+        let waiting = self.tasks.matching_mut(|t| t.tgid == tgid && has_xstate(t));
+        for call in waiting.filter_map(|t| t.call.as_mut()) {
             call.xstate = None;
         }
-        let stopped = |t: &&mut Task| {
+        let stopped = |t: &Task| {
             t.tgid == tgid
                 && match &t.state {
                     State::Ready(_) => true,
@@ -252,7 +253,7 @@ impl RecordSession {
                     State::InKernel(_) | State::Busy => false,
                 }
         };
-        for task in self.tasks.values_mut().filter(stopped) {
+        for task in self.tasks.matching_mut(stopped) {
             task.state = State::InKernel(Running::newborn(task.tid));
         }
     }
@@ -260,6 +261,9 @@ impl RecordSession {
     /// A task of another process in the memory of `tid` (`vfork`, `CLONE_VM`).
     pub(crate) fn survivor(&self, tid: Tid) -> Option<Tid> {
         let task = self.tasks.get(&tid)?;
+        if !self.tasks.share(task.space, task.tgid) {
+            return None;
+        }
         let other = |t: &&Task| t.space == task.space && t.tgid != task.tgid && !t.exited;
         self.tasks.values().find(other).map(|t| t.tid)
     }

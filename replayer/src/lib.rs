@@ -16,6 +16,8 @@
 //! | [`position`] | names for the places of a replay |
 //! | `point` | finding an execution point |
 //! | `probe` | the code that looks for it in the task itself |
+//! | `key` | what that compares first |
+//! | `sprint` | most of the way there without it |
 //! | `overlay` | bytes in the code that are not the program's |
 //! | `breakpoints` | the debugger's breakpoints among them |
 //! | `sites` | rewritten system call sites, and the program's code there |
@@ -58,6 +60,7 @@ mod drive;
 pub mod error;
 mod family;
 mod kept_off;
+mod key;
 pub mod live;
 mod objects;
 mod overlay;
@@ -74,6 +77,7 @@ mod same;
 pub mod session;
 mod sites;
 mod space;
+mod sprint;
 pub mod stretch;
 mod symbols;
 mod task;

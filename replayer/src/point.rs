@@ -9,12 +9,16 @@ use rr_trace::event::{Event, EventKind, Point};
 use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Registers};
+use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Prot, Registers};
 
 use crate::error::Result;
+use crate::key::{Key, Place, SAMPLES, Sample};
 use crate::probe::{INT3, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
+
+/// So many words of a point are keys at most: the first ones are those that were seen to change.
+const KEY_WORDS: usize = 32;
 
 /// The search for an execution point.
 #[derive(Clone, Debug, Default)]
@@ -27,14 +31,18 @@ pub(crate) struct Search {
     looks: u64,
     /// How often it came between replaced instructions.
     detours: u64,
+    /// There is no probe for now.
+    is_off: bool,
+    /// The first passes of the instruction, as far as a key is still to be chosen by them.
+    seen: Vec<Sample>,
 }
 
 impl Search {
     /// Says what it took, once the point is found.
     pub fn tell(&self, event: &Event) {
         let by = match &self.probe {
-            Some(Probe::Stub(_)) => "",
-            Some(Probe::Int3) => ", by breakpoint",
+            Some(Probe::Stub { .. }) => "",
+            Some(Probe::Int3 { .. }) => ", by breakpoint",
             // The task was there when it was first looked at.
             None => return,
         };
@@ -49,10 +57,24 @@ impl Search {
 /// What is in the code of the task while the point is looked for.
 #[derive(Clone, Debug)]
 enum Probe {
-    /// A jump to a stub that compares.
-    Stub(Box<Stub>),
-    /// An `int3` at the point.
-    Int3,
+    /// A jump to a stub that compares, this first.
+    Stub { stub: Box<Stub>, key: Option<Key> },
+    /// An `int3` at the point, for good or until a key for a stub is known.
+    Int3 { is_first: bool },
+}
+
+impl Probe {
+    fn stub(&self) -> Option<&Stub> {
+        match self {
+            Probe::Stub { stub, .. } => Some(stub),
+            Probe::Int3 { .. } => None,
+        }
+    }
+
+    /// Whether it reads memory at each pass.
+    fn reads_always(&self) -> bool {
+        matches!(self, Probe::Stub { key: Some(key), .. } if matches!(key.place, Place::Word(_)))
+    }
 }
 
 /// Where a stop of the probe has left the task.
@@ -136,16 +158,35 @@ impl ReplaySession {
         Ok(differs.is_none())
     }
 
+    /// Whether the point is looked for on the way of the task.
+    pub(crate) fn set_probing(&mut self, is_on: bool) {
+        if let Some(pending) = &mut self.pending {
+            pending.search.is_off = !is_on;
+        }
+    }
+
     /// Puts the probe into the code, if the event is an execution point and it is not there yet.
     pub(crate) fn install_probe(&mut self, event: &Event) -> Result<()> {
         let Some((at, point)) = point_of(event) else {
             return Ok(());
         };
-        let waits = |p: &crate::pending::Pending| p.search.probe.is_none() && p.changes.is_empty();
+        // What it reads may be watched.
+        let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
+        if !self.watches().is_empty() && probe.is_some_and(Probe::reads_always) {
+            self.remove_probe(event)?;
+        }
+        let waits = |p: &crate::pending::Pending| {
+            let search = &p.search;
+            search.probe.is_none() && !search.is_off && p.changes.is_empty()
+        };
         if !self.pending.as_ref().is_some_and(waits) || self.has_probe_to_wait(event) {
             return Ok(());
         }
-        let probe = self.make_probe(event, at, point).map_err(|e| failed(event, e))?;
+        self.put_probe(event, at, point).map_err(|e| failed(event, e))
+    }
+
+    fn put_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<()> {
+        let probe = self.make_probe(event, at, point)?;
         if let Some(pending) = &mut self.pending {
             pending.search.probe = Some(probe);
         }
@@ -154,7 +195,7 @@ impl ReplaySession {
 
     fn make_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<Probe> {
         let Some(task) = self.tasks.get(&event.tid) else {
-            return Ok(Probe::Int3);
+            return Ok(Probe::Int3 { is_first: false });
         };
         let (memory, id) = (task.memory(), task.space);
         let place = Addr(at.rip);
@@ -164,20 +205,70 @@ impl ReplaySession {
         overlay.mask(place, &mut code[..got]);
         let is_clear = |w: &Window| !self.breakpoints.within(AddrRange::sized(place, w.len() as u64));
         let window = Window::new(&code[..got], place).filter(is_clear);
-        let space = self.spaces.get(&id);
-        let taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
-        let stub = window.and_then(|w| Stub::new(&w, at, &point.words, space?, &taken));
-        if let Some(stub) = stub
-            && self.map_stub(event, &stub)?
-        {
-            let overlay = self.overlays.entry(id).or_default();
-            overlay.put(&memory, place, &stub.patch)?;
-            return Ok(Probe::Stub(Box::new(stub)));
+        let seen = self.pending.as_ref().map_or(&[][..], |p| &p.search.seen);
+        let is_first = window.is_some() && seen.len() < SAMPLES;
+        if !is_first {
+            let key = Key::choose(&self.sample(event, at, &point.words), seen);
+            let space = self.spaces.get(&id);
+            let taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
+            let stub = window.and_then(|w| Stub::new(&w, at, &point.words, key.as_ref(), space?, &taken));
+            if let Some(stub) = stub
+                && self.map_stub(event, &stub)?
+            {
+                let overlay = self.overlays.entry(id).or_default();
+                overlay.put(&memory, place, &stub.patch)?;
+                let stub = Box::new(stub);
+                return Ok(Probe::Stub { stub, key });
+            }
         }
         // A breakpoint of the debugger may be there: it does as well.
         let overlay = self.overlays.entry(id).or_default();
         overlay.put(&memory, place, &[INT3])?;
-        Ok(Probe::Int3)
+        Ok(Probe::Int3 { is_first })
+    }
+
+    /// What a key can be made of: registers, and these words if they can be read always. (The address space stays as it is while a
+    /// probe is there, but for a stack that grows where it is touched; and that something is read must not be seen.)
+    fn sample(&self, event: &Event, regs: &Registers, words: &[(Addr, u64)]) -> Sample {
+        let space = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space));
+        let is_fixed = |addr: Addr| {
+            let mapping = space.and_then(|space| space.at(addr));
+            mapping.is_some_and(|m| m.prot.has(Prot::READ) && m.range.contains(addr + 7))
+        };
+        match self.watches().is_empty() {
+            true => {
+                let words: Vec<_> = words
+                    .iter()
+                    .filter(|(addr, _)| is_fixed(*addr))
+                    .copied()
+                    .collect();
+                Sample::new(regs, &words)
+            }
+            false => Sample::new(regs, &[]),
+        }
+    }
+
+    /// The task stands at the probe, and not at the point. Once it has been there often enough, the probe is a stub that knows
+    /// what to compare first. Returns where the task goes on then.
+    fn learn(&mut self, event: &Event) -> Result<Option<Addr>> {
+        let Some((at, point)) = point_of(event) else {
+            return Ok(None);
+        };
+        let regs = plain(&self.regs_of(event)?);
+        let memory = self.task(event)?.memory();
+        let now = |(addr, _): &(Addr, u64)| Some((*addr, memory.read_u64(*addr).ok()?));
+        let words: Vec<(Addr, u64)> = point.words.iter().take(KEY_WORDS).filter_map(now).collect();
+        let sample = self.sample(event, &regs, &words);
+        let Some(pending) = &mut self.pending else {
+            return Ok(None);
+        };
+        pending.search.seen.push(sample);
+        if pending.search.seen.len() < SAMPLES {
+            return Ok(None);
+        }
+        self.remove_probe(event)?;
+        self.put_probe(event, at, point).map_err(|e| failed(event, e))?;
+        Ok(self.probe_stub().map(|stub| stub.moved))
     }
 
     /// Takes the probe out of the code.
@@ -198,12 +289,12 @@ impl ReplaySession {
             return Ok(());
         };
         let overlay = self.overlays.entry(task.space).or_default();
-        if matches!(probe, Probe::Stub(_)) || !self.breakpoints.is_put(task.space, place) {
+        if probe.stub().is_some() || !self.breakpoints.is_put(task.space, place) {
             overlay.remove(&task.memory(), place)?;
         }
-        match probe {
-            Probe::Stub(stub) => self.unmap_stub(event, stub),
-            Probe::Int3 => Ok(()),
+        match probe.stub() {
+            Some(stub) => self.unmap_stub(event, stub),
+            None => Ok(()),
         }
     }
 
@@ -214,7 +305,7 @@ impl ReplaySession {
         };
         let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
         let (hit, moved) = match probe {
-            Some(Probe::Stub(stub)) => {
+            Some(Probe::Stub { stub, .. }) => {
                 if let Some(moved) = stub.moved_from(Addr(rip.0.wrapping_sub(1))) {
                     if let Some(pending) = &mut self.pending {
                         pending.search.detours += 1;
@@ -224,19 +315,24 @@ impl ReplaySession {
                 }
                 (stub.hit, Some(stub.moved))
             }
-            Some(Probe::Int3) => (Addr(at.rip), None),
+            Some(Probe::Int3 { .. }) => (Addr(at.rip), None),
             None => return Ok(None),
         };
+        let is_first = matches!(probe, Some(Probe::Int3 { is_first: true }));
         if rip != hit + 1 {
             return Ok(None);
         }
         if let Some(pending) = &mut self.pending {
-            pending.search.looks += 1;
+            pending.search.looks += u64::from(!is_first);
         }
         self.move_to(event, Addr(at.rip))?;
         if self.is_at_point(event)? {
             return Ok(Some(Found::Here));
         }
+        let moved = match is_first {
+            true => self.learn(event)?,
+            false => moved,
+        };
         match moved {
             Some(moved) => {
                 self.move_to(event, moved)?;
@@ -249,14 +345,11 @@ impl ReplaySession {
     /// Whether the probe is an `int3` there.
     pub(crate) fn is_probed_by_int3(&self, event: &Event, at: Addr) -> bool {
         let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
-        matches!(probe, Some(Probe::Int3)) && point_of(event).is_some_and(|(regs, _)| regs.rip == at.0)
+        matches!(probe, Some(Probe::Int3 { .. })) && point_of(event).is_some_and(|(regs, _)| regs.rip == at.0)
     }
 
     /// The stub of the probe.
     pub(crate) fn probe_stub(&self) -> Option<&Stub> {
-        match self.pending.as_ref().and_then(|p| p.search.probe.as_ref()) {
-            Some(Probe::Stub(stub)) => Some(stub),
-            _ => None,
-        }
+        self.pending.as_ref()?.search.probe.as_ref()?.stub()
     }
 }

@@ -4,13 +4,16 @@
 //! nanoseconds per pass, and traps only when all is equal:
 //!
 //! ```text
-//! point:  jmp stub                    save rax and flags (rr's parameter page)
-//!         …                    stub:  compare registers and words; different ─► miss
-//!         ▲                           restore; int3                             the replayer looks at the rest
+//! point:  jmp stub             stub:  compare the key; different ─► moved       (a register or word, without flags)
+//!         …                           save rax and flags (rr's parameter page)
+//!         ▲                           compare registers and words; different ─► miss
+//!         │                           restore; int3                             the replayer looks at the rest
 //!         │                    miss:  restore
 //!         │                    moved: the instructions that the jump has replaced
 //!         └────────────────────────── jmp back
 //! ```
+//!
+//! Nearly all passes end at the key ([`crate::key`]), which costs a nanosecond or two.
 //!
 //! A stub of the same make counts: how often the instructions are executed, and when that has been often enough
 //! ([`Stub::counting`]), or where a condition is true ([`crate::condition`]); one that neither compares nor counts is a copy of instructions whose own place is patched
@@ -28,7 +31,8 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
 
 use crate::condition::{self, Exits, Program};
-use crate::words::{GOALS, IS_TRUE, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, count_word};
+use crate::key::{Key, Place};
+use crate::words::{GOALS, IS_TRUE, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, SAVED_RCX, count_word};
 
 /// `int3`.
 pub(crate) const INT3: u8 = 0xcc;
@@ -145,13 +149,19 @@ impl Stub {
         window: &Window,
         regs: &Registers,
         words: &[(Addr, u64)],
+        key: Option<&Key>,
         space: &AddressSpace,
         taken: &[AddrRange],
     ) -> Option<Stub> {
         let make = |code: &mut Vec<u8>| {
+            let elsewhere = key.map(|key| compare_key(code, key));
             save(code);
             let hit = trap_on_match(code, |code, misses| compare(code, misses, regs, words));
             restore(code);
+            if let Some(jump) = elsewhere {
+                let moved = code.len();
+                condition::set_target(code, jump, moved);
+            }
             Some(Traps::at(hit))
         };
         Stub::build(window, Addr(regs.rip), space, taken, make)
@@ -323,7 +333,7 @@ fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[Addr
 }
 
 /// The registers that the stub compares where they are, by their numbers in machine code: all but `rax`.
-fn numbered(r: &Registers) -> [(u8, u64); 15] {
+pub(crate) fn numbered(r: &Registers) -> [(u8, u64); 15] {
     [
         (1, r.rcx),
         (2, r.rdx),
@@ -416,6 +426,46 @@ fn set_word(code: &mut Vec<u8>, addr: u32, value: u32) {
     code.extend([0x48, 0xc7, 0x04, 0x25]);
     code.extend(addr.to_le_bytes());
     code.extend(value.to_le_bytes());
+}
+
+/// Compares the key: falls through, with all registers as they were, if it is equal. Returns the jump that is taken if not.
+/// It leaves the flags alone, so they need not be saved.
+fn compare_key(code: &mut Vec<u8>, key: &Key) -> usize {
+    /// The bytes of the restoring, and of the jump that follows it.
+    const RESTORE_AND_JUMP: u8 = 8 + 5;
+    let restore = |code: &mut Vec<u8>| {
+        // mov rcx, [SAVED_RCX]
+        code.extend([0x48, 0x8b, 0x0c, 0x25]);
+        code.extend(SAVED_RCX.to_le_bytes());
+    };
+    // mov [SAVED_RCX], rcx
+    code.extend([0x48, 0x89, 0x0c, 0x25]);
+    code.extend(SAVED_RCX.to_le_bytes());
+    let number = match key.place {
+        Place::Register(number) => number,
+        Place::Word(addr) => {
+            // mov rcx, addr; mov ecx, [rcx]
+            code.extend([0x48, 0xb9]);
+            code.extend(addr.0.to_le_bytes());
+            code.extend([0x8b, 0x09]);
+            1
+        }
+    };
+    // lea ecx, [register − value]
+    if number >= 8 {
+        code.push(0x41);
+    }
+    code.extend([0x8d, 0x88 | number & 7]);
+    if number & 7 == 4 {
+        code.push(0x24);
+    }
+    code.extend(key.value.wrapping_neg().to_le_bytes());
+    // jrcxz to behind the jump
+    code.extend([0xe3, RESTORE_AND_JUMP]);
+    restore(code);
+    let elsewhere = jump(code);
+    restore(code);
+    elsewhere
 }
 
 /// Compares registers and words.

@@ -30,6 +30,7 @@ use crate::position::Progress;
 use crate::run::{Halt, Never, Pace, failed};
 use crate::sites::Sites;
 use crate::space::{Backings, close, collect, hits_our_code, perform};
+use crate::sprint::Sprints;
 use crate::task::Task;
 use crate::watch::Watches;
 
@@ -57,6 +58,8 @@ pub struct ReplaySession {
     pub(crate) watches: Watches,
     /// The program's bytes where the run out of the library is to end.
     pub(crate) exits: Option<(Addr, [u8; 3])>,
+    /// How runs to execution points are made quick.
+    pub(crate) sprints: Sprints,
     /// Since the first step, which is made by the thread that makes all.
     without_tsc: Option<tsc::GivenUp>,
 }
@@ -100,6 +103,7 @@ impl ReplaySession {
             breakpoints: Breakpoints::default(),
             watches: Watches::default(),
             exits: None,
+            sprints: Sprints::default(),
             without_tsc: None,
         }
     }
@@ -129,7 +133,9 @@ impl ReplaySession {
             return Ok(None);
         }
         // Whoever wants to stop at a breakpoint does not step by events.
-        while self.proceed(Pace::Free, &mut Never)? != Halt::Arrived {}
+        if !self.sprint()? {
+            while self.proceed(Pace::Free, &mut Never)? != Halt::Arrived {}
+        }
         self.apply()
     }
 

@@ -3,13 +3,16 @@
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use rr_replayer::ReplaySession;
 use rr_tests::Rr;
 use rr_tests::guest::{Ending, Guest};
-use rr_tests::matrix::{Plan, check_recording};
+use rr_tests::matrix::{Plan, check_guest, check_recording};
+use rr_trace::TraceReader;
 
 /// Does something while other threads want all processors.
 fn while_others_compute<T>(what: impl FnOnce() -> T) -> T {
@@ -85,4 +88,75 @@ fn a_point_is_unique_though_others_want_the_processor() {
         .collect();
     assert!(!looks.is_empty(), "no execution point: {text}");
     assert!(looks.iter().sum::<u64>() <= LOOKS_MAX, "{text}");
+}
+
+/// What the log of a replay says of sprints: how many found the point, and how many went too far.
+fn sprints(log: &str) -> (usize, usize) {
+    let all = log.lines().filter(|line| line.contains("sprint to event"));
+    let (far, found): (Vec<&str>, _) = all.partition(|line| line.ends_with("was too far"));
+    (found.len(), far.len())
+}
+
+/// Points in loops that run for long: with checkpoints between them and without.
+#[test]
+fn points_in_long_loops() {
+    let guest = Guest::build("long_loops");
+    let mut plan = Plan::guest(Ending::Exit(0));
+    plan.intervals = vec![None, Some(7)];
+    plan.traced = vec![1];
+    check_guest(&Rr::new(), &guest, &plan);
+}
+
+/// Most of a long interval is replayed without a probe.
+#[test]
+fn long_intervals_are_replayed_by_sprints() {
+    let rr = Rr::new();
+    let guest = Guest::build("long_loops");
+    let program = [rr.reachable(&guest.path).into_os_string(), "3".into()];
+    let recording = rr.record(&[], &program);
+    let replay = recording.replay(&["--log", "rr_replayer=debug"]).expect_success();
+    assert_eq!(replay.out(), recording.run.out());
+    let (found, far) = sprints(&replay.err());
+    assert!(
+        found > 2 * far && found > 3,
+        "{found} found, {far} too far: {}",
+        replay.err()
+    );
+}
+
+/// Where a point was passed, the session is put back to where the sprint began, and nothing shows.
+#[test]
+fn sprints_that_go_too_far_are_undone() {
+    let rr = Rr::new();
+    let guest = Guest::build("long_loops");
+    let program = [rr.reachable(&guest.path).into_os_string()];
+    let recording = rr.record(&[], &program);
+    let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
+    let cpu = reader.header().bound_cpu.map_or(0, |cpu| cpu as usize);
+    let mut session = ReplaySession::start(Arc::clone(&reader), Some(cpu)).unwrap();
+    let mut out = Vec::new();
+    loop {
+        // Twenty times the interval: the task comes to another event, or to its end.
+        session.set_sprint_share(20.0);
+        let Some(replayed) = session.step().unwrap() else {
+            break;
+        };
+        out.extend(replayed.output.map_or(Vec::new(), |(_, bytes)| bytes));
+    }
+    assert_eq!(session.last_event(), reader.last_event());
+    assert_eq!(String::from_utf8_lossy(&out), recording.run.out());
+}
+
+/// Loops that only count are told apart by the count: that is looked at first, whether it is in a register or in memory.
+#[test]
+fn loops_that_count_are_replayed_in_seconds() {
+    let rr = Rr::new().with_limit(Duration::from_secs(60));
+    let guest = Guest::build("spin_counts");
+    let program = [rr.reachable(&guest.path).into_os_string()];
+    for options in [&["-n"][..], &[]] {
+        let recording = rr.record(options, &program);
+        let replay = recording.replay(&[]).expect_success();
+        assert_eq!(replay.out(), recording.run.out());
+        recording.remove();
+    }
 }

@@ -223,6 +223,9 @@ pub struct Point {
     pub words: Vec<(Addr, u64)>,
     /// Digest of the memory that the task could have written.
     pub sums: Vec<ChunkSum>,
+    /// About how much processor time the task had in the interval, in microseconds; 0 if that is not known. It is no part of the
+    /// name.
+    pub ran_us: u32,
 }
 
 /// Where a signal hit a task.

@@ -169,7 +169,8 @@ pub fn state(tid: Tid) -> Result<char> {
 }
 
 fn stat_of(tid: Tid) -> Result<fs::File> {
-    let path = format!("/proc/{tid}/stat");
+    // Not `/proc/TID/stat`: for that the kernel adds up the times of all threads of the process.
+    let path = format!("/proc/{tid}/task/{tid}/stat");
     fs::File::open(&path).map_err(|e| failure(&path, tid, &e))
 }
 

@@ -55,6 +55,11 @@ fn failed(what: &'static str) -> NoTicker {
 impl Ticker {
     /// Lets the calling thread be interrupted at every tick.
     pub fn start() -> Result<Ticker, NoTicker> {
+        Ticker::every(TICK)
+    }
+
+    /// The same, with another time between two ticks.
+    pub fn every(time: Duration) -> Result<Ticker, NoTicker> {
         let signal = libc::SIGRTMAX() - 1;
         // SAFETY: all-zero is a valid sigaction: no flags (in particular not SA_RESTART), an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -82,7 +87,7 @@ impl Ticker {
             return Err(failed("timer_create"));
         }
         let ticker = Ticker { timer, short: false };
-        ticker.set(TICK)?;
+        ticker.set(time)?;
         Ok(ticker)
     }
 

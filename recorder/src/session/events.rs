@@ -85,6 +85,7 @@ impl RecordSession {
             task.between = false;
             task.interrupted = false;
             task.ticks = 0;
+            task.clocked = None;
             task.short_ticks = 0;
             task.look_at = (task.look_at / 2).max(1);
             if !matches!(kind, EventKind::Point { .. }) {

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use rr_tracee::task::{Report, wait, wait_for_tick};
 use rr_tracee::ticker::Ticker;
-use rr_tracee::{Stop, Tid, tsc};
+use rr_tracee::{Tid, tsc};
 
 use crate::error::{Error, Result};
 use crate::scheduler::Choice;
 use crate::session::{End, RecordSession};
 use crate::task::{State, Task};
 
+/// For each task, so much time is between two looks at all of them: some ten times what a look takes.
+const LOOK: Duration = Duration::from_micros(1);
 /// A call that takes longer sleeps most of that time.
 const SLEEP: Duration = Duration::from_millis(1);
 
@@ -49,9 +51,8 @@ impl RecordSession {
             if self.end().is_some() {
                 continue;
             }
-            let tasks = &self.tasks;
-            let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
-            match self.scheduler.choose(self.number, ready) {
+            self.tell_scheduler();
+            match self.scheduler.choose(self.number) {
                 Choice::Run(_) => {}
                 Choice::Wait(None) => self.wait_for_any()?,
                 Choice::Wait(Some(patience)) => self.wait_for_a_while(patience)?,
@@ -67,17 +68,23 @@ impl RecordSession {
             return Some(self.current);
         }
         // A dying task holds back others (exec, wait) until it is let go.
-        let dying = |t: &&Task| matches!(t.state, State::Reported(_, Stop::Exiting));
-        self.tasks.values().find(dying).map(|t| t.tid)
+        self.tasks.dying()
+    }
+
+    /// Tells the scheduler who can go on.
+    pub(crate) fn tell_scheduler(&mut self) {
+        for (tid, is_ready) in self.tasks.take_news() {
+            self.scheduler.set_ready(tid, is_ready);
+        }
     }
 
     /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, and where one may be woken by the
     /// very event at which the turn ends, those that were woken get the time to come out of it.
     fn settle_wakes(&mut self) -> Result<()> {
-        self.note_all()?;
         if !self.scheduler.is_exact() && !self.scheduler.counts_events() {
-            return Ok(());
+            return self.note_at_times();
         }
+        self.note_all()?;
         while self.is_one_on_its_way() {
             // SAFETY: sched_yield has no arguments.
             unsafe { libc::sched_yield() };
@@ -93,6 +100,17 @@ impl RecordSession {
         let in_kernel = |t: &&Task| matches!(t.state, State::InKernel(_));
         let mut tasks = self.tasks.values().filter(in_kernel);
         tasks.any(|t| matches!(states.of(t.tid), Ok('R')))
+    }
+
+    /// Takes notice of what there is to report, from time to time: to find that there is no more, the kernel looks at all tasks. (If
+    /// nobody can go on, the next report is waited for in any case.)
+    fn note_at_times(&mut self) -> Result<()> {
+        let now = tsc::now();
+        if now.saturating_sub(self.noted) >= LOOK * self.tasks.len() as u32 {
+            self.noted = now;
+            self.note_all()?;
+        }
+        Ok(())
     }
 
     /// Takes notice of all that there is to report.
@@ -137,10 +155,9 @@ impl RecordSession {
                 if yields || self.scheduler.has_rivals() || self.scheduler.counts_events() {
                     self.settle_wakes()?;
                 }
-                let tasks = &self.tasks;
-                let ready = |tid| tasks.get(&tid).is_some_and(Task::is_runnable);
+                self.tell_scheduler();
                 let time = self.started + Duration::from_nanos(self.last_time_ns);
-                if self.scheduler.turn_is_over(self.number, time, yields, ready) {
+                if self.scheduler.turn_is_over(self.number, time, yields) {
                     return Ok(());
                 }
             }

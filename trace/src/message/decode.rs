@@ -209,6 +209,7 @@ impl Decoder {
                         xstate: state(point.get_xstate()?),
                         words: words(point.get_words()?),
                         sums: sums.map(|(start, sum)| ChunkSum { start, sum }).collect(),
+                        ran_us: point.get_ran(),
                     }),
                 }
             }

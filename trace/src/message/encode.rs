@@ -160,6 +160,7 @@ impl Encoder {
             EventKind::Point { at: _, point } => {
                 let mut out = out.init_point();
                 out.set_xstate(&point.xstate.0);
+                out.set_ran(point.ran_us);
                 let words = out.reborrow().init_words(point.words.len() as u32);
                 write_words(words, point.words.iter().copied());
                 let sums = out.init_sums(point.sums.len() as u32);

@@ -145,14 +145,15 @@ fn state() -> BoxedStrategy<ExtendedState> {
 
 fn point() -> BoxedStrategy<Point> {
     let words = || vec((any::<u64>().prop_map(Addr), any::<u64>()), 0..4);
-    (state(), words(), words())
-        .prop_map(|(xstate, words, sums)| Point {
+    (state(), words(), words(), any::<u32>())
+        .prop_map(|(xstate, words, sums, ran_us)| Point {
             xstate,
             words,
             sums: sums
                 .into_iter()
                 .map(|(start, sum)| ChunkSum { start, sum })
                 .collect(),
+            ran_us,
         })
         .boxed()
 }

@@ -1,0 +1,152 @@
+//! The key of an execution point: the one register or word that tells it best from other passes of its instruction.
+//!
+//! A probe compares it first, so that nearly all passes cost next to nothing. It is chosen by what is seen at the first passes: best
+//! is what has another value each time and does not come back, like the count of all turns; the count of an inner loop does, and what
+//! stays the same for long tells little. Keeps: a key decides nothing but how quickly a pass is told from the point; whatever it is, the
+//! point is where all of the state is equal (I7).
+
+use std::collections::BTreeSet;
+
+use rr_tracee::{Addr, Registers};
+
+use crate::probe::numbered;
+
+/// Passes that are looked at before a key is chosen: a task that stops more often at a breakpoint in one interval gets a copy of the
+/// instruction ([`crate::passes`]), which would be for nothing.
+pub(crate) const SAMPLES: usize = 4;
+
+/// Where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// The register with this number in machine code.
+    Register(u8),
+    /// The word there.
+    Word(Addr),
+}
+
+/// A key, and its lower half at the point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key {
+    pub place: Place,
+    pub value: u32,
+}
+
+/// What was seen at one pass: the lower halves of registers and words.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample(Vec<(Place, u32)>);
+
+impl Sample {
+    /// Of registers, and of words that can be read at any time while the point is looked for.
+    pub fn new(regs: &Registers, words: &[(Addr, u64)]) -> Sample {
+        let registers = std::iter::once((0, regs.rax)).chain(numbered(regs));
+        let registers = registers.map(|(number, value)| (Place::Register(number), value as u32));
+        let words = words
+            .iter()
+            .map(|(addr, value)| (Place::Word(*addr), *value as u32));
+        Sample(registers.chain(words).collect())
+    }
+
+    fn at(&self, place: Place) -> Option<u32> {
+        let found = self.0.iter().find(|(known, _)| *known == place);
+        found.map(|(_, value)| *value)
+    }
+}
+
+impl Key {
+    /// The best key for a point, by what was seen at some passes, one after the other. `None`: all were as the point in everything.
+    pub fn choose(point: &Sample, seen: &[Sample]) -> Option<Key> {
+        let mut best: Option<(Worth, Key)> = None;
+        for (place, value) in &point.0 {
+            let values: Option<Vec<u32>> = seen.iter().map(|sample| sample.at(*place)).collect();
+            let Some(worth) = values.and_then(|values| Worth::of(*value, &values)) else {
+                continue;
+            };
+            // Registers come first: they cost less.
+            if best.as_ref().is_none_or(|(before, _)| worth > *before) {
+                let key = Key {
+                    place: *place,
+                    value: *value,
+                };
+                best = Some((worth, key));
+            }
+        }
+        best.map(|(_, key)| key)
+    }
+}
+
+/// How well something tells a point from other passes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Worth {
+    /// So many different values it had, that of the point included.
+    different: usize,
+    /// So many passes it takes, at the least, until it has the value of the point, if it goes on as it did.
+    passes: u32,
+}
+
+impl Worth {
+    /// `None` if it was as at the point always.
+    fn of(point: u32, values: &[u32]) -> Option<Worth> {
+        let different = values.iter().chain([&point]).collect::<BTreeSet<_>>().len();
+        if different < 2 {
+            return None;
+        }
+        let mut steps = values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]) as i32);
+        let first = steps.next().unwrap_or(0);
+        let passes = match values.last() {
+            Some(last) if first != 0 && steps.all(|step| step == first) => {
+                let way = point.wrapping_sub(*last);
+                let way = if first < 0 { way.wrapping_neg() } else { way };
+                way / first.unsigned_abs()
+            }
+            _ => u32::MAX,
+        };
+        Some(Worth { different, passes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORD: Addr = Addr(0x1000);
+
+    fn sample(rbx: u64, rcx: u64, word: u64) -> Sample {
+        let regs = Registers {
+            rbx,
+            rcx,
+            ..Registers::default()
+        };
+        Sample::new(&regs, &[(WORD, word)])
+    }
+
+    fn chosen(point: &Sample, seen: &[Sample]) -> Option<(Place, u32)> {
+        Key::choose(point, seen).map(|key| (key.place, key.value))
+    }
+
+    #[test]
+    fn the_count_of_all_turns_is_better_than_that_of_an_inner_loop() {
+        let seen: Vec<Sample> = (0..4).map(|n| sample(n, 7, 2 * n)).collect();
+        let point = sample(900, 8, 2_000_000_000);
+        assert_eq!(chosen(&point, &seen), Some((Place::Word(WORD), 2_000_000_000)));
+    }
+
+    #[test]
+    fn what_counts_down_is_as_good() {
+        let seen: Vec<Sample> = (0..4).map(|n| sample(5_000_000 - n, 7, 1)).collect();
+        assert_eq!(chosen(&sample(17, 7, 1), &seen), Some((Place::Register(3), 17)));
+    }
+
+    #[test]
+    fn of_two_that_tell_as_much_the_register_is_taken() {
+        let seen: Vec<Sample> = (0..4).map(|n| sample(n * n, 7, n * n)).collect();
+        assert_eq!(chosen(&sample(1, 7, 81), &seen), Some((Place::Word(WORD), 81)));
+        assert_eq!(chosen(&sample(81, 7, 81), &seen), Some((Place::Register(3), 81)));
+    }
+
+    #[test]
+    fn where_all_is_as_at_the_point_there_is_none() {
+        let seen = vec![sample(1, 2, 3); 4];
+        assert_eq!(chosen(&sample(1, 2, 3), &seen), None);
+        assert_eq!(chosen(&sample(1, 5, 3), &seen), Some((Place::Register(1), 5)));
+    }
+}

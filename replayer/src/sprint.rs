@@ -1,0 +1,258 @@
+//! Sprints: a task executes most of a long interval that ends at an execution point without a probe in its way.
+//!
+//! A probe costs a nanosecond or two at each pass, and a short loop takes no longer itself. But the point says about how much processor
+//! time the task had in its interval. For most of that time it runs freely; only then is the point looked for.
+//!
+//! ```text
+//! event 41 ──────────────── freely ────────────────►──── with the probe ────► event 42, an execution point
+//!     ▲                                                                  └──► another event, or nothing for long:
+//!     └───────── the point was passed: back to the live checkpoint, and all the way with the probe ────┘
+//! ```
+//!
+//! Keeps I7: the point is where all of its state is equal, as ever. A run that has passed it is undone without a trace; so only a search
+//! that has seen the whole interval can find that the replay diverges.
+//!
+//! How long the task may run freely is learned from the points before: this machine need not be as fast as the one that
+//! recorded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rr_trace::event::{Event, EventKind};
+use rr_tracee::task::processor_time;
+use rr_tracee::ticker::Ticker;
+use rr_tracee::{Tid, procfs, tsc};
+
+use crate::error::Result;
+use crate::pending::Stage;
+use crate::run::{Halt, Interrupt, Pace, failed};
+use crate::session::ReplaySession;
+
+/// Shorter intervals are not worth it.
+const WORTH: Duration = Duration::from_millis(5);
+/// A live checkpoint may take this part of the interval.
+const COST_MOST: u32 = 16;
+/// So many intervals are left out after a checkpoint that took longer.
+const PAUSE: u32 = 16;
+/// The share of its recorded time that a task runs freely in the first interval…
+const SHARE: f64 = 0.7;
+/// …what it comes to while points are found, as a part of the highest one that may be possible…
+const OF_HIGHEST: f64 = 0.92;
+/// …by how much that seems higher each time…
+const HIGHER: f64 = 1.01;
+/// …and what part is left when a point was passed.
+const LESS: f64 = 0.75;
+/// So many times what is left of the recorded time, and so much more, the point is looked for after a sprint.
+const PATIENCE: u32 = 10;
+const PATIENCE_LEAST: Duration = Duration::from_millis(5);
+/// After so many failures in a row there are no sprints any more.
+const FAILURES: u32 = 4;
+/// How often it is looked how long the task has run.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What is known of the sprints of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sprints {
+    /// The share of its recorded time that the task runs freely.
+    share: f64,
+    /// This much was too much.
+    highest: f64,
+    /// How often in a row a point was passed.
+    failures: u32,
+    /// So many intervals are still to be left out.
+    pause: u32,
+}
+
+impl Default for Sprints {
+    fn default() -> Sprints {
+        Sprints {
+            share: SHARE,
+            highest: 1.0,
+            failures: 0,
+            pause: 0,
+        }
+    }
+}
+
+impl Sprints {
+    /// How long a task may run freely in an interval that took so long when it was recorded.
+    fn length(&mut self, recorded: Duration) -> Option<Duration> {
+        if self.failures >= FAILURES || recorded < WORTH {
+            return None;
+        }
+        if self.pause > 0 {
+            self.pause -= 1;
+            return None;
+        }
+        Some(recorded.mul_f64(self.share))
+    }
+
+    /// A live checkpoint took so long.
+    fn note_cost(&mut self, cost: Duration, recorded: Duration) {
+        if cost * COST_MOST > recorded {
+            self.pause = PAUSE;
+        }
+    }
+
+    /// The point was found.
+    fn note_found(&mut self) {
+        self.failures = 0;
+        self.highest = (self.highest * HIGHER).min(1.0);
+        self.share = self.share.max((self.share + OF_HIGHEST * self.highest) / 2.0);
+    }
+
+    /// It was passed.
+    fn note_passed(&mut self) {
+        self.failures += 1;
+        self.highest = self.share;
+        self.share *= LESS;
+    }
+}
+
+/// Ends a run when a process has had so much processor time.
+struct Until {
+    process: Tid,
+    time: Duration,
+}
+
+impl Interrupt for Until {
+    fn is_requested(&mut self) -> bool {
+        // If it is gone, the run ends anyway.
+        processor_time(self.process).is_ok_and(|time| time >= self.time)
+    }
+}
+
+impl ReplaySession {
+    /// Lets tasks run freely for so many times what an interval took when it was recorded: for tests.
+    #[doc(hidden)]
+    pub fn set_sprint_share(&mut self, share: f64) {
+        self.sprints.share = share;
+    }
+
+    /// Brings the task of the next event, which is an execution point, there by a sprint; `false`: nothing was done.
+    pub(crate) fn sprint(&mut self) -> Result<bool> {
+        let Some((event, recorded, length)) = self.way_to_sprint() else {
+            return Ok(false);
+        };
+        let began = tsc::now();
+        let Ok(start) = self.freeze() else {
+            self.sprints.failures = FAILURES;
+            return Ok(false);
+        };
+        self.sprints.note_cost(tsc::now().saturating_sub(began), recorded);
+        // Whatever goes wrong, does so behind the point or will do so again.
+        if let Ok(Some((freely, with_probe))) = self.run_ahead(&event, recorded, length) {
+            self.sprints.note_found();
+            tracing::debug!(
+                "sprint to event {}: {freely:?}, then {with_probe:?}",
+                event.number
+            );
+            return Ok(true);
+        }
+        self.sprints.note_passed();
+        tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
+        let mut again = start.thaw()?;
+        again.sprints = self.sprints;
+        *self = again;
+        self.fetch()?;
+        Ok(false)
+    }
+
+    /// The next event, how long its interval took, and how long its task may run freely; if that is worth it, and if nobody wants to
+    /// stop on the way.
+    fn way_to_sprint(&mut self) -> Option<(Arc<Event>, Duration, Duration)> {
+        let pending = self.pending.as_ref().filter(|p| p.stage == Stage::Fetched)?;
+        let event = Arc::clone(&pending.event);
+        let EventKind::Point { point, .. } = &event.kind else {
+            return None;
+        };
+        if !self.breakpoints().is_empty() || !self.watches().is_empty() {
+            return None;
+        }
+        let recorded = Duration::from_micros(point.ran_us.into());
+        let length = self.sprints.length(recorded)?;
+        Some((event, recorded, length))
+    }
+
+    /// Lets the task run freely, and then to the point. Returns how much processor time that took; `None` if the point does not come.
+    fn run_ahead(
+        &mut self,
+        event: &Event,
+        recorded: Duration,
+        length: Duration,
+    ) -> Result<Option<(Duration, Duration)>> {
+        let time = |process| processor_time(process).map_err(|e| failed(event, e));
+        let process = procfs::tgid(self.task(event)?.real).map_err(|e| failed(event, e))?;
+        let begin = time(process)?;
+        let _ticker = Ticker::every(LOOK)?;
+        let mut until = Until {
+            process,
+            time: begin + length,
+        };
+        self.set_probing(false);
+        let halt = self.proceed(Pace::Free, &mut until)?;
+        self.set_probing(true);
+        match halt {
+            Halt::Interrupted => {}
+            Halt::Arrived => return Ok(Some((length, Duration::ZERO))),
+            _ => return Ok(None),
+        }
+        let middle = time(process)?;
+        let left = recorded.saturating_sub(middle.saturating_sub(begin));
+        until.time = middle + left * PATIENCE + PATIENCE_LEAST;
+        if self.proceed(Pace::Free, &mut until)? != Halt::Arrived {
+            return Ok(None);
+        }
+        let with_probe = time(process)?.saturating_sub(middle);
+        Ok(Some((middle.saturating_sub(begin), with_probe)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    /// Sprints through so many intervals that take only a part of their recorded time; how many points were passed.
+    fn passed(sprints: &mut Sprints, real: Duration, intervals: usize) -> usize {
+        let passes = |sprints: &mut Sprints| {
+            let is_passed = sprints.length(INTERVAL).unwrap() > real;
+            match is_passed {
+                true => sprints.note_passed(),
+                false => sprints.note_found(),
+            }
+            is_passed
+        };
+        (0..intervals).filter(|_| passes(sprints)).count()
+    }
+
+    #[test]
+    fn sprints_become_longer_while_points_are_found() {
+        let mut sprints = Sprints::default();
+        assert_eq!(passed(&mut sprints, INTERVAL, 10), 0);
+        assert!(sprints.length(INTERVAL).unwrap() > INTERVAL * 8 / 10);
+    }
+
+    #[test]
+    fn they_become_shorter_where_the_replay_is_faster() {
+        let mut sprints = Sprints::default();
+        let real = INTERVAL / 3;
+        assert!(passed(&mut sprints, real, 10) <= 4);
+        assert!(passed(&mut sprints, real, 100) <= 10);
+        assert!(sprints.length(INTERVAL).unwrap() > real * 6 / 10);
+    }
+
+    #[test]
+    fn there_are_none_where_they_only_fail_or_cost_too_much() {
+        let mut sprints = Sprints::default();
+        assert_eq!(sprints.length(WORTH / 2), None);
+        sprints.note_cost(INTERVAL / 2, INTERVAL);
+        let left_out = (0..100).take_while(|_| sprints.length(INTERVAL).is_none());
+        assert_eq!(left_out.count(), PAUSE as usize);
+        for _ in 0..FAILURES {
+            sprints.note_passed();
+        }
+        assert_eq!(sprints.length(INTERVAL), None);
+    }
+}

@@ -1,0 +1,71 @@
+/* Threads that compute for long, and a timer that interrupts them: execution points in the middle of loops, some tight and some with much
+ * memory. What the handler sees of the loops is printed. */
+// guest: special cflags=-O1,-pthread
+#include "guest.h"
+#include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
+
+static volatile uint64_t progress;
+static uint64_t seen;
+
+static void handler(int signal) {
+    (void)signal;
+    seen = seen * 31 + progress;
+}
+
+static uint64_t tight(long turns) {
+    uint64_t x = 1;
+    for (long i = 0; i < turns; i++) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        x ^= x >> 29;
+    }
+    return x;
+}
+
+static uint64_t sieve(int rounds) {
+    static unsigned char is_no_prime[1 << 16];
+    uint64_t sum = 0;
+    for (int round = 0; round < rounds; round++) {
+        memset(is_no_prime, 0, sizeof is_no_prime);
+        for (int i = 2; i < 1 << 16; i++) {
+            progress++;
+            if (!is_no_prime[i]) {
+                sum += i;
+                for (int k = 2 * i; k < 1 << 16; k += i) {
+                    is_no_prime[k] = 1;
+                }
+            }
+        }
+    }
+    return sum;
+}
+
+static void *computing(void *arg) {
+    return (void *)tight((long)arg);
+}
+
+int main(int argc, char **argv) {
+    long size = argc > 1 ? atol(argv[1]) : 1;
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGPROF, &action, NULL) == 0);
+    struct itimerval often = {{0, 20000}, {0, 20000}};
+    CHECK(setitimer(ITIMER_PROF, &often, NULL) == 0);
+    pthread_t threads[2];
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPROF);
+    CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, computing, (void *)(size * 150000000)) == 0);
+    }
+    CHECK(pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0);
+    uint64_t sum = sieve((int)size * 600);
+    for (int i = 0; i < 2; i++) {
+        void *result;
+        CHECK(pthread_join(threads[i], &result) == 0);
+        sum ^= (uint64_t)result;
+    }
+    printf("%016llx %016llx\n", (unsigned long long)sum, (unsigned long long)seen);
+    return 0;
+}

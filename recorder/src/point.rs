@@ -43,6 +43,8 @@ pub(crate) const TURN_PATIENCE: u32 = 40;
 const CHECKPOINT_PATIENCE: u32 = 5;
 /// The least credit.
 const TURN_PATIENCE_MIN: u32 = 5;
+/// Processor time that a process must have had since a tick before one of its tasks is looked at whether it spins.
+const SPIN_LEAST: Duration = Duration::from_millis(1);
 /// Short ticks after which a task that others wait for is looked at again whether it spins: at most so many, and twice as many each
 /// time that it does not.
 const LOOK_PATIENCE_MAX: u32 = 256;
@@ -76,7 +78,9 @@ impl RecordSession {
         if task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
             return Ok(());
         }
-        let is_awake = procfs::state(tid).is_ok_and(|s| s == 'R');
+        // On a busy machine a tick says little: it has hardly run.
+        let ran = |(_, before)| processor_time(task.tgid).is_ok_and(|ran| ran >= before + SPIN_LEAST);
+        let is_awake = task.clocked.is_some_and(ran) && procfs::state(tid).is_ok_and(|s| s == 'R');
         if !is_awake || !self.others_can_run(tid)? {
             return Ok(());
         }

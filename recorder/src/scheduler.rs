@@ -252,7 +252,7 @@ impl Scheduler {
             return false;
         };
         let own = self.priority(turn.tid);
-        self.chaos.is_none() && self.classes.range(..own).next().is_some()
+        self.classes.range(..own).next().is_some()
     }
 
     fn priority(&self, tid: Tid) -> i32 {
@@ -411,8 +411,7 @@ impl Scheduler {
         }
         self.change(turn.tid, |member| member.since = since);
         if let Some(chaos) = &mut self.chaos {
-            let is_known = self.members.contains_key(&turn.tid);
-            let lot = (chaos.redraws() && is_known).then(|| chaos.priority());
+            let lot = chaos.redraws().then(|| chaos.priority());
             chaos.turn_over(now);
             if let Some(lot) = lot {
                 self.change(turn.tid, |member| member.lot = lot);

@@ -45,6 +45,11 @@ impl RecordSession {
                     self.run_turn(tid)?;
                     continue;
                 }
+                // If it is about to die, that belongs to the turn, however soon the kernel says so.
+                self.settle_wakes()?;
+                if self.end().is_some() || self.urgent().is_some() {
+                    continue;
+                }
                 self.scheduler.end_turn(self.number);
             }
             self.settle_wakes()?;

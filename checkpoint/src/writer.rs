@@ -26,18 +26,18 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::fcntl::Flock;
-use nix::sched::CpuSet;
+use nix::sched::{CpuSet, sched_setaffinity};
 use rr_trace::Progress;
 use rr_trace::event::EventNumber;
-use rr_tracee::AddrRange;
 use rr_tracee::cpus::bind_thread;
+use rr_tracee::{AddrRange, Tid};
 
 use crate::assemble::{self, Message, Reading};
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
@@ -60,11 +60,13 @@ const ROOM_WAIT: Duration = Duration::from_micros(200);
 pub struct Options {
     /// Level of zstd for pages, 1 to 22. 1 keeps up with a program ([`crate::compression`]).
     pub level: i32,
-    /// Threads that compress; 0: one less than there are CPUs for them, 1 to 4.
+    /// Threads that compress; 0: one less than there are CPUs for them, 2 to 4. (Two also on one CPU: there will be more at the end.)
     pub workers: usize,
     /// CPUs that the threads may use. Without, they inherit those of the thread that starts them, and a
     /// recorder is bound to the CPU of the program, which it should not share with these.
     pub cpus: Option<CpuSet>,
+    /// CPUs that they may use once nobody records any more, and all wait for them: [`CheckpointWriter::finish`].
+    pub cpus_at_end: Option<CpuSet>,
     /// Captures that may wait while one is being read.
     pub queue: usize,
     /// Bytes of anonymous memory that the processes of captures may have together which wait or are being read.
@@ -90,6 +92,7 @@ impl Default for Options {
             level: 1,
             workers: 0,
             cpus: None,
+            cpus_at_end: None,
             queue: 32,
             frozen: 256 << 20,
             buffer: 64 << 20,
@@ -130,6 +133,8 @@ pub struct CheckpointWriter {
     max_frozen: u64,
     outcomes: Receiver<Outcome>,
     thread: Option<JoinHandle<()>>,
+    threads: Arc<Threads>,
+    cpus_at_end: Option<CpuSet>,
     give_up: Arc<AtomicBool>,
     refused: u64,
     removed: Arc<AtomicU64>,
@@ -154,9 +159,11 @@ impl CheckpointWriter {
         let removed = Arc::new(AtomicU64::new(0));
         let budget = options.budget.clone();
         let keeper = budget.map(|budget| Keeper::new(dir.clone(), uuid, budget, removed.clone()));
+        let (threads, cpus_at_end) = (Arc::<Threads>::default(), options.cpus_at_end);
+        let all = Arc::clone(&threads);
         let thread = std::thread::Builder::new()
             .name("rr-checkpoint".into())
-            .spawn(move || run(&dir, uuid, &options, keeper, &queue, &outcomes_in, &seen))
+            .spawn(move || run(&dir, uuid, &options, keeper, &queue, &outcomes_in, &all, &seen))
             .map_err(|e| Error::Writer(format!("cannot start a thread: {e}")))?;
         Ok(CheckpointWriter {
             requests: Some(requests),
@@ -164,6 +171,8 @@ impl CheckpointWriter {
             max_frozen,
             outcomes,
             thread: Some(thread),
+            threads,
+            cpus_at_end,
             give_up,
             refused: 0,
             removed,
@@ -253,6 +262,10 @@ impl CheckpointWriter {
     }
 
     fn stop(&mut self) -> Result<()> {
+        // Numbers of threads that have ended may be those of others.
+        if let Some(cpus) = self.cpus_at_end.as_ref().filter(|_| self.thread.is_some()) {
+            self.threads.let_go_on(cpus);
+        }
         self.requests = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_)) => Err(Error::Writer("the writer thread panicked: a bug in rr".into())),
@@ -267,6 +280,29 @@ impl Drop for CheckpointWriter {
         self.give_up.store(true, Ordering::Relaxed);
         if let Err(e) = self.stop() {
             tracing::error!("{e}");
+        }
+    }
+}
+
+/// The threads of a writer. They live until it is stopped.
+#[derive(Debug, Default)]
+struct Threads(Mutex<Vec<Tid>>);
+
+impl Threads {
+    fn all(&self) -> MutexGuard<'_, Vec<Tid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling thread is one of them.
+    fn join(&self) {
+        self.all().push(Tid(nix::unistd::gettid().as_raw()));
+    }
+
+    /// Lets all of them use these CPUs. (One that is not yet among them is only slower.)
+    fn let_go_on(&self, cpus: &CpuSet) {
+        for tid in self.all().iter() {
+            // As above.
+            let _ = sched_setaffinity(tid.pid(), cpus);
         }
     }
 }
@@ -293,13 +329,15 @@ fn run(
     keeper: Option<Keeper>,
     queue: &Receiver<Queued>,
     outcomes: &Sender<Outcome>,
+    threads: &Threads,
     give_up: &AtomicBool,
 ) {
+    threads.join();
     if let Some(cpus) = &options.cpus {
         bind_thread(cpus); // and so the threads that this one starts
     }
     let workers = match options.workers {
-        0 => std::thread::available_parallelism().map_or(1, |n| (n.get() - 1).clamp(1, 4)),
+        0 => std::thread::available_parallelism().map_or(2, |n| (n.get() - 1).clamp(2, 4)),
         n => n,
     };
     // Each thread ends when those before it have ended and dropped their ends of the channels.
@@ -311,6 +349,10 @@ fn run(
     std::thread::scope(|scope| {
         let start = |name: String, body: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name);
+            let body = || {
+                threads.join();
+                body();
+            };
             thread.spawn_scoped(scope, body).is_ok()
         };
         let mut started = 0;

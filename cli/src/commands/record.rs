@@ -269,6 +269,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             let options_of_writer = rr_checkpoint::Options {
                 trace: Some(writer.progress()),
                 maker: Maker::Recorder,
+                cpus_at_end: Some(cpus.set()),
                 budget: Some(Budget {
                     bytes: options.checkpoint_budget.bytes(&dir)?,
                     kept: Vec::new(),

@@ -104,6 +104,8 @@ enum Command {
     Mv(commands::mv::Options),
     Filename(commands::filename::Options),
     Gdbinit(commands::gdbinit::Options),
+    Completions(commands::completions::Options),
+    Man(commands::man::Options),
     /// Print what is known about a recording, as JSON
     Traceinfo(commands::traceinfo::Options),
 }
@@ -175,6 +177,7 @@ fn main() -> ExitCode {
             | Command::Checkpoints(_)
             | Command::Filename(_)
             | Command::Gdbinit(_)
+            | Command::Completions(_)
     ) {
         // Like other tools that list: `rr ps | head` ends when nobody reads any more. (Rust ignores the signal.)
         // SAFETY: setting a disposition to the default runs no code of ours.
@@ -198,6 +201,8 @@ fn main() -> ExitCode {
         Command::Mv(options) => commands::mv::run(&options),
         Command::Filename(options) => commands::filename::run(&options),
         Command::Gdbinit(options) => commands::gdbinit::run(&options),
+        Command::Completions(options) => commands::completions::run(&options, Cli::command()),
+        Command::Man(options) => commands::man::run(&options, Cli::command()),
         Command::Traceinfo(options) => commands::traceinfo::run(&options),
     };
     result.unwrap_or_else(|e| {

@@ -503,3 +503,37 @@ fn short_programs_are_cheap() {
     }
     assert_eq!(recording.replay(&[]).expect_success().out(), recording.run.out());
 }
+
+/// Shells complete each command, and each has a manual page.
+#[test]
+fn completions_and_manual_pages() {
+    let rr = Rr::new();
+    let listed = rr.rr(["--list-commands"]).expect_success().out();
+    let commands: Vec<&str> = listed.split_whitespace().filter(|name| *name != "help").collect();
+    assert!(commands.len() > 15, "{listed}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = rr.rr(["completions", shell]).expect_success().out();
+        for command in &commands {
+            assert!(script.contains(command), "{shell} does not complete {command}");
+        }
+    }
+    // bash itself takes it.
+    let script = rr.rr(["completions", "bash"]).expect_success().out();
+    let file = rr.new_dir().join("rr.bash");
+    std::fs::write(&file, script).unwrap();
+    let complete =
+        "source \"$1\"; COMP_WORDS=(rr create-c); COMP_CWORD=1; _rr rr create-c rr; echo ${COMPREPLY[@]}";
+    let words = ["bash", "-c", complete, "bash", file.to_str().unwrap()];
+    let mut bash = std::process::Command::new(words[0]);
+    let run = rr_tests::run(bash.args(&words[1..]), rr.limit);
+    assert_eq!(run.expect_success().out(), "create-checkpoints\n");
+
+    let dir = rr.new_dir();
+    rr.rr(["man".as_ref(), dir.as_os_str()]).expect_success();
+    for command in commands {
+        let page = std::fs::read_to_string(dir.join(format!("rr-{command}.1"))).unwrap_or_default();
+        assert!(page.contains(".SH SYNOPSIS"), "no page of {command}");
+    }
+    assert_eq!(rr.rr(["man", "/no/such/directory"]).shell_status(), 1);
+    assert_ne!(rr.rr(["completions", "sh"]).shell_status(), 0);
+}

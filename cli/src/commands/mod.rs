@@ -3,12 +3,14 @@
 pub mod backtrace;
 pub mod checkpoints;
 pub mod ci;
+pub mod completions;
 pub mod create_checkpoints;
 pub mod doctor;
 pub mod dump;
 pub mod filename;
 pub mod gdbinit;
 pub mod ls;
+pub mod man;
 pub mod mv;
 pub mod pack;
 pub mod ps;

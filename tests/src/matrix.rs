@@ -113,7 +113,7 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
         }
     } else {
         // Without checkpoints there is time to compare the recorder's model of memory with the kernel's at every event.
-        options.push("--check-cached-mmaps".to_owned());
+        options.extend(["--checkpoint-interval", "none", "--check-cached-mmaps"].map(str::to_owned));
     }
     options
 }

@@ -1129,7 +1129,9 @@ fn machine_interface() {
             "func=\"add\"",
             "*stopped",
             "*stopped",
-            "*stopped,reason=\"no-history\"",
+            // gdb 13 and 16 have different words for its end.
+            "history",
+            "*stopped",
             "*stopped,reason=\"breakpoint-hit\"",
             "^done,value=\"0\"",
             "register-values",

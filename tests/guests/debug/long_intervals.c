@@ -1,4 +1,5 @@
-/* Twenty intervals of some 100 ms each, between system calls. */
+/* Long intervals, of some 20 to 100 ms each, between system calls: twenty, or as many as the argument says. */
+#include <stdlib.h>
 #include <unistd.h>
 
 static volatile unsigned long counted;
@@ -9,8 +10,9 @@ static void work(void) {
     counted++;
 }
 
-int main(void) {
-    for (int n = 0; n < 20; n++) {
+int main(int argc, char **argv) {
+    int count = argc > 1 ? atoi(argv[1]) : 20;
+    for (int n = 0; n < count; n++) {
         work();
         getppid();
     }

@@ -160,9 +160,7 @@ class Bench:
     def cycle(self, interval):
         """Records once with an interval (None: no checkpoints), and checks everything about the trace."""
         self.fresh()
-        words = [str(self.rr), "record", "-o", str(self.trace)]
-        if interval:
-            words += ["--checkpoint-interval", str(interval)]
+        words = [str(self.rr), "record", "-o", str(self.trace), "--checkpoint-interval", str(interval or "none")]
         if self.program.terminal:
             env = self.environment(MATRIX_SCREEN=str(self.screen), MATRIX_RECORD=json.dumps(words))
             recorded = self.command("record", self.words, user=self.user, cwd=self.work, env=env)

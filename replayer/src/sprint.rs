@@ -15,6 +15,7 @@
 //! How long the task may run freely is learned from the points before: this machine need not be as fast as the one that
 //! recorded.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ use crate::session::ReplaySession;
 const WORTH: Duration = Duration::from_millis(5);
 /// A live checkpoint may take this part of the interval.
 const COST_MOST: u32 = 16;
+/// Not with more processes than these, or more bytes of shared memory: a live checkpoint copies them all.
+const PROCESSES_MOST: usize = 16;
+const SHARED_MOST: u64 = 64 << 20;
 /// So many intervals are left out after a checkpoint that took longer.
 const PAUSE: u32 = 16;
 /// The share of its recorded time that a task runs freely in the first interval…
@@ -171,7 +175,17 @@ impl ReplaySession {
         }
         let recorded = Duration::from_micros(point.ran_us.into());
         let length = self.sprints.length(recorded)?;
-        Some((event, recorded, length))
+        (self.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST)
+            .then_some((event, recorded, length))
+    }
+
+    /// How much shared memory a live checkpoint has to copy.
+    fn shared_bytes(&self) -> u64 {
+        /// The unit of `st_blocks` (stat(2)).
+        const BLOCK: u64 = 512;
+        let objects = self.backings.objects.values().filter(|o| !o.original);
+        let used = objects.filter_map(|o| o.file.metadata().ok());
+        used.map(|m| m.blocks() * BLOCK).sum()
     }
 
     /// Lets the task run freely, and then to the point. Returns how much processor time that took; `None` if the point does not come.

@@ -37,10 +37,10 @@ pub enum Error {
         /// The kernel's answer.
         source: Arc<io::Error>,
     },
-    /// There is something already where a trace was to be made.
-    #[error("{}: exists already; name a directory that does not exist, or remove it (rr rm)", path.display())]
+    /// There is something already where a trace or a pack was to be made.
+    #[error("{}: exists already; name another place, or remove it (rr rm)", path.display())]
     Exists {
-        /// The directory.
+        /// Where.
         path: PathBuf,
     },
     /// A pack cannot be changed.

@@ -53,7 +53,9 @@ impl<'a> PackWriter<'a> {
         let failed = |source| not_written(path, source);
         sweep(directory_of(path));
         if path.symlink_metadata().is_ok() {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+            return Err(Error::Exists {
+                path: path.to_owned(),
+            });
         }
         let file = create(&temporary).map_err(failed)?;
         Ok(PackWriter {

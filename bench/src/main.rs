@@ -2,7 +2,7 @@
 //!
 //! All figures are ratios of medians measured in one run on one machine, native and recorded runs taking
 //! turns, so that they mean something elsewhere too. Prints a Markdown report (`scripts/bench` puts it into
-//! the README).
+//! `docs/performance.md`).
 
 mod checkpoints;
 mod debugger;

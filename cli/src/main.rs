@@ -1,6 +1,6 @@
 //! The `rr` binary: argument parsing, and one file per command.
 //!
-//! Keeps the command line of the original rr where a user would notice (shared/reference/rr-interface.md, 1).
+//! Keeps the command line of the original rr where a user would notice.
 
 mod budget;
 mod command_line;

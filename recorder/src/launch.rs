@@ -1,7 +1,7 @@
 //! Starting the recorded program: from `fork` to its first instruction under our control.
 //!
-//! The child is seized before it does anything, then prepares itself (address-space randomisation off, `rdtsc`
-//! faulting, the seccomp filter) and executes the program. What it inherits from us is as the user gave it to us:
+//! The child is seized before it does anything, then prepares itself (`rdtsc` faulting, the seccomp
+//! filter) and executes the program. What it inherits from us is as the user gave it to us:
 //! descriptors, terminal, signal dispositions, limits.
 
 use std::ffi::{CString, OsString};

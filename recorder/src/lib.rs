@@ -1,6 +1,6 @@
 //! `RecordSession`: runs a tree of processes under ptrace and writes down everything that enters it.
 //!
-//! Keeps I1 (one tracee runs), I2 (nothing leaks in) and I3 (kernel writes are placed). See DESIGN.md, "Recording".
+//! Keeps I1 (one tracee runs), I2 (nothing leaks in) and I3 (kernel writes are placed). `docs/architecture.md` has them all.
 //!
 //! | module | concept |
 //! |---|---|

@@ -26,7 +26,9 @@ pub enum Interval {
 
 /// It is not an interval.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not an interval: it is a number of events and buffered calls (1000), a time (2s, 500ms), events alone (1000e), or auto")]
+#[error(
+    "not an interval: it is a number of events and buffered calls (1000), a time (2s, 500ms), events alone (1000e), or auto"
+)]
 pub struct NotAnInterval;
 
 impl FromStr for Interval {

@@ -29,7 +29,7 @@ pub mod run;
 pub mod terminal;
 
 pub use guest::{Ending, Guest};
-pub use matrix::{Plan, matrix};
+pub use matrix::{NO_CHECKPOINTS, Plan, matrix};
 pub use rr::{Checkpoint, Recording, Rr, TraceInfo};
 pub use run::{Run, run};
 

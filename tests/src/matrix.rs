@@ -102,6 +102,9 @@ pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
     }
 }
 
+/// Options of `rr record` for recordings that are to have no checkpoints, however long they take.
+pub const NO_CHECKPOINTS: [&str; 2] = ["--checkpoint-interval", "none"];
+
 /// The options of `rr record` for one interval.
 pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
     let mut options = plan.options.clone();
@@ -113,7 +116,8 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
         }
     } else {
         // Without checkpoints there is time to compare the recorder's model of memory with the kernel's at every event.
-        options.extend(["--checkpoint-interval", "none", "--check-cached-mmaps"].map(str::to_owned));
+        options.extend(NO_CHECKPOINTS.map(str::to_owned));
+        options.push("--check-cached-mmaps".to_owned());
     }
     options
 }

@@ -117,7 +117,7 @@ fn not_where_one_is_near_or_none_is_wanted() {
     let rr = Rr::new();
     let brief = rr.record(&NEVER, &program("null", "1", &[]));
     assert!(checkpoints(&brief).is_empty());
-    let without = rr.record(&["--checkpoint-interval", "none"], &program("null", "320", &[]));
+    let without = rr.record(&rr_tests::NO_CHECKPOINTS, &program("null", "320", &[]));
     assert!(checkpoints(&without).is_empty());
     let dense = rr.record(&["--checkpoint-interval", "100ms"], &program("null", "320", &[]));
     let all = checkpoints(&dense);

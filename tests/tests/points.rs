@@ -45,7 +45,7 @@ fn stops_and_continues_come_while_the_program_is_stepped() {
     let rr = Rr::new().with_limit(Duration::from_secs(60));
     let guest = Guest::build("spin_stopped");
     let program = [rr.reachable(&guest.path).into_os_string()];
-    let (mut started, trace) = rr.start_recording(&[], &program, &rr.new_dir());
+    let (mut started, trace) = rr.start_recording(&rr_tests::NO_CHECKPOINTS, &program, &rr.new_dir());
     let pid = started.written_pid(rr.limit);
     let begin = Instant::now();
     while_others_compute(|| {

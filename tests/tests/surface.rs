@@ -20,7 +20,7 @@ fn program(rr: &Rr, guest: &Guest) -> Vec<OsString> {
 fn refused_calls_are_answered_and_named_once() {
     let rr = Rr::new();
     let guest = Guest::build("refused_all");
-    let recording = rr.record(&[], &program(&rr, &guest));
+    let recording = rr.record(&rr_tests::NO_CHECKPOINTS, &program(&rr, &guest));
     let info = check_recording(&recording, &Plan::guest(Ending::Exit(0)), None);
     assert!(info.complete);
     let out = recording.run.out();
@@ -62,7 +62,8 @@ fn a_stop_is_taken_back_by_a_continue() {
     let rr = Rr::new().with_limit(Duration::from_secs(60));
     let guest = Guest::build("spin_stopped");
     for pause in [0, 30] {
-        let (mut started, trace) = rr.start_recording(&[], &program(&rr, &guest), &rr.new_dir());
+        let (mut started, trace) =
+            rr.start_recording(&rr_tests::NO_CHECKPOINTS, &program(&rr, &guest), &rr.new_dir());
         let pid = started.written_pid(rr.limit);
         std::thread::sleep(Duration::from_millis(20));
         kill(pid, Signal::SIGSTOP).unwrap();
@@ -95,7 +96,7 @@ fn a_continue_comes_beside_the_carrier_of_a_stop() {
         let mut program = program(&rr, &guest);
         program.push(how.into());
         let trace = rr.new_trace();
-        let mut command = rr.record_command(&[], &trace, &rr.new_dir(), &program);
+        let mut command = rr.record_command(&rr_tests::NO_CHECKPOINTS, &trace, &rr.new_dir(), &program);
         let mut started = start(command.env("RR_TEST_CONTINUE", moment));
         let pid = started.written_pid(rr.limit);
         std::thread::sleep(Duration::from_millis(20));

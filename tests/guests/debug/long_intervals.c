@@ -1,11 +1,11 @@
-/* Long intervals, of some 20 to 100 ms each, between system calls: twenty, or as many as the argument says. */
+/* Long intervals, of 0.1 s or more each, between system calls: twenty, or as many as the argument says. */
 #include <stdlib.h>
 #include <unistd.h>
 
 static volatile unsigned long counted;
 
 static void work(void) {
-    for (unsigned long n = 0; n < 60000000; n++)
+    for (unsigned long n = 0; n < 300000000; n++)
         __asm__ volatile("");
     counted++;
 }

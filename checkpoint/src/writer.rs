@@ -163,7 +163,15 @@ impl CheckpointWriter {
         let all = Arc::clone(&threads);
         let thread = std::thread::Builder::new()
             .name("rr-checkpoint".into())
-            .spawn(move || run(&dir, uuid, &options, keeper, &queue, &outcomes_in, &all, &seen))
+            .spawn(move || {
+                let shared = Shared {
+                    queue: &queue,
+                    outcomes: &outcomes_in,
+                    threads: &all,
+                    give_up: &seen,
+                };
+                run(&dir, uuid, &options, keeper, shared);
+            })
             .map_err(|e| Error::Writer(format!("cannot start a thread: {e}")))?;
         Ok(CheckpointWriter {
             requests: Some(requests),
@@ -322,16 +330,22 @@ impl Drop for Queued {
     }
 }
 
-fn run(
-    dir: &Path,
-    uuid: [u8; 16],
-    options: &Options,
-    keeper: Option<Keeper>,
-    queue: &Receiver<Queued>,
-    outcomes: &Sender<Outcome>,
-    threads: &Threads,
-    give_up: &AtomicBool,
-) {
+/// What the threads of a writer have in common with the recorder's end.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    queue: &'a Receiver<Queued>,
+    outcomes: &'a Sender<Outcome>,
+    threads: &'a Threads,
+    give_up: &'a AtomicBool,
+}
+
+fn run(dir: &Path, uuid: [u8; 16], options: &Options, keeper: Option<Keeper>, shared: Shared<'_>) {
+    let Shared {
+        queue,
+        outcomes,
+        threads,
+        give_up,
+    } = shared;
     threads.join();
     if let Some(cpus) = &options.cpus {
         bind_thread(cpus); // and so the threads that this one starts

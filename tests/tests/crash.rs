@@ -58,7 +58,17 @@ fn recorder_killed_while_sqlite_runs() {
             continue;
         }
         let info = recording.info();
-        assert!(!info.complete, "{what}: the trace says that it is complete");
+        if info.complete {
+            // The trace was at its end, and the recorder waited for its last checkpoints: nothing is missing.
+            let replay = recording.replay(&[]).expect_success();
+            assert_eq!(replay.out(), recording.run.out(), "{what}");
+            assert!(
+                !replay.err().contains("incomplete"),
+                "{what}\n{}",
+                replay.describe()
+            );
+            continue;
+        }
         with_checkpoints += usize::from(!info.checkpoints.is_empty());
         let replay = recording.replay(&[]);
         assert_eq!(

@@ -320,7 +320,7 @@ fn checkpoints_go_before_anything_else_when_there_is_no_room() {
     // Half of what the checkpoints take; then less and less, until it is too little for the rest.
     let mut less = size(&whole);
     let mut fewest = all;
-    loop {
+    let least: u64 = loop {
         less -= 60_000;
         let (run, path) = make(less);
         if !run.status.success() {
@@ -330,7 +330,14 @@ fn checkpoints_go_before_anything_else_when_there_is_no_room() {
                 run.describe()
             );
             assert!(!path.exists());
-            break;
+            let err = run.err();
+            let least = err
+                .split("alone take ")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next());
+            break least
+                .and_then(|bytes| bytes.parse().ok())
+                .expect("a number of bytes");
         }
         assert!(size(&path) <= less);
         assert!(run.err().contains("no room for "), "{}", run.describe());
@@ -342,8 +349,12 @@ fn checkpoints_go_before_anything_else_when_there_is_no_room() {
             assert_eq!(replay.stdout, recording.run.stdout);
         }
         fewest = left;
-    }
-    assert_eq!(fewest, 0, "all checkpoints go before it fails");
+    };
+    // All checkpoints go before it fails.
+    let (run, path) = make(least);
+    run.expect_success();
+    assert_eq!(checkpoints(&rr, &path).len(), 0);
+    assert!(!make(least - 1).0.status.success());
     // Only what was made is there.
     let left = fs::read_dir(&dir).unwrap().filter(|e| {
         let name = e.as_ref().unwrap().file_name();

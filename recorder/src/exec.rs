@@ -285,7 +285,7 @@ impl RecordSession {
                 prot: line.prot,
                 backing,
                 fork: ForkPolicy::Copy,
-                name: line.name.as_str().into(),
+                name: line.path(tid).into(),
             }));
         }
         for range in neighbours(&lines) {
@@ -302,7 +302,7 @@ impl RecordSession {
         let mut model = AddressSpace::new();
         ops.iter().for_each(|op| model.apply(op));
         space.model = model;
-        let path = procfs::exe(tid)?.display().to_string();
+        let path = procfs::exe(tid)?;
         space.loader = space.model.at(Addr(after.rip)).and_then(|m| match m.backing {
             Backing::File { file, .. } if *m.name != *path => Some(file),
             _ => None,

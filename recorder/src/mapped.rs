@@ -257,14 +257,14 @@ impl Mapped {
         offset: u64,
         shared: bool,
     ) -> Result<Option<Opened>> {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let name_of = |path| std::fs::read_link(path).map(|p| p.display().to_string());
+        let link = format!("fd/{}", file.as_raw_fd());
+        let name = || procfs::path_of_link("self", &link).unwrap_or_default();
         let Ok(meta) = file.metadata() else {
             return Ok(None);
         };
         if !meta.is_file() {
             // /dev/zero is memory by another name; of other devices we know nothing.
-            let name = name_of(&path).unwrap_or_default();
+            let name = name();
             let zero = name == "/dev/zero" && !shared;
             return Ok(zero.then(|| Opened {
                 backing: Backing::Anonymous,
@@ -279,7 +279,7 @@ impl Mapped {
             let name = match self.names.get(&key) {
                 Some((then, name)) if *then == changed => name.clone(),
                 _ => {
-                    let name = name_of(&path).unwrap_or_default();
+                    let name = name();
                     self.names.insert(key, (changed, name.clone()));
                     name
                 }
@@ -312,7 +312,7 @@ impl Mapped {
                 name,
             }));
         }
-        let name = name_of(&path).unwrap_or_default();
+        let name = name();
         let mut before = Vec::new();
         let object = match self.by_inode.get(&key) {
             Some(object) => *object,

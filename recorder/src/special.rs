@@ -435,7 +435,7 @@ impl RecordSession {
             }
         };
         let backing = Backing::Shared { object, offset: 0 };
-        let name = line.name.as_str().into();
+        let name = line.path(tid).into();
         ops.push(SpaceOp::Map(Mapping {
             range: line.range,
             prot: line.prot,

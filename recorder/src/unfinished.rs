@@ -110,7 +110,7 @@ impl RecordSession {
                     prot: line.prot,
                     backing,
                     fork: ForkPolicy::Copy,
-                    name: line.name.as_str().into(),
+                    name: line.path(survivor).into(),
                 }));
             }
         }

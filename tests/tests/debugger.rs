@@ -1203,6 +1203,21 @@ fn files_that_are_gone_and_output() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello 110 11\n");
 }
 
+/// The kernel marks the name of an executable that was removed or replaced; a debugger must get its path all the same.
+#[test]
+fn an_executable_that_lost_its_name_before_it_was_executed() {
+    let rr = Rr::new();
+    let unnamed = Debugged::record(&rr, &[], &Program::c("unnamed"));
+    assert_eq!(unnamed.recorded.shell_status(), 0);
+    let script = [
+        ("info inferiors", "rr-unnamed- … !(deleted)"),
+        ("break inside", "Breakpoint 1"),
+        ("reverse-continue", "Breakpoint 1, inside (n=2)"),
+        ("bt", "#1 … main (argc=2"),
+    ];
+    unnamed.check(&["-e"], &script);
+}
+
 #[test]
 fn what_cannot_be_debugged() {
     let rr = Rr::new();

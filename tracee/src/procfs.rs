@@ -1,8 +1,9 @@
 //! The few files of `/proc` that we read (proc(5)).
 
+use std::fmt::Display;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
@@ -55,6 +56,13 @@ pub struct MapsLine {
     pub inode: u64,
     /// File name or `[...]`; octal escapes as the kernel writes them.
     pub name: String,
+}
+
+impl MapsLine {
+    /// The path of the mapped file: the name without the kernel's mark of deleted files.
+    pub fn path(&self, tid: Tid) -> &str {
+        without_deleted_mark(tid, &self.name, self.inode)
+    }
 }
 
 /// Reads a file whose length the kernel does not tell, in few calls.
@@ -372,12 +380,35 @@ pub fn cmdline(tid: Tid) -> Result<Vec<String>> {
 }
 
 /// The path of a process's executable.
-pub fn exe(tid: Tid) -> Result<PathBuf> {
-    fs::read_link(format!("/proc/{tid}/exe")).map_err(|_| Error::Died(tid))
+pub fn exe(tid: Tid) -> Result<String> {
+    path_of_link(tid, "exe").map_err(|_| Error::Died(tid))
+}
+
+/// The path of the file that `/proc/OF/LINK` leads to, as process `of` sees the file system.
+pub fn path_of_link(of: impl Display, link: &str) -> io::Result<String> {
+    let at = PathBuf::from(format!("/proc/{of}/{link}"));
+    let name = fs::read_link(&at)?.display().to_string();
+    let inode = fs::metadata(&at)?.ino();
+    Ok(without_deleted_mark(of, &name, inode).to_owned())
+}
+
+/// The path that a name in `/proc` stands for.
+///
+/// The kernel appends ` (deleted)` when the file has lost its name: somebody removed it, or renamed another file to
+/// it, as compilers and package managers do. Two readings of one name can therefore differ, and a debugger looks for the
+/// file by the path. A file whose own name ends in this way keeps it: it is found by the whole name.
+fn without_deleted_mark(of: impl Display, name: &str, inode: u64) -> &str {
+    let Some(path) = name.strip_suffix(" (deleted)") else {
+        return name;
+    };
+    let is_called_so = fs::metadata(format!("/proc/{of}/root{name}")).is_ok_and(|found| found.ino() == inode);
+    if is_called_so { name } else { path }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -387,6 +418,24 @@ mod tests {
         let mine = maps.iter().find(|m| m.range.contains(here)).unwrap();
         assert!(mine.prot.has(Prot::EXEC) && !mine.shared && mine.inode != 0);
         assert_eq!(mine.name, std::env::current_exe().unwrap().to_str().unwrap());
+    }
+
+    #[test]
+    fn a_deleted_file_keeps_its_path_and_one_that_is_called_so_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let path_of = |file: &fs::File| path_of_link("self", &format!("fd/{}", file.as_raw_fd())).unwrap();
+        let (replaced, odd) = (dir.join("program"), dir.join("program (deleted)"));
+        let file = fs::File::create(&replaced).unwrap();
+        assert_eq!(path_of(&file), replaced.to_str().unwrap());
+        fs::write(dir.join("new"), "new").unwrap();
+        fs::rename(dir.join("new"), &replaced).unwrap();
+        assert_eq!(path_of(&file), replaced.to_str().unwrap());
+        let called_so = fs::File::create(&odd).unwrap();
+        assert_eq!(path_of(&called_so), odd.to_str().unwrap());
+        assert_eq!(path_of(&file), replaced.to_str().unwrap());
+        fs::remove_file(&odd).unwrap();
+        assert_eq!(path_of(&called_so), odd.to_str().unwrap());
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! * [`gdb`]: a replay debugged with gdb, by scripts of commands and what they print;
 //! * [`terminal`]: a command on a terminal of its own;
 //! * [`damage`]: broken copies of traces, and all commands tried on them;
-//! * [`programs`]: inputs for tests of real programs.
+//! * [`programs`]: inputs for tests of real programs;
+//! * [`documents`]: the documents of the repository: their commands and their links.
 //!
 //! Environment: `RR_BIN` names the binary to test (otherwise it is built in this workspace); `RR_TESTS=full`
 //! runs everything at full size; `RR_TESTS_KEEP=1` leaves traces behind for inspection.
@@ -20,6 +21,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod damage;
+pub mod documents;
 pub mod gdb;
 pub mod guest;
 pub mod matrix;

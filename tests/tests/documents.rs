@@ -1,0 +1,56 @@
+//! The documents say what is so: their commands are run, their outputs compared, their links followed.
+//! [`rr_tests::documents`] has the rules.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::path::Path;
+
+use rr_tests::Rr;
+use rr_tests::documents::{all, links, read, session};
+
+/// Runs the commands of a document.
+#[track_caller]
+fn check(document: &str) {
+    let document = Path::new(document);
+    let complaints = session::check(Rr::new().bin(), document, &read(document));
+    assert!(complaints.is_empty(), "{}", complaints.join("\n\n"));
+}
+
+/// A test for each document, so that they run beside each other.
+macro_rules! documents {
+    ($($name:ident: $path:literal),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            check($path);
+        })*
+
+        #[test]
+        fn every_document_is_in_the_list() {
+            let listed = [$($path),*];
+            let missing: Vec<_> = all().into_iter().filter(|d| !listed.iter().any(|l| d == Path::new(l))).collect();
+            assert!(missing.is_empty(), "no test runs the commands of {missing:?}");
+        }
+    };
+}
+
+documents! {
+    readme: "README.md",
+    changelog: "CHANGELOG.md",
+    contributing: "CONTRIBUTING.md",
+    security: "SECURITY.md",
+    status: "docs/STATUS.md",
+    architecture: "docs/architecture.md",
+    ci: "docs/ci.md",
+    debugging: "docs/debugging.md",
+    formats: "docs/formats.md",
+    glossary: "docs/glossary.md",
+    performance: "docs/performance.md",
+    usage: "docs/usage.md",
+}
+
+#[test]
+fn no_link_leads_nowhere() {
+    let complaints: Vec<String> = all().iter().flat_map(|d| links::check(d)).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}

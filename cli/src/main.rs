@@ -243,7 +243,9 @@ fn list_commands() -> ExitCode {
 }
 
 fn print_version() -> ExitCode {
-    println!("rr version {}", env!("CARGO_PKG_VERSION"));
+    let commit = env!("RR_COMMIT");
+    let build = if commit.is_empty() { String::new() } else { format!(" ({commit})") };
+    println!("rr version {}{build}", env!("CARGO_PKG_VERSION"));
     ExitCode::SUCCESS
 }
 

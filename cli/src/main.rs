@@ -244,7 +244,11 @@ fn list_commands() -> ExitCode {
 
 fn print_version() -> ExitCode {
     let commit = env!("RR_COMMIT");
-    let build = if commit.is_empty() { String::new() } else { format!(" ({commit})") };
+    let build = if commit.is_empty() {
+        String::new()
+    } else {
+        format!(" ({commit})")
+    };
     println!("rr version {}{build}", env!("CARGO_PKG_VERSION"));
     ExitCode::SUCCESS
 }

@@ -150,7 +150,8 @@ fn global_options_stand_before_or_after_the_command() {
     for version in [&["-N"][..], &["--version"], &["-S", "-N"], &["ls", "-N"]] {
         let out = rr.rr(version).expect_success().out();
         let words: Vec<&str> = out.split_whitespace().collect();
-        let numbers = |text: &str| text.split('.').count() == 3 && text.split('.').all(|n| n.parse::<u32>().is_ok());
+        let numbers =
+            |text: &str| text.split('.').count() == 3 && text.split('.').all(|n| n.parse::<u32>().is_ok());
         assert!(
             matches!(&words[..], ["rr", "version", version] | ["rr", "version", version, _] if numbers(version)),
             "{out}"

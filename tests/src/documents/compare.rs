@@ -6,7 +6,7 @@
 //! * An address, a process id or an event number of the document stands for one of the real output, the same wherever it
 //!   appears in the document; two different ones stand for two different ones. Commands of the document that name one
 //!   are run with the real one ([`Roles::real`]).
-//! * A time stands for a time, a size for a size.
+//! * A time stands for a time, a size for a size, a number of events for a number of events.
 //! * `…` stands for any text in a line, a line `…` for any lines.
 
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ enum Role {
     Event,
     Time,
     Size,
+    Count,
 }
 
 /// A piece of a line.
@@ -118,6 +119,9 @@ fn number(line: &str, at: usize, last: Option<(Role, usize)>) -> (usize, Option<
     if SIZES.contains(&unit) {
         return (measured, Some(Role::Size));
     }
+    if unit == "events" {
+        return (whole, Some(Role::Count));
+    }
     let follows = |words: &[&str]| {
         words.iter().any(|word| {
             before
@@ -166,7 +170,7 @@ impl Roles {
 
     /// Notes that a number of the document stands for a real one; false if one of them stands for another one already.
     fn note(&mut self, role: Role, documented: &str, real: &str) -> bool {
-        if matches!(role, Role::Time | Role::Size) {
+        if matches!(role, Role::Time | Role::Size | Role::Count) {
             return true;
         }
         let there = self
@@ -262,6 +266,8 @@ mod tests {
         assert!(!same("0x55555 0x55555", "0x66666 0x77777"));
         assert!(same("Thread 42.43 \"x\"", "Thread 1.2 \"x\""));
         assert!(same("in 2.5 ms, 3 MB", "in 13 ms, 17.25 MB"));
+        assert!(same("(3 MB, 112 events)", "(4 MB, 99 events)"));
+        assert!(!same("3 events", "3 orders"));
         assert!(!same("in 2.5 ms", "in 13 MB"));
         assert!(!same("in 2.5 ms", "in 13 µs"));
     }

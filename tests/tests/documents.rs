@@ -45,6 +45,8 @@ documents! {
     debugging: "docs/debugging.md",
     formats: "docs/formats.md",
     glossary: "docs/glossary.md",
+    library: "docs/library.md",
+    packaging: "docs/packaging.md",
     performance: "docs/performance.md",
     usage: "docs/usage.md",
 }

@@ -41,6 +41,9 @@ impl Timeline {
                     false => Stop::HistoryEnd,
                 });
             };
+            if self.stops.until.is_some_and(|until| event.number > until) {
+                return Ok(Stop::HistoryEnd);
+            }
             let arrived = self.session.has_arrived();
             if !arrived && event.number.0 % ASKED_EVERY == 0 {
                 if paced.ask_user() {

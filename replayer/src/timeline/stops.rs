@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rr_trace::event::{Disposition, Event, EventKind, TaskOp};
+use rr_trace::event::{Disposition, Event, EventKind, EventNumber, TaskOp};
 use rr_tracee::task::{WATCHES, Watch, WatchKind};
 use rr_tracee::{Addr, AddrRange, Registers, Tid};
 
@@ -110,7 +110,7 @@ pub enum Stop {
     },
     /// Before the first event of the process nothing can be debugged.
     HistoryBegin,
-    /// The trace ends, and the process lives.
+    /// The trace ends, or the last event that is wanted ([`Stops::until`]) has happened, and the process lives.
     HistoryEnd,
 }
 
@@ -131,6 +131,8 @@ pub struct Stops {
     pub vforks: bool,
     /// exec stops it.
     pub execs: bool,
+    /// Going forwards ends after this event.
+    pub until: Option<EventNumber>,
 }
 
 impl std::fmt::Debug for Stops {

@@ -4,15 +4,15 @@
 //! second begins when the first is on the disk:
 //!
 //! 1. The name goes: `<event>.ckpt` is renamed `<event>.blocks`. From here on there is no such checkpoint, and who
-//!    refers to its blocks finds them under the new name ([`open_referred`]).
+//!    refers to its blocks finds them under the new name (`open_referred`).
 //! 2. What no checkpoint refers to is given back: the whole file, or holes in it (`fallocate`(2)). Where the file system knows
 //!    no holes, these bytes stay.
 //!
 //! A removal that is killed leaves checkpoints that can be used, and perhaps bytes that nobody needs: the next one gives these
 //! back. If there are both `<event>.ckpt` and `<event>.blocks`, the former has all blocks of the latter at the same
-//! places: a checkpoint that is made anew begins with what is left of the removed one ([`revive`]).
+//! places: a checkpoint that is made anew begins with what is left of the removed one (`revive`).
 //!
-//! All of this is for who has the lock of the directory ([`crate::file::lock`]).
+//! All of this is for who has the lock of the directory (`file::lock`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};

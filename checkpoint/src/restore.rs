@@ -35,6 +35,25 @@ pub enum PageSource {
 }
 
 /// An opened checkpoint. Can be used from several threads.
+///
+/// ```no_run
+/// use rr_checkpoint::Checkpoint;
+/// use rr_checkpoint::restore::PageTarget;
+/// use rr_trace::TraceReader;
+/// use rr_tracee::Addr;
+///
+/// let reader = TraceReader::open("trace".as_ref())?;
+/// for event in reader.checkpoints()? {
+///     let checkpoint = Checkpoint::open_at(&reader, event, &reader.header().uuid)?;
+///     for task in &checkpoint.image().tasks {
+///         // The page that the stack pointer is in, if the program has written to it.
+///         let page = Addr(task.regs.rsp & !0xfff);
+///         let bytes = checkpoint.read_page(PageTarget::Space(task.space), page)?;
+///         println!("event {event}, task {}: {:?}", task.tid, bytes.map(|bytes| bytes.len()));
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Files,

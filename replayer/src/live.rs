@@ -14,7 +14,7 @@
 //! | pages that are copies of those of such an object | plain data: a fork would lose them when the object is cut short |
 //! | hardware breakpoints | nobody: a fork has none |
 //!
-//! What a session shares with its checkpoints and the sessions from them is their [`Family`].
+//! What a session shares with its checkpoints and the sessions from them is their `Family`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -35,6 +35,26 @@ use crate::task::Task;
 use crate::watch::Watches;
 
 /// One replay.
+///
+/// It belongs to the thread that has made it, because ptrace does. Its tasks end with it.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use rr_replayer::{ReplaySession, cpu_for_replay};
+/// use rr_trace::TraceReader;
+/// use rr_tracee::cpus::Cpus;
+///
+/// let reader = Arc::new(TraceReader::open("trace".as_ref())?);
+/// let cpu = cpu_for_replay(&Cpus::survey(), reader.header());
+/// let mut session = ReplaySession::start(Arc::clone(&reader), Some(cpu))?;
+/// while let Some(replayed) = session.step()? {
+///     if let Some((_, bytes)) = replayed.output {
+///         print!("{}", String::from_utf8_lossy(&bytes));
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ReplaySession {
     pub(crate) reader: Arc<TraceReader>,

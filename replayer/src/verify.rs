@@ -5,7 +5,7 @@
 //! every stretch was compared whole, and one that differs was replayed on the CPU of the recording.
 //!
 //! What a stretch with a large process costs is not replay but memory: pages are written once and read twice. So blocks are
-//! decompressed once for all of it and its neighbours ([`rr_checkpoint::BlockCache`], [`cache_bytes`]).
+//! decompressed once for all of it and its neighbours ([`rr_checkpoint::BlockCache`], `cache_bytes`).
 
 use std::sync::Arc;
 use std::time::Instant;

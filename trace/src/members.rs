@@ -1,6 +1,6 @@
 //! The members of a trace, wherever they are: files of a directory, or parts of a pack. *All reading of a trace goes through here.*
 //!
-//! Who writes needs a directory ([`Members::directory`]): a pack is never changed.
+//! Who writes needs a directory (`Members::directory`): a pack is never changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

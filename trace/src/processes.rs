@@ -69,6 +69,15 @@ impl Process {
 }
 
 /// All processes, in the order in which they came into being.
+///
+/// ```no_run
+/// let reader = rr_trace::TraceReader::open("trace".as_ref())?;
+/// for process in rr_trace::processes::all(&reader)? {
+///     let programs: Vec<&str> = process.executed.iter().map(|e| &*e.path).collect();
+///     println!("{}: from event {}: {programs:?}", process.pid, process.began);
+/// }
+/// # Ok::<(), rr_trace::Error>(())
+/// ```
 pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
     let mut all: Vec<Process> = Vec::new();
     // Which process a task belongs to: numbers are reused.

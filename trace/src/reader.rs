@@ -20,6 +20,20 @@ use crate::pack::Pack;
 use crate::segment::{SEGMENT_HEADER_LEN, Scan, Source, Stream};
 
 /// An opened trace.
+///
+/// ```no_run
+/// use rr_trace::{EventKind, EventNumber, TraceReader};
+///
+/// let reader = TraceReader::open("trace".as_ref())?;
+/// println!("{:?}: events {} to {}", reader.header().args, reader.first_event(), reader.last_event());
+/// for event in reader.events_from(EventNumber(1))? {
+///     let event = event?;
+///     if let EventKind::Signal { signo, .. } = event.kind {
+///         println!("event {}: task {} gets signal {signo}", event.number, event.tid);
+///     }
+/// }
+/// # Ok::<(), rr_trace::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TraceReader {
     members: Members,

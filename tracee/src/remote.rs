@@ -16,7 +16,7 @@
 //!                syscall            ──► the filter stops the task: REMOTE_STOP
 //! ```
 //!
-//! | [`End`] | where | stops |
+//! | `End` | where | stops |
 //! |---|---|---|
 //! | `Stop` | as drawn | one |
 //! | `Exit` | a task that has no rr page yet, or that is to restart a call when it goes on (then its registers must not be changed at the entry of another) | two |

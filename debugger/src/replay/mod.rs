@@ -1,7 +1,7 @@
 //! `ReplayTarget`: a replay as something to debug.
 //!
 //! A [`Timeline`] moves; this gives it the shape that the server wants. Keeps I8: memory and registers that the user
-//! changes, and functions that they call, live in a throw-away copy ([`Diversion`]), which begins with the first change
+//! changes, and functions that they call, live in a throw-away copy (`Diversion`), which begins with the first change
 //! and ends as soon as the user goes on with the replay.
 //!
 //! | module | concept |

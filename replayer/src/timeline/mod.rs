@@ -2,7 +2,7 @@
 //!
 //! A timeline has one session, which is where the user is, and live checkpoints behind it. Forwards, the session runs.
 //! Backwards, a session runs forwards from a checkpoint before, live or stored, and what it meets on its way to where
-//! the user is, is remembered: the last of that is where going back ends ([`backward`]).
+//! the user is, is remembered: the last of that is where going back ends (`backward`).
 //!
 //! ```text
 //!  stored            live    live live   user
@@ -57,6 +57,35 @@ pub enum Action {
 pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
 
 /// A replay of one process that can be moved along in both directions.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use rr_replayer::timeline::{Action, Setup, Stop, Timeline};
+/// use rr_replayer::{Never, Position, cpu_for_replay};
+/// use rr_trace::{TraceReader, processes};
+/// use rr_tracee::cpus::Cpus;
+/// use rr_tracee::task::WatchKind;
+/// use rr_tracee::{Addr, AddrRange};
+///
+/// let reader = Arc::new(TraceReader::open("trace".as_ref())?);
+/// let first = processes::all(&reader)?.remove(0);
+/// let mut timeline = Timeline::new(Setup {
+///     cpu: Some(cpu_for_replay(&Cpus::survey(), reader.header())),
+///     process: first.pid,
+///     begin: first.began,
+///     show: Box::new(|_, _| {}),
+///     reader: Arc::clone(&reader),
+/// })?;
+/// // To the end, and back to the last write of eight bytes.
+/// timeline.seek(&Position::at_event(reader.last_event()), &mut Never)?;
+/// let place = AddrRange::sized(Addr(0x5555_5555_8010), 8);
+/// timeline.stops.watches.push((place, WatchKind::Write));
+/// if let Stop::Watchpoint { tid, .. } = timeline.reverse_continue(&mut Never)? {
+///     println!("thread {tid} wrote there, after event {}", timeline.position().last);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Timeline {
     reader: Arc<TraceReader>,
     session: ReplaySession,

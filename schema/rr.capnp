@@ -116,6 +116,11 @@ struct Event {
 
     point @17 :Point;
     # The interval ended where no event came: at an execution point. Sets: before.
+
+    setRegisters :group {
+      # Another task of the recording, its tracer, has set its registers. Sets: after.
+      xstate @22 :Data;  # null: unchanged
+    }
   }
 
   buffered      @18 :UInt64;

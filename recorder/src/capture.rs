@@ -172,8 +172,8 @@ fn is_capturable(task: &Task) -> bool {
         // for us: they would put the old mask back.
         State::Ready(_) => {
             !task.is_mid_interval()
-                && task.restarting.is_none()
-                && task.boundary.result() != -i64::from(libc::EINTR)
+                && (task.is_stopped_for_tracer()
+                    || task.restarting.is_none() && task.boundary.result() != -i64::from(libc::EINTR))
         }
         State::Reported(_, stop) => *stop == Stop::Syscall && task.call.is_some(),
         State::InKernel(_) => {
@@ -266,9 +266,9 @@ impl RecordSession {
             let extra = copy_unforkable(leader, &self.spaces[&id].model)?;
             let changes = self.changes(id, leader);
             let mut is_fork = true;
-            let forkable = is_forkable(leader);
+            let forkable = is_forkable(leader) && !self.task(leader)?.has_call_put_off();
             let source = match self.task_mut(leader)?.take_state() {
-                State::Ready(stopped) if forkable => {
+                State::Ready(stopped) if forkable && may_call(&stopped)? => {
                     let (stopped, fork) = self.fork_task(leader, stopped)?;
                     self.task_mut(leader)?.state = State::Ready(stopped);
                     fork.map(SharedSource::frozen)
@@ -381,7 +381,7 @@ impl RecordSession {
             Some(space) if !space.in_place.is_empty() => std::mem::take(&mut space.in_place),
             _ => return Ok(stopped),
         };
-        if !may_call(&stopped)? || !is_forkable(tid) {
+        if !may_call(&stopped)? || !is_forkable(tid) || self.task(tid)?.has_call_put_off() {
             self.await_readers(&sources);
             return Ok(stopped);
         }

@@ -31,6 +31,7 @@
 //! | `exec` | `execve` |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
+//! | `ptrace` | ptrace(2) between recorded tasks |
 //! | `groups` | signals to the group that the recorder is in |
 //! | `point` | ending an interval where no event comes |
 //! | `mapped` | mapped files and shared memory |
@@ -71,6 +72,7 @@ mod own_files;
 mod placed;
 mod point;
 mod private_files;
+mod ptrace;
 mod rewritten;
 mod ring;
 pub mod scheduler;

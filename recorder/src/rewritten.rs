@@ -136,6 +136,22 @@ impl Sites {
         restored
     }
 
+    /// Puts what was there before into bytes that were read from `addr` on.
+    pub fn show_original(&self, addr: Addr, bytes: &mut [u8]) {
+        let range = AddrRange::sized(addr, bytes.len() as u64);
+        let hit = |site: &&Rewritten| site.window().intersect(range).is_some();
+        for (at, byte) in self
+            .rewritten
+            .iter()
+            .filter(hit)
+            .flat_map(|site| site.bytes(None))
+        {
+            if range.contains(at) {
+                bytes[(at - addr) as usize] = byte;
+            }
+        }
+    }
+
     /// The program steps itself: no site is rewritten any more.
     fn give_up(&mut self) -> Vec<(Addr, u8)> {
         self.stepped = true;

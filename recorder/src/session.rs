@@ -34,6 +34,7 @@ use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
 use crate::private_files::Besides;
+use crate::ptrace::Tracers;
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
 use crate::stats::Stats;
@@ -127,6 +128,8 @@ pub struct RecordSession {
     pending_entries: Vec<(Tid, Registers)>,
     /// Reports about tasks that the kernel attached before we know of them.
     pub(crate) early: HashMap<Tid, Report>,
+    /// What is known of tasks that trace others.
+    pub(crate) tracers: Tracers,
     /// The current task has called `sched_yield`: others go first.
     pub(crate) yields: bool,
     /// Some task has opened `/proc/PID/mem`.
@@ -182,6 +185,7 @@ impl RecordSession {
             program: launched.program.display().to_string(),
             pending_entries: Vec::new(),
             early: HashMap::new(),
+            tracers: Tracers::default(),
             yields: false,
             memory_files: false,
             file_sizes_limited: limits_file_sizes(0),
@@ -260,6 +264,10 @@ impl RecordSession {
             }
         }
         match self.task_mut(tid)?.take_state() {
+            State::Ready(stopped) if self.is_asked_to_stop(tid)? => {
+                self.task_mut(tid)?.state = State::Ready(stopped);
+                self.stop_as_asked(tid)
+            }
             State::Ready(stopped) => self.go_on(tid, stopped),
             State::Reported(stopped, stop) => self.handle(tid, stopped, stop),
             state @ (State::InKernel(_) | State::Busy) => {
@@ -410,6 +418,7 @@ impl RecordSession {
             }
             self.record_exit(tid, status, ops, left)?;
         }
+        self.tracee_is_gone(tid, status)?;
         self.tasks.remove(&tid);
         self.scheduler.remove(tid);
         if tid == self.root {
@@ -462,6 +471,7 @@ impl RecordSession {
         }
         let is_ready = thread.is_runnable();
         self.tasks.insert(tid, thread);
+        self.rename_tracer(tid, former);
         // What is new of the leader is not said of the thread.
         self.tell_scheduler();
         self.scheduler.rename(former, tid);

@@ -315,10 +315,11 @@ impl RecordSession {
         let signal = signo(&info);
         self.cancel_opposite(tid, signal)?;
         let tgid = self.task(tid)?.tgid;
+        let is_seen = self.is_seen_by_tracer(tid, &info)?;
         match disposition(tgid, tid, &info, &self.options)? {
-            Disposition::Fatal => return Ok(false),
-            Disposition::Ignored => {}
-            Disposition::Handler | Disposition::Stopped => {
+            Disposition::Fatal if !is_seen => return Ok(false),
+            Disposition::Ignored if !is_seen => {}
+            _ => {
                 let stash = &mut self.task_mut(tid)?.stash;
                 // Of an ordinary signal only one is pending at a time (signal(7)).
                 if signal >= FIRST_REAL_TIME || !stash.iter().any(|i| signo(i) == signal) {
@@ -332,6 +333,9 @@ impl RecordSession {
 
     fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {
         let signal = signo(&info);
+        if self.stops_for(tid, signal)? {
+            return self.stop_at_signal(tid, stopped, info, place);
+        }
         let tgid = self.task(tid)?.tgid;
         let disposition = disposition(tgid, tid, &info, &self.options)?;
         let boundary = match &place {

@@ -70,6 +70,7 @@ impl RecordSession {
         };
         self.note_unfinished(tid, special, &entry)?;
         match special {
+            Special::Ptrace => self.begin_ptrace(tid, stopped, entry),
             Special::Clone => self.begin_clone(tid, stopped, call),
             Special::Exec => self.begin_exec(tid, stopped, call),
             Special::Exit => {

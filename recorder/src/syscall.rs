@@ -122,6 +122,7 @@ impl RecordSession {
             new_task: None,
             vfork: false,
             of_stream: self.task(tid)?.left,
+            wait: None,
         };
         if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
             // The kernel continues the interrupted call with what it remembers of it, scratch addresses included.
@@ -134,10 +135,15 @@ impl RecordSession {
         match spec.class_of(&entry) {
             Class::Refused { errno, quiet } => self.refuse(tid, stopped, &entry, errno, quiet),
             Class::Special(special) => self.begin_special(tid, stopped, call, special),
-            Class::Recorded => match self.signal_members(tid, stopped, &entry)? {
-                Some(stopped) => self.begin_recorded(tid, stopped, call, spec),
-                None => Ok(()),
-            },
+            Class::Recorded => {
+                let Some(stopped) = self.signal_members(tid, stopped, &entry)? else {
+                    return Ok(());
+                };
+                let Some((stopped, call)) = self.begin_wait(tid, stopped, call)? else {
+                    return Ok(());
+                };
+                self.begin_recorded(tid, stopped, call, spec)
+            }
         }
     }
 
@@ -197,6 +203,10 @@ impl RecordSession {
     pub(crate) fn enter(&mut self, tid: Tid, stopped: Stopped, call: Call, may_block: bool) -> Result<()> {
         self.task_mut(tid)?.call = Some(call);
         let running = stopped.resume(Resume::Syscall, None)?;
+        if may_block && self.task(tid)?.tracee.as_ref().is_some_and(|t| t.asked.is_some()) {
+            // Its tracer wants it to stop: then it does not wait.
+            running.interrupt()?;
+        }
         if may_block {
             self.await_call(tid, running)
         } else {
@@ -252,12 +262,16 @@ impl RecordSession {
 
     fn on_exit(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
         let raw = stopped.regs()?;
-        let Some(mut call) = self.task_mut(tid)?.call.take() else {
+        let Some(call) = self.task_mut(tid)?.call.take() else {
             return Err(Error::Unexpected {
                 tid,
                 what: format!("left a system call that it did not enter ({raw:x?})"),
             });
         };
+        let Some((finished, mut call, raw)) = self.finish_wait(tid, stopped, call, raw)? else {
+            return Ok(());
+        };
+        stopped = finished;
         let result = raw.result();
         // A file cannot be written while it is executed, and cannot be sealed while it is mapped for writing.
         let busy = result == -i64::from(libc::ETXTBSY)

@@ -9,6 +9,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::forced::{Action, Actions};
+use crate::ptrace::{Tracee, Wait};
 use crate::ring::Taken;
 use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
@@ -52,6 +53,8 @@ pub struct Call {
     pub vfork: bool,
     /// Its descriptor is a pipe or socket, and not our standard output or error.
     pub of_stream: bool,
+    /// It waits for children, or for tracees.
+    pub wait: Option<Wait>,
 }
 
 /// One recorded task.
@@ -135,6 +138,8 @@ pub struct Task {
     pub affinity: Option<Vec<u8>>,
     /// The tid that its events bear until its exec is recorded, if it changed by that exec.
     pub recorded_as: Option<Tid>,
+    /// Another recorded task traces it.
+    pub tracee: Option<Box<Tracee>>,
 }
 
 impl Task {
@@ -180,6 +185,7 @@ impl Task {
             exited: false,
             affinity: None,
             recorded_as: None,
+            tracee: None,
         }
     }
 
@@ -193,10 +199,23 @@ impl Task {
         self.turned_back.is_some() || self.retrying || self.between
     }
 
+    /// Whether it is stopped for another recorded task, which traces it.
+    pub fn is_stopped_for_tracer(&self) -> bool {
+        self.tracee.as_ref().is_some_and(|tracee| tracee.is_stopped())
+    }
+
+    /// Whether the kernel would restart a call, but for the registers that its tracer has set for the time being: it makes no remote
+    /// calls until it goes on, as these would end the interruption.
+    pub fn has_call_put_off(&self) -> bool {
+        self.tracee
+            .as_ref()
+            .is_some_and(|tracee| tracee.put_off.is_some())
+    }
+
     /// Whether the scheduler can do something with it now.
     pub fn is_runnable(&self) -> bool {
         match self.state {
-            State::Ready(_) => self.held_by.is_none() && !self.exited,
+            State::Ready(_) => self.held_by.is_none() && !self.exited && !self.is_stopped_for_tracer(),
             State::Reported(..) => true,
             State::InKernel(_) | State::Busy => false,
         }

@@ -31,7 +31,10 @@ impl Target<'_> {
                 SignalPlace::Entry(at) => Some(Target::Entry(at)),
             },
             EventKind::Point { at, .. } => Some(Target::Point(at)),
-            EventKind::Start { .. } | EventKind::Restart { .. } | EventKind::Exit { .. } => None,
+            EventKind::Start { .. }
+            | EventKind::Restart { .. }
+            | EventKind::SetRegisters { .. }
+            | EventKind::Exit { .. } => None,
         }
     }
 }

@@ -284,6 +284,7 @@ impl ReplaySession {
                 self.task(event)?.in_syscall = false;
                 self.settle(event, after, None)?;
             }
+            EventKind::SetRegisters { after, xstate } => self.settle(event, after, xstate.as_ref())?,
             EventKind::Trap { after, .. } => self.settle(event, after, None)?,
             EventKind::Signal { after, xstate, .. } => self.settle(event, after, xstate.as_ref())?,
             EventKind::Point { .. } => {}

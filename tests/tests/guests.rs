@@ -112,6 +112,8 @@ guests! {
         kill_zero
         killed_computing
         large_read
+        leak_asan
+        leak_lsan
         lease
         loop_alarm
         loop_jumps
@@ -152,7 +154,10 @@ guests! {
         process_vm
         processes_100
         prot_none
+        ptrace_attach
+        ptrace_crash
         ptrace_refused
+        ptrace_tracers
         pty
         pty_jobs
         raise

@@ -143,6 +143,13 @@ pub enum EventKind {
         /// Registers to restart with.
         after: Registers,
     },
+    /// Another task, which traces this one (ptrace(2)), has set its registers while it stood still (nothing is run in replay).
+    SetRegisters {
+        /// The registers that it has now: those at the entry of a system call if it is in one.
+        after: Registers,
+        /// Its extended state now, if that was set.
+        xstate: Option<ExtendedState>,
+    },
     /// The task ran to an instruction that reads the outside world (`rdtsc`), which was carried out for it.
     Trap {
         /// Registers at the instruction.
@@ -196,6 +203,7 @@ impl EventKind {
             }
             | EventKind::Start { .. }
             | EventKind::Restart { .. }
+            | EventKind::SetRegisters { .. }
             | EventKind::Exit { .. } => None,
         }
     }
@@ -206,6 +214,7 @@ impl EventKind {
             EventKind::Start { after, .. }
             | EventKind::Syscall { after, .. }
             | EventKind::Restart { after }
+            | EventKind::SetRegisters { after, .. }
             | EventKind::Trap { after, .. }
             | EventKind::Signal { after, .. } => Some(after),
             EventKind::SyscallEnter { .. } | EventKind::Point { .. } | EventKind::Exit { .. } => None,

@@ -265,6 +265,7 @@ fn size_of_event(event: &Event) -> u64 {
             output + args + xstate.as_ref().map_or(0, |x| x.0.len())
         }
         EventKind::Signal { xstate, .. } => 128 + xstate.as_ref().map_or(0, |x| x.0.len()),
+        EventKind::SetRegisters { xstate, .. } => xstate.as_ref().map_or(0, |x| x.0.len()),
         EventKind::Point { point, .. } => {
             size_of_val(&**point) + point.xstate.0.len() + 24 * (point.words.len() + point.sums.len())
         }

@@ -302,6 +302,13 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
         })
 }
 
+/// The parent of a process (`PPid` of `/proc/PID/status`).
+pub fn parent(pid: Tid) -> Option<Tid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    parent.and_then(|parent| parent.trim().parse().ok()).map(Tid)
+}
+
 /// The process that traces a process (`TracerPid` of `/proc/PID/status`).
 pub fn tracer(pid: Tid) -> Option<Tid> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

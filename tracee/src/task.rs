@@ -13,9 +13,11 @@
 //! brings `Stop::Exiting` or the exit status.
 
 mod debug;
+mod regsets;
 mod signals;
 
 pub use debug::{TRAP_INT3, TRAP_TRACE, WATCHES, Watch, WatchKind};
+pub use regsets::{REGSET_MOST, is_debug_register};
 pub use signals::{SigInfo, is_fault, send_signal, si_code, signo};
 
 use std::cell::Cell;

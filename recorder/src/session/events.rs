@@ -178,6 +178,7 @@ impl RecordSession {
         let space = task.space;
         self.leave_space(space);
         self.release_vfork(tid);
+        self.tracer_ends(tid)?;
         Ok(())
     }
 }

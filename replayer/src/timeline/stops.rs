@@ -316,6 +316,7 @@ pub(crate) fn is_step(kind: &EventKind) -> bool {
         EventKind::Start { .. }
         | EventKind::SyscallEnter { .. }
         | EventKind::Restart { .. }
+        | EventKind::SetRegisters { .. }
         | EventKind::Point { .. }
         | EventKind::Exit { .. } => false,
     }

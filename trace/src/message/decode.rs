@@ -128,7 +128,7 @@ impl Decoder {
     fn kind(&mut self, from: wire::event::Reader<'_>, tid: Tid) -> Result<EventKind, Malformed> {
         use wire::event::Which;
         let (has_before, has_after) = match from.which()? {
-            Which::Start(_) | Which::Restart(()) => (false, true),
+            Which::Start(_) | Which::Restart(()) | Which::SetRegisters(_) => (false, true),
             Which::SyscallEnter(()) | Which::Point(_) => (true, false),
             Which::Syscall(call) => (call.get_entered(), true),
             Which::Trap(()) => (true, true),
@@ -187,6 +187,14 @@ impl Decoder {
                 }
             }
             Which::Restart(()) => EventKind::Restart { after },
+            Which::SetRegisters(set) => EventKind::SetRegisters {
+                after,
+                xstate: if set.has_xstate() {
+                    Some(state(set.get_xstate()?))
+                } else {
+                    None
+                },
+            },
             Which::Trap(()) => EventKind::Trap { at: before, after },
             Which::Signal(signal) => {
                 let signal = signal?;

@@ -130,6 +130,12 @@ impl Encoder {
                 }
             }
             EventKind::Restart { after: _ } => out.set_restart(()),
+            EventKind::SetRegisters { after: _, xstate } => {
+                let mut out = out.init_set_registers();
+                if let Some(xstate) = xstate {
+                    out.set_xstate(&xstate.0);
+                }
+            }
             EventKind::Trap { at: _, after: _ } => out.set_trap(()),
             EventKind::Signal {
                 signo,

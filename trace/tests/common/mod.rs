@@ -309,6 +309,8 @@ fn kind() -> BoxedStrategy<EventKind> {
                 }
             ),
         registers().prop_map(|after| EventKind::Restart { after }),
+        (registers(), proptest::option::of(state()))
+            .prop_map(|(after, xstate)| EventKind::SetRegisters { after, xstate }),
         (registers(), point()).prop_map(|(at, point)| EventKind::Point {
             at,
             point: Box::new(point)

@@ -153,6 +153,8 @@ pub enum Special {
     SchedSetaffinity,
     SchedGetaffinity,
     Prctl,
+    /// Carried out by the recorder, which is the one real tracer.
+    Ptrace,
 }
 
 /// Whether a call can wait.
@@ -409,6 +411,7 @@ fn class_in_words(spec: &Spec) -> String {
     let mut words = match spec.class {
         Class::Recorded => "recorded".to_owned(),
         Class::Special(Special::SchedGetaffinity | Special::SchedSetaffinity) => "answered by rr".to_owned(),
+        Class::Special(Special::Ptrace) => "carried out by rr".to_owned(),
         Class::Special(
             Special::RtSigreturn | Special::ArchPrctl | Special::SetTidAddress | Special::Prctl,
         ) => "recorded".to_owned(),

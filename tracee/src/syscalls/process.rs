@@ -75,7 +75,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(444, "landlock_create_ruleset"),
     call(445, "landlock_add_rule"),
     call(446, "landlock_restrict_self"),
-    call(101, "ptrace").refused(EPERM),
+    call(101, "ptrace").special(Special::Ptrace),
     call(321, "bpf").refused(EPERM),
     call(298, "perf_event_open").refused(ENOSYS),
     call(335, "uretprobe").refused_quietly(ENOSYS),

@@ -75,6 +75,7 @@ impl Line<'_> {
                 None => "SYSCALL".into(),
             },
             EventKind::Restart { .. } => "SYSCALL_RESTART".into(),
+            EventKind::SetRegisters { .. } => "SET_REGISTERS".into(),
             EventKind::Trap { .. } => "INSTRUCTION_TRAP".into(),
             EventKind::Point { .. } => "SCHED".into(),
             EventKind::Signal { signo, .. } => format!("SIGNAL: {}", signal(*signo)),

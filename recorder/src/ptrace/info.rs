@@ -1,0 +1,51 @@
+//! The siginfo of signals and stops that the recorder makes up in the kernel's place (sigaction(2), ptrace(2)).
+
+use std::os::unix::fs::MetadataExt;
+
+use rr_tracee::Tid;
+use rr_tracee::task::SigInfo;
+
+/// The code of what the kernel sends.
+const SI_KERNEL: i32 = 0x80;
+
+fn put(info: &mut SigInfo, at: usize, value: i32) {
+    info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+}
+
+/// Who runs a task; root if nobody can say.
+pub(super) fn uid(tid: Tid) -> u32 {
+    std::fs::metadata(format!("/proc/{tid}")).map_or(0, |m| m.uid())
+}
+
+/// A signal with its code and no more.
+fn bare(signal: i32, code: i32) -> SigInfo {
+    let mut info = [0; 128];
+    put(&mut info, 0, signal);
+    put(&mut info, 8, code);
+    info
+}
+
+/// The `SIGSTOP` of `PTRACE_ATTACH`.
+pub(super) fn attached() -> SigInfo {
+    bare(libc::SIGSTOP, SI_KERNEL)
+}
+
+/// A stop with `code`, of `tid`: an event.
+pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
+    sent(code & 0x7f, code, tid)
+}
+
+/// A signal that `by` sends.
+pub(super) fn sent(signal: i32, code: i32, by: Tid) -> SigInfo {
+    let mut info = bare(signal, code);
+    put(&mut info, 16, by.0);
+    put(&mut info, 20, uid(by) as i32);
+    info
+}
+
+/// What a tracer's `SIGCHLD` or waitid(2) says of its tracee.
+pub(super) fn child(tid: Tid, code: i32, status: i32) -> SigInfo {
+    let mut info = sent(libc::SIGCHLD, code, tid);
+    put(&mut info, 24, status);
+    info
+}

@@ -1,0 +1,140 @@
+//! ptrace(2) between recorded tasks, emulated.
+//!
+//! A task can have one tracer, and that is the recorder. So what a recorded task (the *tracer*) asks of another one (the *tracee*), the
+//! recorder does for it. The tracer's requests are events like any answered call. What they change is recorded where it changes: memory
+//! as writes, registers as [`SetRegisters`](rr_trace::event::EventKind::SetRegisters) of the tracee. So replay knows nothing of tracers.
+//!
+//! Keeps: *a tracee stops for its tracer only at an event of its own* ([`Tracee::phase`]), or right after one: there its registers are
+//! the program's, and what the tracer changes has a place in the order of intervals. Where it has executed something since its last
+//! event (a fault, a signal at a system call), the stop is that event. A tracee that is stopped for its tracer does not go on
+//! ([`Task::is_runnable`](crate::task::Task::is_runnable)); to the kernel it is in one of the recorder's stops.
+//!
+//! ```text
+//!            PTRACE_ATTACH                             signal, asked for
+//!  untraced ───────────────► Running ◄──────────────────────────────────────► Stopped ───► wait4(2) of the tracer
+//!       ▲                      │  ▲                   PTRACE_CONT                │
+//!       │                      │  └───────────────────────────────────────────── ┤
+//!       └──────────────────────┴──── PTRACE_DETACH, the tracer dies ◄────────────┘
+//! ```
+//!
+//! | module | concept |
+//! |---|---|
+//! | `request` | the call: who may ask whom for what |
+//! | `relation` | attaching, detaching, and the end of either |
+//! | `memory` | words of the tracee's memory |
+//! | `registers` | its registers |
+//! | `stops` | stopping for the tracer, and telling it |
+//! | `resume` | going on, with a signal or without |
+//! | `wait` | wait4(2) and waitid(2) of tracers |
+//! | `info` | what is made up: siginfo |
+
+mod info;
+mod memory;
+mod registers;
+mod relation;
+mod request;
+mod resume;
+mod stops;
+mod wait;
+
+pub use wait::Wait;
+
+use rr_tracee::Tid;
+use rr_tracee::task::SigInfo;
+
+use crate::task::Call;
+
+/// A task that another one traces.
+#[derive(Debug)]
+pub struct Tracee {
+    /// The task that attached to it: it alone may make requests.
+    pub tracer: Tid,
+    /// By `PTRACE_SEIZE`: it stops otherwise, and can be interrupted.
+    pub is_seized: bool,
+    /// It is a child of the tracer's process: the kernel reports its end there.
+    pub is_child: bool,
+    /// `PTRACE_O_*`.
+    pub options: u64,
+    /// What `PTRACE_GETEVENTMSG` says.
+    pub message: u64,
+    /// A stop that it has been asked for and that it has not made yet.
+    pub asked: Option<Cause>,
+    /// Whether it is stopped for its tracer.
+    pub phase: Phase,
+    /// The signal that the tracer lets through: it does not stop for that again.
+    pub passed: Option<i32>,
+    /// A call that the kernel would have restarted, but for the registers that the tracer has set; it may set them back.
+    pub put_off: Option<Box<Call>>,
+}
+
+/// Whether a tracee is stopped for its tracer.
+#[derive(Debug)]
+pub enum Phase {
+    /// It goes on.
+    Running,
+    /// It is stopped.
+    Stopped(TracerStop),
+}
+
+/// Why a tracee is asked to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// `PTRACE_ATTACH`: it stops as if a `SIGSTOP` were to be delivered.
+    Attached,
+    /// `PTRACE_INTERRUPT`.
+    Interrupted,
+}
+
+/// A stop as the tracer sees it.
+#[derive(Clone, Debug)]
+pub struct TracerStop {
+    /// Which kind.
+    pub kind: StopKind,
+    /// The upper bytes of the wait status: a signal, and perhaps an event.
+    pub code: i32,
+    /// What `PTRACE_GETSIGINFO` says.
+    pub info: SigInfo,
+    /// The tracer has waited for it.
+    pub is_reported: bool,
+}
+
+/// The kinds of stops (ptrace(2), "Stopped states").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopKind {
+    /// A signal is about to be delivered.
+    Signal,
+    /// An event, such as the answer to `PTRACE_INTERRUPT`.
+    Event,
+}
+
+/// What is known of tracers beside their tracees.
+#[derive(Debug, Default)]
+pub(crate) struct Tracers {
+    /// Tracees that are gone, for whom their tracer has not waited yet.
+    dead: Vec<Dead>,
+    /// Tasks that are to wait for tracees without the kernel: it knows of no child that they could wait for.
+    paused: std::collections::HashSet<Tid>,
+}
+
+/// A tracee that is gone.
+#[derive(Clone, Copy, Debug)]
+struct Dead {
+    tracer: Tid,
+    tid: Tid,
+    tgid: Tid,
+    status: i32,
+}
+
+impl Tracee {
+    /// Whether it is stopped for its tracer.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopped(_))
+    }
+
+    fn stop(&self) -> Option<&TracerStop> {
+        match &self.phase {
+            Phase::Stopped(stop) => Some(stop),
+            Phase::Running => None,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A tracee's registers: `struct user`, and register sets.
+//!
+//! The kernel's own answers are passed on, since the tracee stands in a stop of the recorder's, at an event of its own. What is set is
+//! an event of the tracee.
+
+use nix::errno::Errno;
+use rr_trace::event::{EventKind, MemWrite};
+use rr_tracee::task::{REGSET_MOST, is_debug_register};
+use rr_tracee::{Registers, Tid};
+
+use super::request::{Answered, Request};
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::syscall::is_restart;
+
+/// `NT_PRSTATUS`, `NT_PRFPREG` (`<elf.h>`).
+pub(super) const GENERAL: u64 = 1;
+pub(super) const FLOATING: u64 = 2;
+/// `struct user_regs_struct`, `struct user_fpregs_struct`.
+const GENERAL_BYTES: usize = size_of::<libc::user_regs_struct>();
+const FLOATING_BYTES: usize = size_of::<libc::user_fpregs_struct>();
+
+fn size_of_set(kind: u64) -> usize {
+    match kind {
+        GENERAL => GENERAL_BYTES,
+        _ => FLOATING_BYTES,
+    }
+}
+
+impl RecordSession {
+    /// `PTRACE_GETREGS`, `PTRACE_GETFPREGS`.
+    pub(super) fn give_regset(
+        &mut self,
+        request: Request,
+        kind: u64,
+        writes: &mut Vec<MemWrite>,
+    ) -> Answered {
+        let bytes = self.with_stopped(request.of, |s| s.regset(kind, size_of_set(kind)))??;
+        self.give(request.by, request.data, &bytes, writes)
+    }
+
+    /// `PTRACE_SETREGS`, `PTRACE_SETFPREGS`.
+    pub(super) fn take_regset(&mut self, request: Request, kind: u64) -> Answered {
+        let bytes = self.taken(request.by, request.data, size_of_set(kind))?;
+        self.put_regset(request.of, kind, &bytes)?;
+        Ok(0)
+    }
+
+    /// `PTRACE_GETREGSET`: `data` leads to where the bytes go, and how many there is room for.
+    pub(super) fn get_regset(&mut self, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
+        let (base, len) = self.vector_of(request)?;
+        let kind = request.addr;
+        let bytes = self.with_stopped(request.of, |s| s.regset(kind, len))??;
+        self.give(request.by, base, &bytes, writes)?;
+        let len = (bytes.len() as u64).to_le_bytes();
+        self.give(request.by, request.data.wrapping_add(8), &len, writes)
+    }
+
+    /// `PTRACE_SETREGSET`.
+    pub(super) fn set_regset(&mut self, request: Request) -> Answered {
+        let (base, len) = self.vector_of(request)?;
+        let bytes = self.taken(request.by, base, len)?;
+        let taken = self.put_regset(request.of, request.addr, &bytes)?;
+        // Of what the kernel did not take it says so. (That is no part of what others see.)
+        debug_assert!(taken <= len);
+        Ok(0)
+    }
+
+    /// The `struct iovec` of a request.
+    fn vector_of(&self, request: Request) -> Answered<(u64, usize)> {
+        let bytes = self.taken(request.by, request.data, 16)?;
+        let word = |at: usize| {
+            let word = bytes.get(at..).and_then(<[u8]>::first_chunk);
+            word.map_or(0, |b| u64::from_le_bytes(*b))
+        };
+        Ok((word(0), word(8).min(REGSET_MOST as u64) as usize))
+    }
+
+    fn put_regset(&mut self, tid: Tid, kind: u64, bytes: &[u8]) -> Answered<usize> {
+        let taken = self.with_stopped(tid, |s| s.set_regset(kind, bytes))??;
+        self.note_registers(tid, kind != GENERAL)?;
+        Ok(taken)
+    }
+
+    /// `PTRACE_PEEKUSER`.
+    pub(super) fn peek_user(&mut self, tid: Tid, offset: u64) -> Answered<u64> {
+        Ok(self.with_stopped(tid, |s| s.user_word(offset))??)
+    }
+
+    /// `PTRACE_POKEUSER`.
+    pub(super) fn poke_user(&mut self, request: Request) -> Answered {
+        if is_debug_register(request.addr) {
+            return Err(Errno::EINVAL.into());
+        }
+        self.with_stopped(request.of, |s| s.set_user_word(request.addr, request.data))??;
+        self.note_registers(request.of, false)?;
+        Ok(0)
+    }
+
+    /// The tracer has set registers of `tid`, be it to what they were.
+    fn note_registers(&mut self, tid: Tid, is_extended: bool) -> Result<()> {
+        let task = self.task(tid)?;
+        let crate::task::State::Ready(stopped) = &task.state else {
+            return Ok(());
+        };
+        let raw = stopped.regs()?;
+        let xstate = is_extended.then(|| stopped.xstate()).transpose()?;
+        let after = raw.outside_call();
+        self.emit(tid, EventKind::SetRegisters { after, xstate }, vec![], vec![])?;
+        let task = self.task_mut(tid)?;
+        task.boundary = after;
+        let Some(tracee) = &mut task.tracee else {
+            return Ok(());
+        };
+        if will_restart(&raw) {
+            if task.restarting.is_none() {
+                task.restarting = tracee.put_off.take();
+            }
+        } else if let Some(call) = task.restarting.take() {
+            tracee.put_off = Some(call);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kernel makes the call again that it has interrupted.
+fn will_restart(raw: &Registers) -> bool {
+    is_restart(raw.result()) && raw.orig_rax as i64 >= 0
+}

@@ -1,0 +1,145 @@
+//! Attaching to a task, detaching from it, and the end of either.
+
+use nix::errno::Errno;
+use rr_tracee::Tid;
+
+use super::request::{Answered, Request, check_options};
+use super::{Cause, Dead, Phase, StopKind, Tracee, info};
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::{State, Task};
+
+impl RecordSession {
+    /// `PTRACE_ATTACH`, `PTRACE_SEIZE`.
+    pub(super) fn attach(&mut self, request: Request, is_seized: bool) -> Answered {
+        let mut options = 0;
+        if is_seized {
+            if request.addr != 0 {
+                return Err(Errno::EIO.into());
+            }
+            check_options(request.data).map_err(|_| Errno::EIO)?;
+            options = request.data;
+        }
+        let tracer = self.task(request.by)?;
+        let Some(task) = self.tasks.get(&request.of) else {
+            let is_there =
+                request.of.0 > 0 && std::fs::exists(format!("/proc/{}", request.of)).unwrap_or(false);
+            if !is_there {
+                return Err(Errno::ESRCH.into());
+            }
+            if self.warned.insert(libc::SYS_ptrace) {
+                tracing::warn!(
+                    "the program uses ptrace (of a process that is not recorded); it is told EPERM"
+                );
+            }
+            return Err(Errno::EPERM.into());
+        };
+        let is_dying = match &task.state {
+            State::InKernel(_) => task.call.is_none() && task.group_stop.is_none(),
+            _ => false,
+        };
+        let may = info::uid(request.by) == 0 || info::uid(request.by) == info::uid(request.of);
+        if task.exited || is_dying || task.tgid == tracer.tgid || task.tracee.is_some() || !may {
+            return Err(Errno::EPERM.into());
+        }
+        let is_child = task.tid == task.tgid && rr_tracee::procfs::parent(task.tid) == Some(tracer.tgid);
+        let tracee = Tracee {
+            tracer: request.by,
+            is_seized,
+            is_child,
+            options,
+            message: 0,
+            asked: None,
+            phase: Phase::Running,
+            passed: None,
+            put_off: None,
+        };
+        self.task_mut(request.of)?.tracee = Some(Box::new(tracee));
+        if !is_seized {
+            self.ask_to_stop(request.of, Cause::Attached)?;
+        }
+        Ok(0)
+    }
+
+    /// `PTRACE_INTERRUPT`.
+    pub(super) fn interrupt_tracee(&mut self, request: Request) -> Answered {
+        let tracee = self.tracee_mut(request.of)?;
+        if !tracee.is_seized {
+            return Err(Errno::EIO.into());
+        }
+        if !tracee.is_stopped() {
+            self.ask_to_stop(request.of, Cause::Interrupted)?;
+        }
+        Ok(0)
+    }
+
+    /// `PTRACE_KILL`.
+    pub(super) fn kill_tracee(&mut self, request: Request) -> Answered {
+        rr_tracee::task::kill(request.of);
+        Ok(0)
+    }
+
+    /// `PTRACE_DETACH`.
+    pub(super) fn detach_tracee(&mut self, request: Request) -> Answered {
+        self.resume_tracee(request)?;
+        self.task_mut(request.of)?.tracee = None;
+        Ok(0)
+    }
+
+    /// A task ends: those that it traces go on, as if nothing had been (or die, if it wanted that).
+    pub(crate) fn tracer_ends(&mut self, tracer: Tid) -> Result<()> {
+        self.tracers.dead.retain(|dead| dead.tracer != tracer);
+        self.tracers.paused.remove(&tracer);
+        let is_meant = |t: &&Task| t.tracee.as_ref().is_some_and(|tracee| tracee.tracer == tracer);
+        let tracees: Vec<Tid> = self.tasks.values().filter(is_meant).map(|t| t.tid).collect();
+        for tid in tracees {
+            let task = self.task_mut(tid)?;
+            let Some(tracee) = task.tracee.take() else {
+                continue;
+            };
+            if tracee.options & libc::PTRACE_O_EXITKILL as u64 != 0 {
+                rr_tracee::task::kill(task.tgid);
+            } else if let Phase::Stopped(stop) = tracee.phase
+                && stop.kind == StopKind::Signal
+                && !stop.is_reported
+            {
+                // (When the tracer has waited for the stop, the kernel has handed the signal over.)
+                self.pass_signal(tid, stop.info)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A thread that traces others has another tid since its exec.
+    pub(crate) fn rename_tracer(&mut self, tid: Tid, former: Tid) {
+        let is_meant = |t: &Task| t.tracee.as_ref().is_some_and(|tracee| tracee.tracer == former);
+        for task in self.tasks.matching_mut(is_meant) {
+            if let Some(tracee) = &mut task.tracee {
+                tracee.tracer = tid;
+            }
+        }
+    }
+
+    /// A task is gone: its tracer learns of that, if not from the kernel.
+    pub(crate) fn tracee_is_gone(&mut self, tid: Tid, status: i32) -> Result<()> {
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            return Ok(());
+        };
+        let tgid = task.tgid;
+        let Some(tracee) = task.tracee.take().filter(|tracee| !tracee.is_child) else {
+            return Ok(());
+        };
+        let tracer = tracee.tracer;
+        if self.tasks.get(&tracer).is_none_or(|t| t.exited) {
+            return Ok(());
+        }
+        self.tracers.dead.push(Dead {
+            tracer,
+            tid,
+            tgid,
+            status,
+        });
+        let (code, status) = super::wait::ending(status);
+        self.tell_tracer(tracer, tid, info::child(tid, code, status))
+    }
+}

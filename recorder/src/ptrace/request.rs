@@ -1,0 +1,233 @@
+//! The call ptrace(2): who may ask whom for what.
+//!
+//! Like the kernel: only the task that attached may ask, and, but for a few requests, only while the tracee is stopped for it; else the
+//! answer is `ESRCH`.
+
+use nix::errno::Errno;
+use rr_trace::event::MemWrite;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid};
+
+use super::{Phase, Tracee, TracerStop};
+use crate::error::{Error, Result};
+use crate::session::RecordSession;
+use crate::task::State;
+
+/// Why a request has no answer.
+pub(super) enum Failure {
+    /// The tracer gets this error.
+    Refused(Errno),
+    /// The recording cannot go on, or the tracer is dead.
+    Error(Error),
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Refused(errno)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+/// What a request comes to.
+pub(super) type Answered<T = i64> = std::result::Result<T, Failure>;
+
+/// A request as the tracer makes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    /// The tracer.
+    pub by: Tid,
+    /// The tracee.
+    pub of: Tid,
+    pub addr: u64,
+    pub data: u64,
+}
+
+impl RecordSession {
+    /// The entry of ptrace(2).
+    pub(crate) fn begin_ptrace(&mut self, tid: Tid, stopped: Stopped, entry: Registers) -> Result<()> {
+        let request = Request {
+            by: tid,
+            of: Tid(entry.rsi as i32),
+            addr: entry.rdx,
+            data: entry.r10,
+        };
+        let mut writes = Vec::new();
+        let result = match self.carry_out(entry.rdi, request, &mut writes) {
+            Ok(result) => result,
+            Err(Failure::Refused(errno)) => -i64::from(errno as i32),
+            // The tracee was killed in the middle of it.
+            Err(Failure::Error(Error::Tracee(rr_tracee::Error::Died(dead)))) if dead == request.of => {
+                -i64::from(libc::ESRCH)
+            }
+            Err(Failure::Error(error)) => return Err(error),
+        };
+        if result < 0 {
+            writes.clear();
+        }
+        self.answer(tid, stopped, &entry, result, writes)
+    }
+
+    fn carry_out(&mut self, number: u64, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
+        let Ok(number) = u32::try_from(number) else {
+            return Err(Errno::EIO.into());
+        };
+        match number {
+            libc::PTRACE_ATTACH => return self.attach(request, false),
+            libc::PTRACE_SEIZE => return self.attach(request, true),
+            libc::PTRACE_TRACEME => return Err(Errno::EPERM.into()),
+            _ => {}
+        }
+        self.check_tracer(request)?;
+        match number {
+            libc::PTRACE_KILL => return self.kill_tracee(request),
+            libc::PTRACE_INTERRUPT => return self.interrupt_tracee(request),
+            _ => {}
+        }
+        self.tracer_stop(request.of)?;
+        match number {
+            libc::PTRACE_PEEKTEXT | libc::PTRACE_PEEKDATA => {
+                let word = self.peek(request.of, Addr(request.addr))?;
+                self.give(request.by, request.data, &word.to_le_bytes(), writes)
+            }
+            libc::PTRACE_POKETEXT | libc::PTRACE_POKEDATA => self.poke(request),
+            libc::PTRACE_PEEKUSER => {
+                let word = self.peek_user(request.of, request.addr)?;
+                self.give(request.by, request.data, &word.to_le_bytes(), writes)
+            }
+            libc::PTRACE_POKEUSER => self.poke_user(request),
+            libc::PTRACE_GETREGS => self.give_regset(request, super::registers::GENERAL, writes),
+            libc::PTRACE_SETREGS => self.take_regset(request, super::registers::GENERAL),
+            libc::PTRACE_GETFPREGS => self.give_regset(request, super::registers::FLOATING, writes),
+            libc::PTRACE_SETFPREGS => self.take_regset(request, super::registers::FLOATING),
+            libc::PTRACE_GETREGSET => self.get_regset(request, writes),
+            libc::PTRACE_SETREGSET => self.set_regset(request),
+            libc::PTRACE_GETSIGINFO => {
+                let info = self.tracer_stop(request.of)?.info;
+                self.give(request.by, request.data, &info, writes)
+            }
+            libc::PTRACE_SETSIGINFO => {
+                let info = self.taken(request.by, request.data, 128)?;
+                if let (Some(stop), Some(info)) = (self.tracer_stop_mut(request.of), info.first_chunk()) {
+                    stop.info = *info;
+                }
+                Ok(0)
+            }
+            libc::PTRACE_GETSIGMASK if request.addr == 8 => {
+                let mask = self.with_stopped(request.of, |stopped| stopped.sigmask())??;
+                self.give(request.by, request.data, &mask.to_le_bytes(), writes)
+            }
+            libc::PTRACE_SETSIGMASK if request.addr == 8 => self.set_mask(request),
+            libc::PTRACE_GETSIGMASK | libc::PTRACE_SETSIGMASK => Err(Errno::EINVAL.into()),
+            libc::PTRACE_SETOPTIONS => {
+                check_options(request.data)?;
+                self.tracee_mut(request.of)?.options = request.data;
+                Ok(0)
+            }
+            libc::PTRACE_GETEVENTMSG => {
+                let message = self.tracee_mut(request.of)?.message;
+                self.give(request.by, request.data, &message.to_le_bytes(), writes)
+            }
+            libc::PTRACE_CONT => self.resume_tracee(request),
+            libc::PTRACE_DETACH => self.detach_tracee(request),
+            _ => {
+                // Not to be taken for numbers of calls.
+                if self.warned.insert(-1000 - i64::from(number)) {
+                    tracing::warn!(
+                        "the program makes ptrace request {number:#x}, which rr does not know; it is told EIO"
+                    );
+                }
+                Err(Errno::EIO.into())
+            }
+        }
+    }
+
+    /// The relation of a task to its tracer.
+    pub(super) fn tracee_mut(&mut self, tid: Tid) -> Answered<&mut Tracee> {
+        let tracee = self.tasks.get_mut(&tid).and_then(|t| t.tracee.as_deref_mut());
+        tracee.ok_or(Errno::ESRCH.into())
+    }
+
+    fn check_tracer(&self, request: Request) -> Answered<()> {
+        let tracee = self.tasks.get(&request.of).and_then(|t| t.tracee.as_ref());
+        match tracee {
+            Some(tracee) if tracee.tracer == request.by => Ok(()),
+            _ => Err(Errno::ESRCH.into()),
+        }
+    }
+
+    /// The stop that a task is in for its tracer.
+    pub(super) fn tracer_stop(&self, tid: Tid) -> Answered<&TracerStop> {
+        let task = self.tasks.get(&tid);
+        let task = task.filter(|t| matches!(t.state, State::Ready(_)));
+        let stop = task.and_then(|t| t.tracee.as_ref()).and_then(|t| t.stop());
+        stop.ok_or(Errno::ESRCH.into())
+    }
+
+    fn tracer_stop_mut(&mut self, tid: Tid) -> Option<&mut TracerStop> {
+        match &mut self.tasks.get_mut(&tid)?.tracee.as_mut()?.phase {
+            Phase::Stopped(stop) => Some(stop),
+            Phase::Running => None,
+        }
+    }
+
+    /// Looks at a task that is stopped for its tracer, or changes it.
+    pub(super) fn with_stopped<T>(&mut self, tid: Tid, look: impl FnOnce(&mut Stopped) -> T) -> Answered<T> {
+        match self.tasks.get_mut(&tid).map(|t| &mut t.state) {
+            Some(State::Ready(stopped)) => Ok(look(stopped)),
+            _ => Err(Errno::ESRCH.into()),
+        }
+    }
+
+    /// Writes an answer to the tracer's memory.
+    pub(super) fn give(&self, by: Tid, at: u64, bytes: &[u8], writes: &mut Vec<MemWrite>) -> Answered {
+        let space = self.task(by)?.space;
+        let range = AddrRange::sized(Addr(at), bytes.len() as u64);
+        let is_there = self
+            .spaces
+            .get(&space)
+            .is_some_and(|s| s.model.grants(range, Prot::WRITE));
+        if !is_there {
+            return Err(Errno::EFAULT.into());
+        }
+        writes.push(MemWrite {
+            space,
+            addr: range.start,
+            data: bytes.to_vec(),
+        });
+        Ok(0)
+    }
+
+    /// Reads a parameter from the tracer's memory.
+    pub(super) fn taken(&self, by: Tid, at: u64, len: usize) -> Answered<Vec<u8>> {
+        let bytes = self.task(by)?.memory.read_vec(Addr(at), len);
+        bytes.map_err(|_| Errno::EFAULT.into())
+    }
+
+    fn set_mask(&mut self, request: Request) -> Answered {
+        let bytes = self.taken(request.by, request.data, 8)?;
+        let mask = bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        self.with_stopped(request.of, |stopped| stopped.set_sigmask(mask))??;
+        self.task_mut(request.of)?.blocked = None;
+        Ok(0)
+    }
+}
+
+impl From<rr_tracee::Error> for Failure {
+    fn from(error: rr_tracee::Error) -> Failure {
+        Failure::Error(error.into())
+    }
+}
+
+/// `PTRACE_O_*` that there are.
+pub(super) fn check_options(options: u64) -> Answered<()> {
+    const KNOWN: u64 = 0xff | (libc::PTRACE_O_EXITKILL as u64) | (libc::PTRACE_O_SUSPEND_SECCOMP as u64);
+    match options & !KNOWN {
+        0 => Ok(()),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

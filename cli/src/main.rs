@@ -106,6 +106,7 @@ enum Command {
     Gdbinit(commands::gdbinit::Options),
     Completions(commands::completions::Options),
     Man(commands::man::Options),
+    Timeline(commands::timeline::Options),
     /// Print what is known about a recording, as JSON
     Traceinfo(commands::traceinfo::Options),
 }
@@ -203,6 +204,7 @@ fn main() -> ExitCode {
         Command::Gdbinit(options) => commands::gdbinit::run(&options),
         Command::Completions(options) => commands::completions::run(&options, Cli::command()),
         Command::Man(options) => commands::man::run(&options, Cli::command()),
+        Command::Timeline(options) => commands::timeline::run(&options),
         Command::Traceinfo(options) => commands::traceinfo::run(&options),
     };
     result.unwrap_or_else(|e| {

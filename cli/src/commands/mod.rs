@@ -17,6 +17,7 @@ pub mod ps;
 pub mod record;
 pub mod replay;
 pub mod rm;
+pub mod timeline;
 pub mod traceinfo;
 pub mod unpack;
 pub mod verify;

@@ -37,6 +37,8 @@ pub enum Kind {
     Clone = 8,
     /// A program is executed.
     Exec = 9,
+    /// A task that traces this one has set its registers.
+    Set = 10,
 }
 
 /// An event.
@@ -300,6 +302,7 @@ impl Collector {
                 let call = self.calls.remove(&event.tid);
                 name = call.map_or_else(String::new, |call| syscalls::name(call).into_owned());
             }
+            EventKind::SetRegisters { .. } => step.kind = Kind::Set,
             EventKind::Trap { .. } => step.kind = Kind::Trap,
             EventKind::Point { .. } => step.kind = Kind::Point,
             EventKind::Signal { signo, .. } => {

@@ -8,7 +8,7 @@ window.addEventListener('error', e => { document.body.dataset.error = e.message;
 
 const D = JSON.parse(document.getElementById('data').textContent);
 const N = D.time.length;
-const KIND = { CALL: 0, ENTER: 1, RETURN: 2, RESTART: 3, TRAP: 4, SIGNAL: 5, POINT: 6, EXIT: 7, CLONE: 8, EXEC: 9 };
+const KIND = { CALL: 0, ENTER: 1, RETURN: 2, RESTART: 3, TRAP: 4, SIGNAL: 5, POINT: 6, EXIT: 7, CLONE: 8, EXEC: 9, SET: 10 };
 const GUTTER = 170, AXIS = 26, ROW = 20, NEAR = 6, SHORTEST = 200;
 
 // ---- What the data say ----
@@ -72,6 +72,7 @@ function what(i) {
         case KIND.SIGNAL: return `signal ${name}`;
         case KIND.POINT: return 'an execution point: the task was interrupted in a long computation';
         case KIND.EXIT: return value & 127 ? `is killed by signal ${value & 127}` : `exits with status ${value >> 8}`;
+        case KIND.SET: return 'its tracer sets its registers (ptrace)';
         case KIND.CLONE: return `${name} creates task ${value}`;
         default: return `executes ${name}`;
     }
@@ -202,7 +203,7 @@ function drawRow(r) {
     // What is rare and matters is on top.
     for (let n = from, painted = -9; n < to; n++) {
         const i = events[n], k = kind(i);
-        if (k < KIND.SIGNAL || k === KIND.POINT) continue;
+        if (k < KIND.SIGNAL || k === KIND.POINT || k === KIND.SET) continue;
         const at = x(time[i]);
         if (k !== KIND.SIGNAL && at < painted + 2) continue;
         painted = at;
@@ -392,7 +393,7 @@ function eventAt(px, py) {
     let best, distance = NEAR + 1;
     for (let n = firstAt(events, t(px - NEAR)); n < events.length && x(time[events[n]]) <= px + NEAR; n++) {
         const i = events[n], k = kind(i);
-        const far = Math.abs(x(time[i]) - px) - (k >= KIND.SIGNAL && k !== KIND.POINT ? NEAR : 0);
+        const far = Math.abs(x(time[i]) - px) - (k >= KIND.SIGNAL && k !== KIND.POINT && k !== KIND.SET ? NEAR : 0);
         if (far < distance) { best = i; distance = far; }
     }
     if (best !== undefined) return best;

@@ -28,7 +28,7 @@ use crate::publish::{Finished, Written};
 use crate::room;
 use crate::stats::CheckpointStats;
 
-/// What this thread is told.
+/// A message to this thread.
 pub(crate) enum Message {
     /// A compressed block.
     Packed(Packed),
@@ -64,7 +64,7 @@ pub(crate) struct Reading {
     pub index: PageIndex,
     /// The blocks for the table.
     pub blocks: Vec<Arc<Block>>,
-    /// How many of them are its own.
+    /// The number of them that are its own.
     pub sent: u64,
     pub stats: CheckpointStats,
     pub begin: Instant,

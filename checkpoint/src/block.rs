@@ -21,7 +21,7 @@ pub const BLOCK_PAGES: usize = 64;
 /// Pages that a reader accepts in one block.
 pub const MAX_BLOCK_PAGES: usize = 256;
 
-/// Where the pages of a block are.
+/// The place of the pages of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockRef {
     /// The event of the checkpoint whose file holds it.
@@ -44,7 +44,7 @@ impl BlockRef {
         self.pages as usize * PAGE_BYTES
     }
 
-    /// What is wrong with it whatever the file holds, if anything.
+    /// A fault of the reference itself, whatever the file holds.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         if self.pages == 0 || self.pages as usize > MAX_BLOCK_PAGES {
             Some("block with an impossible number of pages")

@@ -17,16 +17,16 @@ use crate::collection::{Collection, bytes_on_disk};
 use crate::error::Result;
 use crate::retention::{Limit, thin};
 
-/// How much a trace's checkpoints may take on the disk.
+/// The number of bytes that a trace's checkpoints may take on the disk.
 #[derive(Clone, Default, Debug)]
 pub struct Budget {
-    /// So many bytes.
+    /// The limit in bytes.
     pub bytes: u64,
     /// Checkpoints that are never removed.
     pub kept: Vec<EventNumber>,
 }
 
-/// Part of the budget that is free after some have gone: one in so many.
+/// The part of the budget that is free after checkpoints were removed, as its reciprocal.
 const FREE: u64 = 8;
 
 /// The budget, and what is used of it.
@@ -36,7 +36,7 @@ pub(crate) struct Keeper {
     uuid: [u8; 16],
     budget: Budget,
     used: u64,
-    /// How many were removed, for others to see.
+    /// The number of removed ones, for others to see.
     removed: Arc<AtomicU64>,
     /// The user has been told that it is too small.
     warned: bool,
@@ -55,7 +55,7 @@ impl Keeper {
         }
     }
 
-    /// Checkpoints with so many bytes on the disk were published, the last of them at this event.
+    /// Checkpoints with this number of bytes on the disk were published, the last of them at this event.
     pub fn published(&mut self, bytes: u64, latest: EventNumber) {
         self.used = self.used.saturating_add(bytes);
         if self.used <= self.budget.bytes {

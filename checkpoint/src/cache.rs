@@ -1,4 +1,4 @@
-//! Decompressed blocks, kept for whoever needs them next.
+//! Decompressed blocks, kept for the next reader.
 //!
 //! Neighbouring checkpoints share nearly all their blocks, and address spaces that were forked from each other share
 //! theirs: without this, restoring and comparing decompress the same bytes again and again. What is kept is
@@ -127,7 +127,7 @@ mod tests {
         Path::new(name).into()
     }
 
-    /// Whether the block had to be read.
+    /// Says if the block had to be read.
     fn is_read(cache: &BlockCache, dir: &Arc<Path>, event: u64) -> bool {
         let mut read = false;
         let pages = cache.get(dir, &block(event), || {

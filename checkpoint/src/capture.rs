@@ -1,4 +1,4 @@
-//! What a recorder hands over at a checkpoint, and how its pages are walked.
+//! Captures: the parts that a recorder hands over at a checkpoint, and the walk over their pages.
 //!
 //! The recorder stops the world for as long as it takes to fill in a [`CaptureRequest`]: the image, one
 //! [`SharedSource`] per address space, and copies of the few pages that are not preserved by these. Everything
@@ -42,13 +42,14 @@ pub struct CaptureRequest {
     pub spaces: Vec<SpaceSource>,
     /// The contents of every shared memory object of the image that is not a file of the trace.
     pub objects: Vec<ObjectSource>,
-    /// How long the program stood still for this, in µs; goes into the statistics.
+    /// The time that the program stood still for this, in µs; it goes into the statistics.
     pub pause_us: u64,
 }
 
 impl CaptureRequest {
-    /// Whether the program can take pages out of its frozen processes, by making a file shorter that these have mapped privately: then
-    /// it must not go on before they are read ([`CheckpointWriter::wait_until_read`](crate::CheckpointWriter::wait_until_read)).
+    /// Says if the program can take pages out of its frozen processes, by making a file shorter that these have mapped
+    /// privately. If so, the program must not go on before the pages are read
+    /// ([`CheckpointWriter::wait_until_read`](crate::CheckpointWriter::wait_until_read)).
     pub fn is_exposed(&self) -> bool {
         let mut mappings = self.image.spaces.iter().flat_map(|s| s.space.iter());
         mappings.any(|m| matches!(m.backing, Backing::CopyOnWrite { .. }))
@@ -66,7 +67,7 @@ impl Drop for CaptureRequest {
 /// The pages of one address space.
 #[derive(Debug)]
 pub struct SpaceSource {
-    /// Which.
+    /// Its id.
     pub space: SpaceId,
     /// The process to read from.
     pub source: SharedSource,
@@ -87,7 +88,7 @@ pub enum Changes {
     Since {
         /// The event of that capture. If it was not read whole, or not the last one that was, all is read.
         event: EventNumber,
-        /// Which pages are the same.
+        /// The pages that are the same.
         unchanged: Unchanged,
     },
 }
@@ -127,7 +128,7 @@ impl Changes {
 /// The contents of a shared memory object.
 #[derive(Debug)]
 pub struct ObjectSource {
-    /// Which.
+    /// Its id.
     pub object: ObjectId,
     /// Runs of whole pages by offset (the last one filled up with zeros); what is missing is zero.
     pub pages: Vec<(u64, Vec<u8>)>,
@@ -197,12 +198,12 @@ pub fn copy_unforkable(tid: Tid, space: &AddressSpace) -> Result<Vec<(Addr, Vec<
     Ok(pages)
 }
 
-/// Whether the pages of a mapping are those that the source is asked for: a fork has them.
+/// Says if the source is asked for the pages of a mapping: a fork has them.
 pub fn is_forked(mapping: &Mapping) -> bool {
     captured(&mapping.backing) && mapping.fork == ForkPolicy::Copy
 }
 
-/// Whether the contents of these pages of a mapping are known only from reading them.
+/// Says if the contents of these pages of a mapping are known only from reading them.
 pub(crate) fn must_read(mapping: &Mapping, (_, kind): Run) -> bool {
     // A page-cache page under a mapping that the model backs with zeros (the vDSO's, for example) holds
     // something that the trace has nowhere else.
@@ -219,7 +220,7 @@ const LARGE: u64 = 4 << 20;
 /// as fast, but each part is a call.
 const FEW_PARTS: usize = 64;
 
-/// What a walk does with pages.
+/// The receiver of the pages of a walk.
 pub(crate) trait PageSink {
     /// A page: its number, its bytes, and whether it is zero where nothing is stored.
     fn page(&mut self, number: u64, bytes: &[u8], zero_untouched: bool) -> Result<()>;
@@ -229,7 +230,7 @@ pub(crate) trait PageSink {
     fn unchanged(&mut self, pages: AddrRange, zero_untouched: bool, rest: &mut Vec<AddrRange>);
 }
 
-/// Why a walk ended early.
+/// The reason why a walk ended early.
 pub(crate) enum WalkError {
     /// The source cannot be read to its end.
     Lost(String),
@@ -351,7 +352,7 @@ fn walk_unchanged(
     for part in rest {
         read_run(from, part, true, buffer, sink)?;
     }
-    // What the kernel has swapped out meanwhile is not there, either.
+    // Pages that the kernel has swapped out meanwhile are not there, either.
     hollow
         .into_iter()
         .try_for_each(|part| walk_populated(from, group, part, buffer, sink))

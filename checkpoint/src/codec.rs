@@ -1,8 +1,7 @@
 //! The sections of a checkpoint file as Cap'n Proto messages (`schema/checkpoint.capnp`).
 //!
-//! What is decoded is checked: mappings are whole pages in ascending order, ids
-//! are ascending, every task has its address space. Faults are told as text; who
-//! reads the file adds where.
+//! Decoding checks: mappings are whole pages in ascending order, ids are ascending, every task has its address space. Faults
+//! are texts; the reader of the file adds the place.
 
 use std::collections::BTreeSet;
 
@@ -21,14 +20,14 @@ use crate::image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
 use crate::index::{PageIndex, PageTarget, Run};
 use crate::stats::{CheckpointStats, Maker};
 
-/// What is wrong with a section.
+/// A fault of a section.
 pub(crate) type Fault = String;
 
 /// The most that a decoded message may take, in words of 8 bytes (1 GiB).
 const MAX_WORDS: usize = 1 << 27;
 
-/// How many words `packed_len` bytes may unpack to. Eight zero bytes can stand for 256 words, but only long
-/// runs of zeros do that, and only extended states have them.
+/// The number of words that `packed_len` bytes may unpack to. Eight zero bytes can stand for 256 words, but only long runs of
+/// zeros do that, and only extended states have them.
 fn word_limit(packed_len: usize, words_per_byte: usize) -> usize {
     packed_len
         .saturating_mul(words_per_byte)

@@ -12,7 +12,7 @@
 //! back. If there are both `<event>.ckpt` and `<event>.blocks`, the former has all blocks of the latter at the same
 //! places: a checkpoint that is made anew begins with what is left of the removed one (`revive`).
 //!
-//! All of this is for who has the lock of the directory (`file::lock`).
+//! A caller must hold the lock of the directory (`file::lock`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
@@ -58,13 +58,13 @@ pub struct Member {
     pub event: EventNumber,
     /// When its event was recorded.
     pub time_ns: u64,
-    /// What of its file is not blocks.
+    /// The parts of its file that are not blocks.
     frame: Vec<Range<u64>>,
     /// The blocks that it needs: indices into [`Collection::blocks`].
     needs: Vec<u32>,
 }
 
-/// Where a block is.
+/// The place of a block.
 #[derive(Debug)]
 struct Place {
     /// The checkpoint in whose file it is, or was.
@@ -76,11 +76,11 @@ struct Place {
 #[derive(Debug)]
 struct Block {
     place: Place,
-    /// How many refer to it.
+    /// The number of those that refer to it.
     holders: u32,
 }
 
-/// What a removal has done.
+/// The effect of a removal.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Removed {
     /// The events of those that were removed, in the order in which they were chosen.
@@ -96,7 +96,7 @@ pub struct Removed {
 pub struct Collection {
     dir: PathBuf,
     members: BTreeMap<u64, Member>,
-    /// Those that cannot be used, and why.
+    /// The checkpoints that cannot be used, with the errors.
     unusable: BTreeMap<u64, Error>,
     blocks: Vec<Block>,
     /// For each file, by its event: the blocks in it, and the bytes on the disk of what is needed of it.
@@ -119,7 +119,7 @@ impl Collection {
         Ok(collection)
     }
 
-    /// The same for who has the lock.
+    /// The same for a caller that holds the lock.
     pub(crate) fn read(dir: &Path, uuid: &[u8; 16]) -> Result<Collection> {
         let mut collection = Collection {
             dir: dir.to_path_buf(),
@@ -162,7 +162,7 @@ impl Collection {
         self.members.insert(member.event.0, member);
     }
 
-    /// What is needed of a file.
+    /// The parts of a file that are needed.
     fn needed(&self, event: u64) -> Vec<Range<u64>> {
         let frame = self.members.get(&event).map(|member| member.frame.clone());
         let mut needed = frame.unwrap_or_default();
@@ -170,7 +170,7 @@ impl Collection {
         let blocks = blocks.iter().map(|n| &self.blocks[*n as usize]);
         needed.extend(blocks.filter(|b| b.holders > 0).map(|b| b.place.range.clone()));
         if !needed.is_empty() {
-            // Whoever refers to it looks at its header.
+            // A checkpoint that refers to the file looks at its header.
             needed.push(0..HEADER_LEN as u64);
         }
         needed
@@ -185,12 +185,12 @@ impl Collection {
         }
     }
 
-    /// Those that can be used, ascending.
+    /// The checkpoints that can be used, ascending.
     pub fn checkpoints(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// Those that cannot be used, and why.
+    /// The checkpoints that cannot be used, with the errors.
     pub fn unusable(&self) -> impl Iterator<Item = (EventNumber, &Error)> {
         self.unusable.iter().map(|(event, e)| (EventNumber(*event), e))
     }
@@ -312,7 +312,7 @@ fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Membe
     Ok((member, blocks))
 }
 
-/// What a file system allocates at once, as a rule.
+/// The number of bytes that a file system allocates at once, as a rule.
 pub(crate) const UNIT: u64 = 4096;
 
 /// The bytes on the disk that it takes to hold these ranges of a file.
@@ -324,7 +324,7 @@ fn on_disk(ranges: Vec<Range<u64>>) -> u64 {
     (end - holes) * UNIT
 }
 
-/// What is between ranges, from 0 to `end`.
+/// The gaps between ranges, from 0 to `end`.
 fn gaps(mut ranges: Vec<Range<u64>>, end: u64) -> Vec<Range<u64>> {
     ranges.sort_by_key(|r| r.start);
     let mut gaps = Vec::new();

@@ -1,4 +1,4 @@
-//! What can go wrong with checkpoints.
+//! The errors of making and reading checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub enum Error {
     /// A file could not be read or written.
     #[error("{}: {what}: {source}", path.display())]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -34,9 +34,9 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// The offset in it.
         offset: u64,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// A checkpoint file was written by a later version.
@@ -106,7 +106,7 @@ pub enum Error {
     /// A shared memory object of the live session could not be read for comparison.
     #[error("reading shared memory object {}: {source}", object.0)]
     LiveObject {
-        /// Which.
+        /// Its id.
         object: ObjectId,
         /// The system's answer.
         source: std::io::Error,
@@ -122,7 +122,7 @@ pub enum Error {
     Dropped {
         /// The checkpoint's event.
         event: u64,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A writer thread could not be started or did not survive.

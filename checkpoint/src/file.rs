@@ -32,7 +32,7 @@
 //!
 //! Every byte of the file is covered by a checksum that stands elsewhere; the reader trusts no length before
 //! it has compared it with the file's, and no section's length before it has been compared with what brotli
-//! can make of so many bytes.
+//! can make of its bytes.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -185,7 +185,7 @@ pub(crate) fn open_file(path: &Path, what: &'static str) -> Result<File> {
 pub(crate) trait ReadAt {
     /// The bytes from `offset` on.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()>;
-    /// How many bytes there are.
+    /// The number of bytes.
     fn len(&self) -> std::io::Result<u64>;
 }
 
@@ -343,7 +343,7 @@ impl Header {
     }
 }
 
-/// Whether a checksum is that of these bytes. A fuzzer would hardly ever get past it, so it does not have to.
+/// Says if a checksum is that of these bytes. A fuzzer would hardly ever find one, so for a fuzzer all are.
 pub(crate) fn checksum_matches(bytes: &[u8], checksum: u64) -> bool {
     cfg!(feature = "fuzzing") || xxh3_64(bytes) == checksum
 }

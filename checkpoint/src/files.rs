@@ -13,7 +13,7 @@ use crate::collection::open_referred;
 use crate::error::{Error, Result};
 use crate::file::{checkpoint_path, open_file};
 
-/// Where checkpoint files are.
+/// The place of checkpoint files.
 #[derive(Clone, Debug)]
 pub enum Files {
     /// In this directory of checkpoints.
@@ -47,7 +47,7 @@ impl From<&TraceReader> for Files {
 }
 
 impl Files {
-    /// What tells them from those of other traces.
+    /// A path that tells them from those of other traces.
     pub(crate) fn path(&self) -> Arc<Path> {
         match self {
             Files::Directory(dir) => Arc::clone(dir),

@@ -58,8 +58,8 @@ impl SessionImage {
         }
     }
 
-    /// Which parts of a shared memory object are mapped somewhere: whole pages, ascending, apart from each other. Only
-    /// these belong to the snapshot. What nobody maps nobody sees, and replay learns of it when it is mapped.
+    /// The parts of a shared memory object that are mapped somewhere: whole pages, ascending, apart from each other. Only
+    /// these belong to the snapshot. Nobody sees the other parts, and replay learns of them when they are mapped.
     pub fn mapped_parts(&self, object: ObjectId) -> Vec<AddrRange> {
         let views = self.spaces.iter().flat_map(|s| s.space.objects());
         let mut parts: Vec<AddrRange> = views
@@ -98,8 +98,8 @@ pub struct TaskImage {
     pub space: SpaceId,
     /// The program that it executes, for people.
     pub exe: String,
-    /// Whether it is inside a system call whose return is an event to come. Then the registers are those at
-    /// the entry; else `orig_rax` is −1.
+    /// True if the task is inside a system call whose return is an event to come. Then the registers are those at the
+    /// entry; else `orig_rax` is −1.
     pub in_syscall: bool,
     /// General registers.
     pub regs: Registers,

@@ -6,7 +6,7 @@
 //!
 //! References are flat: a block of an earlier file is named directly, however
 //! many checkpoints lie between. So there are no chains and no cycles, and each
-//! block is read once, whoever refers to it.
+//! block is read once, however many refer to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use rr_tracee::{Addr, AddrRange, Backing, ObjectId, SpaceId};
 use crate::block::BlockRef;
 use crate::image::SessionImage;
 
-/// What pages belong to.
+/// The owner of pages.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PageTarget {
     /// An address space; pages are named by their address.
@@ -59,7 +59,7 @@ impl Run {
         AddrRange::sized(Addr(self.page * PAGE), u64::from(self.count) * PAGE)
     }
 
-    /// Those of its pages that are in `part`, which lies in it.
+    /// The part of the run with the pages of `part`, which lies in it.
     pub fn part(&self, part: AddrRange) -> Run {
         let skipped = part.start.0 / PAGE - self.page;
         Run {
@@ -74,7 +74,7 @@ impl Run {
     }
 }
 
-/// Which pages there are and where.
+/// The pages that there are, and their places.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct PageIndex {
     /// Blocks that runs refer to.
@@ -134,8 +134,8 @@ impl PageIndex {
             .collect()
     }
 
-    /// What is wrong with it, as the index of the checkpoint with this image whose blocks lie in
-    /// `area` of its file. An index without fault can be followed without any further test.
+    /// A fault of the index, as that of the checkpoint with this image whose blocks lie in `area` of its file. An index
+    /// without fault can be followed without any further test.
     pub fn fault(&self, image: &SessionImage, area: std::ops::Range<u64>) -> Option<String> {
         let event = image.event.0;
         for (i, block) in self.blocks.iter().enumerate() {
@@ -186,7 +186,7 @@ impl PageIndex {
     }
 }
 
-/// What pages a target cannot have, if there are such among the runs.
+/// The first fault among the runs: pages that the target cannot have.
 fn belongs(image: &SessionImage, target: PageTarget, runs: &[Run]) -> Option<String> {
     match target {
         PageTarget::Object(id) => {
@@ -228,7 +228,7 @@ fn belongs(image: &SessionImage, target: PageTarget, runs: &[Run]) -> Option<Str
     }
 }
 
-/// Whether the pages of a mapping with this backing belong to its address space.
+/// Says if the pages of a mapping with this backing belong to its address space.
 pub(crate) fn captured(backing: &Backing) -> bool {
     matches!(
         backing,

@@ -1,4 +1,4 @@
-//! What is known about stored contents, from one checkpoint to the next.
+//! The index of stored contents, which lives from one checkpoint to the next.
 //!
 //! A checkpoint is read while its predecessors are still being compressed, written or synced, and it refers to
 //! their blocks all the same. Two things make that sound:
@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use crate::baseline::Baseline;
 use crate::block::BlockRef;
 
-/// Whether a checkpoint can be referred to.
+/// The state of a checkpoint that others may refer to.
 #[derive(Debug)]
 pub(crate) struct Fate {
     /// Its event.
@@ -45,7 +45,7 @@ impl Fate {
 pub(crate) struct Block {
     /// Of the checkpoint in whose file it is.
     pub fate: Arc<Fate>,
-    /// Where, as soon as it is written.
+    /// The place of the block, as soon as it is written.
     pub place: OnceLock<BlockRef>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Known {
     pub baseline: Option<Baseline>,
 }
 
-/// Where a page is: number of the block, and place in the block.
+/// The place of a page: number of the block, and place in the block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub block: u32,
@@ -76,14 +76,14 @@ pub(crate) struct KnownBlock {
     pub block: Arc<Block>,
     /// The digests of its pages.
     pages: Vec<u128>,
-    /// How many of them the last capture that was read whole has.
+    /// The number of its pages that the last capture has that was read whole.
     live: u16,
 }
 
 impl KnownBlock {
-    /// Whether a new checkpoint may refer to it. Not if its file failed; and not if too little of it is in use
-    /// to be kept alive, since a restore decompresses whole blocks: with this bound, at most four times what
-    /// it needs.
+    /// Says if a new checkpoint may refer to the block. It may not if the block's file failed. It may not either if too
+    /// little of the block is in use to keep it alive: a restore decompresses whole blocks, and with this bound at most
+    /// four times what it needs.
     fn is_of_use(&self) -> bool {
         u64::from(self.live) * 4 >= self.pages.len() as u64 && !self.block.fate.has_failed()
     }
@@ -122,7 +122,7 @@ impl Known {
         }
     }
 
-    /// Where this content is, wherever that may be.
+    /// Finds a content, in whatever file it is.
     pub fn find(&self, digest: u128) -> Option<Place> {
         self.pages.get(&digest).copied()
     }

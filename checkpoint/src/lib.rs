@@ -8,31 +8,31 @@
 //! | module | concept |
 //! |---|---|
 //! | [`image`] | a session at an event, without its pages |
-//! | [`source`] | where an address space is read from while its program runs on |
-//! | [`capture`] | what a recorder hands over, and which pages are read |
+//! | [`source`] | the sources of an address space while its program runs on |
+//! | [`capture`] | the parts that a recorder hands over, and the walk over their pages |
 //! | [`schedule`] | when checkpoints are due |
 //! | [`writer`] | the threads that make checkpoint files of it, and the one that reads |
-//! | `store` | one capture being read: what is new, what is known |
+//! | `store` | one capture being read: its new and its known contents |
 //! | `known` | contents that a checkpoint can refer to |
 //! | `baseline` | the pages of the capture before, by address |
 //! | `assemble` | the thread that writes files |
 //! | `publish` | the thread that makes them durable, under their names, in order |
-//! | `room` | what of the disk is left to others |
+//! | `room` | the part of the disk that is left to others |
 //! | [`mod@file`] | the file format |
-//! | [`files`] | where they are read from |
+//! | [`files`] | the place of checkpoint files: a directory or a pack |
 //! | [`block`] | compressed runs of pages |
 //! | [`collection`] | the checkpoints of a trace together, and removal |
-//! | [`retention`] | which ones stay when there is no room for all |
+//! | [`retention`] | the choice of those that stay when there is no room for all |
 //! | [`budget`] | a writer's budget |
-//! | [`compression`] | their codecs |
+//! | [`compression`] | the codecs of blocks |
 //! | [`repack`] | all checkpoints of a trace anew, for a pack |
 //! | [`cache`] | decompressed blocks |
-//! | `index` | which pages there are and where |
+//! | `index` | the pages that there are, and their places |
 //! | `codec` | image, index and statistics as Cap'n Proto |
 //! | [`restore`] | reading a checkpoint |
-//! | `fill` | its pages, by several threads |
+//! | `fill` | reading its pages, by several threads |
 //! | [`verify`] | comparing one with a live session (I4) |
-//! | [`stats`] | what a checkpoint cost |
+//! | [`stats`] | the statistics of a checkpoint |
 
 mod assemble;
 mod baseline;

@@ -128,7 +128,7 @@ fn publish(
     if batch.iter().any(|f| f.result.is_ok()) {
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
         if synced.is_ok() {
-            // What was left of a removed one is in the new one, too.
+            // The rest of a removed file is in the new one, too.
             for written in batch.iter().flat_map(|f| &f.result) {
                 let _ = std::fs::remove_file(blocks_path(dir, EventNumber(written.fate.event)));
             }

@@ -33,7 +33,7 @@ const SECTION_QUALITY: i32 = 9;
 /// A block as it will be stored.
 #[derive(Clone, Copy, Debug)]
 struct Block {
-    /// Where it is in the scratch file.
+    /// Its offset in the scratch file.
     scratch: u64,
     length: u32,
     pages: u16,
@@ -58,7 +58,7 @@ struct Blocks {
     /// Bytes in it.
     end: u64,
     all: Vec<Block>,
-    /// Those of the files as they are now, by event and offset.
+    /// The blocks of the files as they are now, by event and offset.
     by_place: HashMap<(u64, u64), u32>,
     by_content: HashMap<u128, u32>,
 }
@@ -92,10 +92,10 @@ impl Blocks {
     }
 }
 
-/// What messages call the scratch file, which has no name.
+/// The name of the scratch file in messages; the file itself has none.
 const SCRATCH: &str = "(scratch file)";
 
-/// Those of a trace, with their blocks compressed.
+/// The checkpoints of a trace, with their blocks compressed.
 #[derive(Debug)]
 pub struct Repack {
     files: Files,
@@ -107,7 +107,7 @@ pub struct Repack {
 
 /// A block on its way: what it is, and its pages.
 struct Compressed {
-    /// Where the block is now: event and offset.
+    /// The place of the block now: event and offset.
     place: (u64, u64),
     block: Block,
     bytes: Vec<u8>,
@@ -226,12 +226,12 @@ impl Repack {
         Ok(contents)
     }
 
-    /// Those that cannot be used, and why: they are left out.
+    /// The checkpoints that cannot be used, with the errors: they are left out.
     pub fn unusable(&self) -> &[(EventNumber, Error)] {
         &self.unusable
     }
 
-    /// Those that stay, ascending.
+    /// The checkpoints that stay, ascending.
     pub fn events(&self) -> Vec<EventNumber> {
         self.members.keys().copied().collect()
     }

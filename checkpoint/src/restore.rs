@@ -25,7 +25,7 @@ use crate::image::SessionImage;
 use crate::index::{Run, ZERO_BLOCK};
 use crate::stats::CheckpointStats;
 
-/// Where the contents of pages are.
+/// The place of the contents of pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PageSource {
     /// Zeros (where the backing is something else).
@@ -57,21 +57,21 @@ pub enum PageSource {
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Files,
-    /// What tells its trace from others.
+    /// The path that tells its trace from others.
     key: Arc<Path>,
     member: Member,
     contents: Contents,
     /// Earlier files, opened when needed.
     others: Mutex<HashMap<u64, Member>>,
     cache: Arc<BlockCache>,
-    /// Whether others use the cache.
+    /// True if others use the cache too.
     is_shared: bool,
     /// For each block whether several targets have pages in it (address spaces that were forked from each other).
     wanted_twice: Vec<bool>,
     pub(crate) cpus: Option<CpuSet>,
 }
 
-/// Where a thread reads blocks to, one after the other.
+/// Memory that a thread reads blocks into, one after the other.
 #[derive(Default, Debug)]
 pub(crate) struct Room {
     packed: Vec<u8>,
@@ -159,7 +159,7 @@ impl Checkpoint {
         &self.contents.image
     }
 
-    /// What it cost.
+    /// Its statistics: how long the program stood still for it, its pages and sizes.
     pub fn stats(&self) -> &CheckpointStats {
         &self.contents.stats
     }
@@ -180,7 +180,7 @@ impl Checkpoint {
             .collect()
     }
 
-    /// What pages there are in the snapshot of a target, ascending. All others are as when untouched.
+    /// The pages in the snapshot of a target, ascending. All others are as when untouched.
     pub fn pages(&self, target: PageTarget) -> Result<impl Iterator<Item = (AddrRange, PageSource)>> {
         Ok(self.runs(target)?.iter().map(|run| {
             let source = match run.block {

@@ -1,4 +1,4 @@
-//! Which checkpoints stay when there is no room for all.
+//! The choice of the checkpoints that stay when there is no room for all.
 //!
 //! People start at the end (the crash) and go backwards. So checkpoints may lie the farther apart the farther they are
 //! from there: the one goes first whose absence is missed least ([`least_missed`]). With a bounded number of checkpoints, the
@@ -19,7 +19,7 @@ pub const LATEST: usize = 3;
 pub struct Absence {
     /// The distance between its neighbours.
     pub gap: u64,
-    /// How far it is from where it is likely to be needed.
+    /// Its distance from the place where it is likely to be needed.
     pub distance: u64,
 }
 
@@ -30,7 +30,7 @@ pub fn least_missed(absences: impl IntoIterator<Item = Absence>) -> Option<usize
     all.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(n, _)| n)
 }
 
-/// How much is to stay.
+/// A limit for the checkpoints of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {
     /// So many bytes.
@@ -40,7 +40,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Whether what a trace has is within the limit.
+    /// Says if the checkpoints of a trace are within the limit.
     pub fn holds(self, collection: &Collection) -> bool {
         match self {
             Limit::Bytes(bytes) => collection.bytes() <= bytes,
@@ -88,7 +88,7 @@ pub fn thin(collection: &mut Collection, limit: Limit, kept: &[EventNumber]) -> 
 mod tests {
     use super::*;
 
-    /// Takes one checkpoint after the other, with room for so many.
+    /// Takes one checkpoint after the other, with room for a given number.
     fn recorded(length: u64, room: usize) -> Vec<u64> {
         let mut times = Vec::new();
         for time in 1..=length {

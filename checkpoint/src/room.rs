@@ -8,12 +8,12 @@ use std::io;
 
 use nix::sys::statvfs::fstatvfs;
 
-/// This part of the disk is left: one in so many.
+/// The part of the disk that is left, as its reciprocal.
 const PART: u64 = 64;
 /// But not more than this.
 const MOST: u64 = 64 << 20;
 
-/// An error unless there is room for so many bytes of a file.
+/// An error unless there is room for this number of bytes of a file.
 pub(crate) fn must_be_there(file: &File, bytes: usize) -> io::Result<()> {
     let disk = fstatvfs(file)?;
     let (all, free) = (disk.blocks(), disk.blocks_available());

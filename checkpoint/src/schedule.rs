@@ -79,7 +79,7 @@ pub struct Progress {
 const AUTO_TIME: Duration = Duration::from_secs(1);
 /// The most time between them, whatever one costs.
 const AUTO_TIME_MOST: Duration = Duration::from_secs(60);
-/// [`Interval::Auto`] lets the program stand still for at most this part of its time: one in so many.
+/// [`Interval::Auto`] lets the program stand still for at most this part of its time, as its reciprocal.
 const AUTO_SHARE: u32 = 20;
 
 /// The most time of the program that is replayed from the last checkpoint to the end, if there can be another checkpoint.
@@ -108,12 +108,12 @@ impl Schedule {
         }
     }
 
-    /// Whether it takes fewer of them where they are expensive.
+    /// Says if it takes fewer checkpoints where they are expensive.
     pub fn is_adaptive(&self) -> bool {
         self.interval == Interval::Auto
     }
 
-    /// Whether one is due.
+    /// Says if a checkpoint is due.
     pub fn is_due(&self, now: Progress) -> bool {
         match self.interval {
             Interval::Steps(_) => self.calls_left(now) == Some(0),
@@ -122,7 +122,7 @@ impl Schedule {
         }
     }
 
-    /// Whether time alone makes one due, also in the middle of an interval between two events.
+    /// Says if time alone makes a checkpoint due, also in the middle of an interval between two events.
     pub fn is_time(&self, now: Duration) -> bool {
         let spacing = match self.interval {
             Interval::Steps(_) | Interval::Events(_) => return false,
@@ -132,7 +132,7 @@ impl Schedule {
         now.saturating_sub(self.last.time) >= spacing
     }
 
-    /// Whether the last one is so old that there should be another one before the end.
+    /// Says if the last checkpoint is so old that there should be another one before the end.
     pub fn is_old(&self, now: Progress) -> bool {
         now.time.saturating_sub(self.last.time) >= OLD
     }

@@ -1,4 +1,4 @@
-//! Where the writer reads an address space from.
+//! The sources from which the writer reads an address space.
 //!
 //! Recorder and writer share a [`SharedSource`] per address space of a capture. It begins as
 //!
@@ -55,7 +55,7 @@ enum State {
     Lost(String),
 }
 
-/// What became of a [`SharedSource::replace_with`].
+/// The effect of a [`SharedSource::replace_with`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Replaced {
     /// Nothing was to be done: all pages were read, or the checkpoint is given up, or the source was a
@@ -92,7 +92,7 @@ impl SharedSource {
         }))
     }
 
-    /// Whether nothing will be read from it any more; then there is no need to call `replace_with`.
+    /// Says if nothing will be read from it any more; then there is no need to call `replace_with`.
     pub fn is_finished(&self) -> bool {
         self.0.over.load(Ordering::Acquire)
     }
@@ -141,7 +141,7 @@ impl SharedSource {
         }
     }
 
-    /// Whether it keeps a frozen process, or will when that is read.
+    /// Says if it keeps a frozen process, or will keep one when that is read.
     pub fn is_kept(&self) -> bool {
         match *self.lock() {
             State::Kept(_) => true,
@@ -218,12 +218,12 @@ impl SharedSource {
         Ok(in_place)
     }
 
-    /// Whether it is read in place at this moment.
+    /// Says if it is read in place at this moment.
     pub(crate) fn is_in_place(&self) -> bool {
         matches!(*self.lock(), State::InPlace(_))
     }
 
-    /// How much anonymous memory the process has, in bytes (proc(5), `statm`); 0 if it is gone.
+    /// The anonymous memory of the process, in bytes (proc(5), `statm`); 0 if the process is gone.
     pub fn anonymous_bytes(&self) -> u64 {
         let tid = match &*self.lock() {
             State::InPlace(process) => process.tid,
@@ -320,7 +320,7 @@ impl Frozen {
         let _ = std::fs::write(format!("/proc/{}/oom_score_adj", self.process.tid), "1000");
     }
 
-    /// Whether it has died; `false` if that cannot be known.
+    /// Says if the process has died; `false` if that cannot be known.
     fn has_exited(&self) -> bool {
         let Some(fd) = &self.pidfd else { return false };
         let mut poll = libc::pollfd {

@@ -1,8 +1,8 @@
-//! What a checkpoint cost; it stands in the checkpoint itself.
+//! The statistics of a checkpoint. They stand in the checkpoint itself.
 
 use std::fmt;
 
-/// Who made a checkpoint.
+/// The maker of a checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Maker {
     /// It was made before checkpoints said so.
@@ -31,7 +31,7 @@ impl fmt::Display for Maker {
 /// `pages_stored`; `pages_unchanged` come on top.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct CheckpointStats {
-    /// How long the recorded program stood still for it, in µs.
+    /// The time that the recorded program stood still for it, in µs.
     pub pause_us: u64,
     /// Pages whose contents were looked at.
     pub pages_scanned: u64,
@@ -48,13 +48,13 @@ pub struct CheckpointStats {
     /// From the writer's taking it up until all but the file's header was written, in ms (the final sync
     /// is not in it).
     pub write_ms: u64,
-    /// How pages with data were found ([`rr_tracee::pagemap::Method`], as text), and `+unchanged` if those that have not changed
-    /// could be told from the others ([`rr_tracee::pagemap::shared`]).
+    /// The method that found pages with data ([`rr_tracee::pagemap::Method`], as text). `+unchanged` follows if pages
+    /// that have not changed could be told from the others ([`rr_tracee::pagemap::shared`]).
     pub method: String,
     /// Tasks in the image.
     pub tasks: u64,
     /// Address spaces that were read in place, without a fork.
     pub spaces_in_place: u32,
-    /// Who made it.
+    /// Its maker.
     pub maker: Maker,
 }

@@ -35,7 +35,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// What a compressing thread does.
+    /// Does the work of a compressing thread.
     pub fn run(mut self, compressor: &mut Compressor) {
         let (compression, bytes) = compressor.compress(&self.raw);
         let checksum = xxh3_64(&bytes);
@@ -112,10 +112,10 @@ impl Buffers {
 /// Not in the table of this capture.
 const UNUSED: u32 = u32::MAX;
 
-/// What a store works with.
+/// The tools of a store.
 pub(crate) struct Tools<'a> {
     pub jobs: &'a Sender<Job>,
-    /// Where compressed blocks go.
+    /// The receiver of compressed blocks.
     pub reply: &'a Sender<Message>,
     pub buffers: &'a mut Buffers,
     /// Contents that may be referred to.
@@ -127,7 +127,7 @@ struct Used {
     block: Arc<Block>,
     /// Its number in the table of what is known.
     known: u32,
-    /// Which of its pages, by place.
+    /// A bit for each of its pages, by place.
     slots: [u64; MAX_BLOCK_PAGES / 64],
 }
 
@@ -159,7 +159,7 @@ pub(crate) struct Store<'a> {
     own: Vec<u32>,
     /// The capture before.
     previous: Option<Baseline>,
-    /// What the next one will have for that.
+    /// The same for the next capture.
     now: Baseline,
     index: PageIndex,
     runs: Vec<Run>,
@@ -338,7 +338,7 @@ impl<'a> Store<'a> {
         number
     }
 
-    /// Where this content is, if it is stored already.
+    /// Finds a content that is stored already.
     fn find(&mut self, digest: u128) -> Option<Place> {
         let Place { block, slot } = self.tools.known.find(digest)?;
         let block = self.used(block)?;

@@ -35,7 +35,7 @@ pub type OpenFile<'a> = dyn Fn(Untouched) -> Opened + 'a;
 /// A file that was opened, or why it could not be.
 pub type Opened = std::result::Result<Member, BoxedError>;
 
-/// What a page that nobody has written to is in a private mapping.
+/// The contents of a page in a private mapping that nobody has written to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Untouched {
     /// A part of this file of the trace.
@@ -93,7 +93,7 @@ pub fn compare_space(
     }))
 }
 
-/// What is mapped at an address, for people.
+/// The name of a mapping's place, for people.
 fn name_of(mapping: &Mapping, addr: Addr) -> String {
     let name = match mapping.name.is_empty() {
         true => "(anonymous)",
@@ -141,7 +141,7 @@ fn without(range: AddrRange, holes: &[AddrRange]) -> Vec<AddrRange> {
     parts
 }
 
-/// What `len` bytes of a mapping are when nobody has written to them.
+/// The bytes of a mapping that nobody has written to, from an address on.
 fn untouched(
     mapping: &Mapping,
     at: Addr,

@@ -52,10 +52,10 @@ use crate::publish;
 use crate::stats::{CheckpointStats, Maker};
 use crate::store::{Buffers, Job, Store, Tools};
 
-/// What is between two looks whether there is room.
+/// The time between two looks for room.
 const ROOM_WAIT: Duration = Duration::from_micros(200);
 
-/// How the writer works.
+/// The settings of a writer.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Level of zstd for pages, 1 to 22. 1 keeps up with a program ([`crate::compression`]).
@@ -77,12 +77,12 @@ pub struct Options {
     pub buffer: usize,
     /// Checkpoints that may be read and not yet on the disk. Each has a file open.
     pub unpublished: usize,
-    /// How far the trace is. A checkpoint gets its name only when the events up to its own are in the trace.
-    /// Without, the recorder must flush these before it submits.
+    /// The progress of the trace. A checkpoint gets its name only when the events up to its own are in the trace. Without
+    /// it, the recorder must flush these before it submits.
     pub trace: Option<Progress>,
-    /// Who makes the checkpoints.
+    /// The maker of the checkpoints.
     pub maker: Maker,
-    /// What all checkpoints of the trace may take; without, there is no limit.
+    /// The limit for all checkpoints of the trace; without it, there is no limit.
     pub budget: Option<Budget>,
 }
 
@@ -104,7 +104,7 @@ impl Default for Options {
     }
 }
 
-/// What became of one submitted capture.
+/// The outcome of one submitted capture.
 #[derive(Debug)]
 pub struct Outcome {
     /// Its event.
@@ -188,8 +188,8 @@ impl CheckpointWriter {
         })
     }
 
-    /// Whether [`CheckpointWriter::submit`] would take a capture now: asked before any fork is made for it.
-    /// Counts as refused what finds no room.
+    /// Says if [`CheckpointWriter::submit`] would take a capture now. The recorder asks before it makes any fork. A
+    /// capture that finds no room counts as refused.
     pub fn has_room(&mut self) -> bool {
         let room = self.is_room();
         self.refused += u64::from(!room);
@@ -243,7 +243,7 @@ impl CheckpointWriter {
         taken
     }
 
-    /// What has been done since the last call; never waits.
+    /// The outcomes since the last call; never waits.
     pub fn poll_done(&mut self) -> Vec<Outcome> {
         self.outcomes.try_iter().collect()
     }
@@ -319,7 +319,7 @@ impl Threads {
 #[derive(Debug)]
 struct Queued {
     request: CaptureRequest,
-    /// What it adds to `frozen` as long as it lives.
+    /// The bytes that it adds to `frozen` as long as it lives.
     bytes: u64,
     frozen: Arc<AtomicU64>,
 }
@@ -330,7 +330,7 @@ impl Drop for Queued {
     }
 }
 
-/// What the threads of a writer have in common with the recorder's end.
+/// The settings that the threads of a writer have in common with the recorder's end.
 #[derive(Clone, Copy)]
 struct Shared<'a> {
     queue: &'a Receiver<Queued>,
@@ -422,7 +422,7 @@ struct Reader<'a> {
     jobs: Sender<Job>,
     messages: Sender<Message>,
     buffers: Buffers,
-    /// What was read last from a process.
+    /// The bytes that were read last from a process.
     buffer: Vec<u8>,
     /// Contents of the capture before.
     known: Known,

@@ -12,14 +12,14 @@ use rr_tracee::pagemap::shared;
 
 const PAGES: u64 = 200;
 
-/// What happens to pages between two checkpoints.
+/// The fate of pages between two checkpoints.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Write(u64),
     Zero,
     Read,
     Discard,
-    /// What it holds is written again.
+    /// The same bytes are written again.
     Same,
 }
 
@@ -161,7 +161,7 @@ fn unchanged_pages_are_not_looked_at() {
         );
         assert_eq!(stats.pages_unchanged, 2499);
     }
-    // What had once been stored and is so no more, is stored again.
+    // Content that was stored once, and is stored no more, is stored again.
     (0..2000)
         .filter(|p| p % 64 != 0)
         .for_each(|p| kept.region.write(p, &content(p + 20_000)));

@@ -168,7 +168,7 @@ fn rot_is_noticed_with_a_shared_cache_too() {
     std::fs::write(path(dir.path(), 1), &first).unwrap();
     assert_eq!(shared(2).unwrap(), good);
 
-    // What the second refers to is kept for the first; not so for a trace at another place.
+    // Blocks that the second refers to are kept for the first; not so for a trace at another place.
     let blocks = cache.bytes();
     shared(1).unwrap();
     assert_eq!(cache.bytes(), blocks, "the block was kept twice");

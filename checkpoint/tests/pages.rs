@@ -1,4 +1,4 @@
-//! What goes into a checkpoint comes out again: real processes, all kinds of pages.
+//! Pages that go into a checkpoint come out again: real processes, all kinds of pages.
 
 mod common;
 
@@ -21,7 +21,7 @@ use rr_tracee::{
 
 const PAGES: u64 = 96;
 
-/// What happens to a page between two checkpoints.
+/// The fate of a page between two checkpoints.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Write(u64),

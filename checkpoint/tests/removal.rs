@@ -80,7 +80,7 @@ fn the_others_stay_whole_whatever_is_removed() {
             (before - done.freed, done.stuck),
             (bytes_on_disk(dir).unwrap(), 0)
         );
-        // What stays is what is needed. (A file system may have some more blocks for what it knows of a file.)
+        // The bytes that stay are those needed. (A file system may have some more blocks for what it knows of a file.)
         let needed = Collection::open(dir, &UUID).unwrap().bytes();
         let files = std::fs::read_dir(dir).unwrap().count() as u64;
         let there = bytes_on_disk(dir).unwrap();

@@ -1,4 +1,4 @@
-//! How fast capture, writing and restoring are. Prints figures, asserts only that they are not absurd:
+//! Measures capture, writing and restoring. Prints figures, asserts only that they are not absurd:
 //!
 //! ```text
 //! cargo test --release -p rr-checkpoint --test throughput -- --ignored --nocapture

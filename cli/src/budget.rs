@@ -1,4 +1,4 @@
-//! What the checkpoints of a trace may take on the disk.
+//! The option that limits the checkpoints of a trace on the disk.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::size::Size;
 
-/// Without a word from the user, checkpoints may take this part of what is free on the disk when the command begins: one in so many.
+/// Without a word from the user, checkpoints may take this part of what is free on the disk when the command begins, as its reciprocal.
 const SHARE: u64 = 10;
 
 /// The command line's option.
@@ -30,7 +30,7 @@ impl BudgetOption {
         Ok(disk.blocks_available() * disk.fragment_size() / SHARE)
     }
 
-    /// Whether the user has said something.
+    /// Says if the user has given it.
     pub fn is_given(self) -> bool {
         self.checkpoint_budget.is_some()
     }

@@ -1,6 +1,6 @@
-//! What comes before clap: global options may stand before the command, and the command word may be left out.
+//! The step before clap: global options may stand before the command, and the command word may be left out.
 //!
-//! `rr ./prog` records and `rr trace-dir` replays (rr-interface.md, 1.1).
+//! `rr ./prog` records and `rr trace-dir` replays, as with the original rr.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -27,7 +27,7 @@ const FLAGS: [&str; 13] = [
 /// Options that ask rr about itself: no command is meant.
 const ABOUT: [&str; 6] = ["-h", "--help", "-N", "--version", "-L", "--list-commands"];
 
-/// How many words of `args`, beginning with this one, are a global option.
+/// The number of words of `args`, beginning with this one, that are a global option.
 fn global(arg: &OsStr) -> usize {
     let Some(text) = arg.to_str() else { return 0 };
     let attached = |name: &&str| {

@@ -1,5 +1,4 @@
-//! What a replay shows of the program's output: all of it or that of one process, here or in a file, with marks or
-//! without.
+//! The program's output in a replay: all of it or that of one process, here or in a file, with marks or without.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -104,7 +103,7 @@ impl Echo {
     }
 }
 
-/// Where a task entered the call that returns at `event`. (The replay started between the two.)
+/// The registers with which a task entered the call that returns at `event`. (The replay started between the two.)
 fn entry_of(reader: &TraceReader, tid: Tid, event: EventNumber) -> Result<EventNumber> {
     let mut found = event;
     for earlier in reader.events_from(reader.first_event().max(EventNumber(1)))? {

@@ -26,7 +26,7 @@ pub fn notice() {
     }
 }
 
-/// Whether one has come.
+/// Says if an interrupt has come.
 pub fn is_requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }

@@ -9,7 +9,7 @@ use rr_checkpoint::Interval;
 /// The value of `--checkpoint-interval`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Checkpoints {
-    /// There are none.
+    /// No checkpoints are made.
     Never,
     /// One in each interval.
     Every(Interval),

@@ -1,4 +1,4 @@
-//! How log lines look: `rr: warning: TEXT`, like every other message of ours; and how a choice of them is written.
+//! The form of log lines: `rr: warning: TEXT`, like every other message of rr's; and the text that chooses some of them.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A specification as the original rr takes it (`all:warn,Session:debug`) in the form of ours (`warn,session=debug`);
+/// A specification as the original rr takes it (`all:warn,Session:debug`) in the form of this rr (`warn,session=debug`);
 /// what is in that form already stays as it is.
 pub fn directives(spec: &str) -> String {
     let directive = |part: &str| match part.split_once(':') {

@@ -47,7 +47,7 @@ struct Cli {
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// What to log on stderr, for example `warn` or `rr_recorder=debug` (also: $RR_LOG)
+    /// The log lines that are shown on stderr, for example `warn` or `rr_recorder=debug` (also: $RR_LOG)
     #[arg(long, value_name = "SPEC", global = true)]
     log: Option<String>,
     /// Do not warn about the environment (accepted for compatibility)
@@ -121,7 +121,7 @@ fn commands() -> Vec<String> {
         .collect()
 }
 
-/// Keeps memory that was freed for the next frame of a trace, up to so many bytes: to give back and fetch it anew, page by page,
+/// Keeps memory that was freed for the next frame of a trace, up to a limit: to give it back and fetch it anew, page by page,
 /// costs a tenth of a replay.
 fn keep_memory() {
     // SAFETY: plain numbers; there is one thread yet.
@@ -134,7 +134,7 @@ fn keep_memory() {
 fn main() -> ExitCode {
     keep_memory();
     let args = command_line::with_command_word(std::env::args_os().collect(), &commands());
-    // What rr says about itself needs no command.
+    // A question about rr itself needs no command.
     let about = |names: [&str; 2]| {
         let options = args
             .iter()

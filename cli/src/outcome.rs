@@ -5,7 +5,7 @@ use std::path::Path;
 use rr_recorder::{End, Summary};
 use serde::{Deserialize, Serialize};
 
-/// How a recording ended. A file that is missing says that the recording itself failed.
+/// The end of a recording. A file that is missing says that the recording itself failed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {

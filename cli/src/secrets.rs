@@ -1,4 +1,4 @@
-//! Environment variables that look like secrets. A recording holds the environment of its program, so whoever gets the recording gets
+//! Environment variables that look like secrets. A recording holds the environment of its program, so everybody who gets the recording gets
 //! them too. Names are told, values never.
 
 use std::ffi::OsString;

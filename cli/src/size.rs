@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size(pub u64);
 
-/// What is said of anything else.
+/// The message about anything else.
 const NOT_A_SIZE: &str =
     "not a size: it is a number of bytes, or of KiB, MiB, GiB with K, M, G after it (500M)";
 

@@ -1,4 +1,4 @@
-//! How rr was started, as far as Rust's runtime changes it before `main`: it ignores `SIGPIPE`.
+//! The state in which rr was started, as far as Rust's runtime changes it before `main`: it ignores `SIGPIPE`.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -22,7 +22,7 @@ extern "C" fn look() {
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;
 
-/// Whether `SIGPIPE` was ignored when rr was started.
+/// Says if `SIGPIPE` was ignored when rr was started.
 pub fn broken_pipe_ignored() -> bool {
     IGNORED.load(Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! Where traces are, and how they are named (rr-interface.md, 1.1).
+//! The places and the names of traces. They are those of the original rr.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -106,12 +106,12 @@ pub fn set_latest(trace: &Path) {
     }
 }
 
-/// Whether there is a recording at a path, as far as that is seen from outside.
+/// Says if there is a recording at a path, as far as that is seen from outside.
 pub fn looks_like_one(path: &Path) -> bool {
     path.join("header").is_file() || rr_trace::pack::is_pack(path)
 }
 
-/// Where mapped files are kept for all traces in the trace directory.
+/// The directory of mapped files for all traces in the trace directory.
 pub fn store() -> PathBuf {
     root().join(".files")
 }

@@ -1,4 +1,4 @@
-//! What can go wrong in the server itself. (What goes wrong in a packet is answered to the client.)
+//! The errors of the server itself. (A packet that fails is answered to the client.)
 
 use std::io;
 
@@ -8,9 +8,9 @@ pub enum Error {
     /// No debugger could connect there.
     #[error("cannot listen for a debugger on {place}: {source}")]
     Listen {
-        /// Where.
+        /// The address.
         place: String,
-        /// Why not.
+        /// The system's answer.
         source: io::Error,
     },
     /// No connection could be accepted.
@@ -19,9 +19,9 @@ pub enum Error {
     /// There is no place for the socket or the script.
     #[error("cannot make a private directory for the debugger's socket in {place}: {source}")]
     PrivateDirectory {
-        /// Where.
+        /// The address.
         place: String,
-        /// Why not.
+        /// The system's answer.
         source: io::Error,
     },
 }

@@ -47,7 +47,7 @@ pub fn pair(text: &[u8], separator: u8) -> Option<(u64, u64)> {
     Some((number(a)?, number(b)?))
 }
 
-/// What stands before and after the first `separator`.
+/// Splits a text at the first `separator`.
 pub fn split(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|&b| b == separator)?;
     Some((&text[..at], &text[at + 1..]))

@@ -31,7 +31,7 @@ pub const COUNTER: Addr = Addr(0x40_2000);
 const STACK: Addr = Addr(0x7000_0000);
 const STACK_LEN: u64 = 0x1000;
 const INSTRUCTIONS: [u8; 11] = [0x48, 0xff, 0x04, 0x25, 0x00, 0x20, 0x40, 0x00, 0x90, 0xeb, 0xf5];
-/// Where the instructions of a turn begin.
+/// The offsets at which the instructions of a turn begin.
 const OFFSETS: [u64; 3] = [0, 8, 9];
 
 type Point = (PointKind, Addr, u64);
@@ -39,17 +39,17 @@ type Point = (PointKind, Addr, u64);
 /// The program.
 #[derive(Debug)]
 pub struct Mock {
-    /// How many instructions were executed.
+    /// The number of instructions that were executed.
     pub now: u64,
-    /// What was asked of [`Target::command`].
+    /// The calls of [`Target::command`].
     pub commands: Vec<(String, Option<Tid>, Vec<String>)>,
     /// The options of the last [`Target::resume`].
     pub options: StopOptions,
-    /// What the next [`Target::resume`] gives, instead of running.
+    /// The next result of [`Target::resume`], instead of running.
     pub next: Option<Result<Stop, TargetError>>,
-    /// Whether running goes on until it is interrupted.
+    /// True if running goes on until it is interrupted.
     pub endless: bool,
-    /// What [`Target::restart`] went to last.
+    /// The last destination of [`Target::restart`].
     pub restarted: Option<Restart>,
     current: Tid,
     points: BTreeMap<Point, Vec<Box<dyn Condition>>>,
@@ -74,7 +74,7 @@ impl Default for Mock {
     }
 }
 
-/// Which thread executes instruction `n`.
+/// The thread that executes instruction `n`.
 fn thread_at(n: u64) -> Tid {
     if (n / 3).is_multiple_of(2) { FIRST } else { SECOND }
 }
@@ -86,7 +86,7 @@ fn extended() -> ExtendedState {
 }
 
 impl Mock {
-    /// How many instructions the program executes.
+    /// The number of instructions that the program executes.
     pub const LENGTH: u64 = 60;
 
     /// A program whose next resumption gives this.

@@ -3,7 +3,7 @@
 //! gdb's numbers (GDB manual, "Remote Serial Protocol", which refers to gdb's `signals.def`) agree with Linux's for
 //! most of the first fifteen only. Numbers of Linux stay inside: what a packet says is converted here, both ways.
 
-/// What gdb calls a signal that it has no number for (`SIGSTKFLT`).
+/// gdb's number for a signal that it has no number for (`SIGSTKFLT`).
 pub const UNKNOWN: u8 = 143;
 /// gdb's `SIGINT`.
 pub const INTERRUPT: u8 = 2;

@@ -1,4 +1,4 @@
-//! What the server needs from whoever replays.
+//! The interface between the server and a replay.
 //!
 //! The server speaks the remote protocol and knows nothing of traces; a [`Target`] knows nothing of packets. Every
 //! number here is a recorded one (tids, pids), every address the program's.
@@ -26,7 +26,7 @@ pub struct RegisterFile {
     pub extended: ExtendedState,
 }
 
-/// Which way to go.
+/// A direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// As the program ran.
@@ -35,7 +35,7 @@ pub enum Direction {
     Backward,
 }
 
-/// How far to go.
+/// The end of a movement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// To the next stop.
@@ -46,7 +46,7 @@ pub enum Action {
     StepRange(Tid, AddrRange),
 }
 
-/// What stops the program besides breakpoints.
+/// The stops of a program besides breakpoints.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StopOptions {
     /// Signals that are not reported (`QPassSignals`).
@@ -86,7 +86,7 @@ pub trait Condition: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// Why the program stopped.
+/// The reason why the program stopped.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // `tid` is the thread that stopped; the variants say what the others are
 pub enum Stop {
@@ -119,10 +119,10 @@ pub enum Stop {
     Exited { status: i32 },
 }
 
-/// Where a command goes that moves the program: `run` (`vRun`), `restart`, `seek`, `back`, `forward`.
+/// The destination of a command that moves the program: `run` (`vRun`), `restart`, `seek`, `back`, `forward`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restart {
-    /// Where the session began, or the last restart went.
+    /// The place where the session began, or where the last restart went.
     Last,
     /// A checkpoint by number (`c3`).
     Checkpoint(u64),
@@ -134,7 +134,7 @@ pub enum Restart {
     Forward,
 }
 
-/// Why something did not work.
+/// The reason why something did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// There is no such thread.
@@ -153,7 +153,7 @@ pub enum TargetError {
 
 /// Asked from time to time while the target runs; true if the user wants it to stop.
 pub trait Interrupt {
-    /// Whether to stop now.
+    /// Says if the program is to stop now.
     fn is_requested(&mut self) -> bool;
 }
 
@@ -179,7 +179,7 @@ pub trait Target {
     fn exec_file(&self) -> String;
     /// `siginfo_t` of the signal that a thread is stopped at.
     fn siginfo(&self, tid: Tid) -> Option<Vec<u8>>;
-    /// What /proc/PID/maps would show.
+    /// The text that /proc/PID/maps would show.
     fn maps(&self) -> String;
 
     /// Runs the program. On an error it stands where it can be looked at.
@@ -205,7 +205,7 @@ pub trait Target {
     /// Takes it away; no error if there is none.
     fn remove_point(&mut self, kind: PointKind, addr: Addr, len: u64) -> Result<(), TargetError>;
 
-    /// A command of ours (`when`, `checkpoint`, …): its name, the thread it is about, its arguments. The answer is
+    /// A command of rr's (`when`, `checkpoint`, …): its name, the thread it is about, its arguments. The answer is
     /// printed as it is.
     fn command(&mut self, name: &str, tid: Option<Tid>, args: &[String]) -> Result<String, TargetError>;
     /// Opens a file of the recording by the name that the program knew it by (`vFile:open`).

@@ -25,7 +25,7 @@ impl Drop for Gdb {
     }
 }
 
-/// What gdb prints for these commands after it has connected; how the session ended, and the program.
+/// Lets gdb connect and execute commands. Returns its output, the end of the session, and the program.
 fn gdb(mut mock: Mock, with_script: bool, commands: &[&str]) -> (String, Ended, Mock) {
     let mut listener = Listener::private().unwrap();
     let script = listener.directory().unwrap().join("rr.gdb");

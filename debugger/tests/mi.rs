@@ -75,7 +75,7 @@ impl Gdb {
     }
 }
 
-/// What a front end does in a session, with and without our script in gdb.
+/// The session of a front end, with and without rr's script in gdb.
 fn session(with_script: bool) {
     let mut listener = Listener::private().unwrap();
     let address = listener.address();

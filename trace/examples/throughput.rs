@@ -1,4 +1,4 @@
-//! How fast traces are written and read: `cargo run --release -p rr-trace --example throughput`.
+//! Measures how fast traces are written and read: `cargo run --release -p rr-trace --example throughput`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

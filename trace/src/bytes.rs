@@ -1,7 +1,7 @@
 //! Bytes that an event carries, in one part or several, each of a block that it may share with others.
 //!
-//! What a group holds twice is in memory once too: the blocks are what the group's Data frames hold, and replay hands them to the
-//! kernel as they are. Invariant: no part is empty, and all lie within their blocks.
+//! Bytes that a group holds twice are in memory once: the blocks are the contents of the group's Data frames, and replay
+//! hands them to the kernel as they are. Invariant: no part is empty, and all parts lie within their blocks.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,12 +15,12 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// How many they are.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Says if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -87,7 +87,7 @@ impl fmt::Debug for Bytes {
 
 /// Bytes in memory that somebody else may write. They are copied when their turn comes, on the thread that writes the trace.
 pub trait Lend: Send {
-    /// How many they are.
+    /// The number of bytes.
     fn size(&self) -> usize;
 
     /// Adds them to `buf`.
@@ -108,12 +108,12 @@ impl Bytes {
 #[derive(Debug)]
 pub struct Reader<'a> {
     parts: std::slice::Iter<'a, (Arc<Vec<u8>>, Range<usize>)>,
-    /// What is left of the part under way.
+    /// The rest of the part under way.
     current: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// What comes next, up to the end of the part.
+    /// The next bytes, up to the end of the part.
     pub(crate) fn here(&mut self) -> &'a [u8] {
         if self.current.is_empty()
             && let Some((block, range)) = self.parts.next()
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         now
     }
 
-    /// Fills `buf` with the next bytes; `false` if there are not so many left.
+    /// Fills `buf` with the next bytes; `false` if fewer are left.
     pub fn fill(&mut self, buf: &mut [u8]) -> bool {
         let mut have = 0;
         while have < buf.len() {
@@ -145,13 +145,13 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// The next eight bytes as a little-endian number; `None` if there are not so many left.
+    /// The next eight bytes as a little-endian number; `None` if fewer are left.
     pub fn word(&mut self) -> Option<u64> {
         let mut word = [0; 8];
         self.fill(&mut word).then(|| u64::from_le_bytes(word))
     }
 
-    /// Leaves out so many bytes; `false` if there are not so many.
+    /// Leaves out `count` bytes; `false` if fewer are left.
     pub fn skip(&mut self, mut count: usize) -> bool {
         while count > 0 {
             let left_out = self.next(count).len();
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// Whether nothing is left.
+    /// Says if all bytes have been read.
     pub fn is_at_end(&self) -> bool {
         self.current.is_empty() && self.parts.as_slice().is_empty()
     }

@@ -2,7 +2,7 @@
 //!
 //! A program that does the same again and again writes records (`preload/src/layout.rs` draws them) that resemble each
 //! other: the same first word, the same result or one a little larger, outputs that differ in few words and by little.
-//! What is left of them when that is taken out is a tenth or less, and brotli has that much less to do:
+//! Without the common part, a tenth or less of the bytes is left, and brotli has that much less to do:
 //!
 //! ```text
 //! payload of the frame  | the rest of a record | A₁     | B₁     | A₂     | B₂     | A₃     | …
@@ -76,7 +76,7 @@ pub fn encode(raw: &[u8], ends: impl IntoIterator<Item = usize>) -> Option<Vec<u
         distance: 0,
     };
     let mut table = [NOWHERE; SLOTS];
-    // What is before `from` is in the columns.
+    // Records before `from` are in the columns already.
     let (mut from, mut at, mut trial) = (0, 0, TRIAL);
     for end in ends {
         let end = end.clamp(at, raw.len());
@@ -128,8 +128,8 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// How far before this record there is one with the same first word: the one that follows what the last record was
-    /// like, or else the last one.
+    /// The distance to an earlier record with the same first word: the record after the one that the last record was
+    /// like, or else the latest one.
     fn like(&self, at: usize, first: u64, len: usize, last: u32) -> Option<usize> {
         let begins = |distance: &usize| {
             let there = at.checked_sub(*distance).and_then(|there| word(self.raw, there));
@@ -173,7 +173,7 @@ impl Encoder<'_> {
     }
 }
 
-/// How many more bytes say which words of a record of this length differ.
+/// The number of further bytes that say which words of a record of this length differ.
 fn more_bytes(len: usize) -> usize {
     (len / WORD).saturating_sub(8).div_ceil(8)
 }
@@ -237,7 +237,7 @@ pub fn decode(columns: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
     columns.are_used_up()
 }
 
-/// What is left of the columns.
+/// The rest of the columns.
 struct Columns<'a> {
     steps: Column<'a>,
     differences: Column<'a>,
@@ -267,7 +267,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What is left of a column.
+/// The rest of a column.
 struct Column<'a>(&'a [u8]);
 
 impl<'a> Column<'a> {

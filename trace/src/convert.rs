@@ -178,7 +178,7 @@ pub fn read_mapping(from: mapping::Reader<'_>) -> Result<Mapping> {
     })
 }
 
-/// Whether [`read_space_op`] will accept what [`write_space_op`] writes for this.
+/// Says if [`read_space_op`] will accept the message that [`write_space_op`] writes for this operation.
 pub fn check_space_op(op: &SpaceOp) -> Result<()> {
     let ordered = |r: &AddrRange| range(r.start.0, r.end.0).map(drop);
     match op {

@@ -18,7 +18,7 @@ const CHUNK: usize = 1 << 20;
 /// A hole at least so long counts as its length in the name of a file, and not as so many zeros: there are files of terabytes that
 /// hold next to nothing.
 const LONG_HOLE: u64 = 1 << 30;
-/// What comes before that length. (Any bytes that are in no file.)
+/// The bytes before that length. (Any bytes that no file has.)
 const HOLE_MARK: [u8; 17] = *b"\x93\xf2rr:a hole of \xb1\x0c";
 
 /// The contents of a file in memory, without its holes.
@@ -31,7 +31,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// How much memory it takes.
+    /// The memory that it takes, in bytes.
     pub fn weight(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
@@ -109,9 +109,9 @@ pub(crate) fn copy(from: &File, to: &File) -> io::Result<FileId> {
     Ok(id)
 }
 
-/// Whether `to` now shares the blocks of `from`.
+/// Lets `to` share the blocks of `from`; says if that worked.
 fn reflink(from: &File, to: &File) -> bool {
-    // SAFETY: FICLONE takes a descriptor as its argument and touches no memory of ours; both are open.
+    // SAFETY: FICLONE takes a descriptor as its argument and touches no memory; both are open.
     let result = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) };
     result == 0
 }

@@ -14,14 +14,14 @@ use crate::member::Member;
 use crate::members::{Members, Name};
 use crate::segment::{Batch, Scan, Stream};
 
-/// What a cursor reads: a snapshot of what the trace held when it was opened.
+/// The input of a cursor: a snapshot of the trace when it was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) members: Members,
     pub(crate) uuid: [u8; 16],
     /// First events of the segments, ascending; the first of them holds `from`.
     pub(crate) segments: Vec<EventNumber>,
-    /// What counts in the last one.
+    /// The part of the last segment that counts.
     pub(crate) tail: Scan,
     pub(crate) from: EventNumber,
     pub(crate) cpus: Option<nix::sched::CpuSet>,
@@ -136,7 +136,7 @@ fn run<T>(plan: &Plan, make: &impl Fn(Vec<Event>) -> T, sender: &Sender<Result<T
     Ok(())
 }
 
-/// Whether the next segment is the one that continues this one.
+/// Checks that the next segment continues this one.
 fn check_follower(
     (path, end): (&Path, u64),
     next: EventNumber,

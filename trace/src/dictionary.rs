@@ -1,4 +1,4 @@
-//! What the events of recordings of one test suite have in common: dictionaries, beside the packs that share them.
+//! Dictionaries: bytes that the events of recordings of one test suite have in common, beside the packs that share them.
 //!
 //! Runs of one suite load the same libraries, read the same files and make the same calls. A *dictionary* is the payloads of frames of
 //! one recording, one after the other; frames of other recordings (and of that one) are compressed as what differs from it
@@ -80,7 +80,7 @@ impl Dictionary {
         Ok((Dictionary::new(copy::hash(&file), content), file))
     }
 
-    /// What compresses with it. For one thread.
+    /// A compressor that uses it, for one thread.
     pub(crate) fn compressor(&self) -> io::Result<Compressor<'static>> {
         self.compressor_of(LEVEL)
     }
@@ -160,7 +160,7 @@ impl Dictionaries {
         self.objects.join(format!("{id}.{EXTENSION}"))
     }
 
-    /// Those that are there, ascending by name.
+    /// The dictionaries that are there, ascending by name.
     pub(crate) fn all(&self) -> Vec<FileId> {
         let entries = std::fs::read_dir(&self.objects).into_iter().flatten().flatten();
         let id = |path: PathBuf| {

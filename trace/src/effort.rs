@@ -1,4 +1,4 @@
-//! How hard to compress: as hard as the writer can without falling behind.
+//! The choice of how hard to compress: as hard as the writer can without falling behind.
 //!
 //! Keeps: compression never makes the program wait. One core compresses some 36 MB/s with brotli quality 5 and some 70
 //! (programs) to 240 (records) with quality 2; storing goes as fast as the page cache takes it. So what decides is the *pressure*: the bytes that wait, or those that
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::frame::Effort;
 
-/// What came so long ago counts a third (1/e) as much as what comes now.
+/// Bytes that came so long ago count a third (1/e) as much as bytes that come now.
 const RECENT: Duration = Duration::from_millis(200);
 
 /// With less pressure than this part of the queue, the best quality is used (8 MiB of 256, or 40 MB/s) …
@@ -31,7 +31,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// How many they are at the time `now`.
+    /// The number of bytes at the time `now`.
     pub(crate) fn bytes(&self, now: Duration) -> u64 {
         let age = now.saturating_sub(self.at).as_secs_f64();
         (self.bytes * (-age / RECENT.as_secs_f64()).exp()) as u64
@@ -44,7 +44,7 @@ impl Recent {
     }
 }
 
-/// What the writer has to do.
+/// The work that waits for the writer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     /// Bytes that wait to be written, and those that came lately: whichever are more.
@@ -54,7 +54,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// How hard to compress what is written now. `queue` is how much may wait, `quality` the best quality.
+    /// Chooses how hard to compress the next frame. `queue` says how much may wait, `quality` is the best quality.
     pub(crate) fn effort(self, queue: u64, quality: i32) -> Effort {
         let part = if self.ending { ENDING } else { 1 };
         if self.pressure <= queue / BEST && !self.ending {

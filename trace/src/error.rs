@@ -1,4 +1,4 @@
-//! What can go wrong with a trace.
+//! The errors of reading and writing a trace.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub enum Error {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was being done to it.
+        /// The operation that failed.
         doing: &'static str,
         /// The kernel's answer.
         source: Arc<io::Error>,
@@ -40,7 +40,7 @@ pub enum Error {
     /// There is something already where a trace or a pack was to be made.
     #[error("{}: exists already; name another place, or remove it (rr rm)", path.display())]
     Exists {
-        /// Where.
+        /// The file.
         path: PathBuf,
     },
     /// A pack cannot be changed.
@@ -65,7 +65,7 @@ pub enum Error {
     NotATrace {
         /// The directory or file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// The trace was written by a program with another format.
@@ -88,7 +88,7 @@ pub enum Error {
         path: PathBuf,
         /// Offset of the damaged structure, in bytes.
         offset: u64,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// An event was asked for that the trace does not hold.
@@ -96,7 +96,7 @@ pub enum Error {
     NoSuchEvent {
         /// The trace.
         path: PathBuf,
-        /// What was asked for.
+        /// The event that was asked for.
         event: EventNumber,
         /// The first event that is there.
         first: EventNumber,
@@ -106,11 +106,11 @@ pub enum Error {
     /// A mapped file is not in the trace.
     #[error("{}: the mapped file {file} is missing from the trace: {why}; copy the trace again, with its directory files", path.display())]
     MissingFile {
-        /// Where it should be.
+        /// The place where the file should be.
         path: PathBuf,
         /// Its content.
         file: FileId,
-        /// What is there instead.
+        /// A description of the file that is there instead.
         why: String,
     },
     /// An event does not follow the one before it. A bug of the caller.
@@ -126,7 +126,7 @@ pub enum Error {
     TooLarge {
         /// The event.
         event: EventNumber,
-        /// Which part of it.
+        /// The part of it.
         what: &'static str,
         /// Its size.
         bytes: u64,
@@ -138,7 +138,7 @@ pub enum Error {
     Invalid {
         /// The event.
         event: EventNumber,
-        /// What it says.
+        /// The message of the error.
         why: String,
     },
     /// The header is too large for the format.
@@ -151,7 +151,7 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
-    /// The writer's background thread panicked. A bug of ours.
+    /// The writer's background thread panicked. A bug of rr.
     #[error("{}: the trace writer's thread died; please report this with the message above", path.display())]
     WriterDied {
         /// The trace.

@@ -1,17 +1,17 @@
 //! Events: the recorded steps of a run, and what replay does for each.
 //!
-//! An event says what a task did at the end of an *interval* (the instructions
-//! it executed since its previous event), and everything that entered the
-//! program there (I2). Replaying one is always the same, whatever system call
-//! caused it:
+//! An event stands at the end of an *interval*: the instructions that a task has executed since its previous event. The event
+//! says what the task did there, and holds everything that entered the program there (I2). Replay does the same for each event,
+//! whatever system call has caused it:
 //!
-//! 1. give the task the results of the interval's buffered calls ([`Event::buffered`]), run it to the place where
-//!    the event happened and compare its registers ([`EventKind`]);
+//! 1. give the task the results of the interval's buffered calls ([`Event::buffered`]), run it to the place of the event, and
+//!    compare its registers ([`EventKind::before`]; a few kinds run nothing);
 //! 2. carry out the [`TaskOp`] (clone, exec);
-//! 3. carry out the [`SpaceOp`]s on the task's address space (after an exec: the new one);
-//! 4. store the [`MemWrite`]s;
-//! 5. set the registers, and the extended state if there is one;
-//! 6. compare what the call handed to the outside world ([`rr_preload::payload`]).
+//! 3. carry out the [`SpaceOp`]s: [`Event::ops`] in the task's address space (after an exec: in the new one), then
+//!    [`Event::others`] in other spaces;
+//! 4. store the [`MemWrite`]s and the [`ObjectWrite`]s;
+//! 5. set the registers ([`EventKind::after`]), and the extended state if there is one;
+//! 6. compare the bytes that the call has handed to the outside world ([`rr_preload::payload`]).
 //!
 //! Intervals happened one after the other (I1), in the order of the events that end them.
 
@@ -48,11 +48,11 @@ pub struct Event {
     pub number: EventNumber,
     /// When it was recorded: nanoseconds since the recording began (`CLOCK_MONOTONIC`).
     pub time_ns: u64,
-    /// Whose step it was.
+    /// The task that made the step.
     pub tid: Tid,
-    /// What happened.
+    /// The kind of event, with the state in which it left the task.
     pub kind: EventKind,
-    /// What the buffered system calls of the interval gave, in order: records of the library inside the task
+    /// The results of the interval's buffered system calls, in order: records of the library inside the task
     /// (`preload/src/layout.rs`).
     pub buffered: Bytes,
     /// Changes of the task's address space, in order.
@@ -61,12 +61,12 @@ pub struct Event {
     pub others: Vec<(SpaceId, SpaceOp)>,
     /// Memory that the kernel wrote, in order.
     pub writes: Vec<MemWrite>,
-    /// What came into shared memory objects where nobody has mapped them shared.
+    /// Bytes that came into shared memory objects at places that nobody has mapped shared.
     pub object_writes: Vec<ObjectWrite>,
 }
 
 impl Event {
-    /// Whether it changes memory otherwise than by its registers and what the interval did.
+    /// Says if the event changes memory beyond its registers and beyond the work of the interval.
     pub fn changes_memory(&self) -> bool {
         !self.ops.is_empty()
             || !self.others.is_empty()
@@ -74,7 +74,7 @@ impl Event {
             || !self.object_writes.is_empty()
     }
 
-    /// How many buffered calls its interval had.
+    /// The number of buffered calls in its interval.
     pub fn buffered_calls(&self) -> u64 {
         let mut count = 0;
         self.buffered.each_record(|_| count += 1);
@@ -104,13 +104,13 @@ pub struct ObjectWrite {
     pub data: Vec<u8>,
 }
 
-/// What happened, and in which state it left the task.
+/// The kind of an event, and the state in which the event left the task.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(clippy::large_enum_variant)] // nearly all events are the largest variant, `Syscall`
 pub enum EventKind {
     /// The first event: the program's first process stands at its entry point.
     Start {
-        /// What was executed.
+        /// The program that was executed.
         exec: ExecInfo,
         /// Registers at the entry point.
         after: Registers,
@@ -163,9 +163,9 @@ pub enum EventKind {
         signo: i32,
         /// `siginfo_t`, 128 bytes.
         info: Vec<u8>,
-        /// Where it hit the task.
+        /// The place where it hit the task.
         place: SignalPlace,
-        /// What became of it.
+        /// The effect of the signal.
         disposition: Disposition,
         /// Registers after it (at the handler's first instruction if there is one).
         after: Registers,
@@ -237,7 +237,7 @@ pub struct Point {
     pub ran_us: u32,
 }
 
-/// Where a signal hit a task.
+/// The place where a signal hit a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SignalPlace {
     /// The task ran to an instruction that faulted, in this state.
@@ -245,11 +245,11 @@ pub enum SignalPlace {
     /// The task ran to its next system call instruction; the call is not entered yet. State as at the
     /// entry stop.
     Entry(Registers),
-    /// Where the task stood after its previous event.
+    /// The place of the task after its previous event.
     Here,
 }
 
-/// What became of a signal.
+/// The effect of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Disposition {
     /// Nothing.
@@ -299,7 +299,7 @@ pub struct ExecInfo {
     pub tid: Tid,
 }
 
-/// Which of the recording's own streams.
+/// One of the recording's own streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stdio {
     /// Standard output.
@@ -308,7 +308,7 @@ pub enum Stdio {
     Err,
 }
 
-/// What a call wrote to standard output or error; replay shows it.
+/// Bytes that a call wrote to standard output or error; replay shows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Output {
     /// To which stream.
@@ -317,7 +317,7 @@ pub struct Output {
     pub source: OutputSource,
 }
 
-/// Where the bytes of an [`Output`] are.
+/// The place of the bytes of an [`Output`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OutputSource {
     /// In the task's memory (address, length), in this order.

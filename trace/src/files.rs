@@ -17,8 +17,9 @@
 //! index entry is only made for a file whose last change is old enough that another one would have given another ctime. The store is
 //! a cache: whatever goes wrong with it, the trace gets a copy of its own.
 //!
-//! Who adds a file does not wait for the disk: it reads the file (as the program that maps it does) and says its name; a thread writes it
-//! (`later`). Events that refer to it are written after it ([`FileStore::settle`]).
+//! The thread that adds a file does not wait for the disk: it reads the file (as the program that maps the file does) and
+//! says its name; another thread writes the file (`later`). Events that refer to the file are written after it
+//! ([`FileStore::settle`]).
 
 mod later;
 
@@ -55,7 +56,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Files with more data than this are not kept in memory to be written later.
 const AT_ONCE: u64 = 64 << 20;
 
-/// What tells one state of a file from another without reading it.
+/// Facts that tell one state of a file from another without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Key {
     dev: u64,
@@ -81,7 +82,7 @@ impl Key {
         })
     }
 
-    /// Whether a change after now would show in the key.
+    /// Says if a change after now would show in the key.
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ctime = Duration::new(
@@ -107,7 +108,7 @@ impl Key {
     }
 }
 
-/// Where the contents of mapped files go while a trace is written. Usable from any thread.
+/// The contents of mapped files, while a trace is written. Usable from any thread.
 #[derive(Debug)]
 pub struct FileStore {
     places: Arc<Places>,
@@ -120,7 +121,7 @@ pub struct FileStore {
 struct Places {
     files: Place,
     store: Option<Store>,
-    /// What is in the trace but perhaps not on the disk.
+    /// Files that are in the trace but perhaps not on the disk.
     unsynced: Mutex<Vec<FileId>>,
 }
 
@@ -128,7 +129,7 @@ struct Places {
 struct Seen {
     /// Files that were added, by their state then.
     known: HashMap<Key, FileId>,
-    /// What is in the trace, or will be soon, and how many bytes it has.
+    /// Files that are in the trace, or will be soon, and the number of their bytes.
     present: HashMap<FileId, u64>,
 }
 
@@ -199,7 +200,7 @@ impl FileStore {
         Ok(id)
     }
 
-    /// How many bytes were stored under this name.
+    /// The number of bytes that were stored under this name.
     pub fn length(&self, id: FileId) -> Result<u64> {
         if let Some(len) = self.seen().present.get(&id) {
             return Ok(*len);
@@ -231,7 +232,7 @@ impl FileStore {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in the store about this state of a file: it is going to be in the trace.
+    /// Looks this state of a file up in the store. The contents that are found are going to be in the trace.
     fn find(&self, key: &Key) -> Result<Option<FileId>> {
         let Some(store) = &self.places.store else {
             return Ok(None);
@@ -362,7 +363,7 @@ impl Places {
 struct Store {
     contents: Place,
     index: OwnedFd,
-    /// Whether what others left behind was looked for.
+    /// Done once leftovers of other runs were looked for.
     swept: Once,
 }
 
@@ -372,7 +373,7 @@ impl Store {
             .recursive(true)
             .mode(0o700)
             .create(path.join("index"))?;
-        // Whoever can write to it decides what future traces contain.
+        // A user who can write to it decides what future traces contain.
         let m = std::fs::metadata(path)?;
         if m.uid() != nix::unistd::geteuid().as_raw() || m.mode() & 0o022 != 0 {
             return Err(io::Error::new(
@@ -393,7 +394,7 @@ impl Store {
         })
     }
 
-    /// What the file in this state contains, as far as is known.
+    /// The contents of the file in this state, if they are known.
     fn find(&self, key: &Key) -> Option<FileId> {
         let target = readlinkat(&self.index, &*key.name()).ok()?;
         let (name, since) = match target.to_str()?.split_once('.') {
@@ -414,7 +415,7 @@ impl Store {
         }
     }
 
-    /// Whether contents that were written before the machine was started are on the disk; if not, they are removed.
+    /// Says if contents that were written before the machine was started are on the disk; if not, they are removed.
     fn has_survived(&self, id: FileId) -> bool {
         let content = self.contents.open(id).and_then(|file| copy::name(&file));
         let whole = content.is_ok_and(|there| there == id);
@@ -457,7 +458,7 @@ impl Store {
     }
 }
 
-/// What the kernel calls its present run (random(4)).
+/// The kernel's name for its present run (random(4)).
 fn boot_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
@@ -551,7 +552,7 @@ impl Temporary<'_> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if !self.name.is_empty() {
-            // What stays is swept later.
+            // A file that stays is swept later.
             let _ = unlinkat(&self.place.fd, &*self.name, UnlinkatFlags::NoRemoveDir);
         }
     }

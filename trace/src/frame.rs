@@ -42,7 +42,7 @@ const QUALITY_OF_PACKS: i32 = 9;
 /// The first bytes of every frame.
 pub(crate) const FRAME_MAGIC: [u8; 4] = *b"rrF1";
 
-/// What a frame holds.
+/// The contents of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameKind {
     /// Bytes that the events of the next Events frame carry.
@@ -51,11 +51,11 @@ pub enum FrameKind {
     Events = 2,
     /// The end of the recording: a packed `End` message. Nothing follows.
     End = 3,
-    /// How the data of the next Events frame are put together from the bytes of its Data frames.
+    /// A description of how the data of the next Events frame are put together from the bytes of its Data frames.
     Pieces = 4,
 }
 
-/// How a payload is stored.
+/// The encoding of a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Codec {
     /// As it is.
@@ -70,7 +70,7 @@ pub enum Codec {
     Dictionary = 4,
 }
 
-/// How hard to compress.
+/// The effort of compressing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effort {
     /// Not at all.
@@ -82,9 +82,9 @@ pub enum Effort {
 /// The header of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameHeader {
-    /// What it holds.
+    /// The kind of its contents.
     pub kind: FrameKind,
-    /// How its payload is stored.
+    /// The encoding of its payload.
     pub codec: Codec,
     /// Bytes of the payload before compression.
     pub raw_len: u32,
@@ -98,7 +98,7 @@ pub struct FrameHeader {
     pub sum: u64,
 }
 
-/// Whether a checksum is right. Fuzzers cannot guess checksums, so for them all are.
+/// Says if a checksum is right. Fuzzers cannot guess checksums, so for them all are.
 pub(crate) fn sum_is(bytes: &[u8], sum: u64) -> bool {
     cfg!(feature = "fuzzing") || xxh3_64(bytes) == sum
 }
@@ -181,7 +181,7 @@ impl FrameHeader {
         FRAME_HEADER_LEN as u64 + u64::from(self.stored_len)
     }
 
-    /// Whether this is what was stored.
+    /// Checks that these are the bytes that were stored.
     pub(crate) fn check(&self, stored: &[u8]) -> Result<(), Malformed> {
         if sum_is(stored, self.sum) {
             Ok(())
@@ -327,7 +327,7 @@ pub(crate) fn recompress(
         }
     };
     if old.codec == Codec::Columns {
-        // Where columns are worth it has been decided by who knew the records.
+        // The caller knows the records, and has decided if columns are worth it.
         let columns = columns_in(&stored, raw.len())?;
         if let Some(bytes) = compress::compress(&columns, QUALITY_OF_PACKS) {
             let len = (columns.len() as u32).to_le_bytes();
@@ -377,7 +377,7 @@ fn write_all(out: &mut impl Write, mut slices: &mut [IoSlice<'_>]) -> io::Result
     Ok(())
 }
 
-/// Whether these bytes are zeros. Most that are not show it at once.
+/// Says if these bytes are zeros. Most bytes that are not show it at once.
 fn is_zeros(bytes: &[u8]) -> bool {
     bytes.iter().take(64).all(|b| *b == 0) && bytes.iter().all(|b| *b == 0)
 }
@@ -416,8 +416,8 @@ fn quality_for(raw: &[u8], quality: i32) -> i32 {
     }
 }
 
-/// Whether compressing has a chance. Large payloads are often compressed already (archives, pictures): samples from
-/// their beginning, middle and end, done the cheap way, tell.
+/// Says if compressing has a chance. Large payloads are often compressed already (archives, pictures): samples from their
+/// beginning, middle and end, compressed the cheap way, tell.
 fn worth_compressing(raw: &[u8]) -> bool {
     const SAMPLE: usize = 4 << 10;
     if raw.len() < 32 {
@@ -526,7 +526,7 @@ mod tests {
         assert_eq!(header.payload(out[48..].to_vec()).unwrap(), zeros);
     }
 
-    /// A record of a buffered call, so many times, the outputs growing.
+    /// Records of a buffered call, with growing outputs.
     fn records(count: u64) -> Vec<u8> {
         let record = |n: u64| [228 | 8 << 12 | 77 << 32, 0, n * 3];
         let words = (0..count).flat_map(record);

@@ -45,7 +45,7 @@ const OLDEST_VERSION: u32 = 4;
 const MAGIC: [u8; 8] = *b"rrtrace\n";
 const PREFIX_LEN: usize = 40;
 
-/// What was recorded, where and how.
+/// Facts about the recording: the program, the machine, the options.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Name of the trace that no other has; segments and checkpoints repeat it.
@@ -64,11 +64,12 @@ pub struct Header {
     pub uname: Uname,
     /// The processor, as `/proc/cpuinfo` names it.
     pub cpu_model: String,
-    /// Whether `CPUID` was intercepted. If not, the program saw this processor, and replay wants a like one.
+    /// True if `CPUID` was intercepted. If not, the program saw this processor, and replay needs one like it.
     pub cpuid_faulting: bool,
     /// The CPU that the recording was bound to.
     pub bound_cpu: Option<u32>,
-    /// What is between two checkpoints, as it was asked for (`rr_checkpoint::Interval`); `None`: none were made.
+    /// The interval between two checkpoints, as the user asked for it (`rr_checkpoint::Interval`); `None`: none were
+    /// made.
     pub checkpoint_interval: Option<String>,
     /// Size of a page, in bytes.
     pub page_size: u32,
@@ -79,7 +80,7 @@ pub struct Header {
     pub refused: BTreeMap<i64, i32>,
 }
 
-/// What uname(2) says.
+/// The answer of uname(2).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Uname {
     /// Operating system.

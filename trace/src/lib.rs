@@ -6,25 +6,27 @@
 //! DIR/files/<hash>                        contents of mapped files                 (`files`)
 //! DIR/checkpoints/<event>.ckpt            one file per checkpoint                  (crate rr-checkpoint)
 //! DIR/checkpoints/<event>.blocks          what others need of a removed one
+//! DIR/ci.json, DIR/backtrace              notes of `rr ci`; replay needs none   (`members`)
 //! ```
 //!
 //! Event numbers in names are decimal with 16 digits; hashes are xxh3-128 of the contents (seed 0), in 32 lower-case
 //! hexadecimal digits. All numbers in files are little-endian. A trace names nothing outside of its directory, so it can be
-//! moved and packed (I6); the names above are the only ones that matter, others are ignored.
+//! moved (I6); files with other names are ignored. A pack holds the same members in one file ([`pack`]). Packs that share
+//! mapped files have these, and the dictionaries of their frames, in a directory `objects` beside them.
 //!
 //! # Streams and segments
 //!
-//! Events and the bytes that they carry go into one file, as *frames* of different kinds, and not into a file
-//! per kind: a torn end is then a single cut, and streams cannot disagree about where it is. Each Events frame has the Data frames that belong to it
-//! right before it:
+//! Events and the bytes that they carry go into one file, as *frames* of different kinds, and not into a file per kind. So a
+//! torn end is a single cut, and streams cannot disagree about its place. The Data frames of an Events frame stand right before
+//! it, and form a *group* with it:
 //!
 //! ```text
 //! 0000000000000001.seg  | header | Data 1-90 | Events 1-90 | Events 91-400 | Data 401-401 | Data 401-401 | Events 401-401 |
 //! 0000000000000402.seg  | header | Events 402-800 | … | End |
 //! ```
 //!
-//! In a group, bytes that the data have twice are stored once, and zeros not at all: then a Pieces frame between its Data and
-//! its Events says how the data are put together (`pieces`).
+//! Bytes that the data of a group have twice are stored once, and zeros not at all. Then a Pieces frame between Data and Events
+//! says how the data are put together (`pieces`).
 //!
 //! A frame needs nothing from another frame but its own group's data; so reading can start at any group, and deleting
 //! segments from the front leaves a trace that replays from the next checkpoint on (flight recorder). A new segment starts at
@@ -44,22 +46,25 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`event`], [`bytes`] | events, and the bytes that they carry |
-//! | [`header`] | what was recorded |
-//! | [`writer`] | [`TraceWriter`] |
-//! | [`reader`] | [`TraceReader`] |
-//! | [`cursor`] | [`EventCursor`]: events in order |
-//! | [`processes`] | the processes of a recording |
-//! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
-//! | [`files`] | [`FileStore`]: contents of mapped files |
-//! | [`members`] | where a trace is read from: a directory, or a pack |
-//! | [`pack`], [`packing`], `recompress` | a trace in one file: reading it, writing it, making its segments smaller |
-//! | [`mod@unpack`] | a directory out of it |
-//! | `dictionary` | what events of several recordings have in common |
-//! | [`segment`], [`frame`], `pieces`, [`columns`], [`compress`] | the layers of a segment file |
-//! | [`parallel`] | work by several threads, with the results in order |
+//! | [`event`] | events: the steps of a recording, and what replay does for each |
+//! | [`bytes`], [`records`] | the bytes that an event carries, and the records of buffered calls in them |
+//! | [`header`] | facts about the recording: program, machine, options |
+//! | [`error`] | errors that name file and offset |
+//! | [`writer`] | [`TraceWriter`]: where events go |
 //! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
-//! | [`convert`] | shared messages from and to the types of rr-tracee |
+//! | [`reader`] | [`TraceReader`]: an opened trace |
+//! | [`cursor`] | [`EventCursor`]: events in order |
+//! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
+//! | [`processes`] | the processes of a recording |
+//! | `dir`, `member`, [`members`] | names, and the way to what they name: files of a directory, or parts of a pack |
+//! | [`files`], `copy`, [`prune`] | [`FileStore`]: contents of mapped files; how they come into the trace; cleaning the store |
+//! | [`segment`], [`frame`] | a segment file: frames in groups |
+//! | `pieces`, [`columns`], `delta`, [`compress`] | encodings of a frame's contents |
+//! | `message`, [`convert`] | events as Cap'n Proto messages; types of rr-tracee as messages |
+//! | [`pack`], [`packing`], `recompress` | a trace in one file: reading it, writing it, making its segments smaller |
+//! | [`mod@unpack`] | a directory out of a pack |
+//! | `dictionary` | bytes that the events of several recordings have in common |
+//! | [`parallel`] | work by several threads, with the results in order |
 
 #[cfg(test)]
 extern crate self as rr_trace;

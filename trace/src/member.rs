@@ -17,7 +17,7 @@ pub struct Member {
     /// Start and length; the whole file if there is nothing.
     part: Option<(u64, u64)>,
     path: PathBuf,
-    /// Those that it may name.
+    /// The files that it may name.
     dictionaries: Option<Arc<Dictionaries>>,
 }
 
@@ -76,17 +76,17 @@ impl Member {
         &self.file_path
     }
 
-    /// Where in that file it begins.
+    /// The offset in that file at which it begins.
     pub fn start(&self) -> u64 {
         self.part.map_or(0, |(start, _)| start)
     }
 
-    /// Whether that file holds nothing else.
+    /// Says if that file holds nothing else.
     pub fn is_whole_file(&self) -> bool {
         self.part.is_none()
     }
 
-    /// How many bytes it has.
+    /// The number of its bytes.
     pub fn size(&self) -> io::Result<u64> {
         match self.part {
             Some((_, len)) => Ok(len),

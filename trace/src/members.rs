@@ -1,6 +1,6 @@
 //! The members of a trace, wherever they are: files of a directory, or parts of a pack. *All reading of a trace goes through here.*
 //!
-//! Who writes needs a directory (`Members::directory`): a pack is never changed.
+//! Writers need a directory (`Members::directory`): a pack is never changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::pack::Pack;
 /// The name of a member.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Name {
-    /// What was recorded.
+    /// The header.
     Header,
     /// The segment that begins with this event.
     Segment(EventNumber),
@@ -24,7 +24,7 @@ pub enum Name {
     File(FileId),
     /// The checkpoint at this event.
     Checkpoint(EventNumber),
-    /// What others have put beside the recording.
+    /// A file that others have put beside the recording.
     Note(Note),
 }
 
@@ -51,7 +51,7 @@ impl Note {
 }
 
 impl Name {
-    /// Where it is in a directory.
+    /// Its place in a directory.
     pub(crate) fn place(self) -> (Option<Part>, String) {
         match self {
             Name::Header => (None, HEADER.to_owned()),
@@ -79,11 +79,11 @@ pub(crate) enum Members {
 }
 
 impl Members {
-    /// Those of a directory, or of a pack.
+    /// The members of a directory, or of a pack.
     pub(crate) fn of(path: &Path) -> Result<Members> {
         match std::fs::metadata(path) {
             Ok(meta) if meta.is_file() => Ok(Members::Pack(Arc::new(Pack::open(path)?))),
-            // What is wrong is said there.
+            // Opening a directory says what is wrong with it.
             _ => TraceDir::open(path).map(Members::Directory),
         }
     }
@@ -150,7 +150,7 @@ impl Members {
         }
     }
 
-    /// The directory, for who writes.
+    /// The directory, for writers.
     pub(crate) fn directory(&self) -> Result<&TraceDir> {
         match self {
             Members::Directory(dir) => Ok(dir),

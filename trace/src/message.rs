@@ -130,7 +130,7 @@ pub(crate) fn unpack(
     Ok(message)
 }
 
-/// Where the data of a group come from, in order.
+/// The source of the data of a group, in order.
 pub(crate) trait Data {
     /// The next `len` bytes.
     fn take(&mut self, len: u64) -> Result<Vec<u8>>;

@@ -42,7 +42,7 @@
 //!
 //! - A file with another length than its header says is refused; so is a table with a wrong checksum, or an entry that leads anywhere else than
 //!   into the members or into `objects`. So a pack that was cut off anywhere does not open.
-//! - Whoever opens a mapped file or the header gets what was packed: it is compared with its checksum before it is used first.
+//! - A mapped file or the header is compared with its checksum before it is used first, so a reader gets the bytes that were packed.
 //!   Segments and checkpoints have checksums of their own for each part that is read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +79,7 @@ const ENTRY_LEN: usize = 64;
 /// So many members at most: a table of 256 MiB.
 const MEMBERS_MAX: u64 = 4 << 20;
 
-/// Where the contents of a member are.
+/// The place of the contents of a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     /// In the pack, at this offset.
@@ -88,7 +88,7 @@ pub(crate) enum Place {
     Shared,
 }
 
-/// What the table says of a member.
+/// The entry of a member in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
     pub(crate) place: Place,
@@ -150,7 +150,7 @@ pub(crate) fn encode(uuid: &[u8; 16], table: &Table, table_at: u64) -> ([u8; HEA
     (header, bytes)
 }
 
-/// Whether a file begins as a pack does.
+/// Says if a file begins as a pack does.
 pub fn is_pack(path: &Path) -> bool {
     let mut magic = [0; MAGIC.len()];
     let read = open(path).and_then(|file| file.read_exact_at(&mut magic, 0));
@@ -177,7 +177,7 @@ pub struct Pack {
     dictionaries: Arc<Dictionaries>,
     uuid: [u8; 16],
     table: Table,
-    /// Those that have been compared with their checksums.
+    /// The members that have been compared with their checksums.
     checked: Mutex<BTreeSet<Name>>,
 }
 

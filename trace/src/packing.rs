@@ -36,7 +36,7 @@ pub struct PackWriter<'a> {
     temporary: PathBuf,
     file: File,
     uuid: [u8; 16],
-    /// Where the next member begins.
+    /// The offset at which the next member begins.
     at: u64,
     table: Table,
     /// Contents that are there, by their alignment.
@@ -147,7 +147,7 @@ impl<'a> PackWriter<'a> {
         self.add_with(Name::Checkpoint(event), write)
     }
 
-    /// What it holds now, to come back to.
+    /// Notes the present contents, to come back to them.
     pub fn mark(&self) -> Mark {
         Mark {
             at: self.at,
@@ -216,7 +216,7 @@ impl<'a> PackWriter<'a> {
                 .map_err(failed)
         });
         if made.is_err() {
-            // What is wrong is said already.
+            // The error has been reported already.
             let _ = std::fs::remove_file(&temporary);
         }
         made
@@ -263,7 +263,7 @@ impl<'a> PackWriter<'a> {
                 place
             }
         };
-        // What was written twice goes; and up to the next member there are zeros.
+        // Bytes that were written twice go; up to the next member there are zeros.
         let end = self.file.set_len(self.at);
         end.map_err(|source| not_written(&self.target, source))?;
         self.table.insert(name, Entry { place, len, sum });
@@ -294,7 +294,7 @@ impl Drop for PackWriter<'_> {
     }
 }
 
-/// What a pack held at some time.
+/// The contents of a pack at some time.
 pub struct Mark {
     at: u64,
     table: Table,
@@ -310,12 +310,12 @@ pub struct MemberWriter<'a> {
 }
 
 impl MemberWriter<'_> {
-    /// How many bytes it has.
+    /// The number of its bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has none.
+    /// Says if it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -373,7 +373,7 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}{TEMPORARY}{}", std::process::id()))
 }
 
-/// What comes before the process's number in such a name.
+/// The part of such a name before the number of the process.
 const TEMPORARY: &str = ".tmp-";
 
 /// The directory that a path names a file in.

@@ -1,7 +1,7 @@
 //! Pieces: the data of a group without what it holds already.
 //!
-//! What one program writes into a pipe the next one reads, and both are recorded: the same bytes stand in a group twice, a
-//! moment apart. Data frames then hold them once, and a Pieces frame says how the data are put together:
+//! The next program reads from a pipe the bytes that one program writes into it, and both are recorded: the same bytes stand
+//! in a group twice, a moment apart. Data frames then hold them once, and a Pieces frame says how the data are put together:
 //!
 //! ```text
 //! data        | A: 128 KiB read from a file      | B, C, …: 16 KiB read from the pipe, each a part of A     | 64 KiB of zeros |
@@ -30,7 +30,7 @@ use crate::error::{Malformed, Result};
 use crate::event::Event;
 use crate::message::{self, BATCH_DATA_MAX, Data};
 
-/// Where the piece is zeros.
+/// The place of a piece that is zeros.
 const ZEROS: u32 = u32::MAX;
 /// Bytes of an entry.
 const ENTRY: usize = 8;
@@ -38,11 +38,11 @@ const ENTRY: usize = 8;
 const BLOCK: usize = 4096;
 /// … but one that continues the last one may be as short as this, or as what is left of a string; shorter strings are not looked at.
 const CONTINUED: usize = 256;
-/// What is compared first, and hashed.
+/// The number of bytes that are compared first, and hashed.
 const HEAD: usize = 64;
 /// So many bytes of an event share the block that they were read into …
 const SHARED: u64 = 16 << 10;
-/// … if they are in at most so many parts.
+/// … if they are in at most this number of parts.
 const PARTS: usize = 64;
 /// Zeros that are shared by all.
 const ZEROS_SHARED: usize = 64 << 10;
@@ -52,12 +52,12 @@ const SLOTS: usize = 4096;
 /// A part of the data of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Piece {
-    /// Where in the stored bytes it is, or [`ZEROS`].
+    /// Its offset in the stored bytes, or [`ZEROS`].
     at: u32,
     len: u32,
 }
 
-/// How the data of a group are to be stored.
+/// The plan of how the data of a group are stored.
 #[derive(Default)]
 pub(crate) struct Plan<'a> {
     /// The bytes to store, in order.
@@ -84,7 +84,7 @@ struct Planner<'a> {
     sources: Vec<Source<'a>>,
     /// Beginnings of blocks, by the hash of their first bytes.
     table: Vec<Option<Place>>,
-    /// Where the last copy ended.
+    /// The end of the last copy.
     expected: Place,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// How to store the data of these events.
+/// Plans how to store the data of these events.
 pub(crate) fn plan(events: &[Event]) -> Plan<'_> {
     let total: u64 = events
         .iter()
@@ -149,7 +149,7 @@ pub(crate) fn plan(events: &[Event]) -> Plan<'_> {
     planner.plan
 }
 
-/// Where in the records of buffered calls there are outputs worth looking at. If these are no records, it does not matter.
+/// The outputs in the records of buffered calls that are worth a look. If these bytes are no records, it does not matter.
 fn outputs(records: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     records::iter(records)
@@ -164,7 +164,7 @@ fn outputs(records: &[u8]) -> impl Iterator<Item = Range<usize>> {
 impl<'a> Planner<'a> {
     /// Adds a string of bytes that another may repeat.
     fn string(&mut self, bytes: &'a [u8]) {
-        // What is before `from` is told of; what is between `from` and `at` is to be stored.
+        // Bytes before `from` are in the plan; bytes between `from` and `at` are to be stored.
         let (mut from, mut at) = (0, 0);
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -208,9 +208,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Where bytes are stored with which this begins, and how many.
+    /// Finds stored bytes that begin like these: their place, and how many are equal.
     fn find(&self, rest: &[u8]) -> Option<(Place, usize)> {
-        // What was read in two pieces may be written in one, and the other way round.
+        // Bytes that were read in two pieces may be written in one, and the other way round.
         let (source, offset) = self.expected;
         let here = self.sources.get(source)?;
         let expected = if offset < here.bytes.len() {
@@ -306,7 +306,7 @@ impl Pieces {
 pub(crate) struct Assembly<'a> {
     stored: &'a Arc<Vec<u8>>,
     pieces: std::vec::IntoIter<Piece>,
-    /// What is left of the piece under way.
+    /// The rest of the piece under way.
     current: Piece,
 }
 

@@ -31,7 +31,7 @@ impl Executed {
         }
     }
 
-    /// Whether people would call the program by this name.
+    /// Says if people would call the program by this name.
     fn is_called(&self, name: &str) -> bool {
         let base = |path: &str| path.rsplit('/').next() == Some(name);
         base(&self.path) || self.args.first().is_some_and(|arg| base(arg))
@@ -45,9 +45,9 @@ pub struct Process {
     pub pid: Tid,
     /// The process that created it; `None` for the first.
     pub parent: Option<Tid>,
-    /// How it ended, as wait(2) says; `None` if the recording ended before.
+    /// Its status, as wait(2) says; `None` if the recording ended before it.
     pub status: Option<i32>,
-    /// What it executed, in order.
+    /// The programs that it executed, in order.
     pub executed: Vec<Executed>,
     /// The event that created it.
     pub began: EventNumber,
@@ -80,7 +80,7 @@ impl Process {
 /// ```
 pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
     let mut all: Vec<Process> = Vec::new();
-    // Which process a task belongs to: numbers are reused.
+    // The process of each task: numbers are reused.
     let mut live: BTreeMap<Tid, usize> = BTreeMap::new();
     for event in reader.events_from(EventNumber(1))? {
         let event = event?;

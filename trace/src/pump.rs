@@ -34,7 +34,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// With more segments than this to make durable, the whole file system is synced at once.
 const SYNC_EACH_MAX: usize = 16;
 
-/// How the thread works.
+/// The settings of the thread.
 #[derive(Clone, Debug)]
 pub(crate) struct PumpOptions {
     pub(crate) flush_after: Duration,
@@ -206,7 +206,7 @@ impl Pump {
         Ok(done)
     }
 
-    /// How hard to compress now.
+    /// Chooses how hard to compress now.
     fn effort(&self) -> Effort {
         let load = self.shared.lock().load();
         load.effort(self.options.queue_bytes, self.options.quality)
@@ -221,7 +221,7 @@ impl Pump {
             event: span.0,
             why: e.to_string(),
         })?;
-        // What these events refer to comes first (I5).
+        // The files that these events refer to come first (I5).
         self.files.settle()?;
         self.open_segment(span.0)?;
         let result = self
@@ -239,7 +239,7 @@ impl Pump {
         let mut room = DATA_FRAME;
         for mut bytes in plan.stored.iter().copied() {
             while bytes.len() > room {
-                // What is left of records still begins with a whole word (`columns`).
+                // The rest of the records still begins with a whole word (`columns`).
                 let (now, later) = bytes.split_at(room / 8 * 8);
                 bytes = later;
                 frame.push(now);
@@ -378,7 +378,7 @@ impl Pump {
     }
 }
 
-/// What a job changed.
+/// The changes that a job made.
 struct Done {
     written: EventNumber,
     buffered_calls: u64,

@@ -1,4 +1,4 @@
-//! What the recorder's thread and the writer's thread share.
+//! The state that the recorder's thread and the writer's thread share.
 //!
 //! The recorder's thread only ever pushes into [`State`] under a lock that is held for some tens of nanoseconds;
 //! encoding, compressing and writing happen on the other side (`pump`). Invariants: jobs are done in order; `backlog`
@@ -74,14 +74,14 @@ impl Size {
     }
 }
 
-/// What is under the lock.
+/// The state under the lock.
 #[derive(Default)]
 pub(crate) struct State {
     /// The group that events are added to.
     open: Group,
     open_size: OpenSize,
     opened_at: Option<Duration>,
-    /// What waits.
+    /// The jobs that wait.
     pub(crate) jobs: VecDeque<Job>,
     /// Weight of all events accepted and not yet written.
     pub(crate) backlog: u64,
@@ -93,7 +93,7 @@ pub(crate) struct State {
     pub(crate) buffered_calls: u64,
     /// The last flush that was reached.
     pub(crate) flushed: u64,
-    /// Why nothing is written any more.
+    /// The reason why nothing is written any more.
     pub(crate) failure: Option<Error>,
     /// No jobs will come.
     pub(crate) closed: bool,
@@ -113,7 +113,7 @@ struct OpenSize {
 impl State {
     /// Adds an event to the open group; whether there is a new job now.
     pub(crate) fn push(&mut self, event: Event, lent: Option<Box<dyn Lend>>, size: Size) -> bool {
-        // What is too large for a group must be a single event.
+        // An event that is too large for a group must be alone in one.
         let too_large = self.open_size.data + size.data > BATCH_DATA_MAX
             || self.open_size.message + size.message > GROUP_MESSAGE_MAX;
         let sealed = too_large && self.seal();
@@ -148,7 +148,7 @@ impl State {
         true
     }
 
-    /// What there is to do, for the choice of how hard to compress.
+    /// The work that waits, for the choice of how hard to compress.
     pub(crate) fn load(&self) -> Load {
         Load {
             pressure: self.backlog.max(self.recent.bytes(tsc::now())),
@@ -174,7 +174,7 @@ impl State {
     }
 }
 
-/// What both threads hold.
+/// The part that both threads hold.
 pub(crate) struct Shared {
     /// The trace, for messages.
     pub(crate) path: PathBuf,

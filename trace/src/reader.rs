@@ -1,7 +1,7 @@
 //! Reading a trace.
 //!
 //! [`TraceReader::open`] looks at the header and at the last segment; everything else is read when it is asked for.
-//! What a reader sees is what the trace held when it was opened, so a trace can be read while it is recorded.
+//! A reader sees the trace as it was when it was opened, so a trace can be read while it is recorded.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct TraceReader {
     header: Header,
     /// First events of the segments that count, ascending.
     segments: Vec<EventNumber>,
-    /// What counts in the last of them; or an empty one.
+    /// The part of the last of them that counts; or an empty one.
     tail: Scan,
     torn: u64,
     cpus: Option<CpuSet>,
@@ -119,7 +119,7 @@ impl TraceReader {
         }
     }
 
-    /// What was recorded.
+    /// The header: program, machine and options of the recording.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -140,7 +140,7 @@ impl TraceReader {
         self.tail.ended.map(|end| end.status)
     }
 
-    /// Whether the recording ended in an orderly way.
+    /// Says if the recording ended in an orderly way.
     pub fn is_complete(&self) -> bool {
         self.tail.ended.is_some()
     }
@@ -222,7 +222,7 @@ impl TraceReader {
         })
     }
 
-    /// What a pack takes over as it is: the header, mapped files, notes.
+    /// The members that a pack takes over as they are: the header, mapped files, notes.
     pub(crate) fn plain_members(&self) -> Result<Vec<Name>> {
         let mut all = vec![Name::Header];
         all.extend(self.members.files()?.into_iter().map(Name::File));
@@ -258,12 +258,12 @@ impl TraceReader {
         }
     }
 
-    /// The directory of the checkpoints, for who writes there. A pack has none ([`Error::ReadOnly`]).
+    /// The directory of the checkpoints, for writers. A pack has none ([`Error::ReadOnly`]).
     pub fn checkpoint_dir(&self) -> Result<PathBuf> {
         Ok(self.members.directory()?.path().join(Part::Checkpoints.name()))
     }
 
-    /// Where the checkpoint at `event` is, or would be.
+    /// The path of the checkpoint at `event`, if there is one or not.
     pub fn checkpoint_path(&self, event: EventNumber) -> PathBuf {
         self.members.path_of(Name::Checkpoint(event))
     }
@@ -285,7 +285,7 @@ impl TraceReader {
     }
 }
 
-/// What the segment that begins with `first` holds, if it has a whole header; and its size.
+/// The part of the segment that begins with `first`, if it has a whole header; and its size.
 fn scan(members: &Members, uuid: &[u8; 16], first: EventNumber) -> Result<(Option<Scan>, u64)> {
     let file = members.open(Name::Segment(first))?;
     let path = file.path().to_owned();

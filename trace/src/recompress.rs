@@ -16,11 +16,11 @@ use crate::parallel::in_order;
 use crate::reader::TraceReader;
 use crate::segment::RawFrame;
 
-/// How segments are made smaller.
+/// The settings for making segments smaller.
 pub(crate) struct Recompression<'a> {
     pub(crate) threads: usize,
     pub(crate) asked: Asked<'a>,
-    /// What frames may be compressed with, and where it is found again.
+    /// The dictionary that frames may be compressed with, and the place where it is found again.
     dictionary: Option<(Arc<Dictionary>, &'a Dictionaries)>,
     /// One for each thread, when it is needed first.
     compressors: Mutex<Vec<Compressor<'static>>>,

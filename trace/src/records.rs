@@ -69,7 +69,7 @@ impl Bytes {
         true
     }
 
-    /// The record that begins so many bytes from the beginning.
+    /// The record that begins `at` bytes from the beginning.
     pub fn record_at(&self, at: usize) -> Option<Brief> {
         let mut reader = self.reader();
         reader.skip(at).then(|| Brief::read(&mut reader)).flatten()

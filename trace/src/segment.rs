@@ -15,8 +15,8 @@
 //! of a group have the same first and last event, and groups follow each other without a gap. The last frame of the
 //! last segment is an End frame if the recording ended in an orderly way.
 //!
-//! What a killed recorder leaves behind is a cut in the last group. `Stream::scan` tells it from damage: nothing that
-//! follows a cut is an intact frame header.
+//! A killed recorder leaves a cut in the last group. `Stream::scan` tells a cut from damage: no intact frame header follows a
+//! cut.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER
 
 /// Bytes that can be read from any place.
 pub(crate) trait Source {
-    /// How many there are.
+    /// The number of bytes.
     fn size(&self) -> io::Result<u64>;
     /// Fills `buf` from `offset` on.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
@@ -96,7 +96,7 @@ impl Source for &[u8] {
     }
 }
 
-/// How a recording ended that ended in an orderly way.
+/// The end of a recording that ended in an orderly way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct End {
     /// Status of the program's first process.
@@ -105,7 +105,7 @@ pub(crate) struct End {
     pub(crate) buffered_calls: u64,
 }
 
-/// What a group of frames brought.
+/// The contents of a group of frames.
 pub(crate) enum Batch {
     /// Events.
     Events(Vec<Event>),
@@ -113,7 +113,7 @@ pub(crate) enum Batch {
     End(End),
 }
 
-/// What is in the last segment.
+/// The state of the last segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Scan {
     /// One past the last byte that counts.
@@ -144,9 +144,9 @@ pub(crate) struct RawFrame {
 pub(crate) struct Stream<S> {
     source: S,
     path: PathBuf,
-    /// Where reading stops.
+    /// The offset at which reading stops.
     end: u64,
-    /// Where the next frame begins.
+    /// The offset of the next frame.
     offset: u64,
     /// The event that comes next.
     next: EventNumber,
@@ -154,7 +154,7 @@ pub(crate) struct Stream<S> {
     data: Vec<Frame>,
     /// The Pieces frame that waits for it.
     pieces: Option<Frame>,
-    /// What the Data frames of the last groups hold: used again when no event shares it any more.
+    /// The contents of the Data frames of the last groups: the memory is used again when no event shares it any more.
     pools: Vec<Arc<Vec<u8>>>,
     /// First and last event of the group under way.
     group: Option<(EventNumber, EventNumber)>,
@@ -224,8 +224,8 @@ impl<S: Source> Stream<S> {
         (&self.path, self.offset)
     }
 
-    /// Where the groups from here on are: first event and offset. Reads headers alone; what is after damage is not found (and
-    /// the damage is when it is read).
+    /// The groups from here on: first event and offset of each. This reads headers alone: groups after damage are not
+    /// found, and the damage is reported when it is read.
     pub(crate) fn groups(&mut self) -> Vec<(EventNumber, u64)> {
         let mut groups = Vec::new();
         while self.offset < self.end {
@@ -330,7 +330,7 @@ impl<S: Source> Stream<S> {
         Ok(())
     }
 
-    /// What is before the first frame, as it is stored.
+    /// The bytes before the first frame, as they are stored.
     pub(crate) fn header(&self) -> Result<[u8; SEGMENT_HEADER_LEN]> {
         let mut header = [0; SEGMENT_HEADER_LEN];
         self.read(0, &mut header)?;
@@ -454,7 +454,7 @@ impl<S: Source> Stream<S> {
         Ok(Batch::Events(events))
     }
 
-    /// What these frames hold: the first `len` bytes of what is returned.
+    /// The contents of these frames: the first `len` bytes of the result.
     fn load(&mut self, frames: &[Frame], len: usize) -> Result<Arc<Vec<u8>>> {
         let unused = self
             .pools

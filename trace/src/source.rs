@@ -26,7 +26,7 @@ pub const KEEP_MOST: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct EventSource {
     trace: Arc<TraceReader>,
-    /// Where the threads that read ahead run, if the trace does not say.
+    /// The CPUs of the threads that read ahead, if the trace does not say.
     cpus: Option<CpuSet>,
     state: Mutex<State>,
 }
@@ -45,7 +45,7 @@ struct State {
     ahead: Option<(EventNumber, Ahead<Group>)>,
     /// After the group that was read by itself last: if that is wanted next, somebody goes forward there.
     after_single: Option<EventNumber>,
-    /// Where the groups are, of the segments that were looked into: first event and offset.
+    /// The groups of the segments that were looked into: first event and offset of each.
     index: HashMap<EventNumber, Vec<(EventNumber, u64)>>,
 }
 
@@ -66,7 +66,7 @@ impl EventSource {
         })
     }
 
-    /// Keeps decoded events from now on, about so many bytes ([`KEEP_MOST`]).
+    /// Keeps decoded events from now on, about this number of bytes ([`KEEP_MOST`]).
     pub fn keep(&self, most: u64) {
         let mut state = self.state();
         state.most = most;
@@ -233,7 +233,7 @@ impl State {
     }
 }
 
-/// Where in a group an event is.
+/// The index of an event in a group.
 fn place_in(group: &[Arc<Event>], number: EventNumber) -> Option<usize> {
     let first = group.first()?.number;
     let at = usize::try_from(number.0.checked_sub(first.0)?).ok()?;
@@ -290,13 +290,13 @@ pub struct EventPosition {
     source: Arc<EventSource>,
     /// The group of the event before or after.
     group: Option<Group>,
-    /// Where in it `next` would be.
+    /// The index of `next` in it.
     at: usize,
     next: EventNumber,
 }
 
 impl EventPosition {
-    /// Where the events come from.
+    /// The source of the events.
     pub fn source(&self) -> &Arc<EventSource> {
         &self.source
     }

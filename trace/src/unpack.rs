@@ -25,7 +25,7 @@ pub fn unpack(pack: &Path, to: &Path, asked: Asked<'_>) -> Result<()> {
         renamed.map_err(|e| Error::io(to, "making the directory", e))
     });
     if made.is_err() {
-        // What is wrong is said already.
+        // The error has been reported already.
         let _ = std::fs::remove_dir_all(&temporary);
     }
     made

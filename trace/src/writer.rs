@@ -22,7 +22,7 @@ use crate::message::{self, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
 use crate::pump::{Pump, PumpOptions};
 use crate::queue::{Job, Shared, Size};
 
-/// How a trace is written.
+/// The settings of a writer.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
     /// A directory beside the traces in which mapped files are kept for all of them; made if it is not there.
@@ -118,7 +118,7 @@ impl TraceWriter {
         &self.header
     }
 
-    /// Where the contents of mapped files go. It can be used from any thread.
+    /// The store of mapped files. It can be used from any thread.
     pub fn files(&self) -> &Arc<FileStore> {
         &self.files
     }
@@ -128,7 +128,7 @@ impl TraceWriter {
         self.dir.path().join(Part::Checkpoints.name())
     }
 
-    /// Where a checkpoint at `event` belongs. Write it under another name in the same directory first.
+    /// The path of a checkpoint at `event`. Write the file under another name in the same directory first.
     pub fn checkpoint_path(&self, event: EventNumber) -> PathBuf {
         self.dir.path_of(Some(Part::Checkpoints), &checkpoint_name(event))
     }
@@ -166,7 +166,7 @@ impl TraceWriter {
         Ok(())
     }
 
-    /// What a reader would refuse must not be written; and how large the event is, with so many bytes of records `lent`.
+    /// Refuses an event that a reader would refuse. Returns how large the event is, with so many bytes of records `lent`.
     fn check(&self, event: &Event, lent: u64) -> Result<Size> {
         if event.number != self.next {
             return Err(Error::Numbering {
@@ -281,7 +281,7 @@ impl Drop for TraceWriter {
     }
 }
 
-/// How far the files of a trace are. A checkpoint may appear in the trace only when the events before it are there.
+/// The progress of the files of a trace. A checkpoint may appear in the trace only when the events before it are there.
 #[derive(Clone, Debug)]
 pub struct Progress(Arc<Shared>);
 

@@ -154,7 +154,7 @@ fn fill(mount: &Path) {
     let written = writer.progress().written().0;
     assert!(matches!(writer.finish(0), Err(Error::Full { .. })));
 
-    // What was written is there, and nothing half of it.
+    // The events that were written are there, and nothing half of one.
     let trace = TraceReader::open(&dir).unwrap();
     assert_eq!(
         (trace.last_event().0, trace.torn_bytes(), trace.is_complete()),

@@ -49,7 +49,7 @@ fn segment(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("segments/{first:016}.seg"))
 }
 
-/// What a reader makes of a trace: its events up to the first error, and that error.
+/// Reads a trace: its events up to the first error, and that error.
 fn read(dir: &Path) -> (Vec<Event>, Option<Error>) {
     let trace = match TraceReader::open(dir) {
         Ok(trace) => trace,

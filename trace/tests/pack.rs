@@ -160,7 +160,7 @@ fn holes_stay_holes() {
 #[test]
 fn nothing_is_overwritten_and_nothing_half_written_stays() {
     let setup = Setup::new();
-    // What a killed writer has left long ago goes.
+    // A file that a killed writer left long ago goes.
     let left = File::create(setup.path(".b.rrpack.tmp-7")).unwrap();
     left.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(100_000))
         .unwrap();

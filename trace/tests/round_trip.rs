@@ -1,4 +1,4 @@
-//! What was written is what is read.
+//! Readers give back what writers were given.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -31,7 +31,7 @@ fn segment_files(dir: &Path) -> Vec<String> {
     names
 }
 
-/// What to do after an event.
+/// A thing to do after an event.
 #[derive(Clone, Copy, Debug)]
 enum After {
     Nothing,
@@ -308,7 +308,7 @@ fn records_go_into_columns_whatever_is_between_them() {
     };
     for n in 1..=7 {
         writer.append(make(n)).unwrap();
-        // What waits at the end is stored as it is.
+        // Events that wait at the end are stored as they are.
         if n % 2 == 1 {
             writer.flush().unwrap();
         }

@@ -82,7 +82,7 @@ fn packed(number: u64, block: &Arc<Block>, survived: bool) -> Message {
     })
 }
 
-/// What the writing thread makes of these messages.
+/// The files that the writing thread makes of these messages.
 fn assembled(dir: &Path, messages: Vec<Message>) -> Vec<Finished> {
     let (to, from) = unbounded();
     let (buffers, back) = unbounded();
@@ -97,7 +97,7 @@ fn assembled(dir: &Path, messages: Vec<Message>) -> Vec<Finished> {
     out.iter().collect()
 }
 
-/// What the publishing thread makes of these, all at once: events and whether they are published.
+/// Lets the publishing thread have these, all at once. Returns events, and how publishing them went.
 fn published(dir: &Path, finished: Vec<Finished>) -> Vec<(u64, Result<CheckpointStats>)> {
     let (to, from) = unbounded();
     let (outcomes, out) = unbounded();

@@ -15,7 +15,7 @@ const LINE: usize = 16;
 /// A page that is not the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Whose page.
+    /// The owner of the page.
     pub target: PageTarget,
     /// The first byte that differs (for an object: its offset).
     pub addr: Addr,
@@ -25,7 +25,7 @@ pub struct Difference {
     pub expected: u8,
     /// The byte in the live process; nothing if the page cannot be read there.
     pub found: Option<u8>,
-    /// How many bytes of the page differ.
+    /// The number of bytes of the page that differ.
     pub bytes: usize,
     /// The bytes around it.
     pub line: Line,
@@ -80,12 +80,12 @@ impl fmt::Display for Difference {
 pub struct Differences {
     /// The first of them, in order of address.
     pub first: Vec<Difference>,
-    /// How many there are.
+    /// The number of pages that differ.
     pub pages: u64,
 }
 
 impl Differences {
-    /// Whether all pages are the same.
+    /// Says if all pages are the same.
     pub fn is_empty(&self) -> bool {
         self.pages == 0
     }
@@ -157,7 +157,7 @@ impl Report {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found. `name` says what is mapped at an address.
+    /// The result. `name` gives the name of an address.
     pub fn end(self, name: impl Fn(Addr) -> String) -> Differences {
         let mut found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         for difference in &mut found.first {

@@ -110,7 +110,7 @@ fn compare_tasks(a: &TaskImage, b: &TaskImage, out: &mut Vec<String>) {
     }
 }
 
-/// What stands at an offset of the XSAVE area (Intel SDM vol. 1, 13.4).
+/// The name of the part at an offset of the XSAVE area (Intel SDM vol. 1, 13.4).
 fn xsave_part(offset: usize) -> &'static str {
     match offset {
         0..24 => "x87 control",
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// What is said after one change.
+    /// The complaints after one change.
     fn said(change: impl FnOnce(&mut SessionImage)) -> Vec<String> {
         let mut b = image();
         change(&mut b);
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn equal_images_give_nothing() {
         assert_eq!(said(|_| {}), Vec::<String>::new());
-        // What XSAVE leaves undefined does not count: the software area, which component is in use.
+        // Parts that XSAVE leaves undefined do not count: the software area, which component is in use.
         assert_eq!(said(|i| i.tasks[0].xstate.0[470] = 1), Vec::<String>::new());
         assert_eq!(said(|i| i.tasks[0].xstate.0[512] = 7), Vec::<String>::new());
     }

@@ -1,7 +1,7 @@
 //! Comparing two stored checkpoints of the same event: one that was made while recording, and one of a replay, say.
 //!
-//! How they are stored may differ (which blocks there are, a page that is stored although it is as when untouched); what a
-//! session resumed from them holds may not.
+//! The checkpoints may be stored in different ways (which blocks there are, a page that is stored although it is as when
+//! untouched). Sessions resumed from them must hold the same.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -263,7 +263,7 @@ impl Kept {
         Kept { region, last: None }
     }
 
-    /// What is known to be unchanged since the last checkpoint.
+    /// The knowledge of pages that are unchanged since the last checkpoint.
     pub fn changes(&self) -> Changes {
         match &self.last {
             Some((event, source, _)) if source.is_kept() => Changes::Since {

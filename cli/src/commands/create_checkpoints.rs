@@ -126,7 +126,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         maker: Maker::CreateCheckpoints,
         budget: Some(Budget {
             bytes: room.budget,
-            // Where the beginning is gone, replay begins at the first one.
+            // Replay begins at the first checkpoint if the beginning is gone.
             kept: stored
                 .events()
                 .first()
@@ -185,7 +185,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What checkpoints take on the disk before any is made.
+/// The bytes of checkpoints on the disk before any is made.
 struct Room {
     budget: u64,
     used: u64,
@@ -193,8 +193,8 @@ struct Room {
 }
 
 impl Room {
-    /// Whether the budget is the reason that so many checkpoints are missing: they were made before, and removed. Made again, they would
-    /// be removed again.
+    /// Says if the budget is the reason that so many checkpoints are missing: they were made before, and removed. If they
+    /// were made again, they would be removed again.
     fn is_full_for(&self, missing: u64) -> bool {
         let Some(each) = self.used.checked_div(self.checkpoints) else {
             return false;

@@ -1,6 +1,7 @@
 //! `rr doctor`: what this machine can do, and what to do where it cannot.
 //!
-//! What can be tried is tried; the other lines say what a trial that failed is likely to depend on. Each check is one function.
+//! A check tries what can be tried; other lines say what a trial that failed is likely to depend on. Each check is one
+//! function.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub struct Options {
     debugger: Option<PathBuf>,
 }
 
-/// How it is about something.
+/// The verdict of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 enum Verdict {
@@ -59,7 +60,7 @@ struct Finding {
     what: &'static str,
     verdict: Verdict,
     found: String,
-    /// What to do about it.
+    /// A thing to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
 }
@@ -114,7 +115,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// What a child of ours answers, as its exit status.
+/// The answer of a child of rr's, as its exit status.
 fn in_child(ask: impl FnOnce() -> i32) -> Option<i32> {
     // SAFETY: `ask` makes system calls alone, which is allowed after fork; the child does not return.
     match unsafe { libc::fork() } {
@@ -239,7 +240,7 @@ fn pagemap() -> Finding {
 fn disk(root: &Path) -> Finding {
     const LITTLE: u64 = 1 << 30;
     let what = "disk";
-    // What is not there yet will be made where its parent is.
+    // A directory that is not there yet will be made where its parent is.
     let there = root
         .ancestors()
         .find(|dir| dir.exists())
@@ -299,7 +300,7 @@ fn trial() -> Vec<Finding> {
             "set TMPDIR to a directory that can be written to",
         )],
     };
-    // What stays is in the directory for temporary files.
+    // Leftovers are in the directory for temporary files.
     let _ = std::fs::remove_dir_all(&dir);
     findings
 }

@@ -47,7 +47,7 @@ pub struct Options {
     traces: Vec<PathBuf>,
 }
 
-/// What was packed.
+/// The outcome of packing.
 pub struct Packed {
     /// Bytes of the file.
     pub bytes: u64,
@@ -170,7 +170,7 @@ pub fn pack(
     for (event, e) in checkpoints.unusable() {
         eprintln!("rr: the checkpoint at event {event} cannot be used, and is left out: {e}");
     }
-    // Where the beginning of a recording is gone, replay begins at the first checkpoint.
+    // Replay begins at the first checkpoint if the beginning of a recording is gone.
     let first = checkpoints.events().first().copied();
     let kept: Vec<EventNumber> = first.filter(|_| reader.first_event().0 > 1).into_iter().collect();
     let mark = writer.mark();
@@ -183,7 +183,7 @@ pub fn pack(
             break;
         }
         writer.back_to(&mark)?;
-        // What is expected is right but for the sections of the files; so the next one is likely to fit.
+        // The estimate is right but for the sections of the files; so the next one is likely to fit.
         let scale = (length - without) as f64 / expected.max(1) as f64;
         let mut is_too_long = true;
         while is_too_long {

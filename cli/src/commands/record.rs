@@ -38,7 +38,7 @@ pub const TIMED_OUT: u8 = 124;
     not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record ./server --test")]
 pub struct Options {
     /// Write a checkpoint every so often, so that replay can start there: about every second, but at a cost of at most a twentieth
-    /// of the program's time (auto); after so many events and buffered calls (N); after so much time in which the program
+    /// of the program's time (auto); after N events and buffered calls (N); after a time in which the program
     /// does not sleep (Ns, Nms); or never (none)
     #[arg(long, value_name = "auto|N|Ns|Nms|none", default_value = "auto")]
     checkpoint_interval: Checkpoints,
@@ -202,7 +202,7 @@ fn create(
     bail!("no free name for a trace")
 }
 
-/// What the user has in the end of a recording that failed.
+/// The use that the user has of a recording that failed.
 fn epitaph(dir: &Path, written: EventNumber) -> String {
     if written == EventNumber(0) {
         return format!("nothing was recorded in {}", dir.display());
@@ -298,7 +298,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         survived_signal: options.continue_through_signal,
         mark_stdio: global.mark_stdio,
         schedule: Schedule { turn_events, chaos },
-        // Where it matters which call others come after, each call is an event.
+        // Each call is an event if it matters which call others come after.
         buffered: !options.no_syscall_buffer && chaos.is_none() && turn_events > 1,
         measurement,
         time_limit: options.timeout,

@@ -40,7 +40,7 @@ pub struct Options {
     trace: Option<PathBuf>,
 }
 
-/// Whether a stretch is not what was recorded.
+/// Says if a stretch is not what was recorded.
 fn is_bad(verified: &Verified) -> bool {
     matches!(verified.verdict, Verdict::Differs { .. } | Verdict::Failed(_))
 }
@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let event = options.from.or(options.checkpoint).unwrap_or(0);
         bail!("there is no checkpoint at event {event} (rr traceinfo lists them)");
     }
-    // What replay does not use, or uses only in part, is compared with its checksum.
+    // Files that replay does not use, or uses only in part, are compared with their checksums.
     if let Some(pack) = reader.pack() {
         pack.check_all()?;
     }

@@ -16,9 +16,9 @@ use rr_tracee::{Addr, Registers};
 use crate::registers;
 use crate::target::Condition;
 
-/// How many steps an evaluation may take.
+/// The number of steps that an evaluation may take.
 pub const MAX_STEPS: usize = 10_000;
-/// How many values may lie on the stack.
+/// The number of values that may lie on the stack.
 const MAX_STACK: usize = 128;
 
 /// An expression as gdb sends it.
@@ -35,7 +35,7 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// What stops an evaluation.
+/// The reasons why an evaluation stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AgentError {
     /// The code ends, or jumps, beyond its end.
@@ -71,7 +71,7 @@ impl Expression {
         Expression { code, program }
     }
 
-    /// What the expression gives.
+    /// Evaluates an expression.
     pub fn evaluate(
         &self,
         registers: &Registers,
@@ -285,7 +285,7 @@ fn signed(
     result.map(i64::cast_unsigned)
 }
 
-/// How many bits a value of `bits` bits leaves unused.
+/// The number of bits that a value of `bits` bits leaves unused.
 fn unused_bits(bits: u8) -> u32 {
     63 & 64u32.saturating_sub(u32::from(bits))
 }

@@ -1,5 +1,4 @@
-//! What the task makes of conditions is what the interpreter makes of them: random expressions, executed in a process under
-//! ptrace(2).
+//! Tests that a task decides conditions as the interpreter does: random expressions, executed in a process under ptrace(2).
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -19,7 +18,7 @@ const PAGE: u64 = 4096;
 /// Two pages that can be read.
 const DATA: u64 = 0x2000_0000;
 const CODE: u64 = 0x3000_0000;
-/// Where the breakpoint is said to be.
+/// The place that the breakpoint is said to be at.
 const PLACE: Addr = Addr(0x40_1234);
 /// Carry, parity, adjust, zero, sign, overflow.
 const FLAGS: u64 = 0x8d5;
@@ -91,7 +90,7 @@ impl Child {
         self.wait()
     }
 
-    /// Whether the condition is true, or cannot be told, as the code has it.
+    /// Says if the code finds the condition true, or cannot tell.
     fn decides(&self, trial: &Trial, values: &[u64; 16], flags: u64) -> bool {
         self.memory.write_all_at(&trial.code, CODE).unwrap();
         let mut regs = self.regs();
@@ -201,7 +200,7 @@ enum Tree {
     Constant(u64),
     Small(u8),
     Register(u8),
-    /// What lies at an address that can be read.
+    /// A word at an address that can be read.
     Word(u8, u64),
     Read(u8, Box<Tree>),
     Unary(u8, Box<Tree>),

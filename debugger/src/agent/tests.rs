@@ -120,7 +120,7 @@ fn what_is_no_program_stays_with_the_interpreter() {
     assert!(!is_program(&[0x0c, END]));
     assert!(!is_program(&[CONST32, 0, 0]));
     assert!(!is_program(&[]));
-    // Where nothing lies, nothing is extended.
+    // An empty stack has nothing to extend.
     assert!(!is_program(&[EXT, 64, CONST8, 1, END]));
     assert!(!is_program(&[ZERO_EXT, 0, CONST8, 1, END]));
 }

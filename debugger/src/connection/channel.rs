@@ -6,10 +6,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How long a client may leave the server's answers unread.
+/// The time that a client may leave the server's answers unread.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where bytes of a client come from, and go to.
+/// The way to a client: bytes come from it, and go to it.
 pub trait Channel {
     /// Sends all of `bytes`.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()>;

@@ -7,14 +7,14 @@ use crate::hex;
 /// The longest packet that is taken, and that `qSupported` announces.
 pub const MAX_PACKET: usize = 0x20000;
 
-/// What the stream consists of.
+/// The parts of the stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Frame {
     /// A packet: its content without escapes, and whether its checksum is right.
     Packet {
         /// The content.
         content: Vec<u8>,
-        /// Whether the checksum is right.
+        /// True if the checksum is right.
         sound: bool,
     },
     /// A packet longer than [`MAX_PACKET`].

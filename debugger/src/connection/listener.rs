@@ -1,4 +1,4 @@
-//! Where a debugger connects: a Unix socket that only its user reaches, or a TCP port.
+//! The place where a debugger connects: a Unix socket that only its user reaches, or a TCP port.
 //!
 //! One client at a time: while one is connected nothing listens, so that another gets an error and does not wait.
 
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::Connection;
 use crate::{Error, Result};
 
-/// What the path of a Unix socket may have, less the name of ours (unix(7)).
+/// The length that the path of a Unix socket may have, less the name of rr's own (unix(7)).
 const MAX_DIRECTORY: usize = 90;
 
 enum Socket {
@@ -96,7 +96,7 @@ impl Listener {
         })
     }
 
-    /// What gdb's `target extended-remote` is to be given.
+    /// The address for gdb's `target extended-remote`.
     pub fn address(&self) -> String {
         match &self.place {
             Place::Unix(path) => path.display().to_string(),

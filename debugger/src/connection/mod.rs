@@ -16,14 +16,15 @@ pub use listener::Listener;
 
 use crate::target::Interrupt;
 
-/// How many packets may wait while the program runs: a client that follows the protocol has none.
+/// The number of packets that may wait while the program runs: a client that follows the protocol has none.
 const MAX_WAITING: usize = 64;
 
-/// How long an interrupt counts that comes while the program stands. gdb lets programs stop and go on by itself (when
-/// libraries are loaded, for example), and then the user, to whom the program runs, is heard in the next run.
+/// The time that an interrupt counts which comes while the program stands. gdb lets programs stop and go on by itself (when
+/// libraries are loaded, for example). For the user, the program runs meanwhile, so an interrupt of the user is heard in the
+/// next run.
 const INTERRUPT_KEPT: Duration = Duration::from_secs(3);
 
-/// What [`Connection::next_message`] gives.
+/// The results of [`Connection::next_message`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// A packet.
@@ -63,7 +64,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client is gone.
+    /// Says if the client is gone.
     pub fn is_closed(&self) -> bool {
         self.closed
     }

@@ -7,16 +7,16 @@ use crate::hex;
 use crate::server::{Answer, Server};
 use crate::target::{Condition, PointKind};
 
-/// How many points a client may have set: beyond what anybody sets by hand.
+/// The number of points that a client may have set: more than anybody sets by hand.
 const MAX_POINTS: usize = 10_000;
-/// How long the conditions of a point may be together, in bytes.
+/// The length that the conditions of a point may have together, in bytes.
 const MAX_CONDITIONS: usize = 8192;
 
 struct Point<'p> {
     kind: PointKind,
     addr: Addr,
     len: u64,
-    /// What follows: conditions, commands.
+    /// The rest: conditions, commands.
     rest: &'p [u8],
 }
 

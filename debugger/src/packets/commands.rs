@@ -1,4 +1,4 @@
-//! `qRcmd` and `qRRCmd`: commands of ours.
+//! `qRcmd` and `qRRCmd`: rr's own commands.
 //!
 //! `monitor COMMAND` is there for clients without our script. The script's commands travel as
 //! `qRRCmd:NAME:TID[:HEX…]` (−1 for no thread) and are answered with text in hexadecimal. Two names are the server's

@@ -21,7 +21,7 @@ mod errno {
     pub const EIO: u32 = 9999;
 }
 
-/// How many files a client may have open.
+/// The number of files that a client may have open.
 const MAX_OPEN: usize = 256;
 /// Bits of the flags of `open` that say how the file is accessed.
 const ACCESS: u64 = 3;
@@ -110,7 +110,7 @@ impl Source {
     }
 }
 
-/// What a path under `/proc/PID` is called there, for the debugged process.
+/// The name below `/proc/PID` of a path there, for the debugged process.
 fn in_proc<'p>(target: &dyn Target, path: &'p str) -> Option<&'p str> {
     let (pid, name) = path.strip_prefix("/proc/")?.split_once('/')?;
     (pid == "self" || pid.parse() == Ok(target.process().0)).then_some(name)

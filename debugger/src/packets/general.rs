@@ -3,7 +3,7 @@
 use crate::connection::MAX_PACKET;
 use crate::server::{Answer, Features, Server};
 
-/// What the server can do besides the packets that need no announcement.
+/// The features of the server that need to be announced.
 const OURS: &str = "QStartNoAckMode+;multiprocess+;swbreak+;hwbreak+;vContSupported+;ConditionalBreakpoints+;\
     QPassSignals+;QCatchSyscalls+;ReverseContinue+;ReverseStep+;fork-events+;vfork-events+;exec-events+;\
     qXfer:features:read+;qXfer:auxv:read+;qXfer:exec-file:read+;qXfer:siginfo:read+;qXfer:threads:read+;binary-upload+";

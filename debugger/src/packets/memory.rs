@@ -8,7 +8,7 @@ use crate::server::{Answer, Server};
 use crate::target::TargetError;
 
 impl Server<'_> {
-    /// What can be read, up to a packet full: perhaps less than was asked for, and at least a byte.
+    /// Reads memory, up to a packet full: perhaps less than was asked for, and at least a byte.
     fn memory(&mut self, rest: &[u8], most: usize) -> Result<Vec<u8>, Answer> {
         let (addr, len) = hex::pair(rest, b',').ok_or_else(Answer::invalid)?;
         if !self.alive {

@@ -29,7 +29,7 @@ fn named(packet: &[u8]) -> (&[u8], &[u8]) {
     packet.split_at(end)
 }
 
-/// What follows a name, without the separator.
+/// The argument after a name, without the separator.
 fn argument(rest: &[u8]) -> &[u8] {
     rest.get(1..).unwrap_or_default()
 }

@@ -55,7 +55,7 @@ impl Server<'_> {
         self.change_registers(|file| {
             let mut at = 0;
             for register in layout.registers() {
-                // What is not available stays so.
+                // Bytes that are not available stay so.
                 register.write(file, &bytes[at..]);
                 at += register.len;
             }

@@ -4,7 +4,7 @@ use crate::hex;
 use crate::server::{Answer, Move, Server};
 use crate::target::{Restart, Stop};
 
-/// What the argument of `run` means: none, `cN` or `N`.
+/// The destination that the argument of `run` names: none, `cN` or `N`.
 pub(super) fn destination(argument: Option<&str>) -> Option<Restart> {
     let argument = argument.map(str::trim).filter(|text| !text.is_empty());
     let Some(text) = argument else {
@@ -43,7 +43,7 @@ impl Server<'_> {
                 self.stopped(Stop::Stepped { tid })
             }
             Err(e) => {
-                // The client shows no text of ours here.
+                // The client shows no text of the server here.
                 tracing::error!("{e}");
                 Answer::said(&e)
             }

@@ -1,7 +1,7 @@
 //! `vCont`, `c`, `s`, `bc`, `bs`: running the program.
 //!
-//! Which threads run is the recording's matter, and so are signals: of what a client asks for only this much counts
-//! that one thread is to be stepped.
+//! The recording decides which threads run and which signals come. Of a client's request only one thing counts: that one
+//! thread is to be stepped.
 
 use rr_tracee::{Addr, AddrRange, Tid};
 

@@ -6,7 +6,7 @@ use crate::hex;
 use crate::server::{Answer, Server};
 use crate::target::{Interrupt, Target};
 
-/// How much is read at a time.
+/// The number of bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
 
 impl Server<'_> {

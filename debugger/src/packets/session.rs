@@ -19,7 +19,7 @@ impl Server<'_> {
         self.stopped(stop)
     }
 
-    /// Whether a pid in a packet is that of the program; no pid at all is.
+    /// Says if a pid in a packet is that of the program; no pid at all is.
     fn is_our_process(&self, pid: &[u8]) -> Option<bool> {
         if pid.is_empty() {
             return Some(true);

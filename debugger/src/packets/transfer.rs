@@ -4,7 +4,7 @@ use crate::connection::MAX_PACKET;
 use crate::hex;
 use crate::server::{Answer, Server};
 
-/// How much of a document fits into a packet if every byte needs an escape.
+/// The part of a document that fits into a packet if every byte needs an escape.
 const MOST: usize = MAX_PACKET / 2 - 1;
 
 impl Server<'_> {

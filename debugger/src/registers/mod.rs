@@ -19,7 +19,7 @@ pub const RSP: usize = 7;
 /// See [`RBP`].
 pub const RIP: usize = 16;
 
-/// Where in [`Registers::words`] the first 24 registers of the description lie: rax, rbx, … r15, rip, eflags, cs, …
+/// The places in [`Registers::words`] of the first 24 registers of the description: rax, rbx, … r15, rip, eflags, cs, …
 const CORE: [(&str, usize); 24] = [
     ("rax", 10),
     ("rbx", 5),
@@ -63,7 +63,7 @@ const X87: [(&str, usize, usize); 8] = [
 const STATUS: usize = 2;
 const TAGS: usize = 4;
 
-/// Where a register's bytes are.
+/// The place of a register's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
     /// A word of the general registers.

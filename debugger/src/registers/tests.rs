@@ -28,7 +28,7 @@ fn every_register_takes_a_value_and_gives_it_back() {
                 .map(|n| if n < len { !old[n] } else { 0 })
                 .collect(),
             Place::Word(_) => old.iter().map(|byte| !byte).collect(),
-            // Which registers are in use; the rest follows from their values.
+            // These registers are in use; the rest follows from their values.
             Place::Tags => vec![0xff, 0xff, 0, 0],
         };
         assert!(register.write(&mut changed, &new), "{}", register.name);

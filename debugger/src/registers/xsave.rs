@@ -1,12 +1,12 @@
-//! Where the components of the extended state lie (Intel SDM vol. 1, 13.4 and 13.5).
+//! The places of the components of the extended state (Intel SDM vol. 1, 13.4 and 13.5).
 
 use std::arch::x86_64::__cpuid_count;
 
 use rr_tracee::ExtendedState;
 
-/// Where the kernel leaves XCR0 in the legacy region of what ptrace gives (`<asm/user.h>`: sw_reserved).
+/// The offset at which the kernel leaves XCR0 in the legacy region that ptrace gives (`<asm/user.h>`: sw_reserved).
 const XCR0: usize = 464;
-/// Which components are in use.
+/// The offset of the bits that say which components are in use.
 const XSTATE_BV: usize = 512;
 /// Length of the legacy region and the header.
 const HEADER_END: usize = 576;
@@ -36,7 +36,7 @@ impl Component {
     }
 }
 
-/// Where the components of a state lie; those that it does not have are missing.
+/// The offsets of the components of a state; those that it does not have are missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Areas {
     present: u64,
@@ -75,12 +75,12 @@ impl Areas {
         areas
     }
 
-    /// Whether the state has it.
+    /// Says if the state has the component.
     pub fn has(&self, component: Component) -> bool {
         self.present & component.bit() != 0
     }
 
-    /// Where it begins.
+    /// The offset of a component.
     pub fn offset(&self, component: Component) -> usize {
         self.offsets[component as usize]
     }

@@ -40,7 +40,7 @@ impl Changes {
         written.map_err(|_| TargetError::Refused(format!("no memory that can be written at {addr}")))
     }
 
-    /// Whether all registers are as in the replay.
+    /// Says if all registers are as in the replay.
     fn is_as_replayed(&mut self) -> bool {
         let original: Vec<_> = self.original.iter().map(|(tid, regs)| (*tid, *regs)).collect();
         original.into_iter().all(|(tid, regs)| {
@@ -102,7 +102,7 @@ impl ReplayTarget {
             break diverted;
         };
         let output = changes.diversion.take_output();
-        // What the called function prints is for the user's eyes.
+        // Output of the called function is for the user's eyes.
         let _ = std::io::stdout()
             .write_all(&output)
             .and_then(|()| std::io::stdout().flush());

@@ -6,7 +6,7 @@ use rr_tracee::Tid;
 use super::{ReplayTarget, failed};
 use crate::target::{Target, TargetError};
 
-/// What takes the place of the original's ticks.
+/// The answer to commands about the original's ticks.
 const NO_TICKS: &str = "rr counts no ticks: it needs no performance counters. A place is an event (`when`, `seek EVENT`), or a place \
                         after one (`checkpoint`, `restart N`).";
 

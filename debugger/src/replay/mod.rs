@@ -127,7 +127,7 @@ impl ReplayTarget {
         }
     }
 
-    /// What the server calls a stop.
+    /// The server's name for a stop.
     fn stop_of(&mut self, stop: timeline::Stop) -> Stop {
         let tid = match &stop {
             timeline::Stop::Breakpoint { tid, .. }
@@ -391,7 +391,7 @@ fn no_more(way: &str) -> TargetError {
     TargetError::Refused(format!("Can't go {way}. No more history entries."))
 }
 
-/// How a place is watched, as the timeline has it.
+/// The timeline's name for a kind of watching.
 fn watch_kind(kind: PointKind) -> Option<WatchKind> {
     match kind {
         PointKind::Software | PointKind::Hardware => None,

@@ -37,7 +37,7 @@ impl Places {
         }
     }
 
-    /// Where `run` without an argument goes.
+    /// The destination of `run` without an argument.
     pub fn restart(&self) -> &Position {
         &self.restart
     }
@@ -64,7 +64,7 @@ impl Places {
         self.noted.remove(&number).is_some()
     }
 
-    /// What to say of a number that no place has.
+    /// The message about a number that no place has.
     pub fn no_such_checkpoint(&self, number: u64) -> String {
         let valid: Vec<String> = self.noted.keys().map(u64::to_string).collect();
         let valid = match valid.is_empty() {

@@ -42,7 +42,7 @@ impl Points {
         self.0.remove(&(kind, addr, len));
     }
 
-    /// What stops the timeline.
+    /// The stops of the timeline.
     pub fn stops(&self, options: &StopOptions) -> Stops {
         let mut stops = Stops {
             pass_signals: options.pass_signals.iter().copied().collect(),
@@ -80,13 +80,13 @@ impl Points {
         breakpoints.map(|(_, addr, _)| *addr)
     }
 
-    /// Whether the breakpoint at a place was asked for as a hardware breakpoint.
+    /// Says if the breakpoint at a place was asked for as a hardware breakpoint.
     pub fn is_hardware(&self, addr: Addr) -> bool {
         let at = |kind| self.0.keys().any(|(k, a, _)| *k == kind && *a == addr);
         at(PointKind::Hardware) && !at(PointKind::Software)
     }
 
-    /// What kind a watched place was asked for as.
+    /// The kind that a watched place was asked for as.
     pub fn kind_of(&self, range: AddrRange, kind: WatchKind) -> PointKind {
         let same = |(k, addr, len): &&(PointKind, Addr, u64)| {
             watch_kind(*k) == Some(kind) && AddrRange::sized(*addr, *len) == range

@@ -1,4 +1,4 @@
-//! What the debugged process looks like beside registers and memory: its auxiliary vector, mappings and files.
+//! The debugged process beside registers and memory: its auxiliary vector, mappings and files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ const STRINGS_MOST: usize = 1 << 20;
 const AUXV_MOST: usize = 64;
 
 impl ReplayTarget {
-    /// What the process, or the one that it was forked from, executed last.
+    /// The last program that the process, or the one that it was forked from, has executed.
     fn executed(&self) -> Option<&Executed> {
         let timeline = self.timeline.borrow();
         let (mut pid, mut at) = (timeline.process(), timeline.position().last);
@@ -131,7 +131,7 @@ fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Whether a name is the usual one of a link to a library (`libx.so.1` for `libx.so.1.2`) or to the loader.
+/// Says if a name is the usual one of a link to a library (`libx.so.1` for `libx.so.1.2`) or to the loader.
 fn is_link_to(link: &str, name: &str) -> bool {
     let version = name.strip_prefix(link).is_some_and(|rest| rest.starts_with('.'));
     let is_loader = link.starts_with("ld-linux") && name.starts_with("ld-");

@@ -1,4 +1,4 @@
-//! What a packet is answered with.
+//! Answers to packets.
 
 use crate::hex;
 use crate::target::TargetError;

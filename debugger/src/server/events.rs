@@ -105,7 +105,7 @@ impl Server<'_> {
         Answer::text(text)
     }
 
-    /// Why, as far as the client has asked to be told.
+    /// The reason of a stop, as far as the client has asked to be told.
     fn reason(&self, stop: &Stop) -> String {
         let features = &self.features;
         match stop {

@@ -1,8 +1,8 @@
 //! The loop: a packet, its answer, the next packet.
 //!
-//! What is remembered between packets is here, and is what the client would say it is: which threads it chose, what
-//! it negotiated, which points it set. All points are taken away when the client leaves, so that the next one finds
-//! the program as the first did.
+//! The state between packets is here, and the client would describe it in the same way: the threads it chose, the features it
+//! negotiated, the points it set. All points are taken away when the client leaves, so that the next one finds the program as
+//! the first did.
 
 mod answer;
 mod events;
@@ -25,7 +25,7 @@ use crate::registers::Layout;
 use crate::target::{PointKind, Stop, StopOptions, Target};
 use crate::{Result, hex};
 
-/// How a session ended.
+/// The end of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
     /// The client detached.
@@ -36,7 +36,7 @@ pub enum Ended {
     Vanished,
 }
 
-/// What client and server have agreed on.
+/// The features that client and server have agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Features {
     pub multiprocess: bool,
@@ -63,10 +63,10 @@ pub struct Server<'a> {
     pub(crate) options: StopOptions,
     pub(crate) points: BTreeSet<(PointKind, Addr, u64)>,
     pub(crate) last_stop: Option<Stop>,
-    /// Whether there is a program, as far as the client knows.
+    /// True if there is a program, as far as the client knows.
     pub(crate) alive: bool,
     pub(crate) ended: Option<Ended>,
-    /// What the next resumption does instead.
+    /// A move that the next resumption makes instead.
     pub(crate) next_move: Option<Move>,
     pub(crate) files: Files,
     pub(crate) symbols: Symbols,
@@ -135,7 +135,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Whether it is a thread of the program.
+    /// Says if it is a thread of the program.
     pub(crate) fn has_thread(&self, tid: Tid) -> bool {
         self.alive && self.target.threads().iter().any(|thread| thread.tid == tid)
     }

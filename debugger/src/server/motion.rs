@@ -1,7 +1,7 @@
 //! Running the program, and moves that gdb has no command for.
 //!
 //! gdb looks at everything anew (threads, registers, libraries) when a program that it let run stops, and at nothing
-//! after a command of ours. So a command that goes to another place (`run 1200`, `back`) only says what is to be
+//! after a command of rr's. So a command that goes to another place (`run 1200`, `back`) only says what is to be
 //! done, and is followed by `continue`: that is when the program moves, and it stops as any program does.
 
 use rr_tracee::Tid;
@@ -9,7 +9,7 @@ use rr_tracee::Tid;
 use super::{Answer, Server};
 use crate::target::{Action, Direction, Restart, Stop, TargetError};
 
-/// What a resumption does instead of running the program.
+/// A move that a resumption makes instead of running the program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Move {
     /// `run`, `restart`, `seek`, `back`, `forward`.

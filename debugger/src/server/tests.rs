@@ -9,7 +9,7 @@ use crate::connection::encode;
 use crate::mock::{FIRST, Mock};
 use crate::target::{Restart, TargetError};
 
-/// What the server answers to packets, without the framing; and how it ended, and the program afterwards.
+/// The server's answers to packets, without the framing; the end of the session, and the program afterwards.
 fn session(mut mock: Mock, packets: &[&str]) -> (Vec<String>, Ended, Mock) {
     let (mut client, server) = UnixStream::pair().unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

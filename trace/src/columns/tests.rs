@@ -11,7 +11,7 @@ fn record_of(number: u64, hash: u32, result: i64, outputs: &[u64]) -> Vec<u8> {
     words.flat_map(u64::to_le_bytes).collect()
 }
 
-/// `clock_gettime`, so many times: some 30 ns pass from one to the next, once in a while a switch to somebody else.
+/// Records of `clock_gettime`: some 30 ns pass from one to the next, once in a while a switch to somebody else.
 fn clock(calls: u64) -> Vec<u8> {
     let mut ns = 999_990_000;
     let call = |n: u64| {
@@ -27,7 +27,7 @@ fn whole(raw: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decoded(columns: &[u8], len: usize) -> Result<Vec<u8>, Malformed> {
-    // What was there before must not matter.
+    // Bytes that were there before must not matter.
     let mut out = noise(7, len);
     decode(columns, &mut out).map(|()| out)
 }
@@ -57,7 +57,7 @@ fn times_become_an_eighth_at_most() {
 
 #[test]
 fn a_loop_of_different_calls_is_followed() {
-    // What `cp -r` does with every file.
+    // The calls that `cp -r` makes for every file.
     let file = |n: u64| {
         let mut stat = [0x8a4; 18];
         (stat[1], stat[9], stat[11]) = (n + 0x9000, n * 37 % 1000, 1_795_000_000 + n / 100);

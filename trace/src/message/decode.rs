@@ -59,7 +59,7 @@ pub(crate) fn decode(
     Ok((events, decoder.lengths))
 }
 
-/// What goes from one event of a frame to the next.
+/// The state that goes from one event of a frame to the next.
 struct Decoder {
     bases: Bases,
     time: u64,

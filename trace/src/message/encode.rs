@@ -34,7 +34,7 @@ pub(crate) fn encode(events: &[Event]) -> Result<Vec<u8>, capnp::Error> {
     Ok(packed)
 }
 
-/// What goes from one event of a frame to the next.
+/// The state that goes from one event of a frame to the next.
 #[derive(Default)]
 struct Encoder {
     bases: Bases,

@@ -33,7 +33,7 @@ fn record(outputs: &[u8]) -> Vec<u8> {
     record
 }
 
-/// How many bytes are stored for these events, and that what is read is what was written.
+/// The number of bytes that are stored for these events. Also checks that the bytes read are those written.
 fn stored(events: &[Event]) -> usize {
     let plan = plan(events);
     let stored = plan.stored.concat();

@@ -16,7 +16,7 @@ use crate::commands::replay::debugger::{DebuggerOptions, launch};
 
 /// The most of gdb's output that is kept: nobody reads arrays in every frame of a hundred threads.
 const OUTPUT_MOST: u64 = 4 << 20;
-/// Lines of ours in gdb's output.
+/// Lines of rr's script in gdb's output.
 const CURRENT: &str = "--- rr: the current thread";
 const FRAMES: &str = "--- rr: the frames";
 const END: &str = "--- rr: the end";

@@ -44,7 +44,7 @@ pub struct Options {
     /// Print at most this many places
     #[arg(long, value_name = "N", default_value = "10")]
     limit: NonZeroUsize,
-    /// Give up on a place after so many seconds
+    /// Give up on a place after this time
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
     /// Print also where processes exit with a status other than 0 (as sanitizers let them)
@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// What is said about a place.
+/// The heading of a place.
 fn head(place: &Place, n: usize, count: usize, trace: &Path, last: EventNumber) -> String {
     let program = launch::shown(&place.args.iter().map(Into::into).collect::<Vec<_>>());
     let which = if place.executed { "-p" } else { "-f" };

@@ -11,7 +11,7 @@ use rr_tracee::Tid;
 
 use crate::signals;
 
-/// Why there is a place.
+/// The reason for a place.
 #[derive(Debug)]
 pub enum Cause {
     /// A signal killed the process.
@@ -27,7 +27,7 @@ pub enum Cause {
     End,
 }
 
-/// Which places are wanted, besides those where a signal kills.
+/// The places that are wanted, besides those where a signal kills.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     /// Those where a process exits with a status other than 0.
@@ -49,9 +49,9 @@ pub struct Place {
     pub began: EventNumber,
     /// Its arguments, or those of the process that it was forked from.
     pub args: Vec<String>,
-    /// Whether it executed a program itself: `rr replay -p` finds only such.
+    /// True if it executed a program itself: `rr replay -p` finds only such processes.
     pub executed: bool,
-    /// Why.
+    /// The reason.
     pub cause: Cause,
 }
 
@@ -146,7 +146,7 @@ fn place(processes: &[Process], event: EventNumber, tid: Tid, pid: Tid, cause: C
 }
 
 impl Cause {
-    /// What happened, in a few words.
+    /// Says in a few words what happened.
     pub fn describe(&self) -> String {
         match self {
             Cause::Status(status) => format!("exit with status {status}"),
@@ -188,7 +188,7 @@ fn word(info: &[u8], at: usize) -> i32 {
     bytes.map_or(0, i32::from_le_bytes)
 }
 
-/// What sigaction(2) calls an `si_code`.
+/// The name of an `si_code` in sigaction(2).
 fn code_name(signo: i32, code: i32) -> String {
     let names: &[&str] = match signo {
         libc::SIGSEGV => &["SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR"],

@@ -16,7 +16,7 @@ use crate::traces;
 /// A checkpoint by its event, if it can be used. (Opened, some hundred would have all the files that one may have open.)
 type Row = (EventNumber, rr_checkpoint::Result<Facts>);
 
-/// What is said of a checkpoint.
+/// The facts about a checkpoint.
 struct Facts {
     time_ns: u64,
     resident: u64,

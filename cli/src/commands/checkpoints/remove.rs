@@ -17,7 +17,7 @@ fn number(arg: &OsString) -> Option<EventNumber> {
     arg.to_str()?.parse().ok().map(EventNumber)
 }
 
-/// Those that must stay: where the beginning of a recording is gone, the first one is where replay begins.
+/// The checkpoints that must stay: if the beginning of a recording is gone, replay begins at the first one.
 fn needed(reader: &TraceReader, collection: &Collection) -> Vec<EventNumber> {
     let has_start = reader.first_event().0 <= 1;
     let first = collection.checkpoints().next().filter(|_| !has_start);

@@ -45,13 +45,13 @@ pub struct Record {
     pub name: String,
     /// The program and its arguments.
     pub test: Vec<String>,
-    /// Why it counts as failed.
+    /// The reason why it counts as failed.
     pub failure: Option<String>,
     /// Its number among the runs of one `rr ci`, from 1.
     pub attempt: u32,
     /// The seed of its schedule.
     pub seed: Option<u64>,
-    /// How it ended.
+    /// Its end.
     pub outcome: Outcome,
 }
 
@@ -63,7 +63,7 @@ impl Record {
     }
 }
 
-/// What stands beside the recording of an artefact.
+/// Reads a note beside the recording of an artefact.
 fn note(artifact: &TraceReader, note: Note) -> Result<Option<Vec<u8>>> {
     let Some(member) = artifact.open_note(note)? else {
         return Ok(None);
@@ -90,7 +90,7 @@ pub fn pack(dir: &Path, asked: Asked<'_>) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Where runs are recorded, and where artefacts go.
+/// The places where runs are recorded, and where artefacts go.
 pub struct Artifacts {
     work: PathBuf,
     dir: PathBuf,
@@ -164,7 +164,7 @@ impl Artifacts {
             Ok(File::open(&dir)?)
         };
         let opened = made().with_context(|| format!("cannot record into {}", dir.display()))?;
-        // Where a file system knows no locks, what a killed run leaves stays.
+        // Leftovers of a killed run stay on a file system that knows no locks.
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).ok();
         Ok(Place { dir, _lock: lock })
     }
@@ -198,7 +198,7 @@ impl Artifacts {
             if dir.with_added_extension(EXTENSION).symlink_metadata().is_ok() {
                 continue;
             }
-            // Whoever makes the directory has the name.
+            // The run that makes the directory has the name.
             match fs::create_dir(&dir) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,

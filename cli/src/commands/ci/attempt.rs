@@ -1,7 +1,7 @@
 //! One run of the test under `rr record`, in a process of its own.
 //!
 //! The runner of the test sends its signals to `rr ci`: those are passed on to the recorder, which passes them on to the test.
-//! What the terminal sends, everybody in the foreground has got already. If `rr ci` is killed, the recorder gets a SIGTERM
+//! Everybody in the foreground has got the terminal's signals already. If `rr ci` is killed, the recorder gets a SIGTERM
 //! (`PR_SET_PDEATHSIG`, prctl(2)), and ends the test within its five seconds.
 
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ const PASSED_ON: [Signal; 6] = [
 ];
 /// Those after which no further run begins.
 const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
-/// How long after its time limit a recorder is killed that has not ended.
+/// The time after its limit at which a recorder that has not ended is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// The signals of `rr ci`: blocked, and waited for.
@@ -59,12 +59,12 @@ impl Signals {
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }
 
-    /// Whether somebody has asked for the end.
+    /// Says if somebody has asked for the end.
     pub fn end_was_asked(&self) -> bool {
         self.end_was_asked.load(Ordering::Relaxed)
     }
 
-    /// Whether a signal waits that asks for the end.
+    /// Says if a signal waits that asks for the end.
     pub fn end_is_pending(&self) -> bool {
         // SAFETY: an all-zero set is a valid one, to be filled.
         let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -133,7 +133,7 @@ pub struct Attempt<'a> {
     pub seed: Option<u64>,
 }
 
-/// How it ended.
+/// The end of an attempt.
 pub enum Ended {
     /// It was recorded.
     Recorded(Outcome),
@@ -178,7 +178,7 @@ impl Attempt<'_> {
         let was_killed = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         match Outcome::read(&outcome) {
             Ok(outcome) => Ok(Ended::Recorded(outcome)),
-            // What was recorded until then can be replayed.
+            // The part that was recorded until then can be replayed.
             Err(_) if was_killed => Ok(Ended::Recorded(Outcome {
                 exit_code: None,
                 signal: Some(libc::SIGKILL),

@@ -75,10 +75,10 @@ pub struct RunOptions {
     /// End the test after so long (90s, 5m, 2h); its recording ends where its threads are then
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     timeout: Option<Duration>,
-    /// If the test fails, run it again, up to so many times; the result is that of the last run
+    /// If the test fails, run it again, up to N times; the result is that of the last run
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "until_failure")]
     retries: u32,
-    /// Run the test until it fails, at most so many times
+    /// Run the test until it fails, at most N times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     until_failure: Option<u32>,
     /// Schedule at random, each run with another seed (see `rr record --chaos`)
@@ -103,7 +103,7 @@ pub struct RunOptions {
     test: Vec<OsString>,
 }
 
-/// Which recordings are kept.
+/// The recordings that are kept.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Keep {
     OnFailure,

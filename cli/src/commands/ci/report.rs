@@ -24,7 +24,7 @@ pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print at most so many frames of each test
+    /// Print at most N frames of each test
     #[arg(long, value_name = "N", default_value_t = 8)]
     frames: usize,
 }

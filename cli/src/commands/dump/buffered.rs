@@ -17,7 +17,7 @@ pub struct Call {
     pub payload: Option<Digest>,
 }
 
-/// Those of the event, in order.
+/// The buffered calls of the event, in order.
 pub fn calls(event: &Event) -> Vec<Call> {
     let mut calls = Vec::new();
     event.buffered.each_record(|record| {

@@ -83,7 +83,7 @@ impl Line<'_> {
         }
     }
 
-    /// Where in a system call the event is.
+    /// The part of a system call that the event is.
     fn state(&self) -> &'static str {
         match &self.event.kind {
             EventKind::SyscallEnter { .. } => "ENTERING_SYSCALL",

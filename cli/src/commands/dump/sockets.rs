@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use rr_trace::event::{Event, MemWrite};
 use rr_tracee::{Addr, Registers};
 
-/// Where the call's address goes, if it is one that tells addresses.
+/// The place that the call's address goes to, if the call tells addresses.
 fn place(entry: &Registers) -> Option<Addr> {
     let arg = match entry.syscall() {
         libc::SYS_accept | libc::SYS_accept4 | libc::SYS_getsockname | libc::SYS_getpeername => 1,

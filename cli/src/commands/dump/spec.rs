@@ -1,4 +1,4 @@
-//! Which events: `N`, `A-B` or `end`.
+//! The events that the user names: `N`, `A-B` or `end`.
 
 use std::path::{Path, PathBuf};
 

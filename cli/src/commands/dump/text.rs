@@ -1,4 +1,4 @@
-//! Events as text, in the form of the original rr (rr-interface.md, 1.5): users' scripts search it.
+//! Events as text, in the form of the original rr, because users' scripts search it.
 
 use std::io::{Result, Write};
 

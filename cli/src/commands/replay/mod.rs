@@ -86,13 +86,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether it is about one of the processes.
+    /// Says if the options are about one of the processes.
     fn chooses(&self) -> bool {
         self.onprocess.is_some() || self.onfork.is_some() || self.goto_exit
     }
 }
 
-/// The statuses that replay ends with before it begins (rr-interface.md, 1.1).
+/// The statuses that replay ends with before it begins. They are those of the original rr (docs/usage.md).
 mod status {
     /// There is no such process.
     pub const NO_PROCESS: u8 = 2;
@@ -160,7 +160,7 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
                 .iter()
                 .rfind(|p| p.pid == chosen.pid && p.began <= chosen.from);
             start.process = chosen.pid;
-            // What a process executed before the program that was named, is another program.
+            // A program that the process executed before the named one is another program.
             start.begin = match options.onprocess {
                 Some(_) => chosen.from,
                 None => process.map_or(chosen.from, |p| p.began),
@@ -176,7 +176,7 @@ fn debug(options: &Options, global: &Global, reader: Arc<TraceReader>) -> Result
         let process = all
             .iter()
             .rfind(|p| p.pid == start.process && p.began <= start.begin);
-        // Where the process is gone there is nothing to be debugged.
+        // A process that is gone cannot be debugged.
         let last = process
             .and_then(|p| p.ended)
             .map_or(reader.last_event(), |ended| EventNumber(ended.0 - 1));

@@ -22,7 +22,7 @@ pub struct Start {
     pub process: Tid,
     /// The event that it begins with: nothing is debugged before.
     pub begin: EventNumber,
-    /// Where the debugger starts.
+    /// The event at which the debugger starts.
     pub at: EventNumber,
 }
 
@@ -93,7 +93,7 @@ pub fn make_at(
     }))
 }
 
-/// Whether the code that the process has mapped is in files of this machine, as it was recorded.
+/// Says if the code that the process has mapped is in files of this machine, as it was recorded.
 fn files_are_here(session: &ReplaySession, process: Tid, reader: &TraceReader) -> bool {
     let threads = session.threads_of(process);
     let Some(space) = threads.first().and_then(|tid| session.space_of(*tid)) else {

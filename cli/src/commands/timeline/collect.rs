@@ -1,4 +1,4 @@
-//! What a picture of a recording is made of: a few words about each event, and the tasks that they belong to.
+//! The contents of a picture of a recording: a few words about each event, and the tasks that they belong to.
 //!
 //! An interval is executed between the event before (of any task, I1) and its own event. A call that others went on during has two
 //! events; between them its task waits.
@@ -50,9 +50,9 @@ pub struct Step {
     pub time_ns: u64,
     /// The row of its task.
     pub row: usize,
-    /// What happened.
+    /// The kind of event.
     pub kind: Kind,
-    /// Whether the task has executed an interval before it.
+    /// True if the task has executed an interval before it.
     pub ran: bool,
     /// The name of the call, of the signal, or of the program: an index.
     pub name: usize,
@@ -60,7 +60,7 @@ pub struct Step {
     pub value: i64,
     /// Buffered calls of the interval.
     pub buffered: u64,
-    /// How many bytes it wrote to standard output or error.
+    /// The number of bytes that it wrote to standard output or error.
     pub written: u64,
 }
 
@@ -73,7 +73,7 @@ pub struct Row {
     pub tgid: Tid,
     /// The program that it executes last.
     pub program: String,
-    /// Whether its process executes a program, so that `-p` finds it.
+    /// True if its process executes a program, so that `-p` finds it.
     pub executes: bool,
 }
 
@@ -84,11 +84,11 @@ pub struct Mark {
     pub event: EventNumber,
     /// When.
     pub time_ns: u64,
-    /// How long the program stood still for it, in microseconds.
+    /// The time that the program stood still for it, in microseconds.
     pub pause_us: u64,
     /// The bytes of its file.
     pub bytes: u64,
-    /// Who made it.
+    /// Its maker.
     pub maker: String,
 }
 
@@ -97,9 +97,9 @@ pub struct Mark {
 pub struct Timeline {
     /// The trace as the user would name it.
     pub trace: String,
-    /// What was recorded.
+    /// The command that was recorded.
     pub command: String,
-    /// Whether the recording ended properly.
+    /// True if the recording ended properly.
     pub complete: bool,
     /// The tasks, processes together.
     pub rows: Vec<Row>,
@@ -109,7 +109,7 @@ pub struct Timeline {
     pub names: Vec<String>,
     /// The checkpoints.
     pub marks: Vec<Mark>,
-    /// What the program wrote, by the index of the step. Empty, unless the recording was replayed for it.
+    /// The bytes that the program wrote, by the index of the step. Empty, unless the recording was replayed for it.
     pub outputs: Vec<(usize, String)>,
 }
 

@@ -41,7 +41,7 @@ pub struct Options {
     with_output: bool,
 }
 
-/// What is made.
+/// The kind of file that is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 enum Format {
     /// A page.

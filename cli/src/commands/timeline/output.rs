@@ -1,4 +1,4 @@
-//! What the program wrote, which is in its memory and not in its events: the recording is replayed for it.
+//! The output of the program, which is in its memory and not in its events: the recording is replayed for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

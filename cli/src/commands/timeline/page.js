@@ -3,7 +3,7 @@
 // are in sight, and what falls on a pixel that is painted already is left out. So the work of a frame grows with the
 // events in sight, and the painting with the pixels.
 
-// Whoever looks from outside sees what went wrong.
+// A test that looks from outside sees what went wrong.
 window.addEventListener('error', e => { document.body.dataset.error = e.message; });
 
 const D = JSON.parse(document.getElementById('data').textContent);

@@ -1,4 +1,4 @@
-//! What `rr verify` says: for people, and as JSON.
+//! The report of `rr verify`: for people, and as JSON.
 
 use rr_checkpoint::{Difference, PageTarget};
 use rr_replayer::Mismatch;

@@ -22,7 +22,7 @@ fn debugger(options: &DebuggerOptions) -> (OsString, bool) {
     (path.into(), lldb)
 }
 
-/// What a debugger connects with.
+/// The address and the files that a debugger connects with.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'a> {
     /// The path of a socket, or host and port.
@@ -163,7 +163,7 @@ impl Debugger {
         }
     }
 
-    /// Where it writes to, if those are pipes.
+    /// Its outputs, if those are pipes.
     pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.0.stdout.take(), self.0.stderr.take())
     }

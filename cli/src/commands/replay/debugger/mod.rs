@@ -55,7 +55,7 @@ pub fn debug(target: &mut dyn Target, options: &DebuggerOptions, serve_files: bo
     }
 }
 
-/// Serves whoever comes.
+/// Serves every debugger that comes.
 fn listen(
     target: &mut dyn Target,
     options: &DebuggerOptions,

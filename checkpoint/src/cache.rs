@@ -1,9 +1,9 @@
 //! Decompressed blocks, kept for the next reader.
 //!
 //! Neighbouring checkpoints share nearly all their blocks, and address spaces that were forked from each other share
-//! theirs: without this, restoring and comparing decompress the same bytes again and again. What is kept is
-//! bounded in bytes; the block that was used least recently goes first. Only what was read, checked and
-//! decompressed gets in, so a block from here is as good as one from the file.
+//! theirs: without this, restoring and comparing decompress the same bytes again and again. The cache is
+//! bounded in bytes; the block that was used least recently goes first. A block gets in after it was read, checked and
+//! decompressed, so a block from here is as good as one from the file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

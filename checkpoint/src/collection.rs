@@ -3,10 +3,10 @@
 //! A file holds the blocks of its checkpoint, and later checkpoints refer to them. So a removal is done in two steps, and the
 //! second begins when the first is on the disk:
 //!
-//! 1. The name goes: `<event>.ckpt` is renamed `<event>.blocks`. From here on there is no such checkpoint, and who
-//!    refers to its blocks finds them under the new name (`open_referred`).
-//! 2. What no checkpoint refers to is given back: the whole file, or holes in it (`fallocate`(2)). Where the file system knows
-//!    no holes, these bytes stay.
+//! 1. The name goes: `<event>.ckpt` is renamed `<event>.blocks`. From here on there is no such checkpoint, and a
+//!    checkpoint that refers to its blocks finds them under the new name (`open_referred`).
+//! 2. Bytes that no checkpoint refers to are given back: the whole file, or holes in it (`fallocate`(2)). If the file system
+//!    knows no holes, these bytes stay.
 //!
 //! A removal that is killed leaves checkpoints that can be used, and perhaps bytes that nobody needs: the next one gives these
 //! back. If there are both `<event>.ckpt` and `<event>.blocks`, the former has all blocks of the latter at the same
@@ -109,8 +109,8 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// That of a directory, for the trace with this uuid. Refused while somebody else writes there. What a writer that was killed
-    /// left unfinished goes.
+    /// The checkpoints in a directory, for the trace with this uuid. Refused while somebody else writes there. Files that a
+    /// killed writer left unfinished go.
     pub fn open(dir: &Path, uuid: &[u8; 16]) -> Result<Collection> {
         let lock = lock(dir)?;
         sweep(dir)?;

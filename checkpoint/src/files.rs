@@ -1,6 +1,6 @@
 //! The checkpoint files of a trace: in a directory, or in a pack.
 //!
-//! Only reading goes through here. Who writes has a directory.
+//! Only reading goes through here. Writers have a directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -7,7 +7,7 @@
 //! Two thirds of the processor time of a restore are the kernel's for making small pages one by one. Filling alone, measured for
 //! 1 GB: 0.37 to 0.42 s as it is done here; 0.50 s with `MADV_POPULATE_WRITE` before; 0.12 to 0.17 s with `MADV_COLLAPSE` before (no mark
 //! on the mapping, unlike `MADV_HUGEPAGE`), but 1 to 2.3 s, and on one CPU only, in a VM whose host takes free huge pages back: not
-//! worth it; 0.20 to 0.23 s with `UFFDIO_COPY`, where a process may use that. Where transparent huge pages are on for all
+//! worth it; 0.20 to 0.23 s with `UFFDIO_COPY`, where a process may use that. If transparent huge pages are on for all
 //! memory, the writes here get them.
 //!
 //! A debugger restores several sessions at the same time, one on each CPU. They help each other no more than the machine has

@@ -47,7 +47,7 @@ pub(crate) struct Written {
 impl Written {
     /// Starts writing to the disk, without waiting: then the syncs of a batch share one journal commit.
     fn push(&self) {
-        // SAFETY: plain numbers and our descriptor. What this fails to do, the sync does.
+        // SAFETY: plain numbers and a descriptor of this process. If this fails, the sync does the work.
         unsafe {
             let fd = self.temporary.file.as_raw_fd();
             libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE);

@@ -106,7 +106,7 @@ proptest! {
     }
 }
 
-/// The zero page looks shared. Where nothing was ever written, a fork does not even have it.
+/// The zero page looks shared. A fork does not even have it for memory that was never written.
 #[test]
 fn memory_that_was_mapped_anew_is_not_what_it_was() {
     for (touched, written) in [(0..60, None), (0..20, Some(40)), (0..0, Some(1)), (10..11, None)] {

@@ -146,7 +146,7 @@ pub enum TargetError {
     /// There are not enough debug registers.
     #[error("no hardware resources are left for this watchpoint")]
     NoResources,
-    /// The replay cannot go on (a divergence, for example). What there is can still be looked at. Said to the user.
+    /// The replay cannot go on (a divergence, for example). The present state can still be looked at. The user is told.
     #[error("{0}")]
     Failed(String),
 }

@@ -25,8 +25,8 @@
 //!
 //! All numbers are little-endian. A member has the format of the file of a directory that it stands for, but it is compressed better;
 //! and there are no `checkpoints/<event>.blocks`, since a block is in the first checkpoint that needs it. Two entries with the same contents share a
-//! place. Mapped files are as they were: replay maps them where they are, which is why they lie at multiples of a page. What follows
-//! the last page of such a file is another member, and is never mapped.
+//! place. Mapped files are as they were: replay maps them where they are, which is why they lie at multiples of a page. Another
+//! member follows the last page of such a file, and is never mapped with it.
 //!
 //! # Packs that share
 //!

@@ -1,8 +1,8 @@
 //! The writer's background thread: takes jobs, encodes, compresses, writes.
 //!
-//! A group of frames is either in the file as a whole or, after a failed write, cut off again; so what is in the
-//! files is at every moment a valid trace with at most one torn group at its end (I5). What is in a file survives the
-//! death of the recorder. The disk is waited for only now and then, at a new segment, and when somebody asks for it.
+//! A group of frames is either in the file as a whole or, after a failed write, cut off again; so the files
+//! are at every moment a valid trace with at most one torn group at its end (I5). Bytes in a file survive the death of the
+//! recorder. The thread waits for the disk only now and then, at a new segment, and when somebody asks for it.
 
 use std::fs::File;
 use std::io::Write;
@@ -25,7 +25,7 @@ use crate::pieces;
 use crate::queue::{Group, Job, Shared};
 use crate::segment::encode_header;
 
-/// Payloads of Data frames before compression. How hard to compress is decided for each anew.
+/// The size of payloads of Data frames before compression. The effort of compressing is chosen for each anew.
 const DATA_FRAME: usize = 1 << 20;
 
 /// Closed segments are made durable no more often than this.

@@ -40,7 +40,7 @@ impl<'a> Recompression<'a> {
         }
     }
 
-    /// Writes the segment that begins with `first` anew. What does not count of it, the torn end of a killed recording, is left out.
+    /// Writes the segment that begins with `first` anew. The torn end of a killed recording does not count, and is left out.
     pub(crate) fn segment(
         &self,
         reader: &TraceReader,

@@ -1,9 +1,9 @@
 //! Events for several readers that go back and forth.
 //!
 //! An [`EventSource`] hands out the events of a trace by number. Groups of events are decoded whole; those that were used last
-//! are kept, up to a bound in bytes ([`EventSource::keep`]), so that going back costs nothing. Who goes forward past what is kept gets the groups
-//! that a thread has read ahead, as with an [`EventCursor`](crate::EventCursor). Keeps: what is handed out for a number is
-//! always the event with that number.
+//! are kept, up to a bound in bytes ([`EventSource::keep`]), so that going back costs nothing. A reader that
+//! goes forward past the kept groups gets those that a thread has read ahead, as with an [`EventCursor`](crate::EventCursor).
+//! Keeps: the event handed out for a number is always the event with that number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! Agent expressions as programs for the task ([`Program`]).
 //!
-//! The bytes are decoded once, from the first to the last. What programs cannot say stays with the interpreter: jumps back,
+//! The bytes are decoded once, from the first to the last. The interpreter keeps the operations that programs lack: jumps back,
 //! registers beside the general ones, operations of tracepoints, code that leaves its end or its stack. Keeps: the program
 //! gives what the interpreter gives, or cannot tell.
 

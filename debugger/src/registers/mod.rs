@@ -1,8 +1,8 @@
 //! Registers in the order of the target description, which is made from the same table.
 //!
 //! The order is fixed up to `gs_base`, as gdb's own descriptions have it, so that conditions of breakpoints can name
-//! registers without knowing the machine; what follows depends on which components the extended state has. What a
-//! state is too short for is unavailable, and never an error.
+//! registers without knowing the machine. The rest depends on the components of the extended state. A register that a state is
+//! too short for is unavailable, and never an error.
 
 mod description;
 mod xsave;

@@ -20,7 +20,7 @@ pub(crate) enum Move {
 
 impl Server<'_> {
     /// Runs the program until it stops. If the client lets only one thread run (`only`), the stop is that thread's:
-    /// gdb relies on it while it steps over a breakpoint. What stops others meanwhile is passed over.
+    /// gdb relies on it while it steps over a breakpoint. Stops of others meanwhile are passed over.
     pub(crate) fn resume(&mut self, action: Action, direction: Direction, only: Option<Tid>) -> Answer {
         if !self.alive {
             return Answer::missing();

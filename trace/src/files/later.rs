@@ -1,6 +1,6 @@
 //! The thread that writes the contents of mapped files: a full or slow disk holds up nobody else.
 //!
-//! Jobs are done in order. What waits takes memory, which is bounded: who adds more has to wait after all. After a failure nothing
+//! Jobs are done in order. Jobs that wait take memory, which is bounded: a thread that adds more has to wait after all. After a failure nothing
 //! is written any more, and everybody is told.
 
 use std::collections::VecDeque;

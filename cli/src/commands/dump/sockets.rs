@@ -1,5 +1,5 @@
 //! Socket addresses that the kernel told the program (`accept`, `recvfrom` …): they are among the memory that was
-//! written. What the program told the kernel (`connect`, `bind`) is in its own memory and not in the trace.
+//! written. Addresses that the program told the kernel (`connect`, `bind`) are in its own memory and not in the trace.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -555,6 +555,13 @@ fn crashes() {
                 ("break crash.c:{abort}", ""),
                 ("reverse-continue", "Breakpoint 1, main ("),
                 ("print nodes[1].next", "0x10"),
+                (
+                    "last nodes[1].next->next",
+                    "last: nodes[1].next->next would lie at 0x10, where there is no memory",
+                ),
+                ("watch *(long *) 0x3420726562000000", "atchpoint"),
+                ("reverse-stepi", "Could not insert hardware watchpoint"),
+                ("delete", ""),
                 ("last nodes[1].next", "damage (node="),
             ],
         );

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use rr_tests::Rr;
-use rr_tests::documents::{all, links, read, session};
+use rr_tests::documents::{all, links, mentions, read, session};
 
 /// Runs the commands of a document.
 #[track_caller]
@@ -49,6 +49,14 @@ documents! {
     packaging: "docs/packaging.md",
     performance: "docs/performance.md",
     usage: "docs/usage.md",
+}
+
+#[test]
+fn commands_in_the_text_exist() {
+    let rr = Rr::new();
+    let mut known = mentions::Known::new(rr.bin());
+    let complaints: Vec<String> = all().iter().flat_map(|d| known.check(d)).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
 #[test]

@@ -10,6 +10,9 @@ use rr_tracee::{Addr, AddrRange};
 use super::watch_kind;
 use crate::target::{Condition, PointKind, StopOptions, TargetError};
 
+/// The end of a process's memory, with page tables of four levels.
+const TOP: u64 = 0x7fff_ffff_f000;
+
 type Conditions = Arc<Vec<Box<dyn Condition>>>;
 
 /// All that is set.
@@ -25,6 +28,10 @@ impl Points {
         len: u64,
         conditions: Vec<Box<dyn Condition>>,
     ) -> Result<(), TargetError> {
+        // The kernel takes no other address into a debug register (ptrace(2), `PTRACE_POKEUSER`).
+        if watch_kind(kind).is_some() && addr.0.checked_add(len).is_none_or(|end| end > TOP) {
+            return Err(TargetError::NoResources);
+        }
         let key = (kind, addr, len);
         let former = self.0.insert(key, Arc::new(conditions));
         if watch_kind(kind).is_some() && self.stops(&StopOptions::default()).debug_registers().is_none() {

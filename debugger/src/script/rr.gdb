@@ -167,6 +167,11 @@ def rr_last(argument, background):
     value = gdb.parse_and_eval(argument)
     if value.address is None:
         raise gdb.GdbError("last: %s does not lie in memory" % argument)
+    # A pointer that leads nowhere is the usual reason.
+    try:
+        gdb.selected_inferior().read_memory(int(value.address), value.type.sizeof)
+    except gdb.MemoryError:
+        raise gdb.GdbError("last: %s would lie at %#x, where there is no memory" % (argument, int(value.address)))
     gdb.execute("watch -location " + argument, to_string=True)
     watchpoint = gdb.breakpoints()[-1]
     # gdb stops at whatever else stops it, and says so.

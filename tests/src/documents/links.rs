@@ -31,7 +31,7 @@ pub fn check(document: &Path) -> Vec<String> {
 }
 
 /// The lines outside of fenced blocks, with their numbers.
-fn prose(text: &str) -> Vec<(usize, &str)> {
+pub(super) fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut inside = false;
     let lines = text.lines().enumerate().map(|(n, line)| (n + 1, line));
     lines
@@ -52,7 +52,7 @@ fn targets(line: &str) -> Vec<&str> {
 }
 
 /// The code spans in a line.
-fn code_spans(line: &str) -> Vec<&str> {
+pub(super) fn code_spans(line: &str) -> Vec<&str> {
     line.split('`').skip(1).step_by(2).collect()
 }
 

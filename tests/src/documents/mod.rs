@@ -5,11 +5,13 @@
 //! * [`blocks`]: the fenced blocks of a document, and the commands in them;
 //! * [`session`]: runs the commands of a document;
 //! * [`compare`]: an output as the document has it, and as it is;
-//! * [`links`]: links and paths that lead nowhere.
+//! * [`links`]: links and paths that lead nowhere;
+//! * [`mentions`]: commands in the text, with options that do not exist.
 
 pub mod blocks;
 pub mod compare;
 pub mod links;
+pub mod mentions;
 pub mod session;
 
 use std::path::{Path, PathBuf};

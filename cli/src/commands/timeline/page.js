@@ -24,10 +24,15 @@ const end = N ? Math.max(time[N - 1], 1) : 1;
 const ofRow = D.rows.map(() => []);
 const waited = new Int32Array(N).fill(-1);
 const born = D.rows.map(() => Infinity), died = D.rows.map(() => 0);
-const creators = new Map();
+// Calls that have created a task, by event; calls that have waited for the end of one, with the event of that end.
+const creators = new Map(), reaped = new Map();
 {
     const waits = new Int32Array(D.rows.length).fill(-1);
-    const alive = new Map(D.rows.map((row, r) => [row[0], r]));
+    // Numbers of tasks are used again: the rows of a number, in the order of their births. The first row has no creator.
+    const births = new Map();
+    D.rows.forEach(([tid], r) => births.set(tid, [...(births.get(tid) || []), r]));
+    if (N) births.get(D.rows[D.row[0]][0]).shift();
+    const exits = new Map(), waitCalls = D.names.map(name => name === 'wait4' || name === 'waitid');
     for (let i = 0; i < N; i++) {
         const r = D.row[i], k = kind(i);
         ofRow[r].push(i);
@@ -38,8 +43,10 @@ const creators = new Map();
             waited[i] = waits[r];
             waits[r] = -1;
         }
-        if (k === KIND.CLONE && alive.has(D.value[i])) {
-            const child = alive.get(D.value[i]);
+        if (k === KIND.EXIT) exits.set(D.rows[r][0], i);
+        if ((k === KIND.CALL || k === KIND.RETURN) && waitCalls[D.name[i]] && exits.has(D.value[i])) reaped.set(i, exits.get(D.value[i]));
+        const child = k === KIND.CLONE ? (births.get(D.value[i]) || []).shift() : undefined;
+        if (child !== undefined) {
             creators.set(i, child);
             born[child] = Math.min(born[child], time[i]);
         }
@@ -240,6 +247,17 @@ function drawArrows(first, last) {
         pen.lineTo(at, y(child) + ROW / 2);
         pen.stroke();
     }
+    pen.strokeStyle = colours.exit;
+    count = 0;
+    for (const [i, exit] of reaped) {
+        const parent = D.row[i], child = D.row[exit];
+        if (time[i] < view.from || time[exit] > view.to || Math.max(parent, child) < first || Math.min(parent, child) >= last) continue;
+        if (++count > 500) break;
+        pen.beginPath();
+        pen.moveTo(x(time[exit]), y(child) + ROW / 2);
+        pen.lineTo(x(time[i]), y(parent) + ROW / 2);
+        pen.stroke();
+    }
     pen.globalAlpha = 1;
 }
 
@@ -350,6 +368,7 @@ function selectEvent(i, bring) {
         ['at', duration(time[i])],
         ['ran for', ran(i) && i ? duration(time[i] - time[i - 1]) + ' before it' : undefined],
         ['waited', waited[i] >= 0 ? `${duration(time[i] - time[waited[i]])}, since event ${number(waited[i])}` : undefined],
+        ['waited for', reaped.has(i) ? `the end of task ${D.rows[D.row[reaped.get(i)]][0]}, event ${number(reaped.get(i))}` : undefined],
         ['just before', before],
         ['buffered', buffered.has(i) ? `${buffered.get(i)} calls in the interval before it` : undefined],
         ['wrote', written.has(i) ? bytes(written.get(i)) : undefined],

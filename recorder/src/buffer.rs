@@ -218,7 +218,8 @@ impl RecordSession {
             return Ok(());
         };
         let mut now = self.policy();
-        if !task.stash.is_empty() || self.scheduler.counts_events() {
+        let shows_calls = task.tracee.as_ref().is_some_and(|t| t.shows_calls());
+        if shows_calls || !task.stash.is_empty() || self.scheduler.counts_events() {
             now.0 |= traced::ALL;
         }
         // A process that shares its parent's memory (vfork) can be killed alone: its last interval is not replayed then.

@@ -136,7 +136,7 @@ impl RecordSession {
 
 /// Whether a signal came from us by tgkill(2). In another PID namespace, where the recorder has no number, the sender is 0: then it is
 /// ours if one of ours is expected.
-fn is_ours(info: &SigInfo, is_expected: bool) -> bool {
+pub(crate) fn is_ours(info: &SigInfo, is_expected: bool) -> bool {
     let pid = i32::from_ne_bytes([info[16], info[17], info[18], info[19]]);
     si_code(info) == libc::SI_TKILL && (pid == std::process::id() as i32 || pid == 0 && is_expected)
 }

@@ -222,12 +222,14 @@ impl RecordSession {
         task.actions = task.actions.after_exec();
         task.clear_child_tid = Addr::NULL;
         self.leave_space(old_space);
-        self.release_vfork(tid);
+        self.release_vfork(tid)?;
         self.spaces.insert(info.space, space);
         if let Some(leaving) = leaving {
             writes.extend(self.left_behind(tid, &leaving)?);
         }
         let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
+        let former = self.task(tid)?.recorded_as.unwrap_or(tid);
+        self.tracee_executes(tid, former)?;
         self.record_call(
             tid,
             &entry,
@@ -241,7 +243,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         task.recorded_as = None;
         task.state = State::Ready(stopped);
-        Ok(())
+        self.tracee_has_executed(tid)
     }
 
     /// Steps 1 to 3 of the module's description.

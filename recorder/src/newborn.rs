@@ -118,6 +118,7 @@ impl RecordSession {
         }
         regs.orig_rax = NOT_IN_SYSCALL;
         first.set_regs(&regs)?;
+        let creator = parent;
         let parent = self.task(parent)?;
         let tgid = if flags & CLONE_THREAD != 0 {
             parent.tgid
@@ -138,6 +139,10 @@ impl RecordSession {
         };
         let mut task = Task::new(first, tgid, space, regs);
         task.exe = parent.exe.clone();
+        task.parent = match flags & (CLONE_THREAD | libc::CLONE_PARENT as u64) {
+            0 => Some(creator),
+            _ => parent.parent,
+        };
         task.affinity = parent.affinity.clone();
         task.actions = parent.actions.of_child(flags);
         if flags & CLONE_CHILD_CLEARTID != 0 {

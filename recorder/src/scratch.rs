@@ -127,9 +127,8 @@ impl RecordSession {
         } else {
             scratch.exhausted = true;
         }
-        let task = self.task_mut(tid)?;
-        task.retrying = true;
-        task.state = State::Ready(stopped);
+        self.is_sent_back(tid, entry)?;
+        self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }
 }

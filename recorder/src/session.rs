@@ -264,9 +264,9 @@ impl RecordSession {
             }
         }
         match self.task_mut(tid)?.take_state() {
-            State::Ready(stopped) if self.is_asked_to_stop(tid)? => {
+            State::Ready(stopped) if self.is_stop_due(tid)? => {
                 self.task_mut(tid)?.state = State::Ready(stopped);
-                self.stop_as_asked(tid)
+                self.stop_as_due(tid)
             }
             State::Ready(stopped) => self.go_on(tid, stopped),
             State::Reported(stopped, stop) => self.handle(tid, stopped, stop),
@@ -436,10 +436,15 @@ impl RecordSession {
     }
 
     /// The parent that waited for `child` (`vfork`) may go on.
-    pub(crate) fn release_vfork(&mut self, child: Tid) {
+    pub(crate) fn release_vfork(&mut self, child: Tid) -> Result<()> {
+        let mut released = Vec::new();
         for task in self.tasks.matching_mut(|t| t.held_by == Some(child)) {
             task.held_by = None;
+            released.push(task.tid);
         }
+        released
+            .into_iter()
+            .try_for_each(|tid| self.tracee_is_released(tid, child))
     }
 
     pub(crate) fn task(&self, tid: Tid) -> Result<&Task> {

@@ -75,7 +75,9 @@ impl RecordSession {
             Special::Exec => self.begin_exec(tid, stopped, call),
             Special::Exit => {
                 // What it did before, others may see: so its last interval ends with an event.
-                self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
+                if !self.task(tid)?.entered {
+                    self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
+                }
                 let running = stopped.resume(rr_tracee::task::Resume::Cont, None)?;
                 self.await_stop(tid, running)
             }

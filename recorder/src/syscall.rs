@@ -37,8 +37,10 @@ pub(crate) fn returned(entry: &Registers, result: i64) -> Registers {
 impl RecordSession {
     /// Handles a stop of `tid`.
     pub(crate) fn handle(&mut self, tid: Tid, stopped: Stopped, stop: Stop) -> Result<()> {
-        // In a group stop it executes nothing, and must not leave it for us.
-        let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. } | Stop::GroupStop(_));
+        // In a group stop it executes nothing, and must not leave it for us. Who was woken from a wait is answered first.
+        let waits = |call: &Call| stop == Stop::Syscall && call.wait.is_some();
+        let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. } | Stop::GroupStop(_))
+            || self.task(tid)?.call.as_ref().is_some_and(waits);
         let stopped = if leaves {
             stopped
         } else {
@@ -53,6 +55,9 @@ impl RecordSession {
             Stop::Exec { former } => self.on_exec(tid, stopped, former),
             Stop::Exiting => self.on_exiting(tid, stopped),
             Stop::Signal(signal) => self.on_signal(tid, stopped, signal),
+            Stop::GroupStop(signal) if self.tells_of_group(tid)? => {
+                self.stop_with_group(tid, stopped, signal)
+            }
             Stop::GroupStop(_) => {
                 let xstate = self.capture.is_on().then(|| stopped.xstate()).transpose()?;
                 self.task_mut(tid)?.group_stop = xstate;
@@ -63,7 +68,7 @@ impl RecordSession {
             Stop::Event if self.task(tid)?.interrupted => self.on_interrupted(tid, stopped),
             Stop::Event => {
                 self.task_mut(tid)?.state = State::Ready(stopped);
-                Ok(())
+                self.end_listening(tid)
             }
         }
     }
@@ -75,6 +80,9 @@ impl RecordSession {
         }
         if entry.syscall() != libc::SYS_restart_syscall {
             self.release_scratch(tid);
+        }
+        if self.is_entry_seen(tid)? {
+            return self.after_entry_stop(tid, stopped);
         }
         let task = self.task_mut(tid)?;
         if std::mem::take(&mut task.interrupted) {
@@ -97,11 +105,14 @@ impl RecordSession {
         }
         match self.turn_back_for_signal(tid, stopped, &entry)? {
             Turned::Back => Ok(()),
+            Turned::No(stopped) if self.stops_at_entry(tid)? => {
+                self.stop_at_entry(tid, stopped, entry, restarted)
+            }
             Turned::No(stopped) => self.begin_call(tid, stopped, entry, restarted),
         }
     }
 
-    fn begin_call(
+    pub(crate) fn begin_call(
         &mut self,
         tid: Tid,
         stopped: Stopped,
@@ -203,7 +214,7 @@ impl RecordSession {
     pub(crate) fn enter(&mut self, tid: Tid, stopped: Stopped, call: Call, may_block: bool) -> Result<()> {
         self.task_mut(tid)?.call = Some(call);
         let running = stopped.resume(Resume::Syscall, None)?;
-        if may_block && self.task(tid)?.tracee.as_ref().is_some_and(|t| t.asked.is_some()) {
+        if may_block && self.task(tid)?.tracee.as_ref().is_some_and(|t| !t.due.is_empty()) {
             // Its tracer wants it to stop: then it does not wait.
             running.interrupt()?;
         }
@@ -212,6 +223,19 @@ impl RecordSession {
         } else {
             self.await_stop(tid, running)
         }
+    }
+
+    /// A task has been sent back to before its call, which it makes again.
+    pub(crate) fn is_sent_back(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
+        if self.settle_entry(tid)? {
+            // Nobody has seen that it was made: the task is still in its interval.
+            self.task_mut(tid)?.retrying = true;
+            return Ok(());
+        }
+        let after = before_call(entry);
+        self.emit(tid, EventKind::Restart { after }, vec![], vec![])?;
+        self.task_mut(tid)?.boundary = after;
+        Ok(())
     }
 
     /// Does not make the call; the program gets `errno`.
@@ -282,9 +306,8 @@ impl RecordSession {
         if busy && self.capture.release_forks(why) {
             // It may have been our fault: the program asks again, and does not notice.
             stopped.set_regs(&before_call(&call.entry))?;
-            let task = self.task_mut(tid)?;
-            task.retrying = true;
-            task.state = State::Ready(stopped);
+            self.is_sent_back(tid, &call.entry)?;
+            self.task_mut(tid)?.state = State::Ready(stopped);
             return Ok(());
         }
         if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
@@ -376,7 +399,7 @@ impl RecordSession {
         };
         self.emit(tid, kind, ops, writes)?;
         self.task_mut(tid)?.boundary = after;
-        Ok(())
+        self.call_is_recorded(tid, entry)
     }
 
     /// What the kernel wrote for a call.

@@ -45,7 +45,8 @@ impl Facts {
     fn of(task: &Task) -> Facts {
         Facts {
             is_runnable: task.is_runnable(),
-            is_dying: matches!(task.state, State::Reported(_, Stop::Exiting)),
+            is_dying: matches!(task.state, State::Reported(_, Stop::Exiting))
+                && !task.is_stopped_for_tracer(),
             home: (!task.exited).then_some((task.space, task.tgid)),
         }
     }

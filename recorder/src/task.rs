@@ -140,6 +140,8 @@ pub struct Task {
     pub recorded_as: Option<Tid>,
     /// Another recorded task traces it.
     pub tracee: Option<Box<Tracee>>,
+    /// The task that is its parent by birth.
+    pub parent: Option<Tid>,
 }
 
 impl Task {
@@ -186,6 +188,7 @@ impl Task {
             affinity: None,
             recorded_as: None,
             tracee: None,
+            parent: None,
         }
     }
 
@@ -216,7 +219,7 @@ impl Task {
     pub fn is_runnable(&self) -> bool {
         match self.state {
             State::Ready(_) => self.held_by.is_none() && !self.exited && !self.is_stopped_for_tracer(),
-            State::Reported(..) => true,
+            State::Reported(..) => !self.is_stopped_for_tracer(),
             State::InKernel(_) | State::Busy => false,
         }
     }

@@ -17,6 +17,7 @@ use rr_tracee::{
 };
 
 use crate::error::Result;
+use crate::ptrace::Cause;
 use crate::session::{RecordSession, Space};
 use crate::task::{Call, State, Task};
 
@@ -194,6 +195,7 @@ impl RecordSession {
         }
         let child = info.child;
         self.add_task(*task);
+        self.tracee_creates(tid, &info)?;
         if call.vfork {
             self.task_mut(tid)?.held_by = Some(child);
         }
@@ -208,7 +210,11 @@ impl RecordSession {
             None,
         )?;
         self.task_mut(tid)?.state = State::Ready(stopped);
-        Ok(())
+        // Its tracer hears of the child before it waits for that (`vfork`), and is not told of the exit of the call until then.
+        match self.task(tid)?.tracee.as_ref().and_then(|t| t.due.front()) {
+            Some(Cause::Event(..)) => self.stop_as_due(tid),
+            _ => Ok(()),
+        }
     }
 
     /// Takes those words that lie in shared memory objects out of `words`: as object and offset.
@@ -411,6 +417,9 @@ impl RecordSession {
         if last != libc::SYS_exit {
             self.group_is_dying(tgid);
         }
+        let Some(stopped) = self.stop_at_end(tid, stopped)? else {
+            return Ok(());
+        };
         let witness = self
             .tasks
             .values()

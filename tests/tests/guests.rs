@@ -155,8 +155,9 @@ guests! {
         processes_100
         prot_none
         ptrace_attach
+        ptrace_calls
         ptrace_crash
-        ptrace_refused
+        ptrace_groups
         ptrace_tracers
         pty
         pty_jobs

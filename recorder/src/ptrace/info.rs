@@ -30,6 +30,11 @@ pub(super) fn attached() -> SigInfo {
     bare(libc::SIGSTOP, SI_KERNEL)
 }
 
+/// The `SIGSTOP` of a task that is traced from its birth.
+pub(super) fn born() -> SigInfo {
+    bare(libc::SIGSTOP, libc::SI_USER)
+}
+
 /// A stop with `code`, of `tid`: an event.
 pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
     sent(code & 0x7f, code, tid)

@@ -25,9 +25,13 @@
 //! | `registers` | its registers |
 //! | `stops` | stopping for the tracer, and telling it |
 //! | `resume` | going on, with a signal or without |
+//! | `calls` | stops at the entry and the exit of system calls |
+//! | `family` | tasks that are born, execute a program or end while they are traced |
 //! | `wait` | wait4(2) and waitid(2) of tracers |
 //! | `info` | what is made up: siginfo |
 
+mod calls;
+mod family;
 mod info;
 mod memory;
 mod registers;
@@ -39,7 +43,10 @@ mod wait;
 
 pub use wait::Wait;
 
+use std::collections::VecDeque;
+
 use rr_tracee::Tid;
+use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::SigInfo;
 
 use crate::task::Call;
@@ -57,14 +64,24 @@ pub struct Tracee {
     pub options: u64,
     /// What `PTRACE_GETEVENTMSG` says.
     pub message: u64,
-    /// A stop that it has been asked for and that it has not made yet.
-    pub asked: Option<Cause>,
+    /// Stops that it is to make, in this order, before it executes another instruction.
+    pub due: VecDeque<Cause>,
     /// Whether it is stopped for its tracer.
     pub phase: Phase,
+    /// How far it goes when it is let go on.
+    pub pace: Pace,
+    /// The number of its last call.
+    pub last_call: u64,
+    /// Its tracer has seen the entry of the call that it is in.
+    pub is_entry_seen: bool,
+    /// Its tracer has seen that it is about to end.
+    pub is_end_seen: bool,
     /// The signal that the tracer lets through: it does not stop for that again.
     pub passed: Option<i32>,
     /// A call that the kernel would have restarted, but for the registers that the tracer has set; it may set them back.
     pub put_off: Option<Box<Call>>,
+    /// The call that the one at whose entry it is stopped restarts (`restart_syscall`).
+    restarted: Option<Box<Call>>,
 }
 
 /// Whether a tracee is stopped for its tracer.
@@ -74,15 +91,34 @@ pub enum Phase {
     Running,
     /// It is stopped.
     Stopped(TracerStop),
+    /// It stays stopped with its group, but its tracer may ask it for nothing (`PTRACE_LISTEN`).
+    Listening,
 }
 
-/// Why a tracee is asked to stop.
+/// How far a tracee goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// To a signal or an event.
+    Freely,
+    /// To the next entry or exit of a system call.
+    ToCall,
+}
+
+/// Why a tracee is to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
     /// `PTRACE_ATTACH`: it stops as if a `SIGSTOP` were to be delivered.
     Attached,
     /// `PTRACE_INTERRUPT`.
     Interrupted,
+    /// It is new, and traced because its creator is.
+    Born,
+    /// One of `PTRACE_EVENT_*`, with its message.
+    Event(i32, u64),
+    /// It has executed a program, and its tracer has not asked for an event: as if a `SIGTRAP` were to be delivered.
+    Executed,
+    /// A system call has returned.
+    CallExit,
 }
 
 /// A stop as the tracer sees it.
@@ -105,6 +141,12 @@ pub enum StopKind {
     Signal,
     /// An event, such as the answer to `PTRACE_INTERRUPT`.
     Event,
+    /// Its group is stopped (job control).
+    Group,
+    /// The entry of a system call.
+    CallEntry,
+    /// The exit of a system call.
+    CallExit,
 }
 
 /// What is known of tracers beside their tracees.
@@ -126,6 +168,30 @@ struct Dead {
 }
 
 impl Tracee {
+    fn new(tracer: Tid, is_seized: bool, is_child: bool, options: u64) -> Tracee {
+        Tracee {
+            tracer,
+            is_seized,
+            is_child,
+            options,
+            message: 0,
+            due: VecDeque::new(),
+            phase: Phase::Running,
+            pace: Pace::Freely,
+            last_call: NOT_IN_SYSCALL,
+            is_entry_seen: false,
+            is_end_seen: false,
+            passed: None,
+            put_off: None,
+            restarted: None,
+        }
+    }
+
+    /// Whether its tracer wants to know of an event (`PTRACE_EVENT_*`).
+    fn wants(&self, event: i32) -> bool {
+        self.options & 1 << event != 0
+    }
+
     /// Whether it is stopped for its tracer.
     pub fn is_stopped(&self) -> bool {
         matches!(self.phase, Phase::Stopped(_))
@@ -134,7 +200,7 @@ impl Tracee {
     fn stop(&self) -> Option<&TracerStop> {
         match &self.phase {
             Phase::Stopped(stop) => Some(stop),
-            Phase::Running => None,
+            Phase::Running | Phase::Listening => None,
         }
     }
 }

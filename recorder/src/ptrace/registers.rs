@@ -5,17 +5,22 @@
 
 use nix::errno::Errno;
 use rr_trace::event::{EventKind, MemWrite};
-use rr_tracee::task::{REGSET_MOST, is_debug_register};
-use rr_tracee::{Registers, Tid};
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::task::{REGSET_MOST, SyscallPhase, is_debug_register};
+use rr_tracee::{Registers, Stop, Tid};
 
+use super::StopKind;
 use super::request::{Answered, Request};
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::is_restart;
+use crate::task::State;
 
 /// `NT_PRSTATUS`, `NT_PRFPREG` (`<elf.h>`).
 pub(super) const GENERAL: u64 = 1;
 pub(super) const FLOATING: u64 = 2;
+/// Where the number of the call is in `struct user_regs_struct`.
+const ORIG_RAX: u64 = 15 * 8;
 /// `struct user_regs_struct`, `struct user_fpregs_struct`.
 const GENERAL_BYTES: usize = size_of::<libc::user_regs_struct>();
 const FLOATING_BYTES: usize = size_of::<libc::user_fpregs_struct>();
@@ -35,7 +40,7 @@ impl RecordSession {
         kind: u64,
         writes: &mut Vec<MemWrite>,
     ) -> Answered {
-        let bytes = self.with_stopped(request.of, |s| s.regset(kind, size_of_set(kind)))??;
+        let bytes = self.regset(request.of, kind, size_of_set(kind))?;
         self.give(request.by, request.data, &bytes, writes)
     }
 
@@ -50,7 +55,7 @@ impl RecordSession {
     pub(super) fn get_regset(&mut self, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
         let (base, len) = self.vector_of(request)?;
         let kind = request.addr;
-        let bytes = self.with_stopped(request.of, |s| s.regset(kind, len))??;
+        let bytes = self.regset(request.of, kind, len)?;
         self.give(request.by, base, &bytes, writes)?;
         let len = (bytes.len() as u64).to_le_bytes();
         self.give(request.by, request.data.wrapping_add(8), &len, writes)
@@ -76,6 +81,32 @@ impl RecordSession {
         Ok((word(0), word(8).min(REGSET_MOST as u64) as usize))
     }
 
+    /// A register set, as the program has it.
+    fn regset(&mut self, tid: Tid, kind: u64, len: usize) -> Answered<Vec<u8>> {
+        const AT: usize = ORIG_RAX as usize;
+        let mut bytes = self.with_stopped(tid, |s| s.regset(kind, len))??;
+        if kind == GENERAL
+            && let Some(word) = bytes.get_mut(AT..AT + 8)
+            && let Some(raw) = word.first_chunk()
+        {
+            let shown = self.number_shown(tid, u64::from_le_bytes(*raw))?;
+            word.copy_from_slice(&shown.to_le_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// What a tracer is shown as the number of the call that a task is in. At the exit of a call it is still there natively; here the
+    /// task may have left the kernel's stop since, to make remote calls.
+    fn number_shown(&mut self, tid: Tid, raw: u64) -> Answered<u64> {
+        let is_exit = self.tracer_stop(tid)?.kind == StopKind::CallExit;
+        let last = self.tracee_mut(tid)?.last_call;
+        Ok(if is_exit && raw == NOT_IN_SYSCALL {
+            last
+        } else {
+            raw
+        })
+    }
+
     fn put_regset(&mut self, tid: Tid, kind: u64, bytes: &[u8]) -> Answered<usize> {
         let taken = self.with_stopped(tid, |s| s.set_regset(kind, bytes))??;
         self.note_registers(tid, kind != GENERAL)?;
@@ -84,7 +115,11 @@ impl RecordSession {
 
     /// `PTRACE_PEEKUSER`.
     pub(super) fn peek_user(&mut self, tid: Tid, offset: u64) -> Answered<u64> {
-        Ok(self.with_stopped(tid, |s| s.user_word(offset))??)
+        let word = self.with_stopped(tid, |s| s.user_word(offset))??;
+        Ok(match offset {
+            ORIG_RAX => self.number_shown(tid, word)?,
+            _ => word,
+        })
     }
 
     /// `PTRACE_POKEUSER`.
@@ -100,12 +135,29 @@ impl RecordSession {
     /// The tracer has set registers of `tid`, be it to what they were.
     fn note_registers(&mut self, tid: Tid, is_extended: bool) -> Result<()> {
         let task = self.task(tid)?;
-        let crate::task::State::Ready(stopped) = &task.state else {
-            return Ok(());
+        let (stopped, is_at_entry) = match &task.state {
+            State::Ready(stopped) => (stopped, false),
+            State::Reported(stopped, Stop::Seccomp) => (stopped, true),
+            // At its end nobody sees them.
+            _ => return Ok(()),
         };
         let raw = stopped.regs()?;
         let xstate = is_extended.then(|| stopped.xstate()).transpose()?;
+        if is_at_entry {
+            let after = raw;
+            return self.emit(tid, EventKind::SetRegisters { after, xstate }, vec![], vec![]);
+        }
         let after = raw.outside_call();
+        if let State::Ready(stopped) = &mut self.task_mut(tid)?.state
+            && raw != after
+            && matches!(
+                stopped.syscall_phase()?,
+                SyscallPhase::Entry | SyscallPhase::Seccomp
+            )
+        {
+            // It stands at the entry of a call that is not made (a remote one): a number would make one of it.
+            stopped.set_regs(&after)?;
+        }
         self.emit(tid, EventKind::SetRegisters { after, xstate }, vec![], vec![])?;
         let task = self.task_mut(tid)?;
         task.boundary = after;

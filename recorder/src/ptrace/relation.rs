@@ -1,10 +1,10 @@
 //! Attaching to a task, detaching from it, and the end of either.
 
 use nix::errno::Errno;
-use rr_tracee::Tid;
+use rr_tracee::{Tid, procfs};
 
 use super::request::{Answered, Request, check_options};
-use super::{Cause, Dead, Phase, StopKind, Tracee, info};
+use super::{Cause, Dead, Pace, Phase, StopKind, Tracee, info};
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::{State, Task};
@@ -34,30 +34,48 @@ impl RecordSession {
             }
             return Err(Errno::EPERM.into());
         };
-        let is_dying = match &task.state {
-            State::InKernel(_) => task.call.is_none() && task.group_stop.is_none(),
-            _ => false,
-        };
+        let is_quiet = matches!(&task.state, State::InKernel(_)) && task.call.is_none();
+        let is_group_stopped = is_quiet && matches!(procfs::state(task.tid), Ok('t' | 'T'));
+        let is_dying = is_quiet && !is_group_stopped;
         let may = info::uid(request.by) == 0 || info::uid(request.by) == info::uid(request.of);
         if task.exited || is_dying || task.tgid == tracer.tgid || task.tracee.is_some() || !may {
             return Err(Errno::EPERM.into());
         }
-        let is_child = task.tid == task.tgid && rr_tracee::procfs::parent(task.tid) == Some(tracer.tgid);
-        let tracee = Tracee {
-            tracer: request.by,
-            is_seized,
-            is_child,
-            options,
-            message: 0,
-            asked: None,
-            phase: Phase::Running,
-            passed: None,
-            put_off: None,
-        };
-        self.task_mut(request.of)?.tracee = Some(Box::new(tracee));
+        let is_child = task.tid == task.tgid && procfs::parent(task.tid) == Some(tracer.tgid);
+        let tracee = Tracee::new(request.by, is_seized, is_child, options);
+        let task = self.task_mut(request.of)?;
+        task.tracee = Some(Box::new(tracee));
+        if let State::InKernel(running) = &task.state
+            && is_group_stopped
+        {
+            // It says again that it is stopped, and this time its tracer hears it.
+            running.interrupt()?;
+        }
         if !is_seized {
             self.ask_to_stop(request.of, Cause::Attached)?;
         }
+        Ok(0)
+    }
+
+    /// `PTRACE_TRACEME`: the tracer is the task that created this one, or what is its parent since.
+    pub(super) fn trace_me(&mut self, tid: Tid) -> Answered {
+        let task = self.task(tid)?;
+        if task.tracee.is_some() {
+            return Err(Errno::EPERM.into());
+        }
+        let is_alive = |tid: &Tid| self.tasks.get(tid).is_some_and(|t| !t.exited);
+        let parent = task.parent.filter(is_alive).or_else(|| procfs::parent(task.tgid));
+        let Some(parent) = parent.filter(is_alive) else {
+            if self.warned.insert(libc::SYS_ptrace) {
+                tracing::warn!(
+                    "the program uses ptrace (by a process that is not recorded); it is told EPERM"
+                );
+            }
+            return Err(Errno::EPERM.into());
+        };
+        let is_child = task.tid == task.tgid;
+        let tracee = Tracee::new(parent, false, is_child, 0);
+        self.task_mut(tid)?.tracee = Some(Box::new(tracee));
         Ok(0)
     }
 
@@ -81,7 +99,7 @@ impl RecordSession {
 
     /// `PTRACE_DETACH`.
     pub(super) fn detach_tracee(&mut self, request: Request) -> Answered {
-        self.resume_tracee(request)?;
+        self.resume_tracee(request, Pace::Freely)?;
         self.task_mut(request.of)?.tracee = None;
         Ok(0)
     }

@@ -8,7 +8,7 @@ use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid};
 
-use super::{Phase, Tracee, TracerStop};
+use super::{Pace, Phase, Tracee, TracerStop};
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::task::State;
@@ -79,7 +79,7 @@ impl RecordSession {
         match number {
             libc::PTRACE_ATTACH => return self.attach(request, false),
             libc::PTRACE_SEIZE => return self.attach(request, true),
-            libc::PTRACE_TRACEME => return Err(Errno::EPERM.into()),
+            libc::PTRACE_TRACEME => return self.trace_me(request.by),
             _ => {}
         }
         self.check_tracer(request)?;
@@ -106,6 +106,11 @@ impl RecordSession {
             libc::PTRACE_SETFPREGS => self.take_regset(request, super::registers::FLOATING),
             libc::PTRACE_GETREGSET => self.get_regset(request, writes),
             libc::PTRACE_SETREGSET => self.set_regset(request),
+            libc::PTRACE_GET_SYSCALL_INFO => self.give_call_info(request, writes),
+            libc::PTRACE_LISTEN => self.listen(request),
+            libc::PTRACE_GETSIGINFO | libc::PTRACE_SETSIGINFO if !self.has_info(request.of)? => {
+                Err(Errno::EINVAL.into())
+            }
             libc::PTRACE_GETSIGINFO => {
                 let info = self.tracer_stop(request.of)?.info;
                 self.give(request.by, request.data, &info, writes)
@@ -132,7 +137,8 @@ impl RecordSession {
                 let message = self.tracee_mut(request.of)?.message;
                 self.give(request.by, request.data, &message.to_le_bytes(), writes)
             }
-            libc::PTRACE_CONT => self.resume_tracee(request),
+            libc::PTRACE_CONT => self.resume_tracee(request, Pace::Freely),
+            libc::PTRACE_SYSCALL => self.resume_tracee(request, Pace::ToCall),
             libc::PTRACE_DETACH => self.detach_tracee(request),
             _ => {
                 // Not to be taken for numbers of calls.
@@ -163,7 +169,7 @@ impl RecordSession {
     /// The stop that a task is in for its tracer.
     pub(super) fn tracer_stop(&self, tid: Tid) -> Answered<&TracerStop> {
         let task = self.tasks.get(&tid);
-        let task = task.filter(|t| matches!(t.state, State::Ready(_)));
+        let task = task.filter(|t| matches!(t.state, State::Ready(_) | State::Reported(..)));
         let stop = task.and_then(|t| t.tracee.as_ref()).and_then(|t| t.stop());
         stop.ok_or(Errno::ESRCH.into())
     }
@@ -171,14 +177,14 @@ impl RecordSession {
     fn tracer_stop_mut(&mut self, tid: Tid) -> Option<&mut TracerStop> {
         match &mut self.tasks.get_mut(&tid)?.tracee.as_mut()?.phase {
             Phase::Stopped(stop) => Some(stop),
-            Phase::Running => None,
+            Phase::Running | Phase::Listening => None,
         }
     }
 
     /// Looks at a task that is stopped for its tracer, or changes it.
     pub(super) fn with_stopped<T>(&mut self, tid: Tid, look: impl FnOnce(&mut Stopped) -> T) -> Answered<T> {
         match self.tasks.get_mut(&tid).map(|t| &mut t.state) {
-            Some(State::Ready(stopped)) => Ok(look(stopped)),
+            Some(State::Ready(stopped) | State::Reported(stopped, _)) => Ok(look(stopped)),
             _ => Err(Errno::ESRCH.into()),
         }
     }

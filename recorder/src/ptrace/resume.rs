@@ -4,11 +4,11 @@
 //! be used for remote calls while it is stopped, although these end the kernel's own stop at the delivery.
 
 use nix::errno::Errno;
-use rr_tracee::Tid;
-use rr_tracee::task::{SigInfo, signo};
+use rr_tracee::task::{Resume, SigInfo, signo};
+use rr_tracee::{Running, Tid};
 
 use super::request::{Answered, Request};
-use super::{Phase, StopKind, info};
+use super::{Cause, Pace, Phase, StopKind, info};
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::signals::bit;
@@ -19,7 +19,7 @@ const LAST: u64 = 64;
 
 impl RecordSession {
     /// `PTRACE_CONT` and its kin; `data` is a signal.
-    pub(super) fn resume_tracee(&mut self, request: Request) -> Answered {
+    pub(super) fn resume_tracee(&mut self, request: Request, pace: Pace) -> Answered {
         if request.data > LAST {
             return Err(Errno::EIO.into());
         }
@@ -30,15 +30,19 @@ impl RecordSession {
             return Err(Errno::ESRCH.into());
         };
         tracee.put_off = None;
-        if signal == 0 || stop.kind != StopKind::Signal {
+        tracee.pace = pace;
+        let is_call = matches!(stop.kind, StopKind::CallEntry | StopKind::CallExit);
+        if signal == 0 || !is_call && stop.kind != StopKind::Signal {
             return Ok(0);
         }
         if signal == libc::SIGKILL {
             rr_tracee::task::kill(self.task(tid)?.tgid);
             return Ok(0);
         }
-        tracee.passed = Some(signal);
-        let info = if signo(&stop.info) == signal {
+        if !is_call {
+            tracee.passed = Some(signal);
+        }
+        let info = if signo(&stop.info) == signal && !is_call {
             stop.info
         } else {
             info::sent(signal, libc::SI_USER, request.by)
@@ -47,11 +51,44 @@ impl RecordSession {
         Ok(0)
     }
 
+    /// `PTRACE_LISTEN`: the tracee stays stopped with its group, until that goes on.
+    pub(super) fn listen(&mut self, request: Request) -> Answered {
+        let tid = request.of;
+        let kind = self.tracer_stop(tid)?.kind;
+        let tracee = self.tracee_mut(tid)?;
+        if !tracee.is_seized || kind != StopKind::Group {
+            return Err(Errno::EIO.into());
+        }
+        tracee.phase = Phase::Listening;
+        match self.task_mut(tid)?.take_state() {
+            State::Ready(stopped) => {
+                // It may have left the kernel's stop, to make remote calls: it says once more whether its group is stopped.
+                Running::newborn(tid).interrupt()?;
+                let running = stopped.resume(Resume::Cont, None)?;
+                self.task_mut(tid)?.state = State::InKernel(running);
+            }
+            state => self.task_mut(tid)?.state = state,
+        }
+        Ok(0)
+    }
+
+    /// A task has left the stop of its group: if it was listening, its tracer is told.
+    pub(crate) fn end_listening(&mut self, tid: Tid) -> Result<()> {
+        if let Some(tracee) = &mut self.task_mut(tid)?.tracee
+            && matches!(tracee.phase, Phase::Listening)
+        {
+            tracee.phase = Phase::Running;
+            tracee.due.retain(|cause| *cause != Cause::Interrupted);
+            tracee.due.push_front(Cause::Interrupted);
+        }
+        Ok(())
+    }
+
     /// A task gets a signal when it goes on.
     pub(super) fn pass_signal(&mut self, tid: Tid, info: SigInfo) -> Result<()> {
         let signal = signo(&info);
         let task = self.task_mut(tid)?;
-        let State::Ready(stopped) = &task.state else {
+        let (State::Ready(stopped) | State::Reported(stopped, _)) = &task.state else {
             return Ok(());
         };
         let mask = stopped.sigmask()?;

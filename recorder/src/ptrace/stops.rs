@@ -4,7 +4,9 @@ use rr_trace::event::{Disposition, EventKind, SignalPlace};
 use rr_tracee::task::{SigInfo, is_fault, signo};
 use rr_tracee::{Stopped, Tid, procfs};
 
-use super::{Cause, Phase, StopKind, TracerStop, info};
+use super::request::Answered;
+use super::{Cause, Pace, Phase, StopKind, Tracee, TracerStop, info};
+use crate::carrier::is_ours;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::signals::bit;
@@ -12,6 +14,17 @@ use crate::task::State;
 
 /// The event of `PTRACE_INTERRUPT`, as a wait status has it.
 const EVENT_STOP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_STOP << 8;
+
+impl TracerStop {
+    pub(super) fn new(kind: StopKind, code: i32, info: SigInfo) -> TracerStop {
+        TracerStop {
+            kind,
+            code,
+            info,
+            is_reported: false,
+        }
+    }
+}
 
 impl RecordSession {
     /// Whether a task stops for its tracer when this signal is to be delivered: not if the tracer has just let it through.
@@ -28,9 +41,11 @@ impl RecordSession {
         let Some(tracee) = &mut task.tracee else {
             return Ok(());
         };
-        tracee.asked = Some(cause);
+        if !tracee.due.contains(&cause) {
+            tracee.due.push_back(cause);
+        }
         match &task.state {
-            State::Ready(_) if !task.is_mid_interval() => self.stop_as_asked(tid),
+            State::Ready(_) if !task.is_mid_interval() => self.stop_as_due(tid),
             // It comes out of the call that it waits in, as it would natively.
             State::InKernel(running) => Ok(running.interrupt()?),
             _ => Ok(()),
@@ -38,30 +53,40 @@ impl RecordSession {
     }
 
     /// Whether a task that could go on is to stop for its tracer instead.
-    pub(crate) fn is_asked_to_stop(&self, tid: Tid) -> Result<bool> {
+    pub(crate) fn is_stop_due(&self, tid: Tid) -> Result<bool> {
         let task = self.task(tid)?;
-        Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| t.asked.is_some()))
+        Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| !t.due.is_empty()))
     }
 
-    /// It makes the stop that it was asked for.
-    pub(crate) fn stop_as_asked(&mut self, tid: Tid) -> Result<()> {
-        let tracee = self.task_mut(tid)?.tracee.as_mut();
-        let stop = match tracee.and_then(|t| t.asked.take()) {
-            Some(Cause::Attached) => TracerStop {
-                kind: StopKind::Signal,
-                code: libc::SIGSTOP,
-                info: info::attached(),
-                is_reported: false,
-            },
-            Some(Cause::Interrupted) => TracerStop {
-                kind: StopKind::Event,
-                code: EVENT_STOP,
-                info: info::event(tid, EVENT_STOP),
-                is_reported: false,
-            },
-            None => return Ok(()),
+    /// A task, which is `Ready`, makes the stop that is due, unless its tracer does not want that one any more.
+    pub(crate) fn stop_as_due(&mut self, tid: Tid) -> Result<()> {
+        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
+            return Ok(());
         };
-        self.stop_for_tracer(tid, stop)
+        let Some(cause) = tracee.due.pop_front().filter(|_| !tracee.is_stopped()) else {
+            return Ok(());
+        };
+        let (kind, code, info) = match cause {
+            Cause::Attached => (StopKind::Signal, libc::SIGSTOP, info::attached()),
+            Cause::Born if !tracee.is_seized => (StopKind::Signal, libc::SIGSTOP, info::born()),
+            Cause::Born | Cause::Interrupted => (StopKind::Event, EVENT_STOP, info::event(tid, EVENT_STOP)),
+            Cause::Event(event, message) => {
+                tracee.message = message;
+                let code = libc::SIGTRAP | event << 8;
+                (StopKind::Event, code, info::event(tid, code))
+            }
+            Cause::Executed => {
+                let info = info::sent(libc::SIGTRAP, libc::SI_USER, tid);
+                (StopKind::Signal, libc::SIGTRAP, info)
+            }
+            Cause::CallExit if tracee.pace != Pace::ToCall => return Ok(()),
+            Cause::CallExit => {
+                tracee.message = 2;
+                let code = tracee.call_code();
+                (StopKind::CallExit, code, info::event(tid, code))
+            }
+        };
+        self.stop_for_tracer(tid, TracerStop::new(kind, code, info))
     }
 
     /// A signal is about to be delivered to a tracee: its tracer decides.
@@ -69,10 +94,14 @@ impl RecordSession {
         &mut self,
         tid: Tid,
         stopped: Stopped,
-        info: SigInfo,
+        mut info: SigInfo,
         place: SignalPlace,
     ) -> Result<()> {
         let signal = signo(&info);
+        if signal == libc::SIGSTOP && is_ours(&info, false) {
+            // Sent again after remote calls, which it cannot be kept from (`Remote::finish`): who sent it first is not known any more.
+            info = info::attached();
+        }
         let after = match &place {
             SignalPlace::Fault(regs) => *regs,
             SignalPlace::Entry(_) | SignalPlace::Here => self.task(tid)?.boundary,
@@ -93,24 +122,50 @@ impl RecordSession {
         task.turned_back = None;
         task.boundary = after;
         task.state = State::Ready(stopped);
-        let stop = TracerStop {
-            kind: StopKind::Signal,
-            code: signal,
-            info,
-            is_reported: false,
+        self.stop_for_tracer(tid, TracerStop::new(StopKind::Signal, signal, info))
+    }
+
+    /// Whether a task's tracer is to be told that its group is stopped: not while it only listens for the end of that.
+    pub(crate) fn tells_of_group(&self, tid: Tid) -> Result<bool> {
+        let task = self.task(tid)?;
+        let is_told = |t: &Tracee| !matches!(t.phase, Phase::Listening) || !t.due.is_empty();
+        Ok(!task.is_mid_interval() && task.tracee.as_deref().is_some_and(is_told))
+    }
+
+    /// The group of a tracee is stopped (job control).
+    pub(crate) fn stop_with_group(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
+        let task = self.task_mut(tid)?;
+        task.state = State::Ready(stopped);
+        let mut is_seized = false;
+        if let Some(tracee) = &mut task.tracee {
+            is_seized = tracee.is_seized;
+            tracee.due.retain(|cause| *cause != Cause::Interrupted);
+        }
+        let code = if is_seized {
+            signal | libc::PTRACE_EVENT_STOP << 8
+        } else {
+            signal
         };
-        self.stop_for_tracer(tid, stop)
+        let info = info::event(tid, code);
+        self.stop_for_tracer(tid, TracerStop::new(StopKind::Group, code, info))
+    }
+
+    /// Whether a stop has a siginfo.
+    pub(super) fn has_info(&self, tid: Tid) -> Answered<bool> {
+        let stop = self.tracer_stop(tid)?;
+        Ok(stop.kind != StopKind::Group)
     }
 
     /// The task, which is `Ready`, is stopped for its tracer from now on.
-    fn stop_for_tracer(&mut self, tid: Tid, stop: TracerStop) -> Result<()> {
+    pub(super) fn stop_for_tracer(&mut self, tid: Tid, stop: TracerStop) -> Result<()> {
         let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
             return Ok(());
         };
-        let (tracer, signal) = (tracee.tracer, stop.code & 0x7f);
+        let (tracer, code, signal) = (tracee.tracer, stop.code, stop.code & 0x7f);
         let news = match stop.kind {
-            StopKind::Signal => info::child(tid, libc::CLD_TRAPPED, signal),
-            StopKind::Event => info::child(tid, libc::CLD_STOPPED, 0),
+            StopKind::Event if code == EVENT_STOP => info::child(tid, libc::CLD_STOPPED, 0),
+            StopKind::Group => info::child(tid, libc::CLD_STOPPED, signal),
+            _ => info::child(tid, libc::CLD_TRAPPED, signal),
         };
         tracee.phase = Phase::Stopped(stop);
         self.tell_tracer(tracer, tid, news)

@@ -20,7 +20,7 @@
 //! ```
 
 use nix::errno::Errno;
-use rr_trace::event::{EventKind, MemWrite};
+use rr_trace::event::MemWrite;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid, procfs};
 
@@ -194,12 +194,17 @@ impl RecordSession {
         let is_interrupted = is_restart(raw.result());
         let is_childless = raw.result() == -i64::from(libc::ECHILD) && self.has_tracees(tid, &asked)?;
         if !is_interrupted && !is_childless {
+            let stopped = self.settle_snapshots(tid, stopped)?;
+            // If it has made remote calls, it stands at the entry of another call: the number that it had must not be set there.
+            let raw = stopped.regs()?;
             return Ok(Some((stopped, call, raw)));
         }
         if let Some(news) = self.news_for(tid, &asked)? {
             let (result, writes) = self.report(tid, &asked, news)?;
             let after = returned(&entry, result);
+            // With this result it may make remote calls, which it must not while it is interrupted.
             stopped.set_regs(&after)?;
+            let stopped = self.settle_snapshots(tid, stopped)?;
             for write in &writes {
                 self.task(tid)?.memory.write(write.addr, &write.data)?;
             }
@@ -207,7 +212,8 @@ impl RecordSession {
             self.task_mut(tid)?.state = State::Ready(stopped);
             return Ok(None);
         }
-        let mut after = raw;
+        stopped = self.settle_snapshots(tid, stopped)?;
+        let mut after = stopped.regs()?;
         if is_childless && asked.is_nohang() {
             after.rax = 0;
             stopped.set_regs(&after)?;
@@ -234,15 +240,8 @@ impl RecordSession {
 
     /// The task goes back to its call, and makes it again.
     fn repeat_call(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
-        let back = before_call(entry);
-        stopped.set_regs(&back)?;
-        if self.settle_entry(tid)? {
-            // Nobody has seen that it was made: it is still in its interval.
-            self.task_mut(tid)?.retrying = true;
-        } else {
-            self.emit(tid, EventKind::Restart { after: back }, vec![], vec![])?;
-            self.task_mut(tid)?.boundary = back;
-        }
+        stopped.set_regs(&before_call(entry))?;
+        self.is_sent_back(tid, entry)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
     }

@@ -177,7 +177,7 @@ impl RecordSession {
         task.exited = true;
         let space = task.space;
         self.leave_space(space);
-        self.release_vfork(tid);
+        self.release_vfork(tid)?;
         self.tracer_ends(tid)?;
         Ok(())
     }

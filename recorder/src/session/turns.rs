@@ -67,7 +67,7 @@ impl RecordSession {
 
     /// A task that must be seen to before anybody runs.
     fn urgent(&self) -> Option<Tid> {
-        let reported = |t: &Task| matches!(t.state, State::Reported(..));
+        let reported = |t: &Task| matches!(t.state, State::Reported(..)) && t.is_runnable();
         // A stop that ends an interval: intervals are recorded in order.
         if self.tasks.get(&self.current).is_some_and(reported) {
             return Some(self.current);

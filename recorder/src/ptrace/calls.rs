@@ -1,0 +1,140 @@
+//! Stops of a tracee at the entry and the exit of its system calls (`PTRACE_SYSCALL`).
+//!
+//! At the entry the tracee stays in the recorder's own stop there, with its `SyscallEnter` recorded: then the tracer may change the call,
+//! or take it away, and what it makes of it is made when the tracee goes on. The exit stop comes after the call's event.
+//!
+//! ```text
+//! seccomp stop ─► on_entry ─► stop_at_entry: event SyscallEnter ─► the tracer looks, changes registers
+//!                                                                          │ goes on
+//!                             on_entry ─► after_entry_stop ─► begin_call ◄─┘
+//!                                             event Syscall ─► call_is_recorded: an exit stop is due
+//! ```
+//!
+//! While its tracer wants to see calls, the tracee's library leaves all of them to the recorder.
+
+use rr_trace::event::{EventKind, MemWrite};
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::{Registers, Stop, Stopped, Tid};
+
+use super::request::{Answered, Request};
+use super::{Cause, Pace, StopKind, Tracee, TracerStop, info};
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::{Call, State};
+
+/// `AUDIT_ARCH_X86_64`.
+const ARCHITECTURE: u32 = 0xc000_003e;
+
+impl Tracee {
+    /// The code of a stop at a call.
+    pub(super) fn call_code(&self) -> i32 {
+        if self.options & libc::PTRACE_O_TRACESYSGOOD as u64 != 0 {
+            libc::SIGTRAP | 0x80
+        } else {
+            libc::SIGTRAP
+        }
+    }
+
+    /// Whether its tracer wants to see each of its calls.
+    pub fn shows_calls(&self) -> bool {
+        self.pace == Pace::ToCall
+    }
+}
+
+impl RecordSession {
+    /// At the entry of a call: whether the task stops there for its tracer.
+    pub(crate) fn stops_at_entry(&self, tid: Tid) -> Result<bool> {
+        let tracee = self.task(tid)?.tracee.as_ref();
+        Ok(tracee.is_some_and(|t| t.shows_calls() && !t.is_entry_seen))
+    }
+
+    /// It does. `restarted` is the call that this one restarts.
+    pub(crate) fn stop_at_entry(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: Registers,
+        restarted: Option<Box<Call>>,
+    ) -> Result<()> {
+        self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
+        let task = self.task_mut(tid)?;
+        task.entered = true;
+        task.state = State::Reported(stopped, Stop::Seccomp);
+        let Some(tracee) = &mut task.tracee else {
+            return Ok(());
+        };
+        tracee.is_entry_seen = true;
+        tracee.restarted = restarted;
+        tracee.message = 1;
+        let code = tracee.call_code();
+        let stop = TracerStop::new(StopKind::CallEntry, code, info::event(tid, code));
+        self.stop_for_tracer(tid, stop)
+    }
+
+    /// At the entry of a call: whether it has been seen, and recorded, already.
+    pub(crate) fn is_entry_seen(&self, tid: Tid) -> Result<bool> {
+        let task = self.task(tid)?;
+        Ok(task.entered && task.tracee.as_ref().is_some_and(|t| t.is_entry_seen))
+    }
+
+    /// Its tracer lets it go on from the entry of a call, which is what the registers say now.
+    pub(crate) fn after_entry_stop(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+        let entry = stopped.regs()?;
+        let restarted = self
+            .task_mut(tid)?
+            .tracee
+            .as_mut()
+            .and_then(|t| t.restarted.take());
+        if entry.orig_rax == NOT_IN_SYSCALL {
+            // It has taken the call away, and says what that returns.
+            return self.answer(tid, stopped, &entry, entry.result(), vec![]);
+        }
+        self.begin_call(tid, stopped, entry, restarted)
+    }
+
+    /// The event of a call has been recorded.
+    pub(crate) fn call_is_recorded(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
+        if let Some(tracee) = &mut self.task_mut(tid)?.tracee {
+            tracee.last_call = entry.orig_rax;
+            tracee.is_entry_seen = false;
+            if tracee.shows_calls() {
+                tracee.due.push_back(Cause::CallExit);
+            }
+        }
+        Ok(())
+    }
+
+    /// `PTRACE_GET_SYSCALL_INFO`: at most `addr` bytes; the answer is how many there are.
+    pub(super) fn give_call_info(&mut self, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
+        const NONE: usize = 24;
+        const EXIT: usize = 33;
+        const ENTRY: usize = 80;
+        let kind = self.tracer_stop(request.of)?.kind;
+        let regs = self.with_stopped(request.of, |s| s.regs())??;
+        let mut info = [0; 88];
+        let mut put = |at: usize, word: u64| info[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+        put(8, regs.rip);
+        put(16, regs.rsp);
+        let (op, len) = match kind {
+            StopKind::CallEntry => {
+                put(24, regs.orig_rax);
+                (0..6).for_each(|n| put(32 + 8 * n, regs.arg(n)));
+                (1, ENTRY)
+            }
+            StopKind::CallExit => {
+                put(24, regs.rax);
+                (2, EXIT)
+            }
+            StopKind::Signal | StopKind::Event | StopKind::Group => (0, NONE),
+        };
+        info[0] = op;
+        info[4..8].copy_from_slice(&ARCHITECTURE.to_ne_bytes());
+        info[32] = match kind {
+            StopKind::CallExit => u8::from((-4095..0).contains(&regs.result())),
+            _ => info[32],
+        };
+        let asked = len.min(request.addr.try_into().unwrap_or(len));
+        self.give(request.by, request.data, &info[..asked], writes)?;
+        Ok(len as i64)
+    }
+}

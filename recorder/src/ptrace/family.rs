@@ -1,0 +1,96 @@
+//! Tasks that are born, execute a program, or end while they are traced.
+
+use rr_trace::event::CloneInfo;
+use rr_tracee::{Stop, Stopped, Tid};
+
+use super::{Cause, StopKind, Tracee, TracerStop, info};
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::State;
+
+/// The event of a `clone` with these flags (`kernel_clone` in kernel/fork.c), if there is one.
+fn event_of(flags: u64) -> Option<i32> {
+    const CLONE_UNTRACED: u64 = 0x0080_0000;
+    const EXIT_SIGNAL: u64 = 0xff;
+    if flags & CLONE_UNTRACED != 0 {
+        None
+    } else if flags & libc::CLONE_VFORK as u64 != 0 {
+        Some(libc::PTRACE_EVENT_VFORK)
+    } else if flags & EXIT_SIGNAL != libc::SIGCHLD as u64 {
+        Some(libc::PTRACE_EVENT_CLONE)
+    } else {
+        Some(libc::PTRACE_EVENT_FORK)
+    }
+}
+
+impl RecordSession {
+    /// A task has created another one, and the event of that call is about to be recorded.
+    pub(crate) fn tracee_creates(&mut self, tid: Tid, new: &CloneInfo) -> Result<()> {
+        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
+            return Ok(());
+        };
+        let Some(event) = event_of(new.flags).filter(|event| tracee.wants(*event)) else {
+            return Ok(());
+        };
+        tracee.due.push_back(Cause::Event(event, new.child.0 as u64));
+        let mut child = Tracee::new(tracee.tracer, tracee.is_seized, false, tracee.options);
+        child.due.push_back(Cause::Born);
+        self.task_mut(new.child)?.tracee = Some(Box::new(child));
+        Ok(())
+    }
+
+    /// A task that waits for `child` (`vfork`) may go on.
+    pub(crate) fn tracee_is_released(&mut self, tid: Tid, child: Tid) -> Result<()> {
+        if let Some(tracee) = &mut self.task_mut(tid)?.tracee
+            && tracee.wants(libc::PTRACE_EVENT_VFORK_DONE)
+        {
+            // Before the exit of its call.
+            let done = Cause::Event(libc::PTRACE_EVENT_VFORK_DONE, child.0 as u64);
+            tracee.due.push_front(done);
+        }
+        Ok(())
+    }
+
+    /// A task has executed a program (and was `former`), and the event of that call is about to be recorded.
+    pub(crate) fn tracee_executes(&mut self, tid: Tid, former: Tid) -> Result<()> {
+        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
+            return Ok(());
+        };
+        if tracee.wants(libc::PTRACE_EVENT_EXEC) {
+            let event = Cause::Event(libc::PTRACE_EVENT_EXEC, former.0 as u64);
+            tracee.due.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// That event has been recorded. After the exit of the call comes the signal that tells tracers without events.
+    pub(crate) fn tracee_has_executed(&mut self, tid: Tid) -> Result<()> {
+        if let Some(tracee) = &mut self.task_mut(tid)?.tracee
+            && !tracee.is_seized
+            && !tracee.wants(libc::PTRACE_EVENT_EXEC)
+        {
+            tracee.due.push_back(Cause::Executed);
+        }
+        Ok(())
+    }
+
+    /// A task is about to end, and its tracer wants to see that. Gives it back if it is to go on.
+    pub(crate) fn stop_at_end(&mut self, tid: Tid, stopped: Stopped) -> Result<Option<Stopped>> {
+        let status = stopped.event_message()?;
+        let task = self.task_mut(tid)?;
+        let tracee = task
+            .tracee
+            .as_mut()
+            .filter(|t| t.wants(libc::PTRACE_EVENT_EXIT) && !t.is_end_seen);
+        let Some(tracee) = tracee else {
+            return Ok(Some(stopped));
+        };
+        tracee.is_end_seen = true;
+        tracee.message = status;
+        task.state = State::Reported(stopped, Stop::Exiting);
+        let code = libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8;
+        let stop = TracerStop::new(StopKind::Event, code, info::event(tid, code));
+        self.stop_for_tracer(tid, stop)?;
+        Ok(None)
+    }
+}

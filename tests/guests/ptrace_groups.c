@@ -1,0 +1,78 @@
+/* Job control under a tracer: with PTRACE_SEIZE a stop of the group is told of, and PTRACE_LISTEN waits for its end; with PTRACE_ATTACH
+ * the tracee goes on at once. What is stopped when it is attached to stays so. */
+#include "guest.h"
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+
+static int wait_for_stop(pid_t pid) {
+    int status;
+    CHECK(waitpid(pid, &status, __WALL) == pid);
+    CHECK(WIFSTOPPED(status));
+    return status >> 8;
+}
+
+static pid_t start(int out) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        for (char byte = 'a';; byte++) {
+            write_all(out, &byte, 1);
+            CHECK(kill(getpid(), SIGSTOP) == 0);
+        }
+    }
+    return child;
+}
+
+static char heard(int in) {
+    char byte;
+    read_all(in, &byte, 1);
+    return byte;
+}
+
+int main(void) {
+    int out[2];
+    CHECK(pipe(out) == 0);
+    pid_t child = start(out[1]);
+    int status;
+    CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    CHECK(heard(out[0]) == 'a');
+    /* It is stopped already. */
+    CHECK(ptrace(PTRACE_SEIZE, child, 0, 0) == 0);
+    CHECK(wait_for_stop(child) == (SIGSTOP | PTRACE_EVENT_STOP << 8));
+    siginfo_t info;
+    CHECK(ptrace(PTRACE_LISTEN, child, 0, 0) == 0);
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == -1 && errno == ESRCH);
+    CHECK(kill(child, SIGCONT) == 0);
+    CHECK(wait_for_stop(child) == (SIGTRAP | PTRACE_EVENT_STOP << 8));
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    CHECK(wait_for_stop(child) == SIGCONT);
+    CHECK(ptrace(PTRACE_CONT, child, 0, SIGCONT) == 0);
+    /* It stops itself: first the signal, then the group. */
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    CHECK(heard(out[0]) == 'b');
+    CHECK(ptrace(PTRACE_GETSIGINFO, child, 0, &info) == 0 && info.si_signo == SIGSTOP);
+    CHECK(info.si_code == SI_USER ? info.si_pid == child : info.si_pid == 0);
+    CHECK(ptrace(PTRACE_LISTEN, child, 0, 0) == -1 && errno == EIO);
+    CHECK(ptrace(PTRACE_CONT, child, 0, SIGSTOP) == 0);
+    CHECK(wait_for_stop(child) == (SIGSTOP | PTRACE_EVENT_STOP << 8));
+    CHECK(ptrace(PTRACE_LISTEN, child, 0, 0) == 0);
+    CHECK(waitpid(child, &status, WNOHANG | __WALL) == 0);
+    CHECK(kill(child, SIGCONT) == 0);
+    CHECK(wait_for_stop(child) == (SIGTRAP | PTRACE_EVENT_STOP << 8));
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    CHECK(wait_for_stop(child) == SIGCONT);
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    /* The stop kept back: it goes on. */
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    CHECK(heard(out[0]) == 'c');
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    CHECK(heard(out[0]) == 'd');
+    CHECK(ptrace(PTRACE_DETACH, child, 0, 0) == 0);
+    CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    CHECK(heard(out[0]) == 'e');
+    CHECK(kill(child, SIGKILL) == 0);
+    expect_death(child, SIGKILL);
+    printf("%d\n", child);
+    return 0;
+}

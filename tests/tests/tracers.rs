@@ -1,0 +1,71 @@
+//! Programs that trace others, under recording: what they print is what they print natively, and replays.
+
+// A broken expectation in a test is a failed test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::path::Path;
+
+use rr_tests::Rr;
+use rr_tests::matrix::same;
+use rr_tests::rr::words;
+
+/// Whether a tool is there; if not, the test says how to get it.
+fn has(tool: &str) -> bool {
+    let there = Path::new("/usr/bin").join(tool).exists();
+    if !there {
+        eprintln!("skipped: {tool} is not installed (Debian: apt-get install {tool})");
+    }
+    there
+}
+
+/// Records a program in several ways; each time it says this on standard error (or output), and so does its replay.
+fn check(program: &[&str], says: &[&str]) {
+    let rr = Rr::new();
+    let ways: [&[&str]; 3] = [
+        &["--checkpoint-interval", "none"],
+        &["-n", "--checkpoint-interval", "200e"],
+        &["--checkpoint-interval", "50e"],
+    ];
+    for options in ways {
+        let recording = rr.record(options, &words(program.iter().copied()));
+        let run = &recording.run;
+        assert!(run.status.success(), "{}", run.describe());
+        for word in says {
+            let all = run.err() + &run.out();
+            assert!(all.contains(word), "{word}\n{}", run.describe());
+        }
+        let replay = recording.replay(&[]).expect_success();
+        same("replay: standard output", &replay.stdout, &run.stdout);
+        same(
+            "replay: standard error",
+            &replay.program_stderr(),
+            &run.program_stderr(),
+        );
+        recording.verify().expect_success();
+    }
+}
+
+/// Processes, a pipe and what is executed: every line is of a stop that rr makes up.
+#[test]
+fn strace_follows_a_shell() {
+    if !has("strace") {
+        return;
+    }
+    let script = "/bin/true; echo one | cat; exit 3 & wait $!; kill -USR1 $$; echo $?";
+    let program = [
+        "strace",
+        "-f",
+        "sh",
+        "-c",
+        &format!("trap 'echo caught' USR1; {script}"),
+    ];
+    let says = [
+        "execve(\"/bin/true\", [\"/bin/true\"]",
+        "--- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_USER",
+        "+++ exited with 3 +++",
+        "+++ exited with 0 +++",
+        "<unfinished ...>",
+        "caught",
+    ];
+    check(&program, &says);
+}

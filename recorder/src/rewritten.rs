@@ -136,6 +136,12 @@ impl Sites {
         restored
     }
 
+    /// Whether an instruction there was made to trap.
+    pub fn has_trap_in(&self, range: AddrRange) -> bool {
+        let mut traps = self.rewritten.iter().filter(|site| site.stub.is_none());
+        traps.any(|site| site.window().intersect(range).is_some())
+    }
+
     /// Puts what was there before into bytes that were read from `addr` on.
     pub fn show_original(&self, addr: Addr, bytes: &mut [u8]) {
         let range = AddrRange::sized(addr, bytes.len() as u64);
@@ -155,8 +161,11 @@ impl Sites {
     /// The program steps itself: no site is rewritten any more.
     fn give_up(&mut self) -> Vec<(Addr, u8)> {
         self.stepped = true;
-        let rewritten = std::mem::take(&mut self.rewritten);
-        rewritten.iter().flat_map(|site| site.bytes(None)).collect()
+        // Those that are made to trap are no way to the library.
+        let all = std::mem::take(&mut self.rewritten);
+        let (led, trap) = all.into_iter().partition::<Vec<_>, _>(|site| site.stub.is_some());
+        self.rewritten = trap;
+        led.iter().flat_map(|site| site.bytes(None)).collect()
     }
 
     /// Where a program continues that has executed a jump of ours, and nothing else, to `rip`.

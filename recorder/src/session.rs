@@ -22,7 +22,7 @@ use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::ticker::{Ticker, take_tick};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stopped, Tid,
+    Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stop, Stopped, Tid,
     limits, procfs, tsc,
 };
 
@@ -34,7 +34,7 @@ use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
 use crate::private_files::Besides;
-use crate::ptrace::Tracers;
+use crate::ptrace::{Phase, Tracers};
 use crate::scheduler::{Schedule, Scheduler};
 use crate::scratch::Scratch;
 use crate::stats::Stats;
@@ -268,7 +268,12 @@ impl RecordSession {
                 self.task_mut(tid)?.state = State::Ready(stopped);
                 self.stop_as_due(tid)
             }
-            State::Ready(stopped) => self.go_on(tid, stopped),
+            State::Ready(mut stopped) => {
+                if self.wants_step(tid)? {
+                    self.begin_step(tid, &mut stopped)?;
+                }
+                self.go_on(tid, stopped)
+            }
             State::Reported(stopped, stop) => self.handle(tid, stopped, stop),
             state @ (State::InKernel(_) | State::Busy) => {
                 self.task_mut(tid)?.state = state;
@@ -392,6 +397,10 @@ impl RecordSession {
         };
         match waited {
             Ok(Waited::Stopped(stopped, stop)) => {
+                if let (Stop::Exiting, Some(tracee)) = (stop, &mut task.tracee) {
+                    // Death ends a stop for another task, too.
+                    tracee.phase = Phase::Running;
+                }
                 task.state = State::Reported(stopped, stop);
                 Ok(())
             }

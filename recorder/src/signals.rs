@@ -275,7 +275,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         task.boundary = after;
         task.state = State::Ready(stopped);
-        Ok(())
+        self.step_is_over(tid)
     }
 
     /// The first trap of a program that steps itself: it has no rewritten sites from here on, and goes on at `rip`. If that is not
@@ -398,7 +398,7 @@ impl RecordSession {
                 self.settle_entry(tid)?;
                 self.emit(tid, event(disposition, after, xstate), vec![], writes)?;
                 self.task_mut(tid)?.state = State::Ready(stopped);
-                Ok(())
+                self.step_is_over(tid)
             }
             Disposition::Fatal | Disposition::Stopped => {
                 self.settle_entry(tid)?;

@@ -136,6 +136,27 @@ static void dies_with_tracer(void) {
     expect_death(victim, SIGKILL);
 }
 
+/* Killed while it is stopped for its tracer. */
+static void killed_in_stop(void) {
+    for (int i = 0; i < 2; i++) {
+        pid_t victim = fork();
+        CHECK(victim >= 0);
+        if (victim == 0) {
+            CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+            raise(SIGSTOP);
+            _exit(1);
+        }
+        int status;
+        CHECK(waitpid(victim, &status, 0) == victim && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+        if (i == 0) {
+            CHECK(kill(victim, SIGKILL) == 0);
+        } else {
+            CHECK(ptrace(PTRACE_KILL, victim, 0, 0) == 0);
+        }
+        expect_death(victim, SIGKILL);
+    }
+}
+
 static volatile int children;
 
 static void on_child(int signal, siginfo_t *info, void *context) {
@@ -185,6 +206,7 @@ int main(void) {
     thread_ends();
     process_dies();
     dies_with_tracer();
+    killed_in_stop();
     puts("done");
     return 0;
 }

@@ -158,6 +158,7 @@ guests! {
         ptrace_calls
         ptrace_crash
         ptrace_groups
+        ptrace_steps
         ptrace_tracers
         pty
         pty_jobs

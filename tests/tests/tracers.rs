@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use rr_tests::Rr;
 use rr_tests::matrix::same;
 use rr_tests::rr::words;
+use rr_tests::{Guest, Rr};
 
 /// Whether a tool is there; if not, the test says how to get it.
 fn has(tool: &str) -> bool {
@@ -66,6 +66,57 @@ fn strace_follows_a_shell() {
         "+++ exited with 0 +++",
         "<unfinished ...>",
         "caught",
+    ];
+    check(&program, &says);
+}
+
+/// Breakpoints, single steps, a called function, and a watchpoint by single steps.
+#[test]
+fn gdb_debugs_a_program() {
+    if !has("gdb") {
+        return;
+    }
+    let guest = Guest::build("sum");
+    let guest = Rr::new().reachable(&guest.path);
+    let guest = guest.to_str().unwrap();
+    let commands = [
+        "set pagination off",
+        "set startup-with-shell off",
+        "break add",
+        "run",
+        "backtrace",
+        "print n",
+        "next",
+        "stepi",
+        "finish",
+        "delete",
+        "print add(1000)",
+        "break add if n == 3",
+        "continue",
+        "set can-use-hw-watchpoints 0",
+        "watch total",
+        "continue",
+        "delete",
+        "print total = 7",
+        "continue",
+    ];
+    let mut program = vec!["gdb", "-nx", "-batch"];
+    for command in commands {
+        program.extend(["-ex", command]);
+    }
+    program.push(guest);
+    let says = [
+        "Breakpoint 1, add (n=1)",
+        "#1  0x",
+        "$1 = 1",
+        "Value returned is $2 = 101",
+        "$3 = 1101",
+        "Breakpoint 2, add (n=3)",
+        "Old value = 1103",
+        "New value = 1106",
+        "$4 = 7",
+        "the sum is 11",
+        "exited normally",
     ];
     check(&program, &says);
 }

@@ -37,7 +37,7 @@ impl Tracee {
 
     /// Whether its tracer wants to see each of its calls.
     pub fn shows_calls(&self) -> bool {
-        self.pace == Pace::ToCall
+        self.pace.shows_entries()
     }
 }
 
@@ -65,6 +65,7 @@ impl RecordSession {
         };
         tracee.is_entry_seen = true;
         tracee.restarted = restarted;
+        tracee.skips_call = tracee.pace == Pace::ToEmulatedCall;
         tracee.message = 1;
         let code = tracee.call_code();
         let stop = TracerStop::new(StopKind::CallEntry, code, info::event(tid, code));
@@ -80,12 +81,10 @@ impl RecordSession {
     /// Its tracer lets it go on from the entry of a call, which is what the registers say now.
     pub(crate) fn after_entry_stop(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let entry = stopped.regs()?;
-        let restarted = self
-            .task_mut(tid)?
-            .tracee
-            .as_mut()
-            .and_then(|t| t.restarted.take());
-        if entry.orig_rax == NOT_IN_SYSCALL {
+        let tracee = self.task_mut(tid)?.tracee.as_mut();
+        let is_skipped = tracee.as_ref().is_some_and(|t| t.skips_call);
+        let restarted = tracee.and_then(|t| t.restarted.take());
+        if entry.orig_rax == NOT_IN_SYSCALL || is_skipped {
             // It has taken the call away, and says what that returns.
             return self.answer(tid, stopped, &entry, entry.result(), vec![]);
         }
@@ -97,11 +96,11 @@ impl RecordSession {
         if let Some(tracee) = &mut self.task_mut(tid)?.tracee {
             tracee.last_call = entry.orig_rax;
             tracee.is_entry_seen = false;
-            if tracee.shows_calls() {
+            if tracee.pace == Pace::ToCall {
                 tracee.due.push_back(Cause::CallExit);
             }
         }
-        Ok(())
+        self.step_is_over(tid)
     }
 
     /// `PTRACE_GET_SYSCALL_INFO`: at most `addr` bytes; the answer is how many there are.

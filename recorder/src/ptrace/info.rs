@@ -40,6 +40,13 @@ pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
     sent(code & 0x7f, code, tid)
 }
 
+/// The trap after a step, at this address.
+pub(super) fn stepped(at: u64) -> SigInfo {
+    let mut info = bare(libc::SIGTRAP, libc::TRAP_BRKPT);
+    info[16..24].copy_from_slice(&at.to_ne_bytes());
+    info
+}
+
 /// A signal that `by` sends.
 pub(super) fn sent(signal: i32, code: i32, by: Tid) -> SigInfo {
     let mut info = bare(signal, code);

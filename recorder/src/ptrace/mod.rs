@@ -26,6 +26,7 @@
 //! | `stops` | stopping for the tracer, and telling it |
 //! | `resume` | going on, with a signal or without |
 //! | `calls` | stops at the entry and the exit of system calls |
+//! | `steps` | single steps |
 //! | `family` | tasks that are born, execute a program or end while they are traced |
 //! | `wait` | wait4(2) and waitid(2) of tracers |
 //! | `info` | what is made up: siginfo |
@@ -38,6 +39,7 @@ mod registers;
 mod relation;
 mod request;
 mod resume;
+mod steps;
 mod stops;
 mod wait;
 
@@ -50,6 +52,7 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::SigInfo;
 
 use crate::task::Call;
+use steps::Step;
 
 /// A task that another one traces.
 #[derive(Debug)]
@@ -70,6 +73,10 @@ pub struct Tracee {
     pub phase: Phase,
     /// How far it goes when it is let go on.
     pub pace: Pace,
+    /// A step of one instruction.
+    pub step: Step,
+    /// The call that it enters is not made.
+    skips_call: bool,
     /// The number of its last call.
     pub last_call: u64,
     /// Its tracer has seen the entry of the call that it is in.
@@ -102,6 +109,10 @@ pub enum Pace {
     Freely,
     /// To the next entry or exit of a system call.
     ToCall,
+    /// To the next entry of a system call, which is not made (`PTRACE_SYSEMU`).
+    ToEmulatedCall,
+    /// One instruction.
+    Step,
 }
 
 /// Why a tracee is to stop.
@@ -119,6 +130,8 @@ pub enum Cause {
     Executed,
     /// A system call has returned.
     CallExit,
+    /// An instruction has been executed that is an event of its own.
+    Stepped,
 }
 
 /// A stop as the tracer sees it.
@@ -178,6 +191,8 @@ impl Tracee {
             due: VecDeque::new(),
             phase: Phase::Running,
             pace: Pace::Freely,
+            step: Step::No,
+            skips_call: false,
             last_call: NOT_IN_SYSCALL,
             is_entry_seen: false,
             is_end_seen: false,

@@ -139,6 +139,8 @@ impl RecordSession {
             }
             libc::PTRACE_CONT => self.resume_tracee(request, Pace::Freely),
             libc::PTRACE_SYSCALL => self.resume_tracee(request, Pace::ToCall),
+            libc::PTRACE_SYSEMU => self.resume_tracee(request, Pace::ToEmulatedCall),
+            libc::PTRACE_SINGLESTEP => self.resume_tracee(request, Pace::Step),
             libc::PTRACE_DETACH => self.detach_tracee(request),
             _ => {
                 // Not to be taken for numbers of calls.

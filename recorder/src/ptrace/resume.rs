@@ -31,6 +31,10 @@ impl RecordSession {
         };
         tracee.put_off = None;
         tracee.pace = pace;
+        if pace == Pace::Step {
+            self.want_step(tid)?;
+        }
+        let tracee = self.tracee_mut(tid)?;
         let is_call = matches!(stop.kind, StopKind::CallEntry | StopKind::CallExit);
         if signal == 0 || !is_call && stop.kind != StopKind::Signal {
             return Ok(0);

@@ -5,6 +5,7 @@ use rr_tracee::task::{SigInfo, is_fault, signo};
 use rr_tracee::{Stopped, Tid, procfs};
 
 use super::request::Answered;
+use super::steps::Step;
 use super::{Cause, Pace, Phase, StopKind, Tracee, TracerStop, info};
 use crate::carrier::is_ours;
 use crate::error::Result;
@@ -60,7 +61,9 @@ impl RecordSession {
 
     /// A task, which is `Ready`, makes the stop that is due, unless its tracer does not want that one any more.
     pub(crate) fn stop_as_due(&mut self, tid: Tid) -> Result<()> {
-        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
+        let task = self.task_mut(tid)?;
+        let at = task.boundary.rip;
+        let Some(tracee) = &mut task.tracee else {
             return Ok(());
         };
         let Some(cause) = tracee.due.pop_front().filter(|_| !tracee.is_stopped()) else {
@@ -79,6 +82,7 @@ impl RecordSession {
                 let info = info::sent(libc::SIGTRAP, libc::SI_USER, tid);
                 (StopKind::Signal, libc::SIGTRAP, info)
             }
+            Cause::Stepped => (StopKind::Signal, libc::SIGTRAP, info::stepped(at)),
             Cause::CallExit if tracee.pace != Pace::ToCall => return Ok(()),
             Cause::CallExit => {
                 tracee.message = 2;
@@ -93,7 +97,7 @@ impl RecordSession {
     pub(crate) fn stop_at_signal(
         &mut self,
         tid: Tid,
-        stopped: Stopped,
+        mut stopped: Stopped,
         mut info: SigInfo,
         place: SignalPlace,
     ) -> Result<()> {
@@ -103,7 +107,11 @@ impl RecordSession {
             info = info::attached();
         }
         let after = match &place {
-            SignalPlace::Fault(regs) => *regs,
+            SignalPlace::Fault(regs) => {
+                // (The resume flag says how the processor came to a stop.)
+                let regs = regs.without_resume_flag();
+                self.end_step(tid, &mut stopped, regs)?
+            }
             SignalPlace::Entry(_) | SignalPlace::Here => self.task(tid)?.boundary,
         };
         if place != SignalPlace::Here {
@@ -168,6 +176,8 @@ impl RecordSession {
             _ => info::child(tid, libc::CLD_TRAPPED, signal),
         };
         tracee.phase = Phase::Stopped(stop);
+        // Its tracer says anew how it goes on.
+        tracee.step = Step::No;
         self.tell_tracer(tracer, tid, news)
     }
 

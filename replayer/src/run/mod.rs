@@ -418,9 +418,15 @@ impl ReplaySession {
                 if signal != libc::SIGTRAP {
                     self.give_fault_back(event, &mut regs)?;
                 }
+                // The trap after a step comes with the resume flag if the instruction, one with a `rep`, was interrupted by a page
+                // fault before: whether there is one depends on which pages are there.
+                let is_same = |at: &Registers| match code {
+                    TRAP_TRACE => regs.outside_call().without_resume_flag() == at.without_resume_flag(),
+                    _ => regs.outside_call() == *at,
+                };
                 if let Some(Target::Fault(expected, at)) = self.target(event)
                     && expected == signal
-                    && regs.outside_call() == *at
+                    && is_same(at)
                     // A fault is not the end of a step, whatever its code.
                     && (signal != libc::SIGTRAP
                         || how != Resume::SysemuStep

@@ -1,0 +1,144 @@
+//! `PTRACE_SINGLESTEP`: a tracee executes one instruction.
+//!
+//! The step must happen in replay, too. So it is made a part of what the tracee does: its trap flag is set, as a change of its registers
+//! ([`SetRegisters`](EventKind::SetRegisters)), and the trap after the instruction is a fault like any other; it happens in replay of
+//! itself. At the stop the flag is cleared again.
+//!
+//! An instruction that is an event of its own (a system call, `rdtsc`) is executed without the flag; after its event the step is over.
+//! So it is when the handler of a signal is called.
+//!
+//! From the first step on no call of the address space goes to the library: the tracer would see the way there.
+
+use rr_trace::event::EventKind;
+use rr_tracee::code::{self, WINDOW_MAX};
+use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid};
+
+use super::request::Answered;
+use super::{Cause, Pace};
+use crate::error::Result;
+use crate::session::RecordSession;
+
+/// The trap flag (Intel SDM vol. 1, 3.4.3).
+const TF: u64 = 1 << 8;
+
+/// A step of a tracee.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// None.
+    No,
+    /// It shall make one.
+    Wanted,
+    /// It makes one, with the trap flag set. Was the flag set before?
+    Flagged(bool),
+    /// It executes an instruction that is an event.
+    Event,
+}
+
+/// Instructions that are events: system calls, and those that read the time-stamp counter.
+fn is_event(code: &[u8]) -> bool {
+    const OPCODES: [&[u8]; 5] = [
+        &[0x0f, 0x05],
+        &[0x0f, 0x34],
+        &[0xcd, 0x80],
+        &[0x0f, 0x31],
+        &[0x0f, 0x01, 0xf9],
+    ];
+    OPCODES.iter().any(|opcode| code.starts_with(opcode))
+}
+
+impl RecordSession {
+    /// A tracee is let go on for one instruction.
+    pub(super) fn want_step(&mut self, tid: Tid) -> Answered<()> {
+        let id = self.task(tid)?.space;
+        if !self.space_mut(id).library.sites.stepped
+            && let Some((_, writes)) = self.step_without_sites(tid, Addr::NULL)?
+        {
+            // The event of the tracer's call takes them.
+            self.besides.writes.extend(writes);
+        }
+        self.tracee_mut(tid)?.step = Step::Wanted;
+        Ok(())
+    }
+
+    /// Whether a task that could go on is to make a step.
+    pub(crate) fn wants_step(&self, tid: Tid) -> Result<bool> {
+        let task = self.task(tid)?;
+        Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| t.step == Step::Wanted))
+    }
+
+    /// Makes the task, which goes on, execute one instruction only.
+    pub(crate) fn begin_step(&mut self, tid: Tid, stopped: &mut Stopped) -> Result<()> {
+        if stopped.signal_due()? {
+            // It comes first.
+            return Ok(());
+        }
+        let regs = stopped.regs()?;
+        let is_event = self.task(tid)?.restarting.is_some() || self.is_event_at(tid, Addr(regs.rip))?;
+        let step = if is_event {
+            Step::Event
+        } else {
+            let after = Registers {
+                eflags: regs.eflags | TF,
+                ..regs.outside_call()
+            };
+            stopped.set_regs(&after)?;
+            self.emit(
+                tid,
+                EventKind::SetRegisters { after, xstate: None },
+                vec![],
+                vec![],
+            )?;
+            self.task_mut(tid)?.boundary = after;
+            Step::Flagged(regs.eflags & TF != 0)
+        };
+        if let Some(tracee) = &mut self.task_mut(tid)?.tracee {
+            tracee.step = step;
+        }
+        Ok(())
+    }
+
+    /// Whether the instruction there is an event.
+    fn is_event_at(&self, tid: Tid, at: Addr) -> Result<bool> {
+        let task = self.task(tid)?;
+        let bytes = task.memory.read_up_to(at, WINDOW_MAX)?;
+        let len = code::decode(&bytes, at).map_or(bytes.len(), |i| i.len());
+        let sites = self.spaces.get(&task.space).map(|s| &s.library.sites);
+        let is_trap = sites.is_some_and(|s| s.has_trap_in(AddrRange::sized(at, len as u64)));
+        Ok(is_trap || is_event(&bytes))
+    }
+
+    /// The event of an instruction, or of a signal's handler, has been recorded: a step of `tid` is over.
+    pub(crate) fn step_is_over(&mut self, tid: Tid) -> Result<()> {
+        if let Some(tracee) = &mut self.task_mut(tid)?.tracee
+            && tracee.step != Step::No
+        {
+            tracee.step = Step::No;
+            tracee.due.push_back(Cause::Stepped);
+        }
+        Ok(())
+    }
+
+    /// A tracee stops for its tracer, with these registers: what they are without a step of ours.
+    pub(super) fn end_step(
+        &mut self,
+        tid: Tid,
+        stopped: &mut Stopped,
+        mut regs: Registers,
+    ) -> Result<Registers> {
+        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
+            return Ok(regs);
+        };
+        if std::mem::replace(&mut tracee.step, Step::No) == Step::Flagged(false) {
+            regs.eflags &= !TF;
+            stopped.set_regs(&regs)?;
+        }
+        Ok(regs)
+    }
+}
+
+impl Pace {
+    /// Whether the tracer wants to see the entry of each call.
+    pub(super) fn shows_entries(self) -> bool {
+        matches!(self, Pace::ToCall | Pace::ToEmulatedCall)
+    }
+}

@@ -154,7 +154,7 @@ impl RecordSession {
 
     /// About how much processor time the task has had since its last event, in microseconds. It was not asked for before the first
     /// tick, and is taken to have had its part of that time, too.
-    fn ran_us(&self, tid: Tid) -> Result<u32> {
+    pub(crate) fn ran_us(&self, tid: Tid) -> Result<u32> {
         let task = self.task(tid)?;
         let Some((then, ran)) = task.clocked else {
             return Ok(0);

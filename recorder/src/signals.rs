@@ -23,6 +23,7 @@ use crate::buffer::is_inside;
 use crate::carrier::{Carried, FIRST_REAL_TIME, is_stop};
 use crate::error::Result;
 use crate::foreign;
+use crate::ptrace::TRAP_HWBKPT;
 use crate::session::{Options, RecordSession};
 use crate::task::State;
 
@@ -225,6 +226,10 @@ impl RecordSession {
                 self.task_mut(tid)?.state = State::Ready(stopped);
                 return Ok(());
             }
+        }
+        if signal == libc::SIGTRAP && si_code(&info) == TRAP_HWBKPT {
+            self.at_watch_hit(tid, &stopped, &info)?;
+            return self.deliver(tid, stopped, info, SignalPlace::Here);
         }
         let task = self.task_mut(tid)?;
         let at_boundary = regs.rip == task.boundary.rip && regs.rsp == task.boundary.rsp;

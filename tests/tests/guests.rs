@@ -160,6 +160,7 @@ guests! {
         ptrace_groups
         ptrace_steps
         ptrace_tracers
+        ptrace_watches
         pty
         pty_jobs
         raise

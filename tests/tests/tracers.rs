@@ -70,7 +70,7 @@ fn strace_follows_a_shell() {
     check(&program, &says);
 }
 
-/// Breakpoints, single steps, a called function, and a watchpoint by single steps.
+/// Breakpoints, single steps, a called function, and watchpoints: by a debug register, and by single steps.
 #[test]
 fn gdb_debugs_a_program() {
     if !has("gdb") {
@@ -93,6 +93,9 @@ fn gdb_debugs_a_program() {
         "print add(1000)",
         "break add if n == 3",
         "continue",
+        "watch total",
+        "continue",
+        "delete",
         "set can-use-hw-watchpoints 0",
         "watch total",
         "continue",
@@ -114,8 +117,11 @@ fn gdb_debugs_a_program() {
         "Breakpoint 2, add (n=3)",
         "Old value = 1103",
         "New value = 1106",
+        "Hardware watchpoint 3: total",
+        "Old value = 1106",
+        "New value = 1110",
         "$4 = 7",
-        "the sum is 11",
+        "the sum is 7",
         "exited normally",
     ];
     check(&program, &says);

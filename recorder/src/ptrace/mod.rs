@@ -27,6 +27,7 @@
 //! | `resume` | going on, with a signal or without |
 //! | `calls` | stops at the entry and the exit of system calls |
 //! | `steps` | single steps |
+//! | `watches` | debug registers |
 //! | `family` | tasks that are born, execute a program or end while they are traced |
 //! | `wait` | wait4(2) and waitid(2) of tracers |
 //! | `info` | what is made up: siginfo |
@@ -42,8 +43,10 @@ mod resume;
 mod steps;
 mod stops;
 mod wait;
+mod watches;
 
 pub use wait::Wait;
+pub(crate) use watches::TRAP_HWBKPT;
 
 use std::collections::VecDeque;
 

@@ -3,7 +3,6 @@
 //! The kernel's own answers are passed on, since the tracee stands in a stop of the recorder's, at an event of its own. What is set is
 //! an event of the tracee.
 
-use nix::errno::Errno;
 use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{REGSET_MOST, SyscallPhase, is_debug_register};
@@ -125,7 +124,7 @@ impl RecordSession {
     /// `PTRACE_POKEUSER`.
     pub(super) fn poke_user(&mut self, request: Request) -> Answered {
         if is_debug_register(request.addr) {
-            return Err(Errno::EINVAL.into());
+            return self.set_debug_register(request.of, request.addr, request.data);
         }
         self.with_stopped(request.of, |s| s.set_user_word(request.addr, request.data))??;
         self.note_registers(request.of, false)?;

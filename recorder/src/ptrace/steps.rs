@@ -47,8 +47,8 @@ fn is_event(code: &[u8]) -> bool {
 }
 
 impl RecordSession {
-    /// A tracee is let go on for one instruction.
-    pub(super) fn want_step(&mut self, tid: Tid) -> Answered<()> {
+    /// From here on no call in the address space of `tid` goes to the library.
+    pub(super) fn leave_code_alone(&mut self, tid: Tid) -> Answered<()> {
         let id = self.task(tid)?.space;
         if !self.space_mut(id).library.sites.stepped
             && let Some((_, writes)) = self.step_without_sites(tid, Addr::NULL)?
@@ -56,6 +56,12 @@ impl RecordSession {
             // The event of the tracer's call takes them.
             self.besides.writes.extend(writes);
         }
+        Ok(())
+    }
+
+    /// A tracee is let go on for one instruction.
+    pub(super) fn want_step(&mut self, tid: Tid) -> Answered<()> {
+        self.leave_code_alone(tid)?;
         self.tracee_mut(tid)?.step = Step::Wanted;
         Ok(())
     }

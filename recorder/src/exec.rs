@@ -227,6 +227,10 @@ impl RecordSession {
         if let Some(leaving) = leaving {
             writes.extend(self.left_behind(tid, &leaving)?);
         }
+        if self.task(tid)?.tracee.is_some() {
+            let id = self.task(tid)?.space;
+            self.space_mut(id).library.sites.stepped = true;
+        }
         let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         let former = self.task(tid)?.recorded_as.unwrap_or(tid);
         self.tracee_executes(tid, former)?;

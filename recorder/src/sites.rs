@@ -50,7 +50,7 @@ pub(crate) struct Sites {
     guarded: Guarded,
     /// The library has not been told of all of that.
     grown: bool,
-    /// The program steps itself: its code stays its own.
+    /// The program steps itself, or another one traces it: its code stays its own, but for instructions that are made to trap.
     pub stepped: bool,
 }
 
@@ -265,12 +265,9 @@ impl RecordSession {
         writes: &mut Vec<MemWrite>,
     ) -> Result<Stopped> {
         let id = self.task(tid)?.space;
-        if self.space_mut(id).library.sites.stepped {
-            return Ok(stopped);
-        }
         let mut edits = Edits::default();
         self.trap_random(tid, id, ops, &mut edits)?;
-        let code = match self.options.buffered {
+        let code = match self.options.buffered && !self.space_mut(id).library.sites.stepped {
             true => code_mapped(ops),
             false => Vec::new(),
         };

@@ -4,7 +4,7 @@
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
-use rr_tracee::{Addr, AddrRange, Backing, Prot, Tid, rr_area};
+use rr_tracee::{Addr, AddrRange, Backing, Prot, SpaceId, Tid, rr_area};
 
 use super::request::{Answered, Request};
 use crate::session::RecordSession;
@@ -16,6 +16,14 @@ impl RecordSession {
     fn is_of_program(&self, tid: Tid, range: AddrRange) -> bool {
         range.intersect(rr_area::area()).is_none()
             && !self.stubs_of(tid).iter().any(|s| s.intersect(range).is_some())
+    }
+
+    /// Memory of this space is about to be changed for a tracer: the writer of checkpoints may be reading it in place.
+    pub(super) fn finish_reading(&mut self, space: SpaceId) {
+        if self.spaces.get(&space).is_some_and(|s| !s.in_place.is_empty()) {
+            self.capture.wait_until_read();
+        }
+        self.lose_snapshots(space);
     }
 
     /// A word of a task's memory, as the program has it.
@@ -53,10 +61,7 @@ impl RecordSession {
         if is_fixed(addr) || is_fixed(addr + (WORD as u64 - 1)) {
             return Err(Errno::EIO.into());
         }
-        if self.spaces.get(&space).is_some_and(|s| !s.in_place.is_empty()) {
-            self.capture.wait_until_read();
-        }
-        self.lose_snapshots(space);
+        self.finish_reading(space);
         let data = request.data.to_le_bytes().to_vec();
         let written = self.task(tid)?.memory.write(addr, &data);
         written.map_err(|_| Errno::EIO)?;

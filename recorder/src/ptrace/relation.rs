@@ -43,8 +43,13 @@ impl RecordSession {
         }
         let is_child = task.tid == task.tgid && procfs::parent(task.tid) == Some(tracer.tgid);
         let tracee = Tracee::new(request.by, is_seized, is_child, options);
+        let is_one_space = tracer.space == task.space;
+        self.task_mut(request.of)?.tracee = Some(Box::new(tracee));
+        if !is_one_space {
+            // It may read code as a file, and write it back after a breakpoint. (A leak checker reads its own memory.)
+            self.leave_code_alone(request.of)?;
+        }
         let task = self.task_mut(request.of)?;
-        task.tracee = Some(Box::new(tracee));
         if let State::InKernel(running) = &task.state
             && is_group_stopped
         {
@@ -76,6 +81,7 @@ impl RecordSession {
         let is_child = task.tid == task.tgid;
         let tracee = Tracee::new(parent, false, is_child, 0);
         self.task_mut(tid)?.tracee = Some(Box::new(tracee));
+        self.leave_code_alone(tid)?;
         Ok(0)
     }
 

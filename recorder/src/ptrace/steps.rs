@@ -7,7 +7,8 @@
 //! An instruction that is an event of its own (a system call, `rdtsc`) is executed without the flag; after its event the step is over.
 //! So it is when the handler of a signal is called.
 //!
-//! From the first step on no call of the address space goes to the library: the tracer would see the way there.
+//! In the address space of a tracee no call goes to the library (unless it is the tracer's own, too): the tracer would see the way there,
+//! in single steps and in the code that it reads, and would write what it has read back when it takes away a breakpoint.
 
 use rr_trace::event::EventKind;
 use rr_tracee::code::{self, WINDOW_MAX};
@@ -50,9 +51,11 @@ impl RecordSession {
     /// From here on no call in the address space of `tid` goes to the library.
     pub(super) fn leave_code_alone(&mut self, tid: Tid) -> Answered<()> {
         let id = self.task(tid)?.space;
-        if !self.space_mut(id).library.sites.stepped
-            && let Some((_, writes)) = self.step_without_sites(tid, Addr::NULL)?
-        {
+        if self.space_mut(id).library.sites.stepped {
+            return Ok(());
+        }
+        self.finish_reading(id);
+        if let Some((_, writes)) = self.step_without_sites(tid, Addr::NULL)? {
             // The event of the tracer's call takes them.
             self.besides.writes.extend(writes);
         }

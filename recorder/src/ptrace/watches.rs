@@ -4,7 +4,7 @@
 //! replay's own debugger's. So the place gets a name as an execution point ([`Point`]), and the tracee stops for its tracer right after
 //! that event.
 //!
-//! From the first watchpoint on no call of the address space goes to the library: what it touches would be a hit in code of rr's.
+//! No call of the address space goes to the library then: what it touches would be a hit in code of rr's.
 
 use rr_trace::event::{EventKind, Point};
 use rr_tracee::task::SigInfo;

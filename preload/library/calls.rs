@@ -106,7 +106,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         EPOLL_WAIT => polling::epoll_wait(call, room),
         EPOLL_PWAIT if a[4] == 0 => polling::epoll_wait(call, room),
 
-        FUTEX => futex(call),
+        FUTEX => futex(call, now),
         RT_SIGPROCMASK if a[3] == 8 => sigprocmask(call),
         RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !is_forced(a[0] as u32)) => plain(call),
         GETITIMER | SETITIMER | ALARM => plain(call),
@@ -405,9 +405,10 @@ fn change(call: &Call, now: u32, fd: u64) -> Option<i64> {
 }
 
 /// Waking, and waiting for what has happened already.
-fn futex(call: &Call) -> Option<i64> {
+fn futex(call: &Call, now: u32) -> Option<i64> {
     let [at, operation, expected, _, _, bits] = call.args;
     match operation as u32 & 0x7f {
+        1 | 10 if now & traced::WAKES != 0 => None,
         // FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE
         1 | 10 | 3 | 4 => plain(call),
         // FUTEX_WAIT, FUTEX_WAIT_BITSET

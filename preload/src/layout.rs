@@ -122,6 +122,8 @@ pub mod traced {
     pub const GETCPU: u32 = 16;
     /// What changes the address space: another process has it, too (`vfork`), and stays if this one is killed.
     pub const SHAPING: u32 = 32;
+    /// Waking who waits at a word (futex(2)): a task waits there in vain.
+    pub const WAKES: u32 = 64;
 }
 
 /// What stubs come from.

@@ -226,6 +226,9 @@ impl RecordSession {
         if self.survivor(tid).is_some() {
             now.0 |= traced::SHAPING;
         }
+        if self.contention.is_any_starving() {
+            now.0 |= traced::WAKES;
+        }
         if space.library.told == now {
             return Ok(());
         }
@@ -327,7 +330,9 @@ impl RecordSession {
         self.capture.count_calls(calls);
         // Leaving a call leads to its entry, where the task stops: so this is the call that it now enters. Whoever has left one
         // and is stopped before its entry has left none there.
-        self.task_mut(tid)?.left = left != before;
+        let task = self.task_mut(tid)?;
+        task.left = left != before;
+        task.calls = calls;
         Ok(used)
     }
 

@@ -52,6 +52,7 @@ mod carrier;
 pub mod chaos;
 mod check;
 pub mod confined;
+mod contention;
 pub mod cores;
 mod edits;
 pub mod error;

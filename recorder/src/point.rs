@@ -14,6 +14,7 @@
 //! An interrupt can race with an event of the task's own. Then that event counts, and the stop that is still to
 //! come is taken where nothing has been executed after it: at a system call entry the task is turned back once.
 
+mod patience;
 mod place;
 mod spin;
 mod words;
@@ -32,17 +33,13 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::is_restart;
 use crate::task::{State, Task};
+pub(crate) use patience::Patience;
 use spin::Doing;
 
 /// Ticks without an event after which a signal is not kept waiting any longer.
 const SIGNAL_PATIENCE: u32 = 3;
-/// Ticks without an event after which another task is not kept waiting any longer: a task that has been interrupted
-/// for that has less credit the next time, and earns it back by its events.
-pub(crate) const TURN_PATIENCE: u32 = 40;
 /// Ticks without an event after which a checkpoint that is due makes one.
 const CHECKPOINT_PATIENCE: u32 = 5;
-/// The least credit.
-const TURN_PATIENCE_MIN: u32 = 5;
 /// Processor time that a process must have had since a tick before one of its tasks is looked at whether it spins.
 const SPIN_LEAST: Duration = Duration::from_millis(1);
 /// Short ticks after which a task that others wait for is looked at again whether it spins: at most so many, and twice as many each
@@ -75,7 +72,8 @@ impl RecordSession {
         }
         let task = self.task_mut(tid)?;
         task.short_ticks += 1;
-        if task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
+        let is_over = task.patience.is_over(task.short_ticks);
+        if !is_over && task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
             return Ok(());
         }
         // On a busy machine a tick says little: it has hardly run.
@@ -94,7 +92,8 @@ impl RecordSession {
         if let State::InKernel(running) = &task.state {
             running.interrupt()?;
             task.interrupted = true;
-            task.looked_at = true;
+            task.looked_at = !is_over;
+            task.cut = is_over;
         }
         Ok(())
     }
@@ -106,7 +105,7 @@ impl RecordSession {
         if task.call.is_some() || task.interrupted || !matches!(task.state, State::InKernel(_)) {
             return Ok(());
         }
-        let (patience, space) = (task.patience, task.space);
+        let space = task.space;
         // It was thought that it would not wait there. (Alone it may: nobody else could run meanwhile.)
         let asleep = self.tasks.len() > 1
             && self.spaces[&space].library.installed
@@ -123,15 +122,11 @@ impl RecordSession {
                 self.scheduler.cut_short();
             }
         }
-        let for_others = others && ticks >= patience;
         let for_end = self.is_time_over();
-        if !asleep && !for_signal && !for_others && !for_checkpoint && !for_end {
+        if !asleep && !for_signal && !for_checkpoint && !for_end {
             return Ok(());
         }
         let task = self.task_mut(tid)?;
-        if for_others {
-            task.patience = (patience / 2).max(TURN_PATIENCE_MIN);
-        }
         if let State::InKernel(running) = &task.state {
             running.interrupt()?;
             task.interrupted = true;
@@ -160,9 +155,7 @@ impl RecordSession {
             return Ok(0);
         };
         let ran = processor_time(task.tgid)?.saturating_sub(ran);
-        let all = self
-            .now()
-            .saturating_sub(Duration::from_nanos(self.last_time_ns()));
+        let all = self.since_last_event();
         let seen = self.now().saturating_sub(then);
         let part = if seen.is_zero() {
             1.0
@@ -214,21 +207,31 @@ impl RecordSession {
         let ran_us = self.ran_us(tid)?;
         let task = self.task_mut(tid)?;
         let only_looked_at = std::mem::take(&mut task.looked_at);
-        let mut spins = false;
+        let was_cut = std::mem::take(&mut task.cut);
+        let (mut spins, mut counts) = (false, false);
         let (stopped, words) = match self.look_for_spin(tid, stopped)? {
             Doing::Spins(stopped, words) => {
                 spins = true;
                 (stopped, words)
             }
-            Doing::Else(stopped) if only_looked_at => {
+            Doing::Counts(stopped, counters) if !only_looked_at => {
+                counts = true;
+                match self.step_to_place(tid, stopped, ran_us, Some(&counters))? {
+                    Some(found) => found,
+                    None => return Ok(()),
+                }
+            }
+            Doing::Else(stopped) | Doing::Counts(stopped, _) if only_looked_at => {
                 let task = self.task_mut(tid)?;
                 task.look_at = (2 * task.short_ticks).min(LOOK_PATIENCE_MAX);
                 return self.leave(tid, stopped);
             }
-            Doing::Else(stopped) => match self.step_to_place(tid, stopped)? {
-                Some(found) => found,
-                None => return Ok(()),
-            },
+            Doing::Else(stopped) | Doing::Counts(stopped, _) => {
+                match self.step_to_place(tid, stopped, ran_us, None)? {
+                    Some(found) => found,
+                    None => return Ok(()),
+                }
+            }
             Doing::Over => return Ok(()),
         };
         self.take_records(tid)?;
@@ -243,6 +246,10 @@ impl RecordSession {
         // Of a task that was killed meanwhile the memory may have been gone: it is in no stop any more, and has no registers.
         if stopped.regs()?.outside_call() != at {
             return Err(rr_tracee::Error::Died(tid).into());
+        }
+        if was_cut && !spins {
+            let task = self.task_mut(tid)?;
+            task.patience.note_cut(counts, task.calls > 0);
         }
         if spins {
             self.note_spin(tid, (at, point.sums.clone()))?;

@@ -126,7 +126,7 @@ pub(crate) struct Scheduler {
     /// Counts calls of `sched_yield`.
     yields: u64,
     turn: Option<Turn>,
-    /// Who goes after a `sched_yield`, before priorities count again.
+    /// Who goes after a `sched_yield`, or because a lock is free that it waits for, before priorities count again.
     round: VecDeque<Tid>,
 }
 
@@ -241,6 +241,11 @@ impl Scheduler {
         self.turn.as_ref().map(|turn| turn.tid)
     }
 
+    /// Whether the seed alone decides.
+    pub fn is_chaotic(&self) -> bool {
+        self.chaos.is_some()
+    }
+
     /// Whether it matters for decisions who exactly can go on: then nobody must be on the way out of the kernel.
     pub fn is_exact(&self) -> bool {
         self.chaos.is_some() || self.classes.len() > 1
@@ -293,6 +298,12 @@ impl Scheduler {
             self.end_turn(now);
         }
         over
+    }
+
+    /// The turn is over, in favour of this task.
+    pub fn hand_over(&mut self, now: EventNumber, to: Tid) {
+        self.round.push_front(to);
+        self.end_turn(now);
     }
 
     /// Takes notice of a `sched_yield`.

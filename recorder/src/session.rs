@@ -29,10 +29,12 @@ use rr_tracee::{
 use crate::buffer::Library;
 use crate::capture::Capture;
 use crate::capture::baseline::Baseline;
+use crate::contention::Contention;
 use crate::error::{Error, Result};
 use crate::known_sites::KnownSites;
 use crate::launch::{self, Command};
 use crate::mapped::Mapped;
+use crate::point::Patience;
 use crate::private_files::Besides;
 use crate::ptrace::{Phase, Tracers};
 use crate::scheduler::{Schedule, Scheduler};
@@ -145,6 +147,10 @@ pub struct RecordSession {
     pub(crate) ticker: Option<Ticker>,
     /// Short ticks since the last long one.
     pub(crate) short_ticks: u32,
+    /// Who waits for which lock.
+    pub(crate) contention: Contention,
+    /// A lock there was dropped that somebody waits for in vain.
+    pub(crate) handed_over: Option<Addr>,
     /// When all tasks that had something to report were taken notice of, as a time of [`tsc::now`].
     noted: Duration,
     /// What tasks in the kernel do.
@@ -194,6 +200,8 @@ impl RecordSession {
             crashes: Vec::new(),
             ticker: None,
             short_ticks: 0,
+            contention: Contention::default(),
+            handed_over: None,
             noted: Duration::ZERO,
             states: procfs::States::default(),
             counter: OnceCell::new(),
@@ -430,6 +438,7 @@ impl RecordSession {
         self.tracee_is_gone(tid, status)?;
         self.tasks.remove(&tid);
         self.scheduler.remove(tid);
+        self.contention.forget(tid);
         if tid == self.root {
             self.root_status = Some(status);
         }
@@ -493,8 +502,9 @@ impl RecordSession {
     }
 
     /// A task has come into being.
-    pub(crate) fn add_task(&mut self, task: Task) {
+    pub(crate) fn add_task(&mut self, mut task: Task) {
         let (tid, is_ready) = (task.tid, task.is_runnable());
+        task.patience = Patience::new(self.options.schedule.chaos.is_some());
         self.tasks.insert(tid, task);
         // What is new of a task that had this tid before is not said of this one.
         self.tell_scheduler();

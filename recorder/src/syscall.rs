@@ -12,6 +12,7 @@ use rr_tracee::syscalls::{self, Blocking, Class, Spec, Written};
 use rr_tracee::task::{Resume, Stop};
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
+use crate::contention::Futex;
 use crate::error::{Error, Result};
 use crate::placed::{place, room_for};
 use crate::session::{RecordSession, limits_file_sizes};
@@ -121,6 +122,10 @@ impl RecordSession {
     ) -> Result<()> {
         let number = entry.syscall();
         self.count_call(tid, &entry);
+        if !self.scheduler.is_chaotic() {
+            let idle = (self.task(tid)?.calls == 0).then(|| self.since_last_event());
+            self.contention.note_call(tid, Futex::of(&entry), idle);
+        }
         let mut call = Call {
             spec: syscalls::lookup(number),
             entry,
@@ -339,6 +344,7 @@ impl RecordSession {
         }
         match call.entry.syscall() {
             libc::SYS_sched_yield => self.yields = true,
+            libc::SYS_futex if result > 0 => self.note_wake(&call.entry),
             libc::SYS_rt_sigprocmask => self.task_mut(tid)?.blocked = None,
             libc::SYS_rt_sigaction => self.note_action(tid, &mut call, result)?,
             libc::SYS_setrlimit | libc::SYS_prlimit64 => self.note_limit(tid, &call.entry),
@@ -361,6 +367,13 @@ impl RecordSession {
         task.restarting = is_restart(result).then(|| Box::new(call));
         task.state = State::Ready(stopped);
         Ok(())
+    }
+
+    /// After a call that has woken somebody: one who waits there in vain gets the next turn.
+    fn note_wake(&mut self, entry: &Registers) {
+        if let Some(Futex::Wake(at)) = Futex::of(entry) {
+            self.handed_over = self.contention.starving_at(at).next().map(|_| at);
+        }
     }
 
     /// After a call that may have limited the size of files, of this process or another's.

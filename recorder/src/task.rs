@@ -9,6 +9,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::forced::{Action, Actions};
+use crate::point::Patience;
 use crate::ptrace::{Tracee, Wait};
 use crate::ring::Taken;
 use crate::tasks::Leaving;
@@ -104,14 +105,18 @@ pub struct Task {
     pub ticks: u32,
     /// At the first of them: the time, and the processor time of its process.
     pub clocked: Option<(Duration, Duration)>,
-    /// For how many ticks others wait for it before it is interrupted.
-    pub patience: u32,
+    /// How long others wait for it before it is interrupted.
+    pub patience: Patience,
     /// Short ticks since its last event while it ran and other tasks were.
     pub short_ticks: u32,
     /// At which of them it is looked at whether it spins.
     pub look_at: u32,
     /// It was interrupted for that alone.
     pub looked_at: bool,
+    /// It was interrupted because others have waited long enough.
+    pub cut: bool,
+    /// Calls that the library made for it in the interval that ended last.
+    pub calls: u64,
     /// The point at which it was last seen to spin.
     pub spun_at: Option<Box<(Registers, Vec<ChunkSum>)>>,
     /// What the buffered calls of its interval gave, for the event that ends it.
@@ -171,10 +176,12 @@ impl Task {
             clocked: None,
             between: false,
             ran: false,
-            patience: crate::point::TURN_PATIENCE,
+            patience: Patience::new(false),
             short_ticks: 0,
             look_at: 1,
             looked_at: false,
+            cut: false,
+            calls: 0,
             spun_at: None,
             buffered: Taken::default(),
             left: false,

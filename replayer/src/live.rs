@@ -336,7 +336,7 @@ impl ReplaySession {
             match content {
                 Content::Original(file, fd) => {
                     let object = Object {
-                        file: file.try_clone().map_err(copying(*id))?,
+                        file: Arc::new(file.try_clone().map_err(copying(*id))?),
                         fd: *fd,
                         original: true,
                     };
@@ -450,6 +450,10 @@ impl LiveCheckpoint {
             session.thaw_space(space)?;
         }
         session.furnish(self)?;
+        let objects = &session.backings.objects;
+        for overlay in session.overlays.values_mut() {
+            overlay.rebind(|id| objects.get(&id).map(|made| Arc::clone(&made.file)));
+        }
         let cpu = self.family.cpu();
         if cpu != self.cpu
             && let Some(cpu) = cpu

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventNumber};
@@ -22,7 +23,7 @@ use crate::space::{Backings, FEW_OBJECTS, Failure, perform};
 /// A shared memory object: a file that all replayed tasks have open under the same number, and we too.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pub file: File,
+    pub file: Arc<File>,
     pub fd: i32,
     /// It is a file of the trace, and not a memfd.
     pub original: bool,
@@ -63,7 +64,7 @@ impl Backings {
         }
         let (remote, opened) = self.file(remote, reader, content)?;
         let made = Object {
-            file: file.file().try_clone().map_err(failed("opening", object))?,
+            file: Arc::new(file.file().try_clone().map_err(failed("opening", object))?),
             fd: opened.fd,
             original: true,
         };
@@ -95,6 +96,7 @@ impl Backings {
         file.set_len(Addr(size).page_ceil().0)
             .map_err(failed("sizing", object))?;
         let original = false;
+        let file = Arc::new(file);
         self.objects.insert(object, Object { file, fd, original });
         Ok(remote)
     }

@@ -7,15 +7,45 @@
 //! Patches do not overlap. A patch that the program itself has overwritten is no longer ours: it is not put back.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Memory, Result};
+use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Result};
+
+/// Shared memory behind code that the task itself may not write: a debugger may not either (ptrace(2), `EIO`), so
+/// patches are written into the object.
+#[derive(Clone, Debug)]
+pub(crate) struct Through {
+    /// The object.
+    pub object: ObjectId,
+    /// What it is in this session.
+    pub file: Arc<File>,
+    /// Where the patch is in it.
+    pub offset: u64,
+}
 
 /// What is written over a place, and what was there.
 #[derive(Clone, Debug)]
 struct Patch {
     ours: Vec<u8>,
     original: Vec<u8>,
+    through: Option<Through>,
+}
+
+impl Patch {
+    /// Writes bytes to its place, which is at `addr`.
+    fn write(&self, memory: &Memory, addr: Addr, bytes: &[u8]) -> Result<()> {
+        match &self.through {
+            // The object is there, and large enough, as long as it is mapped.
+            Some(through) => {
+                let written = through.file.write_all_at(bytes, through.offset);
+                written.map_err(|e| memory.failed("writing", addr, bytes.len(), &e))
+            }
+            None => memory.write_protected(addr, bytes),
+        }
+    }
 }
 
 /// The patches of one address space.
@@ -37,15 +67,49 @@ impl CodeOverlay {
 
     /// Writes `ours` over a place. Nothing is written, and `false` returned, if the place cannot be read or is patched.
     pub fn put(&mut self, memory: &Memory, addr: Addr, ours: &[u8]) -> Result<bool> {
+        self.put_through(memory, addr, ours, None)
+    }
+
+    /// The same in code of shared memory.
+    pub fn put_through(
+        &mut self,
+        memory: &Memory,
+        addr: Addr,
+        ours: &[u8],
+        through: Option<Through>,
+    ) -> Result<bool> {
         let range = AddrRange::sized(addr, ours.len() as u64);
         let mut original = vec![0; ours.len()];
         if self.touching(range).next().is_some() || memory.read(addr, &mut original).is_err() {
             return Ok(false);
         }
-        memory.write_protected(addr, ours)?;
         let ours = ours.to_vec();
-        self.patches.insert(addr, Patch { ours, original });
+        let patch = Patch {
+            ours,
+            original,
+            through,
+        };
+        patch.write(memory, addr, &patch.ours)?;
+        self.patches.insert(addr, patch);
         Ok(true)
+    }
+
+    /// The program has just written to `written`, over the patch at `addr`: what it wrote is the program's.
+    pub fn note_written(&mut self, memory: &Memory, addr: Addr, written: &[AddrRange]) -> Result<()> {
+        let Some(patch) = self.patches.get_mut(&addr) else {
+            return Ok(());
+        };
+        let mut now = vec![0; patch.ours.len()];
+        memory.read(addr, &mut now)?;
+        for (n, byte) in now.into_iter().enumerate() {
+            let at = addr + n as u64;
+            if byte != patch.ours[n] || written.iter().any(|range| range.contains(at)) {
+                patch.original[n] = byte;
+                // Whatever is there now is not ours.
+                patch.ours[n] = byte;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the patch at a place away; no error if there is none.
@@ -73,7 +137,7 @@ impl CodeOverlay {
     /// Ends what [`CodeOverlay::lift`] began: the memory is as it was then.
     pub fn put_back(&self, memory: &Memory, range: AddrRange) -> Result<()> {
         self.touching(range)
-            .try_for_each(|(addr, patch)| memory.write_protected(addr, &patch.ours))
+            .try_for_each(|(addr, patch)| patch.write(memory, addr, &patch.ours))
     }
 
     /// Turns bytes that were read at `addr` into the program's own.
@@ -86,6 +150,15 @@ impl CodeOverlay {
                 {
                     *byte = *original;
                 }
+            }
+        }
+    }
+
+    /// The session has other files for its objects now.
+    pub fn rebind(&mut self, file_of: impl Fn(ObjectId) -> Option<Arc<File>>) {
+        for through in self.patches.values_mut().filter_map(|p| p.through.as_mut()) {
+            if let Some(file) = file_of(through.object) {
+                through.file = file;
             }
         }
     }
@@ -120,5 +193,5 @@ fn give_back(memory: &Memory, addr: Addr, patch: &Patch) -> Result<()> {
             *byte = patch.original[n];
         }
     }
-    memory.write_protected(addr, &now)
+    patch.write(memory, addr, &now)
 }

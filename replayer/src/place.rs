@@ -122,7 +122,7 @@ impl ReplaySession {
         let Some(space) = self.spaces.get(&task.space) else {
             return Ok(Vec::new());
         };
-        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &o.file);
+        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &*o.file);
         digest::sums(task.real, space, within, object)
     }
 

@@ -4,19 +4,30 @@
 //! the digest of the memory that the task could have written. A [`Stub`] in the task finds the moments
 //! that are worth a look; where there is no room for one, or a breakpoint of the debugger is in its way, an `int3` at the
 //! point does, slowly.
+//!
+//! Code that is generated or changed in the very interval would overwrite the probe, and the point would be passed unseen. So where
+//! the program can write to its code, the debug registers watch the probe's place, also where the same memory is mapped once more;
+//! after a write the probe is made anew, of the code that is there then: an `int3` first, for the code may not be complete. Which bytes were
+//! written is not always certain where they are those of a stub's jump; should the point not come then, the search begins anew at the
+//! live checkpoint before it, without a stub ([`crate::sprint`]).
+
+use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, Point};
-use rr_tracee::code::{WINDOW_MAX, Window};
+use rr_tracee::code::{self, WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Prot, Registers};
+use rr_tracee::{Addr, AddrRange, Backing, Mapping, Memory, ObjectId, Prot, Registers};
 
 use crate::error::Result;
 use crate::key::{Key, Place, SAMPLES, Sample};
+use crate::overlay::Through;
 use crate::probe::{INT3, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
 
+/// Bytes of the longest instruction (Intel SDM vol. 2, section 2.3.11).
+const INSTRUCTION_MOST: u64 = 15;
 /// So many words of a point are keys at most: the first ones are those that were seen to change.
 const KEY_WORDS: usize = 32;
 
@@ -33,6 +44,10 @@ pub(crate) struct Search {
     detours: u64,
     /// There is no probe for now.
     is_off: bool,
+    /// The program has written where the probe is.
+    is_overwritten: bool,
+    /// The probe is an `int3` and no stub: the only one that is exact wherever the program writes.
+    only_int3: bool,
     /// The first passes of the instruction, as far as a key is still to be chosen by them.
     seen: Vec<Sample>,
 }
@@ -92,6 +107,35 @@ pub(crate) fn plain(regs: &Registers) -> Registers {
     regs.outside_call().without_resume_flag()
 }
 
+/// What shared memory is at an address of a mapping, and at which offset of the object.
+fn shared_at(mapping: &Mapping, addr: Addr) -> Option<(ObjectId, u64)> {
+    match mapping.backing {
+        Backing::Shared { object, offset } => Some((object, offset + (addr - mapping.range.start))),
+        _ => None,
+    }
+}
+
+/// What the instruction before `regs.rip` has written to one of these ranges: the longest one that can have ended there. (Of string
+/// instructions, which change their own addresses, nothing is found.)
+fn last_store(memory: &Memory, regs: &Registers, ranges: &[AddrRange]) -> Vec<(Addr, usize)> {
+    let is_there = |(addr, len): &(Addr, usize)| {
+        let written = AddrRange::sized(*addr, *len as u64);
+        ranges.iter().any(|range| range.intersect(written).is_some())
+    };
+    let ending_there = |len: u64| {
+        let start = Addr(regs.rip.checked_sub(len)?);
+        let bytes = memory.read_vec(start, len as usize).ok()?;
+        let instruction = code::decode(&bytes, start).filter(|i| i.len() as u64 == len)?;
+        let mut written = code::written(&instruction, regs)?;
+        written.retain(is_there);
+        (!written.is_empty()).then_some(written)
+    };
+    (1..=INSTRUCTION_MOST)
+        .rev()
+        .find_map(ending_there)
+        .unwrap_or_default()
+}
+
 fn point_of(event: &Event) -> Option<(&Registers, &Point)> {
     match &event.kind {
         EventKind::Point { at, point } => Some((at, point)),
@@ -141,7 +185,7 @@ impl ReplaySession {
         let Some(space) = self.spaces.get(&task.space) else {
             return Ok(false);
         };
-        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &o.file);
+        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &*o.file);
         let suspect = self.pending.as_ref().and_then(|p| p.search.suspect);
         if let Some(suspect) = suspect {
             let chunk = AddrRange::sized(suspect, CHUNK);
@@ -163,6 +207,102 @@ impl ReplaySession {
         if let Some(pending) = &mut self.pending {
             pending.search.is_off = !is_on;
         }
+    }
+
+    /// The program has written where the probe is, by the instruction before `regs.rip`.
+    pub(crate) fn note_overwritten(&mut self, event: &Event, regs: &Registers) -> Result<()> {
+        let (Some(pending), Some((at, _))) = (&mut self.pending, point_of(event)) else {
+            return Ok(());
+        };
+        pending.search.is_overwritten = true;
+        let place = Addr(at.rip);
+        let Some(task) = self.tasks.get(&event.tid) else {
+            return Ok(());
+        };
+        let (memory, id) = (task.memory(), task.space);
+        let own = AddrRange::sized(place, WINDOW_MAX as u64);
+        let mut aliases = self.writable_at(event, own);
+        aliases.push(own);
+        let store = last_store(&memory, regs, &aliases);
+        // The same bytes where the code is executed.
+        let in_code = |(addr, len): (Addr, usize)| {
+            let written = AddrRange::sized(addr, len as u64);
+            let alias = aliases.iter().find(|alias| alias.intersect(written).is_some())?;
+            let moved = addr.0.wrapping_sub(alias.start.0).wrapping_add(place.0);
+            Some(AddrRange::sized(Addr(moved), len as u64))
+        };
+        let written: Vec<AddrRange> = store.into_iter().filter_map(in_code).collect();
+        let overlay = self.overlays.entry(id).or_default();
+        let noted = overlay.note_written(&memory, place, &written);
+        noted.map_err(|e| failed(event, e))
+    }
+
+    /// Looks for the point with an `int3`.
+    pub(crate) fn use_only_int3(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.search.only_int3 = true;
+        }
+    }
+
+    /// Whether the program can write to its code at the point.
+    pub(crate) fn is_point_writable(&self, event: &Event) -> bool {
+        let place = point_of(event).map(|(at, _)| AddrRange::sized(Addr(at.rip), 1));
+        place.is_some_and(|place| !self.writable_at(event, place).is_empty())
+    }
+
+    /// What patches of code have to be written through.
+    fn through(&self, event: &Event, place: Addr) -> Option<Through> {
+        let space = self.spaces.get(&self.tasks.get(&event.tid)?.space)?;
+        let mapping = space.at(place).filter(|m| !m.prot.has(Prot::WRITE))?;
+        let (object, offset) = shared_at(mapping, place)?;
+        let made = self.backings.objects.get(&object).filter(|o| !o.original)?;
+        Some(Through {
+            object,
+            file: Arc::clone(&made.file),
+            offset,
+        })
+    }
+
+    pub(crate) fn is_probe_overwritten(&self) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.search.is_overwritten)
+    }
+
+    /// The words of a point that the probe may compare: not those where it has written itself.
+    fn comparable(&self, event: &Event, at: &Registers, point: &Point) -> Vec<(Addr, u64)> {
+        let own = AddrRange::sized(Addr(at.rip), WINDOW_MAX as u64);
+        let mut patched = self.writable_at(event, own);
+        patched.push(own);
+        let is_clear = |addr: Addr| {
+            let word = AddrRange::sized(addr, size_of::<u64>() as u64);
+            patched.iter().all(|range| range.intersect(word).is_none())
+        };
+        let words = point.words.iter();
+        words.filter(|(addr, _)| is_clear(*addr)).copied().collect()
+    }
+
+    /// Where the program can write to the code in `range`; empty if it cannot.
+    fn writable_at(&self, event: &Event, range: AddrRange) -> Vec<AddrRange> {
+        let space = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space));
+        let Some(mapping) = space.and_then(|space| space.at(range.start)) else {
+            return vec![];
+        };
+        let mut ranges = vec![];
+        if mapping.prot.has(Prot::WRITE) {
+            ranges.push(range);
+        }
+        if let Some((object, offset)) = shared_at(mapping, range.start) {
+            let others = space.into_iter().flat_map(|space| space.iter());
+            for other in others.filter(|m| m.prot.has(Prot::WRITE) && m.range != mapping.range) {
+                if let Some((same, start)) = shared_at(other, other.range.start)
+                    && same == object
+                    && let Some(in_it) = offset.checked_sub(start)
+                    && in_it < other.range.len()
+                {
+                    ranges.push(AddrRange::sized(other.range.start + in_it, range.len()));
+                }
+            }
+        }
+        ranges
     }
 
     /// Puts the probe into the code, if the event is an execution point and it is not there yet.
@@ -204,27 +344,42 @@ impl ReplaySession {
         let overlay = self.overlays.entry(id).or_default();
         overlay.mask(place, &mut code[..got]);
         let is_clear = |w: &Window| !self.breakpoints.within(AddrRange::sized(place, w.len() as u64));
-        let window = Window::new(&code[..got], place).filter(is_clear);
+        let only_int3 = self.pending.as_ref().is_some_and(|p| p.search.only_int3);
+        let window = Window::new(&code[..got], place).filter(|w| !only_int3 && is_clear(w));
+        let through = self.through(event, place);
         let seen = self.pending.as_ref().map_or(&[][..], |p| &p.search.seen);
         let is_first = window.is_some() && seen.len() < SAMPLES;
         if !is_first {
-            let key = Key::choose(&self.sample(event, at, &point.words), seen);
+            let words = self.comparable(event, at, point);
+            let key = Key::choose(&self.sample(event, at, &words), seen);
             let space = self.spaces.get(&id);
             let taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
-            let stub = window.and_then(|w| Stub::new(&w, at, &point.words, key.as_ref(), space?, &taken));
+            let stub = window.and_then(|w| Stub::new(&w, at, &words, key.as_ref(), space?, &taken));
+            let guarded = |stub: &Stub| AddrRange::sized(place, stub.window_len());
             if let Some(stub) = stub
+                && self.guard(event, guarded(&stub))
                 && self.map_stub(event, &stub)?
             {
                 let overlay = self.overlays.entry(id).or_default();
-                overlay.put(&memory, place, &stub.patch)?;
+                overlay.put_through(&memory, place, &stub.patch, through)?;
                 let stub = Box::new(stub);
                 return Ok(Probe::Stub { stub, key });
             }
         }
+        // A copy of the instruction may be made.
+        if !self.guard(event, AddrRange::sized(place, INSTRUCTION_MOST)) {
+            self.guard(event, AddrRange::sized(place, 1));
+        }
         // A breakpoint of the debugger may be there: it does as well.
         let overlay = self.overlays.entry(id).or_default();
-        overlay.put(&memory, place, &[INT3])?;
+        overlay.put_through(&memory, place, &[INT3], through)?;
         Ok(Probe::Int3 { is_first })
+    }
+
+    /// Guards the place of a probe, as far as the program can write there; `false` if there are too few debug registers.
+    fn guard(&mut self, event: &Event, range: AddrRange) -> bool {
+        let ranges = self.writable_at(event, range);
+        self.set_guard(&ranges)
     }
 
     /// What a key can be made of: registers, and these words if they can be read always. (The address space stays as it is while a
@@ -257,7 +412,8 @@ impl ReplaySession {
         let regs = plain(&self.regs_of(event)?);
         let memory = self.task(event)?.memory();
         let now = |(addr, _): &(Addr, u64)| Some((*addr, memory.read_u64(*addr).ok()?));
-        let words: Vec<(Addr, u64)> = point.words.iter().take(KEY_WORDS).filter_map(now).collect();
+        let words = self.comparable(event, at, point);
+        let words: Vec<(Addr, u64)> = words.iter().take(KEY_WORDS).filter_map(now).collect();
         let sample = self.sample(event, &regs, &words);
         let Some(pending) = &mut self.pending else {
             return Ok(None);
@@ -277,7 +433,15 @@ impl ReplaySession {
     }
 
     pub(crate) fn unput_probe(&mut self, event: &Event) -> rr_tracee::Result<()> {
-        let probe = self.pending.as_mut().and_then(|p| p.search.probe.take());
+        let search = self.pending.as_mut().map(|p| &mut p.search);
+        let probe = search.and_then(|search| {
+            if std::mem::take(&mut search.is_overwritten) {
+                // What is being generated there is not to be copied before it is executed.
+                search.seen.clear();
+            }
+            search.probe.take()
+        });
+        self.set_guard(&[]);
         let (Some(probe), Some((at, _))) = (probe, point_of(event)) else {
             return Ok(());
         };

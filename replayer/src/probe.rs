@@ -276,6 +276,13 @@ impl Stub {
         (self.place <= rip && rip < asking.start).then_some(asking.start)
     }
 
+    /// How many bytes of the program's code it stands for.
+    pub fn window_len(&self) -> u64 {
+        self.places
+            .last()
+            .map_or(JUMP_LEN as u64, |(_, end)| *end - self.at)
+    }
+
     /// Where a task goes on that has come to an instruction that the jump overwrites.
     pub fn moved_from(&self, at: Addr) -> Option<Addr> {
         let found = self.inner.iter().find(|(old, _)| *old == at);

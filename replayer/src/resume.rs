@@ -35,7 +35,7 @@ impl ReplaySession {
         for object in image.objects.iter().filter(|o| o.content.is_none()) {
             if let Some(made) = session.backings.objects.get(&object.id) {
                 checkpoint.restore_pages(PageTarget::Object(object.id), |offset, bytes| {
-                    std::os::unix::fs::FileExt::write_all_at(&made.file, bytes, offset.0)
+                    std::os::unix::fs::FileExt::write_all_at(&*made.file, bytes, offset.0)
                 })?;
             }
         }

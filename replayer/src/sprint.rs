@@ -113,6 +113,17 @@ impl Sprints {
     }
 }
 
+/// The way to an execution point.
+struct Way {
+    event: Arc<Event>,
+    /// How long its interval took.
+    recorded: Duration,
+    /// How long its task may run freely, if that is worth it.
+    freely: Option<Duration>,
+    /// The program can write to the code at the point, and so to the probe.
+    is_writable: bool,
+}
+
 /// Ends a run when a process has had so much processor time.
 struct Until {
     process: Tid,
@@ -135,7 +146,13 @@ impl ReplaySession {
 
     /// Brings the task of the next event, which is an execution point, there by a sprint; `false`: nothing was done.
     pub(crate) fn sprint(&mut self) -> Result<bool> {
-        let Some((event, recorded, length)) = self.way_to_sprint() else {
+        let Some(Way {
+            event,
+            recorded,
+            freely,
+            is_writable,
+        }) = self.way_to_sprint()
+        else {
             return Ok(false);
         };
         let began = tsc::now();
@@ -143,28 +160,39 @@ impl ReplaySession {
             self.sprints.failures = FAILURES;
             return Ok(false);
         };
-        self.sprints.note_cost(tsc::now().saturating_sub(began), recorded);
-        // Whatever goes wrong, does so behind the point or will do so again.
-        if let Ok(Some((freely, with_probe))) = self.run_ahead(&event, recorded, length) {
-            self.sprints.note_found();
-            tracing::debug!(
-                "sprint to event {}: {freely:?}, then {with_probe:?}",
-                event.number
-            );
-            return Ok(true);
+        if freely.is_some() {
+            self.sprints.note_cost(tsc::now().saturating_sub(began), recorded);
         }
-        self.sprints.note_passed();
-        tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
-        let mut again = start.thaw()?;
-        again.sprints = self.sprints;
-        *self = again;
-        self.fetch()?;
+        let with_probe_only = is_writable.then_some(Duration::ZERO);
+        for length in freely.into_iter().chain(with_probe_only) {
+            // Whatever goes wrong, does so behind the point or will do so again.
+            if let Ok(Some((freely, with_probe))) = self.run_ahead(&event, recorded, length) {
+                if !length.is_zero() {
+                    self.sprints.note_found();
+                }
+                tracing::debug!(
+                    "sprint to event {}: {freely:?}, then {with_probe:?}",
+                    event.number
+                );
+                return Ok(true);
+            }
+            if !length.is_zero() {
+                self.sprints.note_passed();
+            }
+            tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
+            let mut again = start.thaw()?;
+            again.sprints = self.sprints;
+            *self = again;
+            self.fetch()?;
+        }
+        if is_writable {
+            self.use_only_int3();
+        }
         Ok(false)
     }
 
-    /// The next event, how long its interval took, and how long its task may run freely; if that is worth it, and if nobody wants to
-    /// stop on the way.
-    fn way_to_sprint(&mut self) -> Option<(Arc<Event>, Duration, Duration)> {
+    /// The way to the next event, if a sprint is worth it or a search may have to begin anew, and if nobody wants to stop on the way.
+    fn way_to_sprint(&mut self) -> Option<Way> {
         let pending = self.pending.as_ref().filter(|p| p.stage == Stage::Fetched)?;
         let event = Arc::clone(&pending.event);
         let EventKind::Point { point, .. } = &event.kind else {
@@ -174,9 +202,16 @@ impl ReplaySession {
             return None;
         }
         let recorded = Duration::from_micros(point.ran_us.into());
-        let length = self.sprints.length(recorded)?;
-        (self.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST)
-            .then_some((event, recorded, length))
+        let freely = self.sprints.length(recorded);
+        let is_writable = self.is_point_writable(&event);
+        let is_worth_it = freely.is_some() || is_writable;
+        let is_cheap = self.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST;
+        (is_worth_it && is_cheap).then_some(Way {
+            event,
+            recorded,
+            freely,
+            is_writable,
+        })
     }
 
     /// How much shared memory a live checkpoint has to copy.
@@ -203,13 +238,15 @@ impl ReplaySession {
             process,
             time: begin + length,
         };
-        self.set_probing(false);
-        let halt = self.proceed(Pace::Free, &mut until)?;
-        self.set_probing(true);
-        match halt {
-            Halt::Interrupted => {}
-            Halt::Arrived => return Ok(Some((length, Duration::ZERO))),
-            _ => return Ok(None),
+        if !length.is_zero() {
+            self.set_probing(false);
+            let halt = self.proceed(Pace::Free, &mut until)?;
+            self.set_probing(true);
+            match halt {
+                Halt::Interrupted => {}
+                Halt::Arrived => return Ok(Some((length, Duration::ZERO))),
+                _ => return Ok(None),
+            }
         }
         let middle = time(process)?;
         let left = recorded.saturating_sub(middle.saturating_sub(begin));

@@ -1,22 +1,40 @@
-//! Watchpoints of the debugger in one process, by debug registers.
+//! Debug registers: watchpoints of the debugger in one process, and the guard of a probe.
 //!
 //! The processor traps after an instruction of the program that accesses a watched place. What an event writes
 //! traps nothing: whoever drives the session compares the values before and after ([`ReplaySession::watched_values`]).
+//!
+//! The *guard* are those registers that the debugger leaves free: they watch the code where a probe is ([`crate::point`]) if the program
+//! can write there.
 
 use rr_trace::event::Event;
 use rr_tracee::Tid;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::task::Watch;
+use rr_tracee::task::{WATCHES, Watch, WatchKind};
+use rr_tracee::{Addr, AddrRange};
 
 use crate::error::Result;
 use crate::run::failed;
 use crate::session::ReplaySession;
+
+/// Bytes that one debug register watches at most.
+const PIECE: u64 = 8;
+
+/// What a task has accessed.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Hits {
+    /// Places that the debugger watches, one bit for each.
+    pub watched: u8,
+    /// What the guard watches.
+    pub guard: bool,
+}
 
 /// The watched places of the debugged process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watches {
     process: Option<Tid>,
     places: Vec<Watch>,
+    /// The guard: of the task of the pending event.
+    guard: Vec<Watch>,
     /// Counts the changes: a task whose debug registers are of another is armed anew.
     generation: u64,
 }
@@ -37,31 +55,64 @@ impl ReplaySession {
         &self.watches.places
     }
 
+    /// Guards these ranges in the address space of the event's task against the program's own writes; `false` if there are too
+    /// few debug registers.
+    pub(crate) fn set_guard(&mut self, ranges: &[AddrRange]) -> bool {
+        let pieces = ranges.iter().flat_map(|range| {
+            let first = range.start.0 / PIECE;
+            let last = (range.end.0 - 1) / PIECE;
+            (first..=last).map(|n| Watch {
+                addr: Addr(n * PIECE),
+                len: PIECE as u8,
+                kind: WatchKind::Write,
+            })
+        });
+        let mut guard: Vec<Watch> = pieces.collect();
+        let watches = &mut self.watches;
+        let has_room = guard.len() + watches.places.len() <= WATCHES;
+        if !has_room {
+            guard.clear();
+        }
+        if guard != watches.guard {
+            watches.guard = guard;
+            watches.generation += 1;
+        }
+        has_room
+    }
+
     /// Sets the debug registers of the event's task, if they are not what they should be.
     pub(crate) fn arm_watches(&mut self, event: &Event) -> Result<()> {
         let (process, generation) = (self.watches.process, self.watches.generation);
         let Some(task) = self.tasks.get_mut(&event.tid) else {
             return Ok(());
         };
-        if task.watches == generation || process.is_none() {
+        if task.watches == generation {
             return Ok(());
         }
-        let places = match process == Some(task.tgid) {
-            true => &self.watches.places[..],
-            false => &[],
+        let mut places = match process == Some(task.tgid) {
+            true => self.watches.places.clone(),
+            false => vec![],
         };
-        let armed = task.stopped().and_then(|s| s.set_watches(places));
+        places.extend(&self.watches.guard);
+        let armed = task.stopped().and_then(|s| s.set_watches(&places));
         task.watches = generation;
         armed.map_err(|source| failed(event, source))
     }
 
-    /// Which watched places the event's task has accessed.
-    pub(crate) fn take_watch_hits(&mut self, event: &Event) -> Result<u8> {
-        if self.watches.places.is_empty() {
-            return Ok(0);
+    /// What the event's task has accessed.
+    pub(crate) fn take_hits(&mut self, event: &Event) -> Result<Hits> {
+        let tgid = self.task(event)?.tgid;
+        let debugged = self.watches.process == Some(tgid);
+        let watched = if debugged { self.watches.places.len() } else { 0 };
+        if watched + self.watches.guard.len() == 0 {
+            return Ok(Hits::default());
         }
         let hits = self.task(event)?.stopped().and_then(|s| s.take_watch_hits());
-        hits.map_err(|source| failed(event, source))
+        let hits = hits.map_err(|source| failed(event, source))?;
+        Ok(Hits {
+            watched: hits & !(u8::MAX << watched),
+            guard: hits >> watched != 0,
+        })
     }
 
     /// What the watched places hold; nothing for those that cannot be read.

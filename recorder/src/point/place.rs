@@ -17,8 +17,12 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::State;
 
-/// Instructions that the task is stepped over to see which memory it touches: a turn of a small interpreter's loop.
+/// Instructions that the task is stepped over to see which memory it touches: a turn of a small interpreter's loop…
 const STEPS: usize = 256;
+/// …but after a short interval fewer, since there is little to search: one for so many microseconds of it (a step takes 25 to 50).
+const STEP_US: usize = 100;
+/// …and at least so many.
+const STEPS_LEAST: usize = 16;
 /// How often the watched pages are looked at again, and how long the task is let go in between.
 const SAMPLES: usize = 4;
 const MOMENT: Duration = Duration::from_micros(100);
@@ -46,12 +50,27 @@ pub(super) enum Moment {
 
 impl RecordSession {
     /// Finds words that change, and steps the task on to a good place for a point.
-    pub(super) fn step_to_place(&mut self, tid: Tid, stopped: Stopped) -> Result<Option<(Stopped, Words)>> {
+    /// The interval has taken `ran_us` microseconds of processor time. `touched`: what its loop touches, where that is known.
+    pub(super) fn step_to_place(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        ran_us: u32,
+        touched: Option<&[Addr]>,
+    ) -> Result<Option<(Stopped, Words)>> {
         let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
         let mut pages = Pages::default();
-        let Some(mut stopped) = self.watch(tid, stopped, &mut pages)? else {
-            return Ok(None);
-        };
+        let mut stopped = stopped;
+        match touched {
+            Some(touched) => touched.iter().for_each(|addr| pages.add(&memory, *addr)),
+            None => {
+                let steps = (ran_us as usize / STEP_US).clamp(STEPS_LEAST, STEPS);
+                let Some(now) = self.watch(tid, stopped, steps, &mut pages)? else {
+                    return Ok(None);
+                };
+                stopped = now;
+            }
+        }
         pages.add_stack(&memory, &self.spaces[&space].model, Addr(stopped.regs()?.rsp));
         for _ in 0..SAMPLES {
             let Moment::Here(now) = self.run_a_moment(tid, stopped, MOMENT, RUN_TIME)? else {
@@ -101,11 +120,23 @@ impl RecordSession {
         Ok(branches_to(&code, start, &inner))
     }
 
-    /// Steps the task for a while and notes the pages that it touches.
-    fn watch(&mut self, tid: Tid, mut stopped: Stopped, pages: &mut Pages) -> Result<Option<Stopped>> {
+    /// Steps the task for a while and notes the pages that it touches: until a pass of its loop touches no other ones. (A step costs
+    /// more than all else here.)
+    fn watch(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        steps: usize,
+        pages: &mut Pages,
+    ) -> Result<Option<Stopped>> {
         let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
-        for _ in 0..STEPS {
+        let begin = stopped.regs()?.rip;
+        let mut known = None;
+        for step in 0..steps {
             let regs = stopped.regs()?;
+            if step > 0 && regs.rip == begin && known.replace(pages.count()) == Some(pages.count()) {
+                break;
+            }
             let (_, instruction) = instruction_at(&memory, Addr(regs.rip))?;
             for addr in instruction.iter().flat_map(|i| code::touched(i, &regs)) {
                 let writable = |m: &Mapping| m.prot.has(Prot::WRITE) && m.backing != Backing::Rr;

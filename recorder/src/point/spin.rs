@@ -30,6 +30,8 @@ const PASS_MAX: usize = 48;
 pub(super) enum Doing {
     /// It spins, and stands at a place where that can be named, with these words.
     Spins(Stopped, Words),
+    /// It is in a loop that counts, in these words or in registers, and seems to do nothing else.
+    Counts(Stopped, Vec<Addr>),
     /// Something else, as far as can be seen.
     Else(Stopped),
     /// Its interval ended meanwhile, or it cannot be stepped here.
@@ -41,14 +43,35 @@ type Written = Vec<(Addr, Vec<u8>)>;
 
 /// What became of one pass of a loop.
 enum Pass {
-    /// The registers are as before it. `place`: an instruction where a jump fits best.
-    Same {
-        stopped: Stopped,
-        written: Written,
-        place: Addr,
-    },
+    /// The task is at the same instruction again.
+    Around(Box<Around>),
     Different(Stopped),
     Over,
+}
+
+/// A pass of a loop.
+struct Around {
+    stopped: Stopped,
+    /// What the registers hold now.
+    regs: Registers,
+    written: Written,
+    /// An instruction where a jump fits best.
+    place: Addr,
+}
+
+/// The most by which a counter differs from one pass to the next.
+const COUNT_MAX: u64 = 8;
+
+/// Whether a pass has changed registers as counters change. (Flags follow from them.)
+fn counts(before: &Registers, after: &Registers) -> bool {
+    let plain = |regs: &Registers| Registers { eflags: 0, ..*regs }.words();
+    let steps = |(a, b): (u64, u64)| (b.wrapping_sub(a) as i64).unsigned_abs();
+    let all = plain(before).into_iter().zip(plain(after));
+    before.rsp == after.rsp && all.map(steps).all(|step| step <= COUNT_MAX)
+}
+
+fn places(written: &Written) -> impl Iterator<Item = (Addr, usize)> {
+    written.iter().map(|(addr, bytes)| (*addr, bytes.len()))
 }
 
 /// Registers without what stepping leaves there.
@@ -60,19 +83,16 @@ impl RecordSession {
     /// Whether an interrupted task spins.
     pub(super) fn look_for_spin(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
         let mut stopped = stopped;
-        let mut seen: Vec<Registers> = Vec::with_capacity(LOOKS);
+        let mut seen: Vec<u64> = Vec::with_capacity(LOOKS);
         loop {
-            let regs = plain(&stopped)?;
-            if let Some(before) = seen.iter().rev().find(|before| before.rip == regs.rip) {
-                if *before != regs {
-                    return Ok(Doing::Else(stopped));
-                }
-                return self.prove_spin(tid, stopped);
+            let at = stopped.regs()?.rip;
+            if seen.contains(&at) {
+                return self.go_around(tid, stopped);
             }
             if seen.len() + 1 == LOOKS {
                 return Ok(Doing::Else(stopped));
             }
-            seen.push(regs);
+            seen.push(at);
             match self.run_a_moment(tid, stopped, MOMENT, Duration::ZERO)? {
                 Moment::Here(now) => stopped = now,
                 Moment::Over => return Ok(Doing::Over),
@@ -80,32 +100,39 @@ impl RecordSession {
         }
     }
 
-    /// Steps the task through its loop: once if it writes nothing, else twice, and the second time it must write what is there.
-    fn prove_spin(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
+    /// Steps the task through its loop, once if that changes nothing at all. If it writes or counts, a second pass shows
+    /// whether it writes what is there, and counts only.
+    fn go_around(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
         let xstate = stopped.xstate()?.normalised();
-        let (mut stopped, mut before) = (stopped, None);
-        loop {
-            let (now, written, place) = match self.pass(tid, stopped)? {
-                Pass::Same {
-                    stopped,
-                    written,
-                    place,
-                } => (stopped, written, place),
-                Pass::Different(stopped) => return Ok(Doing::Else(stopped)),
-                Pass::Over => return Ok(Doing::Over),
-            };
-            stopped = now;
-            if stopped.xstate()?.normalised() != xstate {
-                return Ok(Doing::Else(stopped));
-            }
-            if written.is_empty() || before.as_ref() == Some(&written) {
-                return self.step_to(tid, stopped, place);
-            }
-            if before.is_some() {
-                return Ok(Doing::Else(stopped));
-            }
-            before = Some(written);
+        let begin = plain(&stopped)?;
+        let first = match self.pass(tid, stopped)? {
+            Pass::Around(first) => first,
+            Pass::Different(stopped) => return Ok(Doing::Else(stopped)),
+            Pass::Over => return Ok(Doing::Over),
+        };
+        if first.stopped.xstate()?.normalised() != xstate || !counts(&begin, &first.regs) {
+            return Ok(Doing::Else(first.stopped));
         }
+        if first.regs == begin && first.written.is_empty() {
+            return self.step_to(tid, first.stopped, first.place);
+        }
+        let second = match self.pass(tid, first.stopped)? {
+            Pass::Around(second) => second,
+            Pass::Different(stopped) => return Ok(Doing::Else(stopped)),
+            Pass::Over => return Ok(Doing::Over),
+        };
+        if second.stopped.xstate()?.normalised() != xstate
+            || !counts(&first.regs, &second.regs)
+            || !places(&first.written).eq(places(&second.written))
+        {
+            return Ok(Doing::Else(second.stopped));
+        }
+        let is_same = begin == first.regs && first.regs == second.regs && first.written == second.written;
+        if is_same {
+            return self.step_to(tid, second.stopped, second.place);
+        }
+        let counters = places(&second.written).map(|(addr, _)| addr).collect();
+        Ok(Doing::Counts(second.stopped, counters))
     }
 
     /// One pass of a loop: until the task is where it is now.
@@ -143,9 +170,6 @@ impl RecordSession {
             }
             regs = plain(&stopped)?;
             if regs.rip == begin.rip {
-                if regs != begin {
-                    return Ok(Pass::Different(stopped));
-                }
                 written.sort_unstable();
                 written.dedup();
                 let mut bytes = Vec::new();
@@ -153,11 +177,12 @@ impl RecordSession {
                     bytes.push((addr, memory.read_vec(addr, len)?));
                 }
                 let place = best.map_or(Addr(begin.rip), |(_, at)| at);
-                return Ok(Pass::Same {
+                return Ok(Pass::Around(Box::new(Around {
                     stopped,
+                    regs,
                     written: bytes,
                     place,
-                });
+                })));
             }
         }
         Ok(Pass::Different(stopped))

@@ -13,6 +13,8 @@ const PAGES: usize = 64;
 const WORDS: usize = 32;
 /// Words in it from the top of the stack: in a recursion, what tells one pass from the other is in the frames.
 const STACK_WORDS: usize = 128;
+/// What a function may use below the top of the stack without saying so (x86-64 psABI, "The Stack Frame").
+const RED_ZONE: u64 = 128;
 /// Pages of the stack that are watched whether they are touched or not.
 const STACK_PAGES: u64 = 8;
 
@@ -54,12 +56,18 @@ impl Pages {
         }
     }
 
+    /// How many pages are watched.
+    pub(super) fn count(&self) -> usize {
+        self.contents.len()
+    }
+
     /// Adds the top of the stack: where all else repeats, the counter of the turns may stand in a frame far up.
     pub(super) fn add_stack(&mut self, memory: &Memory, space: &AddressSpace, rsp: Addr) {
         let Some(stack) = stack_at(space, rsp) else {
             return;
         };
-        let pages = (0..STACK_PAGES).map(|n| rsp.page_floor() + n * PAGE);
+        let first = Addr(rsp.0.saturating_sub(RED_ZONE)).max(stack.start).page_floor();
+        let pages = (0..STACK_PAGES).map(|n| first + n * PAGE);
         for page in pages.take_while(|page| *page < stack.end) {
             self.add(memory, page);
         }
@@ -94,13 +102,17 @@ impl Pages {
     }
 }
 
-/// Adds what is at the top of the stack.
+/// Adds what is at the top of the stack, and what a function without a frame may have below it.
 pub(super) fn add_stack(words: &mut Words, memory: &Memory, space: &AddressSpace, rsp: Addr) {
     let Some(stack) = stack_at(space, rsp) else {
         return;
     };
-    let bottom = rsp.0.next_multiple_of(8);
-    let len = (STACK_WORDS as u64 * 8).min(stack.end.0.saturating_sub(bottom));
+    let bottom = rsp
+        .0
+        .saturating_sub(RED_ZONE)
+        .max(stack.start.0)
+        .next_multiple_of(8);
+    let len = (STACK_WORDS as u64 * 8 + RED_ZONE).min(stack.end.0.saturating_sub(bottom));
     let bytes = memory.read_up_to(Addr(bottom), len as usize).unwrap_or_default();
     for (n, word) in bytes.chunks_exact(8).enumerate() {
         let addr = Addr(bottom + 8 * n as u64);

@@ -4,13 +4,14 @@
 //! that they made earlier. An entry is held back until then, since mostly the call returns before anybody else
 //! runs: then entry and exit are one event.
 
+use std::time::Duration;
+
 use rr_trace::Lend;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_tracee::objects::exposed;
 use rr_tracee::{AddrRange, ObjectId, SpaceOp, Tid};
 
 use crate::error::Result;
-use crate::point::TURN_PATIENCE;
 use crate::private_files::Besides;
 use crate::ring::Taken;
 use crate::session::RecordSession;
@@ -72,6 +73,12 @@ impl RecordSession {
         Ok(())
     }
 
+    /// How long ago the last event was, whoever had it: nobody else has executed user code since.
+    pub(crate) fn since_last_event(&self) -> Duration {
+        self.now()
+            .saturating_sub(Duration::from_nanos(self.last_time_ns()))
+    }
+
     /// Records an event of `tid`, after the entries of other tasks that ran before.
     pub(crate) fn emit(
         &mut self,
@@ -81,6 +88,7 @@ impl RecordSession {
         writes: Vec<MemWrite>,
     ) -> Result<()> {
         self.flush_entries()?;
+        let took = self.since_last_event();
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.between = false;
             task.interrupted = false;
@@ -89,7 +97,7 @@ impl RecordSession {
             task.short_ticks = 0;
             task.look_at = (task.look_at / 2).max(1);
             if !matches!(kind, EventKind::Point { .. }) {
-                task.patience = (task.patience + 1).min(TURN_PATIENCE);
+                task.patience.note_event(took);
             }
         }
         for object in self.newly_exposed(tid, &ops) {

@@ -159,6 +159,19 @@ impl ReplaySession {
         // Whether it has been looked if the task is at the execution point where it stands.
         let mut is_looked_at = true;
         loop {
+            if self.is_probe_overwritten() {
+                match self.leave_our_code(event, Halt::Stepped)? {
+                    Halt::Stepped => {
+                        // What was copied of the code there is no longer the program's.
+                        self.remove_passes(event)?;
+                        self.remove_probe(event)?;
+                    }
+                    other => return Ok(other),
+                }
+                if self.is_at_point(event)? {
+                    return self.arrived(event);
+                }
+            }
             if std::mem::take(&mut is_in_site) || self.has_foreign_code(event.tid) {
                 // A stop in between may have left it right there, where the probe would be stepped over.
                 if !is_looked_at && self.is_at_point(event)? {
@@ -186,8 +199,9 @@ impl ReplaySession {
                 }
             }
             reported = false;
-            self.arm_watches(event)?;
             self.install_probe(event)?;
+            // The probe may have a guard.
+            self.arm_watches(event)?;
             let seen = self.resume_task(event, Resume::Sysemu, interrupt)?;
             is_looked_at = matches!(seen, Seen::AtPatch);
             match seen {
@@ -441,9 +455,15 @@ impl ReplaySession {
                             return Ok(seen);
                         }
                     } else {
-                        let hits = self.take_watch_hits(event)?;
-                        if hits != 0 {
-                            return Ok(Seen::Watch(hits));
+                        let hits = self.take_hits(event)?;
+                        if hits.guard {
+                            self.note_overwritten(event, &regs)?;
+                        }
+                        if hits.watched != 0 {
+                            return Ok(Seen::Watch(hits.watched));
+                        }
+                        if hits.guard && how != Resume::SysemuStep {
+                            return Ok(Seen::Nothing);
                         }
                         if how == Resume::SysemuStep {
                             return Ok(Seen::Stepped);

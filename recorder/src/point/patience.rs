@@ -1,0 +1,130 @@
+//! Patience: how long others wait for a task that executes user code and makes no event.
+//!
+//! Such a task may compute: then to interrupt it gains nothing, and costs an execution point, in the recording and in each replay.
+//! Or it waits, in a loop that cannot be proved to spin ([`super::spin`]) because it counts, reads the clock or takes locks: then
+//! each moment before the interruption is lost. Which of the two it was shows afterwards: who had waited has an
+//! event as soon as it goes on. So patience is short at first, doubles with each interruption, and is short
+//! again after one that helped.
+
+use std::time::Duration;
+
+/// Short ticks, of 2 ms.
+const LEAST: u32 = 1;
+const MOST: u32 = 200;
+/// For a task whose loop counts, and does nothing else that can be seen. (Its points cost little, and threads that hand over to each
+/// other in such loops have no events that would say so.)
+const MOST_COUNTING: u32 = 5;
+/// In chaos mode decisions should not depend on the clock, so a task is interrupted only if it seems that it never makes an event.
+const LEAST_IN_CHAOS: u32 = 25;
+/// An event that comes so soon after the task goes on, for each tick of patience, says that it had waited: an eighth of the time
+/// that it was let go before.
+const SOON: Duration = Duration::from_micros(125);
+/// By what part of it patience becomes shorter at an event: it is kept in such parts of a tick.
+const PARTS: u32 = 16;
+
+/// How long others wait for a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    least: u32,
+    parts: u32,
+    /// It was interrupted, and has had no event of its own since.
+    was_cut: bool,
+}
+
+impl Patience {
+    /// For a new task.
+    pub fn new(chaos: bool) -> Patience {
+        let (least, ticks) = if chaos {
+            (LEAST_IN_CHAOS, MOST)
+        } else {
+            (LEAST, LEAST)
+        };
+        Patience {
+            least: PARTS * least,
+            parts: PARTS * ticks,
+            was_cut: false,
+        }
+    }
+
+    /// Whether a task without an event for so many short ticks has gone on long enough.
+    pub fn is_over(&self, ticks: u32) -> bool {
+        PARTS * ticks >= self.parts
+    }
+
+    /// The task was interrupted for others, in a loop that counts, or after it had made calls that are no events.
+    pub fn note_cut(&mut self, counts: bool, made_calls: bool) {
+        if std::mem::replace(&mut self.was_cut, true) && made_calls {
+            self.parts = (self.parts / 4).max(self.least);
+        } else {
+            let most = if counts { MOST_COUNTING } else { MOST };
+            self.parts = (2 * self.parts).min(PARTS * most).max(self.least);
+        }
+    }
+
+    /// The task has had an event of its own, so long after the one before.
+    pub fn note_event(&mut self, took: Duration) {
+        let soon = SOON * self.parts / PARTS;
+        let had_waited = std::mem::take(&mut self.was_cut) && took < soon;
+        let next = if had_waited {
+            self.parts / 4
+        } else {
+            self.parts - self.parts / PARTS
+        };
+        self.parts = next.max(self.least);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(2);
+
+    /// Lets a task go on for a time without an event, cut by others; returns how often it is cut.
+    fn cuts(patience: &mut Patience, time: Duration) -> u32 {
+        let (mut left, mut cuts) = (time, 0);
+        let slice = |patience: &Patience| TICK * patience.parts / PARTS;
+        while left > slice(patience) {
+            left -= slice(patience);
+            patience.note_cut(false, false);
+            cuts += 1;
+        }
+        patience.note_event(left);
+        cuts
+    }
+
+    #[test]
+    fn who_computes_is_interrupted_less_and_less() {
+        let mut patience = Patience::new(false);
+        let second = Duration::from_secs(1);
+        assert!(cuts(&mut patience, second) < 10);
+        assert!(cuts(&mut patience, second) < 6);
+        // Events that are 3 ms apart: one cut for some five of them.
+        let cuts: u32 = (0..1000).map(|_| cuts(&mut patience, second * 3 / 1000)).sum();
+        assert!(cuts < 300, "{cuts}");
+    }
+
+    #[test]
+    fn who_waits_is_interrupted_soon() {
+        let mut patience = Patience::new(false);
+        cuts(&mut patience, Duration::from_secs(1));
+        let mut times = 0;
+        while !patience.is_over(LEAST) {
+            patience.note_cut(false, false);
+            patience.note_event(Duration::ZERO);
+            times += 1;
+        }
+        assert!(times <= 8, "{times}");
+    }
+
+    #[test]
+    fn in_chaos_mode_it_takes_longer() {
+        let mut patience = Patience::new(true);
+        assert!(!patience.is_over(MOST - 1));
+        for _ in 0..8 {
+            patience.note_cut(false, false);
+            patience.note_event(Duration::ZERO);
+        }
+        assert!(!patience.is_over(LEAST_IN_CHAOS - 1) && patience.is_over(LEAST_IN_CHAOS));
+    }
+}

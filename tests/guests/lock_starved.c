@@ -1,11 +1,11 @@
 /* A thread that takes and drops a lock all the time, and makes calls only while it holds the lock; others want it, too. Whenever
  * a turn ends at a call, the lock is taken. */
-// guest: cflags=-O1,-pthread
+// guest: special cflags=-O1,-pthread
 #include "guest.h"
 #include <pthread.h>
 #include <time.h>
 
-enum { WAITERS = 2, TIMES = 50 };
+enum { WAITERS = 2, TIMES = 10 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int had[WAITERS];

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { HANDS = 15 };
+enum { HANDS = 9 };
 
 static atomic_int turn;
 static uint64_t counts[2];

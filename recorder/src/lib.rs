@@ -13,6 +13,7 @@
 //! | `session::end` | the end of a recording |
 //! | `session::turns` | the loop that lets one task go on, and then the next |
 //! | `table` | the table of all tasks |
+//! | `contention` | tasks that starve for a lock |
 //! | [`scheduler`] | whose turn it is |
 //! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: from the entry to the event |

@@ -1,4 +1,4 @@
-// guest: cflags=-fsanitize=address,-g,-pthread exit=1
+// guest: special cflags=-fsanitize=address,-g,-pthread exit=1
 /* AddressSanitizer with its leak checker, which traces the process's
  * own threads. */
 #include "guest.h"

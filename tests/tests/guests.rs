@@ -112,7 +112,6 @@ guests! {
         kill_zero
         killed_computing
         large_read
-        leak_asan
         leak_lsan
         lease
         loop_alarm

@@ -20,6 +20,11 @@ fn has(tool: &str) -> bool {
 
 /// Records a program in several ways; each time it says this on standard error (or output), and so does its replay.
 fn check(program: &[&str], says: &[&str]) {
+    check_ending(program, says, 0);
+}
+
+/// The same for a program that ends with another status.
+fn check_ending(program: &[&str], says: &[&str], status: i32) {
     let rr = Rr::new();
     let ways: [&[&str]; 3] = [
         &["--checkpoint-interval", "none"],
@@ -29,7 +34,7 @@ fn check(program: &[&str], says: &[&str]) {
     for options in ways {
         let recording = rr.record(options, &words(program.iter().copied()));
         let run = &recording.run;
-        assert!(run.status.success(), "{}", run.describe());
+        assert_eq!(run.shell_status(), status, "{}", run.describe());
         for word in says {
             let all = run.err() + &run.out();
             assert!(all.contains(word), "{word}\n{}", run.describe());
@@ -43,6 +48,14 @@ fn check(program: &[&str], says: &[&str]) {
         );
         recording.verify().expect_success();
     }
+}
+
+/// AddressSanitizer with its leak checker. (As a guest, with a checkpoint at each event, it takes a minute.)
+#[test]
+fn a_leak_is_reported() {
+    let guest = Guest::build("leak_asan");
+    let path = guest.path.to_str().expect("a path in UTF-8");
+    check_ending(&[path], &["LeakSanitizer: detected memory leaks"], 1);
 }
 
 /// Processes, a pipe and what is executed: every line is of a stop that rr makes up.

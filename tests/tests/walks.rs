@@ -129,7 +129,9 @@ impl rr_replayer::Interrupt for Nth {
 fn every_interrupt_leaves_a_place_that_gets_a_name() {
     let rr = Rr::new();
     let program = rr_tests::gdb::Program::c("long_intervals");
-    let recording = rr.record(&["-n"], &program.words);
+    // Twenty calls one after the other: with checkpoints there would be events between them, and maybe no 16th one would be a call.
+    let options = [&["-n"][..], &rr_tests::NO_CHECKPOINTS].concat();
+    let recording = rr.record(&options, &program.words);
     let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
     let process = reader
         .events_from(reader.first_event())

@@ -73,7 +73,7 @@ fn the_status_table_has_a_line_for_each_call() {
     assert_eq!(table.lines().count(), all().count() + 2);
     assert!(table.contains("| 0 | `read` | recorded | unless a file |"));
     assert!(table.contains("| 9 | `mmap` | performed |  |"));
-    assert!(table.contains("| 101 | `ptrace` | refused: EPERM |  |"));
+    assert!(table.contains("| 101 | `ptrace` | carried out by rr |  |"));
     assert!(table.contains("| 202 | `futex` | recorded; priority inheritance: ENOSYS | in some forms |"));
 }
 

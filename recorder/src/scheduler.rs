@@ -8,8 +8,8 @@
 //!
 //! *A turn must not end at the same place of a loop always*: that could be where the task holds a lock that others need. So turns
 //! differ a little in length, and after every eighth `sched_yield` the next turn of the task ends some events after its beginning.
-//! A task that starves for a lock all the same gets the next turn when the lock is free ([`crate::contention`]), and a task
-//! without events is interrupted ([`crate::point`]), soon if that helps.
+//! A task that starves for a lock all the same gets the next turn when the lock is free (`contention`), and a task
+//! without events is interrupted (`point`), soon if that helps.
 //!
 //! Keeps: a decision depends on what the program did, on priorities and on the seed of chaos mode, not on tids. (Only
 //! a turn outside of chaos mode also ends by the clock.)

@@ -1,10 +1,11 @@
 //! Contention: tasks that wait for a lock (futex(2)) and never get it.
 //!
-//! Who drops a lock wakes a waiter, and goes on. Natively the waiter soon runs on another CPU; here it runs when the turn ends, and
-//! by then the lock may be taken again. If turns always end where it is held, because the calls at which they can end are made under
-//! it, the waiter wakes and waits again for ever. So a task that was woken and waits at the same word again, without having done
-//! anything else, several times in a row, is *starving*: from then on each wake at that word is traced, and ends the turn in
-//! its favour, for there the lock is free.
+//! A task that drops a lock wakes a waiter, and goes on. Natively the waiter soon runs on another CPU. Here the waiter runs when the turn
+//! ends, and by then the lock may be taken again. A turn ends at a call; if the owner makes calls only while it holds the lock, every turn
+//! ends there, and the waiter wakes and waits again for ever.
+//!
+//! So a task is *starving* if it has waited at one word several times in a row and has done nothing in between. From then on
+//! the recorder sees each wake at that word. There the lock is free, and the turn ends in favour of the starving task.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,14 +13,18 @@ use std::time::Duration;
 use rr_tracee::regs::Registers;
 use rr_tracee::{Addr, Tid};
 
-/// So often in a row a task has to wait at one word.
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::Task;
+
+/// A task is starving after this many waits in a row.
 const STARVING: u32 = 3;
 /// A task that executes for longer between two waits has done something else.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// A call of futex(2), as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Futex {
+enum Futex {
     /// Waits at a word.
     Wait(Addr),
     /// Wakes those who wait there.
@@ -41,26 +46,25 @@ impl Futex {
     }
 }
 
-/// How often a task has waited at a word.
+/// The waits of a task at one word, without anything in between.
 #[derive(Clone, Copy, Debug)]
 struct Waits {
     at: Addr,
     times: u32,
 }
 
-/// Who waits for which lock.
+/// The tasks that wait for locks.
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
     waits: HashMap<Tid, Waits>,
-    /// How many tasks are starving.
+    /// The number of tasks that are starving.
     starving: usize,
 }
 
 impl Contention {
-    /// A task makes a call. `idle`: it has made no other since its last event, which was so long ago.
-    pub fn note_call(&mut self, tid: Tid, futex: Option<Futex>, idle: Option<Duration>) {
+    /// A task is about to wait at a word. `idle`: it has made no call since its last event, which was so long ago.
+    pub fn note_wait(&mut self, tid: Tid, at: Addr, idle: Option<Duration>) {
         let before = self.take(tid);
-        let Some(Futex::Wait(at)) = futex else { return };
         let again = before.filter(|b| b.at == at && idle.is_some_and(|time| time < AT_ONCE));
         let times = again.map_or(1, |b| b.times.saturating_add(1));
         self.starving += usize::from(times >= STARVING);
@@ -78,17 +82,51 @@ impl Contention {
         before
     }
 
-    /// Whether any task is starving.
+    /// Returns true if any task is starving.
     pub fn is_any_starving(&self) -> bool {
         self.starving > 0
     }
 
-    /// Those that are starving at a word.
+    /// The tasks that are starving at a word.
     pub fn starving_at(&self, at: Addr) -> impl Iterator<Item = Tid> {
         let these = self.waits.iter();
         these
             .filter(move |(_, waits)| waits.at == at && waits.times >= STARVING)
             .map(|(tid, _)| *tid)
+    }
+}
+
+impl RecordSession {
+    /// At the entry of a call.
+    pub(crate) fn note_wait_for_lock(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
+        match Futex::of(entry) {
+            // Where the seed alone decides, the time does not.
+            Some(Futex::Wait(at)) if !self.scheduler.is_chaotic() => {
+                let idle = (self.task(tid)?.calls == 0).then(|| self.since_last_event());
+                self.contention.note_wait(tid, at, idle);
+            }
+            _ => self.contention.forget(tid),
+        }
+        Ok(())
+    }
+
+    /// After a call that has woken somebody: one who waits there in vain gets the next turn.
+    pub(crate) fn note_wake(&mut self, entry: &Registers) {
+        if let Some(Futex::Wake(at)) = Futex::of(entry) {
+            self.handed_over = self.contention.starving_at(at).next().map(|_| at);
+        }
+    }
+
+    /// A lock at `at` was dropped: ends the turn in favour of a task that has waited there in vain; `false`: none was woken.
+    pub(crate) fn hand_over(&mut self, at: Addr) -> Result<bool> {
+        self.let_out()?;
+        self.tell_scheduler();
+        let is_ready = |tid: &Tid| self.tasks.get(tid).is_some_and(Task::is_runnable);
+        let Some(tid) = self.contention.starving_at(at).filter(is_ready).min() else {
+            return Ok(false);
+        };
+        self.scheduler.hand_over(self.last_event(), tid);
+        Ok(true)
     }
 }
 
@@ -102,7 +140,7 @@ mod tests {
     const SOON: Option<Duration> = Some(Duration::from_micros(3));
 
     fn waits(contention: &mut Contention, at: Addr, idle: Option<Duration>) -> bool {
-        contention.note_call(TID, Some(Futex::Wait(at)), idle);
+        contention.note_wait(TID, at, idle);
         assert_eq!(
             contention.is_any_starving(),
             contention.starving_at(at).next().is_some()
@@ -135,7 +173,7 @@ mod tests {
         for _ in 0..2 {
             waits(&mut contention, LOCK, SOON);
             waits(&mut contention, LOCK, SOON);
-            contention.note_call(TID, Some(Futex::Wake(LOCK)), SOON);
+            contention.forget(TID);
             assert!(!contention.is_any_starving());
         }
     }

@@ -48,6 +48,18 @@ const LOOK_PATIENCE_MAX: u32 = 256;
 /// The same where it spins, and nothing has changed since it was seen to.
 const IDLE_PATIENCE_MAX: u32 = 16;
 
+/// What a task is interrupted for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Purpose {
+    /// To see whether it spins: if not, it goes on.
+    Look,
+    /// Others have waited long enough.
+    Others,
+    /// A signal, a checkpoint, the end of the recording.
+    #[default]
+    Else,
+}
+
 impl RecordSession {
     /// A tick while `tid` executes user code: interrupts it if something has waited long enough.
     pub(crate) fn on_tick(&mut self, tid: Tid) -> Result<()> {
@@ -92,8 +104,7 @@ impl RecordSession {
         if let State::InKernel(running) = &task.state {
             running.interrupt()?;
             task.interrupted = true;
-            task.looked_at = !is_over;
-            task.cut = is_over;
+            task.interrupted_for = if is_over { Purpose::Others } else { Purpose::Look };
         }
         Ok(())
     }
@@ -130,7 +141,7 @@ impl RecordSession {
         if let State::InKernel(running) = &task.state {
             running.interrupt()?;
             task.interrupted = true;
-            task.looked_at = false;
+            task.interrupted_for = Purpose::Else;
         }
         Ok(())
     }
@@ -200,14 +211,14 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         if task.due && (regs.rip, regs.rsp) == (task.boundary.rip, task.boundary.rsp) {
             // It has executed nothing since its last event, and a signal comes there.
-            task.looked_at = false;
+            task.interrupted_for = Purpose::Else;
             return self.leave(tid, stopped);
         }
         task.between = true;
         let ran_us = self.ran_us(tid)?;
         let task = self.task_mut(tid)?;
-        let only_looked_at = std::mem::take(&mut task.looked_at);
-        let was_cut = std::mem::take(&mut task.cut);
+        let purpose = std::mem::take(&mut task.interrupted_for);
+        let only_looked_at = purpose == Purpose::Look;
         let (mut spins, mut counts) = (false, false);
         let (stopped, words) = match self.look_for_spin(tid, stopped)? {
             Doing::Spins(stopped, words) => {
@@ -247,7 +258,7 @@ impl RecordSession {
         if stopped.regs()?.outside_call() != at {
             return Err(rr_tracee::Error::Died(tid).into());
         }
-        if was_cut && !spins {
+        if purpose == Purpose::Others && !spins {
             let task = self.task_mut(tid)?;
             task.patience.note_cut(counts, task.calls > 0);
         }

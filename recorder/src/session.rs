@@ -147,9 +147,9 @@ pub struct RecordSession {
     pub(crate) ticker: Option<Ticker>,
     /// Short ticks since the last long one.
     pub(crate) short_ticks: u32,
-    /// Who waits for which lock.
+    /// The tasks that wait for locks.
     pub(crate) contention: Contention,
-    /// A lock there was dropped that somebody waits for in vain.
+    /// The place of a lock that was dropped just now, if a task waits for it in vain.
     pub(crate) handed_over: Option<Addr>,
     /// When all tasks that had something to report were taken notice of, as a time of [`tsc::now`].
     noted: Duration,

@@ -12,7 +12,6 @@ use rr_tracee::syscalls::{self, Blocking, Class, Spec, Written};
 use rr_tracee::task::{Resume, Stop};
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
-use crate::contention::Futex;
 use crate::error::{Error, Result};
 use crate::placed::{place, room_for};
 use crate::session::{RecordSession, limits_file_sizes};
@@ -122,10 +121,7 @@ impl RecordSession {
     ) -> Result<()> {
         let number = entry.syscall();
         self.count_call(tid, &entry);
-        if !self.scheduler.is_chaotic() {
-            let idle = (self.task(tid)?.calls == 0).then(|| self.since_last_event());
-            self.contention.note_call(tid, Futex::of(&entry), idle);
-        }
+        self.note_wait_for_lock(tid, &entry)?;
         let mut call = Call {
             spec: syscalls::lookup(number),
             entry,
@@ -367,13 +363,6 @@ impl RecordSession {
         task.restarting = is_restart(result).then(|| Box::new(call));
         task.state = State::Ready(stopped);
         Ok(())
-    }
-
-    /// After a call that has woken somebody: one who waits there in vain gets the next turn.
-    fn note_wake(&mut self, entry: &Registers) {
-        if let Some(Futex::Wake(at)) = Futex::of(entry) {
-            self.handed_over = self.contention.starving_at(at).next().map(|_| at);
-        }
     }
 
     /// After a call that may have limited the size of files, of this process or another's.

@@ -9,7 +9,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::forced::{Action, Actions};
-use crate::point::Patience;
+use crate::point::{Patience, Purpose};
 use crate::ptrace::{Tracee, Wait};
 use crate::ring::Taken;
 use crate::tasks::Leaving;
@@ -111,10 +111,8 @@ pub struct Task {
     pub short_ticks: u32,
     /// At which of them it is looked at whether it spins.
     pub look_at: u32,
-    /// It was interrupted for that alone.
-    pub looked_at: bool,
-    /// It was interrupted because others have waited long enough.
-    pub cut: bool,
+    /// What it was interrupted for last.
+    pub interrupted_for: Purpose,
     /// Calls that the library made for it in the interval that ended last.
     pub calls: u64,
     /// The point at which it was last seen to spin.
@@ -179,8 +177,7 @@ impl Task {
             patience: Patience::new(false),
             short_ticks: 0,
             look_at: 1,
-            looked_at: false,
-            cut: false,
+            interrupted_for: Purpose::Else,
             calls: 0,
             spun_at: None,
             buffered: Taken::default(),

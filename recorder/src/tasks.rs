@@ -12,8 +12,8 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
-    Addr, AddrRange, Backing, Memory, ObjectId, Prot, Registers, Running, SpaceId, SpaceOp, Stop, Stopped,
-    Tid, pagemap, procfs, rr_area,
+    Addr, AddrRange, Memory, ObjectId, Prot, Registers, Running, SpaceId, SpaceOp, Stop, Stopped, Tid,
+    pagemap, procfs, rr_area,
 };
 
 use crate::error::Result;
@@ -223,15 +223,13 @@ impl RecordSession {
         let Some(space) = self.spaces.get(&space) else {
             return shared;
         };
-        words.retain(|word| match space.model.at(*word) {
-            Some(mapping) => match mapping.backing {
-                Backing::Shared { object, offset } => {
-                    shared.push((object, offset + (*word - mapping.range.start)));
-                    false
-                }
-                _ => true,
-            },
-            None => false,
+        words.retain(|word| {
+            let Some(mapping) = space.model.at(*word) else {
+                return false;
+            };
+            let in_object = mapping.shared_at(*word);
+            shared.extend(in_object);
+            in_object.is_none()
         });
         shared
     }

@@ -41,7 +41,7 @@ impl Patch {
             // The object is there, and large enough, as long as it is mapped.
             Some(through) => {
                 let written = through.file.write_all_at(bytes, through.offset);
-                written.map_err(|e| memory.failed("writing", addr, bytes.len(), &e))
+                written.map_err(|e| memory.error("writing", addr, bytes.len(), &e))
             }
             None => memory.write_protected(addr, bytes),
         }

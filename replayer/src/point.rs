@@ -14,10 +14,10 @@
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, Point};
-use rr_tracee::code::{self, WINDOW_MAX, Window};
+use rr_tracee::code::{self, INSTRUCTION_MOST, WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Backing, Mapping, Memory, ObjectId, Prot, Registers};
+use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Prot, Registers};
 
 use crate::error::Result;
 use crate::key::{Key, Place, SAMPLES, Sample};
@@ -26,8 +26,6 @@ use crate::probe::{INT3, Stub};
 use crate::run::failed;
 use crate::session::ReplaySession;
 
-/// Bytes of the longest instruction (Intel SDM vol. 2, section 2.3.11).
-const INSTRUCTION_MOST: u64 = 15;
 /// So many words of a point are keys at most: the first ones are those that were seen to change.
 const KEY_WORDS: usize = 32;
 
@@ -107,14 +105,6 @@ pub(crate) fn plain(regs: &Registers) -> Registers {
     regs.outside_call().without_resume_flag()
 }
 
-/// What shared memory is at an address of a mapping, and at which offset of the object.
-fn shared_at(mapping: &Mapping, addr: Addr) -> Option<(ObjectId, u64)> {
-    match mapping.backing {
-        Backing::Shared { object, offset } => Some((object, offset + (addr - mapping.range.start))),
-        _ => None,
-    }
-}
-
 /// What the instruction before `regs.rip` has written to one of these ranges: the longest one that can have ended there. (Of string
 /// instructions, which change their own addresses, nothing is found.)
 fn last_store(memory: &Memory, regs: &Registers, ranges: &[AddrRange]) -> Vec<(Addr, usize)> {
@@ -122,10 +112,10 @@ fn last_store(memory: &Memory, regs: &Registers, ranges: &[AddrRange]) -> Vec<(A
         let written = AddrRange::sized(*addr, *len as u64);
         ranges.iter().any(|range| range.intersect(written).is_some())
     };
-    let ending_there = |len: u64| {
-        let start = Addr(regs.rip.checked_sub(len)?);
-        let bytes = memory.read_vec(start, len as usize).ok()?;
-        let instruction = code::decode(&bytes, start).filter(|i| i.len() as u64 == len)?;
+    let ending_there = |len: usize| {
+        let start = Addr(regs.rip.checked_sub(len as u64)?);
+        let bytes = memory.read_vec(start, len).ok()?;
+        let instruction = code::decode(&bytes, start).filter(|i| i.len() == len)?;
         let mut written = code::written(&instruction, regs)?;
         written.retain(is_there);
         (!written.is_empty()).then_some(written)
@@ -254,7 +244,7 @@ impl ReplaySession {
     fn through(&self, event: &Event, place: Addr) -> Option<Through> {
         let space = self.spaces.get(&self.tasks.get(&event.tid)?.space)?;
         let mapping = space.at(place).filter(|m| !m.prot.has(Prot::WRITE))?;
-        let (object, offset) = shared_at(mapping, place)?;
+        let (object, offset) = mapping.shared_at(place)?;
         let made = self.backings.objects.get(&object).filter(|o| !o.original)?;
         Some(Through {
             object,
@@ -290,10 +280,10 @@ impl ReplaySession {
         if mapping.prot.has(Prot::WRITE) {
             ranges.push(range);
         }
-        if let Some((object, offset)) = shared_at(mapping, range.start) {
+        if let Some((object, offset)) = mapping.shared_at(range.start) {
             let others = space.into_iter().flat_map(|space| space.iter());
             for other in others.filter(|m| m.prot.has(Prot::WRITE) && m.range != mapping.range) {
-                if let Some((same, start)) = shared_at(other, other.range.start)
+                if let Some((same, start)) = other.shared_at(other.range.start)
                     && same == object
                     && let Some(in_it) = offset.checked_sub(start)
                     && in_it < other.range.len()
@@ -367,7 +357,7 @@ impl ReplaySession {
             }
         }
         // A copy of the instruction may be made.
-        if !self.guard(event, AddrRange::sized(place, INSTRUCTION_MOST)) {
+        if !self.guard(event, AddrRange::sized(place, INSTRUCTION_MOST as u64)) {
             self.guard(event, AddrRange::sized(place, 1));
         }
         // A breakpoint of the debugger may be there: it does as well.

@@ -14,7 +14,7 @@ use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, ObjectWrite, Outp
 use rr_trace::{EventPosition, EventSource, TraceReader};
 use rr_tracee::payload::Sent;
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc,
+    Addr, AddrRange, AddressSpace, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc,
 };
 
 use crate::affinity;
@@ -464,13 +464,10 @@ impl ReplaySession {
             .spaces
             .get(&write.space)
             .and_then(|space| space.at(write.addr));
-        let Some(Backing::Shared { object, offset }) = mapping.map(|m| &m.backing) else {
+        let Some((mapping, (object, at))) = mapping.and_then(|m| Some((m, m.shared_at(write.addr)?))) else {
             return false;
         };
-        let (Some(object), Some(mapping)) = (self.backings.objects.get(object), mapping) else {
-            return false;
-        };
-        let Some(at) = offset.checked_add(write.addr - mapping.range.start) else {
+        let Some(object) = self.backings.objects.get(&object) else {
             return false;
         };
         let fits = write.data.len() as u64 <= mapping.range.end - write.addr;

@@ -163,23 +163,26 @@ impl ReplaySession {
         if freely.is_some() {
             self.sprints.note_cost(tsc::now().saturating_sub(began), recorded);
         }
-        let with_probe_only = is_writable.then_some(Duration::ZERO);
-        for length in freely.into_iter().chain(with_probe_only) {
+        let with_probe_only = is_writable.then_some(None);
+        for freely in freely.map(Some).into_iter().chain(with_probe_only) {
             // Whatever goes wrong, does so behind the point or will do so again.
-            if let Ok(Some((freely, with_probe))) = self.run_ahead(&event, recorded, length) {
-                if !length.is_zero() {
+            if let Ok(Some((before, with_probe))) = self.run_ahead(&event, recorded, freely) {
+                if freely.is_some() {
                     self.sprints.note_found();
                 }
                 tracing::debug!(
-                    "sprint to event {}: {freely:?}, then {with_probe:?}",
+                    "sprint to event {}: {before:?}, then {with_probe:?}",
                     event.number
                 );
                 return Ok(true);
             }
-            if !length.is_zero() {
-                self.sprints.note_passed();
+            match freely {
+                Some(length) => {
+                    self.sprints.note_passed();
+                    tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
+                }
+                None => tracing::debug!("event {}: the probe has missed it", event.number),
             }
-            tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
             let mut again = start.thaw()?;
             again.sprints = self.sprints;
             *self = again;
@@ -204,9 +207,10 @@ impl ReplaySession {
         let recorded = Duration::from_micros(point.ran_us.into());
         let freely = self.sprints.length(recorded);
         let is_writable = self.is_point_writable(&event);
-        let is_worth_it = freely.is_some() || is_writable;
-        let is_cheap = self.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST;
-        (is_worth_it && is_cheap).then_some(Way {
+        if freely.is_none() && !is_writable {
+            return None;
+        }
+        (self.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST).then_some(Way {
             event,
             recorded,
             freely,
@@ -223,22 +227,20 @@ impl ReplaySession {
         used.map(|m| m.blocks() * BLOCK).sum()
     }
 
-    /// Lets the task run freely, and then to the point. Returns how much processor time that took; `None` if the point does not come.
+    /// Lets the task run freely, if it is to, and then to the point. Returns how much processor time that took; `None` if the point does not come.
     fn run_ahead(
         &mut self,
         event: &Event,
         recorded: Duration,
-        length: Duration,
+        freely: Option<Duration>,
     ) -> Result<Option<(Duration, Duration)>> {
         let time = |process| processor_time(process).map_err(|e| failed(event, e));
         let process = procfs::tgid(self.task(event)?.real).map_err(|e| failed(event, e))?;
         let begin = time(process)?;
         let _ticker = Ticker::every(LOOK)?;
-        let mut until = Until {
-            process,
-            time: begin + length,
-        };
-        if !length.is_zero() {
+        let mut until = Until { process, time: begin };
+        if let Some(length) = freely {
+            until.time += length;
             self.set_probing(false);
             let halt = self.proceed(Pace::Free, &mut until)?;
             self.set_probing(true);

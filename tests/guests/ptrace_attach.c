@@ -1,5 +1,5 @@
 /* PTRACE_ATTACH and PTRACE_SEIZE: a tracer looks at a child and changes it: memory, registers, signals; and lets it go. */
-#include "guest.h"
+#include "tracing.h"
 #include <elf.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
@@ -37,13 +37,6 @@ static _Noreturn void be_traced(int in, int out) {
 static void go_on(int to, int from, long told[2], char byte) {
     write_all(to, &byte, 1);
     read_all(from, told, 2 * sizeof(long));
-}
-
-static int wait_for_stop(pid_t pid) {
-    int status;
-    CHECK(waitpid(pid, &status, __WALL) == pid);
-    CHECK(WIFSTOPPED(status));
-    return status >> 8;
 }
 
 /* Stops a child that has been seized, in its read. */

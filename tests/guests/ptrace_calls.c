@@ -1,6 +1,6 @@
 /* PTRACE_TRACEME and PTRACE_SYSCALL: a child shows each of its calls; the tracer changes some and takes one away. And what a tracer
  * is told of: fork, vfork, clone, exec and exit. */
-#include "guest.h"
+#include "tracing.h"
 #include <elf.h>
 #include <linux/ptrace.h>
 #include <pthread.h>
@@ -10,13 +10,6 @@
 
 /* (glibc's header and the kernel's do not go together.) */
 extern long ptrace(int request, ...);
-
-static int wait_for_stop(pid_t pid) {
-    int status;
-    CHECK(waitpid(pid, &status, __WALL) == pid);
-    CHECK(WIFSTOPPED(status));
-    return status >> 8;
-}
 
 static void get_regs(pid_t pid, struct user_regs_struct *regs) {
     CHECK(ptrace(PTRACE_GETREGS, pid, 0, regs) == 0);

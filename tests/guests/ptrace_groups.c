@@ -1,15 +1,8 @@
 /* Job control under a tracer: with PTRACE_SEIZE a stop of the group is told of, and PTRACE_LISTEN waits for its end; with PTRACE_ATTACH
  * the tracee goes on at once. What is stopped when it is attached to stays so. */
-#include "guest.h"
+#include "tracing.h"
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-
-static int wait_for_stop(pid_t pid) {
-    int status;
-    CHECK(waitpid(pid, &status, __WALL) == pid);
-    CHECK(WIFSTOPPED(status));
-    return status >> 8;
-}
 
 static pid_t start(int out) {
     pid_t child = fork();

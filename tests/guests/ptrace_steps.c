@@ -1,6 +1,6 @@
 /* PTRACE_SINGLESTEP, breakpoints and PTRACE_SYSEMU: a tracer steps a child through code with a system call, a string instruction, a
  * read of the time-stamp counter and pushed flags in it. */
-#include "guest.h"
+#include "tracing.h"
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
@@ -28,13 +28,6 @@ static __attribute__((noinline)) long stepped_code(long *flags) {
                      :
                      : "rcx", "rdx", "r11", "memory", "cc");
     return result;
-}
-
-static int wait_for_stop(pid_t pid) {
-    int status;
-    CHECK(waitpid(pid, &status, __WALL) == pid);
-    CHECK(WIFSTOPPED(status));
-    return status >> 8;
 }
 
 static volatile int handled;

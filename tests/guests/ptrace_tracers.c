@@ -85,10 +85,8 @@ static void thread_ends(void) {
     expect_exit(tracer, 6);
 }
 
-/* A tracer that is no parent of the process that dies while traced; its parent learns of that, too. */
-static void process_dies(void) {
-    int ready[2];
-    CHECK(pipe(ready) == 0);
+/* A process that waits to be traced. */
+static pid_t start_victim(void) {
     pid_t victim = fork();
     CHECK(victim >= 0);
     if (victim == 0) {
@@ -97,6 +95,14 @@ static void process_dies(void) {
             pause();
         }
     }
+    return victim;
+}
+
+/* A tracer that is no parent of the process that dies while traced; its parent learns of that, too. */
+static void process_dies(void) {
+    int ready[2];
+    CHECK(pipe(ready) == 0);
+    pid_t victim = start_victim();
     pid_t tracer = fork();
     CHECK(tracer >= 0);
     if (tracer == 0) {
@@ -117,14 +123,7 @@ static void process_dies(void) {
 
 /* With PTRACE_O_EXITKILL the tracee dies with its tracer. */
 static void dies_with_tracer(void) {
-    pid_t victim = fork();
-    CHECK(victim >= 0);
-    if (victim == 0) {
-        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
-        for (;;) {
-            pause();
-        }
-    }
+    pid_t victim = start_victim();
     pid_t tracer = fork();
     CHECK(tracer >= 0);
     if (tracer == 0) {

@@ -1,5 +1,5 @@
 /* Debug registers: a tracer watches a word that its tracee writes in a loop of computation, and stops it at an instruction. */
-#include "guest.h"
+#include "tracing.h"
 #include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
@@ -14,13 +14,6 @@ static __attribute__((noinline)) uint64_t compute(uint64_t state) {
         }
     }
     return state;
-}
-
-static int wait_for_stop(pid_t pid) {
-    int status;
-    CHECK(waitpid(pid, &status, __WALL) == pid);
-    CHECK(WIFSTOPPED(status));
-    return status >> 8;
 }
 
 static void set_debug(pid_t pid, int n, unsigned long value) {

@@ -30,6 +30,9 @@ pub fn decode(code: &[u8], at: Addr) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
+/// Bytes of the longest instruction (Intel SDM vol. 2, section 2.3.11).
+pub const INSTRUCTION_MOST: usize = 15;
+
 /// Whether an interrupt in the middle of this instruction leaves it half done (`rep movs` and its kin).
 pub fn repeats(instruction: &Instruction) -> bool {
     instruction.is_string_instruction() && (instruction.has_rep_prefix() || instruction.has_repne_prefix())

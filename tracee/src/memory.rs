@@ -94,12 +94,8 @@ impl Memory {
         self.file.get_or_init(open).as_ref().ok_or(Error::Died(self.tid))
     }
 
-    /// The error of an access to this memory by another way.
-    pub fn failed(&self, what: &'static str, addr: Addr, len: usize, e: &std::io::Error) -> Error {
-        self.error(what, addr, len, e)
-    }
-
-    fn error(&self, what: &'static str, addr: Addr, len: usize, e: &std::io::Error) -> Error {
+    /// The error of an access that failed, by whatever way.
+    pub fn error(&self, what: &'static str, addr: Addr, len: usize, e: &std::io::Error) -> Error {
         let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         if errno == Errno::ESRCH {
             Error::Died(self.tid)

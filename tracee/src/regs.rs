@@ -43,6 +43,9 @@ pub const REGISTER_NAMES: [&str; Registers::WORDS] = [
     "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 ];
 
+/// The trap flag (Intel SDM vol. 1, 3.4.3).
+pub const TF: u64 = 1 << 8;
+
 /// `orig_rax` of a task that is not in a system call.
 pub const NOT_IN_SYSCALL: u64 = u64::MAX;
 

@@ -139,6 +139,17 @@ impl Mapping {
         })
     }
 
+    /// The shared memory at an address of this mapping: the object, and the offset in it.
+    pub fn shared_at(&self, addr: Addr) -> Option<(ObjectId, u64)> {
+        match self.backing {
+            Backing::Shared { object, offset } => {
+                let distance = addr.0.checked_sub(self.range.start.0)?;
+                Some((object, offset.checked_add(distance)?))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether `next` continues this mapping without any difference but the place.
     fn continues_with(&self, next: &Mapping) -> bool {
         self.range.end == next.range.start

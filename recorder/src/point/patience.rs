@@ -1,10 +1,9 @@
 //! Patience: how long others wait for a task that executes user code and makes no event.
 //!
-//! Such a task may compute: then to interrupt it gains nothing, and costs an execution point, in the recording and in each replay.
-//! Or it waits, in a loop that cannot be proved to spin ([`super::spin`]) because it counts, reads the clock or takes locks: then
-//! each moment before the interruption is lost. Which of the two it was shows afterwards: who had waited has an
-//! event as soon as it goes on. So patience is short at first, doubles with each interruption, and is short
-//! again after one that helped.
+//! Such a task may compute. Then an interruption gains nothing, and costs an execution point, in the recording and in each replay.
+//! Or the task waits, in a loop that cannot be proved to spin ([`super::spin`]) because it counts, reads the clock or takes locks. Then
+//! each moment before the interruption is lost. The next turn of the task shows which of the two it was: a task that has waited has an
+//! event as soon as it goes on. So patience is short at first, doubles with each interruption, and is short again after one that helped.
 
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ const SOON: Duration = Duration::from_micros(125);
 /// By what part of it patience becomes shorter at an event: it is kept in such parts of a tick.
 const PARTS: u32 = 16;
 
-/// How long others wait for a task.
+/// The time that others wait for a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     least: u32,
@@ -46,7 +45,7 @@ impl Patience {
         }
     }
 
-    /// Whether a task without an event for so many short ticks has gone on long enough.
+    /// Returns true if a task has gone on long enough that has had no event for so many short ticks.
     pub fn is_over(&self, ticks: u32) -> bool {
         PARTS * ticks >= self.parts
     }

@@ -64,9 +64,9 @@ const COUNT_MAX: u64 = 8;
 
 /// Whether a pass has changed registers as counters change. (Flags follow from them.)
 fn counts(before: &Registers, after: &Registers) -> bool {
-    let plain = |regs: &Registers| Registers { eflags: 0, ..*regs }.words();
+    let words = |regs: &Registers| Registers { eflags: 0, ..*regs }.words();
     let steps = |(a, b): (u64, u64)| (b.wrapping_sub(a) as i64).unsigned_abs();
-    let all = plain(before).into_iter().zip(plain(after));
+    let all = words(before).into_iter().zip(words(after));
     before.rsp == after.rsp && all.map(steps).all(|step| step <= COUNT_MAX)
 }
 

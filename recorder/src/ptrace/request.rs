@@ -194,19 +194,14 @@ impl RecordSession {
     /// Writes an answer to the tracer's memory.
     pub(super) fn give(&self, by: Tid, at: u64, bytes: &[u8], writes: &mut Vec<MemWrite>) -> Answered {
         let space = self.task(by)?.space;
-        let range = AddrRange::sized(Addr(at), bytes.len() as u64);
-        let is_there = self
-            .spaces
-            .get(&space)
-            .is_some_and(|s| s.model.grants(range, Prot::WRITE));
-        if !is_there {
+        let addr = Addr(at);
+        let range = AddrRange::sized(addr, bytes.len() as u64);
+        let space_there = self.spaces.get(&space);
+        if !space_there.is_some_and(|s| s.model.grants(range, Prot::WRITE)) {
             return Err(Errno::EFAULT.into());
         }
-        writes.push(MemWrite {
-            space,
-            addr: range.start,
-            data: bytes.to_vec(),
-        });
+        let data = bytes.to_vec();
+        writes.push(MemWrite { space, addr, data });
         Ok(0)
     }
 

@@ -12,15 +12,13 @@
 
 use rr_trace::event::EventKind;
 use rr_tracee::code::{self, WINDOW_MAX};
+use rr_tracee::regs::TF;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid};
 
 use super::request::Answered;
 use super::{Cause, Pace};
 use crate::error::Result;
 use crate::session::RecordSession;
-
-/// The trap flag (Intel SDM vol. 1, 3.4.3).
-const TF: u64 = 1 << 8;
 
 /// A step of a tracee.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,11 +19,11 @@
 //!                                    └──► a signal: interrupted.  woken in vain: the call once more
 //! ```
 
-use nix::errno::Errno;
 use rr_trace::event::MemWrite;
 use rr_tracee::task::SigInfo;
-use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid, procfs};
+use rr_tracee::{Registers, Stopped, Tid, procfs};
 
+use super::request::Failure;
 use super::{Phase, info};
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -300,7 +300,6 @@ impl RecordSession {
         if asked.options & libc::WNOWAIT == 0 {
             self.take_news(news.tid);
         }
-        let space = self.task(tid)?.space;
         let answer: Vec<u8> = if asked.is_waitid {
             let info: SigInfo = info::child(news.tid, news.code, news.value);
             info[..SIGCHLD_INFO].to_vec()
@@ -312,19 +311,11 @@ impl RecordSession {
             if at == 0 {
                 continue;
             }
-            let range = AddrRange::sized(Addr(at), data.len() as u64);
-            let is_there = self
-                .spaces
-                .get(&space)
-                .is_some_and(|s| s.model.grants(range, Prot::WRITE));
-            if !is_there {
-                return Ok((-i64::from(Errno::EFAULT as i32), vec![]));
+            match self.give(tid, at, &data, &mut writes) {
+                Ok(_) => {}
+                Err(Failure::Refused(errno)) => return Ok((-i64::from(errno as i32), vec![])),
+                Err(Failure::Error(error)) => return Err(error),
             }
-            writes.push(MemWrite {
-                space,
-                addr: range.start,
-                data,
-            });
         }
         let result = if asked.is_waitid { 0 } else { i64::from(news.tid.0) };
         Ok((result, writes))

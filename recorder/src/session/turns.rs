@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use rr_tracee::task::{Report, wait, wait_for_tick};
 use rr_tracee::ticker::Ticker;
-use rr_tracee::{Addr, Tid, tsc};
+use rr_tracee::{Tid, tsc};
 
 use crate::error::{Error, Result};
 use crate::scheduler::Choice;
@@ -93,7 +93,7 @@ impl RecordSession {
     }
 
     /// Gives those that were woken the time to come out of the kernel.
-    fn let_out(&mut self) -> Result<()> {
+    pub(crate) fn let_out(&mut self) -> Result<()> {
         self.note_all()?;
         while self.is_one_on_its_way() {
             // SAFETY: sched_yield has no arguments.
@@ -178,18 +178,6 @@ impl RecordSession {
                 }
             }
         }
-    }
-
-    /// A lock at `at` was dropped: ends the turn in favour of a task that has waited there in vain; `false`: none was woken.
-    fn hand_over(&mut self, at: Addr) -> Result<bool> {
-        self.let_out()?;
-        self.tell_scheduler();
-        let is_ready = |tid: &Tid| self.tasks.get(tid).is_some_and(Task::is_runnable);
-        let Some(tid) = self.contention.starving_at(at).filter(is_ready).min() else {
-            return Ok(false);
-        };
-        self.scheduler.hand_over(self.number, tid);
-        Ok(true)
     }
 
     fn wait_for_any(&mut self) -> Result<()> {

@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 use rr_preload::layout;
 use rr_trace::event::{Event, EventKind};
+use rr_tracee::code::INSTRUCTION_MOST;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::regs::{NOT_IN_SYSCALL, TF};
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, Tid, rr_area};
@@ -39,10 +40,6 @@ use crate::task::Ran;
 
 /// After the library's `syscall` instruction.
 const PAST_CALL: u64 = layout::SYSCALL + 2;
-/// The longest instruction, in bytes.
-const INSTRUCTION_MOST: usize = 15;
-/// The trap flag (Intel SDM vol. 1, 3.4.3).
-const TF: u64 = 1 << 8;
 
 /// Asked from time to time while tasks run.
 pub trait Interrupt {

@@ -3,12 +3,12 @@
 //! An interval is executed between the event before (of any task, I1) and its own event. A call that others went on during has two
 //! events; between them its task waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 use rr_checkpoint::Checkpoint;
+use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventKind, EventNumber, OutputSource, TaskOp};
-use rr_trace::{TraceReader, processes};
 use rr_tracee::{Tid, syscalls};
 
 use crate::signals;
@@ -131,17 +131,14 @@ pub fn collect(reader: &TraceReader) -> Result<Timeline> {
         names: HashMap::new(),
         rows: HashMap::new(),
         calls: HashMap::new(),
+        executing: HashSet::new(),
     };
     for event in reader.events_from(reader.first_event().max(EventNumber(1)))? {
         collector.add(&event?);
     }
     let mut timeline = collector.timeline;
-    let executing: Vec<Tid> = (processes::all(reader)?.into_iter())
-        .filter(|process| !process.executed.is_empty())
-        .map(|process| process.pid)
-        .collect();
     for row in &mut timeline.rows {
-        row.executes = executing.contains(&row.tgid);
+        row.executes = collector.executing.contains(&row.tgid);
     }
     sort_rows(&mut timeline);
     Ok(timeline)
@@ -198,6 +195,8 @@ struct Collector {
     rows: HashMap<Tid, usize>,
     /// The calls that tasks wait in.
     calls: HashMap<Tid, i64>,
+    /// The processes that execute a program.
+    executing: HashSet<Tid>,
 }
 
 impl Collector {
@@ -232,6 +231,13 @@ impl Collector {
         n
     }
 
+    /// The task of a row executes a program.
+    fn executes(&mut self, row: usize, path: &str) {
+        let row = &mut self.timeline.rows[row];
+        path.clone_into(&mut row.program);
+        self.executing.insert(row.tgid);
+    }
+
     fn add(&mut self, event: &Event) {
         let row = self.row(event.tid);
         let mut step = Step {
@@ -250,7 +256,7 @@ impl Collector {
             EventKind::Start { exec, .. } => {
                 step.kind = Kind::Exec;
                 name.clone_from(&exec.path);
-                self.timeline.rows[row].program.clone_from(&exec.path);
+                self.executes(row, &exec.path);
             }
             EventKind::SyscallEnter { entry } => {
                 step.kind = Kind::Enter;
@@ -287,7 +293,7 @@ impl Collector {
                     Some(TaskOp::Exec(exec)) => {
                         step.kind = Kind::Exec;
                         name.clone_from(&exec.path);
-                        self.timeline.rows[row].program.clone_from(&exec.path);
+                        self.executes(row, &exec.path);
                         // A thread that executes a program takes over the number of its process.
                         if exec.tid != event.tid {
                             self.rows.remove(&event.tid);

@@ -309,6 +309,7 @@ impl RecordSession {
         ops.iter().for_each(|op| model.apply(op));
         space.model = model;
         let path = procfs::exe(tid)?;
+        self.warn_of_lost_privileges(tid, &path);
         space.loader = space.model.at(Addr(after.rip)).and_then(|m| match m.backing {
             Backing::File { file, .. } if *m.name != *path => Some(file),
             _ => None,

@@ -25,11 +25,13 @@
 //! | `rewritten` | taking that back |
 //! | `hardware_random` | `RDRAND` and `RDSEED` |
 //! | `special` | calls that shape the address space, and answers of our own |
+//! | `prctl` | prctl(2) |
 //! | `advice` | what `madvise` changes |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
 //! | `unfinished` | what a killed task leaves in memory that another process shares |
 //! | `exec` | `execve` |
+//! | `privileges` | those that a program does not get while it is traced |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
 //! | `ptrace` | ptrace(2) between recorded tasks |
@@ -73,7 +75,9 @@ mod output;
 mod own_files;
 mod placed;
 mod point;
+mod prctl;
 mod private_files;
+mod privileges;
 mod ptrace;
 mod rewritten;
 mod ring;

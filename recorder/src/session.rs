@@ -80,6 +80,8 @@ pub(crate) struct Space {
     pub stack: Option<AddrRange>,
     /// The program's loader (`ld.so`), if it has one.
     pub loader: Option<FileId>,
+    /// The program has said that it is not to be dumped (`PR_SET_DUMPABLE`). The kernel does not know: rr reads its memory.
+    pub not_dumpable: bool,
     /// Where calls that may block put their outputs.
     pub scratch: Scratch,
     /// The library in it.

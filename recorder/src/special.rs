@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use rr_trace::event::{EventKind, MemWrite};
+use rr_trace::event::EventKind;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
@@ -16,16 +16,6 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::syscall::returned;
 use crate::task::{Call, State};
-
-/// `PR_*` of `<linux/prctl.h>` that are answered by us.
-mod pr {
-    pub const SET_DUMPABLE: i32 = 4;
-    pub const GET_TSC: i32 = 25;
-    pub const SET_TSC: i32 = 26;
-    pub const SET_CHILD_SUBREAPER: i32 = 36;
-    pub const SET_SYSCALL_USER_DISPATCH: i32 = 59;
-    pub const SET_PTRACER: i32 = 0x5961_6d61;
-}
 
 /// `mmap` of shared anonymous memory (`/dev/zero` is another name of it).
 fn is_shared_anonymous(entry: &Registers) -> bool {
@@ -122,28 +112,7 @@ impl RecordSession {
                 let errno = self.set_affinity(tid, &entry)?;
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
             }
-            Special::Prctl => match entry.rdi as i32 {
-                pr::SET_DUMPABLE | pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
-                pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => {
-                    self.refuse(tid, stopped, &entry, libc::EINVAL, false)
-                }
-                pr::GET_TSC => {
-                    let space = self.task(tid)?.space;
-                    let data = libc::PR_TSC_ENABLE.to_le_bytes().to_vec();
-                    self.answer(
-                        tid,
-                        stopped,
-                        &entry,
-                        0,
-                        vec![MemWrite {
-                            space,
-                            addr: Addr(entry.rsi),
-                            data,
-                        }],
-                    )
-                }
-                _ => self.perform(tid, stopped, call),
-            },
+            Special::Prctl => self.begin_prctl(tid, stopped, call),
             Special::Mremap
                 if touches_rr(entry.rdi, entry.rsi)
                     || (entry.r10 & libc::MREMAP_FIXED as u64 != 0 && touches_rr(entry.r8, entry.rdx)) =>
@@ -211,10 +180,7 @@ impl RecordSession {
                 return Ok(());
             }
             Special::SetTidAddress => self.task_mut(tid)?.clear_child_tid = Addr(entry.rdi),
-            Special::Prctl if entry.rdi as i32 == pr::SET_CHILD_SUBREAPER && result == 0 => {
-                let tgid = self.task(tid)?.tgid;
-                self.capture.note_subreaper(tgid, entry.rsi != 0);
-            }
+            Special::Prctl => self.finish_prctl(tid, &call, result)?,
             _ => {}
         }
         let mut writes = self.gather(tid, &call, result)?;

@@ -189,6 +189,7 @@ impl RecordSession {
                 scratch: parent.scratch.forked(),
                 stack: parent.stack,
                 loader: parent.loader,
+                not_dumpable: parent.not_dumpable,
                 ..Space::default()
             };
             self.spaces.insert(info.space, forked);

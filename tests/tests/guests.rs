@@ -69,6 +69,7 @@ guests! {
         cpuid
         datagrams
         descriptors
+        dumpable
         epoll
         etxtbsy
         event_fds

@@ -128,3 +128,38 @@ fn checkpoints_are_taken_while_a_process_is_stopped() {
         info.checkpoints
     );
 }
+
+/// The kernel gives a program that an unprivileged user traces none of its set-user-ID privileges: rr says so, once.
+#[test]
+fn a_set_user_id_program_without_its_privileges_gives_one_warning() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let Some(rr) = Rr::unprivileged() else {
+        eprintln!("only root can make a set-user-ID program of another user");
+        return;
+    };
+    let guest = Guest::build("suid");
+    let ours = rr.reachable(&guest.path);
+    let dir = rr.new_dir();
+    let path = dir.join("privileged");
+    std::fs::copy(&ours, &path).unwrap();
+    std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let script = format!("{0}; {0}", path.display());
+    let program = ["/bin/sh", "-c", &script].map(OsString::from);
+    let recording = rr.record(&rr_tests::NO_CHECKPOINTS, &program);
+    check_recording(&recording, &Plan::guest(Ending::Exit(0)), None);
+    let user = rr_tests::rr::NOBODY;
+    let line = format!("uid {user}, euid {user}\n");
+    assert_eq!(
+        recording.run.out(),
+        line.repeat(2),
+        "{}",
+        recording.run.describe()
+    );
+    let warnings = recording.run.err();
+    assert_eq!(warnings.matches("is set-user-ID").count(), 1, "{warnings}");
+    // Root's own recording is of a tracer that could have all privileges.
+    let plain = rr.record(&rr_tests::NO_CHECKPOINTS, &[ours.into_os_string()]);
+    assert_eq!(plain.run.err(), "", "{}", plain.run.describe());
+}

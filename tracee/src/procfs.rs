@@ -302,20 +302,28 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
         })
 }
 
+/// What `/proc/PID/status` says behind this key.
+fn status_value(pid: Tid, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(value.trim().to_owned())
+}
+
 /// The parent of a process (`PPid` of `/proc/PID/status`).
 pub fn parent(pid: Tid) -> Option<Tid> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    parent.and_then(|parent| parent.trim().parse().ok()).map(Tid)
+    status_value(pid, "PPid:")?.parse().ok().map(Tid)
 }
 
 /// The process that traces a process (`TracerPid` of `/proc/PID/status`).
 pub fn tracer(pid: Tid) -> Option<Tid> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let by = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-    by.and_then(|by| by.trim().parse().ok())
-        .filter(|by| *by != 0)
-        .map(Tid)
+    let by = status_value(pid, "TracerPid:")?.parse().ok();
+    by.filter(|by| *by != 0).map(Tid)
+}
+
+/// The effective user and group of a task (`Uid` and `Gid` of `/proc/PID/status`).
+pub fn effective_ids(tid: Tid) -> Option<(u32, u32)> {
+    let effective = |key| status_value(tid, key)?.split_whitespace().nth(1)?.parse().ok();
+    Some((effective("Uid:")?, effective("Gid:")?))
 }
 
 /// All processes that we see.
@@ -330,9 +338,7 @@ pub fn processes() -> Vec<Tid> {
 /// Whether a process is the first of its pid namespace, but not of ours (`NSpid` of `/proc/PID/status`): signals that it does not handle
 /// have no effect on it (pid_namespaces(7)).
 pub fn is_init(tgid: Tid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{tgid}/status")).unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NStgid:"));
-    numbers.and_then(|n| n.split_whitespace().next_back()) == Some("1")
+    status_value(tgid, "NStgid:").is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
 }
 
 /// The processes that a process traces.

@@ -37,7 +37,9 @@ impl RecordSession {
         let is_quiet = matches!(&task.state, State::InKernel(_)) && task.call.is_none();
         let is_group_stopped = is_quiet && matches!(procfs::state(task.tid), Ok('t' | 'T'));
         let is_dying = is_quiet && !is_group_stopped;
-        let may = info::uid(request.by) == 0 || info::uid(request.by) == info::uid(request.of);
+        let is_hidden = self.spaces.get(&task.space).is_some_and(|s| s.not_dumpable);
+        let is_same_user = info::uid(request.by) == info::uid(request.of) && !is_hidden;
+        let may = info::uid(request.by) == 0 || is_same_user;
         if task.exited || is_dying || task.tgid == tracer.tgid || task.tracee.is_some() || !may {
             return Err(Errno::EPERM.into());
         }

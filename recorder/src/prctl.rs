@@ -1,0 +1,68 @@
+//! prctl(2), as far as rr answers in the kernel's place: where the kernel would answer for rr, and where what the program sets would
+//! keep rr from its work.
+//!
+//! * *Dumpable.* rr reads the memory of what it records, and an unprivileged process can do that only with a process that is dumpable.
+//!   So a process stays so for the kernel, and is told what it has set itself.
+//! * *The time-stamp counter.* It traps, so that rr can record it, and the program is told that it does not.
+
+use rr_trace::event::MemWrite;
+use rr_tracee::{Addr, Stopped, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::Call;
+
+/// `PR_*` of `<linux/prctl.h>`.
+mod pr {
+    pub const GET_DUMPABLE: i32 = 3;
+    pub const SET_DUMPABLE: i32 = 4;
+    pub const GET_TSC: i32 = 25;
+    pub const SET_TSC: i32 = 26;
+    pub const SET_CHILD_SUBREAPER: i32 = 36;
+    pub const SET_SYSCALL_USER_DISPATCH: i32 = 59;
+    pub const SET_PTRACER: i32 = 0x5961_6d61;
+}
+
+/// `SUID_DUMP_DISABLE` and `SUID_DUMP_USER` (`<linux/sched/coredump.h>`): the values that a program can set.
+const NOT_DUMPABLE: u64 = 0;
+const DUMPABLE: u64 = 1;
+
+impl RecordSession {
+    /// The entry of prctl(2).
+    pub(crate) fn begin_prctl(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+        let entry = call.entry;
+        let space = self.task(tid)?.space;
+        match entry.rdi as i32 {
+            pr::SET_DUMPABLE if entry.rsi == NOT_DUMPABLE => {
+                self.space_mut(space).not_dumpable = true;
+                self.answer(tid, stopped, &entry, 0, vec![])
+            }
+            pr::SET_DUMPABLE if entry.rsi == DUMPABLE => {
+                self.space_mut(space).not_dumpable = false;
+                self.perform(tid, stopped, call)
+            }
+            pr::GET_DUMPABLE if self.space_mut(space).not_dumpable => {
+                self.answer(tid, stopped, &entry, NOT_DUMPABLE as i64, vec![])
+            }
+            pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
+            pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => {
+                self.refuse(tid, stopped, &entry, libc::EINVAL, false)
+            }
+            pr::GET_TSC => {
+                let data = libc::PR_TSC_ENABLE.to_le_bytes().to_vec();
+                let addr = Addr(entry.rsi);
+                self.answer(tid, stopped, &entry, 0, vec![MemWrite { space, addr, data }])
+            }
+            _ => self.perform(tid, stopped, call),
+        }
+    }
+
+    /// The exit of a prctl(2) that the kernel has made.
+    pub(crate) fn finish_prctl(&mut self, tid: Tid, call: &Call, result: i64) -> Result<()> {
+        if call.entry.rdi as i32 == pr::SET_CHILD_SUBREAPER && result == 0 {
+            let tgid = self.task(tid)?.tgid;
+            self.capture.note_subreaper(tgid, call.entry.rsi != 0);
+        }
+        Ok(())
+    }
+}

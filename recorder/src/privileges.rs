@@ -1,0 +1,52 @@
+//! Privileges that a program does not get because it is traced: those of set-user-ID and set-group-ID files.
+//!
+//! The kernel ignores these bits if the tracer could not have the privileges itself (execve(2)), and under `no_new_privs`, which an
+//! unprivileged rr must set. So the program runs, but perhaps not to its end, and nothing else says why. One warning does.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use rr_tracee::{Tid, procfs};
+
+use crate::session::RecordSession;
+
+/// The key of the warning, beside the system call numbers.
+const IS_PRIVILEGED: i64 = -4;
+/// A set-group-ID bit means that only if the group may execute the file (inode(7)).
+const GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
+
+/// Whether the file system is mounted so that its files give no privileges.
+fn gives_none(file: &std::fs::File) -> bool {
+    // SAFETY: all-zero is a valid statvfs; fstatvfs fills it.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let result = unsafe { libc::fstatvfs(file.as_raw_fd(), &mut found) };
+    result == 0 && found.f_flag & libc::ST_NOSUID != 0
+}
+
+/// Whether the program that a task has just executed is to have privileges that the task has not.
+fn lacks_privileges(tid: Tid) -> Option<bool> {
+    let file = std::fs::File::open(format!("/proc/{tid}/exe")).ok()?;
+    let found = file.metadata().ok()?;
+    let mode = found.permissions().mode();
+    if mode & libc::S_ISUID == 0 && mode & GROUP != GROUP || gives_none(&file) {
+        return Some(false);
+    }
+    let (user, group) = procfs::effective_ids(tid)?;
+    let lacks_user = mode & libc::S_ISUID != 0 && user != found.uid();
+    let lacks_group = mode & GROUP == GROUP && group != found.gid();
+    Some(lacks_user || lacks_group)
+}
+
+impl RecordSession {
+    /// A task has executed a program.
+    pub(crate) fn warn_of_lost_privileges(&mut self, tid: Tid, path: &str) {
+        // (What cannot be opened is no set-user-ID program: nobody could have read it into the trace.)
+        if lacks_privileges(tid).unwrap_or(false) && self.warned.insert(IS_PRIVILEGED) {
+            tracing::warn!(
+                "the program executes {path}, which is set-user-ID or set-group-ID, and does not get these privileges while it is \
+                 traced; it does if root records it"
+            );
+        }
+    }
+}

@@ -85,6 +85,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SHUTDOWN => plain(call),
         SETSOCKOPT => sockets::set_option(call),
 
+        READ | PREAD64 | READV if now & traced::PROC_READS != 0 && may_be_of_proc(a[0]) => None,
         READ if a[2] <= room => read(call, u64::MAX),
         PREAD64 if a[2] <= room && a[3] as i64 >= 0 => read(call, a[3]),
         READV if a[2] <= 16 => readv(call, room),
@@ -285,6 +286,12 @@ fn ioctl(call: &Call, now: u32) -> Option<i64> {
         },
         _ => None,
     }
+}
+
+/// Whether a descriptor is of a virtual file system's file without a size, as those of `/proc` are.
+fn may_be_of_proc(fd: u64) -> bool {
+    let is_one = |file: File| file.kind == S_IFREG && file.size == 0 && major(file.device) == 0;
+    File::of_fd(fd).is_ok_and(is_one)
 }
 
 /// Reading into one buffer; at `offset`, or at the position (all ones).

@@ -28,10 +28,16 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
     call.number & 0xfff | len << 12 | hash >> 32 << 32
 }
 
+/// Whether the program's filters let the library make calls of this number. (The time-stamp counter has none of these.)
+fn is_allowed(control: &Control, number: u64) -> bool {
+    let word = control.allowed.get((number / 64) as usize);
+    word.is_none_or(|word| word >> (number % 64) & 1 != 0)
+}
+
 /// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
 pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     let control = control();
-    if control.due == 0 {
+    if control.due == 0 || !is_allowed(control, call.number) {
         return None;
     }
     let room = (control.end - control.used).checked_sub(RECORD_BYTES + OUTPUT_SMALL + 8)?;

@@ -124,6 +124,8 @@ pub mod traced {
     pub const SHAPING: u32 = 32;
     /// Waking who waits at a word (futex(2)): a task waits there in vain.
     pub const WAKES: u32 = 64;
+    /// Reading files of `/proc`: in some of them the program is to see something else.
+    pub const PROC_READS: u32 = 128;
 }
 
 /// What stubs come from.
@@ -232,7 +234,13 @@ pub struct Control {
     /// Not 0 while the library is at work: set before it reads `traced`, cleared after its last call. So whoever sets
     /// [`traced::ALL`], and then finds 0 here, knows that no call is being made natively, and that none will be.
     pub busy: u64,
+    /// The numbers of calls that the library may make, a bit each: the program's own filters allow these whatever their arguments
+    /// (recording).
+    pub allowed: [u64; ALLOWED_WORDS],
 }
+
+/// Words of the set of allowed calls: their numbers are below 512.
+pub const ALLOWED_WORDS: usize = 8;
 
 /// So many ranges are told of.
 pub const GUARDED: usize = 16;

@@ -18,6 +18,7 @@ use rr_tracee::{Addr, Memory, Registers, SpaceId, Stopped, Tid, rr_area, shaping
 
 use crate::error::{Error, Result};
 use crate::ring::{LARGE, Place};
+use crate::seccomp::Allowed;
 use crate::session::RecordSession;
 use crate::sites::Sites;
 
@@ -26,8 +27,10 @@ use crate::sites::Sites;
 pub(crate) struct Library {
     /// It is there.
     pub installed: bool,
-    /// What its control page says of what must be traced, and the version of its filter.
+    /// What its control page says of what must be traced, and the version of its filter of files.
     told: (u32, u64),
+    /// The calls that it may make.
+    allowed: Allowed,
     /// So many bytes of records have been taken out. The library goes on behind them, until it is told to begin anew.
     pub taken: u64,
     /// Where it writes them.
@@ -56,6 +59,7 @@ impl Library {
         Library {
             installed: self.installed,
             told: self.told,
+            allowed: self.allowed,
             taken,
             place: Place::Own,
             left: self.left,
@@ -148,6 +152,9 @@ impl RecordSession {
         if self.memory_files || self.file_sizes_limited {
             bits |= traced::WRITES;
         }
+        if self.status_files {
+            bits |= traced::PROC_READS;
+        }
         if self.mapped.all().next().is_some() {
             bits |= traced::TRUNCATION;
         }
@@ -181,12 +188,14 @@ impl RecordSession {
             guarded: Default::default(),
             filter: self.mapped.filter().words,
             busy: 0,
+            allowed: Allowed::ALL.words(),
         };
         let memory = &self.task(tid)?.memory;
         memory.write(Addr(layout::CONTROL), bytes(&control))?;
         let library = &mut self.space_mut(id).library;
         library.installed = true;
         library.told = told;
+        library.allowed = Allowed::ALL;
         library.taken = 0;
         library.left = 0;
         library.due = due;
@@ -217,9 +226,18 @@ impl RecordSession {
         let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
             return Ok(());
         };
+        let allowed = task.confined.allowed();
+        if space.library.allowed != allowed {
+            let words = allowed.words().map(u64::to_le_bytes);
+            task.memory.write(field!(allowed), words.as_flattened())?;
+        }
         let mut now = self.policy();
         let shows_calls = task.tracee.as_ref().is_some_and(|t| t.shows_calls());
-        if shows_calls || !task.stash.is_empty() || self.scheduler.counts_events() {
+        if shows_calls
+            || task.confined.is_strict()
+            || !task.stash.is_empty()
+            || self.scheduler.counts_events()
+        {
             now.0 |= traced::ALL;
         }
         // A process that shares its parent's memory (vfork) can be killed alone: its last interval is not replayed then.
@@ -229,7 +247,7 @@ impl RecordSession {
         if self.contention.is_any_starving() {
             now.0 |= traced::WAKES;
         }
-        if space.library.told == now {
+        if (space.library.told, space.library.allowed) == (now, allowed) {
             return Ok(());
         }
         if space.library.told.0 != now.0 {
@@ -241,7 +259,9 @@ impl RecordSession {
             task.memory.write(field!(filter), &words)?;
         }
         let id = task.space;
-        self.space_mut(id).library.told = now;
+        let library = &mut self.space_mut(id).library;
+        library.allowed = allowed;
+        library.told = now;
         Ok(())
     }
 

@@ -27,6 +27,7 @@ use rr_tracee::{
 use crate::error::{Error, Result};
 use crate::forced::Actions;
 use crate::foreign::is_32_bit;
+use crate::seccomp::Confined;
 use crate::session::{RecordSession, Space};
 use crate::syscall::is_restart;
 use crate::task::{Call, State, Task};
@@ -124,6 +125,7 @@ impl RecordSession {
         let mut task = Task::new(stopped, tid, info.space, after);
         task.memory = memory;
         task.exe = info.path.clone();
+        task.confined = Confined::inherited();
         task.actions = Actions::inherited(procfs::signal_dispositions(tid)?.ignored);
         self.spaces.insert(info.space, space);
         self.add_task(task);

@@ -132,6 +132,15 @@ pub fn action_of(entry: &Registers, memory: &Memory) -> Option<(i32, Action)> {
     SIGNALS.contains(&signal).then_some((signal, action))
 }
 
+/// Lets a task set an action.
+fn set_action(stopped: Stopped, tgid: Tid, signal: i32, action: Action) -> Result<Stopped> {
+    let remote = Remote::new(stopped, tgid)?;
+    let bytes: Vec<u8> = action.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let at = remote.param(&bytes)?;
+    let args = [signal as u64, at.0, 0, SIGSET_BYTES, 0, 0];
+    Ok(remote.call(libc::SYS_rt_sigaction, args)?.0.finish()?)
+}
+
 impl RecordSession {
     /// Before a task goes on: what of [`FORCED`] it blocks is known.
     pub(crate) fn ask_mask(&mut self, tid: Tid, stopped: &Stopped) -> Result<()> {
@@ -158,6 +167,18 @@ impl RecordSession {
         Ok(self.task(tid)?.blocked.unwrap_or(0) & bit(signal) != 0)
     }
 
+    /// What the kernel does before it forces a signal that a task blocks or ignores: the action becomes the default one, and the signal is
+    /// not blocked.
+    pub(crate) fn force_default(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<Stopped> {
+        let task = self.task_mut(tid)?;
+        task.blocked = None;
+        task.actions.set(signal, Action::default());
+        let mut stopped = set_action(stopped, task.tgid, signal, Action::default())?;
+        let mask = stopped.sigmask()?;
+        stopped.set_sigmask(mask & !bit(signal))?;
+        Ok(stopped)
+    }
+
     /// A signal that came for our sake (`info` says which) is as if it had never been.
     pub(crate) fn undo_force(&mut self, tid: Tid, mut stopped: Stopped, info: &SigInfo) -> Result<Stopped> {
         let signal = signo(info);
@@ -172,11 +193,7 @@ impl RecordSession {
             stopped.set_sigmask(mask | bit(signal))?;
         }
         if action.is_ignored() || blocked && !action.is_default() {
-            let remote = Remote::new(stopped, tgid)?;
-            let bytes: Vec<u8> = action.0.iter().flat_map(|word| word.to_le_bytes()).collect();
-            let at = remote.param(&bytes)?;
-            let args = [signal as u64, at.0, 0, SIGSET_BYTES, 0, 0];
-            stopped = remote.call(libc::SYS_rt_sigaction, args)?.0.finish()?;
+            stopped = set_action(stopped, tgid, signal, action)?;
         }
         if blocked && !is_fault(info) {
             // It was pending, and still is.

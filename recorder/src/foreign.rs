@@ -17,11 +17,12 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, Memory, Registers, Running, Stopped, Tid};
 
 use crate::error::Result;
+use crate::seccomp::Arch;
 use crate::session::RecordSession;
 use crate::task::State;
 
 /// `SYS_SECCOMP` (sigaction(2)).
-const SYS_SECCOMP: i32 = 1;
+pub(crate) const SYS_SECCOMP: i32 = 1;
 /// `AUDIT_ARCH_I386` (`<linux/audit.h>`).
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// The code segment of 64-bit programs (`__USER_CS`).
@@ -147,6 +148,9 @@ impl RecordSession {
 
     /// A system call made by `int 0x80`, which the filter has stopped.
     pub(crate) fn refuse_int80(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+        let Some((stopped, _)) = self.pass_filters(tid, stopped, entry, Arch::I386, None)? else {
+            return Ok(());
+        };
         if self.warned.insert(warned::INT80) {
             tracing::warn!(
                 "the program makes a 32-bit system call (int 0x80, number {}), which rr cannot record; it is told ENOSYS",

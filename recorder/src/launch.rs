@@ -15,7 +15,7 @@ use rr_tracee::{Running, Tid};
 
 use crate::error::{Error, Result};
 use crate::inherited::Inherited;
-use crate::seccomp;
+use crate::seccomp::ours;
 
 /// The program to record.
 #[derive(Clone, Debug)]
@@ -184,7 +184,7 @@ fn child(
         }
         inherited.restore();
         libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0);
-        if seccomp::install().is_err() {
+        if ours::install().is_err() {
             libc::_exit(125);
         }
         libc::execve(file.as_ptr(), argv.as_ptr(), envp.as_ptr());

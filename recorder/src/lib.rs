@@ -25,6 +25,8 @@
 //! | `rewritten` | taking that back |
 //! | `hardware_random` | `RDRAND` and `RDSEED` |
 //! | `special` | calls that shape the address space, and answers of our own |
+//! | `answered` | calls that rr carries out in the kernel's place |
+//! | `seccomp` | rr's own filter, and those of the program |
 //! | `prctl` | prctl(2) |
 //! | `advice` | what `madvise` changes |
 //! | `tasks` | `clone` and exit |
@@ -49,6 +51,7 @@
 //! | [`stats`] | what a recording cost |
 
 mod advice;
+mod answered;
 mod buffer;
 pub mod capture;
 mod carrier;

@@ -144,6 +144,7 @@ impl RecordSession {
             _ => parent.parent,
         };
         task.affinity = parent.affinity.clone();
+        task.confined = parent.confined.clone();
         task.actions = parent.actions.of_child(flags);
         if flags & CLONE_CHILD_CLEARTID != 0 {
             task.clear_child_tid = Addr(entry.r10);

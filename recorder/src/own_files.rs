@@ -3,7 +3,7 @@
 //! memory like any other (I2).
 //!
 //! A descriptor for `maps` or `smaps` of a recorded process is replaced by one for a memfd, with what the file
-//! held when it was opened less our own pages.
+//! held when it was opened less our own pages. (`status` is another matter: [`crate::seccomp`].)
 
 use std::io::Write;
 
@@ -54,6 +54,7 @@ impl RecordSession {
     /// What a file that would show our pages holds for the program.
     fn own_text(&mut self, link: &str) -> Option<String> {
         let (pid, name) = parse(link)?;
+        self.status_files |= name == "status";
         if !self.tasks.contains_key(&pid) {
             return None;
         }

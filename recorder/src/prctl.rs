@@ -3,6 +3,7 @@
 //!
 //! * *Dumpable.* rr reads the memory of what it records, and an unprivileged process can do that only with a process that is dumpable.
 //!   So a process stays so for the kernel, and is told what it has set itself.
+//! * *Filters of calls, and privileges.* See [`crate::seccomp`].
 //! * *The time-stamp counter.* It traps, so that rr can record it, and the program is told that it does not.
 
 use rr_trace::event::MemWrite;
@@ -44,6 +45,10 @@ impl RecordSession {
             pr::GET_DUMPABLE if self.space_mut(space).not_dumpable => {
                 self.answer(tid, stopped, &entry, NOT_DUMPABLE as i64, vec![])
             }
+            libc::PR_GET_SECCOMP
+            | libc::PR_SET_SECCOMP
+            | libc::PR_GET_NO_NEW_PRIVS
+            | libc::PR_SET_NO_NEW_PRIVS => self.begin_confinement(tid, stopped, call),
             pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
             pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, false)

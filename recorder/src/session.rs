@@ -138,6 +138,8 @@ pub struct RecordSession {
     pub(crate) yields: bool,
     /// Some task has opened `/proc/PID/mem`.
     pub(crate) memory_files: bool,
+    /// A `status` of `/proc` has been opened: what is read there shows rr.
+    pub(crate) status_files: bool,
     /// Some task may have a limit of the size of files (`RLIMIT_FSIZE`): what goes beyond causes a signal.
     pub(crate) file_sizes_limited: bool,
     /// System calls (and ioctl requests) that the user was warned of.
@@ -196,6 +198,7 @@ impl RecordSession {
             tracers: Tracers::default(),
             yields: false,
             memory_files: false,
+            status_files: false,
             file_sizes_limited: limits_file_sizes(0),
             warned: Default::default(),
             stats: Stats::default(),

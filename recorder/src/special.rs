@@ -113,6 +113,7 @@ impl RecordSession {
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
             }
             Special::Prctl => self.begin_prctl(tid, stopped, call),
+            Special::Seccomp => self.begin_seccomp(tid, stopped, call),
             Special::Mremap
                 if touches_rr(entry.rdi, entry.rsi)
                     || (entry.r10 & libc::MREMAP_FIXED as u64 != 0 && touches_rr(entry.r8, entry.rdx)) =>

@@ -14,6 +14,7 @@ use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
 use crate::error::{Error, Result};
 use crate::placed::{place, room_for};
+use crate::seccomp::Arch;
 use crate::session::{RecordSession, limits_file_sizes};
 use crate::signals::{Turned, before_call};
 use crate::task::{Call, State};
@@ -119,6 +120,10 @@ impl RecordSession {
         entry: Registers,
         restarted: Option<Box<Call>>,
     ) -> Result<()> {
+        let passed = self.pass_filters(tid, stopped, &entry, Arch::X86_64, restarted)?;
+        let Some((stopped, restarted)) = passed else {
+            return Ok(());
+        };
         let number = entry.syscall();
         self.count_call(tid, &entry);
         self.note_wait_for_lock(tid, &entry)?;
@@ -174,6 +179,9 @@ impl RecordSession {
                 let fd = TraceeFd(call.entry.arg(arg.into()) as i32);
                 call.of_stream || !is_plain_file(tid, fd)
             }
+        };
+        let Some(stopped) = self.read_status(tid, stopped, &call.entry)? else {
+            return Ok(());
         };
         let Some(mut stopped) = self.before_foreign_write(tid, stopped, &call.entry)? else {
             return Ok(());

@@ -12,6 +12,7 @@ use crate::forced::{Action, Actions};
 use crate::point::{Patience, Purpose};
 use crate::ptrace::{Tracee, Wait};
 use crate::ring::Taken;
+use crate::seccomp::Confined;
 use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
 
@@ -141,6 +142,10 @@ pub struct Task {
     pub affinity: Option<Vec<u8>>,
     /// The tid that its events bear until its exec is recorded, if it changed by that exec.
     pub recorded_as: Option<Tid>,
+    /// What it has confined itself with.
+    pub confined: Confined,
+    /// Its tracer has seen the call that it enters, and lets it be made, as a filter wanted.
+    pub is_filter_passed: bool,
     /// Another recorded task traces it.
     pub tracee: Option<Box<Tracee>>,
     /// The task that is its parent by birth.
@@ -191,6 +196,8 @@ impl Task {
             exited: false,
             affinity: None,
             recorded_as: None,
+            confined: Confined::default(),
+            is_filter_passed: false,
             tracee: None,
             parent: None,
         }

@@ -1,7 +1,9 @@
 // guest: special
 /* What a recording refuses with a warning: each call answers its documented errno, twice, and the program goes on. */
 #include "guest.h"
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 
@@ -17,6 +19,9 @@ static void refused(const char *name, long result, int expected) {
 int main(void) {
     static char memory[4096];
     static int word;
+    static struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+    static struct sock_fprog filter = {1, &allow};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     for (int i = 0; i < 2; i++) {
         refused("io_uring_setup", syscall(SYS_io_uring_setup, 4, memory), ENOSYS);
         refused("io_uring_enter", syscall(SYS_io_uring_enter, 3, 1, 0, 0, NULL, 0), ENOSYS);
@@ -26,8 +31,8 @@ int main(void) {
         refused("ptrace", ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), EPERM);
         refused("bpf", syscall(SYS_bpf, 0, memory, 64), EPERM);
         refused("futex", syscall(SYS_futex, &word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), ENOSYS);
-        refused("seccomp", syscall(SYS_seccomp, 1, 0, memory), ENOSYS);
-        refused("prctl", prctl(PR_SET_SECCOMP, 2, memory, 0, 0), EINVAL);
+        refused("seccomp", syscall(SYS_seccomp, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), EINVAL);
+        refused("prctl", prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 0, 0, 0, 0), EINVAL);
         refused("vmsplice", syscall(SYS_vmsplice, 1, memory, 0, 0), ENOSYS);
         refused("modify_ldt", syscall(SYS_modify_ldt, 0, memory, 16), ENOSYS);
         refused("reboot", syscall(SYS_reboot, 0, 0, 0, NULL), EPERM);

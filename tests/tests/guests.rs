@@ -157,6 +157,7 @@ guests! {
         ptrace_attach
         ptrace_calls
         ptrace_crash
+        ptrace_filters
         ptrace_groups
         ptrace_steps
         ptrace_tracers
@@ -169,6 +170,11 @@ guests! {
         refused
         registers
         reserved
+        seccomp_errors
+        seccomp_install
+        seccomp_kills
+        seccomp_threads
+        seccomp_trap
         segment_bases
         segv
         segv_fix

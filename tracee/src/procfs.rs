@@ -326,6 +326,28 @@ pub fn effective_ids(tid: Tid) -> Option<(u32, u32)> {
     Some((effective("Uid:")?, effective("Gid:")?))
 }
 
+/// Whether a task has `CAP_SYS_ADMIN` in its user namespace (`CapEff` of `/proc/PID/status`).
+pub fn is_administrator(tid: Tid) -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let effective = status_value(tid, "CapEff:").and_then(|value| u64::from_str_radix(&value, 16).ok());
+    effective.is_some_and(|effective| effective & 1 << CAP_SYS_ADMIN != 0)
+}
+
+/// The numbers of a task in pid namespaces, from ours to its own (`NSpid` of `/proc/PID/status`).
+pub fn numbers(tid: Tid) -> Vec<i32> {
+    numbers_in(&status_value(tid, "NSpid:").unwrap_or_default())
+}
+
+/// The same of a line.
+pub fn numbers_in(value: &str) -> Vec<i32> {
+    value.split_whitespace().filter_map(|n| n.parse().ok()).collect()
+}
+
+/// The pid namespace of a task, as the kernel names it.
+pub fn pid_namespace(tid: Tid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{tid}/ns/pid")).ok()
+}
+
 /// All processes that we see.
 pub fn processes() -> Vec<Tid> {
     fs::read_dir("/proc")

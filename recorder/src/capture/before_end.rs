@@ -27,9 +27,23 @@ impl RecordSession {
         info: &SigInfo,
         at: Registers,
     ) -> Result<Option<Stopped>> {
+        match self.checkpoint_before_end(tid, stopped, at)? {
+            Some((stopped, true)) => self.send_again(tid, stopped, info),
+            other => Ok(other.map(|(stopped, _)| stopped)),
+        }
+    }
+
+    /// The same for a task that is to be killed otherwise. Gives it back with whether the checkpoint was tried: then it has left the
+    /// stop that it was in.
+    pub(crate) fn checkpoint_before_end(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        at: Registers,
+    ) -> Result<Option<(Stopped, bool)>> {
         let now = self.capture.progress(self.last_event(), self.last_time_ns());
         if !self.capture.schedule.as_ref().is_some_and(|s| s.is_old(now)) {
-            return Ok(Some(stopped));
+            return Ok(Some((stopped, false)));
         }
         let task = self.task_mut(tid)?;
         task.boundary = at;
@@ -37,8 +51,7 @@ impl RecordSession {
         self.wait_if_last(tid)?;
         let is_tried = self.checkpoint(tid, now)?;
         match self.task_mut(tid)?.take_state() {
-            State::Ready(stopped) if is_tried => self.send_again(tid, stopped, info),
-            State::Ready(stopped) => Ok(Some(stopped)),
+            State::Ready(stopped) => Ok(Some((stopped, is_tried))),
             other => {
                 self.task_mut(tid)?.state = other;
                 Ok(None)

@@ -19,11 +19,12 @@ use rr_tracee::{Registers, Stop, Stopped, Tid};
 use super::request::{Answered, Request};
 use super::{Cause, Pace, StopKind, Tracee, TracerStop, info};
 use crate::error::Result;
+use crate::seccomp::Arch;
 use crate::session::RecordSession;
 use crate::task::{Call, State};
 
-/// `AUDIT_ARCH_X86_64`.
-const ARCHITECTURE: u32 = 0xc000_003e;
+/// The event of a call that a filter leaves to the tracer, as a wait status has it.
+const EVENT_SECCOMP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_SECCOMP << 8;
 
 impl Tracee {
     /// The code of a stop at a call.
@@ -91,8 +92,43 @@ impl RecordSession {
         self.begin_call(tid, stopped, entry, restarted)
     }
 
+    /// Whether a task has a tracer that decides on calls which its filters leave to it.
+    pub(crate) fn decides_on_calls(&self, tid: Tid) -> Result<bool> {
+        let tracee = self.task(tid)?.tracee.as_ref();
+        Ok(tracee.is_some_and(|t| t.wants(libc::PTRACE_EVENT_SECCOMP)))
+    }
+
+    /// At the entry of a call that a filter leaves to the tracer: the task stops there, and its tracer gets the filter's number. When the
+    /// task goes on, the filters are asked again, about the call that it makes then.
+    pub(crate) fn stop_at_filter(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: Registers,
+        restarted: Option<Box<Call>>,
+        data: u16,
+    ) -> Result<()> {
+        if !self.task(tid)?.entered {
+            self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
+        }
+        let task = self.task_mut(tid)?;
+        task.entered = true;
+        task.is_filter_passed = true;
+        task.state = State::Reported(stopped, Stop::Seccomp);
+        let Some(tracee) = &mut task.tracee else {
+            return Ok(());
+        };
+        tracee.is_entry_seen = true;
+        tracee.restarted = restarted;
+        tracee.skips_call = false;
+        tracee.message = data.into();
+        let stop = TracerStop::new(StopKind::Event, EVENT_SECCOMP, info::event(tid, EVENT_SECCOMP));
+        self.stop_for_tracer(tid, stop)
+    }
+
     /// The event of a call has been recorded.
     pub(crate) fn call_is_recorded(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
+        self.task_mut(tid)?.is_filter_passed = false;
         if let Some(tracee) = &mut self.task_mut(tid)?.tracee {
             tracee.last_call = entry.orig_rax;
             tracee.is_entry_seen = false;
@@ -108,17 +144,28 @@ impl RecordSession {
         const NONE: usize = 24;
         const EXIT: usize = 33;
         const ENTRY: usize = 80;
-        let kind = self.tracer_stop(request.of)?.kind;
+        const FILTER: usize = 84;
+        let stop = self.tracer_stop(request.of)?;
+        let (kind, code) = (stop.kind, stop.code);
+        let message = self.tracee_mut(request.of)?.message;
         let regs = self.with_stopped(request.of, |s| s.regs())??;
         let mut info = [0; 88];
         let mut put = |at: usize, word: u64| info[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+        let put_call = |put: &mut dyn FnMut(usize, u64)| {
+            put(24, regs.orig_rax);
+            (0..6).for_each(|n| put(32 + 8 * n, regs.arg(n)));
+        };
         put(8, regs.rip);
         put(16, regs.rsp);
         let (op, len) = match kind {
             StopKind::CallEntry => {
-                put(24, regs.orig_rax);
-                (0..6).for_each(|n| put(32 + 8 * n, regs.arg(n)));
+                put_call(&mut put);
                 (1, ENTRY)
+            }
+            StopKind::Event if code == EVENT_SECCOMP => {
+                put_call(&mut put);
+                put(80, message);
+                (3, FILTER)
             }
             StopKind::CallExit => {
                 put(24, regs.rax);
@@ -127,7 +174,7 @@ impl RecordSession {
             StopKind::Signal | StopKind::Event | StopKind::Group => (0, NONE),
         };
         info[0] = op;
-        info[4..8].copy_from_slice(&ARCHITECTURE.to_ne_bytes());
+        info[4..8].copy_from_slice(&(Arch::X86_64 as u32).to_ne_bytes());
         info[32] = match kind {
             StopKind::CallExit => u8::from((-4095..0).contains(&regs.result())),
             _ => info[32],

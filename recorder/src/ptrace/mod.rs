@@ -210,6 +210,11 @@ impl Tracee {
         self.options & 1 << event != 0
     }
 
+    /// Whether its tracer suspends its filters (`PTRACE_O_SUSPEND_SECCOMP`).
+    pub fn has_no_filters(&self) -> bool {
+        self.options & libc::PTRACE_O_SUSPEND_SECCOMP as u64 != 0
+    }
+
     /// Whether it is stopped for its tracer.
     pub fn is_stopped(&self) -> bool {
         matches!(self.phase, Phase::Stopped(_))

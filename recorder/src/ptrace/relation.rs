@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use rr_tracee::{Tid, procfs};
 
-use super::request::{Answered, Request, check_options};
+use super::request::{Answered, Failure, Request};
 use super::{Cause, Dead, Pace, Phase, StopKind, Tracee, info};
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -17,7 +17,11 @@ impl RecordSession {
             if request.addr != 0 {
                 return Err(Errno::EIO.into());
             }
-            check_options(request.data).map_err(|_| Errno::EIO)?;
+            self.check_options(request.by, request.data)
+                .map_err(|failure| match failure {
+                    Failure::Refused(Errno::EINVAL) => Errno::EIO.into(),
+                    other => other,
+                })?;
             options = request.data;
         }
         let tracer = self.task(request.by)?;

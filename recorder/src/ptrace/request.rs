@@ -5,36 +5,13 @@
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
-use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid};
+use rr_tracee::{Addr, Registers, Stopped, Tid, procfs};
 
 use super::{Pace, Phase, Tracee, TracerStop};
+pub(super) use crate::answered::{Answered, Failure};
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::task::State;
-
-/// Why a request has no answer.
-pub(super) enum Failure {
-    /// The tracer gets this error.
-    Refused(Errno),
-    /// The recording cannot go on, or the tracer is dead.
-    Error(Error),
-}
-
-impl From<Errno> for Failure {
-    fn from(errno: Errno) -> Failure {
-        Failure::Refused(errno)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Error(error)
-    }
-}
-
-/// What a request comes to.
-pub(super) type Answered<T = i64> = std::result::Result<T, Failure>;
 
 /// A request as the tracer makes it.
 #[derive(Clone, Copy, Debug)]
@@ -57,19 +34,14 @@ impl RecordSession {
             data: entry.r10,
         };
         let mut writes = Vec::new();
-        let result = match self.carry_out(entry.rdi, request, &mut writes) {
-            Ok(result) => result,
-            Err(Failure::Refused(errno)) => -i64::from(errno as i32),
+        let answered = match self.carry_out(entry.rdi, request, &mut writes) {
             // The tracee was killed in the middle of it.
             Err(Failure::Error(Error::Tracee(rr_tracee::Error::Died(dead)))) if dead == request.of => {
-                -i64::from(libc::ESRCH)
+                Err(Errno::ESRCH.into())
             }
-            Err(Failure::Error(error)) => return Err(error),
+            answered => answered,
         };
-        if result < 0 {
-            writes.clear();
-        }
-        self.answer(tid, stopped, &entry, result, writes)
+        self.answer_with(tid, stopped, &entry, answered, writes)
     }
 
     fn carry_out(&mut self, number: u64, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
@@ -129,7 +101,7 @@ impl RecordSession {
             libc::PTRACE_SETSIGMASK if request.addr == 8 => self.set_mask(request),
             libc::PTRACE_GETSIGMASK | libc::PTRACE_SETSIGMASK => Err(Errno::EINVAL.into()),
             libc::PTRACE_SETOPTIONS => {
-                check_options(request.data)?;
+                self.check_options(request.by, request.data)?;
                 self.tracee_mut(request.of)?.options = request.data;
                 Ok(0)
             }
@@ -191,24 +163,19 @@ impl RecordSession {
         }
     }
 
-    /// Writes an answer to the tracer's memory.
-    pub(super) fn give(&self, by: Tid, at: u64, bytes: &[u8], writes: &mut Vec<MemWrite>) -> Answered {
-        let space = self.task(by)?.space;
-        let addr = Addr(at);
-        let range = AddrRange::sized(addr, bytes.len() as u64);
-        let space_there = self.spaces.get(&space);
-        if !space_there.is_some_and(|s| s.model.grants(range, Prot::WRITE)) {
-            return Err(Errno::EFAULT.into());
+    /// Whether a tracer may set these `PTRACE_O_*`.
+    pub(super) fn check_options(&self, by: Tid, options: u64) -> Answered<()> {
+        const SUSPEND_FILTERS: u64 = libc::PTRACE_O_SUSPEND_SECCOMP as u64;
+        const KNOWN: u64 = 0xff | (libc::PTRACE_O_EXITKILL as u64) | SUSPEND_FILTERS;
+        if options & !KNOWN != 0 {
+            return Err(Errno::EINVAL.into());
         }
-        let data = bytes.to_vec();
-        writes.push(MemWrite { space, addr, data });
-        Ok(0)
-    }
-
-    /// Reads a parameter from the tracer's memory.
-    pub(super) fn taken(&self, by: Tid, at: u64, len: usize) -> Answered<Vec<u8>> {
-        let bytes = self.task(by)?.memory.read_vec(Addr(at), len);
-        bytes.map_err(|_| Errno::EFAULT.into())
+        let may_suspend =
+            || Ok::<_, Error>(!self.task(by)?.confined.is_confined() && procfs::is_administrator(by));
+        if options & SUSPEND_FILTERS != 0 && !may_suspend()? {
+            return Err(Errno::EPERM.into());
+        }
+        Ok(())
     }
 
     fn set_mask(&mut self, request: Request) -> Answered {
@@ -217,20 +184,5 @@ impl RecordSession {
         self.with_stopped(request.of, |stopped| stopped.set_sigmask(mask))??;
         self.task_mut(request.of)?.blocked = None;
         Ok(0)
-    }
-}
-
-impl From<rr_tracee::Error> for Failure {
-    fn from(error: rr_tracee::Error) -> Failure {
-        Failure::Error(error.into())
-    }
-}
-
-/// `PTRACE_O_*` that there are.
-pub(super) fn check_options(options: u64) -> Answered<()> {
-    const KNOWN: u64 = 0xff | (libc::PTRACE_O_EXITKILL as u64) | (libc::PTRACE_O_SUSPEND_SECCOMP as u64);
-    match options & !KNOWN {
-        0 => Ok(()),
-        _ => Err(Errno::EINVAL.into()),
     }
 }

@@ -89,7 +89,7 @@ impl RecordSession {
     }
 
     /// A task gets a signal when it goes on.
-    pub(super) fn pass_signal(&mut self, tid: Tid, info: SigInfo) -> Result<()> {
+    pub(crate) fn pass_signal(&mut self, tid: Tid, info: SigInfo) -> Result<()> {
         let signal = signo(&info);
         let task = self.task_mut(tid)?;
         let (State::Ready(stopped) | State::Reported(stopped, _)) = &task.state else {

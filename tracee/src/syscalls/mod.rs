@@ -153,6 +153,7 @@ pub enum Special {
     SchedSetaffinity,
     SchedGetaffinity,
     Prctl,
+    Seccomp,
     /// Carried out by the recorder, which is the one real tracer.
     Ptrace,
 }

@@ -66,12 +66,11 @@ pub(super) static CALLS: &[Spec] = &[
     call(98, "getrusage").outs(&[fixed(1, RUSAGE)]),
     call(163, "acct"),
     call(135, "personality"),
-    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS).refused_if(EINVAL, "seccomp, user dispatch", prctl_is_refused),
+    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS).refused_if(EINVAL, "user dispatch", |r| r.arg(0) as i32 == PR_SET_SYSCALL_USER_DISPATCH),
     call(158, "arch_prctl").special(Special::ArchPrctl).commands(0, ARCH_PRCTL_SILENT, ARCH_PRCTL_OUTS),
     call(312, "kcmp"),
 
-    // A filter of the program's own would answer calls without us seeing them.
-    call(317, "seccomp").commands(0, &[2], &[(3, MemorySpec::One(fixed(2, 6)))]).refused_if(ENOSYS, "filters", |r| (r.arg(0) as u32) < 2),
+    call(317, "seccomp").special(Special::Seccomp).commands(0, &[0, 1, 2], &[(3, MemorySpec::One(fixed(2, 6)))]).refused_if(EINVAL, "a filter with a listener", seccomp_has_listener),
     call(444, "landlock_create_ruleset"),
     call(445, "landlock_add_rule"),
     call(446, "landlock_restrict_self"),
@@ -117,10 +116,18 @@ fn futex_memory(r: &Registers) -> Option<MemorySpec> {
     }
 }
 
-/// `PR_SET_SECCOMP` as for seccomp(2); `PR_SET_SYSCALL_USER_DISPATCH` turns calls into signals behind our back.
-fn prctl_is_refused(r: &Registers) -> bool {
-    matches!(r.arg(0) as i32, libc::PR_SET_SECCOMP | 59)
+/// A filter with a listener: another process would answer calls. (Without a filter it is a question whether there are such.)
+fn seccomp_has_listener(r: &Registers) -> bool {
+    const SECCOMP_SET_MODE_FILTER: u32 = 1;
+    r.arg(0) as u32 == SECCOMP_SET_MODE_FILTER
+        && r.arg(1) & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+        && r.arg(2) != 0
 }
+
+const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 8;
+
+/// `PR_SET_SYSCALL_USER_DISPATCH` turns calls into signals behind our back.
+const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
 
 #[rustfmt::skip]
 const PRCTL_SILENT: &[i32] = &[
@@ -132,7 +139,7 @@ const PRCTL_SILENT: &[i32] = &[
     libc::PR_SET_CHILD_SUBREAPER, libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS, libc::PR_SET_THP_DISABLE,
     libc::PR_GET_THP_DISABLE, libc::PR_CAP_AMBIENT, libc::PR_GET_SPECULATION_CTRL, libc::PR_SET_SPECULATION_CTRL,
     57, 58, // PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER
-    59, // PR_SET_SYSCALL_USER_DISPATCH
+    PR_SET_SYSCALL_USER_DISPATCH,
     65, 66, // PR_SET_MDWE, PR_GET_MDWE
     67, 68, // PR_SET_MEMORY_MERGE, PR_GET_MEMORY_MERGE
     77, 78, // PR_TIMER_CREATE_RESTORE_IDS, PR_FUTEX_HASH

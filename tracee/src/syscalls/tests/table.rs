@@ -1,6 +1,7 @@
 //! The shape of the table.
 
 use crate::Registers;
+use crate::syscalls::Special;
 use crate::syscalls::{Blocking, Class, MemorySpec, all, lookup, name, status_table};
 
 /// The last call of Linux 6.18.
@@ -113,9 +114,9 @@ fn arguments_decide_what_is_refused() {
     let refused = |errno| Class::Refused { errno, quiet: false };
     assert_eq!(class(202, [0, 6 | 128, 0, 0, 0, 0]), refused(libc::ENOSYS)); // FUTEX_LOCK_PI_PRIVATE
     assert_eq!(class(202, [0, 128, 0, 0, 0, 0]), Class::Recorded);
-    assert_eq!(class(317, [1, 0, 0, 0, 0, 0]), refused(libc::ENOSYS)); // SECCOMP_SET_MODE_FILTER
-    assert_eq!(class(317, [2, 0, 0, 0, 0, 0]), Class::Recorded); // SECCOMP_GET_ACTION_AVAIL
-    assert_eq!(class(157, [22, 0, 0, 0, 0, 0]), refused(libc::EINVAL)); // PR_SET_SECCOMP
+    assert_eq!(class(317, [1, 0, 0, 0, 0, 0]), Class::Special(Special::Seccomp));
+    assert_eq!(class(317, [2, 0, 0, 0, 0, 0]), Class::Special(Special::Seccomp));
+    assert_eq!(class(157, [59, 0, 0, 0, 0, 0]), refused(libc::EINVAL)); // PR_SET_SYSCALL_USER_DISPATCH
     assert_eq!(class(55, [3, 6, 35, 0, 0, 0]), refused(libc::EINVAL)); // TCP_ZEROCOPY_RECEIVE
     assert_eq!(class(16, [3, 0xc010_6400, 0, 0, 0, 0]), refused(libc::ENOTTY)); // DRM_IOCTL_VERSION
 }

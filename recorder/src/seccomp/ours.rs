@@ -15,6 +15,7 @@
 //! Source: seccomp(2), `struct seccomp_data`.
 
 use nix::errno::Errno;
+use rr_preload::layout;
 use rr_tracee::rr_area;
 
 /// `offsetof(struct seccomp_data, arch)`.
@@ -46,6 +47,28 @@ static PROGRAM: [libc::sock_filter; 9] = [
     op(RETURN, libc::SECCOMP_RET_TRACE, 0, 0),
     op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0),
 ];
+
+/// A filter that does `action` at each call but that by which remote calls end: `struct sock_fprog` and what it leads to, for the address
+/// `at`.
+pub(super) fn deadly(action: u32, at: u64) -> Vec<u8> {
+    const HEADER: u64 = 16;
+    let program = [
+        op(LOAD, IP_OFFSET, 0, 0),
+        op(JUMP_EQUAL, layout::REMOTE_STOP as u32, 0, 3),
+        op(LOAD, IP_OFFSET + 4, 0, 0),
+        op(JUMP_EQUAL, (layout::REMOTE_STOP >> 32) as u32, 0, 1),
+        op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+        op(RETURN, action, 0, 0),
+    ];
+    let mut bytes = (program.len() as u64).to_le_bytes().to_vec();
+    bytes.extend((at + HEADER).to_le_bytes());
+    for op in program {
+        bytes.extend(op.code.to_le_bytes());
+        bytes.extend([op.jt, op.jf]);
+        bytes.extend(op.k.to_le_bytes());
+    }
+    bytes
+}
 
 /// Installs the filter in the calling thread. Without `CAP_SYS_ADMIN` this needs, and sets, `no_new_privs`.
 /// Async-signal-safe: called between fork and exec.

@@ -1,0 +1,80 @@
+//! Calls that rr carries out in the kernel's place: parameters in the program's memory, answers there, and errors.
+//!
+//! Keeps: where the kernel would find no memory, the program gets `EFAULT`, and nothing is written.
+
+use nix::errno::Errno;
+use rr_trace::event::MemWrite;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid};
+
+use crate::error::{Error, Result};
+use crate::session::RecordSession;
+
+/// Why a call has no answer.
+pub(crate) enum Failure {
+    /// The program gets this error.
+    Refused(Errno),
+    /// The recording cannot go on, or the task is dead.
+    Error(Error),
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Refused(errno)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+/// What a call comes to.
+pub(crate) type Answered<T = i64> = std::result::Result<T, Failure>;
+
+impl From<rr_tracee::Error> for Failure {
+    fn from(error: rr_tracee::Error) -> Failure {
+        Failure::Error(error.into())
+    }
+}
+
+impl RecordSession {
+    /// Does not make the call; the program gets this answer, and if it is no error these `writes`.
+    pub(crate) fn answer_with(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: &Registers,
+        answered: Answered,
+        writes: Vec<MemWrite>,
+    ) -> Result<()> {
+        match answered {
+            Ok(result) => self.answer(tid, stopped, entry, result, writes),
+            Err(Failure::Refused(errno)) => {
+                self.answer(tid, stopped, entry, -i64::from(errno as i32), vec![])
+            }
+            Err(Failure::Error(error)) => Err(error),
+        }
+    }
+
+    /// Writes an answer to a task's memory.
+    pub(crate) fn give(&self, by: Tid, at: u64, bytes: &[u8], writes: &mut Vec<MemWrite>) -> Answered {
+        let space = self.task(by)?.space;
+        let addr = Addr(at);
+        let range = AddrRange::sized(addr, bytes.len() as u64);
+        let space_there = self.spaces.get(&space);
+        if !space_there.is_some_and(|s| s.model.grants(range, Prot::WRITE)) {
+            return Err(Errno::EFAULT.into());
+        }
+        let data = bytes.to_vec();
+        writes.push(MemWrite { space, addr, data });
+        Ok(0)
+    }
+
+    /// Reads a parameter from a task's memory.
+    pub(crate) fn taken(&self, by: Tid, at: u64, len: usize) -> Answered<Vec<u8>> {
+        let bytes = self.task(by)?.memory.read_vec(Addr(at), len);
+        bytes.map_err(|_| Errno::EFAULT.into())
+    }
+}

@@ -1,0 +1,215 @@
+//! What happens to a call that a program's filters, or strict mode, do not allow.
+//!
+//! Nothing of it is made up where the kernel can do it. A task that is to die dies of a filter: the recorder installs one that kills,
+//! and lets the task make the call once more. So the end is the kernel's own, with its status and its core dump, whatever
+//! the program does with signals.
+//!
+//! | verdict | events |
+//! |---|---|
+//! | an error | the call, with that result |
+//! | `SIGSYS` | the call, which changes nothing, and the signal |
+//! | the tracer decides | the entry of the call; then what becomes of it |
+//! | the thread dies | the entry of the call, and the end |
+//! | the process dies | the call, which changes nothing; the signal; the end |
+
+use rr_trace::event::{Disposition, EventKind, SignalPlace};
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::remote::Remote;
+use rr_tracee::task::{Resume, SigInfo};
+use rr_tracee::{Registers, Running, Stopped, Tid, procfs, rr_area};
+
+use super::{Arch, Asked, Mode, Verdict, ours};
+use crate::error::Result;
+use crate::foreign::SYS_SECCOMP;
+use crate::session::RecordSession;
+use crate::signals::{before_call, bit};
+use crate::task::{Call, State};
+
+/// The largest error number (`MAX_ERRNO`).
+const MAX_ERRNO: u16 = 4095;
+
+/// The number of a call that strict mode allows: read, write, exit, and the end of a handler.
+fn is_strictly_allowed(number: i32, arch: Arch) -> bool {
+    match arch {
+        Arch::X86_64 => matches!(
+            i64::from(number),
+            libc::SYS_read | libc::SYS_write | libc::SYS_exit | libc::SYS_rt_sigreturn
+        ),
+        // The same calls, and the older sigreturn.
+        Arch::I386 => matches!(number, 3 | 4 | 1 | 119),
+    }
+}
+
+/// The registers after a call that a filter has not let happen: the number is where the result would be.
+fn rolled_back(entry: &Registers) -> Registers {
+    Registers {
+        rax: entry.orig_rax,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*entry
+    }
+}
+
+/// The siginfo of the `SIGSYS` (sigaction(2)): its `si_errno` is the filter's number.
+fn info_of(asked: &Asked, data: u16) -> SigInfo {
+    let mut info = [0; 128];
+    let mut put = |at: usize, bytes: &[u8]| info[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &libc::SIGSYS.to_ne_bytes());
+    put(4, &i32::from(data).to_ne_bytes());
+    put(8, &SYS_SECCOMP.to_ne_bytes());
+    put(16, &asked.instruction_pointer.to_ne_bytes());
+    put(24, &asked.number.to_ne_bytes());
+    put(28, &(asked.arch as u32).to_ne_bytes());
+    info
+}
+
+impl RecordSession {
+    /// At the entry of a call (`restarted` is the one that it restarts): gives the task back if the call is to be made.
+    pub(crate) fn pass_filters(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: &Registers,
+        arch: Arch,
+        restarted: Option<Box<Call>>,
+    ) -> Result<Option<(Stopped, Option<Box<Call>>)>> {
+        let task = self.task(tid)?;
+        let asked = Asked::at(entry, arch);
+        let verdict = match &task.confined.mode {
+            Mode::Free => Verdict::Allow,
+            _ if task.tracee.as_ref().is_some_and(|t| t.has_no_filters()) => Verdict::Allow,
+            Mode::Strict if is_strictly_allowed(asked.number, arch) => Verdict::Allow,
+            Mode::Strict => return self.end_strictly(tid, stopped, entry).map(|()| None),
+            Mode::Filtered(filter) => filter.verdict(&asked),
+        };
+        let error = |errno: u16| -i64::from(errno.min(MAX_ERRNO));
+        match verdict {
+            Verdict::Allow => return Ok(Some((stopped, restarted))),
+            // Its tracer has seen the call, and lets it be made.
+            Verdict::Trace(_) if task.is_filter_passed => return Ok(Some((stopped, restarted))),
+            Verdict::Trace(data) if self.decides_on_calls(tid)? => {
+                self.stop_at_filter(tid, stopped, *entry, restarted, data)?;
+            }
+            Verdict::Trace(_) | Verdict::Notify => {
+                self.answer(tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])?;
+            }
+            Verdict::Errno(errno) => self.answer(tid, stopped, entry, error(errno), vec![])?,
+            Verdict::Trap(data) => self.trap_call(tid, stopped, entry, &info_of(&asked, data))?,
+            Verdict::KillThread if !self.is_last_thread(tid)? => self.end_thread(tid, stopped, entry)?,
+            Verdict::KillThread | Verdict::KillProcess => {
+                self.end_by_filter(tid, stopped, entry, &info_of(&asked, 0))?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether all other threads of a task's process have ended.
+    fn is_last_thread(&self, tid: Tid) -> Result<bool> {
+        let tgid = self.task(tid)?.tgid;
+        Ok(!self
+            .tasks
+            .values()
+            .any(|t| t.tgid == tgid && t.tid != tid && !t.exited))
+    }
+
+    /// The call becomes a `SIGSYS`.
+    fn trap_call(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers, info: &SigInfo) -> Result<()> {
+        let table = procfs::signal_dispositions(tid)?;
+        let is_handled = table.caught & !table.blocked & bit(libc::SIGSYS) != 0;
+        if !is_handled && self.task(tid)?.tracee.is_none() {
+            return self.end_by_filter(tid, stopped, entry, info);
+        }
+        let after = rolled_back(entry);
+        stopped.set_regs(&after)?;
+        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
+        if !is_handled {
+            // The tracer may still save it.
+            stopped = self.force_default(tid, stopped, libc::SIGSYS)?;
+        }
+        self.task_mut(tid)?.state = State::Ready(stopped);
+        self.pass_signal(tid, *info)
+    }
+
+    /// The process dies of `SIGSYS`.
+    fn end_by_filter(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        entry: &Registers,
+        info: &SigInfo,
+    ) -> Result<()> {
+        let after = rolled_back(entry);
+        stopped.set_regs(&after)?;
+        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
+        let signal = EventKind::Signal {
+            signo: libc::SIGSYS,
+            info: info.to_vec(),
+            place: SignalPlace::Here,
+            disposition: Disposition::Fatal,
+            after,
+            xstate: None,
+        };
+        self.emit(tid, signal, vec![], vec![])?;
+        match self.checkpoint_before_end(tid, stopped, after)? {
+            Some((stopped, _)) => self.die(tid, stopped, before_call(entry), libc::SECCOMP_RET_KILL_PROCESS),
+            None => Ok(()),
+        }
+    }
+
+    /// The thread dies alone.
+    fn end_thread(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+        self.note_entry(tid, entry)?;
+        // It is to be seen that its group lives on: so it exits.
+        let rax = libc::SYS_exit as u64;
+        let exit = Registers {
+            rax,
+            ..before_call(entry)
+        };
+        self.die(tid, stopped, exit, libc::SECCOMP_RET_KILL_THREAD)
+    }
+
+    /// Strict mode kills the thread. (If it is the first of several, the status of the process will once be that of `SIGSYS`, and not
+    /// of `SIGKILL`.)
+    fn end_strictly(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+        if !self.is_last_thread(tid)? {
+            return self.end_thread(tid, stopped, entry);
+        }
+        self.note_entry(tid, entry)?;
+        let tgid = self.task(tid)?.tgid;
+        rr_tracee::task::kill(tgid);
+        self.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
+        Ok(())
+    }
+
+    /// The interval ends at the entry of a call that does not return.
+    fn note_entry(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
+        if self.task(tid)?.entered {
+            return Ok(());
+        }
+        let entry = *entry;
+        self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])
+    }
+
+    /// Makes a call that no task survives: that of the registers, which stand before it.
+    fn die(&mut self, tid: Tid, stopped: Stopped, call: Registers, action: u32) -> Result<()> {
+        let tgid = self.task(tid)?.tgid;
+        let bytes = ours::deadly(action, rr_area::PARAM.0);
+        let remote = Remote::new(stopped, tgid)?;
+        let at = remote.param(&bytes)?.0;
+        let (remote, _) = remote.call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0])?;
+        let filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+        let (remote, result) = remote.call(libc::SYS_seccomp, [filter, 0, at, 0, 0, 0])?;
+        let mut stopped = remote.finish()?;
+        if result < 0 {
+            let errno = nix::errno::Errno::from_raw(-result as i32);
+            return self.end_process(
+                tid,
+                &format_args!("its own filter kills it, and seccomp says {errno}"),
+            );
+        }
+        stopped.set_regs(&call)?;
+        // No handler comes in between.
+        stopped.set_sigmask(!0)?;
+        let running = stopped.resume(Resume::Cont, None)?;
+        self.await_stop(tid, running)
+    }
+}

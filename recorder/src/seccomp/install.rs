@@ -1,0 +1,207 @@
+//! The calls by which a program confines itself: seccomp(2), and prctl(2) with `PR_SET_SECCOMP`, `PR_GET_SECCOMP`,
+//! `PR_SET_NO_NEW_PRIVS` and `PR_GET_NO_NEW_PRIVS`.
+//!
+//! Keeps: what the kernel would refuse is refused, with the same error and in the same order (`do_seccomp` in kernel/seccomp.c). One
+//! thing more is refused: a filter whose calls another process decides (`SECCOMP_FILTER_FLAG_NEW_LISTENER`), as by a kernel from before
+//! there were such filters.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::{Addr, Stopped, Tid, procfs};
+
+use super::program::{MOST, Program, Raw};
+use super::{Confined, Filter, Mode};
+use crate::answered::Answered;
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::task::{Call, Task};
+
+/// Operations of seccomp(2).
+mod operation {
+    pub const SET_MODE_STRICT: u32 = 0;
+    pub const SET_MODE_FILTER: u32 = 1;
+    pub const GET_ACTION_AVAIL: u32 = 2;
+}
+
+/// `SECCOMP_FILTER_FLAG_*`. (A listener is refused by the table, and `WAIT_KILLABLE_RECV` means nothing without one.)
+mod flag {
+    pub const TSYNC: u32 = 1;
+    pub const TSYNC_ESRCH: u32 = 16;
+    /// With `LOG` and `SPEC_ALLOW`, which change nothing here.
+    pub const ALL: u32 = TSYNC | 2 | 4 | TSYNC_ESRCH;
+}
+
+/// `PR_SET_SECCOMP` with these modes.
+const MODE_STRICT: u64 = 1;
+const MODE_FILTER: u64 = 2;
+/// Instructions that the filters of a task may have together (`MAX_INSNS_PER_PATH`), and what each filter counts beside its own.
+const MOST_TOGETHER: usize = (1 << 18) / Raw::BYTES;
+const PENALTY: usize = 4;
+
+/// Whether the recorder itself is confined, and with it all that it records.
+fn is_confined_outside() -> bool {
+    // SAFETY: prctl with plain numbers.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) > 0 }
+}
+
+impl Confined {
+    /// What the first program inherits.
+    pub fn inherited() -> Confined {
+        // SAFETY: prctl with plain numbers.
+        let no_new_privs = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
+        Confined {
+            mode: Mode::Free,
+            no_new_privs,
+        }
+    }
+
+    /// Whether any call may be refused.
+    pub fn is_confined(&self) -> bool {
+        self.mode_number() != 0
+    }
+
+    /// What `PR_GET_SECCOMP` says.
+    pub(super) fn mode_number(&self) -> i32 {
+        match self.mode {
+            Mode::Free if is_confined_outside() => 2,
+            Mode::Free => 0,
+            Mode::Strict => 1,
+            Mode::Filtered(_) => 2,
+        }
+    }
+}
+
+/// Whether a thread can be given the filter that comes behind `newest`.
+fn can_follow(thread: &Task, newest: Option<&Arc<Filter>>) -> bool {
+    match (&thread.confined.mode, newest) {
+        (Mode::Free, _) => true,
+        (Mode::Filtered(own), Some(newest)) => own.is_ancestor_of(newest),
+        (Mode::Filtered(_) | Mode::Strict, _) => false,
+    }
+}
+
+impl RecordSession {
+    /// The entry of seccomp(2).
+    pub(crate) fn begin_seccomp(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+        let entry = call.entry;
+        let (flags, at) = (entry.rsi as u32, entry.rdx);
+        let answered = match entry.rdi as u32 {
+            operation::SET_MODE_STRICT if flags != 0 || at != 0 => Err(Errno::EINVAL.into()),
+            operation::SET_MODE_STRICT => self.set_strict(tid),
+            operation::SET_MODE_FILTER => self.set_filter(tid, flags, at),
+            operation::GET_ACTION_AVAIL if flags == 0 && self.asks_for_listener(tid, at)? => {
+                Err(Errno::EOPNOTSUPP.into())
+            }
+            _ => return self.perform(tid, stopped, call),
+        };
+        self.answer_with(tid, stopped, &entry, answered, vec![])
+    }
+
+    /// The entry of prctl(2) with one of the four.
+    pub(crate) fn begin_confinement(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+        let entry = call.entry;
+        let rest = [entry.rsi, entry.rdx, entry.r10, entry.r8];
+        let confined = &mut self.task_mut(tid)?.confined;
+        let answered = match entry.rdi as i32 {
+            libc::PR_GET_SECCOMP => Ok(confined.mode_number().into()),
+            libc::PR_SET_SECCOMP => match entry.rsi {
+                MODE_STRICT => self.set_strict(tid),
+                MODE_FILTER => self.set_filter(tid, 0, entry.rdx),
+                _ => Err(Errno::EINVAL.into()),
+            },
+            libc::PR_GET_NO_NEW_PRIVS if rest == [0; 4] => Ok(confined.no_new_privs.into()),
+            libc::PR_SET_NO_NEW_PRIVS if rest == [1, 0, 0, 0] => {
+                confined.no_new_privs = true;
+                return self.perform(tid, stopped, call);
+            }
+            _ => Err(Errno::EINVAL.into()),
+        };
+        self.answer_with(tid, stopped, &entry, answered, vec![])
+    }
+
+    /// Whether a program asks if `SECCOMP_RET_USER_NOTIF` is there.
+    fn asks_for_listener(&self, tid: Tid, at: u64) -> Result<bool> {
+        let action = self.task(tid)?.memory.read_u32(Addr(at));
+        Ok(action.is_ok_and(|action| action == libc::SECCOMP_RET_USER_NOTIF))
+    }
+
+    fn set_strict(&mut self, tid: Tid) -> Answered {
+        let confined = &mut self.task_mut(tid)?.confined;
+        match confined.mode_number() {
+            0 | 1 => confined.mode = Mode::Strict,
+            _ => return Err(Errno::EINVAL.into()),
+        }
+        Ok(0)
+    }
+
+    fn set_filter(&mut self, tid: Tid, flags: u32, at: u64) -> Answered {
+        let has = |flag: u32| flags & flag != 0;
+        if has(!flag::ALL) {
+            return Err(Errno::EINVAL.into());
+        }
+        let program = self.filter_at(tid, at)?;
+        let task = self.task(tid)?;
+        let before = match &task.confined.mode {
+            Mode::Free => None,
+            Mode::Filtered(filter) => Some(Arc::clone(filter)),
+            Mode::Strict => return Err(Errno::EINVAL.into()),
+        };
+        let all = before.iter().flat_map(|filter| filter.all());
+        let others: usize = all.map(|filter| filter.program.kernel_len() + PENALTY).sum();
+        if program.kernel_len() + others > MOST_TOGETHER {
+            return Err(Errno::ENOMEM.into());
+        }
+        let (tgid, no_new_privs) = (task.tgid, task.confined.no_new_privs);
+        let siblings = |t: &Task| t.tgid == tgid && t.tid != tid && !t.exited;
+        if has(flag::TSYNC) {
+            let mut others = self.tasks.values().filter(|t| siblings(t));
+            if let Some(thread) = others.find(|t| !can_follow(t, before.as_ref())) {
+                if has(flag::TSYNC_ESRCH) {
+                    return Err(Errno::ESRCH.into());
+                }
+                return Ok(i64::from(
+                    procfs::numbers(thread.tid)
+                        .last()
+                        .copied()
+                        .unwrap_or(-libc::ESRCH),
+                ));
+            }
+        }
+        let mode = Mode::Filtered(Arc::new(Filter::new(program, before)));
+        if has(flag::TSYNC) {
+            for thread in self.tasks.matching_mut(siblings) {
+                thread.confined.mode = mode.clone();
+                thread.confined.no_new_privs |= no_new_privs;
+            }
+        }
+        self.task_mut(tid)?.confined.mode = mode;
+        Ok(0)
+    }
+
+    /// The program behind a `struct sock_fprog`.
+    fn filter_at(&self, tid: Tid, at: u64) -> Answered<Program> {
+        // Length (2 bytes), a gap, and the address of the instructions.
+        let header = self.taken(tid, at, 16)?;
+        let word = |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied();
+        let len = usize::from(u16::from_le_bytes([header[0], header[1]]));
+        let start = u64::from_le_bytes(word(8).unwrap_or_default());
+        if len == 0 || len > MOST {
+            return Err(Errno::EINVAL.into());
+        }
+        if !self.task(tid)?.confined.no_new_privs && !procfs::is_administrator(tid) {
+            return Err(Errno::EACCES.into());
+        }
+        if start == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let bytes = self.taken(tid, start, len * Raw::BYTES)?;
+        let chunks = bytes.chunks_exact(Raw::BYTES);
+        let raw: Vec<Raw> = chunks
+            .filter_map(|chunk| chunk.first_chunk())
+            .map(|b| Raw::from_bytes(*b))
+            .collect();
+        Program::new(&raw).map_err(|_| Errno::EINVAL.into())
+    }
+}

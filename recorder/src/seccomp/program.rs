@@ -1,0 +1,307 @@
+//! A filter's program: classic BPF, checked as the kernel checks it and decoded.
+//!
+//! Keeps: a [`Program`] ends. Every jump leads forwards and to an instruction, the last instruction returns, and no word of memory is
+//! read before it is written on every way there.
+//!
+//! Sources: Documentation/networking/filter.rst, seccomp(2), `<linux/bpf_common.h>`.
+
+/// An instruction as programs give it (`struct sock_filter`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Raw {
+    /// What it does.
+    pub code: u16,
+    /// How many instructions are passed over if the comparison holds…
+    pub yes: u8,
+    /// …and if it does not.
+    pub no: u8,
+    /// A number.
+    pub k: u32,
+}
+
+impl Raw {
+    /// Its length in memory.
+    pub const BYTES: usize = 8;
+
+    /// From memory.
+    pub fn from_bytes(b: [u8; Raw::BYTES]) -> Raw {
+        Raw {
+            code: u16::from_le_bytes([b[0], b[1]]),
+            yes: b[2],
+            no: b[3],
+            k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
+        }
+    }
+}
+
+/// The most instructions of a program (`BPF_MAXINSNS`).
+pub const MOST: usize = 4096;
+/// Words of memory (`BPF_MEMWORDS`).
+pub const MEMORY: usize = 16;
+/// Words of `struct seccomp_data`.
+pub const DATA: usize = 16;
+
+/// One operand of a calculation or a comparison; the other one is the accumulator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operand {
+    /// A number.
+    Constant(u32),
+    /// The index register.
+    Index,
+}
+
+/// A calculation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // their own names
+pub enum Calculation {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Or,
+    And,
+    ShiftLeft,
+    ShiftRight,
+    Xor,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // their own names
+pub enum Comparison {
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    /// There are bits that both have.
+    Common,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A number.
+    Constant(u32),
+    /// A word of `struct seccomp_data`.
+    Data(usize),
+    /// A word of memory.
+    Memory(usize),
+}
+
+/// One of the two registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Register {
+    /// `A`.
+    Accumulator,
+    /// `X`.
+    Index,
+}
+
+/// An instruction. Jumps say where they lead to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Instruction {
+    /// Into a register.
+    Load(Register, Source),
+    /// From a register into a word of memory.
+    Store(Register, usize),
+    /// The result goes into the accumulator.
+    Calculate(Calculation, Operand),
+    /// The accumulator becomes its own negative.
+    Negate,
+    /// Copies the other register into this one.
+    Copy(Register),
+    /// Goes on there.
+    Jump(usize),
+    /// Goes on here or there.
+    Branch {
+        /// Of the accumulator and the operand.
+        comparison: Comparison,
+        /// The other value.
+        operand: Operand,
+        /// If it holds.
+        yes: usize,
+        /// If it does not.
+        no: usize,
+    },
+    /// The answer.
+    Return(u32),
+    /// The answer is in the accumulator.
+    ReturnAccumulator,
+}
+
+/// The kernel refuses the program, with `EINVAL`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invalid;
+
+/// A program that the kernel accepts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Program(Vec<Instruction>);
+
+/// The size of `struct seccomp_data`: what programs get for the length of a packet.
+const DATA_BYTES: u32 = 4 * DATA as u32;
+
+impl Program {
+    /// Checks a program.
+    pub fn new(raw: &[Raw]) -> Result<Program, Invalid> {
+        if raw.is_empty() || raw.len() > MOST {
+            return Err(Invalid);
+        }
+        let decoded = raw
+            .iter()
+            .enumerate()
+            .map(|(at, instruction)| decode(*instruction, at, raw.len()));
+        let program = Program(decoded.collect::<Result<_, _>>()?);
+        match program.0.last() {
+            Some(Instruction::Return(_) | Instruction::ReturnAccumulator) => {}
+            _ => return Err(Invalid),
+        }
+        program.check_memory()?;
+        Ok(program)
+    }
+
+    /// Its instructions.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.0
+    }
+
+    /// No word of memory is read before it is written. (The kernel refuses that also in code that cannot be reached.)
+    fn check_memory(&self) -> Result<(), Invalid> {
+        const ALL: u16 = !0;
+        let mut at_target = vec![ALL; self.0.len()];
+        let mut written = 0;
+        for (at, instruction) in self.0.iter().enumerate() {
+            written &= at_target[at];
+            match *instruction {
+                Instruction::Store(_, word) => written |= 1 << word,
+                Instruction::Load(_, Source::Memory(word)) if written & 1 << word == 0 => {
+                    return Err(Invalid);
+                }
+                Instruction::Jump(to) => {
+                    at_target[to] &= written;
+                    written = ALL;
+                }
+                Instruction::Branch { yes, no, .. } => {
+                    at_target[yes] &= written;
+                    at_target[no] &= written;
+                    written = ALL;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// How many instructions the kernel makes of it (extended BPF, `bpf_convert_filter` in net/core/filter.c): it limits the sum for
+    /// all filters of a task.
+    pub fn kernel_len(&self) -> usize {
+        const PROLOGUE: usize = 3;
+        let len = |(at, instruction): (usize, &Instruction)| match *instruction {
+            Instruction::Calculate(Calculation::Divide, Operand::Index) => 5,
+            Instruction::Branch {
+                comparison,
+                operand,
+                yes,
+                no,
+            } => {
+                // A constant that would be negative needs a register of its own.
+                let constant = match operand {
+                    Operand::Constant(k) if (k as i32) < 0 => 1,
+                    _ => 0,
+                };
+                let one_way = no == at + 1 || yes == at + 1 && comparison != Comparison::Common;
+                constant + if one_way { 1 } else { 2 }
+            }
+            Instruction::Return(_) => 2,
+            _ => 1,
+        };
+        PROLOGUE + self.0.iter().enumerate().map(len).sum::<usize>()
+    }
+}
+
+/// Instruction number `at` of a program that has `len`.
+fn decode(raw: Raw, at: usize, len: usize) -> Result<Instruction, Invalid> {
+    const CLASS: u16 = 0x07;
+    const LD: u16 = 0x00;
+    const LDX: u16 = 0x01;
+    const ST: u16 = 0x02;
+    const STX: u16 = 0x03;
+    const ALU: u16 = 0x04;
+    const JMP: u16 = 0x05;
+    const RET: u16 = 0x06;
+    const MISC: u16 = 0x07;
+    /// With the index register.
+    const X: u16 = 0x08;
+
+    let target = |over: u32| {
+        let to = at + 1 + over as usize;
+        if to < len { Ok(to) } else { Err(Invalid) }
+    };
+    let word = |k: u32| match k {
+        0..16 => Ok(k as usize),
+        _ => Err(Invalid),
+    };
+    let operand = match raw.code & X {
+        0 => Operand::Constant(raw.k),
+        _ => Operand::Index,
+    };
+    let rest = raw.code & !CLASS;
+    Ok(match raw.code & CLASS {
+        class @ (LD | LDX) => {
+            let register = match class {
+                LD => Register::Accumulator,
+                _ => Register::Index,
+            };
+            let source = match rest {
+                // BPF_IMM, BPF_ABS, BPF_MEM, BPF_LEN, all of words.
+                0x00 => Source::Constant(raw.k),
+                0x20 if class == LD && raw.k < DATA_BYTES && raw.k.is_multiple_of(4) => {
+                    Source::Data(raw.k as usize / 4)
+                }
+                0x60 => Source::Memory(word(raw.k)?),
+                0x80 => Source::Constant(DATA_BYTES),
+                _ => return Err(Invalid),
+            };
+            Instruction::Load(register, source)
+        }
+        ST if rest == 0 => Instruction::Store(Register::Accumulator, word(raw.k)?),
+        STX if rest == 0 => Instruction::Store(Register::Index, word(raw.k)?),
+        ALU if rest == 0x80 => Instruction::Negate,
+        ALU => {
+            let calculation = match rest & !X {
+                0x00 => Calculation::Add,
+                0x10 => Calculation::Subtract,
+                0x20 => Calculation::Multiply,
+                0x30 => Calculation::Divide,
+                0x40 => Calculation::Or,
+                0x50 => Calculation::And,
+                0x60 => Calculation::ShiftLeft,
+                0x70 => Calculation::ShiftRight,
+                0xa0 => Calculation::Xor,
+                _ => return Err(Invalid),
+            };
+            match (calculation, operand) {
+                (Calculation::Divide, Operand::Constant(0)) => return Err(Invalid),
+                (Calculation::ShiftLeft | Calculation::ShiftRight, Operand::Constant(32..)) => {
+                    return Err(Invalid);
+                }
+                _ => Instruction::Calculate(calculation, operand),
+            }
+        }
+        JMP if rest == 0 => Instruction::Jump(target(raw.k)?),
+        JMP => Instruction::Branch {
+            comparison: match rest & !X {
+                0x10 => Comparison::Equal,
+                0x20 => Comparison::Greater,
+                0x30 => Comparison::GreaterOrEqual,
+                0x40 => Comparison::Common,
+                _ => return Err(Invalid),
+            },
+            operand,
+            yes: target(raw.yes.into())?,
+            no: target(raw.no.into())?,
+        },
+        RET if rest == 0 => Instruction::Return(raw.k),
+        RET if rest == 0x10 => Instruction::ReturnAccumulator,
+        MISC if rest == 0x00 => Instruction::Copy(Register::Index),
+        MISC if rest == 0x80 => Instruction::Copy(Register::Accumulator),
+        _ => return Err(Invalid),
+    })
+}

@@ -1,0 +1,252 @@
+/* SECCOMP_RET_TRACE: calls that a filter leaves to the tracer (PTRACE_O_TRACESECCOMP), which lets them be made, changes them, or takes
+ * them away; with entries and exits of calls and without; and one that suspends filters. */
+#include "filters.h"
+#include "tracing.h"
+#include <linux/ptrace.h>
+#include <sys/user.h>
+
+/* (glibc's header and the kernel's do not go together.) */
+extern long ptrace(int request, ...);
+
+#define EVENT_FILTER (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)
+#define AT_CALL (SIGTRAP | 0x80)
+
+static void confine(void) {
+    struct filter f = {.length = 0};
+    load(&f, NUMBER);
+    answer_if(&f, SYS_getpgid, SECCOMP_RET_TRACE | 0x4321);
+    answer_if(&f, SYS_getppid, SECCOMP_RET_TRACE | 5);
+    answer_if(&f, SYS_getsid, SECCOMP_RET_ERRNO | EDOM);
+    answer(&f, SECCOMP_RET_ALLOW);
+    CHECK(install_with(&f, 0) == 0);
+}
+
+static _Noreturn void be_traced(void) {
+    CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+    CHECK(raise(SIGSTOP) == 0);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    confine();
+    const pid_t parent = getppid();                           /* is made */
+    CHECK(syscall(SYS_getpgid, 0) == 12345);                  /* is taken away */
+    CHECK(syscall(SYS_getpgid, 1) == parent);                 /* becomes getppid, which is left to the tracer only once */
+    CHECK(syscall(SYS_getpgid, 2) == -1 && errno == EDOM);    /* becomes getsid, which is refused */
+    CHECK(syscall(SYS_getpgid, 3) == 777);                    /* gets another result, if the exit is seen */
+    CHECK(syscall(SYS_getsid, 0) == -1 && errno == EDOM);     /* the tracer is not asked */
+    _exit(9);
+}
+
+static pid_t start(long options) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        be_traced();
+    }
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, options | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0);
+    return child;
+}
+
+static void at_filter(pid_t child, int shows_exits, int *is_changed) {
+    struct user_regs_struct regs;
+    CHECK(ptrace(PTRACE_GETREGS, child, 0, &regs) == 0);
+    unsigned long message;
+    CHECK(ptrace(PTRACE_GETEVENTMSG, child, 0, &message) == 0);
+    CHECK(message == (regs.orig_rax == SYS_getpgid ? 0x4321u : 5u));
+    CHECK((long)regs.rax == -ENOSYS);
+    struct ptrace_syscall_info info;
+    long size = ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info);
+    CHECK(size >= 84 && info.op == PTRACE_SYSCALL_INFO_SECCOMP);
+    CHECK(info.seccomp.nr == regs.orig_rax && info.seccomp.args[0] == regs.rdi && info.seccomp.ret_data == message);
+    siginfo_t told;
+    CHECK(ptrace(PTRACE_GETSIGINFO, child, 0, &told) == 0 && told.si_code == EVENT_FILTER && told.si_signo == SIGTRAP);
+    *is_changed = 0;
+    if (regs.orig_rax != SYS_getpgid) {
+        return;
+    }
+    switch (regs.rdi) {
+    case 0:
+        regs.orig_rax = (unsigned long long)-1;
+        regs.rax = 12345;
+        break;
+    case 1:
+        regs.orig_rax = SYS_getppid;
+        break;
+    case 2:
+        regs.orig_rax = SYS_getsid;
+        break;
+    case 3:
+        if (shows_exits) {
+            *is_changed = 1;
+            return;
+        }
+        regs.orig_rax = (unsigned long long)-1;
+        regs.rax = 777;
+        break;
+    default:
+        CHECK(!"another call");
+    }
+    CHECK(ptrace(PTRACE_SETREGS, child, 0, &regs) == 0);
+}
+
+/* The tracer only wants what filters leave to it. */
+static void filters_only(void) {
+    pid_t child = start(PTRACE_O_TRACESECCOMP);
+    int stops = 0, status, is_changed;
+    for (;;) {
+        CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+        CHECK(waitpid(child, &status, 0) == child);
+        if (WIFEXITED(status)) {
+            break;
+        }
+        CHECK(status >> 8 == EVENT_FILTER);
+        at_filter(child, 0, &is_changed);
+        stops++;
+    }
+    CHECK(WEXITSTATUS(status) == 9 && stops == 5);
+}
+
+/* It wants entries and exits, too: an entry, the filter's stop, the exit. */
+static void with_exits(void) {
+    pid_t child = start(PTRACE_O_TRACESECCOMP);
+    int filters = 0, entries = 0, exits = 0, is_in_call = 0, is_changed = 0, status;
+    for (;;) {
+        CHECK(ptrace(PTRACE_SYSCALL, child, 0, 0) == 0);
+        CHECK(waitpid(child, &status, 0) == child);
+        if (WIFEXITED(status)) {
+            break;
+        }
+        if (status >> 8 == EVENT_FILTER) {
+            CHECK(is_in_call);
+            filters++;
+            at_filter(child, 1, &is_changed);
+            continue;
+        }
+        CHECK(status >> 8 == AT_CALL);
+        entries += !is_in_call;
+        exits += is_in_call;
+        if (is_in_call && is_changed) {
+            struct user_regs_struct regs;
+            CHECK(ptrace(PTRACE_GETREGS, child, 0, &regs) == 0);
+            regs.rax = 777;
+            CHECK(ptrace(PTRACE_SETREGS, child, 0, &regs) == 0);
+            is_changed = 0;
+        }
+        is_in_call = !is_in_call;
+    }
+    CHECK(WEXITSTATUS(status) == 9 && filters == 5 && entries == exits + 1 && exits >= 7);
+}
+
+/* From the filter's stop to the exit of the call, with no entry before. */
+static void to_the_exit(void) {
+    pid_t child = start(PTRACE_O_TRACESECCOMP);
+    int status, is_changed;
+    for (int i = 0; i < 5; i++) {
+        CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+        CHECK(wait_for_stop(child) == EVENT_FILTER);
+        at_filter(child, 1, &is_changed);
+        CHECK(ptrace(PTRACE_SYSCALL, child, 0, 0) == 0);
+        CHECK(wait_for_stop(child) == AT_CALL);
+        if (is_changed) {
+            struct user_regs_struct regs;
+            CHECK(ptrace(PTRACE_GETREGS, child, 0, &regs) == 0);
+            CHECK((long)regs.rax == -ESRCH || (long)regs.rax >= 0);
+            regs.rax = 777;
+            CHECK(ptrace(PTRACE_SETREGS, child, 0, &regs) == 0);
+        }
+    }
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 9);
+}
+
+/* Nobody wants to be asked: such calls fail. */
+static void nobody_is_asked(int is_traced) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        if (is_traced) {
+            CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+            CHECK(raise(SIGSTOP) == 0);
+        }
+        promise();
+        confine();
+        for (int i = 0; i < 4; i++) {
+            CHECK(syscall(SYS_getppid) == -1 && errno == ENOSYS);
+        }
+        _exit(6);
+    }
+    if (is_traced) {
+        CHECK(wait_for_stop(child) == SIGSTOP);
+        CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    }
+    expect_exit(child, 6);
+}
+
+/* Filters are suspended, and are there again. */
+static void suspended(void) {
+    if (prctl(PR_GET_SECCOMP) != 0 || geteuid() != 0) {
+        return;
+    }
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        promise();
+        confine();
+        CHECK(syscall(SYS_getsid, 0) == -1 && errno == EDOM);
+        CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+        CHECK(raise(SIGSTOP) == 0);
+        CHECK(syscall(SYS_getsid, 0) > 0);
+        CHECK(raise(SIGSTOP) == 0);
+        CHECK(syscall(SYS_getsid, 0) == -1 && errno == EDOM);
+        _exit(6);
+    }
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    if (ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_SUSPEND_SECCOMP) == 0) {
+        CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+        CHECK(wait_for_stop(child) == SIGSTOP);
+        CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, 0) == 0);
+        CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+        expect_exit(child, 6);
+    } else {
+        CHECK(!recorded());
+        CHECK(kill(child, SIGKILL) == 0);
+        expect_death(child, SIGKILL);
+    }
+}
+
+/* A signal of a filter is shown to the tracer, who takes it away. */
+static void signal_is_seen(void) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+        CHECK(raise(SIGSTOP) == 0);
+        promise();
+        install_for(SYS_getppid, SECCOMP_RET_TRAP | 44);
+        CHECK(syscall(SYS_getppid) == SYS_getppid);
+        syscall(SYS_getppid);
+        _exit(1);
+    }
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    for (int i = 0; i < 2; i++) {
+        CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+        CHECK(wait_for_stop(child) == SIGSYS);
+        siginfo_t told;
+        CHECK(ptrace(PTRACE_GETSIGINFO, child, 0, &told) == 0);
+        CHECK(told.si_signo == SIGSYS && told.si_code == 1 && told.si_errno == 44 && told.si_syscall == SYS_getppid);
+    }
+    CHECK(ptrace(PTRACE_CONT, child, 0, SIGSYS) == 0);
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+}
+
+int main(void) {
+    filters_only();
+    with_exits();
+    to_the_exit();
+    nobody_is_asked(0);
+    nobody_is_asked(1);
+    signal_is_seen();
+    suspended();
+    printf("%d\n", getpid());
+    return 0;
+}

@@ -6,11 +6,8 @@
 //! that it refers to are known. From here it goes to `publish`.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use rr_trace::event::EventNumber;
@@ -18,93 +15,15 @@ use rr_trace::event::EventNumber;
 use crate::block::{BlockRef, PAGE_BYTES};
 use crate::codec;
 use crate::collection::revive;
-use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::file::{HEADER_LEN, Header, pack_section, temporary_path};
-use crate::image::SessionImage;
-use crate::index::PageIndex;
-use crate::known::{Block, Fate};
-use crate::publish::{Finished, Written};
-use crate::room;
-use crate::stats::CheckpointStats;
-
-/// A message to this thread.
-pub(crate) enum Message {
-    /// A compressed block.
-    Packed(Packed),
-    /// The capture of this number was read whole.
-    Read(u64, Box<Reading>),
-    /// The capture of this number was dropped.
-    Dropped(u64, Arc<Fate>, Error),
-}
-
-/// A block on its way back.
-pub(crate) struct Packed {
-    /// The number of its capture.
-    pub number: u64,
-    pub block: Arc<Block>,
-    /// The pages; the buffer is to be used again.
-    pub raw: Vec<u8>,
-    /// Nothing if the compressing thread did not survive.
-    pub packed: Option<Compressed>,
-}
-
-/// A block as the file has it.
-pub(crate) struct Compressed {
-    pub compression: Compression,
-    pub bytes: Vec<u8>,
-    pub checksum: u64,
-}
-
-/// A capture that was read, except for its blocks.
-pub(crate) struct Reading {
-    pub fate: Arc<Fate>,
-    pub image: SessionImage,
-    /// Without its table of blocks.
-    pub index: PageIndex,
-    /// The blocks for the table.
-    pub blocks: Vec<Arc<Block>>,
-    /// The number of them that are its own.
-    pub sent: u64,
-    pub stats: CheckpointStats,
-    pub begin: Instant,
-}
-
-/// A file that is removed unless it got its final name.
-pub(crate) struct Temporary {
-    pub path: PathBuf,
-    pub file: File,
-}
-
-impl Temporary {
-    fn create(path: PathBuf) -> Result<Temporary> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(Error::io("creating a checkpoint", &path))?;
-        Ok(Temporary { path, file })
-    }
-
-    fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        room::must_be_there(&self.file, bytes.len())
-            .and_then(|()| self.file.write_all_at(bytes, at))
-            .map_err(Error::io("writing a checkpoint", &self.path))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After the rename there is no such file, which is fine.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
+use crate::pipeline::{AssemblyResult, CapturedImage, CompletedFile, Compressed, Message, Packed};
+use crate::temporary::Temporary;
+use crate::write_status::{WriteStatus, unfailed};
 
 /// A file in the making.
-struct Making {
-    fate: Arc<Fate>,
+struct PendingFile {
+    status: Arc<WriteStatus>,
     /// Made with the first block.
     temporary: Option<Temporary>,
     end: u64,
@@ -113,13 +32,13 @@ struct Making {
     error: Option<Error>,
     /// The reader has come to an end with it.
     ended: bool,
-    read: Option<Box<Reading>>,
+    read: Option<Box<CapturedImage>>,
 }
 
-impl Making {
-    fn new(fate: Arc<Fate>) -> Making {
-        Making {
-            fate,
+impl PendingFile {
+    fn new(status: Arc<WriteStatus>) -> PendingFile {
+        PendingFile {
+            status,
             temporary: None,
             end: HEADER_LEN as u64,
             blocks: 0,
@@ -131,13 +50,13 @@ impl Making {
 
     /// Nothing more is to be waited for.
     fn is_over(&self) -> bool {
-        let is_whole = |read: &Reading| self.blocks == read.sent;
+        let is_whole = |read: &CapturedImage| self.blocks == read.sent;
         self.ended && (self.error.is_some() || self.read.as_deref().is_none_or(is_whole))
     }
 
     fn fail(&mut self, error: Error) {
         self.temporary = None; // before anybody can see that it failed
-        self.fate.fail();
+        self.status.fail();
         self.error.get_or_insert(error);
     }
 
@@ -145,9 +64,9 @@ impl Making {
         let temporary = match &mut self.temporary {
             Some(temporary) => temporary,
             none => {
-                let path = temporary_path(dir, EventNumber(self.fate.event));
+                let path = temporary_path(dir, EventNumber(self.status.event));
                 let temporary = none.insert(Temporary::create(path)?);
-                self.end = revive(dir, EventNumber(self.fate.event), &temporary.file)?;
+                self.end = revive(dir, EventNumber(self.status.event), &temporary.file)?;
                 temporary
             }
         };
@@ -170,7 +89,7 @@ impl Making {
         self.blocks += 1;
         // Set once: each block is compressed once.
         let _ = packed.block.place.set(BlockRef {
-            event: self.fate.event,
+            event: self.status.event,
             offset,
             length: bytes.len() as u32,
             pages: (packed.raw.len() / PAGE_BYTES) as u16,
@@ -181,16 +100,16 @@ impl Making {
     }
 
     /// Writes what follows the blocks, and the header.
-    fn complete(mut self, dir: &Path, uuid: [u8; 16]) -> Result<Written> {
+    fn complete(mut self, dir: &Path, uuid: [u8; 16]) -> Result<CompletedFile> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        let event = self.fate.event;
+        let event = self.status.event;
         let unfit = |why: String| Error::Dropped { event, why };
         let Some(read) = self.read.take() else {
             return Err(unfit("it was not read".into()));
         };
-        let Reading {
+        let CapturedImage {
             image,
             mut index,
             blocks,
@@ -198,12 +117,12 @@ impl Making {
             begin,
             ..
         } = *read;
-        let mut needs: Vec<Arc<Fate>> = Vec::new();
+        let mut needs: Vec<Arc<WriteStatus>> = Vec::new();
         let expected = blocks.len();
         for block in blocks {
             index.blocks.extend(block.place.get());
-            if block.fate.event != event && needs.iter().all(|n| !Arc::ptr_eq(n, &block.fate)) {
-                needs.push(block.fate.clone());
+            if block.status.event != event && needs.iter().all(|n| !Arc::ptr_eq(n, &block.status)) {
+                needs.push(block.status.clone());
             }
         }
         unfailed(event, &needs)?;
@@ -233,26 +152,12 @@ impl Making {
             return Err(unfit("it has no file".into()));
         };
         temporary.write(&header.encode(), 0)?;
-        Ok(Written {
-            fate: self.fate,
+        Ok(CompletedFile {
+            status: self.status,
             needs,
             temporary,
             stats,
         })
-    }
-}
-
-/// An error if a checkpoint that the one at `event` refers to has failed.
-pub(crate) fn unfailed(event: u64, needs: &[Arc<Fate>]) -> Result<()> {
-    match needs.iter().find(|n| n.has_failed()) {
-        Some(n) => Err(Error::Dropped {
-            event,
-            why: format!(
-                "it refers to the checkpoint at event {}, which could not be written",
-                n.event
-            ),
-        }),
-        None => Ok(()),
     }
 }
 
@@ -262,18 +167,18 @@ pub(crate) fn run(
     uuid: [u8; 16],
     messages: &Receiver<Message>,
     buffers: &Sender<Vec<u8>>,
-    finished: &Sender<Finished>,
+    finished: &Sender<AssemblyResult>,
 ) {
-    let mut making: BTreeMap<u64, Making> = BTreeMap::new();
+    let mut making: BTreeMap<u64, PendingFile> = BTreeMap::new();
     // All before this one are done with.
     let mut next = 0;
     for message in messages {
         match message {
             Message::Packed(packed) => {
                 if packed.number >= next {
-                    let fate = &packed.block.fate;
+                    let status = &packed.block.status;
                     let entry = making.entry(packed.number);
-                    let m = entry.or_insert_with(|| Making::new(fate.clone()));
+                    let m = entry.or_insert_with(|| PendingFile::new(status.clone()));
                     if m.error.is_none()
                         && let Err(e) = m.write_block(dir, &packed)
                     {
@@ -285,11 +190,11 @@ pub(crate) fn run(
             }
             Message::Read(number, read) => {
                 let entry = making.entry(number);
-                let m = entry.or_insert_with(|| Making::new(read.fate.clone()));
+                let m = entry.or_insert_with(|| PendingFile::new(read.status.clone()));
                 (m.ended, m.read) = (true, Some(read));
             }
-            Message::Dropped(number, fate, error) => {
-                let m = making.entry(number).or_insert_with(|| Making::new(fate));
+            Message::Dropped(number, status, error) => {
+                let m = making.entry(number).or_insert_with(|| PendingFile::new(status));
                 m.ended = true;
                 m.fail(error);
             }
@@ -300,13 +205,13 @@ pub(crate) fn run(
                 break;
             }
             next += 1;
-            let fate = m.fate.clone();
+            let status = m.status.clone();
             let result = m.complete(dir, uuid).map(Box::new);
             if result.is_err() {
-                fate.fail();
+                status.fail();
             }
             // A publisher that is gone has been noticed: the threads are joined.
-            let _ = finished.send(Finished { fate, result });
+            let _ = finished.send(AssemblyResult { status, result });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The pages of the capture before, by address: what an unchanged page is, without looking at it.
 //!
 //! Invariant: what a [`Table`] says of a page is what the capture saw there. It says nothing of pages at which the capture did not
-//! look; and whether the block that a page is in may still be referred to is asked of [`Known`](crate::known::Known), as for
+//! look; and whether the block that a page is in may still be referred to is asked of [`ContentIndex`](crate::content_index::ContentIndex), as for
 //! every page. (A capture that was read whole and could not be written afterwards is a baseline, too: its own blocks may not
 //! be referred to, those of others may.)
 
@@ -25,7 +25,7 @@ pub(crate) struct Baseline {
 pub(crate) struct Table {
     /// Pages that were looked at, or are as in a table before: those in no run were zeros where nothing was stored.
     pub seen: Vec<AddrRange>,
-    /// Ascending. Blocks are numbered as in [`Known`](crate::known::Known).
+    /// Ascending. Blocks are numbered as in [`ContentIndex`](crate::content_index::ContentIndex).
     pub runs: Vec<Run>,
 }
 

@@ -9,8 +9,8 @@
 
 use rr_tracee::ids::PAGE;
 
+use crate::checksum::checksum_matches;
 use crate::compression::Compression;
-use crate::file::checksum_matches;
 
 /// Bytes of a page.
 pub const PAGE_BYTES: usize = PAGE as usize;

@@ -66,7 +66,7 @@ pub struct Member {
 
 /// The place of a block.
 #[derive(Debug)]
-struct Place {
+struct BlockLocation {
     /// The checkpoint in whose file it is, or was.
     event: u64,
     range: Range<u64>,
@@ -75,7 +75,7 @@ struct Place {
 /// A block that some checkpoint refers to.
 #[derive(Debug)]
 struct Block {
-    place: Place,
+    place: BlockLocation,
     /// The number of those that refer to it.
     holders: u32,
 }
@@ -147,7 +147,7 @@ impl Collection {
         Ok(collection)
     }
 
-    fn add(&mut self, mut member: Member, blocks: Vec<Place>, known: &mut HashMap<(u64, u64), u32>) {
+    fn add(&mut self, mut member: Member, blocks: Vec<BlockLocation>, known: &mut HashMap<(u64, u64), u32>) {
         for place in blocks {
             let new = self.blocks.len() as u32;
             let n = *known.entry((place.event, place.range.start)).or_insert(new);
@@ -291,14 +291,14 @@ fn open_to_change(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
-fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Member, Vec<Place>)> {
+fn read_member(dir: &Path, event: EventNumber, uuid: &[u8; 16]) -> Result<(Member, Vec<BlockLocation>)> {
     let path = checkpoint_path(dir, event);
     let file = open_file(&path, "opening a checkpoint")?;
     let contents = Contents::read(&file, &path)?;
     contents.header.must_be_of(&path, uuid, event)?;
     let sections = contents.header.sections.iter();
     let frame: Vec<Range<u64>> = sections.map(|s| s.offset..s.offset + s.stored).collect();
-    let blocks = contents.index.blocks.iter().map(|b| Place {
+    let blocks = contents.index.blocks.iter().map(|b| BlockLocation {
         event: b.event,
         range: b.offset..b.offset + u64::from(b.length),
     });

@@ -16,7 +16,7 @@
 
 use std::cell::RefCell;
 
-use rr_trace::compress::decompress;
+use rr_trace::compress::{QUALITY_OF_PACKS, decompress};
 
 /// The codec of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -81,9 +81,6 @@ thread_local! {
     /// Making one costs as much as decompressing a small block.
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
-
-/// Brotli quality of packs.
-const QUALITY_OF_PACKS: i32 = 9;
 
 /// The bytes of a block in a pack, if they are fewer than `most`.
 pub(crate) fn compress_hard(raw: &[u8], most: usize) -> Option<Vec<u8>> {

@@ -35,17 +35,18 @@
 //! can make of its bytes.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use rr_trace::Member;
 use rr_trace::compress::{compress, decompress};
 use rr_trace::event::EventNumber;
+use rr_tracee::ReadAt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::BlockRef;
+use crate::checksum::checksum_matches;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
@@ -181,47 +182,6 @@ pub(crate) fn open_file(path: &Path, what: &'static str) -> Result<File> {
     open().map_err(Error::io(what, path))
 }
 
-/// Anything that the bytes of a checkpoint file can be had from.
-pub(crate) trait ReadAt {
-    /// The bytes from `offset` on.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()>;
-    /// The number of bytes.
-    fn len(&self) -> std::io::Result<u64>;
-}
-
-impl ReadAt for File {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-        self.read_exact_at(buf, offset)
-    }
-
-    fn len(&self) -> std::io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-}
-
-impl ReadAt for Member {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-        rr_tracee::ReadAt::read_exact_at(self, buf, offset)
-    }
-
-    fn len(&self) -> std::io::Result<u64> {
-        self.size()
-    }
-}
-
-impl ReadAt for &[u8] {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = start.checked_add(buf.len()).and_then(|end| self.get(start..end));
-        buf.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn len(&self) -> std::io::Result<u64> {
-        Ok(<[u8]>::len(self) as u64)
-    }
-}
-
 /// One section's entry in the header.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Section {
@@ -264,13 +224,13 @@ impl Header {
 
     /// Reads and checks the header of a file.
     pub fn read(source: &impl ReadAt, path: &Path) -> Result<Header> {
-        let len = source.len().map_err(Error::io("reading its length", path))?;
+        let len = source.size().map_err(Error::io("reading its length", path))?;
         let mut b = [0; HEADER_LEN];
         if len < b.len() as u64 {
             return Err(Error::damaged(path, len, "the file ends inside its header"));
         }
         source
-            .read_at(0, &mut b)
+            .read_exact_at(&mut b, 0)
             .map_err(Error::io("reading the header", path))?;
         if b[..8] != MAGIC {
             return Err(Error::damaged(path, 0, "this is not a checkpoint file"));
@@ -341,11 +301,6 @@ impl Header {
         }
         Ok(())
     }
-}
-
-/// Says if a checksum is that of these bytes. A fuzzer would hardly ever find one, so for a fuzzer all are.
-pub(crate) fn checksum_matches(bytes: &[u8], checksum: u64) -> bool {
-    cfg!(feature = "fuzzing") || xxh3_64(bytes) == checksum
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -442,7 +397,7 @@ fn read_section(source: &impl ReadAt, path: &Path, s: Section) -> Result<Vec<u8>
     // Both lengths were compared with the file's when the header was read.
     let mut bytes = vec![0; s.stored as usize];
     source
-        .read_at(s.offset, &mut bytes)
+        .read_exact_at(&mut bytes, s.offset)
         .map_err(Error::io("reading a section", path))?;
     if !checksum_matches(&bytes, s.checksum) {
         return Err(Error::damaged(
@@ -466,7 +421,7 @@ pub(crate) fn read_block(
     packed: &mut Vec<u8>,
     pages: &mut Vec<u8>,
 ) -> Result<()> {
-    let len = source.len().map_err(Error::io("reading its length", path))?;
+    let len = source.size().map_err(Error::io("reading its length", path))?;
     if block
         .offset
         .checked_add(u64::from(block.length))
@@ -480,7 +435,7 @@ pub(crate) fn read_block(
     }
     packed.resize(block.length as usize, 0);
     source
-        .read_at(block.offset, packed)
+        .read_exact_at(packed, block.offset)
         .map_err(Error::io("reading a page block", path))?;
     block
         .unpack(packed, pages)

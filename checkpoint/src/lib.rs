@@ -13,13 +13,17 @@
 //! | [`schedule`] | when checkpoints are due |
 //! | [`writer`] | the threads that make checkpoint files of it, and the one that reads |
 //! | `store` | one capture being read: its new and its known contents |
-//! | `known` | contents that a checkpoint can refer to |
+//! | `content_index` | contents that a checkpoint can refer to |
+//! | `write_status` | the state of a checkpoint that others refer to |
 //! | `baseline` | the pages of the capture before, by address |
+//! | `pipeline` | the data that goes from one of these threads to the next |
 //! | `assemble` | the thread that writes files |
+//! | `temporary` | a file that has not got its name yet |
 //! | `publish` | the thread that makes them durable, under their names, in order |
 //! | `room` | the part of the disk that is left to others |
 //! | [`mod@file`] | the file format |
 //! | [`files`] | the place of checkpoint files: a directory or a pack |
+//! | `checksum` | the checksum of everything in these files |
 //! | [`block`] | compressed runs of pages |
 //! | [`collection`] | the checkpoints of a trace together, and removal |
 //! | [`retention`] | the choice of those that stay when there is no room for all |
@@ -40,16 +44,18 @@ pub mod block;
 pub mod budget;
 pub mod cache;
 pub mod capture;
+mod checksum;
 mod codec;
 pub mod collection;
 pub mod compression;
+mod content_index;
 pub mod error;
 pub mod file;
 pub mod files;
 mod fill;
 pub mod image;
 mod index;
-mod known;
+mod pipeline;
 mod publish;
 pub mod repack;
 pub mod restore;
@@ -59,7 +65,9 @@ pub mod schedule;
 pub mod source;
 pub mod stats;
 mod store;
+mod temporary;
 pub mod verify;
+mod write_status;
 pub mod writer;
 
 pub use budget::Budget;
@@ -72,6 +80,7 @@ pub use error::{Error, Result};
 pub use file::{checkpoint_path, list};
 pub use files::Files;
 pub use image::{ObjectImage, SessionImage, SpaceImage, TaskImage};
+pub use pipeline::Outcome;
 pub use restore::{Checkpoint, PageSource, PageTarget};
 pub use schedule::{Interval, Schedule};
 pub use source::{Replaced, SharedSource};
@@ -80,4 +89,4 @@ pub use verify::{
     Difference, Differences, Line, Untouched, compare_checkpoints, compare_images, compare_object,
     compare_space,
 };
-pub use writer::{CheckpointWriter, Options, Outcome, Summary};
+pub use writer::{CheckpointWriter, Options, Summary};

@@ -20,31 +20,15 @@ use crossbeam_channel::{Receiver, Sender};
 use rr_trace::Progress;
 use rr_trace::event::EventNumber;
 
-use crate::assemble::{Temporary, unfailed};
 use crate::budget::Keeper;
 use crate::collection::UNIT;
 use crate::error::{Error, Result};
 use crate::file::{blocks_path, checkpoint_path};
-use crate::known::Fate;
+use crate::pipeline::{AssemblyResult, CompletedFile, Outcome};
 use crate::stats::CheckpointStats;
-use crate::writer::Outcome;
+use crate::write_status::{WriteStatus, unfailed};
 
-/// A checkpoint that is written, or dropped.
-pub(crate) struct Finished {
-    pub fate: Arc<Fate>,
-    pub result: Result<Box<Written>>,
-}
-
-/// A file that is complete but for its name.
-pub(crate) struct Written {
-    pub fate: Arc<Fate>,
-    /// The checkpoints that it refers to.
-    pub needs: Vec<Arc<Fate>>,
-    pub temporary: Temporary,
-    pub stats: CheckpointStats,
-}
-
-impl Written {
+impl CompletedFile {
     /// Starts writing to the disk, without waiting: then the syncs of a batch share one journal commit.
     fn push(&self) {
         // SAFETY: plain numbers and a descriptor of this process. If this fails, the sync does the work.
@@ -61,15 +45,15 @@ impl Written {
     }
 
     fn rename(&self, dir: &Path, trace: Option<&Progress>) -> Result<()> {
-        unfailed(self.fate.event, &self.needs)?;
-        let event = self.fate.event;
+        unfailed(self.status.event, &self.needs)?;
+        let event = self.status.event;
         if let Some(trace) = trace {
             trace.wait_for(EventNumber(event)).map_err(|e| Error::Dropped {
                 event,
                 why: format!("the events up to it are not in the trace: {e}"),
             })?;
         }
-        let last = checkpoint_path(dir, EventNumber(self.fate.event));
+        let last = checkpoint_path(dir, EventNumber(self.status.event));
         std::fs::rename(&self.temporary.path, last)
             .map_err(Error::io("renaming a checkpoint", &self.temporary.path))
     }
@@ -80,13 +64,13 @@ pub(crate) fn run(
     dir: &Path,
     trace: Option<&Progress>,
     mut keeper: Option<Keeper>,
-    finished: &Receiver<Finished>,
+    finished: &Receiver<AssemblyResult>,
     outcomes: &Sender<Outcome>,
     slots: &Receiver<()>,
 ) {
     let mut has_failed = false;
     while let Ok(first) = finished.recv() {
-        let batch: Vec<Finished> = std::iter::once(first).chain(finished.try_iter()).collect();
+        let batch: Vec<AssemblyResult> = std::iter::once(first).chain(finished.try_iter()).collect();
         let done = publish(dir, trace, batch);
         let bytes = done
             .iter()
@@ -96,8 +80,8 @@ pub(crate) fn run(
         if let (Some(keeper), Some((latest, _))) = (&mut keeper, latest) {
             keeper.published(bytes.sum(), EventNumber(latest.event));
         }
-        for (fate, result) in done {
-            let event = EventNumber(fate.event);
+        for (status, result) in done {
+            let event = EventNumber(status.event);
             if let Err(e) = &result {
                 match has_failed {
                     false => tracing::warn!("no checkpoint at event {event}: {e}"),
@@ -116,8 +100,8 @@ pub(crate) fn run(
 fn publish(
     dir: &Path,
     trace: Option<&Progress>,
-    mut batch: Vec<Finished>,
-) -> Vec<(Arc<Fate>, Result<CheckpointStats>)> {
+    mut batch: Vec<AssemblyResult>,
+) -> Vec<(Arc<WriteStatus>, Result<CheckpointStats>)> {
     batch.iter().flat_map(|f| &f.result).for_each(|w| w.push());
     for f in &mut batch {
         f.attempt(|w| w.sync());
@@ -130,14 +114,14 @@ fn publish(
         if synced.is_ok() {
             // The rest of a removed file is in the new one, too.
             for written in batch.iter().flat_map(|f| &f.result) {
-                let _ = std::fs::remove_file(blocks_path(dir, EventNumber(written.fate.event)));
+                let _ = std::fs::remove_file(blocks_path(dir, EventNumber(written.status.event)));
             }
         }
         if let Err(e) = synced {
             // The names are there, but nobody knows for how long. Those that refer to others go first.
             for f in batch.iter_mut().rev() {
                 f.attempt(|w| {
-                    let _ = std::fs::remove_file(checkpoint_path(dir, EventNumber(w.fate.event)));
+                    let _ = std::fs::remove_file(checkpoint_path(dir, EventNumber(w.status.event)));
                     let kind = std::io::Error::from(e.kind());
                     Err(Error::io("syncing the directory of checkpoints", dir)(kind))
                 });
@@ -146,18 +130,18 @@ fn publish(
     }
     batch
         .into_iter()
-        .map(|f| (f.fate, f.result.map(|w| w.stats)))
+        .map(|f| (f.status, f.result.map(|w| w.stats)))
         .collect()
 }
 
-impl Finished {
+impl AssemblyResult {
     /// Goes on with it if it has not failed; a failure is final.
-    fn attempt(&mut self, step: impl FnOnce(&Written) -> Result<()>) {
+    fn attempt(&mut self, step: impl FnOnce(&CompletedFile) -> Result<()>) {
         if let Ok(written) = &self.result
             && let Err(e) = step(written)
         {
             self.result = Err(e); // and the temporary file is gone
-            self.fate.fail();
+            self.status.fail();
         }
     }
 }

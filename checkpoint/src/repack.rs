@@ -15,8 +15,8 @@ use std::path::Path;
 
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
-use rr_trace::packing::{Asked, MemberWriter};
-use rr_trace::parallel::in_order;
+use rr_trace::packing::MemberWriter;
+use rr_trace::parallel::{Asked, in_order};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::block::BlockRef;

@@ -15,20 +15,21 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::{AddrRange, SpaceId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::assemble::{Compressed, Message, Packed, Reading};
 use crate::baseline::{Baseline, Table, Was, in_order, pages};
 use crate::block::{BLOCK_PAGES, MAX_BLOCK_PAGES, PAGE_BYTES};
 use crate::compression::Compressor;
+use crate::content_index::{ContentIndex, PageLocation, StoredBlock};
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
 use crate::index::{PageIndex, PageTarget, Run, ZERO_BLOCK};
-use crate::known::{Block, Fate, Known, Place};
+use crate::pipeline::{CapturedImage, Compressed, Message, Packed};
 use crate::stats::CheckpointStats;
+use crate::write_status::WriteStatus;
 
 /// A block on its way to a compressing thread.
 pub(crate) struct Job {
     number: u64,
-    block: Arc<Block>,
+    block: Arc<StoredBlock>,
     raw: Vec<u8>,
     /// Taken when it is answered.
     reply: Option<Sender<Message>>,
@@ -113,18 +114,18 @@ impl Buffers {
 const UNUSED: u32 = u32::MAX;
 
 /// The tools of a store.
-pub(crate) struct Tools<'a> {
+pub(crate) struct StoreContext<'a> {
     pub jobs: &'a Sender<Job>,
     /// The receiver of compressed blocks.
     pub reply: &'a Sender<Message>,
     pub buffers: &'a mut Buffers,
     /// Contents that may be referred to.
-    pub known: &'a mut Known,
+    pub known: &'a mut ContentIndex,
 }
 
 /// A block that the capture has pages in.
 struct Used {
-    block: Arc<Block>,
+    block: Arc<StoredBlock>,
     /// Its number in the table of what is known.
     known: u32,
     /// A bit for each of its pages, by place.
@@ -143,10 +144,10 @@ impl Used {
 
 /// A capture being read.
 pub(crate) struct Store<'a> {
-    tools: Tools<'a>,
+    tools: StoreContext<'a>,
     /// Its number among all captures.
     number: u64,
-    fate: Arc<Fate>,
+    status: Arc<WriteStatus>,
     /// Blocks that were sent to be compressed.
     sent: u64,
     /// The block under way: its number in the table of what is known, and its pages.
@@ -169,7 +170,7 @@ pub(crate) struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    pub fn new(tools: Tools<'a>, number: u64, fate: Arc<Fate>) -> Store<'a> {
+    pub fn new(tools: StoreContext<'a>, number: u64, status: Arc<WriteStatus>) -> Store<'a> {
         tools.buffers.trim();
         Store {
             number,
@@ -180,7 +181,7 @@ impl<'a> Store<'a> {
             own: Vec::new(),
             previous: tools.known.baseline.take(),
             now: Baseline {
-                event: fate.event,
+                event: status.event,
                 ..Baseline::default()
             },
             index: PageIndex::default(),
@@ -188,7 +189,7 @@ impl<'a> Store<'a> {
             seen: Vec::new(),
             stats: CheckpointStats::default(),
             begin: Instant::now(),
-            fate,
+            status,
             tools,
         }
     }
@@ -203,7 +204,7 @@ impl<'a> Store<'a> {
             if zero_untouched {
                 return Ok(());
             }
-            Place {
+            PageLocation {
                 block: ZERO_BLOCK,
                 slot: 0,
             }
@@ -310,7 +311,7 @@ impl<'a> Store<'a> {
     }
 
     fn dropped(&self, why: String) -> Error {
-        let event = self.fate.event;
+        let event = self.status.event;
         Error::Dropped { event, why }
     }
 
@@ -325,7 +326,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn use_block(&mut self, known: u32, block: Arc<Block>) -> u32 {
+    fn use_block(&mut self, known: u32, block: Arc<StoredBlock>) -> u32 {
         let number = self.used.len() as u32;
         let len = self.numbers.len().max(known as usize + 1);
         self.numbers.resize(len, UNUSED);
@@ -339,21 +340,21 @@ impl<'a> Store<'a> {
     }
 
     /// Finds a content that is stored already.
-    fn find(&mut self, digest: u128) -> Option<Place> {
-        let Place { block, slot } = self.tools.known.find(digest)?;
+    fn find(&mut self, digest: u128) -> Option<PageLocation> {
+        let PageLocation { block, slot } = self.tools.known.find(digest)?;
         let block = self.used(block)?;
         self.used[block as usize].mark(usize::from(slot)..usize::from(slot) + 1);
-        Some(Place { block, slot })
+        Some(PageLocation { block, slot })
     }
 
     /// Puts new content into the block under way.
-    fn add(&mut self, digest: u128, bytes: &[u8]) -> Result<Place> {
+    fn add(&mut self, digest: u128, bytes: &[u8]) -> Result<PageLocation> {
         let (known, mut raw) = match self.open.take() {
             Some(open) => open,
             None => {
                 let raw = self.tools.buffers.take()?;
                 // Its place in the tables is taken now; its place in the file will be known when it is written.
-                let (known, block) = self.tools.known.add_block(&self.fate);
+                let (known, block) = self.tools.known.add_block(&self.status);
                 self.own.push(known);
                 self.use_block(known, block);
                 (known, raw)
@@ -369,7 +370,7 @@ impl<'a> Store<'a> {
         } else {
             self.send(known, raw)?;
         }
-        Ok(Place {
+        Ok(PageLocation {
             block,
             slot: slot as u16,
         })
@@ -386,7 +387,7 @@ impl<'a> Store<'a> {
         self.sent += 1;
         let gone = |_| Error::Writer("the compressing threads are gone".into());
         self.tools.jobs.send(job).map_err(gone)?;
-        if self.fate.has_failed() {
+        if self.status.has_failed() {
             // The thread that writes the file knows why, and says it.
             return Err(self.dropped("its file could not be written".into()));
         }
@@ -394,7 +395,7 @@ impl<'a> Store<'a> {
     }
 
     /// All pages were taken. `given` are the statistics that the store cannot know.
-    pub fn finish(mut self, image: SessionImage, given: CheckpointStats) -> Result<Reading> {
+    pub fn finish(mut self, image: SessionImage, given: CheckpointStats) -> Result<CapturedImage> {
         if let Some((known, raw)) = self.open.take() {
             self.send(known, raw)?;
         }
@@ -415,8 +416,8 @@ impl<'a> Store<'a> {
         self.own.clear();
         self.tools.known.settle(&live);
         self.tools.known.baseline = Some(std::mem::take(&mut self.now));
-        Ok(Reading {
-            fate: self.fate.clone(),
+        Ok(CapturedImage {
+            status: self.status.clone(),
             image,
             index: std::mem::take(&mut self.index),
             blocks: self.used.iter().map(|used| used.block.clone()).collect(),

@@ -167,15 +167,8 @@ fn untouched(
         Entry::Vacant(e) => e.insert(open(id).map_err(failed)?),
     };
     // Beyond the end of the file its last page is zero (mmap(2)).
-    let mut n = 0;
-    while n < len {
-        match file.read_at(&mut bytes[n..], offset + (at - mapping.range.start) + n as u64) {
-            Ok(0) => break,
-            Ok(more) => n += more,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(failed(e.into())),
-        }
-    }
+    let read = file.read_up_to(&mut bytes, offset + (at - mapping.range.start));
+    read.map_err(|e| failed(e.into()))?;
     Ok(bytes)
 }
 

@@ -13,7 +13,7 @@
 //! * A frozen process lives until its pages are read, not until they are compressed, written or synced, as long
 //!   as there are buffers. Whatever happens, it is killed in the end.
 //! * A checkpoint that fails (a process was lost, the disk is full) is dropped with its reason, as are those
-//!   that were read in the meantime and refer to it (see `known`); the next one is tried again. Checkpoints
+//!   that were read in the meantime and refer to it (see `content_index`); the next one is tried again. Checkpoints
 //!   are published, and their outcomes reported, in the order of their events.
 //! * Memory is bounded: by the queue (frozen processes, which share their pages with the program until it
 //!   writes: [`Options::queue`], [`Options::frozen`]), by the blocks that wait for compression or for being
@@ -39,18 +39,20 @@ use rr_trace::event::EventNumber;
 use rr_tracee::cpus::bind_thread;
 use rr_tracee::{AddrRange, Tid};
 
-use crate::assemble::{self, Message, Reading};
+use crate::assemble;
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
 use crate::budget::{Budget, Keeper};
 use crate::capture::{CaptureRequest, Changes, PageSink, SpaceSource, WalkError, walk_object, walk_space};
 use crate::compression::Compressor;
+use crate::content_index::ContentIndex;
 use crate::error::{Error, Result};
 use crate::image::SessionImage;
 use crate::index::PageTarget;
-use crate::known::{Fate, Known};
+use crate::pipeline::{CapturedImage, Message, Outcome};
 use crate::publish;
 use crate::stats::{CheckpointStats, Maker};
-use crate::store::{Buffers, Job, Store, Tools};
+use crate::store::{Buffers, Job, Store, StoreContext};
+use crate::write_status::WriteStatus;
 
 /// The time between two looks for room.
 const ROOM_WAIT: Duration = Duration::from_micros(200);
@@ -102,15 +104,6 @@ impl Default for Options {
             budget: None,
         }
     }
-}
-
-/// The outcome of one submitted capture.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Its event.
-    pub event: EventNumber,
-    /// The statistics of the checkpoint that is on disk now; or why it was dropped.
-    pub result: Result<CheckpointStats>,
 }
 
 /// The account of a writer at its end.
@@ -397,7 +390,7 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keeper: Option<Keeper>, sh
             messages,
             buffers: Buffers::new(buffers_out, max_buffers),
             buffer: Vec::new(),
-            known: Known::default(),
+            known: ContentIndex::default(),
             last: None,
             maker: options.maker,
             give_up,
@@ -425,9 +418,9 @@ struct Reader<'a> {
     /// The bytes that were read last from a process.
     buffer: Vec<u8>,
     /// Contents of the capture before.
-    known: Known,
+    known: ContentIndex,
     /// The latest capture that was read whole.
-    last: Option<Arc<Fate>>,
+    last: Option<Arc<WriteStatus>>,
     maker: Maker,
     give_up: &'a AtomicBool,
 }
@@ -435,9 +428,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn process(&mut self, number: u64, mut queued: Queued) {
         let event = queued.request.image.event;
-        let fate = Fate::new(event.0);
+        let status = WriteStatus::new(event.0);
         let is_late =
-            |last: &Arc<Fate>| last.event > event.0 || (last.event == event.0 && !last.has_failed());
+            |last: &Arc<WriteStatus>| last.event > event.0 || (last.event == event.0 && !last.has_failed());
         let result = if self.give_up.load(Ordering::Relaxed) {
             Err(Error::Dropped {
                 event: event.0,
@@ -449,22 +442,27 @@ impl Reader<'_> {
                 why: "a later checkpoint was submitted before it".into(),
             })
         } else {
-            self.read(number, &mut queued.request, fate.clone())
+            self.read(number, &mut queued.request, status.clone())
         };
         drop(queued);
         let message = match result {
             Ok(reading) => {
-                self.last = Some(fate);
+                self.last = Some(status);
                 Message::Read(number, Box::new(reading))
             }
-            Err(e) => Message::Dropped(number, fate, e),
+            Err(e) => Message::Dropped(number, status, e),
         };
         // A thread that is gone is noticed when it is joined.
         let _ = self.messages.send(message);
     }
 
     /// Reads all pages of one capture. Its image is taken out.
-    fn read(&mut self, number: u64, request: &mut CaptureRequest, fate: Arc<Fate>) -> Result<Reading> {
+    fn read(
+        &mut self,
+        number: u64,
+        request: &mut CaptureRequest,
+        status: Arc<WriteStatus>,
+    ) -> Result<CapturedImage> {
         let event = request.image.event;
         let dropped = |why: String| Error::Dropped { event: event.0, why };
         let failed = |what: PageTarget| {
@@ -473,13 +471,13 @@ impl Reader<'_> {
                 WalkError::Sink(e) => e,
             }
         };
-        let tools = Tools {
+        let tools = StoreContext {
             jobs: &self.jobs,
             reply: &self.messages,
             buffers: &mut self.buffers,
             known: &mut self.known,
         };
-        let mut store = Store::new(tools, number, fate);
+        let mut store = Store::new(tools, number, status);
         let mut given = CheckpointStats {
             pause_us: request.pause_us,
             maker: self.maker,

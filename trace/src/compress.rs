@@ -9,6 +9,9 @@ use brotli::enc::BrotliEncoderParams;
 
 use crate::error::Malformed;
 
+/// The quality of what is in packs.
+pub const QUALITY_OF_PACKS: i32 = 9;
+
 /// Windows are no larger than this power of two: as large as the largest payload.
 const WINDOW_BITS_MAX: i32 = 22;
 

@@ -11,7 +11,8 @@ use rr_tracee::cpus::bind_thread;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::member::Member;
-use crate::members::{Members, Name};
+use crate::members::Members;
+use crate::name::Name;
 use crate::segment::{Batch, Scan, Stream};
 
 /// The input of a cursor: a snapshot of the trace when it was opened.

@@ -32,6 +32,7 @@ use zstd::dict::DecoderDictionary;
 use zstd::zstd_safe::CParameter;
 
 use crate::copy;
+use crate::dir::file_of;
 use crate::error::{Error, Malformed, Result};
 
 /// The longest dictionary.
@@ -164,9 +165,8 @@ impl Dictionaries {
     pub(crate) fn all(&self) -> Vec<FileId> {
         let entries = std::fs::read_dir(&self.objects).into_iter().flatten().flatten();
         let id = |path: PathBuf| {
-            let name = path.file_stem()?.to_str()?.to_owned();
-            let id = u128::from_str_radix(&name, 16).ok().map(FileId)?;
-            (path.extension()? == EXTENSION && id.to_string() == name).then_some(id)
+            let id = file_of(path.file_stem()?.to_str()?)?;
+            (path.extension()? == EXTENSION).then_some(id)
         };
         let mut all: Vec<FileId> = entries.filter_map(|entry| id(entry.path())).collect();
         all.sort_unstable();

@@ -202,7 +202,7 @@ pub(crate) fn file_name(file: FileId) -> String {
 }
 
 /// The mapped file with this name.
-fn file_of(name: &str) -> Option<FileId> {
+pub(crate) fn file_of(name: &str) -> Option<FileId> {
     let id = u128::from_str_radix(name, 16).ok().map(FileId)?;
     (file_name(id) == name).then_some(id)
 }

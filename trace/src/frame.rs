@@ -25,7 +25,7 @@ use std::io::{self, IoSlice, Write};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::columns;
-use crate::compress;
+use crate::compress::{self, QUALITY_OF_PACKS};
 use crate::dictionary::Dictionaries;
 use crate::error::{Error, Malformed};
 use crate::event::EventNumber;
@@ -35,9 +35,6 @@ pub const FRAME_HEADER_LEN: usize = 48;
 
 /// Most bytes of a payload before compression.
 pub const FRAME_RAW_MAX: u32 = 8 << 20;
-
-/// Brotli quality of packs.
-const QUALITY_OF_PACKS: i32 = 9;
 
 /// The first bytes of every frame.
 pub(crate) const FRAME_MAGIC: [u8; 4] = *b"rrF1";

@@ -29,8 +29,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::dir::{HEADER, TraceDir};
 use crate::error::{Error, Malformed, Result};
 use crate::frame::{FRAME_RAW_MAX, bytes_at, sum_is};
-use crate::members::{Members, Name};
+use crate::members::Members;
 use crate::message;
+use crate::name::Name;
 
 /// The version of the format that this program writes: of the directory, segments and messages together.
 /// It changes when an older program would misread a new trace; additions that it may ignore do not change it.

@@ -6,7 +6,7 @@
 //! DIR/files/<hash>                        contents of mapped files                 (`files`)
 //! DIR/checkpoints/<event>.ckpt            one file per checkpoint                  (crate rr-checkpoint)
 //! DIR/checkpoints/<event>.blocks          what others need of a removed one
-//! DIR/ci.json, DIR/backtrace              notes of `rr ci`; replay needs none   (`members`)
+//! DIR/ci.json, DIR/backtrace              notes of `rr ci`; replay needs none   (`name`)
 //! ```
 //!
 //! Event numbers in names are decimal with 16 digits; hashes are xxh3-128 of the contents (seed 0), in 32 lower-case
@@ -56,7 +56,7 @@
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
 //! | [`processes`] | the processes of a recording |
-//! | `dir`, `member`, [`members`] | names, and the way to what they name: files of a directory, or parts of a pack |
+//! | `name`, `dir`, `member`, `members` | names, and the way to what they name: files of a directory, or parts of a pack |
 //! | [`files`], `copy`, [`prune`] | [`FileStore`]: contents of mapped files; how they come into the trace; cleaning the store |
 //! | [`segment`], [`frame`] | a segment file: frames in groups |
 //! | `pieces`, [`columns`], `delta`, [`compress`] | encodings of a frame's contents |
@@ -88,8 +88,9 @@ pub mod files;
 pub mod frame;
 pub mod header;
 mod member;
-pub mod members;
+mod members;
 mod message;
+mod name;
 pub mod pack;
 pub mod packing;
 pub mod parallel;
@@ -113,7 +114,7 @@ pub use event::{Event, EventKind, EventNumber};
 pub use files::FileStore;
 pub use header::{FORMAT_VERSION, Header, Uname};
 pub use member::{Member, MemberReader};
-pub use members::Note;
+pub use name::Note;
 pub use reader::TraceReader;
 pub use source::{EventPosition, EventSource};
 pub use writer::{Progress, TraceWriter, WriterOptions};

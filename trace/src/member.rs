@@ -90,7 +90,7 @@ impl Member {
     pub fn size(&self) -> io::Result<u64> {
         match self.part {
             Some((_, len)) => Ok(len),
-            None => Ok(self.file.metadata()?.len()),
+            None => self.file.size(),
         }
     }
 
@@ -113,6 +113,10 @@ impl ReadAt for Member {
             0 => Ok(0),
             _ => self.file.read_at(&mut buf[..most], start + offset),
         }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Member::size(self)
     }
 }
 

@@ -6,33 +6,17 @@
 
 mod decode;
 mod encode;
-
-use capnp::message::ReaderOptions;
-use rr_tracee::Registers;
+mod limits;
+mod size;
 
 use crate::bytes::Bytes;
-use crate::error::{Error, Malformed, Result};
-use crate::event::{Event, EventKind, ExecInfo, Output, OutputSource, TaskOp};
-use crate::frame::FRAME_RAW_MAX;
+use crate::error::{Error, Result};
+use crate::event::{Event, EventKind, Output, OutputSource};
 
-pub(crate) use decode::decode;
+pub(crate) use decode::{decode, unpack};
 pub(crate) use encode::encode;
-
-/// Most events that one frame may hold.
-pub const FRAME_EVENTS_MAX: u64 = 1 << 16;
-
-/// Most bytes of data that the events of one frame may have together, unless it is a single event.
-pub const BATCH_DATA_MAX: u64 = 8 << 20;
-
-/// Most bytes of data that one event may have: twice what one system call can move (read(2)).
-pub const EVENT_DATA_MAX: u64 = 1 << 32;
-
-/// Most bytes of message that one event may need. Packing makes a message larger by an eighth at worst, so that it
-/// still fits into [`FRAME_RAW_MAX`].
-pub const EVENT_MESSAGE_MAX: u64 = FRAME_RAW_MAX as u64 - (1 << 20);
-
-/// Most bytes of an unpacked message that a reader accepts, and that it may walk over.
-const UNPACKED_MAX: usize = 4 * FRAME_RAW_MAX as usize;
+pub(crate) use limits::{BATCH_DATA_MAX, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
+pub(crate) use size::message_size;
 
 /// The byte strings of an event that stand in the Data frames, in order.
 pub(crate) fn blobs(event: &Event) -> impl Iterator<Item = &[u8]> {
@@ -55,79 +39,6 @@ pub(crate) fn effects(event: &Event) -> impl Iterator<Item = &[u8]> {
     let writes = event.writes.iter().map(|w| &*w.data);
     let object_writes = event.object_writes.iter().map(|w| &*w.data);
     writes.chain(object_writes).chain(output)
-}
-
-/// Size of an event in a message before packing, in bytes. Exact but for the registers, of which the usual changes
-/// are counted: all of them take at most 432 bytes more.
-pub(crate) fn message_size(event: &Event) -> u64 {
-    const EVENT: usize = 224; // the event with a kind and one set of registers' usual changes
-    const REGISTERS: usize = 8 * Registers::WORDS;
-    let text = |len: usize| len + 24;
-    let exec = |e: &ExecInfo| text(e.path.len()) + e.args.iter().map(|a| text(a.len())).sum::<usize>() + 64;
-    let kind = match &event.kind {
-        EventKind::Start { exec: e, xstate, .. } => exec(e) + text(xstate.0.len()),
-        EventKind::Syscall {
-            xstate, task, output, ..
-        } => {
-            let task = match task {
-                None => 0,
-                Some(TaskOp::Exec(e)) => exec(e),
-                Some(TaskOp::Clone(_)) => REGISTERS + 64,
-            };
-            let output = match output {
-                None => 0,
-                Some(Output {
-                    source: OutputSource::Memory(pieces),
-                    ..
-                }) => 16 * pieces.len() + 48,
-                Some(Output {
-                    source: OutputSource::Bytes(_),
-                    ..
-                }) => 48,
-            };
-            let xstate = xstate.as_ref().map_or(0, |x| text(x.0.len()));
-            xstate + task + output
-        }
-        EventKind::Signal { info, xstate, .. } => {
-            text(info.len()) + xstate.as_ref().map_or(0, |x| text(x.0.len())) + 48
-        }
-        EventKind::SetRegisters { xstate, .. } => xstate.as_ref().map_or(0, |x| text(x.0.len())),
-        EventKind::Point { point, .. } => {
-            text(point.xstate.0.len()) + 16 * (point.words.len() + point.sums.len()) + 64
-        }
-        EventKind::SyscallEnter { .. }
-        | EventKind::Restart { .. }
-        | EventKind::Trap { .. }
-        | EventKind::Exit { .. } => 0,
-    };
-    let op_size = |op: &rr_tracee::SpaceOp| match op {
-        rr_tracee::SpaceOp::Map(m) => text(m.name.len()) + 160,
-        _ => 96,
-    };
-    let ops: usize = event.ops.iter().map(op_size).sum();
-    let others: usize = event.others.iter().map(|(_, op)| op_size(op) + 16).sum();
-    let writes = 24 * (event.writes.len() + event.object_writes.len());
-    (EVENT + kind + ops + others + writes) as u64
-}
-
-/// Limits for reading any message of a trace.
-fn limits() -> ReaderOptions {
-    let mut options = ReaderOptions::new();
-    options
-        .traversal_limit_in_words(Some(UNPACKED_MAX / 8))
-        .nesting_limit(16);
-    options
-}
-
-/// The packed message in all of `raw`.
-pub(crate) fn unpack(
-    mut raw: &[u8],
-) -> Result<capnp::message::Reader<capnp::serialize::OwnedSegments>, Malformed> {
-    let message = capnp::serialize_packed::read_message(&mut raw, limits())?;
-    if !raw.is_empty() {
-        return Err(Malformed::new(format!("{} bytes after the message", raw.len())));
-    }
-    Ok(message)
 }
 
 /// The source of the data of a group, in order.

@@ -63,7 +63,7 @@ use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::frame::{bytes_at, sum_is};
 use crate::member::Member;
-use crate::members::{Name, Note};
+use crate::name::{Name, Note};
 
 /// The version of the format.
 pub const PACK_VERSION: u32 = 1;

@@ -19,16 +19,14 @@ use crate::dir::file_name;
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::member::Member;
-use crate::members::Name;
+use crate::name::Name;
 use crate::pack::{EXTENSION, Entry, HEADER_LEN, OBJECTS, Place, Table, alignment, encode};
+use crate::parallel::Asked;
 use crate::reader::TraceReader;
 use crate::recompress::{Recompression, payloads};
 
 /// Temporary files older than this belong to nobody.
 const STALE: Duration = Duration::from_secs(24 * 3600);
-
-/// Asks whether somebody wants an end.
-pub type Asked<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// A pack that is being written.
 pub struct PackWriter<'a> {
@@ -377,7 +375,7 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
 const TEMPORARY: &str = ".tmp-";
 
 /// The directory that a path names a file in.
-fn directory_of(path: &Path) -> &Path {
+pub fn directory_of(path: &Path) -> &Path {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     dir.unwrap_or(Path::new("."))
 }

@@ -6,6 +6,9 @@ use std::sync::{Mutex, PoisonError};
 /// So many bytes of pieces are in memory at once.
 const AT_ONCE: u64 = 48 << 20;
 
+/// Asks whether somebody wants an end.
+pub type Asked<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// A piece, and about how many bytes of memory it takes.
 pub type Piece<T, E> = Result<(T, u64), E>;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sched::CpuSet;
-use rr_tracee::FileId;
+use rr_tracee::{FileId, ReadAt};
 
 use crate::cursor::{EventCursor, Plan};
 use crate::dir::Part;
@@ -15,9 +15,10 @@ use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::header::Header;
 use crate::member::Member;
-use crate::members::{Members, Name, Note};
+use crate::members::Members;
+use crate::name::{Name, Note};
 use crate::pack::Pack;
-use crate::segment::{SEGMENT_HEADER_LEN, Scan, Source, Stream};
+use crate::segment::{SEGMENT_HEADER_LEN, Scan, Stream};
 
 /// An opened trace.
 ///
@@ -294,7 +295,8 @@ fn scan(members: &Members, uuid: &[u8; 16], first: EventNumber) -> Result<(Optio
         return Ok((None, size));
     }
     let mut start = [0; SEGMENT_HEADER_LEN];
-    Source::read_at(&file, 0, &mut start).map_err(|e| Error::io(&path, "reading", e))?;
+    file.read_exact_at(&mut start, 0)
+        .map_err(|e| Error::io(&path, "reading", e))?;
     if start == [0; SEGMENT_HEADER_LEN] {
         // A power failure can leave a file with its size but without its contents.
         return Ok((None, size));

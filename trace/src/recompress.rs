@@ -2,6 +2,7 @@
 //!
 //! Keeps: each frame that is written was decompressed and compared with the payload of the one that it stands for.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zstd::bulk::Compressor;
@@ -11,15 +12,14 @@ use crate::dictionary::{Dictionaries, Dictionary};
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::frame::{self, Codec, FRAME_HEADER_LEN, FrameHeader, bytes_at};
-use crate::packing::Asked;
-use crate::parallel::in_order;
+use crate::parallel::{Asked, in_order};
 use crate::reader::TraceReader;
 use crate::segment::RawFrame;
 
 /// The settings for making segments smaller.
 pub(crate) struct Recompression<'a> {
-    pub(crate) threads: usize,
-    pub(crate) asked: Asked<'a>,
+    threads: usize,
+    asked: Asked<'a>,
     /// The dictionary that frames may be compressed with, and the place where it is found again.
     dictionary: Option<(Arc<Dictionary>, &'a Dictionaries)>,
     /// One for each thread, when it is needed first.
@@ -40,35 +40,19 @@ impl<'a> Recompression<'a> {
         }
     }
 
-    /// Writes the segment that begins with `first` anew. The torn end of a killed recording does not count, and is left out.
+    /// Writes the segment that begins with `first` anew.
     pub(crate) fn segment(
         &self,
         reader: &TraceReader,
         first: EventNumber,
-        mut out: impl FnMut(&[u8]) -> Result<()>,
+        out: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let plan = reader.plan(first);
-        let Some(mut stream) = cursor::open_segment(&plan, 0)? else {
-            return Ok(());
-        };
-        out(&stream.header()?)?;
-        let path = stream.place().0.to_owned();
-        let pieces = std::iter::from_fn(|| {
-            let frame = stream.next_frame().transpose()?;
-            Some(frame.map(|frame| {
-                let weight = 2 * frame.raw.len() as u64;
-                (frame, weight)
-            }))
-        });
-        let work = |frame: RawFrame| match (self.asked)() {
-            true => Err(Error::Interrupted),
-            false => self.frame(frame, &path),
-        };
-        in_order(pieces, self.threads, work, |frame: Vec<u8>| out(&frame))
+        let work = |frame, path: &Path| self.frame(frame, path);
+        rewrite(reader, first, self.threads, self.asked, work, out)
     }
 
     /// One frame.
-    fn frame(&self, old: RawFrame, path: &std::path::Path) -> Result<Vec<u8>> {
+    fn frame(&self, old: RawFrame, path: &Path) -> Result<Vec<u8>> {
         let with_dictionary = match &self.dictionary {
             Some((dictionary, _)) if old.header.codec != Codec::Zeros => {
                 let stored = self.with_dictionary(dictionary, &old.raw);
@@ -111,6 +95,24 @@ pub(crate) fn without_dictionary(
     reader: &TraceReader,
     first: EventNumber,
     asked: Asked<'_>,
+    out: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let alone = Recompression::new(1, asked, None);
+    let work = |frame: RawFrame, path: &Path| match frame.header.codec {
+        Codec::Dictionary => alone.frame(frame, path),
+        _ => Ok([&frame.header.encode()[..], &frame.stored].concat()),
+    };
+    rewrite(reader, first, 1, asked, work, out)
+}
+
+/// Writes the segment that begins with `first`, with what `work` makes of each frame. The torn end of a killed recording does not count, and
+/// is left out.
+fn rewrite(
+    reader: &TraceReader,
+    first: EventNumber,
+    threads: usize,
+    asked: Asked<'_>,
+    work: impl Fn(RawFrame, &Path) -> Result<Vec<u8>> + Sync,
     mut out: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let plan = reader.plan(first);
@@ -118,19 +120,19 @@ pub(crate) fn without_dictionary(
         return Ok(());
     };
     out(&stream.header()?)?;
-    let alone = Recompression::new(1, asked, None);
-    while let Some(frame) = stream.next_frame()? {
-        if asked() {
-            return Err(Error::Interrupted);
-        }
-        if frame.header.codec == Codec::Dictionary {
-            out(&alone.frame(frame, stream.place().0)?)?;
-        } else {
-            out(&frame.header.encode())?;
-            out(&frame.stored)?;
-        }
-    }
-    Ok(())
+    let path = stream.place().0.to_owned();
+    let frames = std::iter::from_fn(|| {
+        let frame = stream.next_frame().transpose()?;
+        Some(frame.map(|frame| {
+            let weight = 2 * frame.raw.len() as u64;
+            (frame, weight)
+        }))
+    });
+    let work = |frame| match asked() {
+        true => Err(Error::Interrupted),
+        false => work(frame, &path),
+    };
+    in_order(frames, threads, work, |frame: Vec<u8>| out(&frame))
 }
 
 /// The payloads of a trace's frames, one after the other, up to `most` bytes.

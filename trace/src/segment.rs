@@ -18,7 +18,6 @@
 //! A killed recorder leaves a cut in the last group. `Stream::scan` tells a cut from damage: no intact frame header follows a
 //! cut.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,12 +56,8 @@ pub fn encode_header(uuid: &[u8; 16], first: EventNumber) -> [u8; SEGMENT_HEADER
     out
 }
 
-/// Bytes that can be read from any place.
-pub(crate) trait Source {
-    /// The number of bytes.
-    fn size(&self) -> io::Result<u64>;
-    /// Fills `buf` from `offset` on.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+/// The bytes of a segment.
+pub(crate) trait Source: ReadAt {
     /// The dictionaries that its frames may name.
     fn dictionaries(&self) -> Option<&Dictionaries> {
         None
@@ -70,31 +65,12 @@ pub(crate) trait Source {
 }
 
 impl Source for Member {
-    fn size(&self) -> io::Result<u64> {
-        Member::size(self)
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.read_exact_at(buf, offset)
-    }
-
     fn dictionaries(&self) -> Option<&Dictionaries> {
         Member::dictionaries(self)
     }
 }
 
-impl Source for &[u8] {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).ok();
-        let part = start.and_then(|start| self.get(start..start.checked_add(buf.len())?));
-        buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
+impl Source for &[u8] {}
 
 /// The end of a recording that ended in an orderly way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,7 +155,7 @@ impl<S: Source> Stream<S> {
         }
         let mut header = [0; SEGMENT_HEADER_LEN];
         source
-            .read_at(0, &mut header)
+            .read_exact_at(&mut header, 0)
             .map_err(|e| Error::io(path, "reading", e))?;
         check_prefix(&header, &MAGIC, path)?;
         if !sum_is(&header[..40], u64::from_le_bytes(bytes_at(&header, 40))) {
@@ -260,7 +236,7 @@ impl<S: Source> Stream<S> {
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.source
-            .read_at(offset, buf)
+            .read_exact_at(buf, offset)
             .map_err(|e| Error::io(&self.path, "reading", e))
     }
 

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::dir::TraceDir;
 use crate::error::{Error, Result};
-use crate::members::Name;
-use crate::packing::{Asked, copy_member, not_written, temporary};
+use crate::name::Name;
+use crate::packing::{copy_member, not_written, temporary};
+use crate::parallel::Asked;
 use crate::reader::TraceReader;
 use crate::recompress;
 

@@ -8,25 +8,26 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceId};
 
 use super::*;
-use crate::assemble::{self, Compressed, Message, Packed, Reading};
+use crate::assemble;
 use crate::compression::Compression;
+use crate::content_index::StoredBlock;
 use crate::image::{SessionImage, SpaceImage};
 use crate::index::{PageIndex, PageTarget, Run};
-use crate::known::Block;
+use crate::pipeline::{CapturedImage, Compressed, Message, Packed};
 use crate::{Checkpoint, list};
 
 const UUID: [u8; 16] = [7; 16];
 const FIRST: u64 = 0x10000 / PAGE;
 
-fn block(fate: &Arc<Fate>) -> Arc<Block> {
-    Arc::new(Block {
-        fate: fate.clone(),
+fn block(status: &Arc<WriteStatus>) -> Arc<StoredBlock> {
+    Arc::new(StoredBlock {
+        status: status.clone(),
         place: OnceLock::new(),
     })
 }
 
 /// A capture with one page for each of these blocks, the last of which is its own.
-fn reading(fate: &Arc<Fate>, blocks: &[&Arc<Block>]) -> Box<Reading> {
+fn reading(status: &Arc<WriteStatus>, blocks: &[&Arc<StoredBlock>]) -> Box<CapturedImage> {
     let range = AddrRange::sized(Addr(FIRST * PAGE), 16 * PAGE);
     let space = AddressSpace::from_mappings([Mapping {
         range,
@@ -36,7 +37,7 @@ fn reading(fate: &Arc<Fate>, blocks: &[&Arc<Block>]) -> Box<Reading> {
         name: "heap".into(),
     }]);
     let image = SessionImage {
-        event: EventNumber(fate.event),
+        event: EventNumber(status.event),
         time_ns: 1,
         spaces: vec![SpaceImage {
             id: SpaceId(1),
@@ -55,8 +56,8 @@ fn reading(fate: &Arc<Fate>, blocks: &[&Arc<Block>]) -> Box<Reading> {
     index
         .insert(PageTarget::Space(SpaceId(1)), runs.collect())
         .unwrap();
-    Box::new(Reading {
-        fate: fate.clone(),
+    Box::new(CapturedImage {
+        status: status.clone(),
         image,
         index,
         blocks: blocks.iter().map(|b| Arc::clone(b)).collect(),
@@ -67,7 +68,7 @@ fn reading(fate: &Arc<Fate>, blocks: &[&Arc<Block>]) -> Box<Reading> {
 }
 
 /// A block of one page as it comes from a compressing thread; or as the death of that thread leaves it.
-fn packed(number: u64, block: &Arc<Block>, survived: bool) -> Message {
+fn packed(number: u64, block: &Arc<StoredBlock>, survived: bool) -> Message {
     let raw = vec![number as u8 + 1; PAGE as usize];
     let checksum = xxhash_rust::xxh3::xxh3_64(&raw);
     Message::Packed(Packed {
@@ -83,7 +84,7 @@ fn packed(number: u64, block: &Arc<Block>, survived: bool) -> Message {
 }
 
 /// The files that the writing thread makes of these messages.
-fn assembled(dir: &Path, messages: Vec<Message>) -> Vec<Finished> {
+fn assembled(dir: &Path, messages: Vec<Message>) -> Vec<AssemblyResult> {
     let (to, from) = unbounded();
     let (buffers, back) = unbounded();
     let (finished, out) = unbounded();
@@ -98,7 +99,7 @@ fn assembled(dir: &Path, messages: Vec<Message>) -> Vec<Finished> {
 }
 
 /// Lets the publishing thread have these, all at once. Returns events, and how publishing them went.
-fn published(dir: &Path, finished: Vec<Finished>) -> Vec<(u64, Result<CheckpointStats>)> {
+fn published(dir: &Path, finished: Vec<AssemblyResult>) -> Vec<(u64, Result<CheckpointStats>)> {
     let (to, from) = unbounded();
     let (outcomes, out) = unbounded();
     let (slots, taken) = bounded(finished.len());
@@ -129,16 +130,16 @@ fn names(dir: &Path) -> Vec<String> {
 /// Captures at events 1 to 4, everything told in a bad order: 2 refers to 1, 3 to 2, and 4 to nobody.
 /// `survives`: whether the compressing thread of capture 1's block did.
 fn four(survives: bool) -> Vec<Message> {
-    let fates: Vec<_> = (1..=4).map(Fate::new).collect();
-    let b: Vec<_> = fates.iter().map(block).collect();
+    let statuses: Vec<_> = (1..=4).map(WriteStatus::new).collect();
+    let b: Vec<_> = statuses.iter().map(block).collect();
     vec![
         packed(3, &b[3], true),
-        Message::Read(2, reading(&fates[2], &[&b[1], &b[2]])),
-        Message::Read(1, reading(&fates[1], &[&b[0], &b[1]])),
+        Message::Read(2, reading(&statuses[2], &[&b[1], &b[2]])),
+        Message::Read(1, reading(&statuses[1], &[&b[0], &b[1]])),
         packed(2, &b[2], true),
         packed(1, &b[1], true),
-        Message::Read(3, reading(&fates[3], &[&b[3]])),
-        Message::Read(0, reading(&fates[0], &[&b[0]])),
+        Message::Read(3, reading(&statuses[3], &[&b[3]])),
+        Message::Read(0, reading(&statuses[0], &[&b[0]])),
         packed(0, &b[0], survives),
     ]
 }
@@ -182,7 +183,7 @@ fn a_file_that_cannot_be_published_takes_along_what_refers_to_it() {
     let finished = assembled(dir.path(), four(true));
     // Its name cannot be given: a directory has it.
     std::fs::create_dir(dir.path().join("0000000000000001.ckpt")).unwrap();
-    let fates: Vec<_> = finished.iter().map(|f| f.fate.clone()).collect();
+    let statuses: Vec<_> = finished.iter().map(|f| f.status.clone()).collect();
     let outcomes = published(dir.path(), finished);
     assert!(
         why(&outcomes[0].1).contains("renaming"),
@@ -196,7 +197,7 @@ fn a_file_that_cannot_be_published_takes_along_what_refers_to_it() {
         names(dir.path()),
         ["0000000000000001.ckpt", "0000000000000004.ckpt"]
     );
-    let failed: Vec<bool> = fates.iter().map(|f| f.has_failed()).collect();
+    let failed: Vec<bool> = statuses.iter().map(|f| f.has_failed()).collect();
     assert_eq!(
         failed,
         [true, true, true, false],
@@ -207,18 +208,18 @@ fn a_file_that_cannot_be_published_takes_along_what_refers_to_it() {
 #[test]
 fn blocks_of_a_dropped_capture_are_let_go() {
     let dir = tempfile::tempdir().unwrap();
-    let fates: Vec<_> = (1..=2).map(Fate::new).collect();
-    let b: Vec<_> = fates.iter().map(block).collect();
+    let statuses: Vec<_> = (1..=2).map(WriteStatus::new).collect();
+    let b: Vec<_> = statuses.iter().map(block).collect();
     let dropped = Error::Dropped {
         event: 1,
         why: "a process was lost".into(),
     };
     let messages = vec![
         packed(0, &b[0], true),
-        Message::Dropped(0, fates[0].clone(), dropped),
+        Message::Dropped(0, statuses[0].clone(), dropped),
         packed(0, &b[0], true),
         packed(1, &b[1], true),
-        Message::Read(1, reading(&fates[1], &[&b[1]])),
+        Message::Read(1, reading(&statuses[1], &[&b[1]])),
     ];
     let outcomes = published(dir.path(), assembled(dir.path(), messages));
     assert!(why(&outcomes[0].1).contains("a process was lost"));

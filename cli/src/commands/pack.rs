@@ -13,7 +13,8 @@ use rr_checkpoint::repack::{Repack, scratch_in};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::pack::{EXTENSION, Pack};
-use rr_trace::packing::{Asked, PackWriter};
+use rr_trace::packing::{PackWriter, directory_of};
+use rr_trace::parallel::Asked;
 
 use crate::secrets::SecretNames;
 use crate::size::Size;
@@ -164,8 +165,7 @@ pub fn pack(
             reader.path().display()
         );
     }
-    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let scratch = scratch_in(dir.unwrap_or(Path::new(".")))?;
+    let scratch = scratch_in(directory_of(target))?;
     let mut checkpoints = Repack::read(reader, scratch, threads, asked)?;
     for (event, e) in checkpoints.unusable() {
         eprintln!("rr: the checkpoint at event {event} cannot be used, and is left out: {e}");

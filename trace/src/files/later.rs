@@ -4,41 +4,15 @@
 //! is written any more, and everybody is told.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rr_tracee::FileId;
-
-use super::{Key, Places};
-use crate::copy::Content;
+use super::places::{Job, Places};
 use crate::error::{Error, Result};
 
 /// Most bytes of contents that wait in memory.
 const QUEUE_BYTES: u64 = 256 << 20;
-
-/// Something that was left for later.
-#[derive(Debug)]
-pub(super) enum Job {
-    /// Bring these contents from the store into the trace.
-    Link { id: FileId, file: File },
-    /// Write these contents into the trace, and the store; with a key, for the index too.
-    Write {
-        id: FileId,
-        content: Content,
-        key: Option<Key>,
-    },
-}
-
-impl Job {
-    fn weight(&self) -> u64 {
-        match self {
-            Job::Link { .. } => 0,
-            Job::Write { content, .. } => content.weight(),
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct State {

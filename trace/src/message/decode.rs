@@ -1,11 +1,12 @@
 //! A message to events.
 
+use capnp::message::ReaderOptions;
 use rr_preload::payload::Digest;
 use rr_schema::rr_capnp as wire;
 use rr_tracee::digest::ChunkSum;
 use rr_tracee::{Addr, ExtendedState, ObjectId, Registers, SpaceId, Tid};
 
-use super::{BATCH_DATA_MAX, EVENT_DATA_MAX, FRAME_EVENTS_MAX, unpack};
+use super::limits::{BATCH_DATA_MAX, EVENT_DATA_MAX, FRAME_EVENTS_MAX};
 use crate::convert::read_space_op;
 use crate::delta::{self, Bases};
 use crate::error::Malformed;
@@ -13,9 +14,33 @@ use crate::event::{
     CloneInfo, Disposition, Event, EventKind, EventNumber, ExecInfo, MemWrite, ObjectWrite, Output,
     OutputSource, Point, SignalPlace, Stdio, TaskOp,
 };
+use crate::frame::FRAME_RAW_MAX;
 
 /// Lists are grown from this many entries on, whatever length they claim to have.
 const FIRST_CAPACITY: usize = 1024;
+
+/// Most bytes of an unpacked message that a reader accepts, and that it may walk over.
+const UNPACKED_MAX: usize = 4 * FRAME_RAW_MAX as usize;
+
+/// Limits for reading any message of a trace.
+fn limits() -> ReaderOptions {
+    let mut options = ReaderOptions::new();
+    options
+        .traversal_limit_in_words(Some(UNPACKED_MAX / 8))
+        .nesting_limit(16);
+    options
+}
+
+/// The packed message in all of `raw`.
+pub(crate) fn unpack(
+    mut raw: &[u8],
+) -> Result<capnp::message::Reader<capnp::serialize::OwnedSegments>, Malformed> {
+    let message = capnp::serialize_packed::read_message(&mut raw, limits())?;
+    if !raw.is_empty() {
+        return Err(Malformed::new(format!("{} bytes after the message", raw.len())));
+    }
+    Ok(message)
+}
 
 /// The events `first` to `last` from their message, without their data; and the lengths of these, in order.
 pub(crate) fn decode(

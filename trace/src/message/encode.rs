@@ -5,7 +5,7 @@ use rr_preload::payload::Digest;
 use rr_schema::rr_capnp as wire;
 use rr_tracee::{Addr, Registers, Tid};
 
-use super::message_size;
+use super::size::message_size;
 use crate::convert::write_space_op;
 use crate::delta::{self, Bases};
 use crate::event::{

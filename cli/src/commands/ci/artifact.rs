@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use rr_trace::pack::EXTENSION;
-use rr_trace::packing::Asked;
+use rr_trace::parallel::Asked;
 use rr_trace::{Note, TraceReader};
 use serde::{Deserialize, Serialize};
 

@@ -3,48 +3,24 @@
 //! A checkpoint is read while its predecessors are still being compressed, written or synced, and it refers to
 //! their blocks all the same. Two things make that sound:
 //!
-//! * a [`Block`] is shared: where it lies is filled in when it is written, which is before any later
+//! * a [`StoredBlock`] is shared: where it lies is filled in when it is written, which is before any later
 //!   checkpoint is completed, because they are completed in order;
-//! * a [`Fate`] is shared: whether the checkpoint that a block belongs to made it to its final name. One that
+//! * a [`WriteStatus`] is shared: whether the checkpoint that a block belongs to made it to its final name. One that
 //!   refers to a block of a checkpoint that failed is dropped in its turn, and the captures that are read after
 //!   the failure do not refer to it any more. So nothing on disk ever refers to a file that is not there.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::baseline::Baseline;
 use crate::block::BlockRef;
-
-/// The state of a checkpoint that others may refer to.
-#[derive(Debug)]
-pub(crate) struct Fate {
-    /// Its event.
-    pub event: u64,
-    failed: AtomicBool,
-}
-
-impl Fate {
-    pub fn new(event: u64) -> Arc<Fate> {
-        let failed = AtomicBool::new(false);
-        Arc::new(Fate { event, failed })
-    }
-
-    /// There is not going to be such a file, and its temporary one is gone.
-    pub fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-    }
-
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-}
+use crate::write_status::WriteStatus;
 
 /// A block of a checkpoint that may be still on its way to the disk.
 #[derive(Debug)]
-pub(crate) struct Block {
+pub(crate) struct StoredBlock {
     /// Of the checkpoint in whose file it is.
-    pub fate: Arc<Fate>,
+    pub status: Arc<WriteStatus>,
     /// The place of the block, as soon as it is written.
     pub place: OnceLock<BlockRef>,
 }
@@ -52,13 +28,13 @@ pub(crate) struct Block {
 /// Contents that a checkpoint can refer to: those of the blocks that the capture before, read whole, has pages in.
 ///
 /// One table for all captures, so that one which finds little changed costs little. A capture adds its blocks while it is
-/// read. In the end it either settles how much of each block is in use now ([`Known::settle`]), and the blocks that are in use no
-/// more go; or it failed, and its own blocks go ([`Known::forget`]), so that nothing is different from before.
+/// read. In the end it either settles how much of each block is in use now ([`ContentIndex::settle`]), and the blocks that are in use no
+/// more go; or it failed, and its own blocks go ([`ContentIndex::forget`]), so that nothing is different from before.
 #[derive(Default)]
-pub(crate) struct Known {
-    pages: HashMap<u128, Place>,
+pub(crate) struct ContentIndex {
+    pages: HashMap<u128, PageLocation>,
     /// By number; those of blocks that have gone are given again.
-    blocks: Vec<Option<KnownBlock>>,
+    blocks: Vec<Option<IndexedBlock>>,
     free: Vec<u32>,
     /// The pages of the capture before.
     pub baseline: Option<Baseline>,
@@ -66,37 +42,37 @@ pub(crate) struct Known {
 
 /// The place of a page: number of the block, and place in the block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct PageLocation {
     pub block: u32,
     pub slot: u16,
 }
 
 /// A block in the table.
-pub(crate) struct KnownBlock {
-    pub block: Arc<Block>,
+pub(crate) struct IndexedBlock {
+    pub block: Arc<StoredBlock>,
     /// The digests of its pages.
     pages: Vec<u128>,
     /// The number of its pages that the last capture has that was read whole.
     live: u16,
 }
 
-impl KnownBlock {
+impl IndexedBlock {
     /// Says if a new checkpoint may refer to the block. It may not if the block's file failed. It may not either if too
     /// little of the block is in use to keep it alive: a restore decompresses whole blocks, and with this bound at most
     /// four times what it needs.
     fn is_of_use(&self) -> bool {
-        u64::from(self.live) * 4 >= self.pages.len() as u64 && !self.block.fate.has_failed()
+        u64::from(self.live) * 4 >= self.pages.len() as u64 && !self.block.status.has_failed()
     }
 }
 
-impl Known {
+impl ContentIndex {
     /// A new block, without pages yet.
-    pub fn add_block(&mut self, fate: &Arc<Fate>) -> (u32, Arc<Block>) {
-        let block = Arc::new(Block {
-            fate: fate.clone(),
+    pub fn add_block(&mut self, status: &Arc<WriteStatus>) -> (u32, Arc<StoredBlock>) {
+        let block = Arc::new(StoredBlock {
+            status: status.clone(),
             place: OnceLock::new(),
         });
-        let known = Some(KnownBlock {
+        let known = Some(IndexedBlock {
             block: block.clone(),
             pages: Vec::new(),
             live: 0,
@@ -118,17 +94,17 @@ impl Known {
         if let Some(known) = &mut self.blocks[block as usize] {
             let slot = known.pages.len() as u16;
             known.pages.push(digest);
-            self.pages.insert(digest, Place { block, slot });
+            self.pages.insert(digest, PageLocation { block, slot });
         }
     }
 
     /// Finds a content, in whatever file it is.
-    pub fn find(&self, digest: u128) -> Option<Place> {
+    pub fn find(&self, digest: u128) -> Option<PageLocation> {
         self.pages.get(&digest).copied()
     }
 
     /// A block of an earlier capture, if a checkpoint may refer to it.
-    pub fn usable(&self, number: u32) -> Option<&Arc<Block>> {
+    pub fn usable(&self, number: u32) -> Option<&Arc<StoredBlock>> {
         let known = self.blocks.get(number as usize)?.as_ref()?;
         known.is_of_use().then_some(&known.block)
     }
@@ -151,7 +127,7 @@ impl Known {
             return;
         };
         for (slot, digest) in known.pages.iter().enumerate() {
-            let place = Place {
+            let place = PageLocation {
                 block: number,
                 slot: slot as u16,
             };

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::ids::Tid;
-use crate::task;
+use crate::kill::kill;
 
 /// When to kill whom.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) fn moment(tid: Tid) {
     let victim = if plan.parent { parent(tid) } else { Some(tid) };
     eprintln!("rr: test: moment {number} of task {tid}, killed: {victim:?}");
     if let Some(victim) = victim {
-        task::kill(victim);
+        kill(victim);
         if plan.late {
             std::thread::sleep(LATE);
         }

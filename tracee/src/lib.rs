@@ -42,6 +42,7 @@ pub mod digest;
 pub mod error;
 pub mod hardware_random;
 pub mod ids;
+mod kill;
 pub mod limits;
 pub mod madv;
 pub mod memory;

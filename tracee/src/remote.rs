@@ -82,9 +82,6 @@ pub struct RemoteCall {
     pub args: [u64; 6],
 }
 
-/// The length of a call in a list.
-pub(crate) const LISTED_BYTES: usize = 8 * 8;
-
 impl RemoteCall {
     /// Maps anonymous private memory at a fixed place, in place of whatever is there.
     pub fn map_anonymous(range: AddrRange, prot: Prot, extra_flags: i32) -> RemoteCall {

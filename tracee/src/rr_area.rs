@@ -28,8 +28,10 @@ pub const SYSCALL_INSN: Addr = Addr(layout::SYSCALL);
 pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
 /// Where lists of remote system calls are put: the control page has room left.
 pub const CALLS: Addr = Addr(layout::CONTROL + CONTROL_BYTES);
+/// The length of a call in a list.
+pub(crate) const LISTED_BYTES: usize = 8 * 8;
 /// So many calls are in one list at most.
-pub const CALLS_MOST: usize = (0x1000 - CONTROL_BYTES) as usize / crate::remote::LISTED_BYTES;
+pub const CALLS_MOST: usize = (0x1000 - CONTROL_BYTES) as usize / LISTED_BYTES;
 /// What the library has of the control page.
 const CONTROL_BYTES: u64 = 0xc00;
 const _: () = assert!(size_of::<layout::Control>() as u64 <= CONTROL_BYTES);

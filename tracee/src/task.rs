@@ -16,6 +16,7 @@ mod debug;
 mod regsets;
 mod signals;
 
+pub use crate::kill::kill;
 pub use debug::{TRAP_INT3, TRAP_TRACE, WATCHES, Watch, WatchKind};
 pub use regsets::{REGSET_MOST, is_debug_register};
 pub use signals::{SigInfo, is_fault, send_signal, si_code, signo};
@@ -456,12 +457,6 @@ impl Stopped {
             .map_err(|e| Error::kernel(self.tid, "PTRACE_GETEVENTMSG", e))?;
         Ok(message)
     }
-}
-
-/// Kills a process (kill(2) with `SIGKILL`); no error if it is gone already.
-pub fn kill(tid: Tid) {
-    // SAFETY: kill takes plain numbers.
-    unsafe { libc::kill(tid.0, libc::SIGKILL) };
 }
 
 /// The processor time that a process has had, all its threads together (clock_getcpuclockid(3)).

@@ -1,9 +1,10 @@
 //! Descriptors and what is read and written through them: open, read, write, copy, lock, sync, fcntl.
 
+use super::spec::{Len, MemorySpec, Spec};
 use libc::{ENOSYS, ENOTTY};
 
 use super::forms::*;
-use super::{MemorySpec, Spec, ioctl, vectors};
+use super::{ioctl, vectors};
 use crate::regs::Registers;
 
 /// `struct flock`.

@@ -12,10 +12,12 @@
 //!                           └ may wait, unless argument 0 is a regular file
 //! ```
 
-use super::{Blocking, Class, Holder, MemorySpec, Part, PartsFn, Predicate, ReadPart, Spec, Special};
-use super::{RefusedForm, Written, WrittenFn, to_page_end};
+use super::spec::{
+    Blocking, Class, Commands, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate, ReadPart,
+    RefusedForm, Spec, Special, Written, WrittenFn,
+};
 use crate::error::{Error, Result};
-use crate::ids::Addr;
+use crate::ids::{Addr, PAGE};
 use crate::memory::ReadMemory;
 use crate::regs::Registers;
 
@@ -24,82 +26,6 @@ pub(super) const MAX_RW: u64 = 0x7fff_f000;
 
 /// One past the highest address of a program with 47-bit addresses; the kernel maps higher only on request.
 const USER_END: u64 = 1 << 56;
-
-/// One output of a regular call.
-#[derive(Clone, Copy, Debug)]
-pub struct Out {
-    /// The argument that points to it.
-    pub arg: u8,
-    /// Its length in bytes.
-    pub len: Len,
-    /// The kernel cuts the length to this.
-    pub max: u64,
-    /// What of it is written.
-    pub extent: Extent,
-    /// See [`Part::copy_in`].
-    pub copy_in: bool,
-}
-
-/// The length of an output, known at entry.
-#[derive(Clone, Copy, Debug)]
-pub enum Len {
-    /// So many bytes.
-    Bytes(u64),
-    /// The value of argument `arg`, times `unit`.
-    Arg {
-        /// The argument with the count.
-        arg: u8,
-        /// Bytes for each.
-        unit: u64,
-    },
-    /// The 32-bit word `offset` bytes behind the address in `arg`, times `unit`, plus `plus`.
-    At {
-        /// The argument that points to the structure with the count.
-        arg: u8,
-        /// Where in the structure the count is.
-        offset: u64,
-        /// Bytes for each.
-        unit: u64,
-        /// Bytes that are there in any case.
-        plus: u64,
-    },
-    /// What a function of the arguments says.
-    Of(fn(&Registers) -> u64),
-}
-
-/// Which bytes of an output are written.
-#[derive(Clone, Copy, Debug)]
-pub enum Extent {
-    /// All, if the call succeeds.
-    Success,
-    /// All, if the result is above 0.
-    Positive,
-    /// If the call succeeds: the result, times `unit`, plus `plus`.
-    Result {
-        /// Bytes for each.
-        unit: u64,
-        /// Bytes in front that are there in any case.
-        plus: u64,
-    },
-    /// If the call succeeds: as many as the 32-bit word at this byte offset behind this argument says *after* the call.
-    Count {
-        /// The argument that points to the structure with the count (an output as well).
-        arg: u8,
-        /// Where in the structure the count is.
-        offset: u64,
-    },
-    /// Any of it, whatever the result.
-    Perhaps,
-    /// In every element of `stride` bytes, `len` bytes at `offset`, if the call succeeds or is interrupted.
-    Field {
-        /// Size of an element.
-        stride: u64,
-        /// Where in the element the kernel writes.
-        offset: u64,
-        /// How many bytes.
-        len: u64,
-    },
-}
 
 /// A structure of a fixed size, written as a whole if the call succeeds.
 pub(super) const fn fixed(arg: u8, bytes: u64) -> Out {
@@ -216,19 +142,6 @@ impl Out {
         self.max = bytes;
         self
     }
-}
-
-/// A multiplexed call: an argument chooses among commands.
-#[derive(Clone, Copy, Debug)]
-pub struct Commands {
-    /// The argument (an `int`).
-    pub arg: u8,
-    /// The command is the argument shifted right by so many bits.
-    pub shift: u8,
-    /// Commands that write no memory.
-    pub silent: &'static [i32],
-    /// Commands that do.
-    pub cases: &'static [(i32, MemorySpec)],
 }
 
 impl Commands {
@@ -498,4 +411,9 @@ pub(super) fn unless_died<T>(read: Result<T>) -> Result<Option<T>> {
 pub(super) fn read_u32(read: &ReadPart<'_>, part: usize, offset: u64) -> Result<Option<u32>> {
     let mut b = [0; 4];
     Ok(unless_died(read(part, offset, &mut b))?.map(|()| u32::from_le_bytes(b)))
+}
+
+/// Bytes from `addr` to the end of its page.
+fn to_page_end(addr: Addr) -> u64 {
+    PAGE - (addr.0 & (PAGE - 1))
 }

@@ -1,7 +1,7 @@
 //! Who a task is: ids of tasks, users, groups, sessions; capabilities; security modules.
 
 use super::forms::*;
-use super::{Holder, Part, ReadPart, Spec, Written};
+use super::spec::{Holder, Part, ReadPart, Spec, Written};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;

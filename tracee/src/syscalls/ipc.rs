@@ -1,7 +1,7 @@
 //! System V and POSIX message queues, semaphores, shared memory.
 
 use super::forms::*;
-use super::{MemorySpec, Spec, Special};
+use super::spec::{Extent, Len, MemorySpec, Out, Spec, Special};
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[

@@ -1,7 +1,7 @@
 //! Keys and quotas.
 
 use super::forms::*;
-use super::{MemorySpec, Spec};
+use super::spec::{Commands, Extent, Len, MemorySpec, Out, Spec};
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[

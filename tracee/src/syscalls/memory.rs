@@ -1,9 +1,10 @@
 //! Address spaces: mappings, advice, residency, NUMA placement, other processes' memory.
 
+use super::spec::{Len, Spec, Special};
 use libc::{EINVAL, ENOSPC, ENOSYS};
 
 use super::forms::*;
-use super::{Spec, Special, vectors};
+use super::vectors;
 use crate::ids::PAGE;
 use crate::regs::Registers;
 

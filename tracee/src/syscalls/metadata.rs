@@ -1,7 +1,7 @@
 //! Names and attributes of files: directories, links, modes, times, extended attributes, mounts.
 
 use super::forms::*;
-use super::{Holder, Part, Spec, Written};
+use super::spec::{Extent, Holder, Out, Part, Spec, Written};
 use crate::error::Result;
 use crate::ids::{Addr, PAGE};
 use crate::memory::ReadMemory;

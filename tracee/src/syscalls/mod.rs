@@ -36,7 +36,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | this one | types, lookup, and what can be asked of a [`Spec`] |
+//! | this one | lookup, and what can be asked of a [`Spec`] |
+//! | `spec` | the types of an entry |
 //! | `forms` | the words that the tables are written in: `call(..)`, `fixed(..)`, `buffer(..)` … |
 //! | `vectors` | `iovec` arrays and `msghdr`s, for which no word is enough |
 //! | `files`, `memory`, `process` … | the tables, one file per family |
@@ -59,6 +60,7 @@ mod polling;
 mod process;
 mod signals;
 mod sockets;
+mod spec;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -68,176 +70,17 @@ mod vectors;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-pub use forms::{Commands, Extent, Len, Out};
+pub use spec::{
+    Blocking, Class, Commands, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate, ReadPart,
+    RefusedForm, Spec, Special, Written, WrittenFn,
+};
 
 use rr_preload::layout::COUNTER_NUMBER;
 
 use crate::error::Result;
-use crate::ids::{Addr, PAGE};
+use crate::ids::Addr;
 use crate::memory::ReadMemory;
 use crate::regs::Registers;
-
-/// One system call.
-#[derive(Debug)]
-pub struct Spec {
-    /// Its number on x86-64.
-    pub number: i64,
-    /// Its name.
-    pub name: &'static str,
-    /// What the recorder does about it, as far as the number alone decides: see [`Spec::class_of`].
-    pub class: Class,
-    /// Whether it can wait for something that other recorded tasks, or the world, must do, as far as
-    /// the number alone decides: see [`Spec::blocking_of`].
-    pub blocking: Blocking,
-    /// The memory that it writes.
-    pub memory: MemorySpec,
-    /// It waits only if this holds of its arguments (no `O_NONBLOCK`, a timeout other than 0 …).
-    pub waits_if: Option<Predicate>,
-    /// It is refused in this form.
-    pub refused_if: Option<RefusedForm>,
-}
-
-/// A form of a call that is refused, while others are not.
-#[derive(Clone, Copy, Debug)]
-pub struct RefusedForm {
-    /// Whether arguments have this form.
-    pub form: Predicate,
-    /// The program gets this errno.
-    pub errno: i32,
-    /// What it is, for the documentation.
-    pub what: &'static str,
-}
-
-/// Something that can be said of a call's arguments.
-pub type Predicate = fn(&Registers) -> bool;
-
-/// What the recorder does about a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// Let the kernel perform it; record the result and the memory written. Replay only gives these back.
-    Recorded,
-    /// It shapes tasks or address spaces, or its answer is ours: the recorder has code for it.
-    Special(Special),
-    /// Not performed; the program gets this error (a positive errno). Warn once unless `quiet`.
-    Refused {
-        /// The errno.
-        errno: i32,
-        /// Programs probe for it as a matter of course: no warning.
-        quiet: bool,
-    },
-}
-
-/// Calls that the recorder has code for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)] // the calls' own names
-pub enum Special {
-    Mmap,
-    Munmap,
-    /// `mprotect`, `pkey_mprotect` (the same first three arguments).
-    Mprotect,
-    Mremap,
-    Brk,
-    Madvise,
-    Shmat,
-    Shmdt,
-    /// `clone`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`,
-    /// pidfd); `child_tid` lies in the child's memory and is the recorder's business.
-    Clone,
-    /// `execve`, `execveat`.
-    Exec,
-    /// `exit`, `exit_group`.
-    Exit,
-    RtSigreturn,
-    ArchPrctl,
-    SetTidAddress,
-    SchedSetaffinity,
-    SchedGetaffinity,
-    Prctl,
-    Seccomp,
-    /// Carried out by the recorder, which is the one real tracer.
-    Ptrace,
-}
-
-/// Whether a call can wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Blocking {
-    /// Never longer than a disk takes.
-    Never,
-    /// Possibly.
-    Maybe,
-    /// Possibly, unless the descriptor in this argument is a regular file, a directory or a block device.
-    Fd(u8),
-}
-
-/// How a call's memory is found.
-#[derive(Clone, Copy, Debug)]
-pub enum MemorySpec {
-    /// It writes none.
-    None,
-    /// One regular output.
-    One(Out),
-    /// Regular outputs: each is behind an argument, with a length that arguments or a word in memory give.
-    Outputs(&'static [Out]),
-    /// A multiplexed call: what one argument says decides.
-    Commands(Commands),
-    /// Code decides by the arguments; `None`: nobody knows what this form writes.
-    Choice(fn(&Registers) -> Option<MemorySpec>),
-    /// Code finds the parts and what was written.
-    Irregular {
-        /// At entry.
-        parts: PartsFn,
-        /// At exit.
-        written: WrittenFn,
-    },
-}
-
-/// Who holds the pointer to a part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Holder {
-    /// System call argument 0 to 5.
-    Arg(u8),
-    /// A 64-bit word at this byte offset of an earlier part.
-    Within {
-        /// Index of the earlier part.
-        part: usize,
-        /// Byte offset in it.
-        offset: u64,
-    },
-}
-
-/// A piece of tracee memory that a call refers to and may write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
-    /// Who points to it.
-    pub holder: Holder,
-    /// Where it is.
-    pub addr: Addr,
-    /// How many bytes the call may touch.
-    pub len: u64,
-    /// The kernel also reads it, or does not write all that is declared as written,
-    /// so a scratch copy must begin with its contents.
-    pub copy_in: bool,
-}
-
-/// Bytes of a part that the kernel has written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Written {
-    /// Index of the part.
-    pub part: usize,
-    /// First byte in it.
-    pub offset: u64,
-    /// Number of bytes.
-    pub len: u64,
-}
-
-/// Reads bytes of a part as they are after the call, wherever the part was placed.
-pub type ReadPart<'a> = dyn Fn(usize, u64, &mut [u8]) -> Result<()> + 'a;
-
-/// How to find the parts of a call at its entry.
-pub type PartsFn = fn(&Registers, &dyn ReadMemory) -> Result<Vec<Part>>;
-
-/// How to find what was written, at its exit: entry registers, parts, result (negative: −errno).
-pub type WrittenFn = fn(&Registers, &[Part], i64, &ReadPart<'_>) -> Result<Vec<Written>>;
 
 impl Spec {
     /// The memory that this call may touch. `entry` holds its arguments.
@@ -448,9 +291,4 @@ pub fn status_table() -> String {
         let _ = writeln!(out, "| {} | `{}` | {class} | {wait} |", spec.number, spec.name);
     }
     out
-}
-
-/// Bytes from `addr` to the end of its page.
-fn to_page_end(addr: Addr) -> u64 {
-    PAGE - (addr.0 & (PAGE - 1))
 }

@@ -1,8 +1,8 @@
 //! Numbers that no longer do anything, or never did: programs see what the kernel answers.
 
+use super::spec::Spec;
 use libc::ENOSYS;
 
-use super::Spec;
 use super::forms::call;
 
 #[rustfmt::skip] // one call, one line

@@ -1,7 +1,7 @@
 //! Socket options whose memory is not just what the length says.
 
 use super::forms::*;
-use super::{Holder, MemorySpec, Part, ReadPart, Written};
+use super::spec::{Holder, Len, MemorySpec, Out, Part, ReadPart, Written};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;

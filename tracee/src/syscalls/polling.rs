@@ -1,7 +1,7 @@
 //! Waiting for descriptors: poll, select, epoll.
 
-use super::Spec;
 use super::forms::*;
+use super::spec::{Extent, Len, Out, Spec};
 use crate::regs::Registers;
 
 /// The time left is written by all but the variants of `poll` and `epoll_wait` with milliseconds.

@@ -1,9 +1,9 @@
 //! Tasks: creation, end and waiting, scheduling, futexes, limits, `prctl`, what confines or observes a task.
 
+use super::spec::{MemorySpec, Spec, Special};
 use libc::{EINVAL, ENOSYS, EPERM};
 
 use super::forms::*;
-use super::{MemorySpec, Spec, Special};
 use crate::ids::PAGE;
 use crate::regs::Registers;
 

@@ -1,7 +1,7 @@
 //! Signals: actions, masks, sending, waiting for them.
 
 use super::forms::*;
-use super::{Spec, Special};
+use super::spec::{Spec, Special};
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[

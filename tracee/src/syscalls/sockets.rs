@@ -1,9 +1,10 @@
 //! Sockets.
 
+use super::spec::{Extent, Len, MemorySpec, Out, Spec};
 use libc::EINVAL;
 
 use super::forms::*;
-use super::{MemorySpec, Spec, options, vectors};
+use super::{options, vectors};
 use crate::regs::Registers;
 
 #[rustfmt::skip] // one call, one line

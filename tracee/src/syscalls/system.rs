@@ -1,10 +1,10 @@
 //! The machine: its names and state, the kernel's log, modules and power, and interfaces to the kernel that
 //! share memory with it and so cannot be recorded.
 
+use super::spec::{MemorySpec, Spec};
 use libc::{ENOSYS, EPERM};
 
 use super::forms::*;
-use super::{MemorySpec, Spec};
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[

@@ -1,7 +1,7 @@
 //! Clocks, timers, sleeping.
 
-use super::Spec;
 use super::forms::*;
+use super::spec::Spec;
 
 /// `struct timespec`, `struct timeval`.
 const TIME: u64 = 16;

@@ -12,7 +12,7 @@
 //! flags and msg_len, never a pointer.
 
 use super::forms::{MAX_RW, push, push_whole, read_u32, unless_died};
-use super::{Holder, Part, ReadPart, Written};
+use super::spec::{Holder, Part, ReadPart, Written};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;

@@ -1,6 +1,6 @@
 //! The Linux console: keyboard, fonts, virtual terminals (ioctl_console(2)).
 
-use super::{Request, get, set};
+use super::request::{Request, get, set};
 
 const INT: u64 = 4;
 

@@ -13,76 +13,15 @@
 //! All outputs are [`perhaps`]: drivers differ in how much they write, and when.
 
 mod console;
+mod request;
 mod sockets;
 mod storage;
 mod terminal;
 
-use super::forms::{Len, perhaps, perhaps_len};
-use super::{MemorySpec, PartsFn, WrittenFn};
+use super::forms::perhaps;
+use super::spec::MemorySpec;
 use crate::regs::Registers;
-
-/// One request.
-#[derive(Debug)]
-struct Request {
-    number: u32,
-    /// For readers of the table, and for messages.
-    #[allow(dead_code)]
-    name: &'static str,
-    memory: MemorySpec,
-    waits: bool,
-}
-
-/// The argument every request's pointer is in.
-const POINTER: u8 = 2;
-
-/// A request that writes no memory of the program.
-const fn set(number: u32, name: &'static str) -> Request {
-    Request {
-        number,
-        name,
-        memory: MemorySpec::None,
-        waits: false,
-    }
-}
-
-/// A request that writes at most so many bytes.
-const fn get(number: u32, name: &'static str, bytes: u64) -> Request {
-    Request {
-        memory: MemorySpec::One(perhaps(POINTER, bytes)),
-        ..set(number, name)
-    }
-}
-
-/// A request whose argument is a structure of `plus` bytes with an array of `unit` bytes each behind it, as
-/// many as the 32-bit word at byte `offset` says.
-const fn counted(number: u32, name: &'static str, plus: u64, offset: u64, unit: u64) -> Request {
-    let len = Len::At {
-        arg: POINTER,
-        offset,
-        unit,
-        plus,
-    };
-    Request {
-        memory: MemorySpec::One(perhaps_len(POINTER, len).at_most(1 << 24)),
-        ..set(number, name)
-    }
-}
-
-/// A request that code describes.
-const fn irregular(number: u32, name: &'static str, parts: PartsFn, written: WrittenFn) -> Request {
-    Request {
-        memory: MemorySpec::Irregular { parts, written },
-        ..set(number, name)
-    }
-}
-
-impl Request {
-    /// It waits: for a device to become idle, for a signal line to change …
-    const fn waits(mut self) -> Request {
-        self.waits = true;
-        self
-    }
-}
+use request::{POINTER, Request};
 
 static TABLES: [&[Request]; 4] = [
     terminal::REQUESTS,
@@ -157,6 +96,7 @@ pub(super) fn is_refused(r: &Registers) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spec::Len;
     use super::*;
 
     #[test]

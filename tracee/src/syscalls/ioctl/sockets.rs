@@ -2,8 +2,8 @@
 
 use super::super::forms::{push, push_whole, read_u32, unless_died};
 use super::super::options::{all_written, pointed};
-use super::super::{Holder, Part, ReadPart, Written};
-use super::{POINTER, Request, get, irregular, set};
+use super::super::spec::{Holder, Part, ReadPart, Written};
+use super::request::{POINTER, Request, get, irregular, set};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;

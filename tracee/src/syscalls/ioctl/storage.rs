@@ -2,8 +2,8 @@
 
 use super::super::forms::push_whole;
 use super::super::options::{all_written, pointed};
-use super::super::{Holder, Part};
-use super::{POINTER, Request, counted, get, irregular, set};
+use super::super::spec::{Holder, Part};
+use super::request::{POINTER, Request, counted, get, irregular, set};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;

@@ -1,6 +1,6 @@
 //! Terminals, pseudo-terminals, serial lines, and the requests that every descriptor knows.
 
-use super::{Request, get, set};
+use super::request::{Request, get, set};
 
 /// The kernel's `struct termios`, without the speeds.
 const TERMIOS: u64 = 36;

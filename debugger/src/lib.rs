@@ -28,6 +28,7 @@ mod hex;
 mod ids;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
+mod open_files;
 mod packets;
 pub mod registers;
 pub mod replay;

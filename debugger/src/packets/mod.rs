@@ -15,8 +15,6 @@ mod symbols;
 mod threads;
 mod transfer;
 
-pub(crate) use files::Files;
-
 use crate::hex;
 use crate::server::{Answer, Server};
 

@@ -3,7 +3,8 @@
 use rr_replayer::{Error, Position};
 use rr_tracee::Tid;
 
-use super::{ReplayTarget, failed};
+use super::ReplayTarget;
+use super::failed::failed;
 use crate::target::{Target, TargetError};
 
 /// The answer to commands about the original's ticks.

@@ -7,13 +7,17 @@
 //! | module | concept |
 //! |---|---|
 //! | `changes` | the throw-away copy |
+//! | `diverted` | its beginning, going on in it, its end |
 //! | `commands` | `when`, `checkpoint`, … |
 //! | `places` | numbered checkpoints, and the stops that `back` goes through |
 //! | `points` | breakpoints and watchpoints as the server sets them |
 //! | `view` | what the process looks like: auxiliary vector, mappings, files |
 
+mod asked;
 mod changes;
 mod commands;
+mod diverted;
+mod failed;
 mod places;
 mod points;
 mod view;
@@ -25,7 +29,6 @@ use rr_replayer::{Position, ReplaySession};
 use rr_trace::Member;
 use rr_trace::event::{EventKind, EventNumber};
 use rr_trace::processes::Process;
-use rr_tracee::task::WatchKind;
 use rr_tracee::{Addr, Tid};
 
 use crate::target::{
@@ -33,7 +36,9 @@ use crate::target::{
     TargetError, Thread,
 };
 
+use asked::Asked;
 use changes::Changes;
+use failed::failed;
 use places::Places;
 use points::Points;
 
@@ -49,40 +54,6 @@ pub struct ReplayTarget {
     /// The throw-away copy, if there is one.
     changes: RefCell<Option<Changes>>,
     current: Option<Tid>,
-}
-
-/// The server's question to the user, for the replayer.
-///
-/// An answer holds: one that came together with a breakpoint that does not stop the program is not lost.
-struct Asked<'a> {
-    user: &'a mut dyn Interrupt,
-    is_asked: bool,
-}
-
-impl Asked<'_> {
-    fn new(user: &mut dyn Interrupt) -> Asked<'_> {
-        Asked {
-            user,
-            is_asked: false,
-        }
-    }
-}
-
-impl rr_replayer::Interrupt for Asked<'_> {
-    fn is_requested(&mut self) -> bool {
-        self.is_asked = self.is_asked || self.user.is_requested();
-        self.is_asked
-    }
-}
-
-fn failed(error: rr_replayer::Error) -> TargetError {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(next) = cause {
-        text += &format!(": {next}");
-        cause = next.source();
-    }
-    TargetError::Failed(text)
 }
 
 impl ReplayTarget {
@@ -389,13 +360,4 @@ impl ReplayTarget {
 /// `back` or `forward` has nowhere to go.
 fn no_more(way: &str) -> TargetError {
     TargetError::Refused(format!("Can't go {way}. No more history entries."))
-}
-
-/// The timeline's name for a kind of watching.
-fn watch_kind(kind: PointKind) -> Option<WatchKind> {
-    match kind {
-        PointKind::Software | PointKind::Hardware => None,
-        PointKind::Write => Some(WatchKind::Write),
-        PointKind::Read | PointKind::Access => Some(WatchKind::Access),
-    }
 }

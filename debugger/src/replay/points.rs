@@ -7,7 +7,6 @@ use rr_replayer::timeline::{self, Stops};
 use rr_tracee::task::WatchKind;
 use rr_tracee::{Addr, AddrRange};
 
-use super::watch_kind;
 use crate::target::{Condition, PointKind, StopOptions, TargetError};
 
 /// The end of a process's memory, with page tables of four levels.
@@ -111,4 +110,13 @@ fn condition(conditions: Conditions, n: usize) -> timeline::Condition {
         move |registers, read| conditions.get(n).is_none_or(|c| c.holds(registers, read)),
         program,
     )
+}
+
+/// The timeline's name for a kind of watching.
+fn watch_kind(kind: PointKind) -> Option<WatchKind> {
+    match kind {
+        PointKind::Software | PointKind::Hardware => None,
+        PointKind::Write => Some(WatchKind::Write),
+        PointKind::Read | PointKind::Access => Some(WatchKind::Access),
+    }
 }

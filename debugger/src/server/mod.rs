@@ -7,6 +7,7 @@
 mod answer;
 mod events;
 mod motion;
+mod next_move;
 mod thread_local;
 
 use std::collections::BTreeSet;
@@ -15,12 +16,12 @@ use std::rc::Rc;
 use rr_tracee::{Addr, Tid};
 
 pub(crate) use answer::Answer;
-pub(crate) use motion::Move;
+pub(crate) use next_move::Move;
 pub(crate) use thread_local::Symbols;
 
 use crate::connection::{Connection, Message};
 use crate::ids::{Part, ThreadId};
-use crate::packets::Files;
+use crate::open_files::Files;
 use crate::registers::Layout;
 use crate::target::{PointKind, Stop, StopOptions, Target};
 use crate::{Result, hex};

@@ -6,17 +6,9 @@
 
 use rr_tracee::Tid;
 
+use super::next_move::Move;
 use super::{Answer, Server};
-use crate::target::{Action, Direction, Restart, Stop, TargetError};
-
-/// A move that a resumption makes instead of running the program.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Move {
-    /// `run`, `restart`, `seek`, `back`, `forward`.
-    Restart(Restart),
-    /// Nothing: it is where it should be (after `vRun`, which gdb follows with a `continue`).
-    Stay,
-}
+use crate::target::{Action, Direction, Stop, TargetError};
 
 impl Server<'_> {
     /// Runs the program until it stops. If the client lets only one thread run (`only`), the stop is that thread's:

@@ -7,6 +7,8 @@ mod command_line;
 mod commands;
 mod duration;
 mod echo;
+mod error_text;
+mod global;
 mod interrupt;
 mod interval;
 mod log;
@@ -19,11 +21,12 @@ mod size;
 mod started;
 mod traces;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use global::Global;
 
 /// Records a run of a program (a tree of processes), and replays it exactly as often as you like.
 ///
@@ -42,45 +45,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options of every command.
-#[derive(Args, Clone, Debug)]
-pub struct Global {
-    /// The log lines that are shown on stderr, for example `warn` or `rr_recorder=debug` (also: $RR_LOG)
-    #[arg(long, value_name = "SPEC", global = true)]
-    log: Option<String>,
-    /// Do not warn about the environment (accepted for compatibility)
-    #[arg(short = 'S', long, global = true, hide = true)]
-    suppress_environment_warnings: bool,
-    /// Accepted for compatibility
-    #[arg(long, global = true, hide = true)]
-    non_interactive: bool,
-    /// Accepted for compatibility
-    #[arg(long, value_name = "P", global = true, hide = true)]
-    resource_path: Option<OsString>,
-    /// Put `[rr PID EVENT]` before everything that the program writes to standard output and error, while
-    /// recording and in replay
-    #[arg(short = 'M', long, global = true)]
-    mark_stdio: bool,
-    /// Check at every event that rr's model of the program's memory is what the kernel says (slow)
-    #[arg(short = 'K', long, global = true)]
-    check_cached_mmaps: bool,
-    /// Accepted for compatibility
-    #[arg(short = 'E', long, global = true, hide = true)]
-    fatal_errors: bool,
-    /// Accepted for compatibility
-    #[arg(short = 'F', long, global = true, hide = true)]
-    force_things: bool,
-    /// Accepted for compatibility: rr uses no counters of the processor
-    #[arg(short = 'A', long, value_name = "NAME", global = true, hide = true)]
-    microarch: Option<OsString>,
-    /// Print the version
-    #[arg(short = 'N', long, global = true, hide = true)]
-    version: bool,
-    /// Print the commands
-    #[arg(short = 'L', long, global = true, hide = true)]
-    list_commands: bool,
 }
 
 #[derive(Subcommand)]
@@ -209,25 +173,10 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|e| {
         if !is_broken_pipe(&e) {
-            eprintln!("rr: {}", message(&e));
+            eprintln!("rr: {}", error_text::of(&e));
         }
         ExitCode::FAILURE
     })
-}
-
-/// The error and its causes; one that the error before it quotes already is not said again.
-fn message(e: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in e.chain() {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 fn is_broken_pipe(e: &anyhow::Error) -> bool {

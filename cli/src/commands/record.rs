@@ -18,9 +18,10 @@ use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
 use crate::budget::BudgetOption;
+use crate::global::Global;
 use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
-use crate::{Global, started, traces};
+use crate::{started, traces};
 
 /// The program could not be started (`EX_UNAVAILABLE` of `<sysexits.h>`).
 const UNAVAILABLE: u8 = 69;
@@ -317,7 +318,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
                 e,
                 rr_recorder::Error::Start { .. } | rr_recorder::Error::Capability { .. }
             );
-            eprintln!("rr: {}", crate::message(&e.into()));
+            eprintln!("rr: {}", crate::error_text::of(&e.into()));
             return Ok(ExitCode::from(if fault { UNAVAILABLE } else { FAILED }));
         }
     };
@@ -355,7 +356,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let (end, summary) = match finished {
         Ok(finished) => finished,
         Err(e) => {
-            eprintln!("rr: the recording failed: {}", crate::message(&e.into()));
+            eprintln!("rr: the recording failed: {}", crate::error_text::of(&e.into()));
             eprintln!("rr: {}", epitaph(&dir, progress.written()));
             return Ok(ExitCode::from(FAILED));
         }

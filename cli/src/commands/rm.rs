@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut status = ExitCode::SUCCESS;
     for trace in &options.traces {
         if let Err(e) = remove(trace, options.force) {
-            eprintln!("rr: {}", crate::message(&e));
+            eprintln!("rr: {}", crate::error_text::of(&e));
             status = ExitCode::FAILURE;
         }
     }

@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 frames.cut.is_none()
             }
             Err(e) => {
-                writeln!(out, "\nno frames: {}\n", crate::message(&e))?;
+                writeln!(out, "\nno frames: {}\n", crate::error_text::of(&e))?;
                 false
             }
         };

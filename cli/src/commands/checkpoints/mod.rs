@@ -9,8 +9,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::size::Size;
-
 /// The command line of `rr checkpoints`.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -43,26 +41,7 @@ enum Action {
     /// Remove those that are missed least, until the rest is small enough
     ///
     /// The first checkpoint and the latest ones stay, and the others get the sparser the farther they are from the end.
-    Thin(Thin),
-}
-
-#[derive(clap::Args, Debug)]
-struct Thin {
-    #[command(flatten)]
-    limit: Limit,
-    /// Trace directory or name; the latest one if omitted
-    trace: Option<PathBuf>,
-}
-
-#[derive(clap::Args, Debug)]
-#[group(required = true, multiple = false)]
-struct Limit {
-    /// The most bytes that they may need: 500M, 2G
-    #[arg(long, value_name = "SIZE")]
-    budget: Option<Size>,
-    /// The most checkpoints that may stay
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    keep: Option<u32>,
+    Thin(remove::Thin),
 }
 
 /// Runs the command.

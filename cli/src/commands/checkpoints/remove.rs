@@ -1,7 +1,7 @@
 //! Removing checkpoints: those that the user names, or those that are missed least.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,9 +9,29 @@ use rr_checkpoint::{Collection, retention};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 
-use super::Thin;
 use crate::size::Size;
 use crate::traces;
+
+/// The command line of `rr checkpoints thin`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Thin {
+    #[command(flatten)]
+    limit: Limit,
+    /// Trace directory or name; the latest one if omitted
+    trace: Option<PathBuf>,
+}
+
+/// Bounds for what stays.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Limit {
+    /// The most bytes that they may need: 500M, 2G
+    #[arg(long, value_name = "SIZE")]
+    budget: Option<Size>,
+    /// The most checkpoints that may stay
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+}
 
 fn number(arg: &OsString) -> Option<EventNumber> {
     arg.to_str()?.parse().ok().map(EventNumber)

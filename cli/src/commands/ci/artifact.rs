@@ -141,7 +141,7 @@ impl Artifacts {
             Some((_, Err(e))) => {
                 eprintln!(
                     "rr: {}: recordings of failures go to {}",
-                    crate::message(&e),
+                    crate::error_text::of(&e),
                     work.display()
                 );
                 work.clone()

@@ -225,7 +225,7 @@ fn keep(
     let dir = match artifacts.keep(place, record) {
         Ok(dir) => dir,
         Err(e) => {
-            eprintln!("rr: the recording is lost: {}", crate::message(&e));
+            eprintln!("rr: the recording is lost: {}", crate::error_text::of(&e));
             return;
         }
     };
@@ -237,12 +237,15 @@ fn keep(
         && !options.no_backtrace
         && let Err(e) = artifact::backtrace(&dir, &record.outcome)
     {
-        eprintln!("rr: no backtraces: {}", crate::message(&e));
+        eprintln!("rr: no backtraces: {}", crate::error_text::of(&e));
     }
     let kept = match options.no_pack {
         true => dir,
         false => artifact::pack(&dir, &|| signals.end_is_pending()).unwrap_or_else(|e| {
-            eprintln!("rr: the recording stays a directory: {}", crate::message(&e));
+            eprintln!(
+                "rr: the recording stays a directory: {}",
+                crate::error_text::of(&e)
+            );
             dir
         }),
     };

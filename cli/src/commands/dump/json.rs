@@ -4,7 +4,9 @@ use rr_trace::event::{Event, EventKind, TaskOp};
 use rr_tracee::{Registers, SpaceOp, syscalls};
 use serde_json::{Map, Value, json};
 
-use super::{Line, Options, buffered, sockets, text};
+use super::line::Line;
+use super::options::Options;
+use super::{buffered, sockets, text};
 use crate::registers;
 
 /// The object for one event.

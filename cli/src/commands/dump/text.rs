@@ -5,7 +5,9 @@ use std::io::{Result, Write};
 use rr_trace::event::{EventKind, TaskOp};
 use rr_tracee::{Backing, Mapping, Prot, SpaceOp};
 
-use super::{Line, Options, buffered, sockets};
+use super::line::Line;
+use super::options::Options;
+use super::{buffered, sockets};
 use crate::registers;
 
 /// Prints one event.

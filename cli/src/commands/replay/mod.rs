@@ -18,7 +18,8 @@ use rr_tracee::Tid;
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 
 use crate::echo::{Chosen, Echo};
-use crate::{Global, progress, registers, traces};
+use crate::global::Global;
+use crate::{progress, registers, traces};
 
 /// The command line of `rr replay`.
 #[derive(clap::Args, Debug)]

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rr_debugger::{Listener, Target, script, serve};
 use std::os::fd::AsFd;
 
-use super::DebuggerOptions;
+use super::options::DebuggerOptions;
 
 /// The debugger's name, and whether it is LLDB rather than gdb.
 fn debugger(options: &DebuggerOptions) -> (OsString, bool) {

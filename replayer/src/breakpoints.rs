@@ -5,62 +5,22 @@
 //! rewritten, the program's instructions of its window are not executed in place; a breakpoint on one of
 //! them is put at the beginning of the site, and the window executed by single steps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod set;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rr_trace::event::Event;
 use rr_tracee::digest::ALL;
 use rr_tracee::{Addr, AddrRange, Memory, Prot, SpaceId, SpaceOp, Tid};
 
-use crate::condition::Program;
-use crate::error::Result;
+use crate::error::{Result, failed};
 use crate::overlay::CodeOverlay;
-use crate::passes::{LastPass, Passes};
-use crate::place::Goal;
 use crate::probe::{INT3, WhereTrue};
-use crate::run::failed;
 use crate::session::ReplaySession;
 use crate::sites::Sites;
 
-/// Places that stop a task, with what it can find out itself about their conditions: it need not stop where all of these
-/// programs are false. Without any, it stops always.
-pub(crate) type Halting = BTreeMap<Addr, Vec<Arc<Program>>>;
-
-/// The breakpoints of the debugged process.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Breakpoints {
-    /// Its recorded pid.
-    process: Option<Tid>,
-    wanted: BTreeSet<Addr>,
-    /// Those of them that stop nobody, but are counted; and whether the last pass of them is noted.
-    pub counted: BTreeMap<Addr, bool>,
-    /// Those that stop somebody only if one of these is true, or cannot be told.
-    pub conditions: Halting,
-    /// What the task does where one is true.
-    pub where_true: WhereTrue,
-    /// What ends the counting.
-    pub goal: Option<Goal>,
-    /// The last pass that was noted.
-    pub last: Option<LastPass>,
-    /// How they are passed.
-    pub passes: Passes,
-    /// Where `int3` has been put for them.
-    put: HashMap<SpaceId, BTreeSet<Addr>>,
-    /// What has been put may not be what is wanted.
-    stale: bool,
-}
-
-impl Breakpoints {
-    /// Whether one is wanted in a range.
-    pub fn within(&self, range: AddrRange) -> bool {
-        self.wanted.range(range.start..range.end).next().is_some()
-    }
-
-    /// Whether an `int3` has been put there.
-    pub fn is_put(&self, space: SpaceId, addr: Addr) -> bool {
-        self.put.get(&space).is_some_and(|put| put.contains(&addr))
-    }
-}
+pub(crate) use set::{Breakpoints, Halting};
 
 impl ReplaySession {
     /// The process that is debugged, and the places where it stops before it executes what is there.

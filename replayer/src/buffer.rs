@@ -11,7 +11,7 @@ use rr_trace::Bytes;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Memory, SpaceOp, rr_area, shaping, syscalls};
 
-use crate::space::Failure;
+use crate::failure::Failure;
 
 /// The address of a field of the control page.
 macro_rules! field {

@@ -10,34 +10,17 @@
 //! | what a fork omits or wipes (madvise(2)) | a copy that is taken at once |
 //! | shared memory objects | a copy that is taken at once, of what is mapped; those that are files of the trace need none |
 
-use std::cell::RefCell;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use rr_checkpoint::{CaptureRequest, Changes, ObjectSource, SharedSource, SpaceSource, copy_unforkable};
-use rr_tracee::task::wait;
 use rr_tracee::{SpaceId, Tid, tsc};
 
 use crate::affinity::Beside;
 use crate::blank;
 use crate::error::{Error, Result};
+use crate::frozen;
 use crate::position::Position;
 use crate::session::ReplaySession;
-
-thread_local! {
-    /// Frozen forks that have not been reaped. A tracee is its thread's: whichever session it came from, it is reaped here.
-    static FROZEN: RefCell<Vec<Tid>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Reaps the frozen forks of this thread that have been killed.
-pub(crate) fn reap() {
-    FROZEN.with_borrow_mut(|frozen| {
-        frozen.retain(|fork| match wait(Some(*fork), true) {
-            Some(report) => !report.is_gone(),
-            None => Errno::last() != Errno::ECHILD,
-        });
-    });
-}
 
 impl ReplaySession {
     /// Everything that a stored checkpoint of this place is made from. The session can go on at once; its forks live until
@@ -45,7 +28,7 @@ impl ReplaySession {
     ///
     /// Only at an event ([`Error::InsideInterval`]), and if there is a task ([`Error::NoTask`]).
     pub fn capture(&mut self) -> Result<CaptureRequest> {
-        reap();
+        frozen::reap();
         let (here, event) = (self.position(), self.last);
         if here != Position::at_event(event) {
             return Err(Error::InsideInterval { here: Box::new(here) });
@@ -119,7 +102,7 @@ impl ReplaySession {
         let given = info.map_or(Ok(()), |info| stopped.set_siginfo(&info));
         task.give(stopped);
         let fork = fork?.tid();
-        FROZEN.with_borrow_mut(|frozen| frozen.push(fork));
+        frozen::add(fork);
         given.inspect_err(|_| rr_tracee::task::kill(fork))?;
         Ok(fork)
     }

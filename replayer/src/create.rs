@@ -41,8 +41,8 @@ use rr_tracee::cpus::Cpus;
 
 use crate::affinity::{Beside, cpu_for_replay};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::position::Position;
-use crate::run::Interrupt;
 use crate::session::ReplaySession;
 use crate::stretch::{self, Stored};
 

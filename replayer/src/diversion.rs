@@ -19,9 +19,9 @@ use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Stop, Tid, rr
 
 use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::overlay::CodeOverlay;
 use crate::probe::INT3;
-use crate::run::Interrupt;
 use crate::session::ReplaySession;
 use crate::task::Ran;
 

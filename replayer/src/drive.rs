@@ -14,12 +14,13 @@ use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
 use crate::breakpoints::Halting;
 use crate::error::Result;
+use crate::halt::{Halt, Pace};
+use crate::interrupt::Interrupt;
 use crate::passes::LastPass;
 use crate::pending::Stage;
 use crate::place::Goal;
 use crate::position::{Mark, Path, Position};
 use crate::probe::WhereTrue;
-use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
 impl ReplaySession {

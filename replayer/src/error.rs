@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rr_trace::event::EventNumber;
+use rr_trace::event::{Event, EventNumber};
 use rr_tracee::{Registers, Tid};
 
 use crate::position::Position;
@@ -150,4 +150,20 @@ pub(crate) fn register_divergence(
         seen,
         registers,
     }))
+}
+
+/// An operation on the event's task has failed.
+pub(crate) fn failed(event: &Event, source: rr_tracee::Error) -> Error {
+    Error::Tracee {
+        event: event.number,
+        source,
+    }
+}
+
+/// The trace says of this event what cannot be.
+pub(crate) fn bad(event: &Event, what: &str) -> Error {
+    Error::BadTrace {
+        event: event.number,
+        what: format!("{what} (task {})", event.tid),
+    }
 }

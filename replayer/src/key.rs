@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 
 use rr_tracee::{Addr, Registers};
 
-use crate::probe::numbered;
-
 /// Passes that are looked at before a key is chosen: a task that stops more often at a breakpoint in one interval gets a copy of the
 /// instruction ([`crate::passes`]), which would be for nothing.
 pub(crate) const SAMPLES: usize = 4;
@@ -102,6 +100,27 @@ impl Worth {
         };
         Some(Worth { different, passes })
     }
+}
+
+/// The registers that a stub compares where they are, by their numbers in machine code: all but `rax`.
+pub(crate) fn numbered(r: &Registers) -> [(u8, u64); 15] {
+    [
+        (1, r.rcx),
+        (2, r.rdx),
+        (3, r.rbx),
+        (6, r.rsi),
+        (7, r.rdi),
+        (5, r.rbp),
+        (4, r.rsp),
+        (8, r.r8),
+        (9, r.r9),
+        (10, r.r10),
+        (11, r.r11),
+        (12, r.r12),
+        (13, r.r13),
+        (14, r.r14),
+        (15, r.r15),
+    ]
 }
 
 #[cfg(test)]

@@ -36,11 +36,12 @@ use rr_tracee::{
 };
 
 use crate::affinity::{self, Beside};
+use crate::backings::Object;
 use crate::blank;
 use crate::breakpoints::Breakpoints;
 use crate::error::{Error, Result};
 use crate::family::Family;
-use crate::objects::{Object, copy_sparse};
+use crate::objects::copy_sparse;
 use crate::overlay::CodeOverlay;
 use crate::pending::Pending;
 use crate::position::{Position, Progress};

@@ -16,18 +16,11 @@ use rr_tracee::objects::{exposed, objects_in};
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs};
 
+use crate::backings::{Backings, FEW_OBJECTS, Object};
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 use crate::session::ReplaySession;
-use crate::space::{Backings, FEW_OBJECTS, Failure, perform};
-
-/// A shared memory object: a file that all replayed tasks have open under the same number, and we too.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub file: Arc<File>,
-    pub fd: i32,
-    /// It is a file of the trace, and not a memfd.
-    pub original: bool,
-}
+use crate::space::perform;
 
 fn failed(what: &str, object: ObjectId) -> impl FnOnce(std::io::Error) -> Failure {
     let what = format!("{what} shared memory object {}", object.0);

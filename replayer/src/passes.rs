@@ -17,7 +17,7 @@
 //! from when they are needed until the task arrives at its event, a buffered call changes the address space, or other
 //! places are to be counted: no event meets them.
 
-use std::collections::BTreeMap;
+mod state;
 
 use rr_trace::event::{Event, EventKind};
 use rr_tracee::code::{WINDOW_MAX, Window};
@@ -25,82 +25,20 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Prot};
 
-use crate::error::Result;
+use crate::error::{Result, failed};
 use crate::kept_off::together;
 use crate::place::Goal;
 use crate::position::Mark;
 use crate::probe::{Counting, End, INT3, Stub};
-use crate::run::failed;
 use crate::session::ReplaySession;
 use crate::words::{COUNT_WORDS, COUNTERS, COUNTS, GOALS, KEPT_OFF, LAST, LEFT, RANGES};
+use state::Pass;
+pub(crate) use state::{LastPass, Passes, Trapped};
 
 /// Passes of a breakpoint in one interval before it is worth a stub.
 const PASSES: u32 = 4;
 /// So often a task may come between the replaced instructions before it is asked if the stub is worth that.
 const DETOURS: u64 = 16;
-
-/// The breakpoint that was passed last of those that are counted and noted.
-#[derive(Clone, Debug)]
-pub(crate) struct LastPass {
-    pub addr: Addr,
-    /// How often it had been passed by then.
-    pub count: u64,
-    /// How often the goal had been met by then, this pass included.
-    pub goals: u64,
-}
-
-/// What is in the code of the event's task for breakpoints that are passed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Passes {
-    /// How often each was passed.
-    passed: BTreeMap<Addr, u32>,
-    here: BTreeMap<Addr, Pass>,
-    /// The counters in use, by number.
-    counters: Vec<Addr>,
-    /// Where rewritten sites are, roughly.
-    pub sites: Vec<AddrRange>,
-}
-
-#[derive(Clone, Debug)]
-struct Pass {
-    stub: Stub,
-    /// Its jump has been written over the program's instructions.
-    is_patched: bool,
-    /// The window, if it is that of the goal.
-    goal: Option<AddrRange>,
-    /// How often the breakpoint had been counted when the stub was made.
-    counted: u64,
-    /// How often a task has come between the replaced instructions since.
-    detours: u64,
-}
-
-impl Passes {
-    pub fn rooms(&self) -> impl Iterator<Item = AddrRange> {
-        self.here.values().map(|pass| pass.stub.room)
-    }
-
-    /// Whether there is a stub or a copy for a place.
-    pub fn has(&self, at: Addr) -> bool {
-        self.here.contains_key(&at)
-    }
-
-    /// Whether the task itself reads memory for conditions.
-    fn ask(&self) -> bool {
-        self.here.values().any(|pass| pass.stub.asking.is_some())
-    }
-
-    fn around(&self, rip: Addr) -> Option<&Pass> {
-        self.here.values().find(|pass| pass.stub.room.contains(rip))
-    }
-}
-
-/// What an `int3` of a stub means.
-pub(crate) enum Trapped {
-    /// It is the end of a count: the task is to be before the breakpoint.
-    At(Addr),
-    /// The task has jumped into the window of this breakpoint: there it goes on.
-    Moved(Addr, Addr),
-}
 
 impl ReplaySession {
     /// The task is about to execute what is at a breakpoint: whether it is only counted, and now has been.

@@ -15,9 +15,8 @@ use rr_tracee::payload::Sent;
 use rr_tracee::{Addr, Memory, Registers, rr_area, syscalls};
 
 use crate::buffer::field;
-use crate::error::{Divergence, Error, Result};
+use crate::error::{Divergence, Error, Result, failed};
 use crate::overlay::CodeOverlay;
-use crate::run::failed;
 use crate::session::ReplaySession;
 
 /// The program's memory without what the replayer has written over it.

@@ -8,79 +8,21 @@
 //! A loop that repeats its registers is passed quickly because the search learns: a word of memory that has told a
 //! moment from the place is compared in the task from then on.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+mod state;
 
 use rr_trace::event::Event;
 use rr_tracee::digest::{self, CHUNK, ChunkSum};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, ObjectId, Registers, Tid};
+use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Tid};
 
 use crate::buffer;
-use crate::error::Result;
-use crate::overlay::CodeOverlay;
-use crate::point::plain;
-use crate::run::failed;
+use crate::error::{Result, failed};
 use crate::session::ReplaySession;
+
+pub(crate) use state::{Goal, Place};
 
 /// The most words that are compared in the task.
 const WORDS_MOST: usize = 64;
-
-/// What ends the counting of breakpoints that do not stop the user.
-#[derive(Clone, Debug)]
-pub(crate) enum Goal {
-    /// The instruction is about to be executed for this time, as the position counts.
-    Count(Addr, u64),
-    /// The state is this.
-    Place(Rc<RefCell<Place>>),
-}
-
-impl Goal {
-    /// The instruction at the goal.
-    pub fn addr(&self) -> Addr {
-        match self {
-            Goal::Count(addr, _) => *addr,
-            Goal::Place(place) => place.borrow().addr(),
-        }
-    }
-}
-
-/// The state of a task inside an interval.
-#[derive(Debug)]
-pub(crate) struct Place {
-    regs: Registers,
-    xstate: ExtendedState,
-    sums: Vec<ChunkSum>,
-    /// The changes of the address space that are still to be made.
-    changes: usize,
-    /// How much of what the buffered calls return is used.
-    used: u64,
-    /// Words that have told other moments from this one.
-    words: Vec<(Addr, u64)>,
-    /// The chunk that differed last.
-    suspect: Option<Addr>,
-    /// Where its memory can be read.
-    memory: Memory,
-    overlay: CodeOverlay,
-}
-
-impl Place {
-    pub fn addr(&self) -> Addr {
-        Addr(self.regs.rip)
-    }
-
-    pub fn regs(&self) -> &Registers {
-        &self.regs
-    }
-
-    pub fn words(&self) -> &[(Addr, u64)] {
-        &self.words
-    }
-
-    pub fn changes(&self) -> usize {
-        self.changes
-    }
-}
 
 /// How much a task has used of what the buffered calls of the interval return. (Without any, the word means nothing.)
 fn used(event: &Event, memory: &Memory) -> Result<u64> {
@@ -93,7 +35,7 @@ fn used(event: &Event, memory: &Memory) -> Result<u64> {
 impl ReplaySession {
     /// The state of the event's task. The session must live, and stay where it is, as long as the place is looked for.
     pub(crate) fn place(&mut self, event: &Event) -> Result<Place> {
-        let regs = plain(&self.regs_of(event)?);
+        let regs = self.regs_of(event)?.of_program();
         let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
         let task = self.task(event)?;
         let (memory, space) = (task.memory(), task.space);
@@ -129,7 +71,7 @@ impl ReplaySession {
     /// Whether the event's task is at a place. If only memory differs, a word of it is compared from now on.
     pub(crate) fn is_at_place(&mut self, event: &Event, place: &mut Place) -> Result<bool> {
         if self.pending.as_ref().map_or(0, |p| p.changes.len()) != place.changes
-            || plain(&self.regs_of(event)?) != place.regs
+            || self.regs_of(event)?.of_program() != place.regs
         {
             return Ok(false);
         }

@@ -11,6 +11,8 @@
 //! written is not always certain where they are those of a stub's jump; should the point not come then, the search begins anew at the
 //! live checkpoint before it, without a stub ([`crate::sprint`]).
 
+mod search;
+
 use std::sync::Arc;
 
 use rr_trace::event::{Event, EventKind, Point};
@@ -19,76 +21,17 @@ use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Prot, Registers};
 
-use crate::error::Result;
-use crate::key::{Key, Place, SAMPLES, Sample};
+use crate::error::{Result, failed};
+use crate::key::{Key, SAMPLES, Sample};
 use crate::overlay::Through;
 use crate::probe::{INT3, Stub};
-use crate::run::failed;
 use crate::session::ReplaySession;
+use search::Probe;
+
+pub(crate) use search::Search;
 
 /// So many words of a point are keys at most: the first ones are those that were seen to change.
 const KEY_WORDS: usize = 32;
-
-/// The search for an execution point.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Search {
-    /// What is in the task's code to find it.
-    probe: Option<Probe>,
-    /// The chunk of memory that differed last: looked at first, because it is likely to differ again.
-    pub suspect: Option<Addr>,
-    /// How often the task was looked at because it might be there.
-    looks: u64,
-    /// How often it came between replaced instructions.
-    detours: u64,
-    /// There is no probe for now.
-    is_off: bool,
-    /// The program has written where the probe is.
-    is_overwritten: bool,
-    /// The probe is an `int3` and no stub: the only one that is exact wherever the program writes.
-    only_int3: bool,
-    /// The first passes of the instruction, as far as a key is still to be chosen by them.
-    seen: Vec<Sample>,
-}
-
-impl Search {
-    /// Says what it took, once the point is found.
-    pub fn tell(&self, event: &Event) {
-        let by = match &self.probe {
-            Some(Probe::Stub { .. }) => "",
-            Some(Probe::Int3 { .. }) => ", by breakpoint",
-            // The task was there when it was first looked at.
-            None => return,
-        };
-        let (looks, detours) = (self.looks, self.detours);
-        tracing::debug!(
-            "execution point of event {} found after {looks} looks and {detours} detours{by}",
-            event.number
-        );
-    }
-}
-
-/// What is in the code of the task while the point is looked for.
-#[derive(Clone, Debug)]
-enum Probe {
-    /// A jump to a stub that compares, this first.
-    Stub { stub: Box<Stub>, key: Option<Key> },
-    /// An `int3` at the point, for good or until a key for a stub is known.
-    Int3 { is_first: bool },
-}
-
-impl Probe {
-    fn stub(&self) -> Option<&Stub> {
-        match self {
-            Probe::Stub { stub, .. } => Some(stub),
-            Probe::Int3 { .. } => None,
-        }
-    }
-
-    /// Whether it reads memory at each pass.
-    fn reads_always(&self) -> bool {
-        matches!(self, Probe::Stub { key: Some(key), .. } if matches!(key.place, Place::Word(_)))
-    }
-}
 
 /// Where a stop of the probe has left the task.
 pub(crate) enum Found {
@@ -98,11 +41,6 @@ pub(crate) enum Found {
     AtPatch,
     /// At another moment; it goes on.
     Elsewhere,
-}
-
-/// Registers without what is no part of the state.
-pub(crate) fn plain(regs: &Registers) -> Registers {
-    regs.outside_call().without_resume_flag()
 }
 
 /// What the instruction before `regs.rip` has written to one of these ranges: the longest one that can have ended there. (Of string
@@ -142,7 +80,7 @@ impl ReplaySession {
         if self.pending.as_ref().is_some_and(|p| !p.changes.is_empty()) {
             return Ok(false);
         }
-        if plain(&self.regs_of(event)?) != plain(at) {
+        if self.regs_of(event)?.of_program() != at.of_program() {
             return Ok(false);
         }
         let task = self.task(event)?;
@@ -399,7 +337,7 @@ impl ReplaySession {
         let Some((at, point)) = point_of(event) else {
             return Ok(None);
         };
-        let regs = plain(&self.regs_of(event)?);
+        let regs = self.regs_of(event)?.of_program();
         let memory = self.task(event)?.memory();
         let now = |(addr, _): &(Addr, u64)| Some((*addr, memory.read_u64(*addr).ok()?));
         let words = self.comparable(event, at, point);

@@ -31,7 +31,7 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
 
 use crate::condition::{self, Exits, Program};
-use crate::key::{Key, Place};
+use crate::key::{Key, Place, numbered};
 use crate::words::{GOALS, IS_TRUE, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, SAVED_RCX, count_word};
 
 /// `int3`.
@@ -337,27 +337,6 @@ fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[Addr
         }
     }
     None
-}
-
-/// The registers that the stub compares where they are, by their numbers in machine code: all but `rax`.
-pub(crate) fn numbered(r: &Registers) -> [(u8, u64); 15] {
-    [
-        (1, r.rcx),
-        (2, r.rdx),
-        (3, r.rbx),
-        (6, r.rsi),
-        (7, r.rdi),
-        (5, r.rbp),
-        (4, r.rsp),
-        (8, r.r8),
-        (9, r.r9),
-        (10, r.r10),
-        (11, r.r11),
-        (12, r.r12),
-        (13, r.r13),
-        (14, r.r14),
-        (15, r.r15),
-    ]
 }
 
 /// Restores and traps (`int3`) unless `check` jumps to behind that; returns where the `int3` is.

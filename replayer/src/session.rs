@@ -18,18 +18,20 @@ use rr_tracee::{
 };
 
 use crate::affinity;
+use crate::backings::Backings;
 use crate::blank;
 use crate::breakpoints::Breakpoints;
 use crate::buffer;
-use crate::capture;
-use crate::error::{Divergence, Error, Result};
+use crate::error::{Divergence, Error, Result, bad, failed};
 use crate::family::Family;
+use crate::frozen;
+use crate::halt::{Halt, Pace};
+use crate::interrupt::Never;
 use crate::overlay::CodeOverlay;
 use crate::pending::{Pending, Stage};
 use crate::position::Progress;
-use crate::run::{Halt, Never, Pace, failed};
 use crate::sites::Sites;
-use crate::space::{Backings, close, collect, hits_our_code, perform};
+use crate::space::{close, collect, hits_our_code, perform};
 use crate::sprint::Sprints;
 use crate::task::Task;
 use crate::watch::Watches;
@@ -482,7 +484,7 @@ impl ReplaySession {
     /// Registers of a task as replay has them now, if there is such a task.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
         let regs = self.tasks.get(&tid)?.regs().ok()?;
-        Some(regs.outside_call().without_resume_flag())
+        Some(regs.of_program())
     }
 }
 
@@ -490,19 +492,12 @@ impl Drop for ReplaySession {
     fn drop(&mut self) {
         let tasks: Vec<Tid> = self.tasks.values().map(|task| task.real).collect();
         blank::end_all(&tasks);
-        capture::reap();
+        frozen::reap();
         let family = &self.backings.family;
         // Of the last of a family nothing is left that could be open. (Nor is it if the template has died.)
         if Rc::strong_count(family) > 1 {
             let objects = self.backings.objects.values();
             let _ = family.close(objects.filter(|o| !o.original).map(|o| o.fd).collect());
         }
-    }
-}
-
-pub(crate) fn bad(event: &Event, what: &str) -> Error {
-    Error::BadTrace {
-        event: event.number,
-        what: format!("{what} (task {})", event.tid),
     }
 }

@@ -1,130 +1,15 @@
 //! Address spaces of a replay: the model, and the same operations done for real.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
 use rr_trace::TraceReader;
-use rr_trace::event::EventNumber;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::objects::exposed;
 use rr_tracee::remote::Remote;
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, ObjectId, SpaceOp, Stopped,
-    madv, rr_area,
+    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, SpaceOp, Stopped, madv, rr_area,
 };
 
-use crate::error::Error;
-use crate::family::{Family, MappedFile};
-use crate::objects::Object;
-
-/// The trace's files and the shared objects, as descriptors of the replayed tasks' common table.
-#[derive(Debug)]
-pub(crate) struct Backings {
-    pub family: Rc<Family>,
-    pub objects: HashMap<ObjectId, Object>,
-    /// With so many objects, those that nobody maps any more are looked for.
-    pub sweep_at: usize,
-}
-
-/// Fewer objects than this are not worth a look.
-pub(crate) const FEW_OBJECTS: usize = 32;
-
-impl Backings {
-    pub fn new(family: Rc<Family>) -> Backings {
-        Backings {
-            family,
-            objects: HashMap::new(),
-            sweep_at: FEW_OBJECTS,
-        }
-    }
-
-    /// The descriptor of a file of the trace, opened now if it was not yet.
-    pub fn file(
-        &mut self,
-        mut remote: Remote,
-        reader: &TraceReader,
-        file: FileId,
-    ) -> Result<(Remote, MappedFile), Failure> {
-        if let Some(mapped) = self.family.file(file) {
-            return Ok((remote, mapped));
-        }
-        // A missing or odd file is found here, with its name.
-        let member = reader.open_file(file)?;
-        let path = self.family.absolute(member.file_path());
-        let fd = match self.family.descriptor(&path) {
-            Some(fd) => fd,
-            None => {
-                let mut bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
-                bytes.push(0);
-                let name = remote.param(&bytes)?;
-                let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-                let args = [libc::AT_FDCWD as u64, name.0, flags as u64, 0, 0, 0];
-                let fd;
-                (remote, fd) = remote.must("opening a file of the trace", libc::SYS_openat, args)?;
-                fd as i32
-            }
-        };
-        let measured = |source| {
-            let what = format!("measuring {}", member.path().display());
-            Failure::Other(Box::new(Error::Os { what, source }))
-        };
-        let end = match member.is_whole_file() {
-            true => None,
-            false => Some(Addr(member.size().map_err(measured)?).page_ceil().0),
-        };
-        let start = member.start();
-        let mapped = MappedFile { fd, start, end };
-        self.family.opened(file, &path, mapped);
-        Ok((remote, mapped))
-    }
-
-    /// The descriptor of an empty file: whoever touches a page of it gets a `SIGBUS`, as beyond the end of every file (mmap(2)).
-    fn empty(&mut self, mut remote: Remote) -> Result<(Remote, i32), Failure> {
-        if let Some(fd) = self.family.empty() {
-            return Ok((remote, fd));
-        }
-        let name = remote.param(b"rr-empty\0")?;
-        let args = [name.0, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0];
-        let fd;
-        (remote, fd) = remote.must("memfd_create", libc::SYS_memfd_create, args)?;
-        self.family.opened_empty(fd as i32);
-        Ok((remote, fd as i32))
-    }
-}
-
-/// Why an operation failed; the event is added by the caller.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Tracee(rr_tracee::Error),
-    /// The trace says something that cannot be.
-    Bad(String),
-    Other(Box<Error>),
-}
-
-impl From<rr_tracee::Error> for Failure {
-    fn from(e: rr_tracee::Error) -> Self {
-        Failure::Tracee(e)
-    }
-}
-
-impl From<rr_trace::Error> for Failure {
-    fn from(e: rr_trace::Error) -> Self {
-        Failure::Other(Box::new(e.into()))
-    }
-}
-
-impl Failure {
-    pub fn at(self, event: EventNumber) -> Error {
-        match self {
-            Failure::Tracee(source) => Error::Tracee { event, source },
-            Failure::Bad(what) => Error::BadTrace { event, what },
-            Failure::Other(error) => match *error {
-                Error::BadTrace { what, .. } => Error::BadTrace { event, what },
-                other => other,
-            },
-        }
-    }
-}
+use crate::backings::Backings;
+use crate::failure::Failure;
 
 /// Closes descriptors of the replayed tasks' common table.
 pub(crate) fn close(stopped: Stopped, fds: &[i32]) -> rr_tracee::Result<Stopped> {

@@ -7,7 +7,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{Resume, Waited, wait_for_tick};
 use rr_tracee::{Addr, Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stop, Stopped, Tid};
 
-use crate::run::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// A replayed task.
 #[derive(Debug)]

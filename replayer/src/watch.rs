@@ -6,15 +6,18 @@
 //! The *guard* are those registers that the debugger leaves free: they watch the code where a probe is ([`crate::point`]) if the program
 //! can write there.
 
+mod set;
+
 use rr_trace::event::Event;
 use rr_tracee::Tid;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{WATCHES, Watch, WatchKind};
 use rr_tracee::{Addr, AddrRange};
 
-use crate::error::Result;
-use crate::run::failed;
+use crate::error::{Result, failed};
 use crate::session::ReplaySession;
+
+pub(crate) use set::Watches;
 
 /// Bytes that one debug register watches at most.
 const PIECE: u64 = 8;
@@ -26,17 +29,6 @@ pub(crate) struct Hits {
     pub watched: u8,
     /// What the guard watches.
     pub guard: bool,
-}
-
-/// The watched places of the debugged process.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watches {
-    process: Option<Tid>,
-    places: Vec<Watch>,
-    /// The guard: of the task of the pending event.
-    guard: Vec<Watch>,
-    /// Counts the changes: a task whose debug registers are of another is armed anew.
-    generation: u64,
 }
 
 impl ReplaySession {

@@ -166,6 +166,11 @@ impl Registers {
         }
     }
 
+    /// Without what is no part of the program's state: a system call under way, the resume flag.
+    pub fn of_program(self) -> Registers {
+        self.outside_call().without_resume_flag()
+    }
+
     /// The number of the system call that the task is in (valid at an entry stop).
     pub fn syscall(&self) -> i64 {
         self.orig_rax as i64

@@ -12,8 +12,9 @@ use rr_tracee::site::Instruction;
 use rr_tracee::task::Resume;
 use rr_tracee::{Addr, AddrRange};
 
-use super::{Never, Seen, written};
+use super::{Seen, written};
 use crate::error::Result;
+use crate::interrupt::Never;
 use crate::session::ReplaySession;
 
 impl ReplaySession {
@@ -58,7 +59,7 @@ impl ReplaySession {
                 Ok(Seen::Nothing) => {}
                 Ok(_) => {
                     let what = "it arrives at its event inside a buffered call";
-                    break Err(crate::session::bad(event, what));
+                    break Err(crate::error::bad(event, what));
                 }
                 Err(e) => break Err(e),
             }

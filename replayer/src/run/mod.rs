@@ -28,11 +28,13 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::{NOT_IN_SYSCALL, TF};
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
 use rr_tracee::ticker::take_tick;
-use rr_tracee::{Addr, AddrRange, Error as TraceeError, Memory, Registers, Stop, Tid, rr_area};
+use rr_tracee::{Addr, AddrRange, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::arrival::Target;
 use crate::buffer;
-use crate::error::{Divergence, Error, Result, register_divergence};
+use crate::error::{Divergence, Error, Result, failed, register_divergence};
+use crate::halt::{Halt, Pace};
+use crate::interrupt::{Interrupt, Never};
 use crate::passes::Trapped;
 use crate::pending::Stage;
 use crate::session::ReplaySession;
@@ -40,46 +42,6 @@ use crate::task::Ran;
 
 /// After the library's `syscall` instruction.
 const PAST_CALL: u64 = layout::SYSCALL + 2;
-
-/// Asked from time to time while tasks run.
-pub trait Interrupt {
-    /// Whether to stop now.
-    fn is_requested(&mut self) -> bool;
-}
-
-/// Nobody interrupts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Never;
-
-impl Interrupt for Never {
-    fn is_requested(&mut self) -> bool {
-        false
-    }
-}
-
-/// How the task goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Pace {
-    /// Until something is to be looked at.
-    Free,
-    /// One instruction of the program.
-    Step,
-}
-
-/// Why the task has stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Halt {
-    /// It is where the event happened; the event is not applied yet.
-    Arrived,
-    /// It has executed one instruction.
-    Stepped,
-    /// It is about to execute an instruction with a breakpoint.
-    Breakpoint(Addr),
-    /// It has executed an instruction that accessed watched places (bit n for watch n).
-    Watchpoint(u8),
-    /// The user wants it to stop.
-    Interrupted,
-}
 
 /// What a stop means.
 enum Seen {
@@ -616,14 +578,6 @@ fn seen_of_probe(found: crate::point::Found) -> Seen {
         crate::point::Found::Here => Seen::Arrived,
         crate::point::Found::AtPatch => Seen::AtPatch,
         crate::point::Found::Elsewhere => Seen::Nothing,
-    }
-}
-
-/// An operation on the event's task has failed.
-pub(crate) fn failed(event: &Event, source: TraceeError) -> Error {
-    Error::Tracee {
-        event: event.number,
-        source,
     }
 }
 

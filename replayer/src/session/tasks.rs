@@ -8,8 +8,7 @@ use rr_tracee::{AddressSpace, ExtendedState, Registers, SpaceId, Stopped, Tid};
 
 use super::{ReplaySession, bad};
 use crate::blank;
-use crate::error::{Error, Result};
-use crate::run::failed;
+use crate::error::{Error, Result, failed};
 use crate::task::Task;
 
 impl ReplaySession {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rr_tracee::ticker::Ticker;
 
-use crate::run::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// The most threads beside the one at home: each keeps events that it has read.
 const AWAY_MOST: usize = 15;
@@ -234,7 +234,7 @@ impl Drop for Over<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Never;
+    use crate::interrupt::Never;
     use std::sync::atomic::AtomicU64;
 
     struct Now;

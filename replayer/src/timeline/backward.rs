@@ -6,8 +6,8 @@ use super::seek::{Met, Walk, Way};
 use super::{Stop, Timeline};
 use crate::affinity::Beside;
 use crate::error::Result;
+use crate::interrupt::Interrupt;
 use crate::position::{Mark, Position, Progress};
-use crate::run::Interrupt;
 use crate::session::ReplaySession;
 
 impl Timeline {

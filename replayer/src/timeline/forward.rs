@@ -10,8 +10,9 @@ use super::stops::is_step;
 use super::{Action, Stop, Timeline};
 use crate::affinity::Beside;
 use crate::error::Result;
+use crate::halt::{Halt, Pace};
+use crate::interrupt::Interrupt;
 use crate::position::Move;
-use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
 /// So many events are replayed before the user is asked again (a system call).

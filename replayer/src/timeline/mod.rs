@@ -16,6 +16,7 @@
 
 mod backward;
 mod forward;
+mod interrupted;
 mod kept;
 mod names;
 mod paced;
@@ -100,7 +101,7 @@ pub struct Timeline {
     show: Show,
     cpu: Option<usize>,
     /// The places where the user has interrupted a task.
-    names: names::Names,
+    names: interrupted::Names,
     /// Lets a task that runs for long be interrupted.
     _ticker: Ticker,
 }
@@ -155,7 +156,7 @@ impl Timeline {
             stored,
             show,
             cpu,
-            names: names::Names::default(),
+            names: interrupted::Names::default(),
             _ticker: Ticker::start()?,
             reader,
         })

@@ -12,44 +12,12 @@ use std::rc::Rc;
 use super::Timeline;
 use super::seek::{Walk, Way, lost};
 use crate::error::{Error, Result};
-use crate::live::LiveCheckpoint;
+use crate::halt::{Halt, Pace};
+use crate::interrupt::Interrupt;
 use crate::place::Goal;
 use crate::position::{Move, Path, Position};
 use crate::probe::WhereTrue;
-use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
-
-/// The most live checkpoints of places without a name.
-const MOST: usize = 12;
-
-/// Where the user has interrupted a task.
-#[derive(Default)]
-pub(super) struct Names {
-    /// Until the places have names: where they are.
-    nameless: Vec<(u64, LiveCheckpoint)>,
-    /// Their names.
-    named: Vec<(u64, Path)>,
-}
-
-impl Names {
-    /// A place that has no name yet. Of too many, the first is forgotten.
-    pub fn add(&mut self, number: u64, live: LiveCheckpoint) {
-        self.nameless.push((number, live));
-        if self.nameless.len() > MOST {
-            self.nameless.remove(0);
-        }
-    }
-
-    /// Whether a place can be named, or is.
-    pub fn knows(&self, number: u64) -> bool {
-        self.of(number).is_some() || self.nameless.iter().any(|(n, _)| *n == number)
-    }
-
-    fn of(&self, number: u64) -> Option<&Path> {
-        let found = self.named.iter().find(|(n, _)| *n == number);
-        found.map(|(_, path)| path)
-    }
-}
 
 impl Timeline {
     /// Where the user is, by a name that every replay of the trace understands; `None` if the user has interrupted the

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rr_tracee::tsc;
 
-use crate::run::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// Time of replay between two live checkpoints, if they cost little.
 const SPACING: Duration = Duration::from_millis(50);

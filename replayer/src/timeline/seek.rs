@@ -19,11 +19,12 @@ use super::{Stop, Stops, Timeline};
 use crate::affinity::Beside;
 use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
+use crate::halt::{Halt, Pace};
+use crate::interrupt::Interrupt;
 use crate::passes::LastPass;
 use crate::place::Goal;
 use crate::position::{Mark, Move, Position};
 use crate::probe::WhereTrue;
-use crate::run::{Halt, Interrupt, Pace};
 use crate::session::ReplaySession;
 
 /// Where live checkpoints are left behind before the end of many steps: so many before it, in a sequence.

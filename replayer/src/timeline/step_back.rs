@@ -24,10 +24,11 @@ use super::{Stop, Timeline};
 use crate::affinity::Beside;
 use crate::breakpoints::Halting;
 use crate::error::{Error, Result};
+use crate::halt::{Halt, Pace};
+use crate::interrupt::{Interrupt, Never};
 use crate::place::Goal;
 use crate::position::{Mark, Move, Path, Position};
 use crate::probe::{Stub, WhereTrue};
-use crate::run::{Halt, Interrupt, Never, Pace};
 use crate::session::ReplaySession;
 
 /// Steps before the way is shortened; it doubles when that does not help.

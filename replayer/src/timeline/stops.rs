@@ -9,7 +9,7 @@ use rr_tracee::{Addr, AddrRange, Registers, Tid};
 
 use crate::condition::Program;
 use crate::error::Result;
-use crate::run::Halt;
+use crate::halt::Halt;
 use crate::session::ReplaySession;
 
 /// Decides with the registers, and with what it reads of memory.

@@ -3,8 +3,8 @@
 use rr_checkpoint::{CheckpointWriter, Maker, Options};
 
 use super::Timeline;
-use crate::capture;
 use crate::error::Result;
+use crate::frozen;
 
 impl Timeline {
     /// Stores a checkpoint of the place where the user is in the trace, and uses it from now on. `false`: there is one
@@ -29,7 +29,7 @@ impl Timeline {
             let mut writer = CheckpointWriter::start(dir, uuid, options)?;
             let is_taken = writer.submit(request);
             let outcome = writer.finish()?.outcomes.pop().filter(|_| is_taken);
-            capture::reap();
+            frozen::reap();
             let refused = || rr_checkpoint::Error::Writer("it did not take the checkpoint".into());
             outcome.ok_or_else(refused)?.result?;
         }

@@ -12,7 +12,8 @@
 //! * [`terminal`]: a command on a terminal of its own;
 //! * [`damage`]: broken copies of traces, and all commands tried on them;
 //! * [`programs`]: inputs for tests of real programs;
-//! * [`documents`]: the documents of the repository: their commands and their links.
+//! * [`documents`]: the documents of the repository: their commands and their links;
+//! * [`imports`]: which files of a crate import which.
 //!
 //! Environment: `RR_BIN` names the binary to test (otherwise it is built in this workspace); `RR_TESTS=full`
 //! runs everything at full size; `RR_TESTS_KEEP=1` leaves traces behind for inspection.
@@ -24,6 +25,7 @@ pub mod damage;
 pub mod documents;
 pub mod gdb;
 pub mod guest;
+pub mod imports;
 pub mod matrix;
 pub mod programs;
 pub mod rr;

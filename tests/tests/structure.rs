@@ -1,0 +1,106 @@
+//! The structure of the crates: no files import each other in a circle.
+
+#![allow(clippy::unwrap_used)] // in functions of tests, too
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rr_tests::imports::{Circle, Imports};
+
+/// Crates that still have circles, and how many of their files are in one. The numbers may only shrink; what is not here has none.
+const WITH_CIRCLES: [(&str, usize); 3] = [("bench/src", 10), ("preload/library", 9), ("recorder/src", 33)];
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The roots of all crates, by their directory.
+fn roots() -> BTreeMap<String, PathBuf> {
+    let mut roots = BTreeMap::new();
+    for entry in std::fs::read_dir(repository()).unwrap() {
+        let dir = entry.unwrap().file_name().into_string().unwrap();
+        for source in ["src", "library"] {
+            for root in ["lib.rs", "main.rs"] {
+                let file = repository().join(&dir).join(source).join(root);
+                if file.exists() {
+                    roots.insert(format!("{dir}/{source}"), file);
+                }
+            }
+        }
+    }
+    roots
+}
+
+fn files_in(circles: &[Circle]) -> usize {
+    circles.iter().map(|circle| circle.files.len()).sum()
+}
+
+#[test]
+fn no_files_import_each_other() {
+    let roots = roots();
+    for name in [
+        "checkpoint/src",
+        "cli/src",
+        "debugger/src",
+        "preload/library",
+        "recorder/src",
+        "replayer/src",
+        "trace/src",
+        "tracee/src",
+    ] {
+        assert!(roots.contains_key(name), "{name} is not found");
+    }
+    let allowed = BTreeMap::from(WITH_CIRCLES);
+    let mut wrong = String::new();
+    for (name, root) in roots {
+        let circles = Imports::of_crate(&root).circles();
+        let (found, allowed) = (files_in(&circles), allowed.get(&*name).copied().unwrap_or(0));
+        if found < allowed {
+            wrong += &format!(
+                "{name}: only {found} files are in circles: lower the number in this test from {allowed}\n"
+            );
+        }
+        if found > allowed {
+            wrong += &format!("{name}: {found} files import each other, {allowed} may:\n");
+            for circle in circles {
+                wrong += &format!("  {}\n", circle.ties.join("\n  "));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// A crate in which `a` needs `b`, `b` needs `c::inner`, and `c` hands on a type of `inner`, which names what `needs` says.
+fn example(needs: &str) -> Vec<Circle> {
+    let tmp = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let file = tmp.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    file("lib.rs", "mod a;\nmod b;\npub mod c;\npub use a::A;");
+    file("a.rs", "use crate::b::B;\npub struct A(B);");
+    file("b.rs", "pub struct B(crate::c::Inner);");
+    file("c.rs", "mod inner;\npub use inner::Inner;");
+    file(
+        "c/inner.rs",
+        &format!("pub struct Inner;\npub fn f() {{ {needs} }}"),
+    );
+    let imports = Imports::of_crate(&tmp.path().join("lib.rs"));
+    assert_eq!(imports.files(), 5);
+    imports.circles()
+}
+
+#[test]
+fn a_circle_is_found() {
+    assert!(example("std::mem::drop(1)").is_empty());
+    for needs in ["super::super::a::nothing()", "crate::A::nothing()"] {
+        let circles = example(needs);
+        assert_eq!(circles.len(), 1, "{circles:?}");
+        let names = circles[0].files.iter().map(|file| file.file_name().unwrap());
+        assert_eq!(names.collect::<Vec<_>>(), ["a.rs", "b.rs", "inner.rs"]);
+        assert_eq!(circles[0].ties.len(), 3, "{:?}", circles[0].ties);
+    }
+    // What is handed on leads past the file that does so; a name that is its own does not.
+    assert_eq!(files_in(&example("super::own()")), 0);
+}

@@ -54,6 +54,10 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
     let a = &call.args;
     match call.number {
         COUNTER => Some(counter()),
+        COUNTER_AND_PROCESSOR if now & traced::GETCPU == 0 => {
+            read_processor();
+            Some(counter())
+        }
         GETPID | GETTID | GETUID | GETGID | GETEUID | GETEGID | GETPPID | GETPGRP | GETPGID | GETSID => {
             plain(call)
         }
@@ -132,6 +136,18 @@ fn counter() -> i64 {
         (*(CONTROL as *const Control))
             .counter
             .at(time[0] * 1_000_000_000 + time[1]) as i64
+    }
+}
+
+/// Notes what `rdtscp` gives of the processor, in the control page.
+fn read_processor() {
+    let mut cpu_and_node = [0u32; 2];
+    let at = cpu_and_node.as_mut_ptr() as u64;
+    // SAFETY: the kernel fills both words. The control page is there wherever this code is.
+    unsafe {
+        sys(GETCPU, [at, at + 4, 0, 0, 0, 0]);
+        let [cpu, node] = (at as *const [u32; 2]).read_volatile();
+        (*(CONTROL as *mut Control)).processor = u64::from(node << 12 | cpu);
     }
 }
 

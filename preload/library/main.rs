@@ -176,6 +176,10 @@ extern "C" fn handle(frame: &mut Frame) {
             number: layout::COUNTER_NUMBER,
             args: [0; 6],
         },
+        layout::site::COUNTER_AND_PROCESSOR => Call {
+            number: layout::COUNTER_AND_PROCESSOR_NUMBER,
+            args: [0; 6],
+        },
         _ => Call {
             number: frame.rax,
             args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
@@ -205,17 +209,28 @@ extern "C" fn handle(frame: &mut Frame) {
     };
     if let Some(result) = result {
         // As after the instruction.
-        if call.number == layout::COUNTER_NUMBER {
-            frame.rax = result as u64 & 0xffff_ffff;
-            frame.rdx = result as u64 >> 32;
-        } else {
-            frame.rax = result as u64;
-            // The kernel leaves its return address and the flags in these.
-            frame.rcx = go_on + 2;
-            frame.r11 = frame.rflags;
-        }
+        let behind = match site {
+            layout::site::COUNTER | layout::site::COUNTER_AND_PROCESSOR => {
+                frame.rax = result as u64 & 0xffff_ffff;
+                frame.rdx = result as u64 >> 32;
+                if site == layout::site::COUNTER {
+                    go_on + 2
+                } else {
+                    // SAFETY: as above. The word has just been written, through another pointer.
+                    frame.rcx = unsafe { (&raw const (*control).processor).read_volatile() };
+                    go_on + 3
+                }
+            }
+            _ => {
+                frame.rax = result as u64;
+                // The kernel leaves its return address and the flags in these.
+                frame.rcx = go_on + 2;
+                frame.r11 = frame.rflags;
+                go_on + 2
+            }
+        };
         // SAFETY: as above.
-        unsafe { (*control).go_on = go_on + 2 };
+        unsafe { (*control).go_on = behind };
     }
 }
 

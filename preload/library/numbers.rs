@@ -35,6 +35,8 @@ numbers! {
 
 /// No call: reading the time-stamp counter.
 pub const COUNTER: u64 = crate::layout::COUNTER_NUMBER;
+/// No call: reading the time-stamp counter and the processor's number.
+pub const COUNTER_AND_PROCESSOR: u64 = crate::layout::COUNTER_AND_PROCESSOR_NUMBER;
 
 // Those that are never buffered, and have a payload (`../src/payload.rs`).
 pub const MSGSND: u64 = 69;

@@ -1,6 +1,9 @@
 //! Where a call has written what: the same answer while recording and in replay. It rests on the call's arguments, its
 //! result, and memory that the call only reads; or lengths that it has written.
 
+use core::mem::offset_of;
+
+use crate::layout::{CONTROL, Control};
 use crate::numbers::*;
 use crate::sockets::message;
 use crate::{Call, kernel, polling};
@@ -68,6 +71,7 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(
         TIMES => fixed(0, 32),
         SYSINFO => fixed(0, 112),
         UNAME => fixed(0, 390),
+        COUNTER_AND_PROCESSOR => each(CONTROL + offset_of!(Control, processor) as u64, 8),
         GETCPU => {
             fixed(0, 4);
             fixed(1, 4);

@@ -27,7 +27,7 @@
 //! own state, and traced as if there were no library. So no stop ever happens inside the library on purpose, and it has
 //! no state that lives from one call to the next but the records.
 //!
-//! At a `rdtsc` it is the same, but for a word that the stub writes before (`Control.site`).
+//! At a `rdtsc` or `rdtscp` it is the same, but for a word that the stub writes before (`Control.site`); `rdtscp` has three bytes.
 //!
 //! # Records
 //!
@@ -134,6 +134,8 @@ pub mod site {
     pub const CALL: u64 = 0;
     /// A `rdtsc` instruction.
     pub const COUNTER: u64 = 1;
+    /// A `rdtscp` instruction.
+    pub const COUNTER_AND_PROCESSOR: u64 = 2;
 }
 
 /// The program's registers, as the library's entry pushes them.
@@ -161,6 +163,9 @@ pub struct Frame {
 
 /// The number of `rdtsc` in records: that of no system call.
 pub const COUNTER_NUMBER: u64 = 0xffe;
+
+/// The number of `rdtscp` in records. Its output is [`Control::processor`].
+pub const COUNTER_AND_PROCESSOR_NUMBER: u64 = 0xffd;
 
 /// The time-stamp counter as the program sees it: made of `CLOCK_MONOTONIC_RAW`, since the real one is hidden from the program
 /// and costs the recorder two writes to CR4, which are slow in virtual machines.
@@ -237,6 +242,8 @@ pub struct Control {
     /// The numbers of calls that the library may make, a bit each: the program's own filters allow these whatever their arguments
     /// (recording).
     pub allowed: [u64; ALLOWED_WORDS],
+    /// The processor as the last `rdtscp` gave it: its number in the low 12 bits, its node above.
+    pub processor: u64,
 }
 
 /// Words of the set of allowed calls: their numbers are below 512.

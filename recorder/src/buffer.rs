@@ -189,6 +189,7 @@ impl RecordSession {
             filter: self.mapped.filter().words,
             busy: 0,
             allowed: Allowed::ALL.words(),
+            processor: 0,
         };
         let memory = &self.task(tid)?.memory;
         memory.write(Addr(layout::CONTROL), bytes(&control))?;

@@ -11,11 +11,12 @@
 //!
 //! Handler frames are made by the kernel and recorded as memory.
 
-use rr_preload::layout::COUNTER_NUMBER;
+use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
+use rr_tracee::site::Instruction;
 use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, si_code, signo};
 use rr_tracee::{Addr, Memory, Registers, SpaceOp, Stopped, Tid, procfs, tsc};
 
@@ -29,9 +30,6 @@ use crate::task::State;
 
 /// The code of a fault that the kernel knows no address of (`<asm-generic/siginfo.h>`).
 const SI_KERNEL: i32 = 0x80;
-/// `rdtsc` and `rdtscp`.
-const RDTSC: [u8; 2] = [0x0f, 0x31];
-const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
 
 /// The bit of a signal in a mask.
 pub(crate) fn bit(signal: i32) -> u64 {
@@ -260,10 +258,12 @@ impl RecordSession {
         let at = regs.outside_call();
         self.take_records(tid)?;
         let (mut ops, mut writes) = (vec![], vec![]);
-        if after.rip == at.rip + 2 {
-            self.count_traced(tid, COUNTER_NUMBER as i64, Addr(at.rip));
-            stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
-        }
+        let number = match Instruction::Counter.len() == after.rip - at.rip {
+            true => COUNTER_NUMBER,
+            false => COUNTER_AND_PROCESSOR_NUMBER,
+        };
+        self.count_traced(tid, number as i64, Addr(at.rip));
+        stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
         self.after_trap(tid, stopped, (at, after), ops, writes)
     }
 
@@ -425,24 +425,21 @@ impl RecordSession {
 
     /// If the task stands at an instruction that reads the time-stamp counter, the registers after it.
     fn carry_out_rdtsc(&self, tid: Tid, regs: &Registers) -> Result<Option<Registers>> {
-        let mut code = [0u8; 3];
+        let mut code = [0u8; Instruction::LONGEST];
         let got = self.task(tid)?.memory.read_some(Addr(regs.rip), &mut code)?;
-        let len = if got >= 2 && code[..2] == RDTSC {
-            2
-        } else if got == 3 && code == RDTSCP {
-            3
-        } else {
-            return Ok(None);
+        let instruction = match Instruction::of(&code[..got]) {
+            Some(instruction @ (Instruction::Counter | Instruction::CounterAndProcessor)) => instruction,
+            Some(Instruction::Call) | None => return Ok(None),
         };
         let tsc = self.counter().at(tsc::raw_time());
         let mut after = Registers {
             rax: tsc & 0xffff_ffff,
             rdx: tsc >> 32,
-            rip: regs.rip + len,
+            rip: regs.rip + instruction.len(),
             orig_rax: NOT_IN_SYSCALL,
             ..*regs
         };
-        if len == 3 {
+        if instruction == Instruction::CounterAndProcessor {
             after.rcx = u64::from(self.pretended_aux(tsc::processor()));
         }
         Ok(Some(after))

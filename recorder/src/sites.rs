@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use rr_preload::layout::COUNTER_NUMBER;
+use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
 use rr_trace::event::MemWrite;
 use rr_tracee::hardware_random::OPCODE;
 use rr_tracee::memory::ReadMemory;
@@ -154,14 +154,17 @@ fn free_page(space: &AddressSpace, site: Addr) -> Option<AddrRange> {
     }
 }
 
-/// The place of a window and the call after it.
+/// The place of a window and the instruction after it.
 fn window_and_call(call: Addr, window: &[u8]) -> AddrRange {
-    AddrRange::new(Addr(call.0 - window.len() as u64), call + 2)
+    AddrRange::new(
+        Addr(call.0 - window.len() as u64),
+        call + Instruction::LONGEST as u64,
+    )
 }
 
 /// The site of the call at `call`, if in the `code` there `window` stands before it.
 fn known_site(code: &[u8], call: Addr, window: &[u8]) -> Option<Site> {
-    let instruction = Instruction::of(code.strip_prefix(window)?.try_into().ok()?)?;
+    let instruction = Instruction::of(code.strip_prefix(window)?)?;
     Site::known(window, call, instruction)
 }
 
@@ -401,7 +404,8 @@ impl RecordSession {
     pub(crate) fn count_traced(&mut self, tid: Tid, number: i64, place: Addr) {
         let known = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space));
         let known = known.and_then(|s| s.library.sites.known.get(&place));
-        let is_buffered = rr_preload::is_buffered(number) || number == COUNTER_NUMBER as i64;
+        let is_counter = [COUNTER_NUMBER, COUNTER_AND_PROCESSOR_NUMBER].contains(&(number as u64));
+        let is_buffered = rr_preload::is_buffered(number) || is_counter;
         let why = match known {
             _ if !self.options.buffered || !is_buffered => Why::Unknown,
             Some(State::Rewritten) => Why::Left,
@@ -432,7 +436,7 @@ impl RecordSession {
                 let code = self
                     .task(tid)?
                     .memory
-                    .read_vec(place.start, place.len() as usize)?;
+                    .read_up_to(place.start, place.len() as usize)?;
                 known_site(&code, call, window).ok_or(Obstacle::Writable)
             }
             None => {
@@ -459,8 +463,7 @@ impl RecordSession {
         };
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
         let code = memory.read_vec(begin, (call.0 - begin.0) as usize)?;
-        let instruction = memory.read_vec(call, 2)?;
-        let instruction = instruction.try_into().ok().and_then(Instruction::of);
+        let instruction = Instruction::of(&memory.read_up_to(call, Instruction::LONGEST)?);
         let Some(site) = instruction.and_then(|i| Site::find(&code, call, i)) else {
             return Ok(Err(Obstacle::NoWindow));
         };

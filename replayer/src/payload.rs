@@ -23,7 +23,7 @@ use crate::session::ReplaySession;
 struct Own<'a> {
     memory: Memory,
     overlay: Option<&'a CodeOverlay>,
-    exits: Option<(Addr, [u8; 3])>,
+    exits: Option<&'a (Addr, Vec<u8>)>,
 }
 
 impl ReadMemory for Own<'_> {
@@ -76,7 +76,7 @@ impl ReplaySession {
         Ok(Own {
             memory,
             overlay: self.overlays.get(&space),
-            exits: self.exits,
+            exits: self.exits.as_ref(),
         })
     }
 

@@ -79,7 +79,7 @@ pub struct ReplaySession {
     pub(crate) breakpoints: Breakpoints,
     pub(crate) watches: Watches,
     /// The program's bytes where the run out of the library is to end.
-    pub(crate) exits: Option<(Addr, [u8; 3])>,
+    pub(crate) exits: Option<(Addr, Vec<u8>)>,
     /// How runs to execution points are made quick.
     pub(crate) sprints: Sprints,
     /// Since the first step, which is made by the thread that makes all.

@@ -45,23 +45,58 @@ pub const STUB_MOST: usize = 160;
 /// Bytes of code that [`Site::find`] wants to see before the call.
 pub const BEFORE: usize = RUN_UP;
 
-/// What can be given to the library: instructions of two bytes.
+/// What can be given to the library.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instruction {
     /// `syscall`
     Call,
     /// `rdtsc`
     Counter,
+    /// `rdtscp`
+    CounterAndProcessor,
 }
 
 impl Instruction {
-    /// The instruction with these bytes.
-    pub fn of(code: [u8; 2]) -> Option<Instruction> {
-        match code {
-            [0x0f, 0x05] => Some(Instruction::Call),
-            [0x0f, 0x31] => Some(Instruction::Counter),
-            _ => None,
+    /// All of them.
+    const ALL: [Instruction; 3] = [
+        Instruction::Call,
+        Instruction::Counter,
+        Instruction::CounterAndProcessor,
+    ];
+    /// The length of the longest.
+    pub const LONGEST: usize = 3;
+
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Instruction::Call => &[0x0f, 0x05],
+            Instruction::Counter => &[0x0f, 0x31],
+            Instruction::CounterAndProcessor => &[0x0f, 0x01, 0xf9],
         }
+    }
+
+    /// The instruction that `code` begins with.
+    pub fn of(code: &[u8]) -> Option<Instruction> {
+        Self::ALL.into_iter().find(|i| code.starts_with(i.bytes()))
+    }
+
+    /// Its length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no instruction is empty")]
+    pub fn len(self) -> u64 {
+        self.bytes().len() as u64
+    }
+
+    /// The kind of site that it is for the library ([`layout::site`]).
+    pub fn site_kind(self) -> u64 {
+        match self {
+            Instruction::Call => layout::site::CALL,
+            Instruction::Counter => layout::site::COUNTER,
+            Instruction::CounterAndProcessor => layout::site::COUNTER_AND_PROCESSOR,
+        }
+    }
+
+    /// The instruction of a kind of site.
+    pub fn of_kind(kind: u64) -> Option<Instruction> {
+        Self::ALL.into_iter().find(|i| i.site_kind() == kind)
     }
 }
 
@@ -160,11 +195,12 @@ impl Site {
         let entry = (layout::CONTROL as usize + offset_of!(Control, entry)) as u32;
         let place = self.call.0.to_le_bytes();
         let kind = (layout::CONTROL as usize + offset_of!(Control, site)) as u32;
-        let counter = layout::site::COUNTER.to_le_bytes();
-        let counter = (self.instruction == Instruction::Counter).then_some((kind, &counter[..4]));
+        let is_call = self.instruction == Instruction::Call;
+        let of_kind = self.instruction.site_kind().to_le_bytes();
+        let told = (!is_call).then_some((kind, &of_kind[..4]));
         for (at, half) in [(go_on, &place[..4]), (go_on + 4, &place[4..])]
             .into_iter()
-            .chain(counter)
+            .chain(told)
         {
             // mov dword [at], half
             code.extend([0xc7, 0x04, 0x25]);

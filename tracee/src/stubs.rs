@@ -7,7 +7,7 @@
 //! stub:  the moved window
 //!        mov dword [go_on], call           (two halves)
 //!        mov dword [go_on + 4], call >> 32
-//!        mov dword [site], 1               only of a counter site
+//!        mov dword [site], kind            only of a site that is no call
 //!        jmp [entry]
 //! next:  at the next multiple of 16
 //! ```
@@ -64,15 +64,15 @@ pub fn find(code: &[u8], at: Addr) -> Vec<Stub> {
         let tail = || {
             let after_low = rest.strip_prefix(&low[..])?.get(4..)?;
             let after_high = after_low.strip_prefix(&high[..])?.get(4..)?;
-            let counter = after_high
-                .strip_prefix(&kind[..])
-                .and_then(|after| after.get(4..));
-            let last = counter.unwrap_or(after_high).strip_prefix(&jump[..])?;
-            let call = u64::from(word(n + 7)?) | u64::from(word(n + 18)?) << 32;
-            let instruction = match counter {
-                Some(_) => Instruction::Counter,
-                None => Instruction::Call,
+            let (of_kind, after_kind) = match after_high.strip_prefix(&kind[..]) {
+                Some(after) => after
+                    .split_first_chunk()
+                    .map(|(of_kind, rest)| (u32::from_le_bytes(*of_kind), rest))?,
+                None => (layout::site::CALL as u32, after_high),
             };
+            let last = after_kind.strip_prefix(&jump[..])?;
+            let call = u64::from(word(n + 7)?) | u64::from(word(n + 18)?) << 32;
+            let instruction = Instruction::of_kind(of_kind.into())?;
             Some((code.len() - last.len(), Addr(call), instruction))
         };
         let Some((end, call, instruction)) = tail() else {
@@ -104,6 +104,7 @@ mod tests {
         for (call, instruction) in [
             (Addr(0x5010_0000), Instruction::Call),
             (Addr(0x5020_0030), Instruction::Counter),
+            (Addr(0x5030_0011), Instruction::CounterAndProcessor),
         ] {
             let site = Site::known(&[0xb8, 39, 0, 0, 0], call, instruction).unwrap();
             let place = at + page.len() as u64;

@@ -17,6 +17,9 @@ use crate::error::Result;
 use crate::interrupt::Never;
 use crate::session::ReplaySession;
 
+/// Bytes in which both exits of the library are: the longest instruction, and the first byte behind it.
+const EXIT_BYTES: usize = Instruction::LONGEST + 1;
+
 impl ReplaySession {
     /// Lets the library handle the instruction at `call`, where the task stands, as if it had come through the stub. The
     /// task then stands there (the library has left it alone) or behind it. Returns the watched places that were accessed.
@@ -25,8 +28,8 @@ impl ReplaySession {
         let control = |field: usize| Addr(layout::CONTROL + field as u64);
         let go_on = control(offset_of!(Control, go_on));
         written(event, memory.write(go_on, &call.0.to_le_bytes()))?;
-        if instruction == Instruction::Counter {
-            let kind = layout::site::COUNTER.to_le_bytes();
+        if instruction != Instruction::Call {
+            let kind = instruction.site_kind().to_le_bytes();
             written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
         }
         self.move_to(event, Addr(layout::ENTRY))?;
@@ -40,14 +43,14 @@ impl ReplaySession {
         let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
         let go_on = Addr(written(event, memory.read_u64(at))?);
         // The program's own bytes there, whatever is patched, and a trap at each exit.
-        let exits = [go_on, go_on + 2];
-        let range = AddrRange::sized(go_on, 3);
+        let range = AddrRange::sized(go_on, EXIT_BYTES as u64);
         if let Some(overlay) = self.overlays.get(&space) {
             written(event, overlay.lift(&memory, range))?;
         }
-        let mut own = [0; 3];
-        written(event, memory.read(go_on, &mut own))?;
-        self.exits = Some((go_on, own));
+        let own = written(event, memory.read_up_to(go_on, EXIT_BYTES))?;
+        let len = Instruction::of(&own).map_or(Instruction::Call.len(), Instruction::len);
+        let exits = [go_on, go_on + len];
+        self.exits = Some((go_on, own.clone()));
         for exit in exits {
             written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
         }

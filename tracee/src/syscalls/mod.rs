@@ -75,7 +75,7 @@ pub use spec::{
     RefusedForm, Spec, Special, Written, WrittenFn,
 };
 
-use rr_preload::layout::COUNTER_NUMBER;
+use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
 
 use crate::error::Result;
 use crate::ids::Addr;
@@ -236,12 +236,13 @@ pub fn name(number: i64) -> Cow<'static, str> {
     }
 }
 
-/// The name of what a record of the library is about: a call, or `rdtsc`, which goes the same way.
+/// The name of what a record of the library is about: a call, or `rdtsc` or `rdtscp`, which go the same way.
 pub fn buffered_name(number: i64) -> Cow<'static, str> {
-    if number == COUNTER_NUMBER as i64 {
-        return "rdtsc".into();
+    match number as u64 {
+        COUNTER_NUMBER => "rdtsc".into(),
+        COUNTER_AND_PROCESSOR_NUMBER => "rdtscp".into(),
+        _ => name(number),
     }
-    name(number)
 }
 
 /// All calls in order of their numbers.

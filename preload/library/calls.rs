@@ -86,7 +86,8 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         FCNTL => fcntl(call),
         IOCTL => ioctl(call, now),
         PIPE | PIPE2 | EVENTFD | EVENTFD2 | TIMERFD_CREATE | TIMERFD_SETTIME | TIMERFD_GETTIME => plain(call),
-        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | SOCKETPAIR | BIND | LISTEN | SHUTDOWN => plain(call),
+        EPOLL_CREATE | EPOLL_CREATE1 | SOCKET | BIND | LISTEN | SHUTDOWN => plain(call),
+        SOCKETPAIR if probe::writable(a[3], 8) => plain(call),
         SETSOCKOPT => sockets::set_option(call),
 
         READ | PREAD64 | READV if now & traced::PROC_READS != 0 && may_be_of_proc(a[0]) => None,

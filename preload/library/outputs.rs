@@ -79,7 +79,8 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(
         GETRLIMIT => fixed(1, 16),
         PRLIMIT64 => fixed(3, 16),
         PIPE | PIPE2 => fixed(0, 8),
-        SOCKETPAIR => fixed(3, 8),
+        // The descriptors are written before the sockets are made, which can fail.
+        SOCKETPAIR => each(a[3], 8),
         RT_SIGPROCMASK => fixed(2, 8),
         FCNTL if matches!(a[1], F_GETLK | F_OFD_GETLK) => fixed(2, 32),
         IOCTL if a[1] == FIONREAD => fixed(2, 4),

@@ -35,6 +35,16 @@ impl Rewritten {
             .is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
     }
 
+    /// Puts the bytes that it had into `code`, which was read at `at`, as far as they lie there.
+    pub fn restore(&self, code: &mut [u8], at: Addr) {
+        for (place, byte) in self.bytes(None) {
+            let read = place.0.checked_sub(at.0).and_then(|n| code.get_mut(n as usize));
+            if let Some(read) = read {
+                *read = byte;
+            }
+        }
+    }
+
     /// The bytes that it had, each with its place, but for those in `gone`.
     fn bytes(&self, gone: Option<AddrRange>) -> impl Iterator<Item = (Addr, u8)> {
         let start = self.start;

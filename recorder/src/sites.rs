@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
 use rr_trace::event::MemWrite;
 use rr_tracee::hardware_random::OPCODE;
-use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to, tables_name};
 use rr_tracee::stubs::{STUB_ALIGN, STUBS};
@@ -96,6 +95,15 @@ impl Sites {
     /// The stubs there are gone, or the program's.
     pub fn forget_stubs(&mut self, range: AddrRange) {
         self.stubs.retain(|(stubs, _)| stubs.intersect(range).is_none());
+    }
+
+    /// The program's own code in a task: up to `len` bytes at `at`, as they were before sites were rewritten.
+    fn read_code(&self, memory: &Memory, at: Addr, len: usize) -> Result<Vec<u8>> {
+        let mut code = memory.read_up_to(at, len)?;
+        for site in &self.rewritten {
+            site.restore(&mut code, at);
+        }
+        Ok(code)
     }
 
     /// Ranges with all rewritten code and stubs in them.
@@ -461,9 +469,11 @@ impl RecordSession {
         let Some(mapping) = self.spaces[&id].model.at(call) else {
             return Ok(Err(Obstacle::Generated));
         };
+        // Sites near by may be rewritten: a jump there hides where instructions begin, and where branches lead.
+        let sites = &self.spaces[&id].library.sites;
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
-        let code = memory.read_vec(begin, (call.0 - begin.0) as usize)?;
-        let instruction = Instruction::of(&memory.read_up_to(call, Instruction::LONGEST)?);
+        let code = sites.read_code(memory, begin, (call.0 - begin.0) as usize)?;
+        let instruction = Instruction::of(&sites.read_code(memory, call, Instruction::LONGEST)?);
         let Some(site) = instruction.and_then(|i| Site::find(&code, call, i)) else {
             return Ok(Err(Obstacle::NoWindow));
         };
@@ -487,7 +497,7 @@ impl RecordSession {
         }
         for range in program {
             // What cannot be read (beyond the end of the file) holds nothing.
-            let bytes = memory.read_up_to(range.start, range.len() as usize)?;
+            let bytes = sites.read_code(memory, range.start, range.len() as usize)?;
             if range == mapping.range && branches_to(&bytes, range.start, &inner)
                 || tables_name(&bytes, range.start, mapping.range, &inner)
             {

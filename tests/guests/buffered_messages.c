@@ -23,6 +23,11 @@ static __attribute__((noinline)) long raw(long n, long a, long b, long c, long d
 static void descriptors(int round) {
     int pair[2], pipes[2];
     CHECK(CALL(SYS_socketpair, AF_UNIX, round & 1 ? SOCK_STREAM : SOCK_DGRAM, 0, pair, 0, 0) == 0);
+    /* One that fails has written the numbers of descriptors that are closed again. */
+    int none[2] = {-1, -1};
+    CHECK(CALL(SYS_socketpair, AF_INET, SOCK_STREAM, 0, none, 0, 0) == -1 && errno == EOPNOTSUPP);
+    printf("%d %d\n", none[0], none[1]);
+    CHECK(CALL(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, 8, 0, 0) == -1 && errno == EFAULT);
     CHECK(pipe(pipes) == 0);
     uint64_t seed = fresh_seed();
     char text[300], back[300];

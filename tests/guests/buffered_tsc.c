@@ -68,12 +68,30 @@ static __attribute__((noinline)) uint64_t with_processor(void) {
     return high << 32 | low;
 }
 
+/* One behind the other, as benchmarks have them: what comes before each is a place of its own. */
+static __attribute__((noinline)) uint64_t many(void) {
+    uint32_t low, high;
+    __asm__ volatile(".rept 64\n\t"
+                     "rdtsc\n\t"
+                     ".endr\n\t"
+                     ".rept 20\n\t"
+                     "rdtscp; lfence; rdtsc; cpuid; lfence; rdtsc\n\t"
+                     ".endr"
+                     : "=a"(low), "=d"(high)
+                     :
+                     : "rbx", "rcx");
+    return (uint64_t)high << 32 | low;
+}
+
 int main(void) {
     for (int i = 0; i < 20; i++) {
         next(ticks());
         next(traced(2));
         next(ticks());
         next(with_processor());
+    }
+    for (int i = 0; i < 4; i++) {
+        next(many());
     }
     struct timespec before, after;
     CHECK(clock_gettime(CLOCK_MONOTONIC, &before) == 0);

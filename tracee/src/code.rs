@@ -13,7 +13,7 @@
 
 use iced_x86::{
     Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
-    OpAccess, Register,
+    Mnemonic, OpAccess, Register,
 };
 
 use crate::ids::Addr;
@@ -41,6 +41,15 @@ pub fn repeats(instruction: &Instruction) -> bool {
 /// Whether single-stepping over it would show (`pushf` stores the trap flag).
 pub fn shows_stepping(instruction: &Instruction) -> bool {
     matches!(instruction.code(), Code::Pushfq | Code::Pushfw | Code::Pushfd)
+}
+
+/// Whether it asks the CPU for what differs from run to run. It traps then, where the CPU can be made to, and the recorder carries
+/// it out: it is an event, or a site of its own.
+pub fn is_event(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.mnemonic(),
+        Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Cpuid | Mnemonic::Rdrand | Mnemonic::Rdseed
+    ) || matches!(instruction.code(), Code::Mov_r64_dr | Code::Mov_r32_dr)
 }
 
 /// Whether a task can be stepped over it as if it had not been: no system call or trap, which are events, and nothing
@@ -197,7 +206,7 @@ impl Window {
     }
 
     /// The window of the instructions in all of `code`, which lies at `at` and is followed by a system call. `None`
-    /// if these are not instructions, or one cannot be moved or does not lead on.
+    /// if these are not instructions, or one cannot be moved, does not lead on or [is an event](is_event).
     pub fn before_call(code: &[u8], at: Addr) -> Option<Window> {
         let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
         let mut instructions: Vec<Instruction> = Vec::new();
@@ -205,7 +214,7 @@ impl Window {
             let instruction = decoder.decode();
             let movable = match instruction.flow_control() {
                 _ if instruction.is_invalid() => false,
-                FlowControl::Next => !shows_stepping(&instruction),
+                FlowControl::Next => !shows_stepping(&instruction) && !is_event(&instruction),
                 FlowControl::ConditionalBranch => true,
                 _ => false,
             };

@@ -427,4 +427,31 @@ mod tests {
         assert!(!named(&[7, 0x1500 - 0x3004, 0x1011 - 0x3004]));
         assert!(!named(&[7, 0x2500 - 0x3004, 0x1010 - 0x3004]), "no table");
     }
+    /// Their windows would overlap, and the recorder carries them out where they stand.
+    #[test]
+    fn no_window_holds_an_instruction_that_is_an_event() {
+        let find = |before: &[u8]| {
+            let mut code = vec![0x90; 60];
+            code.extend(before);
+            Site::find(&code, CALL, Instruction::Counter)
+        };
+        // mov ecx, 7; then rdtsc, rdtscp, cpuid, rdrand eax, rdseed rax, mov rax, dr6; then lfence
+        let events: [&[u8]; 6] = [
+            &[0x0f, 0x31],
+            &[0x0f, 0x01, 0xf9],
+            &[0x0f, 0xa2],
+            &[0x0f, 0xc7, 0xf0],
+            &[0x48, 0x0f, 0xc7, 0xf8],
+            &[0x0f, 0x21, 0xf0],
+        ];
+        for event in events {
+            let code = |after: &[u8]| [&[0xb9, 7, 0, 0, 0], event, after].concat();
+            assert!(find(&code(&[])).is_none(), "{event:x?}");
+            assert!(find(&code(&[0x0f, 0xae, 0xe8])).is_none(), "{event:x?}");
+            assert!(find(&event.repeat(40)).is_none(), "{event:x?}");
+            // lfence; lfence: there is room behind it
+            let site = find(&code(&[0x0f, 0xae, 0xe8, 0x0f, 0xae, 0xe8])).unwrap();
+            assert_eq!(site.start(), before(6), "{event:x?}");
+        }
+    }
 }

@@ -10,6 +10,12 @@ use super::harness::*;
 fn addresses() {
     // The sockets that it makes stay open until the process ends.
     writes("socketpair", |l| args([1, 1, 0, l.out(8)]));
+    // Of the internet there are no pairs; the descriptors were written before.
+    fails("socketpair", libc::EOPNOTSUPP, |l| args([2, 1, 0, l.out(8)]));
+    fails("socketpair", libc::EPROTONOSUPPORT, |l| {
+        args([1, 1, 77, l.out(8)])
+    });
+    fails("socketpair", libc::EINVAL, |l| args([1, 0xffff, 0, l.out(8)]));
 
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();

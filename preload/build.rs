@@ -26,7 +26,8 @@ fn main() {
             "-Copt-level=2",
             "-Ccodegen-units=1",
         ])
-        // Code for any x86-64, whatever the rest is built for: the entry saves the registers that this may use.
+        // The code runs on any x86-64 processor, whatever the rest is built for: the entry saves only
+        // the registers of that level.
         .args([
             "-Ctarget-cpu=x86-64",
             "-Crelocation-model=static",

@@ -1,15 +1,17 @@
-//! Which calls are made here, and how: without ever waiting for another task.
+//! Decides which calls the library makes, and makes them without ever waiting for another task.
 //!
-//! What a call refers to is asked first where that decides: regular files, directories and a few devices never
-//! wait for a task; of pipes and sockets is read and written what can be at once. A call that turns out not to be
-//! possible that way has had no effect yet: it is left to be traced.
+//! Where the kind of file decides, the library asks for it first. Regular files, directories and a few
+//! devices never wait for a task. Pipes and sockets are read and written only as far as that is
+//! possible at once. If a call turns out to be impossible without waiting, it has had no effect yet,
+//! and is left to be traced.
 
 use crate::kernel::{self, call as sys};
 use crate::layout::{CONTROL, Control, FORCED, filter_bits, traced};
 use crate::numbers::*;
 use crate::{Call, numbers, polling, probe, sockets};
 
-/// Most bytes that are written to a pipe: so many go in whole or not at all (pipe(7), `PIPE_BUF`).
+/// Maximum number of bytes written to a pipe. The kernel writes this many as a whole or not at all
+/// (pipe(7), `PIPE_BUF`).
 const PIPE_MOST: u64 = 4096;
 
 const RWF_NOWAIT: u64 = 8;
@@ -26,27 +28,29 @@ const S_IFBLK: u32 = 0o060_000;
 const S_IFREG: u32 = 0o100_000;
 pub const S_IFSOCK: u32 = 0o140_000;
 
-/// Whether the kernel has read the payload of a call that was made ([`crate::payload`]), so that the library can read it, too.
+/// Says if the kernel has read the payload of a call that was made ([`crate::payload`]), so that the
+/// library can read it, too.
 #[derive(Clone, Copy)]
 pub enum Reading {
-    /// It has.
+    /// The kernel has read the payload.
     Done,
-    /// Some files of virtual file systems say that they have taken more than they have looked at.
+    /// Not certain: some files of virtual file systems report more bytes as taken than they have read.
     Perhaps,
-    /// What is written to a device that is memory is mostly not looked at.
+    /// A device that is memory (`/dev/null`) mostly does not read the payload.
     None,
 }
 
-/// Makes the call and returns its result, or `None`: then it had no effect, and has to be traced. Its outputs are at
-/// most `room` bytes.
+/// Makes the call and returns its result. `None` means that the call had no effect and has to be
+/// traced. The call's outputs are at most `room` bytes.
 pub fn perform(call: &Call, traced: u32, room: u64, reading: &mut Reading) -> Option<i64> {
     let result = attempt(call, traced, room, reading)?;
     if result == EFAULT && matches!(call.number, READ | RECVFROM) {
-        // What there was to be read may be gone: they have seen to it.
+        // The received bytes may be gone, so the call cannot be made again. `read` and
+        // `sockets::receive` have checked the buffer before they took any.
         return Some(result);
     }
-    // Those are the recorder's: half an output; a signal that has to come first; a program that is kept busy by the
-    // frozen fork of a checkpoint.
+    // The recorder handles these errors. `EFAULT`: an output may be half written. `EINTR`: a signal has
+    // to come first. `ETXTBSY`: the frozen fork of a checkpoint keeps the program file busy.
     (!matches!(result, EFAULT | EINTR | ETXTBSY)).then_some(result)
 }
 
@@ -64,7 +68,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         CLOCK_GETTIME | CLOCK_GETRES | GETTIMEOFDAY | TIME | GETRUSAGE | TIMES | SYSINFO | UNAME
         | GETRLIMIT => plain(call),
         GETCPU if now & traced::GETCPU == 0 => plain(call),
-        // Reading a limit.
+        // The call only reads a limit.
         PRLIMIT64 if a[0] == 0 && a[2] == 0 => plain(call),
         GETRANDOM if a[1] <= room.min(256) => plain(call),
 
@@ -117,15 +121,15 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !is_forced(a[0] as u32)) => plain(call),
         GETITIMER | SETITIMER | ALARM => plain(call),
         GETRESUID | GETRESGID | SET_ROBUST_LIST => plain(call),
-        // As the recorder answers: the kernel would write there whenever it likes.
+        // The recorder refuses `rseq`, too: the kernel would write into that memory at any time.
         RSEQ => Some(ENOSYS),
-        // Advice without consequences for what memory holds.
+        // This advice does not change what memory holds.
         MADVISE if matches!(a[2], 0..=3 | 14..=17 | 20) => plain(call),
         _ => None,
     }
 }
 
-/// What `rdtsc` gives: the clock in ticks.
+/// Returns what `rdtsc` gives: the clock in ticks.
 fn counter() -> i64 {
     const CLOCK_MONOTONIC_RAW: u64 = 4;
     let mut time = [0u64; 2];
@@ -140,7 +144,7 @@ fn counter() -> i64 {
     }
 }
 
-/// Notes what `rdtscp` gives of the processor, in the control page.
+/// Stores the processor's number as `rdtscp` gives it in the control page.
 fn read_processor() {
     let mut cpu_and_node = [0u32; 2];
     let at = cpu_and_node.as_mut_ptr() as u64;
@@ -152,22 +156,22 @@ fn read_processor() {
     }
 }
 
-/// Makes the call just as it is.
+/// Makes the call unchanged.
 pub fn plain(call: &Call) -> Option<i64> {
     // SAFETY: it is what the program asked for.
     Some(unsafe { sys(call.number, call.args) })
 }
 
-/// What `struct stat` says that matters here.
+/// The fields of `struct stat` that matter here.
 pub struct File {
     device: u64,
     inode: u64,
     pub kind: u32,
-    /// Of a device.
+    /// Device number, if the file is a device.
     major: u64,
     minor: u64,
     size: u64,
-    /// What it takes on its disk: nothing if there is no disk.
+    /// Blocks used on disk: 0 if the file is on no disk.
     blocks: u64,
 }
 
@@ -199,15 +203,16 @@ impl File {
         File::of(FSTAT, [fd, 0, 0])
     }
 
-    /// Reading it waits for nobody but a disk. (Of character devices, those that are memory: mem(4). The kernel's log is
-    /// one of the same kind, but is waited for.)
+    /// True if reading the file waits only for a disk. (Of character devices these are the memory
+    /// devices, mem(4), except the kernel's log, which can wait.)
     fn is_plain(&self) -> bool {
         const KMSG: u64 = 11;
         matches!(self.kind, S_IFREG | S_IFDIR | S_IFBLK)
             || self.kind == S_IFCHR && self.major == 1 && self.minor != KMSG
     }
 
-    /// It is rr's own standard output or error, or mapped somewhere: what is written there, the recorder must see.
+    /// True if the file is rr's own standard output or error, or is mapped somewhere. The recorder must
+    /// see writes to it.
     pub fn is_watched(&self) -> bool {
         let control = CONTROL as *const Control;
         // SAFETY: the page is there wherever this code is.
@@ -235,7 +240,7 @@ pub fn is_nonblocking(fd: u64) -> bool {
     flags > 0 && flags as u64 & O_NONBLOCK != 0
 }
 
-/// Whether a descriptor is ready for writing and nothing else is to be said of it.
+/// Returns whether a descriptor is ready for writing and reports no other condition.
 pub fn is_writable(fd: u64) -> bool {
     // struct pollfd: descriptor, events, revents.
     let mut asked = [fd & 0xffff_ffff | u64::from(POLLOUT) << 32];
@@ -247,7 +252,7 @@ pub fn is_writable(fd: u64) -> bool {
     ready == 1 && (asked >> 48) as u16 == POLLOUT
 }
 
-/// Opening a file: not a FIFO, not a terminal, nothing of `/proc`.
+/// Opens a file unless it is a FIFO, a terminal or a file of `/proc`.
 fn open(call: &Call, now: u32, dir: u64, path: u64, flags: u64) -> Option<i64> {
     if flags & O_PATH != 0 {
         return plain(call);
@@ -264,7 +269,7 @@ fn open(call: &Call, now: u32, dir: u64, path: u64, flags: u64) -> Option<i64> {
         Ok(file) if !file.is_plain() => return None,
         Ok(file) if flags & O_TRUNC != 0 && file.is_watched() => return None,
         Ok(file) => major(file.device) == 0,
-        // It will not open, or be created.
+        // The call will fail or create the file.
         Err(_) => false,
     };
     let result = plain(call)?;
@@ -292,7 +297,7 @@ fn ioctl(call: &Call, now: u32) -> Option<i64> {
     match call.args[1] {
         FIONBIO | FIONCLEX | FIOCLEX => plain(call),
         FICLONE => change(call, now, call.args[0]),
-        // What is asked of a terminal, of something that is none.
+        // These requests are for terminals. Other files refuse them at once.
         TCGETS | TIOCGWINSZ | TIOCGPGRP => match File::of_fd(call.args[0]) {
             Ok(file) if file.kind == S_IFCHR && file.major != 1 => None,
             _ => plain(call),
@@ -305,18 +310,19 @@ fn ioctl(call: &Call, now: u32) -> Option<i64> {
     }
 }
 
-/// Whether a descriptor is of a virtual file system's file without a size, as those of `/proc` are.
+/// Returns whether the descriptor refers to a file without a size on a virtual file system, as the
+/// files of `/proc` are.
 fn may_be_of_proc(fd: u64) -> bool {
     let is_one = |file: File| file.kind == S_IFREG && file.size == 0 && major(file.device) == 0;
     File::of_fd(fd).is_ok_and(is_one)
 }
 
-/// Reading into one buffer; at `offset`, or at the position (all ones).
+/// Reads into one buffer: at `offset`, or at the file position if `offset` is all ones.
 fn read(call: &Call, offset: u64) -> Option<i64> {
     let [fd, buffer, len, ..] = call.args;
     let part = [buffer, len];
-    // Some files forget what they could not hand over. To make sure of a large buffer costs more than to ask how much of it a
-    // file can fill.
+    // Some files lose the bytes that they could not deliver, so the buffer is checked first. To check a
+    // large buffer costs more than to ask how much of it the file can fill.
     const LARGE: u64 = 16 << 10;
     let file = (len > LARGE).then(|| File::of_fd(fd));
     let most = match &file {
@@ -336,7 +342,7 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
         Err(_) => return plain(call).filter(|result| *result != EFAULT),
     };
     match got {
-        // A pipe or socket had less; but a file may have the rest on its disk.
+        // A pipe or socket had fewer bytes. A file may have the rest on its disk.
         1.. if file.kind != S_IFREG => Some(got),
         1.. => {
             let at = if offset == u64::MAX {
@@ -356,8 +362,8 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
     }
 }
 
-/// The call is left to the recorder, because it may have to wait for the other end of a pipe or socket, which is no file that is
-/// mapped or rr's own output.
+/// Leaves the call to the recorder and counts it: the call may have to wait for the other end of a pipe
+/// or socket.
 fn leave() -> Option<i64> {
     let control = CONTROL as *mut Control;
     // SAFETY: the page is there wherever this code is.
@@ -369,7 +375,7 @@ fn readv(call: &Call, room: u64) -> Option<i64> {
     let [fd, vector, count, ..] = call.args;
     let mut len = 0u64;
     for n in 0..count {
-        // SAFETY: it was asked before.
+        // SAFETY: the library has checked that the vector can be read.
         let (base, part) = unsafe { (kernel::word(vector + n * 16), kernel::word(vector + n * 16 + 8)) };
         len = len.saturating_add(part);
         if base < vector + count * 16 && vector < base.saturating_add(part) {
@@ -409,7 +415,7 @@ fn write(call: &Call, now: u32, len: u64, reading: &mut Reading) -> Option<i64> 
     match file.kind {
         _ if file.is_plain() => plain(call),
         S_IFIFO if len <= PIPE_MOST && is_writable(fd) => plain(call),
-        // An event counter (eventfd(2)) or the like.
+        // An event counter (eventfd(2)) or a similar file.
         0 if len == 8 && is_writable(fd) => plain(call),
         S_IFIFO => leave(),
         S_IFSOCK => sockets::write(call, len).or_else(leave),
@@ -417,7 +423,7 @@ fn write(call: &Call, now: u32, len: u64, reading: &mut Reading) -> Option<i64> 
     }
 }
 
-/// A call that changes what the file `fd` holds.
+/// Makes a call that changes the contents of the file `fd`.
 fn change(call: &Call, now: u32, fd: u64) -> Option<i64> {
     if now & traced::WRITES != 0 {
         return None;
@@ -428,7 +434,7 @@ fn change(call: &Call, now: u32, fd: u64) -> Option<i64> {
     }
 }
 
-/// Waking, and waiting for what has happened already.
+/// Wakes tasks, or waits for something that has happened already.
 fn futex(call: &Call, now: u32) -> Option<i64> {
     let [at, operation, expected, _, _, bits] = call.args;
     match operation as u32 & 0x7f {
@@ -440,7 +446,7 @@ fn futex(call: &Call, now: u32) -> Option<i64> {
             if !probe::readable(at, 4) {
                 return None;
             }
-            // SAFETY: as asked.
+            // SAFETY: the memory has just been checked.
             let value = unsafe { (at as *const u32).read_volatile() };
             (value != expected as u32).then_some(numbers::EAGAIN)
         }
@@ -448,12 +454,13 @@ fn futex(call: &Call, now: u32) -> Option<i64> {
     }
 }
 
-/// Whether the recorder has to know what the program does with a signal.
+/// Returns whether the recorder has to know what the program does with this signal.
 fn is_forced(signal: u32) -> bool {
     matches!(signal, 1..=64) && FORCED >> (signal - 1) & 1 != 0
 }
 
-/// Changing the signal mask: not if a signal waits that this may let in, for that has to come first.
+/// Changes the signal mask. Not handled if a signal is pending that the new mask may let in: that
+/// signal has to come first.
 fn sigprocmask(call: &Call) -> Option<i64> {
     let [how, set, before, ..] = call.args;
     if set != 0 && how != 0 {
@@ -472,11 +479,12 @@ fn sigprocmask(call: &Call) -> Option<i64> {
     let mut own = [0u64; 1];
     let at = match before {
         0 => own.as_mut_ptr() as u64,
-        // What it is to be would be gone when it has been set.
+        // `before` overlaps `set`: the kernel would overwrite the new mask, which is read again below.
         _ if before.abs_diff(set) < 8 => return None,
         _ => before,
     };
-    // SAFETY: it is what the program asked for; where it does not ask for the mask before, that goes to our stack.
+    // SAFETY: the program asked for this call. If it does not ask for the old mask, the kernel writes
+    // that to our stack.
     let result = unsafe { sys(RT_SIGPROCMASK, [how, set, at, 8, 0, 0]) };
     if result == 0 {
         // SAFETY: the kernel has just read the one and written the other.
@@ -491,7 +499,7 @@ fn sigprocmask(call: &Call) -> Option<i64> {
     Some(result)
 }
 
-/// Tells the recorder of a change of the signal mask.
+/// Tells the recorder about a change of the signal mask.
 fn tell_blocked(before: u64, now: u64) {
     if (before ^ now) & FORCED != 0 {
         let control = CONTROL as *mut Control;

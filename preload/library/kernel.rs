@@ -1,4 +1,4 @@
-//! Asking the kernel, and copying memory.
+//! Makes system calls, and copies memory.
 
 use core::arch::{asm, global_asm};
 
@@ -10,10 +10,10 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// What the call does to memory must be what the program asked for, or hit memory of the library.
+/// The call must change only memory that the program passed to it, or memory of the library.
 pub unsafe fn call(number: u64, args: [u64; 6]) -> i64 {
     let result: i64;
-    // SAFETY: the kernel changes rax, rcx and r11 only, and memory as the caller answers for.
+    // SAFETY: the kernel changes only rax, rcx and r11. The caller answers for memory.
     unsafe {
         asm!(
             "call {kernel_call}",
@@ -36,8 +36,8 @@ pub unsafe fn call(number: u64, args: [u64; 6]) -> i64 {
 ///
 /// # Safety
 ///
-/// A fault at either place is for the recorder to handle: it ends the call under way. `to` must be the program's buffer
-/// or memory of the library.
+/// A fault at either place is handled by the recorder: it ends the current call. `to` must be the
+/// program's buffer or memory of the library.
 pub unsafe fn copy(to: u64, from: u64, len: u64) {
     // SAFETY: the caller answers for the places.
     unsafe {
@@ -48,10 +48,11 @@ pub unsafe fn copy(to: u64, from: u64, len: u64) {
     }
 }
 
-/// As [`copy`].
+/// Does what [`copy`] does, for any length.
 #[inline(never)]
 unsafe fn copy_any(to: u64, from: u64, len: u64) {
-    // SAFETY: the caller answers for the places; the direction flag is clear. `rep movsb` needs a while to begin.
+    // SAFETY: the caller answers for the places; the direction flag is clear. `rep movsb` starts
+    // slowly, so short lengths do not use it.
     unsafe {
         match len {
             0..16 => {
@@ -62,7 +63,7 @@ unsafe fn copy_any(to: u64, from: u64, len: u64) {
             16..=256 => {
                 let mut n = 0;
                 while n < len {
-                    // The last two overlap.
+                    // The last two words overlap.
                     n = n.min(len - 16);
                     *((to + n) as *mut Two) = *((from + n) as *const Two);
                     n += 16;
@@ -90,7 +91,7 @@ pub unsafe fn word(at: u64) -> u64 {
     unsafe { (at as *const u64).read_unaligned() }
 }
 
-// What the compiler calls for copying and clearing structures.
+// The compiler calls these functions to copy and clear structures.
 global_asm!(
     ".global memcpy, memmove, memset, bcmp, memcmp",
     "memcpy:",
@@ -105,7 +106,7 @@ global_asm!(
     "rep stosb",
     "mov rax, r8",
     "ret",
-    // Not used; a linker error where they would be is worse than a trap.
+    // Not used. A trap at run time is better than a linker error.
     "memmove:",
     "bcmp:",
     "memcmp:",

@@ -1,10 +1,12 @@
-//! The library inside every tracee: makes system calls that need no stop, and writes down what they gave; in replay,
-//! gives that back. `../src/layout.rs` draws the way of a call and the memory.
+//! The library inside every tracee. While recording it makes system calls that need no stop, and writes
+//! their results down. In replay it returns the recorded results. `../src/layout.rs` shows the path of
+//! a call and the memory.
 //!
-//! It runs in the middle of any program, wherever that makes a system call: on its own small stack, without touching the
-//! program's (not even below the stack pointer), without libc, heap or thread-local storage. It never waits: a
-//! call that could block is made only when it is known not to, and is left to the recorder otherwise. Only
-//! one task of an address space runs at a time, and none is stopped here on purpose; so nothing is ever entered twice.
+//! The library runs wherever the program makes a system call. It uses its own small stack and does not
+//! touch the program's (not even below the stack pointer). It has no libc, heap or thread-local
+//! storage. It never waits: it makes a call that could block only when it knows that the call will not,
+//! and leaves the call to the recorder otherwise. Only one task of an address space runs at a time, and
+//! no task is stopped in the library on purpose. So the library is never entered twice.
 
 #![no_std]
 #![no_main]
@@ -32,7 +34,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use layout::Frame;
 
-// The beginning of the image: what stands here at which offset, layout.rs says.
+// The beginning of the image. layout.rs gives the offset of each entry.
 //
 // The compiler uses the SSE registers to copy things, and the program does not expect a system call to change them.
 global_asm!(
@@ -56,7 +58,8 @@ global_asm!(
     "pop r10",
     "pop r8",
     "pop r9",
-    // Returns to where the list says, so that it can be read-only: to the next instruction.
+    // This returns to the address on the list (the next instruction), so that the list can be
+    // read-only.
     "jmp kernel_call",
     "4:",
     "dec ebx",
@@ -157,7 +160,7 @@ global_asm!(
 
 const XMM_BYTES: u64 = 256;
 
-/// A system call as the program makes it.
+/// A system call that the program makes.
 #[derive(Clone, Copy)]
 pub struct Call {
     /// Its number.
@@ -166,7 +169,7 @@ pub struct Call {
     pub args: [u64; 6],
 }
 
-/// Handles the call whose registers are `frame`, if it is one for the library. Nothing is changed otherwise.
+/// Handles the call whose registers are `frame`, if the library can. Otherwise changes nothing.
 extern "C" fn handle(frame: &mut Frame) {
     let control = layout::CONTROL as *mut layout::Control;
     // SAFETY: recorder and replayer map the control page wherever they map this code.
@@ -185,13 +188,14 @@ extern "C" fn handle(frame: &mut Frame) {
             args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
         },
     };
-    // The recorder writes `traced` and then reads `busy`; here it is the other way round, with a full barrier in between (the swap is
-    // one). So one of the two sees what the other has written: the recorder that this call is under way, or the library that
-    // it must leave it.
+    // The recorder writes `traced` and then reads `busy`. The library writes `busy` and then reads
+    // `traced`, with a full barrier in between (the swap is one). So at least one of them sees the
+    // other's write: either the recorder sees that this call is under way, or the library sees that it
+    // must leave the call to the recorder.
     // SAFETY: the word is in the control page, aligned, and only ever accessed as a whole.
     unsafe { AtomicU64::from_ptr(&raw mut (*control).busy) }.swap(1, Ordering::SeqCst);
-    // SAFETY: recorder and replayer map the control page wherever they map this code. The recorder changes `traced`
-    // at any time, hence volatile.
+    // SAFETY: recorder and replayer map the control page wherever they map this code. The read of
+    // `traced` is volatile because the recorder may change it at any time.
     let (mode, traced, go_on, rsp) = unsafe {
         (
             (&raw const (*control).mode).read_volatile(),
@@ -208,7 +212,7 @@ extern "C" fn handle(frame: &mut Frame) {
         _ => None,
     };
     if let Some(result) = result {
-        // As after the instruction.
+        // Set the registers as the replaced instruction would.
         let behind = match site {
             layout::site::COUNTER | layout::site::COUNTER_AND_PROCESSOR => {
                 frame.rax = result as u64 & 0xffff_ffff;
@@ -223,7 +227,7 @@ extern "C" fn handle(frame: &mut Frame) {
             }
             _ => {
                 frame.rax = result as u64;
-                // The kernel leaves its return address and the flags in these.
+                // The kernel leaves its return address and the flags in these registers.
                 frame.rcx = go_on + 2;
                 frame.r11 = frame.rflags;
                 go_on + 2
@@ -236,6 +240,6 @@ extern "C" fn handle(frame: &mut Frame) {
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: ends in a signal, which recorder and replayer take for what it is: a bug of ours.
+    // SAFETY: `ud2` ends in a signal. Recorder and replayer recognise that as a bug in rr.
     unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }

@@ -1,4 +1,5 @@
-//! Numbers of the x86-64 system calls that the library knows (syscall(2), `asm/unistd_64.h`), and of what they say.
+//! Numbers of the x86-64 system calls that the library knows (syscall(2), `asm/unistd_64.h`), and
+//! constants of their arguments.
 
 #![allow(missing_docs, dead_code)]
 
@@ -33,12 +34,12 @@ numbers! {
     FACCESSAT2 = 439,
 }
 
-/// No call: reading the time-stamp counter.
+/// Pseudo call: reads the time-stamp counter.
 pub const COUNTER: u64 = crate::layout::COUNTER_NUMBER;
-/// No call: reading the time-stamp counter and the processor's number.
+/// Pseudo call: reads the time-stamp counter and the processor's number.
 pub const COUNTER_AND_PROCESSOR: u64 = crate::layout::COUNTER_AND_PROCESSOR_NUMBER;
 
-// Those that are never buffered, and have a payload (`../src/payload.rs`).
+// These calls are never buffered, but have a payload (`../src/payload.rs`).
 pub const MSGSND: u64 = 69;
 pub const SETXATTR: u64 = 188;
 pub const LSETXATTR: u64 = 189;
@@ -49,7 +50,7 @@ pub const SENDMMSG: u64 = 307;
 pub const PROCESS_VM_WRITEV: u64 = 311;
 pub const PWRITEV2: u64 = 328;
 
-// Those that the library makes on its own account only.
+// The library makes these calls only for its own needs.
 pub const RT_SIGPENDING: u64 = 127;
 pub const PREADV2: u64 = 327;
 

@@ -1,5 +1,6 @@
-//! Where a call has written what: the same answer while recording and in replay. It rests on the call's arguments, its
-//! result, and memory that the call only reads; or lengths that it has written.
+//! Says where a call has written its outputs: the same answer while recording and in replay. The answer
+//! depends only on the call's arguments, its result, memory that the call only reads, and lengths that
+//! the call has written.
 
 use core::mem::offset_of;
 
@@ -8,17 +9,17 @@ use crate::numbers::*;
 use crate::sockets::message;
 use crate::{Call, kernel, polling};
 
-/// No call that [`crate::calls::perform`] makes without looking at the room writes more than this.
+/// Maximum size of the outputs of calls that [`crate::calls::perform`] makes without checking the room.
 pub const OUTPUT_SMALL: u64 = 512;
 
 /// `struct stat`.
 pub const STAT_BYTES: u64 = 144;
 
-/// What the program has room for, in bytes, where the call says in the same place how much of it was used: so this has to be
-/// asked before the call is made.
+/// Sizes of the program's buffers, in bytes, for calls that overwrite the size with the number of bytes
+/// used. They must be read before the call is made.
 pub fn asked(call: &Call) -> [u64; 2] {
     let a = &call.args;
-    // SAFETY: it was asked before ([`crate::probe`]).
+    // SAFETY: [`crate::probe`] has checked that this memory can be read.
     unsafe {
         match call.number {
             RECVFROM if a[4] != 0 => [int(a[5]), 0],
@@ -36,21 +37,22 @@ pub fn asked(call: &Call) -> [u64; 2] {
     }
 }
 
-/// An `int` that the kernel takes for a length.
+/// Reads an `int` that the kernel takes as a length.
 ///
 /// # Safety
 ///
 /// As for [`kernel::copy`].
 pub unsafe fn int(at: u64) -> u64 {
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller answers for the address.
     unsafe { (at as *const u32).read_unaligned().into() }
 }
 
-/// Calls `each` with address and length of every output of a call that returned `result`. `asked` is what [`asked`] said
-/// before. In replay `each` stores the output at once: lengths come before what they are the lengths of.
+/// Calls `each` with address and length of every output of a call that returned `result`. `asked` is
+/// the value of [`asked`] from before the call. In replay `each` stores the output at once, so each
+/// length comes before the bytes that it measures.
 pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(u64, u64)) {
     let a = &call.args;
-    // What is written when the call succeeds, and where a pointer is given.
+    // An output of fixed size: written if the call succeeds and the pointer is not null.
     let mut fixed = |arg: usize, len: u64| {
         if result >= 0 && a[arg] != 0 {
             each(a[arg], len);
@@ -79,7 +81,7 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(
         GETRLIMIT => fixed(1, 16),
         PRLIMIT64 => fixed(3, 16),
         PIPE | PIPE2 => fixed(0, 8),
-        // The descriptors are written before the sockets are made, which can fail.
+        // The kernel writes the descriptors before it makes the sockets, and that can still fail.
         SOCKETPAIR => each(a[3], 8),
         RT_SIGPROCMASK => fixed(2, 8),
         FCNTL if matches!(a[1], F_GETLK | F_OFD_GETLK) => fixed(2, 32),
@@ -151,14 +153,15 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(
     }
 }
 
-/// As many bytes as the result says, in a vector of buffers.
+/// The first `result` bytes of a vector of buffers.
 fn vector(at: u64, count: u64, result: i64, each: &mut impl FnMut(u64, u64)) {
     let mut left = result.max(0) as u64;
     for n in 0..count {
         if left == 0 {
             break;
         }
-        // SAFETY: the kernel has read the vector, so it can be read. (What overlaps it is not for the library.)
+        // SAFETY: the kernel has read the vector, so it can be read. (The library does not handle
+        // buffers that overlap it.)
         let (base, len) = unsafe { (kernel::word(at + n * 16), kernel::word(at + n * 16 + 8)) };
         let len = len.min(left);
         each(base, len);
@@ -166,17 +169,17 @@ fn vector(at: u64, count: u64, result: i64, each: &mut impl FnMut(u64, u64)) {
     }
 }
 
-/// An `int` at `count`, and as many bytes as it says, at most `room`.
+/// An `int` at `count`, and the number of bytes that it says at `at`, at most `room`.
 fn counted(at: u64, count: u64, room: u64, each: &mut impl FnMut(u64, u64)) {
     each(count, 4);
-    // SAFETY: the kernel has written it, so it can be read.
+    // SAFETY: the kernel has written the `int`, so it can be read.
     let len = unsafe { int(count) }.min(room);
     if len > 0 {
         each(at, len);
     }
 }
 
-/// As many bytes as the result says, at most the `size` of the buffer.
+/// The number of bytes that the result says, at most the `size` of the buffer.
 fn up_to(at: u64, result: i64, size: u64, each: &mut impl FnMut(u64, u64)) {
     if result > 0 {
         let len = (result as u64).min(size);

@@ -1,36 +1,38 @@
-//! Waiting for descriptors: asking which are ready, without waiting.
+//! Calls that wait for descriptors: the library asks which descriptors are ready, without waiting.
 //!
-//! It is asked on a copy: where none is ready and the program would wait, nothing of it shows in the program's memory, and the
-//! call is a traced one. The time left is not written: no time has passed.
+//! It asks with a copy of the program's structures. If no descriptor is ready and the program would
+//! wait, the program's memory is unchanged, and the call is traced. The remaining time is not written
+//! back, because no time has passed.
 
 use crate::Call;
 use crate::kernel::{self, call as sys, word};
 use crate::numbers::*;
 use crate::probe;
 
-/// Most descriptors of a `poll`.
+/// Maximum number of descriptors of a `poll`.
 const POLL_MOST: u64 = 128;
-/// Most descriptors of a `select`: as many as an `fd_set` has.
+/// Maximum number of descriptors of a `select`: the size of an `fd_set`.
 const SELECT_MOST: u64 = 1024;
 const SET_WORDS: usize = SELECT_MOST as usize / 64;
 
-/// How long the program would wait.
+/// Says if the program would wait.
 enum Patience {
     None,
     Some,
 }
 
 impl Patience {
-    /// A time of two words, of which the second is below `unit`; nowhere: as long as it takes.
+    /// Reads a time of two words, of which the second is below `unit`. A null pointer means to wait
+    /// without limit.
     fn at(time: u64, unit: u64) -> Option<Patience> {
         if time == 0 {
             return Some(Patience::Some);
         }
-        // SAFETY: it was asked before.
+        // SAFETY: [`crate::probe`] has checked that this memory can be read.
         let (seconds, rest) = unsafe { (word(time), word(time + 8)) };
         match (seconds, rest) {
             (0, 0) => Some(Patience::None),
-            // What is no time is an error, or is put right.
+            // The kernel refuses or normalizes an invalid time: not handled here.
             _ if seconds > i64::MAX as u64 || rest >= unit => None,
             _ => Some(Patience::Some),
         }
@@ -51,7 +53,8 @@ pub fn poll(call: &Call, room: u64) -> Option<i64> {
     };
     let mut copy = [0u64; POLL_MOST as usize];
     let copied = copy.as_mut_ptr() as u64;
-    // SAFETY: `copy` has room for so many structures of eight bytes, and they can be read.
+    // SAFETY: `copy` has room for `count` structures of eight bytes, and the program's structures can
+    // be read.
     let ready = unsafe {
         kernel::copy(copied, at, count * 8);
         sys(POLL, [copied, count, 0, 0, 0, 0])
@@ -62,12 +65,12 @@ pub fn poll(call: &Call, room: u64) -> Option<i64> {
     if !probe::writable(at, count * 8) {
         return None;
     }
-    // SAFETY: as asked, and as above.
+    // SAFETY: the program's memory has just been checked; the copy is as above.
     unsafe { kernel::copy(at, copied, count * 8) };
     Some(ready)
 }
 
-/// Bytes of each set of a `select`.
+/// Size of each set of a `select`, in bytes.
 pub fn set_bytes(call: &Call) -> u64 {
     (call.args[0] as u32 as u64).div_ceil(64) * 8
 }
@@ -80,7 +83,7 @@ pub fn select(call: &Call) -> Option<i64> {
     }
     let unit = match call.number {
         SELECT => 1_000_000,
-        // SAFETY: it was asked before.
+        // SAFETY: [`crate::probe`] has checked that this memory can be read.
         _ if mask != 0 && unsafe { word(mask) } != 0 => return None,
         _ => 1_000_000_000,
     };
@@ -93,7 +96,7 @@ pub fn select(call: &Call) -> Option<i64> {
     for n in 0..3 {
         let set = call.args[n + 1];
         if set != 0 {
-            // Written too, whatever the result.
+            // The kernel writes the sets whatever the result is.
             if !probe::writable(set, len) {
                 return None;
             }
@@ -102,7 +105,7 @@ pub fn select(call: &Call) -> Option<i64> {
             unsafe { kernel::copy(args[n + 1], set, len) };
         }
     }
-    // SAFETY: the kernel changes the copies, and the time, which is zero and stays so.
+    // SAFETY: the kernel changes the copies, and the time, which stays zero.
     let ready = unsafe { sys(SELECT, args) };
     if ready < 0 || ready == 0 && matches!(patience, Patience::Some) {
         return None;
@@ -123,7 +126,7 @@ pub fn epoll_wait(call: &Call, room: u64) -> Option<i64> {
         return None;
     }
     args[3] = 0;
-    // SAFETY: the events go into the program's buffer, and into nothing if there are none.
+    // SAFETY: the kernel writes events into the program's buffer, and nothing if there are none.
     let ready = unsafe { sys(call.number, args) };
     (ready != 0 || call.args[3] as u32 == 0).then_some(ready)
 }

@@ -1,10 +1,11 @@
-//! Whether the program's memory can be used, found out without a fault.
+//! Finds out without a fault if the program's memory can be used.
 //!
-//! What the library itself reads or writes there for a call must be there. A fault would be a signal of ours; and where the
-//! program has that signal blocked or ignores it, the kernel changes the program's handler and mask, whatever the recorder makes
-//! of it. So the kernel is asked, which costs a system call where the memory is not in the page of the stack that is in use.
+//! The library may read or write the program's memory only where that memory exists. A fault would be a
+//! signal caused by rr. If the program blocks or ignores that signal, the kernel changes the program's
+//! handler and mask, whatever the recorder does. So the library asks the kernel. That costs a system
+//! call, unless the memory is in the current page of the stack.
 //!
-//! It is asked while recording only: in replay the same memory is there.
+//! The library asks only while recording: in replay the same memory exists.
 
 use crate::Call;
 use crate::kernel::{call as sys, word};
@@ -13,10 +14,12 @@ use crate::numbers::*;
 use crate::sockets::message;
 
 const PAGE: u64 = 4096;
-/// `<linux/mman.h>`, Linux 5.14. Older kernels do not know it: there, calls that want to know are traced ones.
+/// `<linux/mman.h>`, Linux 5.14. Older kernels do not know it: there, calls that need this check are
+/// traced.
 const MADV_POPULATE_WRITE: u64 = 23;
 
-/// Whether it lies in the page that the program's stack pointer points to: that it can be used goes without saying.
+/// Returns whether the bytes lie in the page that the program's stack pointer points to. That page can
+/// always be used.
 fn on_stack(at: u64, len: u64) -> bool {
     let control = CONTROL as *const Control;
     // SAFETY: the page is there wherever this code is.
@@ -24,10 +27,11 @@ fn on_stack(at: u64, len: u64) -> bool {
     at / PAGE == rsp / PAGE && len <= PAGE - at % PAGE
 }
 
-/// Whether these bytes can be read. They lie in two pages at most.
+/// Returns whether these bytes can be read. They lie in two pages at most.
 pub fn readable(at: u64, len: u64) -> bool {
     const NO_SUCH_WAY: u64 = 99;
-    // SAFETY: reads eight bytes and changes nothing, for there is no such way to change the mask.
+    // SAFETY: reads eight bytes and changes nothing, because this way to change the mask does not
+    // exist.
     let any = |at: u64| unsafe { sys(RT_SIGPROCMASK, [NO_SUCH_WAY, at & !7, 0, 8, 0, 0]) } != EFAULT;
     let Some(last) = at.checked_add(len.saturating_sub(1)) else {
         return false;
@@ -35,7 +39,7 @@ pub fn readable(at: u64, len: u64) -> bool {
     len == 0 || on_stack(at, len) || any(at) && (at / PAGE == last / PAGE || any(last))
 }
 
-/// Whether these bytes can be written. They hold what they held.
+/// Returns whether these bytes can be written. Their contents do not change.
 pub fn writable(at: u64, len: u64) -> bool {
     if len == 0 || on_stack(at, len) {
         return true;
@@ -44,16 +48,17 @@ pub fn writable(at: u64, len: u64) -> bool {
         return false;
     };
     let start = at & !(PAGE - 1);
-    // SAFETY: lets the kernel map what is there already, or would be at the first touch.
+    // SAFETY: lets the kernel map pages that exist already or would exist at the first touch.
     unsafe { sys(MADVISE, [start, end - start, MADV_POPULATE_WRITE, 0, 0, 0]) == 0 }
 }
 
-/// Whether the vector of `count` buffers can be read. So long ones that nobody reads them are no concern.
+/// Returns whether the vector of `count` buffers can be read. (The library reads no vectors longer than
+/// a page.)
 fn vector(at: u64, count: u64) -> bool {
     count > PAGE / 16 || readable(at, count * 16)
 }
 
-/// Whether what the library reads to find out about the call can be read.
+/// Returns whether the library can read the memory that describes the call.
 pub fn can_be_looked_at(call: &Call) -> bool {
     let a = &call.args;
     let optional = |at: u64, len: u64| at == 0 || readable(at, len);
@@ -64,7 +69,7 @@ pub fn can_be_looked_at(call: &Call) -> bool {
         GETSOCKOPT => readable(a[4], 4),
         SENDMSG | RECVMSG => {
             readable(a[1], message::BYTES) && {
-                // SAFETY: as asked.
+                // SAFETY: the message has just been checked.
                 let (at, count) = unsafe { (word(a[1] + message::VECTOR), word(a[1] + message::COUNT)) };
                 vector(at, count)
             }

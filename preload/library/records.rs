@@ -1,4 +1,5 @@
-//! Records: what a buffered call gave, written while recording and read in replay (`../src/layout.rs` draws them).
+//! Records of the results of buffered calls, written while recording and read in replay
+//! (`../src/layout.rs` shows them).
 
 use crate::calls::Reading;
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS, traced};
@@ -7,10 +8,10 @@ use crate::outputs::{OUTPUT_SMALL, asked, outputs};
 use crate::payload::{Digest, Hasher, Source};
 use crate::{Call, calls, kernel, probe, shaping};
 
-/// Length of what a call says that changes the address space.
+/// Length of the description of a call that changes the address space.
 const SHAPE_BYTES: u64 = 24;
 
-/// Bits of the length of the outputs.
+/// Number of bits for the length of the outputs.
 const LEN_BITS: u32 = 20;
 
 fn control() -> &'static mut Control {
@@ -20,7 +21,8 @@ fn control() -> &'static mut Control {
 
 /// The first word of a record.
 fn head(call: &Call, place: u64, len: u64) -> u64 {
-    // Every register that the call depends on takes part: replay notices at this very call if one differs.
+    // The hash covers every register that the call depends on, so replay notices a difference at this
+    // very call.
     let mut hash = place;
     for arg in call.args {
         hash = (hash.rotate_left(5) ^ arg).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -28,13 +30,15 @@ fn head(call: &Call, place: u64, len: u64) -> u64 {
     call.number & 0xfff | len << 12 | hash >> 32 << 32
 }
 
-/// Whether the program's filters let the library make calls of this number. (The time-stamp counter has none of these.)
+/// Returns whether the program's filters let the library make calls of this number. (The pseudo calls
+/// for the time-stamp counter are always allowed.)
 fn is_allowed(control: &Control, number: u64) -> bool {
     let word = control.allowed.get((number / 64) as usize);
     word.is_none_or(|word| word >> (number % 64) & 1 != 0)
 }
 
-/// Makes the call if it cannot block, and writes its record. `None`: it has to be traced, and nothing has happened.
+/// Makes the call if it cannot block, and writes its record. `None` means that nothing has happened and
+/// the call has to be traced.
 pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     let control = control();
     if control.due == 0 || !is_allowed(control, call.number) {
@@ -74,7 +78,7 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
         reading => Digest::of_call(call.number, &call.args, result, &Payload(reading)),
     };
     if let Some(digest) = digest {
-        // SAFETY: there is room in the buffer: what has a payload has small outputs.
+        // SAFETY: there is room in the buffer, because calls with a payload have small outputs.
         unsafe { (to as *mut u32).write_unaligned(digest.value()) };
         to += Digest::BYTES;
     }
@@ -92,11 +96,11 @@ pub fn record(call: &Call, now: u32, place: u64) -> Option<i64> {
     Some(result)
 }
 
-/// The program's memory, as payload of a call.
+/// The program's memory as the source of a call's payload.
 struct Payload(Reading);
 
 impl Payload {
-    /// Whether it can be read.
+    /// Returns whether these bytes can be read.
     fn is_there(&self, at: u64, len: u64) -> bool {
         const STEP: u64 = 4096;
         let step = |n: u64| probe::readable(at + n, STEP.min(len - n));
@@ -106,23 +110,25 @@ impl Payload {
 
 impl Source for Payload {
     fn word(&self, at: u64) -> Option<u64> {
-        // SAFETY: it was asked.
+        // SAFETY: the word has been checked.
         self.is_there(at, 8).then(|| unsafe { kernel::word(at) })
     }
 
     fn feed(&self, hasher: &mut Hasher, at: u64, len: u64) -> Option<()> {
-        // SAFETY: it was asked, or the kernel has read it. Nobody else runs.
+        // SAFETY: the bytes have been checked, or the kernel has read them. Nobody else runs.
         let bytes = || unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) };
         self.is_there(at, len).then(|| hasher.bytes(bytes()))
     }
 }
 
-/// The digest of the payload is not the recorded one. Returns if it is after all: bytes of the replayer were in between.
+/// Reports that the payload's digest is not the recorded one. Returns if the digest is right after all,
+/// because bytes of the replayer were in between.
 #[inline(never)]
 fn other_payload(control: &mut Control) {
     control.mismatch = control.used;
     let is_payload = &raw mut control.other_payload;
-    // SAFETY: the word is ours. It ends in a signal that the replayer reports, or goes on behind the instruction.
+    // SAFETY: the word is ours. `ud2` ends in a signal that the replayer reports, or the replayer
+    // continues behind it.
     unsafe {
         is_payload.write_volatile(1);
         core::arch::asm!("ud2");
@@ -130,14 +136,15 @@ fn other_payload(control: &mut Control) {
     }
 }
 
-/// This is not what was recorded.
+/// Reports that the call is not the recorded one.
 fn mismatch(control: &mut Control) -> ! {
     control.mismatch = control.used;
     // SAFETY: ends in a signal that the replayer reports.
     unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }
 
-/// Gives back what the next record says. `None`: there is none, so the call was a traced one.
+/// Returns the result that the next record holds. `None` means that there is no record, so the call was
+/// traced.
 pub fn replay(call: &Call, place: u64) -> Option<i64> {
     let control = control();
     let left = control.end - control.used;
@@ -145,12 +152,12 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
         return None;
     }
     let at = RECORDS + control.used;
-    // SAFETY: the replayer has put whole words there.
+    // SAFETY: the replayer has stored whole words there.
     let (first, result) = unsafe { (*(at as *const u64), *((at + 8) as *const i64)) };
     let len = first >> 12 & ((1 << LEN_BITS) - 1);
     let size = (RECORD_BYTES + len + 7) & !7;
     if left < size || first != head(call, place, len) {
-        // It was traced, but a filter from outside refused it, so that no event ended the interval.
+        // The call was traced, but a filter outside rr refused it, so no event ended the interval.
         if !BUFFERED.contains(&call.number) {
             return None;
         }
@@ -161,7 +168,8 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
             mismatch(control);
         }
         control.used += size;
-        // SAFETY: it is not performed, but seen by the replayer, who does what the record says.
+        // SAFETY: the kernel does not perform this call. The replayer sees it and does what the record
+        // says.
         unsafe { kernel::call(call.number, [0; 6]) };
         return Some(result);
     }
@@ -170,7 +178,8 @@ pub fn replay(call: &Call, place: u64) -> Option<i64> {
     outputs(call, result, asked(call), &mut |to, len| {
         fits &= len <= end - from;
         if fits {
-            // SAFETY: the record holds so many bytes, and while recording the kernel wrote them to these places.
+            // SAFETY: the record holds this many bytes, and while recording the kernel wrote them to
+            // these places.
             unsafe { kernel::copy(to, from, len) };
             from += len;
         }

@@ -1,8 +1,9 @@
-//! Calls that change the address space: those without files.
+//! Calls that change the address space without files.
 //!
-//! Their records say what they have changed, in three words, because the recorder has to know it, and because replay has to
-//! do it: it asks the replayer, by a call with these words that is not performed (`rr_tracee::shaping` reads them).
-//! Only what has succeeded is handled here. What fails had no effect, or one that it has again.
+//! Their records describe the change in three words, for two readers. The recorder has to know it.
+//! Replay has to repeat it: the library passes these words to the replayer by a call that is not
+//! performed (`rr_tracee::shaping` reads them). Only successful calls are handled here. A call that
+//! fails has no effect, or has the same effect when it is made again.
 
 use crate::Call;
 use crate::kernel::call as sys;
@@ -16,7 +17,7 @@ const MAP_PRIVATE_ANONYMOUS: u64 = 0x22;
 /// `MAP_FIXED`, `MAP_NORESERVE`, `MAP_POPULATE`, `MAP_STACK`, `MAP_FIXED_NOREPLACE`
 const MAP_ALLOWED: u64 = 0x10 | 0x4000 | 0x8000 | 0x2_0000 | 0x10_0000;
 
-/// Whether it is such a call.
+/// Returns whether the call may change the address space.
 pub fn is_shaping(call: &Call) -> bool {
     match call.number {
         MMAP | MPROTECT | MUNMAP | BRK => true,
@@ -26,7 +27,8 @@ pub fn is_shaping(call: &Call) -> bool {
     }
 }
 
-/// Whether these are pages, and none of rr's, and neither rewritten code nor stubs are near.
+/// Returns whether the range consists of whole pages of the program, away from rr's area, rewritten
+/// code and stubs.
 fn is_free(start: u64, len: u64) -> bool {
     let end = start.saturating_add(len);
     let apart = |from: u64, to: u64| end <= from || start >= to;
@@ -44,15 +46,15 @@ fn whole(len: u64) -> u64 {
     len.saturating_add(PAGE - 1) & !(PAGE - 1)
 }
 
-/// Makes the call; its result, and what it has changed.
+/// Makes the call. Returns its result and the change.
 pub fn perform(call: &Call) -> Option<(i64, [u64; 3])> {
     let [start, len, third, flags, ..] = call.args;
     let len = whole(len);
-    // SAFETY: it is what the program asked for, and concerns no page of ours.
+    // SAFETY: the program asked for this call, and it concerns no page of ours.
     let make = || unsafe { sys(call.number, call.args) };
     match call.number {
         BRK => {
-            // SAFETY: asks where it is.
+            // SAFETY: only asks for the current end of the heap.
             let old = unsafe { sys(BRK, [0; 6]) } as u64;
             let now = make();
             Some((now, [whole(old), whole(now as u64), 0]))

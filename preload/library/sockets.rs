@@ -1,7 +1,7 @@
-//! Sockets: sending, receiving and accepting what can be at once.
+//! Sockets: sends, receives and accepts what is possible at once.
 //!
-//! A message that is taken is gone. So whether the memory that it goes to can be written is found out before: if not, the call is
-//! a traced one, which then finds the message untouched.
+//! A message that has been received is gone. So the library checks first that the buffers can be
+//! written. If they cannot, the call is traced and finds the message untouched.
 
 use crate::Call;
 use crate::calls::{File, S_IFSOCK, is_nonblocking, is_writable, plain};
@@ -10,12 +10,14 @@ use crate::numbers::*;
 use crate::outputs::{asked, int};
 use crate::probe::writable;
 
-/// Most bytes that are sent to a socket that would wait: where there is any room at all, there is more than that.
+/// Maximum number of bytes sent to a socket in blocking mode: a socket with any room has at least this
+/// much.
 const SOCKET_MOST: u64 = 2048;
-/// Most pieces of a message.
+/// Maximum number of buffers of a message.
 const PIECES_MOST: u64 = 64;
 
-/// What the kernel may write into a control buffer without a message: credentials (32 bytes), a process descriptor (24).
+/// Maximum size that the kernel may write into a control buffer without a message: credentials (32
+/// bytes) and a process descriptor (24).
 const CONTROL_MOST: u64 = 256;
 
 const MSG_DONTWAIT: u64 = 0x40;
@@ -26,7 +28,7 @@ const IPPROTO_IP: u32 = 0;
 const IPPROTO_IPV6: u32 = 41;
 const IPPROTO_TCP: u32 = 6;
 
-/// Of `struct msghdr`: where its parts are, and its size.
+/// Offsets of the fields of `struct msghdr`, and its size.
 pub mod message {
     pub const NAME: u64 = 0;
     pub const NAME_LEN: u64 = 8;
@@ -38,11 +40,11 @@ pub mod message {
     pub const BYTES: u64 = 56;
 }
 
-/// The bytes that a vector of buffers has in all.
+/// Total length of a vector of buffers.
 pub fn vector_len(vector: u64, count: u64) -> u64 {
     let mut len = 0u64;
     for n in 0..count {
-        // SAFETY: it was asked before.
+        // SAFETY: [`crate::probe`] has checked that the vector can be read.
         len = len.saturating_add(unsafe { word(vector + n * 16 + 8) });
     }
     len
@@ -56,7 +58,7 @@ pub fn send(call: &Call) -> Option<i64> {
 /// `sendmsg`.
 pub fn send_message(call: &Call) -> Option<i64> {
     let at = call.args[1];
-    // SAFETY: it was asked before.
+    // SAFETY: [`crate::probe`] has checked that the message can be read.
     let (vector, count) = unsafe { (word(at + message::VECTOR), word(at + message::COUNT)) };
     if count > PIECES_MOST {
         return None;
@@ -64,7 +66,7 @@ pub fn send_message(call: &Call) -> Option<i64> {
     transmit(SENDMSG, call.args, 2, vector_len(vector, count))
 }
 
-/// What `write` and `writev` do to a socket.
+/// Does for a socket what `write` and `writev` do.
 pub fn write(call: &Call, len: u64) -> Option<i64> {
     let [fd, at, count, ..] = call.args;
     match call.number {
@@ -77,7 +79,7 @@ pub fn write(call: &Call, len: u64) -> Option<i64> {
     }
 }
 
-/// Sends `len` bytes; the argument `flags` says how.
+/// Sends `len` bytes. `flags` is the index of the argument with the flags.
 fn transmit(number: u64, mut args: [u64; 6], flags: usize, len: u64) -> Option<i64> {
     let fd = args[0];
     match File::of_fd(fd) {
@@ -85,8 +87,8 @@ fn transmit(number: u64, mut args: [u64; 6], flags: usize, len: u64) -> Option<i
         _ => return None,
     }
     let waits = args[flags] & MSG_DONTWAIT == 0;
-    // What goes in part only is as it should be where the program does not want to wait. A stream with little room takes a part
-    // of what is small, too.
+    // If the program does not want to wait, a partial transfer is right. Otherwise there must be room
+    // for all: a stream with little room takes a part even of a small message.
     if waits && (len > SOCKET_MOST || !is_writable(fd)) && !is_nonblocking(fd) {
         return None;
     }
@@ -94,7 +96,7 @@ fn transmit(number: u64, mut args: [u64; 6], flags: usize, len: u64) -> Option<i
     // SAFETY: sends from the program's buffers.
     match unsafe { sys(number, args) } {
         EAGAIN if waits && !is_nonblocking(fd) => None,
-        // A signal goes with it.
+        // The kernel also sends a signal, so the call has to be traced.
         EPIPE => None,
         result => Some(result),
     }
@@ -120,7 +122,7 @@ pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
     if call.args[2] & MSG_WAITALL != 0 {
         return None;
     }
-    // SAFETY: it was asked before.
+    // SAFETY: [`crate::probe`] has checked that the message can be read.
     let [name, vector, count, control] = unsafe {
         [message::NAME, message::VECTOR, message::COUNT, message::CONTROL].map(|field| word(at + field))
     };
@@ -134,7 +136,8 @@ pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
     if all > room {
         return None;
     }
-    // What says where the parts are must still say it when they have been written.
+    // The buffers must not overlap the message header and the vector: these must still be valid when
+    // the buffers are written.
     let apart = |from: u64, len: u64| {
         let clear = |other: u64, size: u64| from >= other + size || other >= from.saturating_add(len);
         len == 0 || clear(at, message::BYTES) && clear(vector, count * 16)
@@ -154,18 +157,18 @@ pub fn receive_message(call: &Call, room: u64) -> Option<i64> {
     }
     let saved = control_len.min(CONTROL_MOST);
     let mut before = [0u8; CONTROL_MOST as usize];
-    // SAFETY: the program's control buffer, which was asked before, and one of ours; nobody else has ours.
+    // SAFETY: the program's control buffer has been checked, and the other is ours alone.
     unsafe { copy(before.as_mut_ptr() as u64, control, saved) };
     let taken = take(call, 2);
     if !matches!(taken, Some(0..)) {
-        // Without a message the kernel writes there all the same: whose it would have been (SO_PASSCRED).
+        // The kernel writes the sender's credentials there even without a message (SO_PASSCRED).
         // SAFETY: as above.
         unsafe { copy(control, before.as_ptr() as u64, saved) };
     }
     taken
 }
 
-/// Receives what is there; the argument `flags` says how.
+/// Receives what is there. `flags` is the index of the argument with the flags.
 fn take(call: &Call, flags: usize) -> Option<i64> {
     let mut args = call.args;
     let waits = args[flags] & MSG_DONTWAIT == 0;
@@ -177,7 +180,7 @@ fn take(call: &Call, flags: usize) -> Option<i64> {
     }
 }
 
-/// Accepting and connecting, where the program does not want to wait.
+/// Accepts and connects, if the program does not want to wait.
 pub fn join(call: &Call) -> Option<i64> {
     let a = &call.args;
     if !is_nonblocking(a[0]) {
@@ -194,7 +197,7 @@ pub fn join(call: &Call) -> Option<i64> {
 
 /// `getsockname` and `getpeername`.
 pub fn name(call: &Call, room: u64) -> Option<i64> {
-    // SAFETY: it was asked before.
+    // SAFETY: [`crate::probe`] has checked that this memory can be read.
     let len = unsafe { int(call.args[2]) };
     succeed(call, len, room)
 }
@@ -207,13 +210,13 @@ pub fn set_option(call: &Call) -> Option<i64> {
         .flatten()
 }
 
-/// Whether an option reads or writes what its length says, and nothing else. (Of the others the recorder knows, or refuses them:
-/// `tracee/src/syscalls/options.rs`.)
+/// Returns whether an option reads or writes only as many bytes as its length says. (The recorder
+/// handles or refuses the others: `tracee/src/syscalls/options.rs`.)
 fn is_plain_option(level: u32, option: u32) -> bool {
     match (level, option) {
         // SO_ATTACH_FILTER, SO_GET_FILTER
         (SOL_SOCKET, 26) => false,
-        // IP_MSFILTER, MCAST_MSFILTER; from 64 on it is the tables of netfilter.
+        // IP_MSFILTER, MCAST_MSFILTER; from 64 on, the tables of netfilter.
         (IPPROTO_IP | IPPROTO_IPV6, 41 | 48) => false,
         (IPPROTO_IP, 64..) | (IPPROTO_IPV6, 64 | 65) => false,
         // TCP_ZEROCOPY_RECEIVE, TCP_AO_GET_KEYS
@@ -232,12 +235,13 @@ pub fn option(call: &Call, room: u64) -> Option<i64> {
     succeed(call, len, room)
 }
 
-/// A call without effect: what it writes when it fails, the recorder knows.
+/// Makes a call without side effects. If it fails, it is traced, because the recorder knows what a
+/// failing call writes.
 fn succeed(call: &Call, len: u64, room: u64) -> Option<i64> {
     if len > room {
         return None;
     }
-    // SAFETY: it is what the program asked for.
+    // SAFETY: the program asked for this call.
     let result = unsafe { kernel::call(call.number, call.args) };
     (result >= 0).then_some(result)
 }

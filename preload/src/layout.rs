@@ -14,7 +14,7 @@
 //! 0x7785_4000 ring     rw-  RING_SLOTS × RECORDS_BYTES, shared with the recorder: the buffer of who records much
 //! ```
 //!
-//! # The way of a buffered call
+//! # The path of a buffered call
 //!
 //! ```text
 //! site−5  mov eax, 1      ──── replaced by ───►  jmp stub ──► mov eax, 1 (moved)
@@ -23,15 +23,17 @@
 //!                                                 └── jmp [go_on] ◄─────── site: not handled; site+2: handled
 //! ```
 //!
-//! The `syscall` instruction itself stays where it is: what the library does not handle is made by it, in the program's
-//! own state, and traced as if there were no library. So no stop ever happens inside the library on purpose, and it has
-//! no state that lives from one call to the next but the records.
+//! The `syscall` instruction itself stays in place. It makes each call that the library does not
+//! handle, in the program's own state, and the call is traced as if there were no library. So no stop
+//! happens inside the library on purpose, and the library has no state that lives from one call to the
+//! next except the records.
 //!
-//! At a `rdtsc` or `rdtscp` it is the same, but for a word that the stub writes before (`Control.site`); `rdtscp` has three bytes.
+//! A `rdtsc` or `rdtscp` is handled in the same way. Their stubs first write a word that says so
+//! (`Control.site`), and `rdtscp` has three bytes.
 //!
 //! # Records
 //!
-//! One after the other from [`Control::records`] on, [`Control::used`] bytes in all:
+//! The records follow one another from [`Control::records`] on, [`Control::used`] bytes in all:
 //!
 //! ```text
 //! u64  bits 0–11 number of the call, 12–31 length of the outputs, 32–63 hash of the registers at the call
@@ -39,33 +41,35 @@
 //!      outputs, one after the other, filled up with zeros to a multiple of 8
 //! ```
 //!
-//! A call that changes the address space has no outputs, but three words that say what it has changed
-//! (`library/shaping.rs`). A call that hands bytes of the program to the outside world has the digest of these behind its
-//! outputs, in four bytes ([`crate::payload`]; records of older traces have none).
+//! The record of a call that changes the address space has no outputs. It has three words that describe
+//! the change (`library/shaping.rs`). If a call hands bytes of the program to the outside world, four
+//! bytes behind its outputs hold their digest ([`crate::payload`]; records of older traces have none).
 //!
-//! Where the outputs belong, the same function of the library says while recording and in replay, from number, arguments
-//! and result. Between two traced events of a task the recorder takes the records out; replay puts them in before
-//! the task runs, and they are used up when it arrives at the event.
+//! One function of the library computes where the outputs belong, from number, arguments and result. It
+//! is used while recording and in replay. Between two traced events of a task the recorder takes the
+//! records out. Replay puts them in before the task runs, and they are used up when the task arrives at
+//! the event.
 
-/// Where the code of the library lies.
+/// Address of the library's code.
 pub const CODE: u64 = 0x7000_0000;
 /// Room for the code.
 pub const CODE_BYTES: u64 = 0x1_0000;
 /// The only `syscall` instruction that is not traced.
 pub const SYSCALL: u64 = CODE;
-/// Where the recorder sends a task whose call cannot be finished by the library (a fault, a call that blocks).
+/// The recorder sends a task here if the library cannot finish its call (a fault, a call that blocks).
 pub const BAIL: u64 = CODE + 16;
-/// Makes calls for the recorder: as many as `rbx` says, with what a list on the stack says.
+/// Makes calls for the recorder: `rbx` is their number, and a list on the stack holds their registers.
 pub const REMOTE: u64 = CODE + 32;
-/// Where a call that is made there returns to.
+/// Return address of a call that is made there.
 pub const REMOTE_NEXT: u64 = CODE + 47;
-/// Behind the call there that ends with a stop; the result of the last of those before is in `rbp`.
+/// Address behind the final call there, which ends with a stop. `rbp` then holds the result of the call
+/// before.
 pub const REMOTE_STOP: u64 = CODE + 69;
 /// A stack for a single call: a word that is [`REMOTE_NEXT`].
 pub const REMOTE_RETURN: u64 = CODE + 72;
 /// The call that stops the task. It is never made.
 pub const REMOTE_LAST: u64 = 39;
-/// Where stubs jump to, with [`Control::go_on`] set.
+/// Entry of the library: stubs jump here, with [`Control::go_on`] set.
 pub const ENTRY: u64 = CODE + 80;
 /// A page for parameters of remote system calls.
 pub const PARAM: u64 = CODE + CODE_BYTES;
@@ -75,60 +79,62 @@ pub const CONTROL: u64 = PARAM + 0x1000;
 pub const STACK: u64 = CONTROL + 0x1000;
 /// End of the stack.
 pub const STACK_END: u64 = STACK + 0x2000;
-/// The program's registers, while the library is busy with a call: a [`Frame`].
+/// Address of the program's registers while the library handles a call: a [`Frame`].
 pub const FRAME: u64 = STACK_END - size_of::<Frame>() as u64;
-/// The system call buffer: in replay always, in recording until the ring takes its place ([`Control::records`]).
+/// The system call buffer: always in replay; while recording, until the ring replaces it
+/// ([`Control::records`]).
 pub const RECORDS: u64 = STACK_END;
-/// Its size.
+/// Size of the buffer in bytes.
 pub const RECORDS_BYTES: u64 = 0x4_0000;
-/// What follows.
+/// End of the buffer.
 pub const END: u64 = RECORDS + RECORDS_BYTES;
-/// Scratch memory at most, from [`END`] on: no memory of the program's either.
+/// Maximum size of scratch memory, from [`END`] on. The program never uses the rest of it either.
 pub const SCRATCH_BYTES: u64 = (128 << 20) - RING_BYTES;
-/// The ring: slots that each are a system call buffer, in memory that the recorder has mapped, too.
+/// The ring: each slot is a system call buffer, in memory that the recorder has mapped, too.
 pub const RING: u64 = END + SCRATCH_BYTES;
-/// How many slots it has.
+/// Number of slots.
 pub const RING_SLOTS: u64 = 32;
-/// Its size.
+/// Size of the ring in bytes.
 pub const RING_BYTES: u64 = RING_SLOTS * RECORDS_BYTES;
-/// Where rr's area ends.
+/// End of rr's area.
 pub const AREA_END: u64 = RING + RING_BYTES;
 
 /// Length of a record without its outputs.
 pub const RECORD_BYTES: u64 = 16;
 
-/// What the library shall do.
+/// Modes of the library.
 pub mod mode {
-    /// Nothing: every call is traced.
+    /// Do nothing: every call is traced.
     pub const OFF: u32 = 0;
     /// Make the calls and write records.
     pub const RECORD: u32 = 1;
-    /// Read records.
+    /// Read records and return their results.
     pub const REPLAY: u32 = 2;
 }
 
-/// Bits of [`Control::traced`]: kinds of calls that must be traced now.
+/// Bits of [`Control::traced`]: the kinds of calls that must be traced now.
 pub mod traced {
-    /// All.
+    /// All calls.
     pub const ALL: u32 = 1;
-    /// Whatever writes into files: a recorded process has another's memory open as a file, or the size of files is limited
-    /// (what goes beyond causes a signal).
+    /// Calls that write into files: a recorded process has another's memory open as a file, or the size
+    /// of files is limited (a write beyond the limit causes a signal).
     pub const WRITES: u32 = 2;
-    /// What cuts files short: some file is mapped shared.
+    /// Calls that truncate files: some file is mapped shared.
     pub const TRUNCATION: u32 = 4;
-    /// Opening what lists the machine's CPUs: the program is told of others.
+    /// Opening files that list the machine's CPUs: the program is shown other CPUs.
     pub const CPU_LISTS: u32 = 8;
     /// `getcpu`, for the same reason.
     pub const GETCPU: u32 = 16;
-    /// What changes the address space: another process has it, too (`vfork`), and stays if this one is killed.
+    /// Calls that change the address space: another process shares it (`vfork`) and survives if this
+    /// one is killed.
     pub const SHAPING: u32 = 32;
-    /// Waking who waits at a word (futex(2)): a task waits there in vain.
+    /// Calls that wake waiters of a futex (futex(2)): a task waits there in vain.
     pub const WAKES: u32 = 64;
-    /// Reading files of `/proc`: in some of them the program is to see something else.
+    /// Reading files of `/proc`: the program must see something else in some of them.
     pub const PROC_READS: u32 = 128;
 }
 
-/// What stubs come from.
+/// Kinds of instructions that stubs replace.
 pub mod site {
     /// A `syscall` instruction.
     pub const CALL: u64 = 0;
@@ -161,20 +167,21 @@ pub struct Frame {
     pub rflags: u64,
 }
 
-/// The number of `rdtsc` in records: that of no system call.
+/// Number of `rdtsc` in records. No system call has this number.
 pub const COUNTER_NUMBER: u64 = 0xffe;
 
-/// The number of `rdtscp` in records. Its output is [`Control::processor`].
+/// Number of `rdtscp` in records. Its output is [`Control::processor`].
 pub const COUNTER_AND_PROCESSOR_NUMBER: u64 = 0xffd;
 
-/// The time-stamp counter as the program sees it: made of `CLOCK_MONOTONIC_RAW`, since the real one is hidden from the program
-/// and costs the recorder two writes to CR4, which are slow in virtual machines.
+/// The time-stamp counter as the program sees it. It is computed from `CLOCK_MONOTONIC_RAW`, because
+/// the real counter is hidden from the program, and to show it would cost the recorder two writes to
+/// CR4, which are slow in virtual machines.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counter {
-    /// The time, in nanoseconds, at which…
+    /// A time in nanoseconds.
     pub time: u64,
-    /// …the counter was this.
+    /// The counter at that time.
     pub value: u64,
     /// Ticks in 2³² nanoseconds.
     pub rate: u64,
@@ -188,33 +195,37 @@ impl Counter {
     }
 }
 
-/// The signals that the kernel forces on a task because of what rr does, as a set (bit n−1 for signal n): `SIGTRAP` (single
-/// steps), `SIGSEGV` (`rdtsc`), `SIGSYS` (`int 0x80`). What the program does with them, the recorder must know.
+/// The signals that the kernel forces on a task because of rr, as a set (bit n−1 for signal n):
+/// `SIGTRAP` (single steps), `SIGSEGV` (`rdtsc`), `SIGSYS` (`int 0x80`). The recorder must know what
+/// the program does with them.
 pub const FORCED: u64 = 1 << 4 | 1 << 10 | 1 << 30;
 
-/// Words of the filter of mapped files.
+/// Number of words of the filter of mapped files.
 pub const FILTER_WORDS: usize = 64;
 
-/// What library and recorder (or replayer) tell each other.
+/// Data that the library and the recorder (or replayer) exchange.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
-    /// Where the task goes on when the library is done: written by the stub, moved on by 2 if the call was handled.
+    /// Address where the task continues after the library. The stub writes it, and the library adds 2
+    /// if it handled the call.
     pub go_on: u64,
     /// The program's stack pointer.
     pub rsp: u64,
-    /// After this many buffered calls more, a checkpoint is due: the call after them is left to the recorder (recording).
+    /// Number of buffered calls until a checkpoint is due: the call after them is left to the recorder
+    /// (recording).
     pub due: u64,
-    /// So many calls were left to the recorder because they may have to wait for the other end of a pipe or socket (recording).
+    /// Number of calls left to the recorder because they may have to wait for the other end of a pipe
+    /// or socket (recording).
     pub left: u64,
-    /// Which of the signals of [`FORCED`] the library has left blocked when it changed that last. The upper half counts these
-    /// changes, so that the recorder knows whose they are (recording).
+    /// The signals of [`FORCED`] that the program blocks, as of the last change by the library. The
+    /// upper half counts these changes, so that the recorder can match them to a task (recording).
     pub blocked: u64,
-    /// Where records are written (recording): [`RECORDS`] or a slot of the ring.
+    /// Address where records are written (recording): [`RECORDS`] or a slot of the ring.
     pub records: u64,
-    /// Bytes of records: written (recording), read (replay).
+    /// Number of bytes of records written (recording) or read (replay).
     pub used: u64,
-    /// Bytes of records that there are room for (recording), or that there are (replay).
+    /// Size of the buffer for records (recording), or of all records in it (replay), in bytes.
     pub end: u64,
     /// [`ENTRY`]: stubs jump through this word.
     pub entry: u64,
@@ -222,37 +233,42 @@ pub struct Control {
     pub mode: u32,
     /// See [`traced`].
     pub traced: u32,
-    /// In replay: the record that does not fit the call under way, as an offset, when the library executes `ud2`.
+    /// In replay, when the library executes `ud2`: offset of the record that does not fit the current
+    /// call.
     pub mismatch: u64,
-    /// In replay, at that `ud2`: only the digest of the payload does not fit. The library can go on behind it.
+    /// In replay, at that `ud2`: not 0 if only the digest of the payload does not fit. The library can
+    /// then go on behind it.
     pub other_payload: u64,
     /// Device and inode of rr's own standard output and error: writes to these are traced.
     pub stdio: [[u64; 2]; 2],
-    /// What is at the place that the stub comes from (see [`site`]): the stub says so where it is no call.
+    /// Kind of the instruction that the stub replaces (see [`site`]). The stub sets it unless the
+    /// instruction is a call.
     pub site: u64,
-    /// What `rdtsc` gives.
+    /// The counter that `rdtsc` reads.
     pub counter: Counter,
-    /// Where rewritten code and stubs are, as beginnings and ends of ranges: calls that change the address space there are traced.
+    /// Ranges of rewritten code and stubs, as start and end: calls that change the address space there
+    /// are traced.
     pub guarded: [[u64; 2]; GUARDED],
     /// A Bloom filter of the files that are mapped somewhere: see [`filter_bits`].
     pub filter: [u64; FILTER_WORDS],
-    /// Not 0 while the library is at work: set before it reads `traced`, cleared after its last call. So whoever sets
-    /// [`traced::ALL`], and then finds 0 here, knows that no call is being made natively, and that none will be.
+    /// Not 0 while the library is at work: set before the library reads `traced`, cleared after its
+    /// last call. So if somebody sets [`traced::ALL`] and then finds 0 here, no call is being made
+    /// natively, and none will be.
     pub busy: u64,
-    /// The numbers of calls that the library may make, a bit each: the program's own filters allow these whatever their arguments
-    /// (recording).
+    /// The calls that the library may make, one bit for each number: the program's own filters allow
+    /// these whatever their arguments are (recording).
     pub allowed: [u64; ALLOWED_WORDS],
-    /// The processor as the last `rdtscp` gave it: its number in the low 12 bits, its node above.
+    /// The processor that the last `rdtscp` returned: its number in the low 12 bits, its node above.
     pub processor: u64,
 }
 
-/// Words of the set of allowed calls: their numbers are below 512.
+/// Number of words of the set of allowed calls: call numbers are below 512.
 pub const ALLOWED_WORDS: usize = 8;
 
-/// So many ranges are told of.
+/// Maximum number of ranges in [`Control::guarded`].
 pub const GUARDED: usize = 16;
 
-/// Where in [`Control::filter`] a file is: word and bit, twice.
+/// Position of a file in [`Control::filter`]: word and bit, twice.
 pub fn filter_bits(device: u64, inode: u64) -> [(usize, u64); 2] {
     let mixed = (inode ^ device.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = |n: u64| (((n >> 6) as usize) % FILTER_WORDS, 1 << (n & 63));

@@ -1,32 +1,36 @@
 //! The payload of a system call: the bytes of the program's memory that it hands to the outside world, and their digest.
 //!
-//! The recorder puts the digest of a call's payload into its record, and replay computes it anew from the replayed memory: so a
-//! program that computes other bytes in replay is noticed when it writes them (I7), though its registers are as recorded. Shared
-//! between the library, which records and compares buffered calls, and recorder and replayer, which do the same for traced ones.
+//! The recorder puts the digest of a call's payload into its record. Replay computes the digest anew
+//! from the replayed memory. So replay notices a program that computes other bytes when the program
+//! writes them (I7), even if its registers are as recorded. The library uses this module for buffered
+//! calls, recorder and replayer use it for traced ones.
 //!
 //! # When
 //!
-//! The digest is taken *after* the call, with everything that the call's event changes in place. It is not the digest of what
-//! the kernel has copied: while a call is blocked (a full pipe), another thread may change the buffer, and nobody knows whether
-//! before or after the kernel has read it. But what memory holds after an event is the same in recording and replay (I4),
-//! whoever has written it and when. So a racing writer is no divergence, and other bytes without a race are one.
+//! The digest is taken *after* the call, with all changes of the call's event in place. It is not the
+//! digest of the bytes that the kernel has copied: while a call is blocked (a full pipe), another
+//! thread may change the buffer, and nobody knows if the kernel had read it before. But memory after an
+//! event is the same in recording and replay (I4), whoever has written it and when. So a racing writer
+//! is no divergence, and other bytes without a race are one.
 //!
 //! # Which bytes
 //!
-//! Of each piece of memory the first and the last [`EDGE`] bytes; all of it if it is not longer than both together. To digest
-//! large buffers as a whole would cost a third of writing them to a file.
+//! The first and the last [`EDGE`] bytes of each piece of memory, or all of it if it is not longer than
+//! both together. A digest of all bytes of large buffers would cost a third of writing them to a file.
 //!
-//! A call has no digest if it failed, if its payload lies in rr's own memory (which differs between recording and replay), or
-//! if it cannot be read (a write to `/dev/null` succeeds all the same).
+//! A call has no digest if it failed, if its payload lies in rr's own memory (which differs between
+//! recording and replay), or if its payload cannot be read (a write to `/dev/null` succeeds all the
+//! same).
 //!
 //! # The function
 //!
-//! Of blocks of 64 bytes, each of the eight words goes into two sums of 64 bits: one of the words, and one of that sum so far, so
-//! that their order counts (Fletcher's checksum, as ZFS has it). The sums and what is left of the bytes are mixed by multiplications
-//! of two words each, whose product's halves are folded together (as in wyhash). The last fold gives 32 bits.
+//! In blocks of 64 bytes, each of the eight words goes into two sums of 64 bits: the sum of the words,
+//! and the sum of the first sum's values, so that order counts (Fletcher's checksum, as in ZFS). The
+//! sums and the remaining bytes are mixed by multiplications of two words, whose halves are folded
+//! together (as in wyhash). The last fold gives 32 bits.
 //!
-//! This is for accidents, not against enemies; it was chosen by its cost. The library has SSE2 only: there, wyhash by itself takes
-//! twice as long, and the CPU's CRC-32C and XXH3 are between the two.
+//! The function detects accidents, not attacks, and was chosen for its cost. The library has only SSE2.
+//! There, wyhash alone takes twice as long, and the CPU's CRC-32C and XXH3 are between the two.
 
 use core::arch::x86_64::{
     __m128i, _mm_add_epi64, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_setzero_si128, _mm_unpackhi_epi64,
@@ -39,10 +43,10 @@ use crate::numbers::{
     PWRITEV2, SENDMMSG, SENDMSG, SENDTO, SETXATTR, WRITE, WRITEV,
 };
 
-/// Of a piece of memory that is longer than twice that, so many bytes at both ends count.
+/// Number of bytes that count at each end of a piece of memory longer than twice this.
 pub const EDGE: u64 = 2048;
 
-/// Most messages of a `sendmmsg`, and most buffers of a vector (`UIO_MAXIOV`).
+/// Maximum number of messages of a `sendmmsg`, and of buffers of a vector (`UIO_MAXIOV`).
 const PIECES_MOST: u64 = 1024;
 /// The longest address of a socket (`struct sockaddr_storage`).
 const ADDRESS_MOST: u64 = 128;
@@ -61,20 +65,20 @@ pub trait Source {
 pub struct Digest(NonZeroU32);
 
 impl Digest {
-    /// Its length where it is stored, in bytes.
+    /// Length of a stored digest, in bytes.
     pub const BYTES: u64 = 4;
 
-    /// The digest with this value; 0 stands for none.
+    /// The digest with this value. The value 0 stands for no digest.
     pub fn of_value(value: u32) -> Option<Digest> {
         NonZeroU32::new(value).map(Digest)
     }
 
-    /// Its value: never 0.
+    /// Value of the digest: never 0.
     pub fn value(self) -> u32 {
         self.0.get()
     }
 
-    /// The digest of the payload of a call that returned `result`. `None` if it has none.
+    /// The digest of the payload of a call that returned `result`. `None` if the call has no payload.
     pub fn of_call(number: u64, args: &[u64; 6], result: i64, source: &impl Source) -> Option<Digest> {
         let mut hasher = Hasher::default();
         pieces(number, args, result, source, &mut |at, len| {
@@ -92,7 +96,7 @@ impl core::fmt::Display for Digest {
     }
 }
 
-/// Calls `each` with the parts of a piece of memory that count.
+/// Calls `each` with the parts of a piece of memory that go into the digest.
 pub fn edges(at: u64, len: u64, mut each: impl FnMut(u64, u64) -> Option<()>) -> Option<()> {
     if len <= 2 * EDGE {
         return each(at, len);
@@ -101,7 +105,7 @@ pub fn edges(at: u64, len: u64, mut each: impl FnMut(u64, u64) -> Option<()>) ->
     each(at + (len - EDGE), EDGE)
 }
 
-/// Whether a buffered call of this number may have a payload. It then has no outputs.
+/// Returns whether a buffered call of this number may have a payload. Such calls have no outputs.
 pub fn is_buffered(number: u64) -> bool {
     matches!(
         number,
@@ -109,8 +113,8 @@ pub fn is_buffered(number: u64) -> bool {
     )
 }
 
-/// Calls `each` with address and length of the pieces of the payload of a call that returned `result`, in order. `None` if the
-/// call has none, or if `each` says so.
+/// Calls `each` with address and length of the pieces of the payload of a call that returned `result`,
+/// in order. Returns `None` if the call has no payload, or if `each` returns `None`.
 pub fn pieces(
     number: u64,
     args: &[u64; 6],
@@ -158,7 +162,7 @@ pub fn pieces(
     }
 }
 
-/// A `struct msghdr`, of which `all` bytes were sent.
+/// The payload of a `struct msghdr`, of which `all` bytes were sent.
 fn message(
     at: u64,
     all: u64,
@@ -207,7 +211,7 @@ const KEYS: [u64; 4] = [
     0x082e_fa98_ec4e_6c89,
 ];
 
-/// Both halves of a product, together.
+/// Multiplies two words and folds both halves of the product together.
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
@@ -224,12 +228,12 @@ impl Default for Hasher {
 }
 
 impl Hasher {
-    /// A piece of so many bytes begins.
+    /// Begins a piece of `len` bytes.
     pub fn length(&mut self, len: u64) {
         self.0 = fold(self.0 ^ len, KEYS[1]);
     }
 
-    /// Bytes of the piece.
+    /// Adds bytes of the piece.
     pub fn bytes(&mut self, bytes: &[u8]) {
         let (blocks, rest) = bytes.as_chunks::<64>();
         if !blocks.is_empty() {

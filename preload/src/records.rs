@@ -1,25 +1,25 @@
-//! Records as the rest of rr reads them ([`crate::layout`] draws them).
+//! Records as the rest of rr reads them ([`crate::layout`] shows them).
 //!
-//! What is read here may come from a damaged trace: nothing is believed that was not checked.
+//! The records may come from a damaged trace, so every field is checked before it is used.
 
 use crate::layout::RECORD_BYTES;
 use crate::payload::{self, Digest};
 
-/// What one buffered call gave.
+/// The result of one buffered call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
     /// The number of the call.
     pub number: i64,
     /// Its result.
     pub result: i64,
-    /// What it wrote, or says.
+    /// The outputs of the call, or the description of its change.
     pub outputs: &'a [u8],
-    /// Where the next record begins.
+    /// Offset of the next record.
     pub end: usize,
 }
 
 impl Record<'_> {
-    /// The digest of what the call has handed to the outside world.
+    /// The digest of the bytes that the call has handed to the outside world.
     pub fn payload(&self) -> Option<Digest> {
         let digest = <[u8; 4]>::try_from(self.outputs).ok()?;
         let is_digest = payload::is_buffered(self.number.try_into().ok()?);
@@ -27,7 +27,7 @@ impl Record<'_> {
     }
 }
 
-/// What the first word of a record says of it.
+/// The fields of the first word of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     /// The number of the call.
@@ -37,7 +37,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Takes the word apart.
+    /// Splits the word into its fields.
     pub fn of(word: u64) -> Head {
         Head {
             number: (word & 0xfff) as i64,
@@ -45,13 +45,13 @@ impl Head {
         }
     }
 
-    /// Length of the whole record.
+    /// Length of the whole record, in bytes.
     pub fn record(self) -> usize {
         (RECORD_BYTES as usize + self.outputs).next_multiple_of(8)
     }
 }
 
-/// The record at `at`, if there is a whole one.
+/// The record at `at`, if there is a complete one.
 pub fn at(records: &[u8], at: usize) -> Option<Record<'_>> {
     let (first, rest) = records.get(at..)?.split_first_chunk::<8>()?;
     let (result, rest) = rest.split_first_chunk::<8>()?;
@@ -65,7 +65,7 @@ pub fn at(records: &[u8], at: usize) -> Option<Record<'_>> {
     })
 }
 
-/// All records, one after the other, as far as they are whole.
+/// All records in order, up to the first incomplete one.
 pub fn iter(records: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut next = 0;
     std::iter::from_fn(move || {
@@ -75,7 +75,7 @@ pub fn iter(records: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
-/// Whether there are whole records and nothing else.
+/// Returns whether the bytes consist of complete records only.
 pub fn are_whole(records: &[u8]) -> bool {
     iter(records).last().map_or(0, |last| last.end) == records.len()
 }

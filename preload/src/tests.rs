@@ -1,4 +1,4 @@
-//! The image is what layout.rs says, and keeps what the entry promises.
+//! Tests that the image agrees with layout.rs, and that the library keeps the promises of the entry.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use iced_x86::{Decoder, DecoderOptions, EncodingKind, Instruction, InstructionIn
 use crate::IMAGE;
 use crate::layout::*;
 
-/// The code: what comes before the mark.
+/// The code: all bytes before the mark.
 fn code() -> &'static [u8] {
     let end = IMAGE.windows(24).position(|w| w == [0xcc; 24]).unwrap();
     &IMAGE[..end]
@@ -46,7 +46,7 @@ fn it_begins_as_drawn() {
     );
 }
 
-/// What the recorder expects of the part that makes its calls (`tracee/src/remote.rs`).
+/// The recorder relies on this in the part that makes its calls (`tracee/src/remote.rs`).
 #[test]
 fn remote_calls_are_made_and_then_one_that_stops() {
     use iced_x86::Code;

@@ -1,6 +1,6 @@
 //! Decides which calls the library makes, and makes them without ever waiting for another task.
 //!
-//! Where the kind of file decides, the library asks for it first. Regular files, directories and a few
+//! If the kind of file decides, the library asks for it first. Regular files, directories and a few
 //! devices never wait for a task. Pipes and sockets are read and written only as far as that is
 //! possible at once. If a call turns out to be impossible without waiting, it has had no effect yet,
 //! and is left to be traced.

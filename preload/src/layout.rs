@@ -1,4 +1,4 @@
-//! Where the library's memory lies, and what it holds. Shared between the library and the rest of rr.
+//! The library's memory: addresses and contents. The library and the rest of rr share this module.
 //!
 //! ```text
 //! 0x7000_0000 code     r-x  `syscall; ret`: the instruction whose calls the seccomp filter lets pass

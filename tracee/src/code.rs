@@ -1,6 +1,8 @@
-//! Machine code of a tracee: what an instruction touches, and how a few instructions are moved elsewhere.
+//! Machine code of a tracee: the memory that an instruction touches, and how a few instructions are
+//! moved elsewhere.
 //!
-//! A *window* is the instructions at some place that a jump to other code (five bytes) overwrites in whole or part:
+//! A *window* is a run of instructions that a jump to other code (five bytes) overwrites completely or
+//! in part:
 //!
 //! ```text
 //!   at ─► instruction 0   3 bytes ┐
@@ -8,8 +10,8 @@
 //!         instruction 2   not touched
 //! ```
 //!
-//! Moved, the instructions do what they did in their old place: what they address relative to themselves, where they
-//! jump, and the return address that a call pushes stay the same.
+//! Moved instructions do the same as in their old place. Addresses relative to the instruction, jump
+//! targets, and the return address that a call pushes stay the same.
 
 use iced_x86::{
     Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
@@ -21,30 +23,33 @@ use crate::regs::Registers;
 
 /// Length of `jmp rel32` in bytes.
 pub const JUMP_LEN: usize = 5;
-/// Bytes of code that hold a window in any case.
+/// Number of bytes of code that always contain a whole window.
 pub const WINDOW_MAX: usize = JUMP_LEN - 1 + 15;
 
-/// The instruction at the beginning of `code`, which lies at `at`; `None` if it is none.
+/// The instruction at the beginning of `code`, which lies at `at`. `None` if the bytes are no
+/// instruction.
 pub fn decode(code: &[u8], at: Addr) -> Option<Instruction> {
     let instruction = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE).decode();
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Bytes of the longest instruction (Intel SDM vol. 2, section 2.3.11).
+/// Maximum length of an instruction in bytes (Intel SDM vol. 2, section 2.3.11).
 pub const INSTRUCTION_MOST: usize = 15;
 
-/// Whether an interrupt in the middle of this instruction leaves it half done (`rep movs` and its kin).
+/// Returns whether an interrupt can leave this instruction half done (`rep movs` and similar ones).
 pub fn repeats(instruction: &Instruction) -> bool {
     instruction.is_string_instruction() && (instruction.has_rep_prefix() || instruction.has_repne_prefix())
 }
 
-/// Whether single-stepping over it would show (`pushf` stores the trap flag).
+/// Returns whether the program can see that this instruction was single-stepped (`pushf` stores the
+/// trap flag).
 pub fn shows_stepping(instruction: &Instruction) -> bool {
     matches!(instruction.code(), Code::Pushfq | Code::Pushfw | Code::Pushfd)
 }
 
-/// Whether it asks the CPU for what differs from run to run. It traps then, where the CPU can be made to, and the recorder carries
-/// it out: it is an event, or a site of its own.
+/// Returns whether the instruction asks the CPU for a value that differs from run to run. Where the CPU
+/// allows it, the instruction traps and the recorder carries it out: then it is an event, or a site of
+/// its own.
 pub fn is_event(instruction: &Instruction) -> bool {
     matches!(
         instruction.mnemonic(),
@@ -52,8 +57,8 @@ pub fn is_event(instruction: &Instruction) -> bool {
     ) || matches!(instruction.code(), Code::Mov_r64_dr | Code::Mov_r32_dr)
 }
 
-/// Whether a task can be stepped over it as if it had not been: no system call or trap, which are events, and nothing
-/// that shows the stepping.
+/// Returns whether stepping a task over this instruction goes unnoticed. System calls and traps are
+/// excluded because they are events.
 pub fn can_be_stepped(instruction: &Instruction) -> bool {
     !shows_stepping(instruction)
         && !matches!(
@@ -80,8 +85,8 @@ pub fn touched(instruction: &Instruction, regs: &Registers) -> Vec<Addr> {
         .collect()
 }
 
-/// The bytes that an instruction writes, or may write, when executed with these registers: where, and how many. `None` if that
-/// cannot be told.
+/// Address and length of all memory that an instruction writes, or may write, when executed with these
+/// registers. `None` if that cannot be computed.
 pub fn written(instruction: &Instruction, regs: &Registers) -> Option<Vec<(Addr, usize)>> {
     let mut factory = InstructionInfoFactory::new();
     let info = factory.info(instruction);
@@ -142,18 +147,18 @@ pub struct Window {
     instructions: Vec<Instruction>,
 }
 
-/// A window in another place.
+/// A window moved to another place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Moved {
     /// The code.
     pub code: Vec<u8>,
-    /// Where in it each instruction of the window begins.
+    /// Offset in the code where each instruction of the window begins.
     pub starts: Vec<usize>,
 }
 
 impl Window {
-    /// The window at the beginning of `code`, which lies at `at`. `None` if it holds an instruction that cannot be
-    /// moved.
+    /// The window at the beginning of `code`, which lies at `at`. `None` if one of its instructions
+    /// cannot be moved.
     pub fn new(code: &[u8], at: Addr) -> Option<Window> {
         let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
         let mut instructions: Vec<Instruction> = Vec::new();
@@ -161,14 +166,15 @@ impl Window {
         while len < JUMP_LEN {
             let instruction = decoder.decode();
             let movable = match instruction.flow_control() {
-                // Nothing is executed from there on; whoever jumps there finds bytes that are not in the window.
+                // Execution does not continue behind it, and its bytes beyond the window may be a jump
+                // target.
                 _ if instruction.is_invalid() => false,
                 FlowControl::Next => !shows_stepping(&instruction),
                 FlowControl::Return
                 | FlowControl::ConditionalBranch
                 | FlowControl::UnconditionalBranch
                 | FlowControl::IndirectBranch => !instruction.is_jmp_far(),
-                // The return address is in the window unless the call ends it.
+                // The return address is inside the window unless the call ends the window.
                 FlowControl::Call => instruction.is_call_near() && len + instruction.len() >= JUMP_LEN,
                 _ => false,
             };
@@ -185,8 +191,8 @@ impl Window {
         })
     }
 
-    /// The window of the one instruction at the beginning of `code`, which lies at `at`; it may be shorter than a jump.
-    /// `None` if the instruction cannot be moved.
+    /// The window of the single instruction at the beginning of `code`, which lies at `at`. The window
+    /// may be shorter than a jump. `None` if the instruction cannot be moved.
     pub fn single(code: &[u8], at: Addr) -> Option<Window> {
         let instruction = decode(code, at)?;
         let movable = match instruction.flow_control() {
@@ -205,8 +211,9 @@ impl Window {
         })
     }
 
-    /// The window of the instructions in all of `code`, which lies at `at` and is followed by a system call. `None`
-    /// if these are not instructions, or one cannot be moved, does not lead on or [is an event](is_event).
+    /// The window of all instructions in `code`, which lies at `at` and is followed by a system call.
+    /// `None` if the bytes are not instructions, or if one of these cannot be moved, does not lead on
+    /// or [is an event](is_event).
     pub fn before_call(code: &[u8], at: Addr) -> Option<Window> {
         let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
         let mut instructions: Vec<Instruction> = Vec::new();
@@ -230,47 +237,50 @@ impl Window {
         })
     }
 
-    /// Its length in bytes.
+    /// Length of the window in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Length of its first instruction in bytes.
+    /// Length of the first instruction in bytes.
     pub fn first_len(&self) -> usize {
         self.instructions.first().map_or(0, Instruction::len)
     }
 
-    /// Whether its first instruction can be interrupted half done ([`repeats`]).
+    /// Returns whether the first instruction can be interrupted half done ([`repeats`]).
     pub fn begins_with_repeat(&self) -> bool {
         self.instructions.first().is_some_and(repeats)
     }
 
-    /// Whether it shows where it is executed: the x87 unit keeps the address of its last instruction.
+    /// Returns whether executing the window elsewhere can be noticed: the x87 unit keeps the address of
+    /// its last instruction.
     pub fn shows_place(&self) -> bool {
         let x87 = [CpuidFeature::FPU, CpuidFeature::FPU287, CpuidFeature::FPU387];
         let uses = |i: &Instruction| i.cpuid_features().iter().any(|f| x87.contains(f));
         self.instructions.iter().any(uses)
     }
 
-    /// Whether each of its instructions can lead to the next: what follows one that cannot is jumped to.
+    /// Returns whether each instruction can lead to the next. Otherwise the instruction behind is a
+    /// jump target.
     pub fn leads_on(&self) -> bool {
         let before = self.instructions.iter().rev().skip(1);
         let mut flows = before.map(|i| i.flow_control());
         flows.all(|flow| matches!(flow, FlowControl::Next | FlowControl::ConditionalBranch))
     }
 
-    /// Whether it has no instruction; it always has one.
+    /// Returns whether the window has no instruction. It always has one.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Where its instructions begin, from its own beginning on.
+    /// Offset of each instruction in the window.
     pub fn starts(&self) -> Vec<usize> {
         let starts = self.instructions.iter();
         starts.map(|i| (i.ip() - self.at.0) as usize).collect()
     }
 
-    /// The places within the five bytes of the jump where instructions of the window begin, except the first.
+    /// Offsets within the five bytes of the jump where instructions of the window begin, except the
+    /// first.
     pub fn inner_boundaries(&self) -> Vec<usize> {
         let starts = self.instructions.iter().skip(1);
         starts
@@ -279,20 +289,20 @@ impl Window {
             .collect()
     }
 
-    /// Its bytes, as they lie in memory.
+    /// The bytes of the window, as in memory.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The window moved to `to`, with a jump to what follows it in its old place. `None` if something that it
-    /// addresses is too far from there.
+    /// The window moved to `to`, followed by a jump back to the code behind the old place. `None` if
+    /// something that an instruction addresses is too far from `to`.
     pub fn moved(&self, to: Addr) -> Option<Moved> {
         let mut moved = self.relocated(to)?;
         jump(&mut moved.code, self.at.0 + self.len() as u64);
         Some(moved)
     }
 
-    /// As [`Window::moved`], without the jump.
+    /// Same as [`Window::moved`], without the jump.
     pub fn relocated(&self, to: Addr) -> Option<Moved> {
         let mut moved = Moved {
             code: Vec::new(),
@@ -305,7 +315,8 @@ impl Window {
             match instruction.flow_control() {
                 FlowControl::UnconditionalBranch => jump(&mut moved.code, instruction.near_branch_target()),
                 FlowControl::ConditionalBranch => {
-                    // The same condition, over two bytes: taken, it leads to the absolute jump.
+                    // The same condition with a distance of two bytes: if it holds, execution reaches
+                    // the absolute jump.
                     let short = short_condition(instruction, bytes)?;
                     moved.code.extend(short);
                     moved.code.extend([2, 0xeb, ABSOLUTE_JUMP_LEN as u8]);
@@ -331,7 +342,7 @@ impl Window {
 /// Length of the jump that [`jump`] makes, in bytes.
 pub const ABSOLUTE_JUMP_LEN: usize = 14;
 
-/// `jmp [rip]` and the target: reaches everything, needs no register.
+/// `jmp [rip]` and the target: reaches every address and needs no register.
 pub fn jump(code: &mut Vec<u8>, target: u64) {
     code.extend([0xff, 0x25, 0, 0, 0, 0]);
     code.extend(target.to_le_bytes());
@@ -346,7 +357,8 @@ fn push(code: &mut Vec<u8>, value: u64) {
     code.extend(&bytes[4..]);
 }
 
-/// A conditional branch with an 8-bit displacement that follows: the opcode (with the prefix that matters).
+/// The opcode (and relevant prefix) of a conditional branch with an 8-bit displacement. The
+/// displacement follows.
 fn short_condition(instruction: &Instruction, bytes: &[u8]) -> Option<Vec<u8>> {
     if instruction.is_jcc_short_or_near() {
         // 0x70 + condition; the near form is 0x0f, 0x80 + condition.
@@ -357,7 +369,7 @@ fn short_condition(instruction: &Instruction, bytes: &[u8]) -> Option<Vec<u8>> {
         };
         return Some(vec![0x70 | condition]);
     }
-    // loop, loope, loopne, jrcxz; with the address-size prefix (ecx) if there is one.
+    // loop, loope, loopne, jrcxz, with the address-size prefix (ecx) if present.
     let opcode = *bytes.get(bytes.len().checked_sub(2)?)?;
     if !(0xe0..=0xe3).contains(&opcode) {
         return None;
@@ -396,7 +408,7 @@ mod tests {
     fn what_cannot_be_moved_is_told() {
         // syscall
         assert!(window(&[0x0f, 0x05, 0x90, 0x90, 0x90, 0x90]).is_none());
-        // call rax: what it returns to would be in the window
+        // call rax: its return address would be inside the window
         assert!(window(&[0xff, 0xd0, 0x90, 0x90, 0x90, 0x90]).is_none());
         // pushfq
         assert!(window(&[0x9c, 0x90, 0x90, 0x90, 0x90]).is_none());
@@ -406,7 +418,7 @@ mod tests {
 
     #[test]
     fn one_instruction_alone() {
-        // call rax leads elsewhere, and cannot be moved; call +0 can; inc eax is shorter than a jump.
+        // call rax does not lead on and cannot be moved; call +0 can; inc eax is shorter than a jump.
         assert!(Window::single(&[0xff, 0xd0], AT).is_none());
         assert!(Window::single(&[0xe8, 0, 0, 0, 0], AT).is_some());
         let w = Window::single(&[0xff, 0xc0, 0x90], AT).unwrap();

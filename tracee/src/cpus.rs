@@ -1,22 +1,22 @@
-//! Which CPUs this process may use, and the one that a recorder or a replay shares with its tracees.
+//! The CPUs that this process may use, and the one that a recorder or a replay shares with its tracees.
 //!
-//! A tracee runs on one CPU at a time (I1), and its tracer beside it: a wake-up across CPUs costs many times one on the
-//! same CPU. Threads that compress, read ahead or restore are left the other CPUs.
+//! A tracee runs on one CPU at a time (I1), and its tracer on the same CPU: waking a task on another
+//! CPU costs many times more. The other CPUs are left to threads that compress, read ahead or restore.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Tid;
 
-/// The CPUs that this process may use, and the one that it is to be bound to.
+/// The CPUs that this process may use, and the one to bind it to.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
     allowed: CpuSet,
-    /// The one for tracer and tracees.
+    /// The CPU for tracer and tracees.
     pub bound: usize,
 }
 
 impl Cpus {
-    /// Looks which CPUs the calling thread may use, and chooses the one that it is on.
+    /// Asks which CPUs the calling thread may use, and chooses the current one.
     pub fn survey() -> Cpus {
         let allowed = allowed();
         let all = numbers(&allowed);
@@ -28,24 +28,24 @@ impl Cpus {
         }
     }
 
-    /// All of them.
+    /// All CPUs that may be used.
     pub fn set(&self) -> CpuSet {
         self.allowed
     }
 
-    /// All of them, ascending.
+    /// All CPUs that may be used, ascending.
     pub fn all(&self) -> Vec<usize> {
         numbers(&self.allowed)
     }
 
-    /// Those that are left for others, ascending.
+    /// The CPUs left to other threads, ascending.
     pub fn others(&self) -> Vec<usize> {
         let mut others = self.all();
         others.retain(|cpu| *cpu != self.bound);
         others
     }
 
-    /// All of them, as the kernel's bit mask.
+    /// All CPUs that may be used, as the kernel's bit mask.
     pub fn mask(&self) -> Vec<u8> {
         let mut mask = vec![0; size_of::<libc::cpu_set_t>()];
         for cpu in self.all() {
@@ -54,8 +54,9 @@ impl Cpus {
         mask
     }
 
-    /// The CPU for a replay of what was recorded on `recorded` ([`None`]: not known), and whether it is that one. `cpuid` tells
-    /// a program on which CPU it runs: where it cannot be intercepted, the answer must be the same.
+    /// The CPU for a replay of a recording made on CPU `recorded` ([`None`]: not known), and whether
+    /// they are the same. `cpuid` tells a program the CPU that it runs on. Where `cpuid` cannot be
+    /// intercepted, its answer must be the same.
     pub fn for_replay(&self, recorded: Option<usize>) -> (usize, bool) {
         match recorded.filter(|cpu| self.allowed.is_set(*cpu).unwrap_or(false)) {
             Some(cpu) => (cpu, true),
@@ -75,7 +76,7 @@ pub fn numbers(set: &CpuSet) -> Vec<usize> {
     all.filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
 }
 
-/// The set of these CPUs; numbers that no set can hold are left out.
+/// The set of these CPUs. Numbers that no set can hold are left out.
 pub fn set_of(cpus: &[usize]) -> CpuSet {
     let mut set = CpuSet::new();
     for cpu in cpus {
@@ -84,8 +85,8 @@ pub fn set_of(cpus: &[usize]) -> CpuSet {
     set
 }
 
-/// Binds the calling thread, and all that it creates from now on, to these CPUs. Where that is not possible, it stays where
-/// it may be: only speed depends on it.
+/// Binds the calling thread, and all threads that it creates from now on, to these CPUs. If that fails,
+/// the thread stays on its CPUs, because only speed depends on it.
 pub fn bind_thread(cpus: &CpuSet) {
     if let Err(errno) = sched_setaffinity(Tid(0).pid(), cpus) {
         tracing::debug!("a thread stays on its CPUs: sched_setaffinity: {errno}");

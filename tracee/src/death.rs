@@ -1,11 +1,14 @@
-//! Death at a chosen moment, for tests: a debug build of rr kills a tracee of its own at the n-th *moment* of its work.
+//! Death at a chosen moment, for tests: a debug build of rr kills one of its tracees at the n-th
+//! *moment* of its work.
 //!
-//! A moment is whatever a recorder does with a tracee: a report that it gets about it, a request, a look at its memory.
-//! Between any two of them the tracee can be killed from outside; so a test that goes through all moments has seen all
-//! deaths, where one that kills at random times hopes for them.
+//! A moment is any contact of a recorder with a tracee: a report about the tracee, a request, an access
+//! to its memory. A tracee can be killed from outside between any two moments. So a test that goes
+//! through all moments has seen all deaths, while a test that kills at random times only hopes for
+//! that.
 //!
-//! `RR_TEST_KILL_AT=N[,late][,parent]` in the environment: at moment N the tracee that it is about gets `SIGKILL`. `late`: then it is given
-//! the time to come to its last stop. `parent`: its parent is killed instead, if that is traced, too.
+//! `RR_TEST_KILL_AT=N[,late][,parent]` in the environment: at moment N the tracee of that moment gets
+//! `SIGKILL`. With `late`, rr then waits until the tracee has come to its last stop. With `parent`, rr
+//! kills the tracee's parent instead, if the parent is traced, too.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -14,7 +17,7 @@ use std::time::Duration;
 use crate::ids::Tid;
 use crate::kill::kill;
 
-/// When to kill whom.
+/// The moment of the kill, and its variant.
 #[derive(Debug)]
 struct Plan {
     moment: u64,
@@ -22,7 +25,7 @@ struct Plan {
     parent: bool,
 }
 
-/// How long a killed tracee is given to come to its last stop.
+/// Time that a killed tracee gets to come to its last stop.
 const LATE: Duration = Duration::from_millis(3);
 
 thread_local! {
@@ -43,7 +46,8 @@ fn plan() -> Option<&'static Plan> {
     PLAN.get_or_init(read).as_ref()
 }
 
-/// Something is done with a tracee: if its time has come, it dies. Only the thread that drives the tracees counts.
+/// Counts a moment of this tracee, and kills it if this is the chosen one. Only the thread that drives
+/// the tracees counts.
 pub(crate) fn moment(tid: Tid) {
     if !cfg!(debug_assertions) {
         return;
@@ -68,7 +72,7 @@ pub(crate) fn moment(tid: Tid) {
     }
 }
 
-/// Its parent, if we trace that.
+/// The parent of a task, if we trace the parent.
 fn parent(tid: Tid) -> Option<Tid> {
     let value = |pid: Tid, key: &str| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

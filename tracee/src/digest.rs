@@ -1,9 +1,9 @@
-//! A digest of the memory that a task could have written: it tells moments of an interval apart whose registers are
-//! the same (execution points).
+//! A digest of the memory that a task could have written. It distinguishes moments of an interval that
+//! have the same registers (execution points).
 //!
-//! Recording and replay compute it from their own processes, so it depends on nothing but contents (I4): not on which
-//! pages happen to be there, have been copied or are swapped out. What cannot have changed since the last event is
-//! left out: memory without write access, and rr's own.
+//! Recording and replay compute the digest from their own processes, so it depends on contents only
+//! (I4): not on which pages exist, have been copied or are swapped out. Memory that cannot have changed
+//! since the last event is left out: memory without write access, and rr's own.
 //!
 //! ```text
 //! chunk = 2 MiB of address space with at least one page that is not all zeros
@@ -24,27 +24,28 @@ use crate::space::{AddressSpace, Backing, Prot};
 
 /// Size of a chunk in bytes.
 pub const CHUNK: u64 = 2 << 20;
-/// Bytes that are read at once.
+/// Number of bytes that are read at once.
 const PIECE: u64 = 1 << 20;
 const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
 /// The digest of one chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkSum {
-    /// Where the chunk begins.
+    /// Address of the chunk.
     pub start: Addr,
     /// The sum.
     pub sum: u64,
 }
 
-/// All of an address space.
+/// The whole address space.
 pub const ALL: AddrRange = AddrRange {
     start: Addr(0),
     end: Addr(u64::MAX),
 };
 
-/// The chunks `within` the address space of `tid` with what is in them, in order of addresses. `object` says which
-/// file holds the contents of a shared memory object; one without is read where it is mapped.
+/// The chunks of the address space of `tid` that lie `within` a range, with their sums, in order of
+/// addresses. `object` returns the file with the contents of a shared memory object. An object without
+/// a file is read where it is mapped.
 pub fn sums<'a>(
     tid: Tid,
     space: &AddressSpace,
@@ -59,7 +60,7 @@ pub fn sums<'a>(
     for mapping in writable.filter_map(|m| m.clipped(within)) {
         match mapping.backing {
             Backing::Rr => {}
-            // Pages that are not there are zeros, as are many that are.
+            // Missing pages count as zeros, and many existing ones are zeros.
             Backing::Anonymous => {
                 for (run, _) in pagemap.populated(mapping.range)? {
                     sums.memory(&memory, run, &mut buffer)?;
@@ -120,7 +121,8 @@ impl Sums {
         hash.update(bytes);
     }
 
-    /// Pages as the task sees them. Those that it cannot see (beyond the end of a file) count as zeros.
+    /// Adds pages as the task sees them. Pages that it cannot see (beyond the end of a file) count as
+    /// zeros.
     fn memory(&mut self, memory: &Memory, range: AddrRange, buffer: &mut [u8]) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
@@ -134,7 +136,7 @@ impl Sums {
         Ok(())
     }
 
-    /// Pages of a file that is mapped from `offset` on; holes are zeros (lseek(2), `SEEK_DATA`).
+    /// Adds pages of a file that is mapped from `offset` on. Holes are zeros (lseek(2), `SEEK_DATA`).
     fn file(&mut self, file: &File, offset: u64, range: AddrRange, buffer: &mut [u8]) -> std::io::Result<()> {
         let end = offset + range.len();
         let seek = |at: u64, whence| {
@@ -200,7 +202,7 @@ mod tests {
         let mut bytes = vec![0u8; 6 * PAGE as usize];
         let (space, tid) = anonymous(&bytes);
         let sum = || sums(tid, &space, ALL, |_| None).unwrap();
-        // Written, but zero all the same.
+        // Written, but the page is still zero.
         bytes[PAGE as usize] = 1;
         let one = sum();
         assert_eq!(one.len(), 1);
@@ -239,7 +241,7 @@ mod tests {
             one.iter().map(|s| s.start).collect::<Vec<_>>(),
             [Addr(0x10_0000_0000 + 2 * CHUNK)]
         );
-        // Zeros that were written are as good as a hole.
+        // Zeros that were written are equal to a hole.
         file.write_all_at(&[0; 8192], 4 * CHUNK).unwrap();
         assert_eq!(sum(), one);
     }

@@ -1,8 +1,8 @@
-//! What can go wrong with a tracee.
+//! Errors of operations on a tracee.
 
 use crate::ids::{Addr, Tid};
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An operation on a tracee failed.
@@ -15,7 +15,7 @@ pub enum Error {
     /// The kernel refused an operation.
     #[error("{what} of task {tid}: {errno}")]
     Kernel {
-        /// The task that it was done to.
+        /// The task.
         tid: Tid,
         /// The operation, in the kernel's words.
         what: &'static str,
@@ -41,15 +41,15 @@ pub enum Error {
     Proc {
         /// The file.
         path: String,
-        /// What was wrong with it.
+        /// The failure.
         why: String,
     },
-    /// A task stopped in a way that the operation under way does not allow.
+    /// A task stopped in a way that the current operation does not allow.
     #[error("task {tid}: unexpected stop while {doing}: {stop}")]
     UnexpectedStop {
         /// The task.
         tid: Tid,
-        /// What was being done.
+        /// The current operation.
         doing: &'static str,
         /// The stop, described.
         stop: String,

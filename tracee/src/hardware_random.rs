@@ -1,16 +1,18 @@
-//! `RDRAND` and `RDSEED`: where a program's files have them, and what stands in their place.
+//! `RDRAND` and `RDSEED`: finds them in a program's files, and replaces them by instructions that trap.
 //!
-//! No processor can be told to trap on them, so they are found before they are executed: all their bytes in the executable parts
-//! of a file are looked up, and each hit is proven by decoding from the beginning of its function. Where functions begin says
-//! `.eh_frame` (LSB 5.0, 10.6.1), which stripped files have, too. What cannot be proven stays as it is: code without unwind
-//! tables (Go, some static programs), and code that a program makes itself.
+//! No processor can be told to trap on them, so rr finds them before they are executed. It looks up
+//! their bytes in the executable parts of a file, and proves each hit by decoding from the beginning of
+//! the hit's function. `.eh_frame` (LSB 5.0, 10.6.1) says where functions begin. Stripped files have
+//! it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some static
+//! programs), and code that a program generates.
 //!
 //! ```text
 //! [66] [REX] 0f c7 f0+register    rdrand (f8+register: rdseed)
 //! [66] [REX] 0f 21 f0+register    mov register, dr6 (rdseed: dr7): privileged, so that it traps as rdtsc does, with SIGSEGV
 //! ```
 //!
-//! One byte is changed, inside one instruction of the same length and register: whoever executes it executes one or the other.
+//! Only one byte changes, inside one instruction of the same length and register: any execution sees
+//! either the old or the new instruction.
 
 use std::io;
 
@@ -21,36 +23,37 @@ use crate::regs::{NOT_IN_SYSCALL, Registers};
 
 /// The second byte of the opcode.
 pub const OPCODE: u8 = 0xc7;
-/// What is written over it.
+/// The byte that replaces it.
 pub const TRAP: u8 = 0x21;
 
-/// The largest `.eh_frame` that is looked at.
+/// Maximum size of an `.eh_frame` that is read.
 const FRAMES_MOST: usize = 256 << 20;
 
-/// Bytes of an instruction that [`Access::of`] wants to see.
+/// Number of bytes of an instruction that [`Access::of`] needs.
 pub const LENGTH_MOST: usize = 5;
 
-/// A value for an instruction that has trapped, from the kernel's generator.
+/// Returns a value for an instruction that has trapped, from the kernel's generator.
 pub fn value() -> u64 {
     let mut value = [0; 8];
-    // SAFETY: eight bytes of ours; so few are given at once, since the kernel's generator runs when programs do.
+    // SAFETY: eight bytes of ours. The kernel returns that few at once, since its generator is ready
+    // before programs run.
     unsafe { libc::getrandom(value.as_mut_ptr().cast(), value.len(), 0) };
     u64::from_ne_bytes(value)
 }
 
-/// An instruction that reads the random number generator, where it has been made to trap.
+/// An instruction that reads the random number generator and has been made to trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Access {
-    /// The number of the register, as instructions have it.
+    /// Number of the register, as instructions encode it.
     register: u8,
-    /// Bytes that are written to the register.
+    /// Number of bytes written to the register.
     width: u8,
     /// Length of the instruction.
     len: u8,
 }
 
 impl Access {
-    /// The one that begins with these bytes.
+    /// The access whose instruction begins with these bytes.
     pub fn of(code: &[u8]) -> Option<Access> {
         let (wide, rest) = match code {
             [0x66, rest @ ..] => (2, rest),
@@ -71,14 +74,14 @@ impl Access {
         })
     }
 
-    /// Where its opcode's second byte is, from its beginning.
+    /// Offset of the opcode's second byte in the instruction.
     pub fn opcode(self) -> u64 {
         u64::from(self.len) - 2
     }
 
-    /// The registers after it has given `value`.
+    /// The registers after the instruction has returned `value`.
     pub fn carried_out(self, regs: &Registers, value: u64) -> Registers {
-        /// CF; and those that are cleared: OF, SF, ZF, AF, PF.
+        /// CF is set; OF, SF, ZF, AF and PF are cleared.
         const CARRY: u64 = 1;
         const CLEARED: u64 = 1 << 11 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2;
         let mut after = Registers {
@@ -114,7 +117,7 @@ impl Access {
     }
 }
 
-/// A part of a file that is mapped as one.
+/// A part of a file that is mapped as a whole.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     offset: u64,
@@ -122,7 +125,7 @@ struct Part {
     len: u64,
 }
 
-/// What the headers of a file say (elf(5)).
+/// The parts named by a file's headers (elf(5)).
 #[derive(Debug, Default)]
 struct Layout {
     code: Vec<Part>,
@@ -131,7 +134,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// `None`: it is no 64-bit executable or library.
+    /// Reads the headers. `None` if the file is no 64-bit executable or library.
     fn of(file: &impl ReadAt) -> Option<Layout> {
         const HEADER: usize = 64;
         const PROGRAM: usize = 56;
@@ -189,14 +192,14 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Where a file has such instructions that are proven: the places of [`OPCODE`], ascending. Nothing in a file that is no
-/// program or library.
+/// Offsets of [`OPCODE`] in all such instructions of a file that are proven, ascending. Empty for a
+/// file that is no program or library.
 pub fn find(file: &impl ReadAt) -> io::Result<Vec<u64>> {
     let Some(layout) = Layout::of(file) else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    // Most files have no such bytes: then nothing else of them is read.
+    // Most files have no such bytes. Then nothing else of them is read.
     let mut frames: Option<Frames> = None;
     for code in &layout.code {
         for hit in hits(file, *code)? {
@@ -216,7 +219,7 @@ pub fn find(file: &impl ReadAt) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-/// Where the bytes of such instructions are, in this part of the file.
+/// Offsets of such instructions' bytes in this part of the file, not yet proven.
 fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<u64>> {
     const STEP: usize = 256 << 10;
     let end = code.offset.saturating_add(code.len);
@@ -234,7 +237,7 @@ fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<u64>> {
                 .filter(is_register)
                 .map(|n| at + n as u64 + 1),
         );
-        // The last two bytes may begin one.
+        // A hit may begin in the last two bytes, so these are read again.
         match got {
             0..3 => break,
             _ => at += got as u64 - 2,
@@ -257,7 +260,7 @@ fn read_up_to(file: &impl ReadAt, buffer: &mut [u8], at: u64) -> io::Result<usiz
     Ok(got)
 }
 
-/// Whether the instruction with its opcode's second byte there is one, decoded from the beginning of its function.
+/// Returns whether the hit is an instruction, decoded from the beginning of its function.
 fn is_proven(file: &impl ReadAt, frames: &Frames, code: Part, hit: u64) -> bool {
     proof(file, frames, code, hit).is_some()
 }
@@ -299,7 +302,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// `None`: it cannot be read, or is too large.
+    /// Reads the section. `None` if it cannot be read or is too large.
     fn read(file: &impl ReadAt, part: Part) -> Option<Frames> {
         let len = usize::try_from(part.len).ok().filter(|len| *len < FRAMES_MOST)?;
         let mut bytes = vec![0; len];
@@ -313,7 +316,8 @@ impl Frames {
         let bytes = &self.bytes;
         let mut at = 0;
         loop {
-            // Length, without itself; the distance to the common part, or 0 if it is one; beginning and length of the code.
+            // Each entry: its length without this word; the distance to its common part, or 0 if it is
+            // one; start and length of the code.
             let len = int(bytes, at)? as u32 as usize;
             let id = int(bytes, at + 4)? as u32 as usize;
             if len == 0 || len == u32::MAX as usize {
@@ -332,8 +336,8 @@ impl Frames {
     }
 }
 
-/// Whether the descriptions with this common part say beginnings in four bytes, relative to themselves (`DW_EH_PE_pcrel`,
-/// `DW_EH_PE_sdata4`), as all compilers write them.
+/// Returns whether entries with this common part give the start in four bytes relative to itself
+/// (`DW_EH_PE_pcrel`, `DW_EH_PE_sdata4`), as all compilers do.
 fn is_usual(common: &[u8]) -> Option<bool> {
     const USUAL: u8 = 0x1b;
     let (version, text) = common.get(8..)?.split_first()?;
@@ -343,7 +347,8 @@ fn is_usual(common: &[u8]) -> Option<bool> {
         rest.first().copied()
     };
     let mut next = skip(1)?;
-    // Two factors, a register (in the first version a byte), and the length of what follows: numbers whose last byte is below 0x80.
+    // Two factors, a register (one byte in the first version), and the length of what follows: numbers
+    // whose last byte is below 0x80.
     let numbers = 3 + usize::from(augmentation.first() == Some(&b'z'));
     for n in 0..numbers {
         while next & 0x80 != 0 && !(n == 2 && *version == 1) {
@@ -392,7 +397,7 @@ mod tests {
             assert_eq!((access.register, access.width), (register, width), "{code:x?}");
             assert_eq!(usize::from(access.len), code.len());
             assert_eq!(code[access.opcode() as usize], TRAP);
-            // The true instruction is decoded in the same way.
+            // The original instruction is decoded in the same way.
             let mut own = code.to_vec();
             own[access.opcode() as usize] = OPCODE;
             let decoded = Decoder::with_ip(64, &own, 0, DecoderOptions::NONE).decode();
@@ -427,7 +432,7 @@ mod tests {
         assert_eq!(after(&[0x48, 0x0f, TRAP, 0xf1]).rcx, 0x5555_6666_7777_8888);
     }
 
-    /// The C++ library has them, in functions that no symbol names.
+    /// The C++ library has such instructions, in functions that no symbol names.
     #[test]
     fn they_are_found_in_a_stripped_library() {
         let Some(library) = [

@@ -13,7 +13,7 @@ pub const PAGE: u64 = 4096;
 pub struct Tid(pub i32);
 
 impl Tid {
-    /// The number as nix wants it.
+    /// The number in nix's type.
     pub fn pid(self) -> nix::unistd::Pid {
         nix::unistd::Pid::from_raw(self.0)
     }
@@ -43,7 +43,7 @@ impl Addr {
     /// The null address.
     pub const NULL: Addr = Addr(0);
 
-    /// Whether this is the null address.
+    /// Returns whether this is the null address.
     pub fn is_null(self) -> bool {
         self.0 == 0
     }
@@ -116,24 +116,24 @@ impl AddrRange {
         self.end - self.start
     }
 
-    /// Whether there is no byte in it.
+    /// Returns whether the range has no byte.
     pub fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// Whether `addr` lies in it.
+    /// Returns whether `addr` lies in the range.
     pub fn contains(self, addr: Addr) -> bool {
         self.start <= addr && addr < self.end
     }
 
-    /// What both have in common, if anything.
+    /// The bytes that both ranges have in common, if any.
     pub fn intersect(self, other: AddrRange) -> Option<AddrRange> {
         let start = self.start.max(other.start);
         let end = self.end.min(other.end);
         (start < end).then_some(AddrRange { start, end })
     }
 
-    /// The parts of it that none of `others`, which are in order, has.
+    /// The parts of this range that lie in none of `others`, which are sorted.
     pub fn without(self, others: impl Iterator<Item = AddrRange>) -> Vec<AddrRange> {
         let mut left = Vec::new();
         let mut at = self.start;
@@ -146,7 +146,7 @@ impl AddrRange {
         left
     }
 
-    /// The smallest range of whole pages around it.
+    /// The smallest range of whole pages around this range.
     pub fn to_pages(self) -> AddrRange {
         AddrRange::new(self.start.page_floor(), self.end.page_ceil())
     }

@@ -2,7 +2,7 @@
 
 use crate::ids::Tid;
 
-/// Kills a process (kill(2) with `SIGKILL`); no error if it is gone already.
+/// Kills a process (kill(2) with `SIGKILL`). No error if it is gone already.
 pub fn kill(tid: Tid) {
     // SAFETY: kill takes plain numbers.
     unsafe { libc::kill(tid.0, libc::SIGKILL) };

@@ -1,4 +1,4 @@
-//! One stopped Linux task and everything that can be done to it.
+//! Operations on one stopped Linux task.
 //!
 //! This crate is the only place that calls `ptrace(2)`. Its central rule is a
 //! type: registers, remote system calls and resuming exist only on

@@ -2,7 +2,7 @@
 
 use crate::ids::Tid;
 
-/// The soft limit of a process (0: our own); `None` if it cannot be read, since the process is gone.
+/// The soft limit of a process (0: our own). `None` if it cannot be read because the process is gone.
 pub fn soft(tid: Tid, resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

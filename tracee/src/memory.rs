@@ -1,10 +1,9 @@
 //! Reading and writing another process's memory.
 //!
-//! A [`Memory`] can be used from any thread, whether its process is stopped or
-//! not: who may read or write when is the business of the caller (I1, I3).
-//! Ordinary accesses go through `process_vm_readv(2)`/`process_vm_writev(2)`,
-//! which respect protections; what these refuse goes through
-//! `/proc/PID/mem`, which for a tracer does not (ptrace(2), proc(5)).
+//! A [`Memory`] can be used from any thread, whether its process is stopped or not. The caller decides
+//! who may read or write when (I1, I3). Ordinary accesses use
+//! `process_vm_readv(2)`/`process_vm_writev(2)`, which respect protections. Accesses that these refuse
+//! use `/proc/PID/mem`, where a tracer can ignore protections (ptrace(2), proc(5)).
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut};
@@ -18,9 +17,9 @@ use crate::death;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Tid};
 
-/// Anything that tracee memory can be read from.
+/// A source of tracee memory.
 pub trait ReadMemory {
-    /// Fills `buf` from `addr`; an error if not all of it can be read.
+    /// Fills `buf` from `addr`. Fails if not all of it can be read.
     fn read(&self, addr: Addr, buf: &mut [u8]) -> Result<()>;
 
     /// `len` bytes from `addr`.
@@ -44,7 +43,7 @@ pub trait ReadMemory {
         Ok(u64::from_le_bytes(b))
     }
 
-    /// The bytes of a C string without its end, at most `max` of them.
+    /// The bytes of a C string without its terminator, at most `max` of them.
     fn read_cstring(&self, addr: Addr, max: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut at = addr;
@@ -78,7 +77,7 @@ impl Memory {
         }
     }
 
-    /// Whose memory it is.
+    /// The task whose memory this is.
     pub fn tid(&self) -> Tid {
         self.tid
     }
@@ -94,7 +93,7 @@ impl Memory {
         self.file.get_or_init(open).as_ref().ok_or(Error::Died(self.tid))
     }
 
-    /// The error of an access that failed, by whatever way.
+    /// The error of a failed access.
     pub fn error(&self, what: &'static str, addr: Addr, len: usize, e: &std::io::Error) -> Error {
         let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         if errno == Errno::ESRCH {
@@ -110,7 +109,7 @@ impl Memory {
         }
     }
 
-    /// Reads as many bytes as can be read from `addr` on; 0 if the first page cannot be read.
+    /// Reads as many bytes as possible from `addr` on; 0 if the first page cannot be read.
     pub fn read_some(&self, addr: Addr, buf: &mut [u8]) -> Result<usize> {
         death::moment(self.tid);
         let len = buf.len();
@@ -132,8 +131,8 @@ impl Memory {
         }
     }
 
-    /// Fills `first` from `at` on and, with the same system call, as much of `buf` as there is to be read at `addr`. Returns how
-    /// many bytes that was.
+    /// Fills `first` from `at` on and, with the same system call, as much of `buf` as can be read at
+    /// `addr`. Returns the number of bytes in `buf`.
     pub fn read_both(&self, at: Addr, first: &mut [u8], addr: Addr, buf: &mut [u8]) -> Result<usize> {
         death::moment(self.tid);
         let len = first.len();
@@ -149,7 +148,7 @@ impl Memory {
         }
     }
 
-    /// As many of `len` bytes from `addr` on as can be read.
+    /// Up to `len` bytes from `addr` on: as many as can be read.
     pub fn read_up_to(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         let got = self.read_some(addr, &mut bytes)?;
@@ -157,8 +156,9 @@ impl Memory {
         Ok(bytes)
     }
 
-    /// Fills `buf` from `addr` and leaves shared pages shared: `process_vm_readv` pins what it reads, for which the kernel gives
-    /// the process a copy of each anonymous page that it shares with another one. Where there are none, that one is faster.
+    /// Fills `buf` from `addr` and leaves shared pages shared. `process_vm_readv` pins the pages that
+    /// it reads, and for that the kernel gives the process a copy of each anonymous page that it shares
+    /// with another process. Without such pages, `process_vm_readv` is faster.
     pub fn read_shared(&self, addr: Addr, buf: &mut [u8]) -> Result<()> {
         death::moment(self.tid);
         let len = buf.len();
@@ -167,7 +167,7 @@ impl Memory {
             .map_err(|e| self.error("reading", addr, len, &e))
     }
 
-    /// Writes these parts one after the other, beginning at `addr`.
+    /// Writes these parts one after the other, starting at `addr`.
     pub fn write_parts(&self, addr: Addr, parts: &[&[u8]]) -> Result<()> {
         death::moment(self.tid);
         let len = parts.iter().map(|part| part.len()).sum();
@@ -184,8 +184,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Writes bytes at several places, whatever the protection of the pages: with few system calls where all can be
-    /// written to.
+    /// Writes bytes at several places, whatever the protection of the pages. Needs few system calls if
+    /// all places are writable.
     pub fn write_places(&self, places: &[(Addr, &[u8])]) -> Result<()> {
         /// `UIO_MAXIOV` of the kernel (process_vm_writev(2)).
         const MOST: usize = 1024;
@@ -227,7 +227,7 @@ impl Memory {
         }
     }
 
-    /// The same, for pages that are known to be protected from writing.
+    /// Same as [`Memory::write`], for pages that are known to be write-protected.
     pub fn write_protected(&self, addr: Addr, bytes: &[u8]) -> Result<()> {
         death::moment(self.tid);
         let written = self.file()?.write_all_at(bytes, addr.0);
@@ -238,7 +238,7 @@ impl Memory {
 impl ReadMemory for Memory {
     fn read_vec(&self, addr: Addr, len: usize) -> Result<Vec<u8>> {
         death::moment(self.tid);
-        // Large reads of programs come this way: it is not cleared first what is overwritten at once.
+        // Programs' large reads come this way, so the buffer is not cleared before it is overwritten.
         let mut buf: Vec<u8> = Vec::with_capacity(len);
         let local = libc::iovec {
             iov_base: buf.as_mut_ptr().cast(),
@@ -251,7 +251,7 @@ impl ReadMemory for Memory {
         // SAFETY: the kernel writes at most `len` bytes into the buffer, which has room for them.
         let read = unsafe { libc::process_vm_readv(self.tid.0, &local, 1, &remote, 1, 0) };
         if read == len as isize {
-            // SAFETY: so many bytes have been written.
+            // SAFETY: the kernel has written `len` bytes.
             unsafe { buf.set_len(len) };
         } else {
             buf.resize(len, 0);
@@ -294,7 +294,7 @@ mod tests {
         for (addr, text) in places {
             assert_eq!(memory.read_vec(addr, 8).unwrap(), text);
         }
-        // More than one system call takes.
+        // More places than one system call takes.
         let bytes: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();
         let places: Vec<(Addr, &[u8])> = (0..3000)
             .map(|n| (pages[0] + n as u64, &bytes[n..n + 1]))

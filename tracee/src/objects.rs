@@ -1,27 +1,27 @@
-//! Shared memory objects: how large they are, and which of them still are the file that they were made from.
+//! Shared memory objects: their sizes, and which of them still equal the file that they were made from.
 //!
-//! An object is *clean* as long as nothing could have changed it since it was created from a file of the trace. Then
-//! that file is all that needs to be known of it: a checkpoint stores none of its pages, and replay maps the file itself.
-//! It is clean no more once
+//! An object is *clean* as long as nothing could have changed it since it was created from a file of
+//! the trace. Then the file says everything about it: a checkpoint stores none of its pages, and replay
+//! maps the file itself. It stops being clean when
 //!
 //! * a mapping of it may be written to ([`SpaceOp::Map`], [`SpaceOp::Protect`]),
 //! * the kernel changes it by another way than a mapping ([`SpaceOp::ResizeObject`]), or
 //! * bytes are written where it is mapped (the writes of an event).
 //!
-//! It never becomes clean again. Recorder and replayer both keep an [`Objects`] and show it the same events, so both
-//! come to the same answer (I4).
+//! An object never becomes clean again. Recorder and replayer both keep an [`Objects`] and show it the
+//! same events, so both get the same answer (I4).
 
 use std::collections::BTreeMap;
 
 use crate::ids::{AddrRange, FileId, ObjectId};
 use crate::space::{AddressSpace, Prot, SpaceOp};
 
-/// What is known of a shared memory object.
+/// State of a shared memory object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ObjectState {
     /// Size in bytes.
     pub size: u64,
-    /// The file of the trace that it still is, if it is clean.
+    /// The file of the trace that the object equals, if it is clean.
     pub content: Option<FileId>,
 }
 
@@ -32,22 +32,22 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// What is known of an object, if there is such a one.
+    /// The state of an object, if it exists.
     pub fn get(&self, object: ObjectId) -> Option<ObjectState> {
         self.all.get(&object).copied()
     }
 
-    /// Adds an object, as an image has it.
+    /// Adds an object from an image.
     pub fn insert(&mut self, object: ObjectId, state: ObjectState) {
         self.all.insert(object, state);
     }
 
-    /// Forgets the objects that are not wanted any more.
+    /// Forgets all objects except the wanted ones.
     pub fn retain(&mut self, wanted: impl Fn(ObjectId) -> bool) {
         self.all.retain(|object, _| wanted(*object));
     }
 
-    /// Takes notice of the operations of an event on `space`, which has been changed by them.
+    /// Updates the objects for the operations of an event, which have already changed `space`.
     pub fn follow(&mut self, ops: &[SpaceOp], space: &AddressSpace) {
         for op in ops {
             match *op {
@@ -67,15 +67,15 @@ impl Objects {
         }
     }
 
-    /// Takes notice of bytes that were written into a range of `space`.
+    /// Updates the objects for bytes that were written into a range of `space`.
     pub fn written(&mut self, space: &AddressSpace, range: AddrRange) {
-        // Most sessions have no clean objects; and an event can have many writes.
+        // Most sessions have no clean objects, and an event can have many writes.
         if self.all.values().any(|state| state.content.is_some()) {
             objects_in(space, range).into_iter().for_each(|o| self.soil(o));
         }
     }
 
-    /// Takes notice of bytes that were written into an object by another way than a mapping.
+    /// Updates an object for bytes that were written into it by another way than a mapping.
     pub fn written_directly(&mut self, object: ObjectId) {
         self.soil(object);
     }
@@ -87,7 +87,8 @@ impl Objects {
     }
 }
 
-/// The objects that an operation on `space` changes, or after which the program can change them.
+/// The objects that an operation on `space` changes, or that the program can change after the
+/// operation.
 pub fn exposed(op: &SpaceOp, space: &AddressSpace) -> Vec<ObjectId> {
     match op {
         SpaceOp::Map(mapping) if mapping.prot.has(Prot::WRITE) => {
@@ -129,7 +130,8 @@ mod tests {
         })
     }
 
-    /// Whether an object that was created from a file, and mapped read-only at page 4, is clean after these.
+    /// Returns whether an object that was created from a file, and mapped read-only at page 4, is clean
+    /// after these operations.
     fn clean_after(ops: &[SpaceOp], written: Option<AddrRange>) -> bool {
         let created = [
             SpaceOp::CreateObject {
@@ -169,7 +171,7 @@ mod tests {
     fn whatever_may_change_it_does_not() {
         assert!(!clean_after(&[mapped(8, Prot::RW)], None));
         assert!(!clean_after(&[SpaceOp::Protect(range(5, 9), Prot::WRITE)], None));
-        // As it was before is no excuse.
+        // A mapping that was writable for a while is enough.
         assert!(!clean_after(
             &[mapped(8, Prot::RW), SpaceOp::Unmap(range(8, 2))],
             None
@@ -178,7 +180,7 @@ mod tests {
         assert!(!clean_after(&[SpaceOp::ResizeObject { object: ONE, size }], None));
         assert!(!clean_after(&[], Some(AddrRange::sized(Addr(6 * PAGE - 1), 1))));
         assert!(!clean_after(&[], Some(range(0, 5))));
-        // Written at a place where it has moved to.
+        // Written at the place where it was moved to.
         let moved = SpaceOp::Move {
             from: range(4, 2),
             to: Addr(20 * PAGE),

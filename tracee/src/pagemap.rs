@@ -1,12 +1,11 @@
-//! Which pages of a process hold data of its own.
+//! Finds the pages of a process that hold data of its own.
 //!
-//! A checkpoint stores what a mapping's backing cannot give back. The kernel
-//! says for every page of another process whether there is one at all, and
-//! whether it is still the page cache's: so a mapping of a terabyte with ten
-//! touched pages costs ten pages, and an untouched library costs nothing.
+//! A checkpoint stores only pages that a mapping's backing cannot give back. The kernel tells for every
+//! page of another process if it exists, and if it still belongs to the page cache. So a mapping of a
+//! terabyte with ten touched pages costs ten pages, and an untouched library costs nothing.
 //!
-//! Two ways lead there, the better one is chosen once per process of ours
-//! ([`method`]) and named in the statistics:
+//! There are two methods. The better one is chosen once per rr process ([`method`]) and named in the
+//! statistics:
 //!
 //! * [`Method::Scan`]: the `PAGEMAP_SCAN` ioctl (Linux 6.7,
 //!   Documentation/admin-guide/mm/pagemap.rst). It skips what has no page
@@ -14,13 +13,13 @@
 //! * [`Method::Table`]: reading `/proc/PID/pagemap` (proc_pid_pagemap(5)), eight
 //!   bytes for every page of the range whether it is there or not.
 //!
-//! Neither needs privileges beyond the right to trace the process (the page
-//! frame numbers, which do, are not used). Neither uses the soft-dirty bits.
+//! Neither needs more privileges than the right to trace the process (page frame numbers would, and are
+//! not used). Neither uses the soft-dirty bits.
 //!
-//! What is listed is complete when the process was alive at the end: a process
-//! that died has no pages, so every call ends with a test for that.
+//! A list is complete only if the process was alive at the end. A process that died has no pages, so
+//! every call ends with a test for that.
 //!
-//! Which of the pages are as they were at a fork, [`shared`] tells.
+//! [`shared`] finds the pages that are unchanged since a fork.
 
 pub mod shared;
 
@@ -36,17 +35,17 @@ use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, PAGE, Tid};
 use crate::memory::Memory;
 
-/// What a page that is there holds.
+/// Kind of data in an existing page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PageKind {
-    /// Memory of the process itself (anonymous, copied on write, or either of these in swap): its content
-    /// is known only from reading it.
+    /// Memory of the process itself (anonymous, copied on write, or either of these in swap): its contents
+    /// must be read.
     Private,
     /// The page cache's page of a file or of shared memory: the process has not written to it privately.
     File,
 }
 
-/// How the kernel is asked.
+/// Method of asking the kernel about pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Method {
     /// The `PAGEMAP_SCAN` ioctl.
@@ -104,10 +103,10 @@ const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
-/// A guard page (`MADV_GUARD_INSTALL`): no memory; an access faults. Known to Linux 6.15.
+/// A guard page (`MADV_GUARD_INSTALL`): it has no memory, and an access faults. Since Linux 6.15.
 const PAGE_IS_GUARD: u64 = 1 << 8;
 
-/// Regions that one ioctl can return.
+/// Maximum number of regions that one ioctl returns.
 const REGIONS: usize = 512;
 
 /// Bits of an entry of `/proc/PID/pagemap`.
@@ -116,10 +115,10 @@ const TABLE_SWAPPED: u64 = 1 << 62;
 const TABLE_FILE: u64 = 1 << 61;
 const TABLE_GUARD: u64 = 1 << 58;
 
-/// Entries that are read at once (512 KiB, 256 MiB of address space).
+/// Number of entries that are read at once (512 KiB, 256 MiB of address space).
 const ENTRIES: usize = 65536;
 
-/// What the running kernel offers.
+/// Abilities of the running kernel.
 #[derive(Clone, Copy)]
 struct Ability {
     method: Method,
@@ -127,7 +126,7 @@ struct Ability {
     return_mask: u64,
 }
 
-/// How this kernel is asked; found out once.
+/// The method that works on this kernel. It is determined once.
 pub fn method() -> Method {
     ability().method
 }
@@ -135,8 +134,8 @@ pub fn method() -> Method {
 fn ability() -> Ability {
     static ABILITY: OnceLock<Ability> = OnceLock::new();
     *ABILITY.get_or_init(|| {
-        // Tried out on a page of our own that certainly holds data, because a sandbox may accept an
-        // ioctl that it does not carry out.
+        // Tests on a page of our own that certainly holds data, because a sandbox may accept an ioctl
+        // without carrying it out.
         let page = vec![1u8; 2 * PAGE as usize];
         let own = AddrRange::sized(Addr(page.as_ptr() as u64).page_ceil(), PAGE);
         let basic = PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO;
@@ -165,9 +164,9 @@ fn ability() -> Ability {
     })
 }
 
-/// The pages of the process that `tid` belongs to which are there, in `range`: in order, neighbours of
-/// the same kind in one run. Absent pages, guard pages and (where the kernel tells) pages that are the
-/// shared zero page are not listed.
+/// The existing pages in `range` of the process that `tid` belongs to, in order. Neighbours of the same
+/// kind form one run. Missing pages, guard pages and (where the kernel tells) the shared zero page are
+/// not listed.
 ///
 /// Fails with [`Error::Died`] if the process is gone.
 pub fn populated(tid: Tid, range: AddrRange) -> Result<Vec<Run>> {
@@ -188,12 +187,13 @@ impl Pagemap {
         Self::open_with(tid, method())
     }
 
-    /// The same with a given method (for measuring and tests).
+    /// Same as [`Pagemap::open`] with a given method (for measuring and tests).
     pub fn open_with(tid: Tid, method: Method) -> Result<Pagemap> {
         let file = match File::open(format!("/proc/{tid}/pagemap")) {
             Ok(file) => file,
             Err(e) => {
-                // The file of a dead process that is not reaped yet belongs to root: "permission denied".
+                // A dead process that is not reaped yet has files that belong to root: "permission
+                // denied".
                 check_alive(tid)?;
                 return Err(Error::kernel(tid, "opening pagemap", errno(&e)));
             }
@@ -211,20 +211,22 @@ impl Pagemap {
         Ok(runs)
     }
 
-    /// One bounded piece of work: appends runs from the beginning of `range` to `runs` and says up to
-    /// which address they are complete. A caller that holds a lock can give it up between two steps.
+    /// Does one bounded piece of work: appends runs from the beginning of `range` to `runs` and returns
+    /// the address up to which they are complete. A caller that holds a lock can release it between two
+    /// steps.
     pub fn step(&self, range: AddrRange, runs: &mut Vec<Run>) -> Result<Addr> {
         self.step_with(range, ability().return_mask, runs)
     }
 
-    /// The same for a range in which all pages are [`PageKind::Private`], or are to be taken for such. Four times as fast where
-    /// the kernel need not look at the pages themselves (11 ns instead of 43 for each).
+    /// Same as [`Pagemap::step`] for a range in which all pages are [`PageKind::Private`], or are to be
+    /// treated as such. Four times as fast where the kernel need not look at the pages themselves (11
+    /// ns instead of 43 for each).
     pub fn step_anonymous(&self, range: AddrRange, runs: &mut Vec<Run>) -> Result<Addr> {
         self.step_with(range, ability().return_mask & !PAGE_IS_FILE, runs)
     }
 
-    /// The parts of `range` in which a page is not there, or is the shared zero page. With [`Method::Scan`] only. Costs 2 ns for each page
-    /// that is there.
+    /// The parts of `range` in which a page is missing or is the shared zero page. Needs
+    /// [`Method::Scan`]. Costs 2 ns for each page that exists.
     pub fn hollow(&self, range: AddrRange) -> Result<Vec<AddrRange>> {
         let range = range.to_pages();
         let mut hollow: Vec<AddrRange> = Vec::new();
@@ -265,7 +267,8 @@ impl Pagemap {
             .read_at(&mut bytes, offset)
             .map_err(|e| Error::kernel(self.tid, "reading pagemap", errno(&e)))?;
         if n < 8 {
-            // Beyond the end of what a process can map, or no process any more (the caller tests that).
+            // The range is beyond the end of what a process can map, or the process is gone (the caller
+            // tests that).
             return Ok(range.end);
         }
         for (i, entry) in bytes[..n].chunks_exact(8).enumerate() {
@@ -286,23 +289,25 @@ impl Pagemap {
     }
 }
 
-/// Fails with [`Error::Died`] if the process of `tid` has no memory any more. Both methods show such a process
-/// as one without pages, so what they answered counts only if it still has its memory afterwards.
+/// Fails with [`Error::Died`] if the process of `tid` has no memory any more. Both methods show such a
+/// process as one without pages, so their answer counts only if the process still has its memory
+/// afterwards.
 pub fn check_alive(tid: Tid) -> Result<()> {
-    // Nothing can be mapped at address 0, so this reads nothing; but ESRCH comes first.
+    // Nothing can be mapped at address 0, so this reads nothing. But the kernel checks for `ESRCH`
+    // first.
     Memory::of(tid).read_some(Addr::NULL, &mut [0]).map(|_| ())
 }
 
-/// What a `PAGEMAP_SCAN` looks for.
+/// Kind of pages that a `PAGEMAP_SCAN` finds.
 #[derive(Clone, Copy)]
 enum Asked {
-    /// Pages that are there; these categories of them are told.
+    /// Existing pages. The mask selects the categories to report.
     Populated(u64),
-    /// Places where no page is there, or the shared zero page.
+    /// Places where a page is missing or is the shared zero page.
     Hollow,
 }
 
-/// Appends the runs that one `PAGEMAP_SCAN` finds; returns the address up to which it came.
+/// Appends the runs that one `PAGEMAP_SCAN` finds. Returns the address up to which it came.
 fn scan_populated(
     file: &File,
     tid: Tid,
@@ -323,7 +328,7 @@ fn scan_populated(
     })
 }
 
-/// One `PAGEMAP_SCAN`, whose regions are given to `found`; returns the address up to which it came.
+/// Makes one `PAGEMAP_SCAN` and passes its regions to `found`. Returns the address up to which it came.
 fn scan(
     file: &File,
     tid: Tid,
@@ -331,7 +336,7 @@ fn scan(
     asked: Asked,
     found: &mut dyn FnMut(&Region),
 ) -> Result<Addr> {
-    // "Present" is asked for the other way round in the second case.
+    // The second case inverts "present".
     let (inverted, anyof, returned) = match asked {
         Asked::Populated(returned) => (0, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, returned),
         Asked::Hollow => (
@@ -360,7 +365,8 @@ fn scan(
         if n < 0 {
             match Errno::last() {
                 Errno::EINTR => continue,
-                // The range reaches beyond what a process can map, where there is nothing to be found.
+                // The range reaches beyond the end of what a process can map. Nothing can be found
+                // there.
                 Errno::EFAULT | Errno::EINVAL
                     if let Some(limit) = TASK_SIZES.into_iter().find(|&l| l < end) =>
                 {
@@ -380,11 +386,11 @@ fn scan(
         if arg.walk_end > range.start.0 {
             return Ok(Addr(arg.walk_end));
         }
-        // No progress and no error: the walk was cut short before its first page (a signal). Again.
+        // No progress and no error: a signal interrupted the walk before its first page. Try again.
     }
 }
 
-/// Appends a run, as part of the last one if it continues that.
+/// Appends a run, or extends the last one if the run continues it.
 fn append(runs: &mut Vec<Run>, range: AddrRange, kind: PageKind) {
     if let Some((last, last_kind)) = runs.last_mut()
         && last.end == range.start

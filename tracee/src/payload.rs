@@ -6,7 +6,7 @@ use crate::ids::Addr;
 use crate::memory::ReadMemory;
 use crate::regs::Registers;
 
-/// A system call, as far as its payload depends on it.
+/// The parts of a system call that its payload depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
     /// The number of the call.
@@ -27,13 +27,14 @@ impl Sent {
         }
     }
 
-    /// The digest of its payload, after the call. `None` if it has none, or if it cannot be read.
+    /// The digest of the call's payload, after the call. `None` if there is no payload, or if it cannot
+    /// be read.
     pub fn digest(&self, memory: &impl ReadMemory) -> Option<Digest> {
         let number = self.number.try_into().ok()?;
         Digest::of_call(number, &self.args, self.result, &Read(memory))
     }
 
-    /// The first line of its payload, for people.
+    /// The first line of the payload, for messages.
     pub fn first_line(&self, memory: &impl ReadMemory) -> Option<String> {
         const MOST: u64 = 72;
         let mut bytes = Vec::new();

@@ -14,14 +14,14 @@ use crate::space::{ForkPolicy, Prot};
 /// The memory of the machine, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MachineMemory {
-    /// What programs could be given.
+    /// Bytes that programs could still be given.
     pub available: u64,
-    /// All of it.
+    /// Size of all memory in bytes.
     pub total: u64,
 }
 
 impl MachineMemory {
-    /// As the kernel tells it now (proc_meminfo(5)); `None` if it does not.
+    /// Reads the kernel's current numbers (proc_meminfo(5)). `None` if there are none.
     pub fn now() -> Option<MachineMemory> {
         MachineMemory::of(&fs::read_to_string("/proc/meminfo").ok()?)
     }
@@ -42,7 +42,7 @@ impl MachineMemory {
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MapsLine {
-    /// Where.
+    /// Addresses of the mapping.
     pub range: AddrRange,
     /// Access rights.
     pub prot: Prot,
@@ -65,7 +65,7 @@ impl MapsLine {
     }
 }
 
-/// Reads a file whose length the kernel does not tell, in few calls.
+/// Reads a file of unknown length with few calls.
 fn read_bytes(path: &str) -> std::io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let mut bytes = vec![0; 4096];
@@ -95,7 +95,7 @@ fn read(path: String, tid: Tid) -> Result<String> {
     }
 }
 
-/// Why a file of `/proc/TID` cannot be read.
+/// The error for a file of `/proc/TID` that cannot be read.
 fn failure(path: &str, tid: Tid, e: &std::io::Error) -> Error {
     if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) {
         return Error::Died(tid);
@@ -143,14 +143,14 @@ pub fn maps(tid: Tid) -> Result<Vec<MapsLine>> {
         .collect()
 }
 
-/// The mappings of a process that are its program's: not the kernel's own page, and nothing of rr's.
+/// The mappings of the program itself: without the kernel's own page and rr's.
 pub fn program_maps(tid: Tid) -> Result<Vec<MapsLine>> {
     let mut lines = maps(tid)?;
     lines.retain(|l| l.name != "[vsyscall]" && l.range.intersect(rr_area::area()).is_none());
     Ok(lines)
 }
 
-/// What a fork does to the mappings of a process (`VmFlags` of `/proc/PID/smaps`), in order.
+/// Effect of a fork on the mappings of a process (`VmFlags` of `/proc/PID/smaps`), in order.
 pub fn fork_policies(tid: Tid) -> Result<Vec<(AddrRange, ForkPolicy)>> {
     let text = read(format!("/proc/{tid}/smaps"), tid)?;
     let mut policies = Vec::new();
@@ -171,33 +171,33 @@ pub fn fork_policies(tid: Tid) -> Result<Vec<(AddrRange, ForkPolicy)>> {
     Ok(policies)
 }
 
-/// What a thread does: the state letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
+/// State of a thread: the letter of `/proc/PID/stat` (`R`, `S`, `D`, `t`, `Z` …).
 pub fn state(tid: Tid) -> Result<char> {
     state_in(&stat_of(tid)?, tid)
 }
 
 fn stat_of(tid: Tid) -> Result<fs::File> {
-    // Not `/proc/TID/stat`: for that the kernel adds up the times of all threads of the process.
+    // Not `/proc/TID/stat`: there the kernel adds up the times of all threads of the process.
     let path = format!("/proc/{tid}/task/{tid}/stat");
     fs::File::open(&path).map_err(|e| failure(&path, tid, &e))
 }
 
-/// What threads do that are asked about again and again: their files are kept open, a few of them.
+/// States of threads that are read again and again: a few files are kept open.
 #[derive(Debug, Default)]
 pub struct States(Vec<(Tid, fs::File)>);
 
 impl States {
-    /// So many.
+    /// Maximum number of open files.
     const MOST: usize = 8;
 
-    /// As [`state`].
+    /// Same as [`state`].
     pub fn of(&mut self, tid: Tid) -> Result<char> {
         if let Some((_, file)) = self.0.iter().find(|(known, _)| *known == tid)
             && let Ok(state) = state_in(file, tid)
         {
             return Ok(state);
         }
-        // The file of a thread that is gone stays that thread's, whoever has its tid now.
+        // An open file belongs to the old thread, even if that is gone and another thread has its tid.
         self.0.retain(|(known, _)| *known != tid);
         let file = stat_of(tid)?;
         let state = state_in(&file, tid)?;
@@ -208,7 +208,7 @@ impl States {
 }
 
 fn state_in(file: &fs::File, tid: Tid) -> Result<char> {
-    // It stands behind the name of the program, which is short; the rest is not waited for.
+    // The state stands behind the name of the program, which is short. The rest is not read.
     let mut start = [0; 128];
     let path = || format!("/proc/{tid}/stat");
     let len = file
@@ -234,15 +234,16 @@ pub fn start_brk(tid: Tid) -> Result<u64> {
     })
 }
 
-/// The nice value of a thread (getpriority(2)); that of a thread that is gone does not matter: 0.
+/// The nice value of a thread (getpriority(2)). 0 if the thread is gone, because it does not matter
+/// then.
 pub fn nice(tid: Tid) -> i32 {
-    // SAFETY: plain numbers. The system call itself gives 20 − nice.
+    // SAFETY: plain numbers. The system call itself returns 20 − nice.
     let answer = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, tid.0) };
     if answer > 0 { 20 - answer as i32 } else { 0 }
 }
 
-/// What a process does with its signals (`SigIgn` and `SigCgt` of `/proc/PID/status`), and what a task blocks
-/// (`SigBlk`).
+/// Signal dispositions of a process (`SigIgn` and `SigCgt` of `/proc/PID/status`), and the signals that
+/// a task blocks (`SigBlk`).
 #[derive(Clone, Copy, Debug)]
 pub struct SignalDispositions {
     /// Ignored signals, bit n−1 for signal n.
@@ -263,8 +264,8 @@ pub fn signal_dispositions(tid: Tid) -> Result<SignalDispositions> {
     })
 }
 
-/// Whether a SIGCONT is pending for a task or for its process (`SigPnd` and `ShdPnd` of `/proc/PID/status`). To send a stop would remove
-/// it (signal(7)).
+/// Returns whether a SIGCONT is pending for a task or for its process (`SigPnd` and `ShdPnd` of
+/// `/proc/PID/status`). Sending a stop signal would remove it (signal(7)).
 pub fn is_continued(tid: Tid) -> Result<bool> {
     let [own, shared] = status_masks(tid, ["SigPnd:", "ShdPnd:"])?;
     Ok((own | shared) & 1 << (libc::SIGCONT - 1) != 0)
@@ -302,7 +303,7 @@ pub fn tgid(tid: Tid) -> Result<Tid> {
         })
 }
 
-/// What `/proc/PID/status` says behind this key.
+/// The value of this key in `/proc/PID/status`.
 fn status_value(pid: Tid, key: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(key))?;
@@ -326,7 +327,7 @@ pub fn effective_ids(tid: Tid) -> Option<(u32, u32)> {
     Some((effective("Uid:")?, effective("Gid:")?))
 }
 
-/// Whether a task has `CAP_SYS_ADMIN` in its user namespace (`CapEff` of `/proc/PID/status`).
+/// Returns whether a task has `CAP_SYS_ADMIN` in its user namespace (`CapEff` of `/proc/PID/status`).
 pub fn is_administrator(tid: Tid) -> bool {
     const CAP_SYS_ADMIN: u32 = 21;
     let effective = status_value(tid, "CapEff:").and_then(|value| u64::from_str_radix(&value, 16).ok());
@@ -338,17 +339,17 @@ pub fn numbers(tid: Tid) -> Vec<i32> {
     numbers_in(&status_value(tid, "NSpid:").unwrap_or_default())
 }
 
-/// The same of a line.
+/// The numbers in the value of such a line.
 pub fn numbers_in(value: &str) -> Vec<i32> {
     value.split_whitespace().filter_map(|n| n.parse().ok()).collect()
 }
 
-/// The pid namespace of a task, as the kernel names it.
+/// The kernel's name of a task's pid namespace.
 pub fn pid_namespace(tid: Tid) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{tid}/ns/pid")).ok()
 }
 
-/// All processes that we see.
+/// All processes that we can see.
 pub fn processes() -> Vec<Tid> {
     fs::read_dir("/proc")
         .into_iter()
@@ -357,13 +358,13 @@ pub fn processes() -> Vec<Tid> {
         .collect()
 }
 
-/// Whether a process is the first of its pid namespace, but not of ours (`NSpid` of `/proc/PID/status`): signals that it does not handle
-/// have no effect on it (pid_namespaces(7)).
+/// Returns whether a process is the first of its pid namespace (`NStgid` of `/proc/PID/status`).
+/// Signals that such a process does not handle have no effect on it (pid_namespaces(7)).
 pub fn is_init(tgid: Tid) -> bool {
     status_value(tgid, "NStgid:").is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
 }
 
-/// The processes that a process traces.
+/// The processes traced by a process.
 pub fn tracees_of(tracer_pid: Tid) -> Vec<Tid> {
     let mut all = processes();
     all.retain(|pid| tracer(*pid) == Some(tracer_pid));
@@ -392,7 +393,8 @@ pub fn fd_position(tid: Tid, fd: TraceeFd) -> Option<u64> {
     fd_info(tid, fd, "pos:")?.parse().ok()
 }
 
-/// The `O_*` flags of a tracee's descriptor (`flags` there, octal); none if it is not open.
+/// The `O_*` flags of a tracee's descriptor (`flags` of the same file, octal). 0 if the descriptor is
+/// not open.
 pub fn fd_flags(tid: Tid, fd: TraceeFd) -> u64 {
     let flags = fd_info(tid, fd, "flags:");
     flags.and_then(|f| u64::from_str_radix(&f, 8).ok()).unwrap_or(0)
@@ -429,9 +431,10 @@ pub fn path_of_link(of: impl Display, link: &str) -> io::Result<String> {
 
 /// The path that a name in `/proc` stands for.
 ///
-/// The kernel appends ` (deleted)` when the file has lost its name: somebody removed it, or renamed another file to
-/// it, as compilers and package managers do. Two readings of one name can therefore differ, and a debugger looks for the
-/// file by the path. A file whose own name ends in this way keeps it: it is found by the whole name.
+/// The kernel appends ` (deleted)` when the file has lost its name: somebody removed the file, or
+/// renamed another file to this name, as compilers and package managers do. So two readings of one name
+/// can differ, but a debugger looks for the file by its path. A file whose own name ends in `
+/// (deleted)` keeps it: the whole name then leads to the file.
 fn without_deleted_mark(of: impl Display, name: &str, inode: u64) -> &str {
     let Some(path) = name.strip_suffix(" (deleted)") else {
         return name;

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Something to read from.
+/// A source of bytes.
 pub trait ReadAt {
-    /// Reads what is at `offset`, as pread(2): perhaps less than fits into `buf`; nothing at the end.
+    /// Reads bytes at `offset`, like pread(2): perhaps fewer than `buf` holds, none at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// The number of bytes that there are.
+    /// Number of bytes.
     fn size(&self) -> io::Result<u64>;
 
-    /// Reads from `offset` on until `buf` is full or there is no more; says how many bytes it has read.
+    /// Reads from `offset` on until `buf` is full or the source ends. Returns the number of bytes read.
     fn read_up_to(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut n = 0;
         while n < buf.len() {
@@ -26,7 +26,7 @@ pub trait ReadAt {
         Ok(n)
     }
 
-    /// Fills `buf`; an error of kind `UnexpectedEof` if there is less.
+    /// Fills `buf`. Fails with `UnexpectedEof` if there are fewer bytes.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         match self.read_up_to(buf, offset)? == buf.len() {
             true => Ok(()),

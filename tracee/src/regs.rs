@@ -22,7 +22,7 @@ pub struct Registers {
     pub rdx: u64,
     pub rsi: u64,
     pub rdi: u64,
-    /// The system call number while in a system call, otherwise −1 for our purposes.
+    /// The system call number while in a system call; otherwise −1 in rr.
     pub orig_rax: u64,
     pub rip: u64,
     pub cs: u64,
@@ -148,7 +148,7 @@ impl Registers {
         }
     }
 
-    /// The same of a task that is not in a system call.
+    /// The registers of a task that is not in a system call.
     pub fn outside_call(self) -> Registers {
         Registers {
             orig_rax: NOT_IN_SYSCALL,
@@ -156,8 +156,8 @@ impl Registers {
         }
     }
 
-    /// The same without the resume flag (Intel SDM vol. 1, 3.4.3): that says how the processor came to a stop, and is no
-    /// part of the program's state.
+    /// The registers without the resume flag (Intel SDM vol. 1, 3.4.3), which tells how the processor
+    /// came to a stop and is not part of the program's state.
     pub fn without_resume_flag(self) -> Registers {
         const RF: u64 = 1 << 16;
         Registers {
@@ -166,7 +166,7 @@ impl Registers {
         }
     }
 
-    /// Without what is no part of the program's state: a system call under way, the resume flag.
+    /// The program's own state: without a current system call and the resume flag.
     pub fn of_program(self) -> Registers {
         self.outside_call().without_resume_flag()
     }
@@ -223,18 +223,18 @@ pub struct ExtendedState(pub Vec<u8>);
 impl ExtendedState {
     const XSTATE_BV: usize = 512;
 
-    /// The state with everything that does not matter to a program made equal,
-    /// so that two states compare equal exactly when they are the same:
-    /// the bytes that the kernel keeps for software use (464 to 511) and the last-instruction pointers
-    /// of the x87 unit (bytes 6 to 23), which AMD processors save only while an exception is pending.
+    /// The state with everything that does not matter to a program cleared, so that equal states
+    /// compare equal. This clears the bytes that the kernel keeps for software use (464 to 511) and the
+    /// last-instruction pointers of the x87 unit (bytes 6 to 23), which AMD processors save only while
+    /// an exception is pending.
     pub fn normalised(&self) -> ExtendedState {
         let mut bytes = self.0.clone();
         if bytes.len() >= Self::XSTATE_BV + 8 {
             bytes[464..512].fill(0);
             bytes[6..24].fill(0);
             // A component whose XSTATE_BV bit is clear is in its initial state, and the kernel has
-            // filled in that state's bytes; whether the processor tracks it as "in use" does not
-            // change what a program computes.
+            // filled in that state's bytes. The bit only says if the processor tracks the component as
+            // in use, which does not change what a program computes.
             bytes[Self::XSTATE_BV..Self::XSTATE_BV + 8].fill(0);
         }
         ExtendedState(bytes)

@@ -1,12 +1,13 @@
-//! Remote system calls: performed by a stopped task on our behalf.
+//! Remote system calls: a stopped task performs them for rr.
 //!
-//! The task is made to execute a `syscall` instruction with registers of our
-//! choice and is then put back as it was. All its signals are blocked meanwhile
-//! (`PTRACE_SETSIGMASK`), so that none can be delivered in the middle; `SIGSTOP`, which cannot be blocked, is
-//! sent again afterwards, and a group stop (job control) goes on after them. The calls made this way never wait.
+//! The task executes a `syscall` instruction with registers of our choice and then gets its own state
+//! back. All its signals are blocked meanwhile (`PTRACE_SETSIGMASK`), so that none can be delivered in
+//! the middle. `SIGSTOP` cannot be blocked: it is sent again afterwards. A group stop (job control)
+//! continues after the calls. Remote calls never wait.
 //!
-//! A call of rr's own `syscall` instruction is not traced. Behind it stands, in rr's code page, a second one that is, and
-//! whose call is never made: so a call costs the one stop there, and several in a list together cost no more:
+//! A call by rr's own `syscall` instruction is not traced. Behind it, rr's code page has a second
+//! `syscall`, which is traced and whose call is never made. So a call costs only the stop there, and a
+//! list of several calls costs no more:
 //!
 //! ```text
 //!   REMOTE       pop rax … r9       ◄─┐    the list, on the stack: number, arguments, address of `next`
@@ -16,11 +17,11 @@
 //!                syscall            ──► the filter stops the task: REMOTE_STOP
 //! ```
 //!
-//! | `End` | where | stops |
+//! | `End` | used | stops |
 //! |---|---|---|
 //! | `Stop` | as drawn | one |
-//! | `Exit` | a task that has no rr page yet, or that is to restart a call when it goes on (then its registers must not be changed at the entry of another) | two |
-//! | `Trap` | a task of ours alone, as replay has them: `syscall; int3`; after a list, the trap behind the call that ends it (and is made, without a filter). A program could see that trap: it may have its own mind about `SIGTRAP`, which the kernel forces on it | one |
+//! | `Exit` | a task without an rr page, or one that will restart a call when it continues (then its registers must not be changed at the entry of another call) | two |
+//! | `Trap` | only for tasks that no program owns, as in replay: `syscall; int3`; after a list, the trap behind the call that ends the list (and is made, as there is no filter). A program could notice that trap: it may handle `SIGTRAP` itself, which the kernel forces on it | one |
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -36,13 +37,14 @@ use crate::rr_area;
 use crate::space::Prot;
 use crate::task::{Resume, Running, Stop, Stopped, SyscallPhase, Waited, is_fault, send_signal};
 
-/// A stopped task, lent for a series of remote system calls; [`Remote::finish`] gives it back unchanged.
+/// A stopped task, borrowed for a series of remote system calls. [`Remote::finish`] returns it
+/// unchanged.
 #[derive(Debug)]
 pub struct Remote {
     task: Stopped,
     tgid: Tid,
     saved: Registers,
-    /// The mask that it will have again; `None` if it was left alone.
+    /// The mask that the task gets back. `None` if the mask was not changed.
     mask: Option<u64>,
     insn: Addr,
     held: Vec<i32>,
@@ -51,30 +53,30 @@ pub struct Remote {
     end: End,
 }
 
-/// How calls end.
+/// The stop that ends a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    /// With the stop at the exit. Is there one for the filter at the entry, too?
+    /// The stop at the exit. `filtered`: the filter also stops the task at the entry.
     Exit { filtered: bool },
-    /// With the trap after it.
+    /// The trap behind the call.
     Trap,
-    /// With the stop at the entry of the call after it, which the filter does not let pass.
+    /// The stop at the entry of the next call, which the filter does not let pass.
     Stop,
 }
 
 /// The length of `syscall` and `int3`.
 const CALL_AND_TRAP: u64 = 3;
-/// Where a task stands that was not stopped at [`layout::REMOTE_STOP`].
+/// Address of a task that was not stopped at [`layout::REMOTE_STOP`].
 const REMOTE_TRAPPED: u64 = layout::REMOTE_STOP + 1;
 
-/// Flags of the program's that have no place in a call of ours (Intel SDM vol. 1, 3.4.3): it may be stepping itself (TF, RF), copying
-/// downwards (DF) or checking alignment (AC).
+/// Flags of the program that must not be set in a remote call (Intel SDM vol. 1, 3.4.3): the program
+/// may be stepping itself (TF, RF), copying downwards (DF) or checking alignment (AC).
 const PROGRAMS_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 16 | 1 << 18;
 
-/// A call of a list.
+/// One call of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteCall {
-    /// What it is for, if it fails.
+    /// Purpose of the call, for the error.
     pub what: &'static str,
     /// Its number.
     pub number: i64,
@@ -83,7 +85,7 @@ pub struct RemoteCall {
 }
 
 impl RemoteCall {
-    /// Maps anonymous private memory at a fixed place, in place of whatever is there.
+    /// Maps anonymous private memory at a fixed place, replacing whatever is mapped there.
     pub fn map_anonymous(range: AddrRange, prot: Prot, extra_flags: i32) -> RemoteCall {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | extra_flags;
         let prot = u64::from(prot.0);
@@ -103,7 +105,7 @@ impl RemoteCall {
         }
     }
 
-    /// As it stands in a list: what [`layout::REMOTE`] takes from the stack.
+    /// The words of the call in a list, as [`layout::REMOTE`] pops them from the stack.
     fn listed(&self) -> [u64; 8] {
         let [a, b, c, d, e, f] = self.args;
         [self.number as u64, a, b, c, d, e, f, layout::REMOTE_NEXT]
@@ -119,14 +121,15 @@ pub fn list(calls: &[RemoteCall]) -> Vec<u8> {
         .collect()
 }
 
-/// Whether the kernel is going to make a call of the task again when it goes on (`ERESTART*`, include/linux/errno.h).
+/// Returns whether the kernel will make the task's call again when the task continues (`ERESTART*`,
+/// include/linux/errno.h).
 fn restarts(regs: &Registers) -> bool {
     regs.orig_rax != NOT_IN_SYSCALL && matches!(regs.result(), -512 | -513 | -514 | -516)
 }
 
 impl Remote {
-    /// Borrows a task that no program but ours ever sees: it has no signal handlers, it is not filtered, and nobody waits for
-    /// signals that it gets. It must have rr's code, with [`rr_area::TRAPPING_CALL`].
+    /// Borrows a task that runs no program: it has no signal handlers and no filter, and nobody waits
+    /// for its signals. It must have rr's code, with [`rr_area::TRAPPING_CALL`].
     pub fn ours(task: Stopped) -> Result<Remote> {
         Ok(Remote {
             saved: task.regs()?,
@@ -141,8 +144,8 @@ impl Remote {
         })
     }
 
-    /// Borrows `task` of thread group `tgid`, which must not be at the *entry* of a system call that is still
-    /// wanted. The calls are made with the instruction of rr's own code page.
+    /// Borrows `task` of thread group `tgid`, which must not be at the *entry* of a system call that is
+    /// still wanted. The calls use the `syscall` instruction of rr's own code page.
     pub fn new(task: Stopped, tgid: Tid) -> Result<Remote> {
         let mut remote = Remote::at(task, tgid, rr_area::SYSCALL_INSN)?;
         if !restarts(&remote.saved) {
@@ -151,7 +154,8 @@ impl Remote {
         Ok(remote)
     }
 
-    /// As [`Remote::new`], with the `syscall` instruction at `insn`, for tasks that have no rr page yet and no filter.
+    /// Same as [`Remote::new`], with the `syscall` instruction at `insn`, for tasks that have no rr
+    /// page yet and no filter.
     pub fn at(mut task: Stopped, tgid: Tid, insn: Addr) -> Result<Remote> {
         let saved = task.regs()?;
         let mask = task.sigmask()?;
@@ -169,19 +173,19 @@ impl Remote {
         })
     }
 
-    /// The same, for tasks whose filter stops them at that instruction.
+    /// Same as [`Remote::at`], for tasks whose filter stops them at that instruction.
     pub fn filtered_at(task: Stopped, tgid: Tid, insn: Addr) -> Result<Remote> {
         let mut remote = Remote::at(task, tgid, insn)?;
         remote.end = End::Exit { filtered: true };
         Ok(remote)
     }
 
-    /// The registers that the task will have again.
+    /// The registers that the task gets back.
     pub fn saved(&self) -> &Registers {
         &self.saved
     }
 
-    /// Changes the registers that the task will have afterwards.
+    /// Changes the registers that the task gets back.
     pub fn set_saved(&mut self, regs: Registers) {
         self.saved = regs;
     }
@@ -191,13 +195,13 @@ impl Remote {
         self.insn = insn;
     }
 
-    /// Uses rr's code page from now on, in a task that has a filter.
+    /// From now on uses rr's code page, in a task that has a filter.
     pub fn use_code(&mut self) {
         self.insn = rr_area::SYSCALL_INSN;
         self.end = End::Stop;
     }
 
-    /// Performs one call; the result is as the kernel gave it (negative: −errno).
+    /// Performs one call. The result is the kernel's (negative: −errno).
     pub fn call(self, number: i64, args: [u64; 6]) -> Result<(Remote, i64)> {
         let mut regs = self.saved;
         regs.rip = self.insn.0;
@@ -213,7 +217,7 @@ impl Remote {
         Ok((remote, result))
     }
 
-    /// Performs these calls, one after the other; an error at the first that the kernel refuses.
+    /// Performs these calls in order. Fails at the first that the kernel refuses.
     pub fn all(mut self, calls: &[RemoteCall]) -> Result<Remote> {
         let few = calls.len() < 2 && self.end == End::Trap;
         if !few && !matches!(self.end, End::Exit { .. }) {
@@ -229,7 +233,8 @@ impl Remote {
         Ok(self)
     }
 
-    /// The same, for calls that have been put at `at` as a [`list`]: for a task with rr's code page, and either a filter or none but ours.
+    /// Same as [`Remote::all`], for calls that have been put at `at` as a [`list`]. The task needs rr's
+    /// code page, and either rr's filter or none but ours.
     pub fn run(self, at: Addr, calls: &[RemoteCall]) -> Result<Remote> {
         if calls.is_empty() {
             return Ok(self);
@@ -239,7 +244,7 @@ impl Remote {
         regs.rsp = at.0;
         regs.rbx = calls.len() as u64;
         let (remote, result, left) = self.execute(regs)?;
-        // The last that was made, and all before it were well.
+        // The last call that was made. All calls before it succeeded.
         let last = calls
             .len()
             .checked_sub(1 + left as usize)
@@ -254,8 +259,8 @@ impl Remote {
         }
     }
 
-    /// Lets the task execute with these registers to the end of its call, or calls: the result of the last, and how many were not
-    /// made.
+    /// Lets the task execute its call, or list, with these registers. Returns the result of the last
+    /// call, and the number of calls that were not made.
     fn execute(self, mut regs: Registers) -> Result<(Remote, i64, u32)> {
         let Remote {
             mut task,
@@ -281,7 +286,7 @@ impl Remote {
             let tid = running.tid();
             let stop;
             (task, stop) = match running.wait()? {
-                // Killed: nobody else will let it leave this stop.
+                // The task was killed. Nobody else lets it leave this stop.
                 Waited::Stopped(task, Stop::Exiting) => {
                     task.resume(Resume::Cont, None)?;
                     return Err(Error::Died(tid));
@@ -295,8 +300,8 @@ impl Remote {
                     SyscallPhase::Exit if entered => break (task.regs()?.result(), 0),
                     _ => {}
                 },
-                // A filter that rr itself runs under may refuse even `getpid` (with an error, and before ours is asked): then there is
-                // the trap behind it.
+                // A filter that rr itself runs under may refuse even `getpid` (with an error, and
+                // before our filter is asked). Then the trap behind the call stops the task.
                 Stop::Seccomp | Stop::Signal(libc::SIGTRAP)
                     if end == End::Stop && {
                         regs = task.regs()?;
@@ -345,7 +350,7 @@ impl Remote {
         Ok((remote, result, left))
     }
 
-    /// As [`Remote::call`], an error if the kernel refuses.
+    /// Same as [`Remote::call`], but fails if the kernel refuses.
     pub fn must(self, what: &'static str, number: i64, args: [u64; 6]) -> Result<(Remote, u64)> {
         let (remote, result) = self.call(number, args)?;
         remote.checked(what, result)
@@ -354,7 +359,7 @@ impl Remote {
     fn checked(self, what: &'static str, result: i64) -> Result<(Remote, u64)> {
         let tid = self.task.tid();
         if (-4095..0).contains(&result) {
-            // The task is put back first: the caller may go on with it.
+            // Restore the task first: the caller may continue with it.
             self.finish()?;
             return Err(Error::Kernel {
                 tid,
@@ -365,7 +370,7 @@ impl Remote {
         Ok((self, result as u64))
     }
 
-    /// The task that a `clone` among the calls created, once.
+    /// The task that a `clone` among the calls created. Returns it once.
     pub fn take_child(&mut self) -> Option<Tid> {
         self.child.take()
     }
@@ -376,7 +381,7 @@ impl Remote {
         Ok(rr_area::PARAM)
     }
 
-    /// Maps anonymous private memory at a fixed place, in place of whatever is there.
+    /// Maps anonymous private memory at a fixed place, replacing whatever is mapped there.
     pub fn map_anonymous(self, range: AddrRange, prot: Prot, extra_flags: i32) -> Result<Remote> {
         let call = RemoteCall::map_anonymous(range, prot, extra_flags);
         Ok(self.must(call.what, call.number, call.args)?.0)
@@ -388,8 +393,8 @@ impl Remote {
         Ok(self.must(call.what, call.number, call.args)?.0)
     }
 
-    /// Lets the task make an empty file in memory (memfd_create(2)), closed by exec, and opens it for us, too. None, if the
-    /// kernel refuses one or the other; its descriptor is the task's to be closed.
+    /// Lets the task make an empty file in memory (memfd_create(2)), which closes on exec, and opens it
+    /// in rr, too. `None` if the kernel refuses either. The caller must close the task's descriptor.
     pub fn memfd(self, label: &CStr) -> Result<(Remote, Option<(TraceeFd, File)>)> {
         let label = self.param(label.to_bytes_with_nul())?;
         let flags = u64::from(libc::MFD_CLOEXEC);
@@ -405,15 +410,16 @@ impl Remote {
         }
     }
 
-    /// Closes a descriptor of the task's.
+    /// Closes a descriptor of the task.
     pub fn close(self, fd: TraceeFd) -> Result<Remote> {
         Ok(self.call(libc::SYS_close, [fd.0 as u64, 0, 0, 0, 0, 0])?.0)
     }
 
-    /// Puts the task back as it was and returns it.
+    /// Restores the task's state and returns it.
     pub fn finish(mut self) -> Result<Stopped> {
         if self.end == End::Stop {
-            // It stands at the entry of a call that nobody wants. (None is to be restarted: that is all that this word is good for.)
+            // The task stands at the entry of a call that nobody wants. (No call is to be restarted,
+            // which is the only use of this word.)
             self.saved.orig_rax = NOT_IN_SYSCALL;
         }
         self.task.set_regs(&self.saved)?;
@@ -421,15 +427,15 @@ impl Remote {
             self.task.set_sigmask(mask)?;
         }
         for signal in self.held {
-            // Natively, a continue that has come since removes the stop.
+            // Without rr, a SIGCONT that has arrived since would remove the stop.
             if signal == libc::SIGSTOP && procfs::is_continued(self.task.tid())? {
                 continue;
             }
             send_signal(self.tgid, self.task.tid(), signal)?;
         }
         if self.group_stop {
-            // It left the stop to make our calls. This lets it stop again, if its group is still stopped then,
-            // before it executes anything.
+            // The task left the group stop to make our calls. This makes it stop again before it
+            // executes anything, if its group is still stopped then.
             Running::newborn(self.task.tid()).interrupt()?;
         }
         Ok(self.task)

@@ -10,9 +10,9 @@
 //! 0x7785_4000 ring     rw-  shared with the recorder, where much is recorded (replay has none)
 //! ```
 //!
-//! The area lies below 2 GiB, so that it is reachable with 32-bit addresses, and above where programs
-//! linked to a fixed address and their heaps usually are. It has [`Backing::Rr`], is part of every address-space
-//! model at the same place in recording and replay, and is never captured or compared (I4).
+//! The area lies below 2 GiB, so that 32-bit addresses reach it, and above the usual place of programs
+//! linked to a fixed address and their heaps. It has [`Backing::Rr`], is at the same place in every
+//! address-space model in recording and replay, and is never captured or compared (I4).
 
 use rr_preload::layout;
 
@@ -23,35 +23,35 @@ use crate::space::{Backing, ForkPolicy, Mapping, Prot};
 pub const CODE: Addr = Addr(layout::CODE);
 /// The `syscall` instruction that is never traced.
 pub const SYSCALL_INSN: Addr = Addr(layout::SYSCALL);
-/// In replay: a `syscall` with a trap behind it, for the remote calls of [`crate::remote::Remote::ours`]. (The library has
-/// nothing there.)
+/// In replay: a `syscall` with a trap behind it, for the remote calls of
+/// [`crate::remote::Remote::ours`]. (The library does not use this place.)
 pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
-/// Where lists of remote system calls are put: the control page has room left.
+/// Address for lists of remote system calls: the unused rest of the control page.
 pub const CALLS: Addr = Addr(layout::CONTROL + CONTROL_BYTES);
 /// The length of a call in a list.
 pub(crate) const LISTED_BYTES: usize = 8 * 8;
-/// So many calls are in one list at most.
+/// Maximum number of calls in one list.
 pub const CALLS_MOST: usize = (0x1000 - CONTROL_BYTES) as usize / LISTED_BYTES;
-/// What the library has of the control page.
+/// Size of the library's part of the control page.
 const CONTROL_BYTES: u64 = 0xc00;
 const _: () = assert!(size_of::<layout::Control>() as u64 <= CONTROL_BYTES);
 /// The page for parameters of remote system calls.
 pub const PARAM: Addr = Addr(layout::PARAM);
-/// Where scratch memory begins.
+/// Start of scratch memory.
 pub const SCRATCH: Addr = Addr(layout::END);
-/// Where it ends at most.
+/// Maximum end of scratch memory.
 pub const SCRATCH_END: Addr = RING;
-/// Where the ring is (`rr_preload::layout`).
+/// Address of the ring (`rr_preload::layout`).
 pub const RING: Addr = Addr(layout::RING);
-/// Size of what one call gets of it at most.
+/// Maximum size of scratch memory for one call.
 pub const SCRATCH_MOST: u64 = 256 << 10;
-/// Size of what is mapped of it at first.
+/// Size of scratch memory that is mapped at first.
 const INITIAL: u64 = 1 << 20;
 
-/// What the code begins with: `syscall; ret`.
+/// First bytes of the code: `syscall; ret`.
 pub const CODE_BYTES: [u8; 3] = [0x0f, 0x05, 0xc3];
 
-/// What [`TRAPPING_CALL`] is: `syscall; int3`.
+/// The bytes of [`TRAPPING_CALL`]: `syscall; int3`.
 pub const TRAPPING_BYTES: [u8; 3] = [0x0f, 0x05, 0xcc];
 
 /// The code as a range.
@@ -64,12 +64,12 @@ pub fn area() -> AddrRange {
     AddrRange::new(CODE, Addr(layout::AREA_END))
 }
 
-/// Up to where the area is mapped at first.
+/// End of the part that is mapped at first.
 pub fn initial_end() -> Addr {
     SCRATCH + INITIAL
 }
 
-/// What is mapped at first.
+/// The ranges that are mapped at first.
 pub fn initial() -> [(AddrRange, Prot); 2] {
     [
         (code(), Prot(Prot::READ.0 | Prot::EXEC.0)),
@@ -77,7 +77,7 @@ pub fn initial() -> [(AddrRange, Prot); 2] {
     ]
 }
 
-/// The area as mappings of the model: all that can ever be mapped.
+/// The area as mappings of the model: everything that can ever be mapped there.
 pub fn mappings() -> [Mapping; 2] {
     let one = |range, prot| Mapping {
         range,

@@ -1,7 +1,8 @@
-//! What buffered calls have changed in the address space, as their records say it in three words
+//! Changes of the address space by buffered calls, which their records describe in three words
 //! (`preload/library/shaping.rs` writes them).
 //!
-//! The recorder reads them into its model when it takes the records out; the replayer does them when the library asks for it.
+//! The recorder applies them to its model when it takes the records out. The replayer makes the changes
+//! when the library asks for it.
 
 use rr_preload::records::Record;
 
@@ -9,14 +10,14 @@ use crate::ids::{Addr, AddrRange, PAGE};
 use crate::madv::advised;
 use crate::space::{Backing, ForkPolicy, Mapping, Prot, SpaceOp};
 
-/// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
+/// End of the addresses where the kernel maps anything (x86-64 with four levels of page tables).
 const TOP: u64 = 0x7fff_ffff_f000;
 
-/// The words say what no such call can have done.
+/// Error: the words describe a change that no such call can make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Impossible;
 
-/// Whether it is the record of a call that changes the address space.
+/// Returns whether the record belongs to a call that changes the address space.
 pub fn is_shaping(record: &Record<'_>) -> bool {
     match record.number {
         libc::SYS_mmap | libc::SYS_munmap | libc::SYS_mprotect | libc::SYS_brk => true,
@@ -25,7 +26,7 @@ pub fn is_shaping(record: &Record<'_>) -> bool {
     }
 }
 
-/// What a call has changed, if anything.
+/// The change that a call has made, if any.
 pub fn change(record: &Record<'_>) -> Result<Option<SpaceOp>, Impossible> {
     let (words, rest) = record.outputs.as_chunks::<8>();
     let ([first, second, third], []) = (words, rest) else {

@@ -1,7 +1,8 @@
-//! System call sites: how the library is called in the place of a `syscall` instruction.
+//! System call sites: how the library is called in place of a `syscall` instruction.
 //!
-//! The instruction itself is never touched, since a task may stand behind it, in the kernel, and since what the library
-//! does not handle is made by it. Overwritten, by a jump of five bytes, is what is executed just before it:
+//! The `syscall` instruction itself stays in place, for two reasons: a task may stand behind it in the
+//! kernel, and it makes the calls that the library does not handle. A jump of five bytes overwrites the
+//! instructions just before it:
 //!
 //! ```text
 //!   start ─► instruction        ┐ the window: whole instructions, five bytes at least
@@ -9,11 +10,13 @@
 //!   call  ─► syscall              not touched
 //! ```
 //!
-//! Where instructions begin before a given one cannot be read backwards. But decoded from any place, code falls into step
-//! with the true instructions soon; so where *every* way to decode it that arrives at the call agrees, that is the truth.
+//! Instructions cannot be decoded backwards. But decoding that starts anywhere soon falls into step
+//! with the true instructions. So if *every* way to decode that arrives at the call agrees, the result
+//! is true.
 //!
-//! A function that is nothing but a call is often too short for that, and padding stands before it: there is the window, then,
-//! but callers come in behind it. These are sent back to its beginning, by a jump of two bytes:
+//! A function that is nothing but a call is often too short for the jump, and padding stands before it.
+//! Then the window is in the padding, but callers come in behind that. A jump of two bytes sends them
+//! back to its beginning:
 //!
 //! ```text
 //!   start ─► nop (10 bytes)      jmp stub
@@ -21,7 +24,8 @@
 //!   call  ─► syscall             not touched
 //! ```
 //!
-//! The stub executes the window in its new place and goes to the library (`preload/src/layout.rs` draws the way).
+//! The stub executes the window in its new place and goes to the library (`preload/src/layout.rs` shows
+//! the path).
 
 use std::mem::offset_of;
 
@@ -30,22 +34,23 @@ use rr_preload::layout::{self, Control};
 use crate::code::{JUMP_LEN, Window, decode};
 use crate::ids::{Addr, AddrRange};
 
-/// How far before the call decoding begins, and within how many bytes it must have fallen into step.
+/// Distance before the call at which decoding begins, and number of bytes within which it must have
+/// fallen into step.
 const RUN_UP: usize = 96;
 const IN_STEP: usize = 48;
 /// Length of `jmp rel8`.
 const SHORT_LEN: usize = 2;
-/// The longest window.
+/// Maximum length of a window.
 const WINDOW_MOST: usize = 24;
-/// The most entries of a jump table.
+/// Maximum number of entries of a jump table.
 const TABLE_MOST: usize = 4096;
-/// Room for a stub: its window moved (conditional branches grow), and the way to the library.
+/// Room for a stub: the moved window (conditional branches grow), and the jump to the library.
 pub const STUB_MOST: usize = 160;
 
-/// Bytes of code that [`Site::find`] wants to see before the call.
+/// Number of bytes of code that [`Site::find`] needs before the call.
 pub const BEFORE: usize = RUN_UP;
 
-/// What can be given to the library.
+/// An instruction that the library can stand in for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instruction {
     /// `syscall`
@@ -57,13 +62,13 @@ pub enum Instruction {
 }
 
 impl Instruction {
-    /// All of them.
+    /// All instructions.
     const ALL: [Instruction; 3] = [
         Instruction::Call,
         Instruction::Counter,
         Instruction::CounterAndProcessor,
     ];
-    /// The length of the longest.
+    /// Length of the longest instruction.
     pub const LONGEST: usize = 3;
 
     fn bytes(self) -> &'static [u8] {
@@ -79,13 +84,13 @@ impl Instruction {
         Self::ALL.into_iter().find(|i| code.starts_with(i.bytes()))
     }
 
-    /// Its length in bytes.
+    /// Length of the instruction in bytes.
     #[expect(clippy::len_without_is_empty, reason = "no instruction is empty")]
     pub fn len(self) -> u64 {
         self.bytes().len() as u64
     }
 
-    /// The kind of site that it is for the library ([`layout::site`]).
+    /// The library's kind of site for this instruction ([`layout::site`]).
     pub fn site_kind(self) -> u64 {
         match self {
             Instruction::Call => layout::site::CALL,
@@ -110,14 +115,15 @@ pub struct Site {
 }
 
 impl Site {
-    /// The site of the `syscall` instruction at `call`; `code` is what lies before it, [`BEFORE`] bytes or what there is.
-    /// `None` if there are no instructions that a jump can be put over.
+    /// The site of the instruction at `call`. `code` is the code before it: [`BEFORE`] bytes, or fewer
+    /// if there are no more. `None` if no instructions there can be overwritten by a jump.
     pub fn find(code: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
         let begin = Addr(call.0 - code.len() as u64);
         let code_near = &code[code.len().saturating_sub(RUN_UP)..];
         let len = |n: usize| Some(decode(&code_near[n..], call)?.len());
         let lengths: Vec<Option<usize>> = (0..code_near.len()).map(len).collect();
-        // For every place near the call: in how many of the ways an instruction begins there.
+        // For every place near the call: the number of ways to decode in which an instruction begins
+        // there.
         let mut begins = [0u32; WINDOW_MOST + 1];
         let mut ways = 0;
         for from in 0..=lengths.len().saturating_sub(IN_STEP) {
@@ -140,7 +146,7 @@ impl Site {
         })
     }
 
-    /// The site of the call at `call` with a window that was found to be one before.
+    /// The site of the call at `call`, with a window that was found before.
     pub fn known(window: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
         let start = Addr(call.0.checked_sub(window.len() as u64)?);
         Some(Site {
@@ -151,23 +157,24 @@ impl Site {
         })
     }
 
-    /// The instructions before the call that the jump is put over.
+    /// The window: the instructions before the call that the jump overwrites.
     pub fn window(&self) -> &[u8] {
         self.window.bytes()
     }
 
-    /// Where the jump is written.
+    /// Address of the jump.
     pub fn start(&self) -> Addr {
         self.start
     }
 
-    /// What the jumps are written over, and what is between them.
+    /// The bytes that the jumps overwrite, and those between the jumps.
     pub fn original(&self) -> &[u8] {
         let end = self.entry().map_or(JUMP_LEN, |at| at + SHORT_LEN);
         &self.window.bytes()[..end]
     }
 
-    /// Where in the window callers may come in behind padding, if that alone has room for the jump.
+    /// Offset in the window where callers may come in behind padding, if the padding alone has room for
+    /// the jump.
     fn entry(&self) -> Option<usize> {
         let bytes = self.window.bytes();
         let padding = decode(bytes, self.start).filter(is_padding)?.len();
@@ -175,20 +182,22 @@ impl Site {
         (padding >= JUMP_LEN && next >= SHORT_LEN).then_some(padding)
     }
 
-    /// The jump back to the beginning of the window for those who come in behind padding, and where it is written.
+    /// The jump back to the beginning of the window, for callers that come in behind padding, and its
+    /// address.
     pub fn short_jump(&self) -> Option<(Addr, [u8; SHORT_LEN])> {
         let at = self.entry()?;
         let back = i8::try_from(at + SHORT_LEN).ok()?;
         Some((self.start + at as u64, [0xeb, back.wrapping_neg() as u8]))
     }
 
-    /// Where in the five bytes of the jump other instructions begin than the first: nobody may come there.
+    /// Addresses within the five bytes of the jump where other instructions than the first begin. No
+    /// jump may lead there.
     pub fn inner(&self) -> Vec<Addr> {
         let boundaries = self.window.inner_boundaries();
         boundaries.iter().map(|n| self.start + *n as u64).collect()
     }
 
-    /// Stub at `to`, and jump to it. `None` if that is too far away.
+    /// The code of a stub at `to`, and the jump to it. `None` if `to` is too far away.
     pub fn stub(&self, to: Addr) -> Option<(Vec<u8>, [u8; JUMP_LEN])> {
         let mut code = self.window.relocated(to)?.code;
         let go_on = (layout::CONTROL as usize + offset_of!(Control, go_on)) as u32;
@@ -218,13 +227,13 @@ impl Site {
     }
 }
 
-/// Whether it does nothing at all.
+/// Returns whether the instruction does nothing.
 fn is_padding(instruction: &iced_x86::Instruction) -> bool {
     instruction.mnemonic() == iced_x86::Mnemonic::Nop
 }
 
-/// Goes from instruction to instruction, given the length of that which begins at each place: the distances from the end of the
-/// last ones. `None` if the end is not arrived at.
+/// Goes from instruction to instruction, given the length of the one that begins at each place. Returns
+/// the distances of the last ones from the end. `None` if the steps miss the end.
 fn steps_to_end(lengths: &[Option<usize>]) -> Option<Vec<usize>> {
     let mut starts = Vec::new();
     let mut n = 0;
@@ -238,8 +247,9 @@ fn steps_to_end(lengths: &[Option<usize>]) -> Option<Vec<usize>> {
     (n == lengths.len()).then_some(starts)
 }
 
-/// Whether a direct branch anywhere in `code`, which lies at `at`, may lead to one of these places, or their address be
-/// taken. (Decoded at every byte: it may say so where there is none, never the other way round.)
+/// Returns whether a direct branch anywhere in `code`, which lies at `at`, may lead to one of these
+/// places, or code may take their address. (Decodes at every byte, so it may return true without a
+/// branch, but never misses one.)
 pub fn branches_to(code: &[u8], at: Addr, places: &[Addr]) -> bool {
     let hit = |next: usize, displacement: i64| {
         let target = (at.0 + next as u64).wrapping_add_signed(displacement);
@@ -252,7 +262,7 @@ pub fn branches_to(code: &[u8], at: Addr, places: &[Addr]) -> bool {
     let near = |n: usize| Some(hit(n + 1, i64::from(*code.get(n)? as i8)));
     code.iter().enumerate().any(|(n, byte)| {
         let found = match byte {
-            // jcc, jmp, loop and its kin
+            // jcc, jmp, loop and similar
             0x70..=0x7f | 0xeb | 0xe0..=0xe3 => near(n + 1),
             // call, jmp
             0xe8 | 0xe9 => far(n + 1),
@@ -268,15 +278,16 @@ pub fn branches_to(code: &[u8], at: Addr, places: &[Addr]) -> bool {
     })
 }
 
-/// Whether the four bytes there are one of these places.
+/// Returns whether the four bytes at `n` are one of these places.
 fn constant(code: &[u8], n: usize, places: &[Addr]) -> Option<bool> {
     let bytes = code.get(n..n + 4)?.try_into().ok()?;
     let value = u64::from(u32::from_le_bytes(bytes));
     Some(places.iter().any(|p| p.0 == value))
 }
 
-/// Whether `data`, which lies at `at`, may hold one of these places of `text`: as an address, or in a jump table of
-/// distances from its beginning (the most that it can have is `TABLE_MOST` entries). It may say so where there is none.
+/// Returns whether `data`, which lies at `at`, may hold one of these places of `text`: as an address,
+/// or in a jump table of distances from its beginning (with at most `TABLE_MOST` entries). It may
+/// return true without one.
 pub fn tables_name(data: &[u8], at: Addr, text: AddrRange, places: &[Addr]) -> bool {
     let word = |n: usize| {
         data.get(n..n + 8)
@@ -299,7 +310,7 @@ pub fn tables_name(data: &[u8], at: Addr, text: AddrRange, places: &[Addr]) -> b
         )
         .ok()?;
         let possible = table <= n && table % 4 == 0 && n - table < TABLE_MOST * 4;
-        // All entries before it must be ones, too.
+        // All entries before it must be valid, too.
         let entry = |n: usize| leads_to(table, n).is_some_and(|to| text.contains(Addr(to)));
         Some(possible && (table..n).step_by(4).all(entry))
     };
@@ -320,7 +331,7 @@ mod tests {
     }
 
     fn site(code: &[u8]) -> Option<Site> {
-        // What comes before in ordinary code: the end of a function, and padding.
+        // Usual code before a call: the end of a function, and padding.
         let mut all = vec![0x90; 60];
         all.extend([0x48, 0x83, 0xc4, 0x08, 0xc3]);
         all.extend([0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0]);
@@ -367,10 +378,10 @@ mod tests {
         assert_eq!((read.start(), read.inner()), (before(12), vec![]));
         assert_eq!(read.original(), code);
         assert_eq!(read.short_jump(), Some((before(2), [0xeb, 0xf4])));
-        // Of one byte, there is no room for it: push rax.
+        // With one byte (push rax) there is no room for it.
         let push = site(&[&padding[..], &[0x50]].concat()).unwrap();
         assert_eq!((push.short_jump(), push.original()), (None, &padding[..5]));
-        // Nobody comes in there but from before.
+        // Callers come in only at the beginning.
         let wrapper = site(&[0xb8, 39, 0, 0, 0]).unwrap();
         assert_eq!((wrapper.short_jump(), wrapper.original().len()), (None, 5));
     }
@@ -381,7 +392,7 @@ mod tests {
         assert!(site(&[0xb8, 1, 0, 0, 0, 0xc3]).is_none());
         // another system call just before
         assert!(site(&[0x0f, 0x05, 0x89, 0xc7, 0x90]).is_none());
-        // too little is known of what comes before
+        // too little code before the call is known
         assert!(Site::find(&[0x89], CALL, Instruction::Call).is_none());
     }
 
@@ -422,12 +433,12 @@ mod tests {
             tables_name(&data, at, text, &[Addr(0x1010)])
         };
         assert!(named(&[1, 1, 0x1010, 0]), "an address");
-        // A table at 0x3004: of 0x1500 and 0x1010.
+        // A table at 0x3004 with 0x1500 and 0x1010.
         assert!(named(&[7, 0x1500 - 0x3004, 0x1010 - 0x3004]));
         assert!(!named(&[7, 0x1500 - 0x3004, 0x1011 - 0x3004]));
         assert!(!named(&[7, 0x2500 - 0x3004, 0x1010 - 0x3004]), "no table");
     }
-    /// Their windows would overlap, and the recorder carries them out where they stand.
+    /// Their windows would overlap, and the recorder carries these instructions out in place.
     #[test]
     fn no_window_holds_an_instruction_that_is_an_event() {
         let find = |before: &[u8]| {
@@ -449,7 +460,7 @@ mod tests {
             assert!(find(&code(&[])).is_none(), "{event:x?}");
             assert!(find(&code(&[0x0f, 0xae, 0xe8])).is_none(), "{event:x?}");
             assert!(find(&event.repeat(40)).is_none(), "{event:x?}");
-            // lfence; lfence: there is room behind it
+            // lfence; lfence: there is room behind the event
             let site = find(&code(&[0x0f, 0xae, 0xe8, 0x0f, 0xae, 0xe8])).unwrap();
             assert_eq!(site.start(), before(6), "{event:x?}");
         }

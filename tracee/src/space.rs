@@ -1,13 +1,11 @@
-//! The model of an address space: what is mapped where, and from what.
+//! The model of an address space: mappings and their backings.
 //!
-//! Recorder and replayer change their models by the same [`SpaceOp`]s, which
-//! are part of the events; so the two models are equal at every event by
-//! construction (I4), and replay needs no knowledge of the system calls that
-//! caused an operation. Tests compare the recorder's model with `/proc/PID/maps`.
+//! Recorder and replayer change their models by the same [`SpaceOp`]s, which are part of the events. So
+//! the two models are equal at every event by construction (I4), and replay need not know the system
+//! calls that caused an operation. Tests compare the recorder's model with `/proc/PID/maps`.
 //!
-//! Mappings never overlap and are kept in order of address. Neighbours that
-//! could be one are merged, so that equal spaces have equal models however
-//! they came about.
+//! Mappings never overlap and are sorted by address. Neighbours that can be merged are merged, so that
+//! equal spaces have equal models whatever their history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,34 +33,34 @@ impl Prot {
         Prot((bits & 7) as u8)
     }
 
-    /// Whether every right of `other` is among these.
+    /// Returns whether these rights include every right of `other`.
     pub fn has(self, other: Prot) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// What the bytes of a mapping are when nobody has written to them.
+/// Contents of a mapping that nobody has written to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Backing {
     /// Zero.
     Anonymous,
     /// The file of this content in the trace, from `offset` on; mapped privately.
     File {
-        /// Which content.
+        /// The content.
         file: FileId,
         /// Offset of the mapping's first byte in the file; a multiple of the page size.
         offset: u64,
     },
     /// A shared memory object (shared file or shared anonymous memory), from `offset` on; mapped shared.
     Shared {
-        /// Which object.
+        /// The object.
         object: ObjectId,
         /// Offset of the mapping's first byte in the object; a multiple of the page size.
         offset: u64,
     },
-    /// The same, mapped privately: a page that nobody has written to here shows the object as it is now.
+    /// The same, mapped privately: a page that nobody has written to shows the object's current bytes.
     CopyOnWrite {
-        /// Which object.
+        /// The object.
         object: ObjectId,
         /// Offset of the mapping's first byte in the object; a multiple of the page size.
         offset: u64,
@@ -72,7 +70,8 @@ pub enum Backing {
 }
 
 impl Backing {
-    /// The object that it is a part of, if it is shared memory: what is written there is written into the object.
+    /// The object that this mapping is a part of, if it is shared memory: writes to the mapping change
+    /// the object.
     pub fn object(&self) -> Option<ObjectId> {
         match self {
             Backing::Shared { object, .. } => Some(*object),
@@ -101,7 +100,7 @@ impl Backing {
     }
 }
 
-/// What happens to a mapping in a forked child (`madvise(2)`).
+/// Effect of a fork on a mapping in the child (`madvise(2)`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ForkPolicy {
     /// The child gets a copy (or shares it).
@@ -116,20 +115,20 @@ pub enum ForkPolicy {
 /// One mapping.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
-    /// Where; whole pages.
+    /// Addresses of the mapping: whole pages.
     pub range: AddrRange,
     /// Access rights.
     pub prot: Prot,
-    /// What it holds when untouched.
+    /// Contents when untouched.
     pub backing: Backing,
-    /// What a fork does to it.
+    /// Effect of a fork.
     pub fork: ForkPolicy,
-    /// The name that people know it by: the file's path at recording, `[heap]`, `[stack]` or nothing.
+    /// The name shown to people: the file's path at recording, `[heap]`, `[stack]` or nothing.
     pub name: Arc<str>,
 }
 
 impl Mapping {
-    /// The part of it that lies in `range`, if any.
+    /// The part of this mapping that lies in `range`, if any.
     pub fn clipped(&self, range: AddrRange) -> Option<Mapping> {
         let range = self.range.intersect(range)?;
         Some(Mapping {
@@ -150,7 +149,7 @@ impl Mapping {
         }
     }
 
-    /// Whether `next` continues this mapping without any difference but the place.
+    /// Returns whether `next` continues this mapping and differs only in the place.
     fn continues_with(&self, next: &Mapping) -> bool {
         self.range.end == next.range.start
             && self.prot == next.prot
@@ -160,27 +159,27 @@ impl Mapping {
     }
 }
 
-/// One change of an address space, as it stands in an event.
+/// One change of an address space, as events store it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SpaceOp {
-    /// Map this, in place of whatever was there (`MAP_FIXED`).
+    /// Map this, replacing whatever was there (`MAP_FIXED`).
     Map(Mapping),
     /// Unmap everything in the range.
     Unmap(AddrRange),
-    /// Give everything in the range these rights.
+    /// Set the rights of everything in the range.
     Protect(AddrRange, Prot),
-    /// Move pages and their contents to another place, in place of whatever is there (`mremap(2)`).
+    /// Move pages and their contents to another place, replacing whatever is there (`mremap(2)`).
     Move {
-        /// From where; wholly mapped.
+        /// The old place. All of it is mapped.
         from: AddrRange,
-        /// To where.
+        /// The new place.
         to: Addr,
-        /// The old place stays mapped, empty (`MREMAP_DONTUNMAP`).
+        /// Keep the old place mapped, but empty (`MREMAP_DONTUNMAP`).
         keep: bool,
     },
-    /// Private pages in the range return to what they were when untouched (`MADV_DONTNEED`).
+    /// Make private pages in the range untouched again (`MADV_DONTNEED`).
     Discard(AddrRange),
-    /// Set what a fork does to the range.
+    /// Set the effect of a fork on the range.
     SetFork(AddrRange, ForkPolicy),
     /// A shared memory object comes into being, before its first `Map`.
     CreateObject {
@@ -188,11 +187,12 @@ pub enum SpaceOp {
         object: ObjectId,
         /// Its size in bytes (rounded up to pages when mapped).
         size: u64,
-        /// What it holds at first; zeros without.
+        /// Initial contents; zeros if `None`.
         content: Option<FileId>,
     },
-    /// A shared memory object has another size now: bytes beyond it are gone, new ones are zero. With the size that
-    /// it had: it is no longer what it was made from, and what has changed where it is mapped is among the writes.
+    /// Change the size of a shared memory object: bytes beyond it are lost, new ones are zero. An
+    /// unchanged size means that the object no longer equals the file that it was made from; the
+    /// event's writes hold the changes where it is mapped.
     ResizeObject {
         /// Its number.
         object: ObjectId,
@@ -208,12 +208,12 @@ pub struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// An empty one.
+    /// An empty address space.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One with these mappings; later ones win where they overlap.
+    /// An address space with these mappings. Later ones replace earlier ones where they overlap.
     pub fn from_mappings(mappings: impl IntoIterator<Item = Mapping>) -> Self {
         let mut space = Self::new();
         for mapping in mappings {
@@ -250,7 +250,7 @@ impl AddressSpace {
             .take_while(move |m| m.range.intersect(range).is_some())
     }
 
-    /// All mappings that show shared memory objects: which object, which part of it, and the mapping.
+    /// All mappings of shared memory objects: the object, the part of it, and the mapping.
     pub fn objects(&self) -> impl Iterator<Item = (ObjectId, AddrRange, &Mapping)> {
         self.iter().filter_map(|m| match m.backing {
             Backing::Shared { object, offset } | Backing::CopyOnWrite { object, offset } => {
@@ -260,12 +260,12 @@ impl AddressSpace {
         })
     }
 
-    /// Those of them through which the objects can be written.
+    /// The mappings of [`AddressSpace::objects`] through which the objects can be written.
     pub fn shared(&self) -> impl Iterator<Item = (ObjectId, AddrRange, &Mapping)> {
         self.objects().filter(|(.., m)| m.backing.object().is_some())
     }
 
-    /// Whether all of `range` is mapped with these rights.
+    /// Returns whether all of `range` is mapped with these rights.
     pub fn grants(&self, range: AddrRange, prot: Prot) -> bool {
         let mut at = range.start;
         while at < range.end {
@@ -277,7 +277,7 @@ impl AddressSpace {
         true
     }
 
-    /// Carries out one operation.
+    /// Applies one operation.
     pub fn apply(&mut self, op: &SpaceOp) {
         match op {
             SpaceOp::Map(mapping) => self.map(mapping.clone()),
@@ -300,7 +300,7 @@ impl AddressSpace {
         }
     }
 
-    /// The address space that a fork of this one has.
+    /// The address space of a fork.
     pub fn forked(&self) -> AddressSpace {
         AddressSpace {
             maps: self
@@ -337,7 +337,7 @@ impl AddressSpace {
         self.maps.insert(mapping.range.start, mapping);
     }
 
-    /// Removes everything in `range`, splitting what reaches across its ends.
+    /// Removes everything in `range`. Mappings that reach across its ends are split.
     fn cut(&mut self, range: AddrRange) {
         let first = self.at(range.start).map_or(range.start, |m| m.range.start);
         let hit: Vec<Addr> = self
@@ -405,7 +405,7 @@ mod tests {
         ]
     }
 
-    /// The plainest model there is: what is at each page.
+    /// The simplest possible model: one entry for each page.
     type Pages = BTreeMap<u64, (Prot, Backing, ForkPolicy)>;
 
     fn apply_to_pages(pages: &mut Pages, op: &SpaceOp) {
@@ -450,7 +450,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(&seen, &pages);
-            // Canonical: built anew from its mappings in any order, it is the same.
+            // The model is canonical: built anew from its mappings in any order, it is the same.
             let again = AddressSpace::from_mappings(space.iter().rev().cloned());
             prop_assert_eq!(again, space);
         }

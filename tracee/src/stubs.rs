@@ -1,7 +1,8 @@
-//! Stubs: the rewritten sites of an address space, found again by the code that they lead to.
+//! Stubs: finds the rewritten sites of an address space by the code that they lead to.
 //!
-//! A trace does not list the sites that were rewritten ([`crate::site`]): they are memory that events wrote. Whoever
-//! wants to see the program's own code finds them here. A stub ends with instructions that nothing else contains:
+//! A trace does not list the rewritten sites ([`crate::site`]): they are memory that events wrote. A
+//! reader that wants the program's own code finds them here. A stub ends with instructions that nothing
+//! else contains:
 //!
 //! ```text
 //! stub:  the moved window
@@ -19,20 +20,20 @@ use rr_preload::layout::{self, Control};
 use crate::ids::{Addr, AddrRange};
 use crate::site::Instruction;
 
-/// The name of the mappings that stubs are in.
+/// Name of the mappings that contain stubs.
 pub const STUBS: &str = "[rr stubs]";
 
 /// Stubs begin at multiples of this.
 pub const STUB_ALIGN: u64 = 16;
 
-/// A stub, as it stands in memory.
+/// A stub in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stub {
-    /// Its code.
+    /// Addresses of the stub's code.
     pub range: AddrRange,
-    /// The instruction that it stands in for.
+    /// Address of the instruction that the stub replaces.
     pub call: Addr,
-    /// Which instruction that is.
+    /// The replaced instruction.
     pub instruction: Instruction,
 }
 
@@ -48,7 +49,7 @@ fn jump_to_entry() -> [u8; 7] {
     [0xff, 0x24, 0x25, a, b, c, d]
 }
 
-/// All stubs in `code`, which lies at `at`.
+/// All stubs in `code`, whose address is `at`.
 pub fn find(code: &[u8], at: Addr) -> Vec<Stub> {
     let (low, high) = (
         store_to(offset_of!(Control, go_on)),

@@ -1,16 +1,15 @@
-//! `Stopped` and `Running`: a tracee as the kernel lets us see it.
+//! `Stopped` and `Running`: a tracee as the kernel shows it.
 //!
-//! A task that we trace is either in a ptrace stop, and then we may look at it
-//! and change it, or it is not, and then all we can do is wait. These are two
-//! types; [`Stopped::resume`] turns one into the other and [`Running::waited`] back.
+//! A task that we trace is either in a ptrace stop, where we may look at it and change it, or not, and
+//! then we can only wait. These are two types: [`Stopped::resume`] turns one into the other and
+//! [`Running::waited`] back.
 //!
 //! ```text
 //!   attach ──► Running ──waited──► Stopped ──resume──► Running ──waited──► Waited::Gone(status)
 //! ```
 //!
-//! `SIGKILL` ends a ptrace stop without asking us. Then every operation on the
-//! stale `Stopped` answers [`Error::Died`], and the next wait for that tid
-//! brings `Stop::Exiting` or the exit status.
+//! `SIGKILL` ends a ptrace stop without asking us. Then every operation on the stale `Stopped` returns
+//! [`Error::Died`], and the next wait for that tid returns `Stop::Exiting` or the exit status.
 
 mod debug;
 mod regsets;
@@ -35,10 +34,10 @@ use crate::regs::{ExtendedState, Registers};
 
 /// `NT_X86_XSTATE` (`<elf.h>`): the regset of extended state.
 const NT_X86_XSTATE: usize = 0x202;
-/// Room for extended state with AVX-512 and AMX (11 KiB) and some to come.
+/// Room for extended state with AVX-512 and AMX (11 KiB) and some reserve.
 const XSTATE_MAX: usize = 16 * 1024;
 
-/// Options that we trace with (ptrace(2), `PTRACE_SETOPTIONS`).
+/// Ptrace options of all tracees (ptrace(2), `PTRACE_SETOPTIONS`).
 pub const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACESECCOMP
     | libc::PTRACE_O_TRACECLONE
@@ -48,39 +47,41 @@ pub const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEEXIT
     | libc::PTRACE_O_EXITKILL;
 
-/// Why a task stopped.
+/// Reason of a stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
     /// Entry or exit of a system call (`PTRACE_SYSCALL`, `PTRACE_SYSEMU`); see [`Stopped::syscall_phase`].
     Syscall,
     /// The seccomp filter asked for a stop at the entry of a system call.
     Seccomp,
-    /// It created the task `child` by `clone`, `fork` or `vfork`; the child stops too, with [`Stop::Event`].
+    /// The task created the task `child` by `clone`, `fork` or `vfork`. The child stops, too, with
+    /// [`Stop::Event`].
     NewTask {
         /// The new task.
         child: Tid,
     },
-    /// It executed another program; `former` is the tid it had before, unless it was the leader.
+    /// The task executed another program. `former` is its old tid, which differs unless it was the
+    /// leader.
     Exec {
-        /// The tid before.
+        /// The old tid.
         former: Tid,
     },
-    /// It is about to exit; its memory is still there.
+    /// The task is about to exit. Its memory still exists.
     Exiting,
     /// A signal is about to be delivered.
     Signal(i32),
     /// The thread group was stopped by this signal (job control).
     GroupStop(i32),
-    /// A stop of our own making: `PTRACE_INTERRUPT`, the first stop of a new task, the end of a group stop.
+    /// A stop caused by rr: `PTRACE_INTERRUPT`, the first stop of a new task, the end of a group stop.
     Event,
 }
 
-/// What a wait brought.
+/// Result of a wait.
 #[derive(Debug)]
 pub enum Waited {
     /// The task stopped.
     Stopped(Stopped, Stop),
-    /// The task is gone; status as in wait(2).
+    /// The task is gone. The status is as in wait(2).
     Gone(i32),
 }
 
@@ -94,7 +95,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the task is gone, rather than stopped.
+    /// Returns whether the task is gone, not stopped.
     pub fn is_gone(self) -> bool {
         !libc::WIFSTOPPED(self.status)
     }
@@ -104,13 +105,13 @@ thread_local! {
     static REPORTS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many reports about tracees this thread has got.
+/// Number of reports about tracees that this thread has got.
 pub fn reports() -> u64 {
     REPORTS.get()
 }
 
-/// Waits for a report about `tid`, or about any tracee. `None` if there is none now (`nohang`), or no tracee at
-/// all.
+/// Waits for a report about `tid`, or about any tracee. `None` if there is no report now (`nohang`), or
+/// no tracee.
 pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     loop {
         let report = wait_for_tick(tid, nohang);
@@ -120,7 +121,7 @@ pub fn wait(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     }
 }
 
-/// The same, but `None` also if a signal handler was called meanwhile (`EINTR`).
+/// Same as [`wait`], but also returns `None` if a signal handler ran meanwhile (`EINTR`).
 pub fn wait_for_tick(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     let mut status = 0;
     let flags = libc::__WALL | if nohang { libc::WNOHANG } else { 0 };
@@ -137,52 +138,52 @@ pub fn wait_for_tick(tid: Option<Tid>, nohang: bool) -> Option<Report> {
     })
 }
 
-/// Whether there is a report about a task that has not been taken.
+/// Returns whether there is a report about a task that has not been taken.
 fn has_report(tid: Tid) -> bool {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     // SAFETY: an all-zero siginfo_t is a valid one.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `info` is a valid place for what is reported; the report is left where it is.
+    // SAFETY: `info` is a valid place for the report. The report stays available.
     let r = unsafe { libc::waitid(libc::P_PID, tid.0 as libc::id_t, &mut info, options) };
     // SAFETY: waitid fills in this field, or leaves it zero if there is nothing to report.
     r == 0 && unsafe { info.si_pid() } != 0
 }
 
-/// Whether this thread has a tracee or child left that it could wait for.
+/// Returns whether this thread still has a tracee or child that it could wait for.
 pub fn any_left() -> bool {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     // SAFETY: an all-zero siginfo_t is a valid one.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `info` is a valid place for what is reported; the report is left where it is.
+    // SAFETY: `info` is a valid place for the report. The report stays available.
     let r = unsafe { libc::waitid(libc::P_ALL, 0, &mut info, options) };
     r == 0 || Errno::last() != Errno::ECHILD
 }
 
-/// Where in a system call a stop is.
+/// Position of a stop in a system call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SyscallPhase {
     /// Not at a system call stop.
     None,
-    /// Before it.
+    /// Before the call.
     Entry,
-    /// After it.
+    /// After the call.
     Exit,
     /// At a seccomp stop.
     Seccomp,
 }
 
-/// How to let a task go on.
+/// Ways to resume a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resume {
-    /// Until the seccomp filter or an event stops it.
+    /// Run until the seccomp filter or an event stops the task.
     Cont,
-    /// As `Cont`, and stop at the next entry or exit of a system call.
+    /// Same as `Cont`, but also stop at the next entry or exit of a system call.
     Syscall,
     /// Stop at the entry of the next system call, and do not perform it.
     Sysemu,
-    /// One instruction.
+    /// Execute one instruction.
     Step,
-    /// One instruction; a system call is not performed, as with `Sysemu`.
+    /// Execute one instruction. A system call is not performed, as with `Sysemu`.
     SysemuStep,
     /// Stay in a group stop, but report its end.
     Listen,
@@ -191,7 +192,7 @@ pub enum Resume {
 /// Raw ptrace call.
 ///
 /// # Safety
-/// `addr` and `data` must be what the request wants (ptrace(2)).
+/// `addr` and `data` must be valid for the request (ptrace(2)).
 unsafe fn ptrace(request: u32, tid: Tid, addr: usize, data: usize) -> Result<c_long, Errno> {
     death::moment(tid);
     Errno::clear();
@@ -211,7 +212,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts to trace a process (`PTRACE_SEIZE`); it goes on running.
+    /// Starts to trace a process (`PTRACE_SEIZE`). The process continues to run.
     pub fn seize(tid: Tid) -> Result<Running> {
         // SAFETY: PTRACE_SEIZE takes no address and its options in `data`.
         unsafe { ptrace(libc::PTRACE_SEIZE, tid, 0, OPTIONS as usize) }
@@ -219,17 +220,19 @@ impl Running {
         Ok(Running { tid })
     }
 
-    /// A task that the kernel attached for us because its creator is traced. It will report its first stop.
+    /// A task that the kernel attached for us because its creator is traced. The task will report its
+    /// first stop.
     pub fn newborn(tid: Tid) -> Running {
         Running { tid }
     }
 
-    /// Its tid.
+    /// The task's tid.
     pub fn tid(&self) -> Tid {
         self.tid
     }
 
-    /// Asks it to stop (`PTRACE_INTERRUPT`). Interrupts blocking calls: see signal(7) for what that does.
+    /// Asks the task to stop (`PTRACE_INTERRUPT`). This interrupts blocking calls, with the effects
+    /// described in signal(7).
     pub fn interrupt(&self) -> Result<()> {
         // SAFETY: PTRACE_INTERRUPT takes no address or data.
         unsafe { ptrace(libc::PTRACE_INTERRUPT, self.tid, 0, 0) }
@@ -237,7 +240,7 @@ impl Running {
         Ok(())
     }
 
-    /// What `report`, which must be about this task, makes of it.
+    /// The task's state after `report`, which must be about this task.
     pub fn waited(self, report: Report) -> Result<Waited> {
         debug_assert_eq!(self.tid, report.tid);
         let status = report.status;
@@ -278,9 +281,10 @@ impl Running {
         }
     }
 
-    /// Whether it is dead, but its end will be reported only when other threads of its group have ended, and these wait for
-    /// us: so it must not be waited for. (It was killed, came to its exit stop, and we let it go on from there in the belief that
-    /// it was still in the stop before.)
+    /// Returns whether the task is dead but must not be waited for: its end will be reported only when
+    /// other threads of its group have ended, and these wait for us. (The task was killed and came to
+    /// its exit stop, and we resumed it from there while we believed that it was still in the stop
+    /// before.)
     pub fn is_lost(&self) -> bool {
         procfs::state(self.tid).is_ok_and(|state| state == 'Z') && !has_report(self.tid)
     }
@@ -293,13 +297,13 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Its tid.
+    /// The task's tid.
     pub fn tid(&self) -> Tid {
         self.tid
     }
 
-    /// Lets it go on, delivering `signal` if the stop is one of signal delivery. If the task has died, the
-    /// next wait says so.
+    /// Resumes the task, and delivers `signal` if the stop is one of signal delivery. If the task has
+    /// died, the next wait says so.
     pub fn resume(self, how: Resume, signal: Option<i32>) -> Result<Running> {
         let request = match how {
             Resume::Cont => libc::PTRACE_CONT,
@@ -316,12 +320,12 @@ impl Stopped {
         }
     }
 
-    /// Takes notice of `report` about this task, which left its stop because it was killed.
+    /// Handles `report` about this task, which left its stop because it was killed.
     pub fn overtaken(self, report: Report) -> Result<Waited> {
         Running { tid: self.tid }.waited(report)
     }
 
-    /// Ends the tracing; the task goes on by itself.
+    /// Ends the tracing. The task continues by itself.
     pub fn detach(self) -> Result<()> {
         // SAFETY: PTRACE_DETACH takes no address and a signal number in `data`.
         unsafe { ptrace(libc::PTRACE_DETACH, self.tid, 0, 0) }
@@ -329,7 +333,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// Its general registers.
+    /// The task's general registers.
     pub fn regs(&self) -> Result<Registers> {
         let mut regs = Registers::default();
         // SAFETY: `Registers` has the layout of `user_regs_struct`, which PTRACE_GETREGS fills.
@@ -338,7 +342,7 @@ impl Stopped {
         Ok(regs)
     }
 
-    /// Sets its general registers.
+    /// Sets the task's general registers.
     pub fn set_regs(&mut self, regs: &Registers) -> Result<()> {
         // SAFETY: `Registers` has the layout of `user_regs_struct`, which PTRACE_SETREGS reads.
         unsafe {
@@ -353,7 +357,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// Its extended state.
+    /// The task's extended state.
     pub fn xstate(&self) -> Result<ExtendedState> {
         let mut buf = [0u8; XSTATE_MAX];
         let mut iov = libc::iovec {
@@ -370,11 +374,11 @@ impl Stopped {
             )
         }
         .map_err(|e| Error::kernel(self.tid, "PTRACE_GETREGSET(xstate)", e))?;
-        // No larger than it is: many of them wait to be written.
+        // Copy only the used bytes, because many of these states wait to be written.
         Ok(ExtendedState(buf[..iov.iov_len.min(XSTATE_MAX)].to_vec()))
     }
 
-    /// Sets its extended state.
+    /// Sets the task's extended state.
     pub fn set_xstate(&mut self, state: &ExtendedState) -> Result<()> {
         let mut bytes = state.0.clone();
         let iov = libc::iovec {
@@ -394,7 +398,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// Where in a system call the task is stopped (`PTRACE_GET_SYSCALL_INFO`).
+    /// The position in a system call where the task is stopped (`PTRACE_GET_SYSCALL_INFO`).
     pub fn syscall_phase(&self) -> Result<SyscallPhase> {
         let mut info = [0u8; 88];
         // SAFETY: `info` has room for the number of bytes given in `addr`.
@@ -415,8 +419,8 @@ impl Stopped {
         })
     }
 
-    /// Its restartable-sequences area (rseq(2)) as address, size and signature, if it has registered one
-    /// (`PTRACE_GET_RSEQ_CONFIGURATION`, Linux 5.13).
+    /// Address, size and signature of the task's restartable-sequences area (rseq(2)), if it has
+    /// registered one (`PTRACE_GET_RSEQ_CONFIGURATION`, Linux 5.13).
     pub fn rseq(&self) -> Option<(u64, u32, u32)> {
         #[repr(C)]
         #[derive(Default)]
@@ -441,7 +445,7 @@ impl Stopped {
         (r.is_ok() && c.pointer != 0).then_some((c.pointer, c.size, c.signature))
     }
 
-    /// Changes what it is traced with ([`OPTIONS`]).
+    /// Changes the task's ptrace options ([`OPTIONS`]).
     pub fn set_options(&self, options: i32) -> Result<()> {
         // SAFETY: PTRACE_SETOPTIONS takes no address and a bit mask in `data`.
         unsafe { ptrace(libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize) }
@@ -459,7 +463,7 @@ impl Stopped {
     }
 }
 
-/// The processor time that a process has had, all its threads together (clock_getcpuclockid(3)).
+/// Processor time used by all threads of a process (clock_getcpuclockid(3)).
 pub fn processor_time(tgid: Tid) -> Result<Duration> {
     let pid = nix::unistd::Pid::from_raw(tgid.0);
     let time = nix::time::clock_getcpuclockid(pid).and_then(nix::time::clock_gettime);

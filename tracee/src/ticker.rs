@@ -1,9 +1,10 @@
-//! A clock tick for a thread that waits for tracees: while a task executes user code, the thread looks up now and then
-//! whether something else wants its attention (a signal, another task, the user).
+//! A clock tick for a thread that waits for tracees. While a task executes user code, the thread checks
+//! regularly if something else needs attention (a signal, another task, the user).
 //!
-//! The tick is a signal to the waiting thread alone (timer_create(2), `SIGEV_THREAD_ID`). The signal interrupts
-//! `waitpid` ([`crate::task::wait_for_tick`]), and its handler takes note of the tick ([`take_tick`]): a task that stops
-//! every few microseconds has always a report to make when the wait is interrupted, so `waitpid` never returns `EINTR`.
+//! The tick is a signal to the waiting thread alone (timer_create(2), `SIGEV_THREAD_ID`). The signal
+//! interrupts `waitpid` ([`crate::task::wait_for_tick`]), and its handler notes the tick
+//! ([`take_tick`]). The note is needed because a task that stops every few microseconds always has a
+//! report when the wait is interrupted, so `waitpid` never returns `EINTR`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,20 +13,20 @@ use nix::errno::Errno;
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(10);
-/// So many short ticks are as long as one.
+/// Number of short ticks in one tick.
 pub const SHORT_TICKS: u32 = 5;
 
-/// The clock could not be started.
+/// Error: the clock could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {errno}; the limit of pending signals (ulimit -i) may be reached")]
 pub struct NoTicker {
-    /// What was refused.
+    /// The operation that failed.
     pub what: &'static str,
     /// The kernel's answer.
     pub errno: Errno,
 }
 
-/// The ticking; it ends when this is dropped.
+/// The running clock. It stops when this is dropped.
 #[derive(Debug)]
 pub struct Ticker {
     timer: libc::timer_t,
@@ -40,7 +41,7 @@ extern "C" fn tick(_: libc::c_int) {
     HAS_TICKED.with(|ticked| ticked.store(true, Ordering::Relaxed));
 }
 
-/// Whether the calling thread had a tick since it asked last.
+/// Returns whether the calling thread had a tick since the last call.
 pub fn take_tick() -> bool {
     HAS_TICKED.with(|ticked| ticked.swap(false, Ordering::Relaxed))
 }
@@ -53,12 +54,12 @@ fn failed(what: &'static str) -> NoTicker {
 }
 
 impl Ticker {
-    /// Lets the calling thread be interrupted at every tick.
+    /// Interrupts the calling thread at every tick.
     pub fn start() -> Result<Ticker, NoTicker> {
         Ticker::every(TICK)
     }
 
-    /// The same, with another time between two ticks.
+    /// Same as [`Ticker::start`], with another time between two ticks.
     pub fn every(time: Duration) -> Result<Ticker, NoTicker> {
         let signal = libc::SIGRTMAX() - 1;
         // SAFETY: all-zero is a valid sigaction: no flags (in particular not SA_RESTART), an empty mask.
@@ -91,7 +92,7 @@ impl Ticker {
         Ok(ticker)
     }
 
-    /// Whether ticks are short.
+    /// Returns whether ticks are short.
     pub fn is_short(&self) -> bool {
         self.short
     }

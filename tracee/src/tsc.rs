@@ -1,12 +1,14 @@
-//! The thread that drives tracees does without `rdtsc`, as they do: then switching between them is cheap.
+//! The thread that drives tracees gives up `rdtsc`, like its tracees: then switching between them is
+//! cheap.
 //!
-//! Tracees run with a faulting `rdtsc` (`PR_SET_TSC`, prctl(2)). That is a bit of the CPU's register CR4, which the kernel
-//! writes at every switch between a thread that has the time-stamp counter and one that has not; and in a virtual
-//! machine every such write leaves the guest. Measured there, a ptrace stop takes 18 µs, and 7.6 µs if the tracer has given up
-//! `rdtsc` too.
+//! Tracees run with a faulting `rdtsc` (`PR_SET_TSC`, prctl(2)). That is a bit of the CPU's register
+//! CR4, which the kernel writes at every switch between a thread with the time-stamp counter and one
+//! without. In a virtual machine every such write leaves the guest. Measured there, a ptrace stop takes
+//! 18 µs, and 7.6 µs if the tracer has given up `rdtsc` too.
 //!
-//! *No code of the thread need know.* The clock of the vDSO reads the counter too; a handler of `SIGSEGV` then gives the counter
-//! back, and [`renew`] takes it away again later. That is slow: what is done at every event asks [`now`] for the time.
+//! *The thread's other code need not know.* The clock of the vDSO reads the counter, too. Then a
+//! handler of `SIGSEGV` gives the counter back, and [`renew`] takes it away again later. That is slow,
+//! so code that runs at every event gets the time from [`now`].
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -15,32 +17,34 @@ use std::time::Duration;
 
 use rr_preload::layout::Counter;
 
-/// So many renewals are asked for before one is made: a thread that uses the counter all the time keeps it.
+/// Number of requested renewals before one is made: a thread that uses the counter all the time keeps
+/// it.
 const PATIENCE: u32 = 64;
 
-/// `si_code` of a fault that the kernel knows no address of (`<asm-generic/siginfo.h>`).
+/// `si_code` of a fault whose address the kernel does not know (`<asm-generic/siginfo.h>`).
 const SI_KERNEL: i32 = 0x80;
 
 thread_local! {
-    /// How many [`GivenUp`]s there are. Without a destructor, so that a signal handler may use it.
+    /// Number of [`GivenUp`]s of this thread. It has no destructor, so that a signal handler may use
+    /// it.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// The handler has given the counter back to this thread.
+    /// True if the handler has given the counter back to this thread.
     static GIVEN_BACK: Cell<bool> = const { Cell::new(false) };
     static ASKED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What faults of other kinds were handled by before.
+/// The handler of other faults, which was installed before.
 static FORMER: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// While it lives, its thread has no time-stamp counter.
+/// While this value lives, its thread has no time-stamp counter.
 #[derive(Debug)]
 pub struct GivenUp {
-    /// It belongs to one thread.
+    /// The value belongs to one thread.
     not_send: PhantomData<*const ()>,
 }
 
 impl GivenUp {
-    /// Takes the counter away from the calling thread. Where that cannot be done, only speed is lost.
+    /// Takes the counter away from the calling thread. If that fails, only speed is lost.
     #[allow(clippy::new_without_default)] // it does something
     pub fn new() -> GivenUp {
         install();
@@ -53,7 +57,7 @@ impl GivenUp {
     }
 }
 
-/// Takes the counter away again if it had to be given back to this thread, in the long run.
+/// Takes the counter away again if it had to be given back to this thread, after [`PATIENCE`] calls.
 pub fn renew() {
     if !GIVEN_BACK.get() {
         return;
@@ -78,14 +82,14 @@ impl Drop for GivenUp {
 }
 
 fn set(mode: libc::c_int) {
-    // Not before the handler is there.
+    // Not before the handler is installed.
     if FORMER.get().is_some() {
         // SAFETY: prctl with plain numbers.
         unsafe { libc::prctl(libc::PR_SET_TSC, mode, 0, 0, 0) };
     }
 }
 
-/// The handler must be able to run, whatever rr was started with.
+/// Unblocks the handler's signal, which rr may have been started with.
 fn unblock() {
     // SAFETY: an all-zero set is a valid one, which is emptied and filled by the calls.
     unsafe {
@@ -129,7 +133,8 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     }
     match FORMER.get() {
         Some(former) if ![libc::SIG_DFL, libc::SIG_IGN].contains(&former.sa_sigaction) => {
-            // SAFETY: what was installed as a handler is one; without SA_SIGINFO it ignores what it is not passed.
+            // SAFETY: an installed handler is a function. Without SA_SIGINFO it ignores the other
+            // arguments.
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 unsafe { std::mem::transmute(former.sa_sigaction) };
             handler(signal, info, context);
@@ -142,27 +147,27 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     }
 }
 
-/// Whether there is an `rdtsc` or `rdtscp` at `at`.
+/// Returns whether there is an `rdtsc` or `rdtscp` at `at`.
 fn is_rdtsc(at: *const u8) -> bool {
-    // SAFETY: the processor has just read an instruction there; the second and third byte are looked at only if the
-    // ones before say that there are so many.
+    // SAFETY: the processor has just read an instruction there. The second and third byte are read only
+    // if the bytes before say that the instruction has them.
     unsafe {
         at.read() == 0x0f
             && (at.add(1).read() == 0x31 || at.add(1).read() == 0x01 && at.add(2).read() == 0xf9)
     }
 }
 
-/// So long is measured how fast the counter is, at least: to a ten-thousandth.
+/// Minimum time of a measurement of the counter's rate: exact to a ten-thousandth.
 const MEASURED: Duration = Duration::from_millis(1);
 
-/// The beginning of a measurement of the counter. (The thread must not have given it up.)
+/// The beginning of a measurement of the counter. (The thread must not have given the counter up.)
 #[derive(Clone, Copy, Debug)]
 pub struct Measurement(Counter);
 
 impl Measurement {
-    /// Begins it.
+    /// Begins a measurement.
     pub fn begin() -> Measurement {
-        // The value that was read in the shortest time is the most exact.
+        // The value read in the shortest time is the most exact.
         let samples = (0..5).map(|_| {
             let before = read();
             let time = raw_time();
@@ -177,7 +182,7 @@ impl Measurement {
         )
     }
 
-    /// Ends it: the counter as a function of the clock.
+    /// Ends the measurement. Returns the counter as a function of the clock.
     pub fn end(self) -> Counter {
         let Measurement(first) = self;
         loop {
@@ -197,12 +202,13 @@ fn read() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// The time that the counter is made of, in nanoseconds.
+/// The time that the counter is computed from, in nanoseconds.
 pub fn raw_time() -> u64 {
     time_of(libc::CLOCK_MONOTONIC_RAW).as_nanos() as u64
 }
 
-/// What `rdtscp` gives beside the counter: the number of the processor, with that of its node.
+/// The value that `rdtscp` returns beside the counter: the number of the processor, with that of its
+/// node.
 pub fn processor() -> u32 {
     let (mut cpu, mut node) = (0u32, 0u32);
     // SAFETY: the call fills both variables.
@@ -244,7 +250,7 @@ mod tests {
         let counter = Measurement::begin().end();
         std::thread::sleep(Duration::from_millis(20));
         let (made, read) = (counter.at(raw_time()), rdtsc());
-        // Within a thousandth, and what the machine does in between.
+        // Exact to a thousandth, plus the machine's delay in between.
         let ticks_of_a_millisecond = (u128::from(counter.rate) * 1_000_000) >> 32;
         assert!(
             u128::from(read.abs_diff(made)) < ticks_of_a_millisecond * 5,

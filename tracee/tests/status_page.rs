@@ -1,4 +1,4 @@
-//! The table of system calls in the documentation is what the code says.
+//! Tests that the documentation's table of system calls agrees with the code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -19,7 +19,7 @@ fn the_status_page_is_current() {
         eprintln!("wrote {}", path.display());
         return;
     }
-    // The first line that differs says more than two pages.
+    // The first line that differs is easier to read than two pages.
     let differs = table.lines().zip(fresh.lines()).find(|(old, new)| old != new);
     assert!(
         table == fresh,

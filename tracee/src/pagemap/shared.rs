@@ -1,22 +1,25 @@
-//! Which pages a process has not written to since it was forked.
+//! Finds the pages that a process has not written to since it was forked.
 //!
-//! The kernel tells for each page of a process whether nobody else maps it (bit 56 of `/proc/PID/pagemap`, the "exclusive" bit).
-//! From that follows what a checkpoint wants to know, without reading the page:
+//! The kernel tells for each page of a process whether nobody else maps the page (bit 56 of
+//! `/proc/PID/pagemap`, the "exclusive" bit). A checkpoint can conclude from that, without reading the
+//! page:
 //!
 //! > *A page of private memory that is shared now, in a process that has not been forked since the moment T, holds what it
 //! > held at T.*
 //!
-//! 1. Anonymous pages come to be shared by fork(2) and in no other way (KSM apart, see below): a new page belongs to the process
-//!    that faulted it in alone.
-//! 2. So, with no fork of the process since T, the page was there and shared at T already. (Others that share it may have been
-//!    forked since, or have died: then it is shared by more or fewer, but never by this process anew.)
-//! 3. It has been shared all the time: if this process had been its only owner for a moment, it would be so still, by 1.
-//! 4. A shared page is never written to. Whoever writes gets a copy, and that is exclusive; so do writes of the kernel and of
-//!    debuggers (`FOLL_FORCE`).
+//! 1. Anonymous pages become shared by fork(2) and in no other way (KSM apart, see below): a new page
+//!    belongs only to the process that faulted it in.
+//! 2. So, with no fork of the process since T, the page existed and was shared at T already. (Other
+//!    processes that share it may have forked since, or have died: then more or fewer processes share
+//!    it, but this process did not start to share it.)
+//! 3. The page has been shared all the time: if this process had been its only owner for a moment, it
+//!    would still be, by 1.
+//! 4. A shared page is never written to. A writer gets an exclusive copy. The same holds for writes of
+//!    the kernel and of debuggers (`FOLL_FORCE`).
 //!
-//! After a fork F for a checkpoint, and at the next one:
+//! State at the next checkpoint after a fork F for a checkpoint:
 //!
-//! | what has become of a page of the program | program maps | F maps | others | program's page is |
+//! | change of a page of the program | program maps | F maps | others | program's page is |
 //! |---|---|---|---|---|
 //! | nothing | X | X | | shared: unchanged |
 //! | nothing, and F has died | X | | | exclusive: not known |
@@ -29,18 +32,20 @@
 //! | **moved here from elsewhere** (mremap(2)) | X | X, elsewhere | | *shared, not what was here* |
 //! | **the shared zero page in place of X** | zero page | X | all | *looks shared* |
 //!
-//! The last three are the business of whoever asks: forks and moves are known to a recorder that sees every system call, and a
-//! page that is the zero page is not listed by [`Pagemap::step`] with [`Method::Scan`] (without that, nothing is asked here:
-//! [`is_known`]). Memory that was never private (shared mappings, pages of the page cache) is never listed as shared here. A page
-//! that is swapped out or being migrated is not, either. (Memory of devices, without pages of the kernel's, looks shared, but no
-//! checkpoint can read it.) Huge pages are no exception: a write to a shared one splits the mapping of
-//! the writer, which is the one that is looked at, and what it wrote to becomes a small page of its own. (The forked process
-//! keeps its huge mapping, for all of whose pages the kernel tells the state of the first: that is why *it* is not the one to
-//! be asked.) Kernels that count mappings for whole folios only (`CONFIG_NO_PAGE_MAPCOUNT`) say "shared" of pages that have been
-//! shared as part of a folio; a folio that is new since T has no such past, so the rule holds.
+//! The caller handles the last three. A recorder sees every system call, so it knows forks and moves.
+//! [`Pagemap::step`] with [`Method::Scan`] does not list the zero page (with the other method, this
+//! module is not used: [`is_known`]). Memory that was never private (shared mappings, pages of the page
+//! cache) is never listed as shared here. Nor is a page that is swapped out or being migrated. (Memory
+//! of devices, without pages of the kernel's, looks shared, but no checkpoint can read it.) Huge pages
+//! follow the same rule: a write to a shared one splits the mapping of the writer, which is the one
+//! that is looked at, and the written part becomes a small page of its own. (The forked process keeps
+//! its huge mapping, and for all pages of that the kernel tells the state of the first. So the forked
+//! process must not be asked.) Kernels that count mappings for whole folios only
+//! (`CONFIG_NO_PAGE_MAPCOUNT`) say "shared" of pages that have been shared as part of a folio. A folio
+//! that is new since T has no such past, so the rule holds.
 //!
-//! KSM (`Documentation/admin-guide/mm/ksm.rst`) makes processes share pages that are equal, which breaks 1: where it runs or has
-//! left merged pages, nothing is known.
+//! KSM (`Documentation/admin-guide/mm/ksm.rst`) makes processes share equal pages, which breaks rule 1:
+//! where it runs or has left merged pages, nothing is known.
 
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -54,16 +59,18 @@ use crate::ids::{Addr, AddrRange, PAGE, Tid};
 /// Nobody else maps the page (`PM_MMAP_EXCLUSIVE`).
 const TABLE_EXCLUSIVE: u64 = 1 << 56;
 
-/// Entries that are read at once (128 KiB, 64 MiB of address space).
+/// Number of entries that are read at once (128 KiB, 64 MiB of address space).
 const ENTRIES: usize = 16384;
 
-/// Whether this kernel tells. Of KSM, the answer is that of the moment: to be asked after the pages are.
+/// Returns whether this kernel tells. For KSM the answer holds only at this moment, so ask after
+/// reading the pages.
 pub fn is_known() -> bool {
     static TELLS: OnceLock<bool> = OnceLock::new();
     *TELLS.get_or_init(|| method() == Method::Scan && own_page_is_exclusive()) && !ksm_is_active()
 }
 
-/// Whether a page that nobody else can have does not look shared: to a kernel or sandbox that does not know the bit, all do.
+/// Returns whether a page of ours alone looks exclusive. Kernels and sandboxes that do not know the bit
+/// show all pages as shared.
 fn own_page_is_exclusive() -> bool {
     let (prot, flags) = (
         libc::PROT_READ | libc::PROT_WRITE,
@@ -87,7 +94,7 @@ fn own_page_is_exclusive() -> bool {
     is_ours && shared.is_ok_and(|runs| runs.is_empty())
 }
 
-/// Whether KSM merges pages, or has merged some that are not separate again.
+/// Returns whether KSM merges pages, or has left merged pages.
 fn ksm_is_active() -> bool {
     let nonzero = |name: &str| {
         let text = std::fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}"));
@@ -98,8 +105,9 @@ fn ksm_is_active() -> bool {
 }
 
 impl Pagemap {
-    /// The pages of private memory in `range` that other processes map, too: runs in order. Costs some 40 ns for each page that is
-    /// there. Whether these are unchanged since a fork, the module documentation tells.
+    /// The pages of private memory in `range` that other processes map, too: runs in order. Costs some
+    /// 40 ns for each existing page. The module documentation says when these are unchanged since a
+    /// fork.
     pub fn shared(&self, range: AddrRange) -> Result<Vec<AddrRange>> {
         let range = range.to_pages();
         let mut runs: Vec<AddrRange> = Vec::new();
@@ -139,7 +147,7 @@ impl Pagemap {
         Ok(runs)
     }
 
-    /// Where the first page is that is there: a reserved terabyte is not to be read entry by entry.
+    /// Address of the first page that exists, so that a reserved terabyte is not read entry by entry.
     fn next_populated(&self, mut range: AddrRange) -> Result<Addr> {
         if self.method != Method::Scan {
             return Ok(range.start);

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::time::{Duration, Instant};
 
-/// A mapping of this process that is unmapped at the end.
+/// A mapping of this process that is unmapped when dropped.
 struct Map(AddrRange);
 
 impl Map {
@@ -82,7 +82,7 @@ fn hollow_places_are_found_everywhere() {
     if method() != Method::Scan {
         return;
     }
-    // More of them, apart from each other, than one call returns.
+    // More separate regions than one call returns.
     let pages = 5 * REGIONS as u64;
     let map = Map::anonymous(pages * PAGE);
     // SAFETY: the mapping that was just made.
@@ -282,7 +282,7 @@ impl Drop for Fork {
     }
 }
 
-/// Which pages of a mapping of this process are shared.
+/// The numbers of the pages of a mapping of this process that are shared.
 fn shared(map: &Map) -> Vec<u64> {
     let runs = Pagemap::open(own()).unwrap().shared(map.0).unwrap();
     let numbers = runs
@@ -291,14 +291,14 @@ fn shared(map: &Map) -> Vec<u64> {
     numbers.collect()
 }
 
-/// Other tests of this process fork, too: these must not have its memory.
+/// Excludes the mapping from the forks of this process's other tests.
 fn alone(map: &Map, advice: i32) {
     // SAFETY: our own mapping.
     let r = unsafe { libc::madvise(map.0.start.0 as *mut _, map.0.len() as usize, advice) };
     assert_eq!(r, 0);
 }
 
-/// Forks that are made by one test at a time.
+/// Lets one test at a time fork.
 static FORKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn fork_with(map: &Map) -> Fork {
@@ -338,7 +338,8 @@ fn what_is_shared_is_unchanged_since_the_fork() {
     assert_eq!(map.read(7), 1);
     let unchanged = [0, 1, 2, 4, 7, 8, 9, 10, 11];
     assert_eq!(shared(&map), unchanged);
-    // Of what is shared with another one, too, nothing is known only if that was made later: now 3, 6 and 13 look so.
+    // The second fork makes pages look shared, too. Nothing is known of pages 3, 6 and 13, which are
+    // shared only since then.
     let second = fork_with(&map);
     assert_eq!(shared(&map), [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13]);
     drop(first);

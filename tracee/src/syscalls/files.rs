@@ -1,4 +1,5 @@
-//! Descriptors and what is read and written through them: open, read, write, copy, lock, sync, fcntl.
+//! Descriptors and the calls that read and write through them: open, read, write, copy, lock, sync,
+//! fcntl.
 
 use super::spec::{Len, MemorySpec, Spec};
 use libc::{ENOSYS, ENOTTY};
@@ -9,7 +10,7 @@ use crate::regs::Registers;
 
 /// `struct flock`.
 const FLOCK: u64 = 32;
-/// `loff_t`: an offset that the kernel reads and moves on.
+/// `loff_t`: an offset that the kernel reads and advances.
 const OFFSET: u64 = 8;
 
 #[rustfmt::skip] // one call, one line
@@ -58,7 +59,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(275, "splice").blocks().outs(&[perhaps(1, OFFSET), perhaps(3, OFFSET)]),
     call(276, "tee").blocks(),
     call(326, "copy_file_range").blocks().outs(&[perhaps(1, OFFSET), perhaps(3, OFFSET)]),
-    // It gives pages of the program to the kernel, or the kernel's to the program, depending on what the descriptor is.
+    // It gives pages of the program to the kernel, or pages of the kernel to the program, depending on
+    // the kind of descriptor.
     call(278, "vmsplice").refused(ENOSYS),
 
     call(74, "fsync"),
@@ -80,10 +82,10 @@ pub(super) static CALLS: &[Spec] = &[
     call(301, "fanotify_mark"),
 ];
 
-/// Fail rather than wait (preadv2(2)).
+/// The call fails instead of waiting (preadv2(2)).
 const RWF_NOWAIT: u64 = 8;
 
-/// Commands without a structure of the caller's to write.
+/// Commands that write no structure of the caller.
 const FCNTL_SILENT: &[i32] = &[
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
@@ -123,12 +125,13 @@ const FCNTL_OUTS: &[(i32, MemorySpec)] = &[
     (1037, MemorySpec::One(fixed(2, 8))), // F_GET_FILE_RW_HINT
 ];
 
-/// Only the locking commands with a W wait.
+/// Returns whether the command waits: only the locking commands with a W do.
 fn fcntl_waits(r: &Registers) -> bool {
     matches!(r.arg(1) as i32, libc::F_SETLKW | libc::F_OFD_SETLKW)
 }
 
-/// What cannot be a FIFO, or does not wait for its other end, does not wait.
+/// Returns whether opening may wait: not if the file cannot be a FIFO, or the open does not wait for
+/// the other end.
 fn open_waits(flags: u64) -> bool {
     flags & (libc::O_NONBLOCK | libc::O_PATH | libc::O_DIRECTORY) as u64 == 0
 }

@@ -1,9 +1,10 @@
-//! The words that the tables are written in, and what they mean.
+//! The vocabulary of the tables.
 //!
-//! An [`Out`] describes one output of the regular kind: memory behind an argument, whose length
-//! ([`Len`]) is known at entry, and of which some bytes ([`Extent`]) are written by the time the call returns.
-//! Invariant kept here: an output whose extent is not exact has `copy_in`, and is only as long as
-//! what could be read at entry; so declaring too much as written records bytes unchanged and nothing worse.
+//! An [`Out`] describes one regular output: memory behind an argument, whose length ([`Len`]) is known
+//! at entry, and of which some bytes ([`Extent`]) are written when the call returns. Invariant kept
+//! here: an output whose extent is not exact has `copy_in`, and is only as long as the memory that
+//! could be read at entry. So if too much is declared as written, the extra bytes are recorded
+//! unchanged, and nothing worse happens.
 //!
 //! ```text
 //! call(0, "read").blocks_on(0).outs(&[buffer(1, 2)])
@@ -21,7 +22,7 @@ use crate::ids::{Addr, PAGE};
 use crate::memory::ReadMemory;
 use crate::regs::Registers;
 
-/// The most that one call transfers (`MAX_RW_COUNT`, read(2)).
+/// Maximum number of bytes that one call transfers (`MAX_RW_COUNT`, read(2)).
 pub(super) const MAX_RW: u64 = 0x7fff_f000;
 
 /// One past the highest address of a program with 47-bit addresses; the kernel maps higher only on request.
@@ -60,12 +61,12 @@ pub(super) const fn perhaps_len(arg: u8, len: Len) -> Out {
     }
 }
 
-/// A buffer of as many bytes as argument `len_arg` says; the result is how many bytes are written.
+/// A buffer of argument `len_arg` bytes. The result is the number of bytes written.
 pub(super) const fn buffer(arg: u8, len_arg: u8) -> Out {
     elements(arg, len_arg, 1)
 }
 
-/// An array of as many elements as argument `count_arg` says; the result is how many elements are written.
+/// An array of argument `count_arg` elements. The result is the number of elements written.
 pub(super) const fn elements(arg: u8, count_arg: u8, size: u64) -> Out {
     let len = Len::Arg {
         arg: count_arg,
@@ -80,7 +81,7 @@ pub(super) const fn elements(arg: u8, count_arg: u8, size: u64) -> Out {
     }
 }
 
-/// As many bytes as argument `len_arg` says, all of them written if the call succeeds.
+/// A buffer of argument `len_arg` bytes, all written if the call succeeds.
 pub(super) const fn sized(arg: u8, len_arg: u8) -> Out {
     Out {
         arg,
@@ -94,7 +95,8 @@ pub(super) const fn sized(arg: u8, len_arg: u8) -> Out {
     }
 }
 
-/// A buffer whose capacity is in the word behind argument `count_arg`, and its filling after the call as well.
+/// A buffer whose capacity is in the word behind argument `count_arg`. After the call the word holds
+/// the number of bytes written.
 pub(super) const fn counted(arg: u8, count_arg: u8) -> Out {
     let len = Len::At {
         arg: count_arg,
@@ -119,13 +121,14 @@ pub(super) const fn sockaddr(arg: u8, len_arg: u8) -> Out {
     counted(arg, len_arg).at_most(128)
 }
 
-/// The word that holds the capacity of a [`counted`] output before the call and its filling afterwards.
+/// The word that holds the capacity of a [`counted`] output before the call and the number of bytes
+/// written afterwards.
 pub(super) const fn count_word(arg: u8) -> Out {
     perhaps(arg, 4)
 }
 
 impl Out {
-    /// The kernel leaves holes in what it writes (padding).
+    /// The kernel leaves gaps (padding) in the bytes that it writes.
     pub(super) const fn with_holes(mut self) -> Out {
         self.copy_in = true;
         self
@@ -137,7 +140,7 @@ impl Out {
         self
     }
 
-    /// The kernel touches no more than this.
+    /// The kernel touches at most this many bytes.
     pub(super) const fn at_most(mut self, bytes: u64) -> Out {
         self.max = bytes;
         self
@@ -145,7 +148,8 @@ impl Out {
 }
 
 impl Commands {
-    /// What the command in these arguments does to memory; `None` if the table does not know it.
+    /// Effect on memory of the command in these arguments. `None` if the table does not know the
+    /// command.
     pub(super) fn of(&self, entry: &Registers) -> Option<MemorySpec> {
         let command = (entry.arg(usize::from(self.arg)) as u32 >> self.shift) as i32;
         if self.silent.contains(&command) {
@@ -158,7 +162,8 @@ impl Commands {
     }
 }
 
-/// A call that is recorded, does not wait and writes no memory; the methods below say what else it is.
+/// A call that is recorded, does not wait and writes no memory. The methods below change these
+/// properties.
 pub(super) const fn call(number: i64, name: &'static str) -> Spec {
     Spec {
         number,
@@ -172,7 +177,7 @@ pub(super) const fn call(number: i64, name: &'static str) -> Spec {
 }
 
 impl Spec {
-    /// The recorder has code for it.
+    /// The recorder has its own code for the call.
     pub(super) const fn special(mut self, special: Special) -> Spec {
         self.class = Class::Special(special);
         self
@@ -184,7 +189,7 @@ impl Spec {
         self
     }
 
-    /// Not performed; programs are used to that.
+    /// Not performed, without a warning: programs expect the refusal.
     pub(super) const fn refused_quietly(mut self, errno: i32) -> Spec {
         self.class = Class::Refused { errno, quiet: true };
         self
@@ -196,37 +201,37 @@ impl Spec {
         self
     }
 
-    /// It can wait.
+    /// The call can wait.
     pub(super) const fn blocks(mut self) -> Spec {
         self.blocking = Blocking::Maybe;
         self
     }
 
-    /// It can wait in this form.
+    /// The call can wait in this form.
     pub(super) const fn blocks_if(mut self, form: Predicate) -> Spec {
         self.waits_if = Some(form);
         self.blocks()
     }
 
-    /// It can wait unless the descriptor in this argument is a file.
+    /// The call can wait unless the descriptor in this argument is a file.
     pub(super) const fn blocks_on(mut self, fd_arg: u8) -> Spec {
         self.blocking = Blocking::Fd(fd_arg);
         self
     }
 
-    /// It does not wait in other forms than this.
+    /// The call can wait only in this form.
     pub(super) const fn only_if(mut self, form: Predicate) -> Spec {
         self.waits_if = Some(form);
         self
     }
 
-    /// It has regular outputs.
+    /// The call has regular outputs.
     pub(super) const fn outs(mut self, outs: &'static [Out]) -> Spec {
         self.memory = MemorySpec::Outputs(outs);
         self
     }
 
-    /// It is multiplexed by the `int` in argument `arg`.
+    /// The `int` in argument `arg` selects one of several commands.
     pub(super) const fn commands(
         mut self,
         arg: u8,
@@ -242,13 +247,13 @@ impl Spec {
         self
     }
 
-    /// Any other description of its memory.
+    /// The call has any other description of its memory.
     pub(super) const fn memory(mut self, memory: MemorySpec) -> Spec {
         self.memory = memory;
         self
     }
 
-    /// Code describes its memory.
+    /// Code describes the call's memory.
     pub(super) const fn irregular(self, parts: PartsFn, written: WrittenFn) -> Spec {
         self.memory(MemorySpec::Irregular { parts, written })
     }
@@ -289,7 +294,7 @@ pub(super) fn parts(outs: &[Out], entry: &Registers, mem: &dyn ReadMemory) -> Re
     Ok(parts)
 }
 
-/// What a call with regular outputs has written.
+/// The bytes that a call with regular outputs has written.
 pub(super) fn written(
     outs: &[Out],
     parts: &[Part],
@@ -333,13 +338,14 @@ pub(super) fn written(
     Ok(all)
 }
 
-/// `EINTR`, or one of the kernel's own `ERESTART*`, of which it makes `EINTR` or a new start.
+/// `EINTR`, or one of the kernel's own `ERESTART*`, which become `EINTR` or a restart.
 fn is_interrupted(result: i64) -> bool {
     result == -i64::from(libc::EINTR) || matches!(result, -516..=-512)
 }
 
-/// Adds a part, cut to what one call transfers and to what exists: nothing for a null pointer; for a part that is copied in, what can be
-/// read; for one whose holder was cut off, nothing. Returns its index if there is anything left.
+/// Adds a part, shortened to one call's maximum and to existing memory. A null pointer adds nothing. A
+/// part that is copied in is shortened to its readable bytes. A part whose holder was shortened away
+/// adds nothing. Returns the part's index if any bytes are left.
 pub(super) fn push(parts: &mut Vec<Part>, mut part: Part, mem: &dyn ReadMemory) -> Result<Option<usize>> {
     if part.addr.is_null() {
         return Ok(None);
@@ -360,7 +366,7 @@ pub(super) fn push(parts: &mut Vec<Part>, mut part: Part, mem: &dyn ReadMemory) 
     Ok(Some(parts.len() - 1))
 }
 
-/// Adds a structure that is of no use in parts: nothing if not all of it can be read.
+/// Adds a structure that is useless in parts: nothing if not all of it can be read.
 pub(super) fn push_whole(parts: &mut Vec<Part>, part: Part, mem: &dyn ReadMemory) -> Result<Option<usize>> {
     let index = push(parts, part, mem)?;
     if index.is_some_and(|i| parts[i].len < part.len) {
@@ -370,7 +376,7 @@ pub(super) fn push_whole(parts: &mut Vec<Part>, part: Part, mem: &dyn ReadMemory
     Ok(index)
 }
 
-/// How many of `len` bytes from `addr` on can be read, in whole pages but for the end.
+/// Number of bytes from `addr` on that can be read, up to `len`: whole pages except at the end.
 pub(super) fn readable_prefix(
     addr: Addr,
     len: u64,
@@ -385,7 +391,7 @@ pub(super) fn readable_prefix(
             done += n;
             continue;
         }
-        // Somewhere in this chunk: page by page up to it.
+        // The end is in this chunk: go page by page.
         let end = done + n;
         while done < end {
             let n = to_page_end(addr + done).min(end - done);
@@ -398,7 +404,7 @@ pub(super) fn readable_prefix(
     Ok(done)
 }
 
-/// What was read, or `None` if that memory cannot be read; the death of the task stays an error.
+/// The value read, or `None` if that memory cannot be read. The death of the task stays an error.
 pub(super) fn unless_died<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),

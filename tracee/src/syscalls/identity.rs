@@ -1,4 +1,4 @@
-//! Who a task is: ids of tasks, users, groups, sessions; capabilities; security modules.
+//! Identity of a task: ids of tasks, users, groups, sessions; capabilities; security modules.
 
 use super::forms::*;
 use super::spec::{Holder, Part, ReadPart, Spec, Written};
@@ -24,7 +24,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(108, "getegid"),
     call(118, "getresuid").outs(&[fixed(0, 4), fixed(1, 4), fixed(2, 4)]),
     call(120, "getresgid").outs(&[fixed(0, 4), fixed(1, 4), fixed(2, 4)]),
-    // With a size of 0 it answers the number of groups and writes none.
+    // With a size of 0 the call returns the number of groups and writes none.
     call(115, "getgroups").outs(&[elements(1, 0, 4)]),
     call(105, "setuid"),
     call(106, "setgid"),
@@ -37,7 +37,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(116, "setgroups"),
 
     call(125, "capget").irregular(capget_parts, capget_written),
-    // An unknown version: the kernel writes the one that it prefers.
+    // For an unknown version the kernel writes its preferred one.
     call(126, "capset").outs(&[perhaps(0, 4)]),
 
     call(459, "lsm_get_self_attr").outs(&[counted(1, 2).with_holes(), count_word(2)]),

@@ -30,7 +30,7 @@ pub(super) static CALLS: &[Spec] = &[
 
 const IPC_NOWAIT: u64 = libc::IPC_NOWAIT as u64;
 
-/// `struct msgbuf { long mtype; char mtext[]; }`; size and result count the text only.
+/// `struct msgbuf { long mtype; char mtext[]; }`. Size and result count only the text.
 const MESSAGE: Out = Out {
     arg: 1,
     len: Len::Of(|r| r.arg(2).saturating_add(8)),

@@ -18,7 +18,7 @@ const KEYCTL_SILENT: &[i32] = &[
     0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 28, 29, 30, 32,
 ];
 
-/// Too small a buffer stays as it is, while the result is the size that it should have.
+/// If the buffer is too small it is not written, and the result is the size that it should have.
 const TEXT: MemorySpec = MemorySpec::One(buffer(2, 3).with_holes());
 
 /// `struct keyctl_pkey_params { key_id, in_len, out_len, … }` is argument 1.

@@ -22,7 +22,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(462, "mseal").refused(ENOSYS),
     call(453, "map_shadow_stack").refused_quietly(ENOSYS),
 
-    // No key is ever handed out, as on processors without them, so that only mprotect's rights count.
+    // rr never gives out a key, like a processor without them, so that only mprotect's rights count.
     call(329, "pkey_mprotect").special(Special::Mprotect),
     call(330, "pkey_alloc").refused_quietly(ENOSPC),
     call(331, "pkey_free").refused_quietly(EINVAL),
@@ -44,7 +44,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(279, "move_pages").outs(&[perhaps_len(4, Len::Arg { arg: 1, unit: 4 })]),
 
     call(310, "process_vm_readv").irregular(vectors::readv_parts, vectors::readv_written),
-    // It writes where no part of the caller's is, perhaps into another task of the recording: the recorder sees to that.
+    // It writes where the caller has no memory, perhaps into another task of the recording: the
+    // recorder handles that.
     call(311, "process_vm_writev"),
     call(323, "userfaultfd").refused(ENOSYS),
 ];

@@ -44,7 +44,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(261, "futimesat"),
     call(280, "utimensat"),
 
-    // Between a name and the next entry lie bytes that nobody writes.
+    // The kernel does not write the bytes between a name and the next entry.
     call(78, "getdents").outs(&[buffer(1, 2).with_holes()]),
     call(217, "getdents64").outs(&[buffer(1, 2).with_holes()]),
     call(79, "getcwd").outs(&[buffer(0, 1)]),
@@ -67,7 +67,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(89, "readlink").outs(&[buffer(1, 2)]),
     call(267, "readlinkat").outs(&[buffer(2, 3)]),
 
-    // With a size of 0 they answer the size that is needed; then there is no buffer to write.
+    // With a size of 0 these calls return the needed size and write nothing.
     call(191, "getxattr").outs(&[buffer(2, 3)]),
     call(192, "lgetxattr").outs(&[buffer(2, 3)]),
     call(193, "fgetxattr").outs(&[buffer(2, 3)]),
@@ -97,7 +97,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(432, "fsmount"),
     call(433, "fspick"),
     call(442, "mount_setattr"),
-    // The strings lie behind the structure; its first word is the size of all.
+    // The strings lie behind the structure. Its first word is the total size.
     call(457, "statmount").outs(&[Out { extent: Extent::Count { arg: 1, offset: 0 }, ..sized(1, 2) }.with_holes()]),
     call(458, "listmount").outs(&[elements(1, 2, 8)]),
 ];

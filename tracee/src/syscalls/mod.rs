@@ -1,16 +1,16 @@
 //! The declarative system call table of x86-64.
 //!
-//! For every call it says how the recorder treats it ([`Class`]), whether it can
-//! wait ([`Blocking`]), and which memory the kernel reads indirectly and writes
-//! ([`Part`], [`Written`]). A new call is one entry here and nothing elsewhere (unless it
-//! shapes tasks or address spaces, which is a [`Special`]). Invariant kept here: **I2**. A call, or a
-//! command of a multiplexed call, whose effect on memory is not described is refused or
-//! reported ([`Spec::unknown_effect`]), never taken to have none.
+//! Each entry says how the recorder treats a call ([`Class`]), whether the call can wait
+//! ([`Blocking`]), and which memory the kernel reads indirectly and writes ([`Part`], [`Written`]). A
+//! new call is one entry here and nothing elsewhere (unless it shapes tasks or address spaces: then it
+//! is a [`Special`]). Invariant kept here: **I2**. If the effect on memory of a call, or of a command
+//! of a multiplexed call, is not described, the call is refused or reported ([`Spec::unknown_effect`]).
+//! It is never assumed to have no effect.
 //!
-//! A call's memory is described as *parts*. Where a call may block, the recorder
-//! moves its parts into scratch memory, so that the kernel writes there and not
-//! where other tasks could see it too early (I3); then it copies what was written to the real place.
-//! Hence parts know who holds the pointer to them ([`Holder`]).
+//! The memory of a call is described as *parts*. Where a call may block, the recorder moves its parts
+//! into scratch memory, so that the kernel writes there and not where other tasks could see the bytes
+//! too early (I3). Then it copies the written bytes to the real place. So each part knows the holder of
+//! its pointer ([`Holder`]).
 //!
 //! ```text
 //! readv(fd, iov, 2)      part 0: the iovec array  (Holder::Arg(1), copy_in)
@@ -19,32 +19,34 @@
 //! result 100             written: part 1 bytes 0..64, part 2 bytes 0..36
 //! ```
 //!
-//! # What holds for parts
+//! # Rules for parts
 //!
-//! * A part with `copy_in` was readable at entry in its whole length. Only such a part can have bytes
-//!   declared as written that the kernel left alone: they are then recorded unchanged.
-//! * A part without `copy_in` is written exactly where [`Spec::written`] says, so it may be
-//!   redirected to scratch memory with arbitrary contents. Whether its memory can be written at
-//!   all has not been checked: the kernel answers that (`EFAULT`).
-//! * Null pointers, and pointers that lead nowhere readable where we must read, give no part; the kernel decides
-//!   what the call is then worth.
-//! * Lengths are the program's and untrusted: they are cut to what the kernel accepts.
-//! * A call that fails with `EFAULT` midway can have written some bytes; see [`Spec::touchable`].
-//! * Futex words are never redirected, because their address is their identity: the futex calls that wait have no parts.
+//! - A part with `copy_in` was completely readable at entry. Only such a part can have bytes declared
+//!   as written that the kernel did not write: they are recorded unchanged.
+//! - A part without `copy_in` is written exactly where [`Spec::written`] says, so it may be redirected
+//!   to scratch memory with arbitrary contents. Nobody has checked that its memory can be written: the
+//!   kernel does (`EFAULT`).
+//! - A null pointer, or a pointer to unreadable memory that we must read, gives no part. The kernel
+//!   decides the call's result.
+//! - Lengths come from the program and are untrusted: they are limited to the kernel's maximum.
+//! - A call that fails with `EFAULT` midway can have written some bytes; see [`Spec::touchable`].
+//! - Futex words are never redirected, because their address is their identity. The futex calls that
+//!   wait have no parts.
 //!
-//! # Where things stand
+//! # Modules
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | this one | lookup, and what can be asked of a [`Spec`] |
+//! | this one | lookup, and questions to a [`Spec`] |
 //! | `spec` | the types of an entry |
-//! | `forms` | the words that the tables are written in: `call(..)`, `fixed(..)`, `buffer(..)` … |
-//! | `vectors` | `iovec` arrays and `msghdr`s, for which no word is enough |
+//! | `forms` | the vocabulary of the tables: `call(..)`, `fixed(..)`, `buffer(..)` … |
+//! | `vectors` | `iovec` arrays and `msghdr`s, which need code |
 //! | `files`, `memory`, `process` … | the tables, one file per family |
 //! | `ioctl` | requests, one file per kind of device |
 //!
-//! Sources: section 2 of the manual pages, the kernel's uapi headers, and for what neither says (what is
-//! written when a call fails, which bytes of a structure stay untouched) experiment: `tests` performs the calls.
+//! Sources: section 2 of the manual pages, and the kernel's uapi headers. Experiments answer the rest
+//! (the bytes written by a failing call, the bytes of a structure that stay untouched): `tests`
+//! performs the calls.
 
 mod files;
 mod forms;
@@ -94,9 +96,9 @@ impl Spec {
         }
     }
 
-    /// What the call has written. `entry` holds its arguments as the program gave them, `parts` is what
-    /// [`Spec::parts`] said at entry, `result` the kernel's answer (negative: −errno, or −512 to
-    /// −516 where the kernel is about to restart the call), `read` reads the parts where they were placed.
+    /// The bytes that the call has written. `entry` holds the program's arguments, `parts` is the value
+    /// of [`Spec::parts`] at entry, `result` is the kernel's answer (negative: −errno, or −512 to −516
+    /// if the kernel is about to restart the call), `read` reads the parts where they were placed.
     ///
     /// Fails only if the task died.
     pub fn written(
@@ -115,9 +117,9 @@ impl Spec {
 
     /// All bytes of `parts` that can be read, up to the first page of each that cannot.
     ///
-    /// For calls that answer `EFAULT`: the kernel may have written some bytes before it
-    /// came to the bad page, and nothing says which. Recording these ranges of the parts that were
-    /// *left in place* is right whatever it did. Redirected parts need nothing: the program's memory is untouched.
+    /// For calls that fail with `EFAULT`: the kernel may have written some bytes before it came to the
+    /// bad page, and nothing says which. Recording these ranges of the parts that were *left in place*
+    /// is right in any case. Redirected parts need nothing: the program's memory is untouched.
     pub fn touchable(parts: &[Part], read: &ReadPart<'_>) -> Result<Vec<Written>> {
         let mut out = Vec::new();
         for (part, p) in parts.iter().enumerate() {
@@ -130,13 +132,14 @@ impl Spec {
         Ok(out)
     }
 
-    /// Whether nobody knows which memory this call has written: a command of a multiplexed call
-    /// that is not in the table has succeeded. The recorder must say so; what follows may not replay.
+    /// Returns whether the memory that this call has written is unknown: a command of a multiplexed
+    /// call that is not in the table has succeeded. The recorder must say so, because the rest of the
+    /// trace may not replay.
     pub fn unknown_effect(&self, entry: &Registers, result: i64) -> bool {
         result >= 0 && self.resolve(entry).is_none()
     }
 
-    /// What to do about a call with these arguments.
+    /// The class of a call with these arguments.
     pub fn class_of(&self, entry: &Registers) -> Class {
         match self.refused_if {
             Some(refused) if (refused.form)(entry) => Class::Refused {
@@ -147,7 +150,7 @@ impl Spec {
         }
     }
 
-    /// Whether a call with these arguments can wait.
+    /// Returns whether a call with these arguments can wait.
     pub fn blocking_of(&self, entry: &Registers) -> Blocking {
         match self.waits_if {
             Some(waits) if !waits(entry) => Blocking::Never,
@@ -162,7 +165,8 @@ impl Spec {
 }
 
 impl MemorySpec {
-    /// Follows [`MemorySpec::Commands`] and [`MemorySpec::Choice`] to what describes these arguments.
+    /// Follows [`MemorySpec::Commands`] and [`MemorySpec::Choice`] to the description of these
+    /// arguments.
     fn resolve(self, entry: &Registers) -> Option<MemorySpec> {
         match self {
             MemorySpec::Commands(commands) => commands.of(entry)?.resolve(entry),
@@ -203,7 +207,7 @@ static FAMILIES: [&[Spec]; 13] = [
 
 static TABLE: [Option<&'static Spec>; NUMBERS] = index();
 
-/// The calls by number. Evaluated by the compiler: a number that is given twice does not compile.
+/// The calls by number. The compiler evaluates this: a duplicate number does not compile.
 const fn index() -> [Option<&'static Spec>; NUMBERS] {
     let mut table = [None; NUMBERS];
     let mut family = 0;
@@ -221,14 +225,14 @@ const fn index() -> [Option<&'static Spec>; NUMBERS] {
     table
 }
 
-/// The call of this number, if we know it. What we do not know is to be refused with `ENOSYS`.
+/// The call of this number, if we know it. Unknown calls must be refused with `ENOSYS`.
 pub fn lookup(number: i64) -> Option<&'static Spec> {
     usize::try_from(number)
         .ok()
         .and_then(|n| TABLE.get(n).copied().flatten())
 }
 
-/// The name of a call, or `syscall_N` if we know none.
+/// The name of a call, or `syscall_N` if it is unknown.
 pub fn name(number: i64) -> Cow<'static, str> {
     match lookup(number) {
         Some(spec) => Cow::Borrowed(spec.name),
@@ -236,7 +240,7 @@ pub fn name(number: i64) -> Cow<'static, str> {
     }
 }
 
-/// The name of what a record of the library is about: a call, or `rdtsc` or `rdtscp`, which go the same way.
+/// The name of a record's call, or `rdtsc` or `rdtscp`, which have records, too.
 pub fn buffered_name(number: i64) -> Cow<'static, str> {
     match number as u64 {
         COUNTER_NUMBER => "rdtsc".into(),
@@ -250,7 +254,7 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
     TABLE.iter().copied().flatten()
 }
 
-/// What is done about a call, in words for the documentation.
+/// The class of a call in words for the documentation.
 fn class_in_words(spec: &Spec) -> String {
     let errno = |errno| format!("{:?}", nix::errno::Errno::from_raw(errno));
     let mut words = match spec.class {

@@ -1,4 +1,4 @@
-//! Numbers that no longer do anything, or never did: programs see what the kernel answers.
+//! Numbers that no longer have a function, or never had one: programs see the kernel's answer.
 
 use super::spec::Spec;
 use libc::ENOSYS;

@@ -1,4 +1,4 @@
-//! Socket options whose memory is not just what the length says.
+//! Socket options that read or write other memory than their length says.
 
 use super::forms::*;
 use super::spec::{Holder, Len, MemorySpec, Out, Part, ReadPart, Written};
@@ -26,9 +26,9 @@ const EBT_REPLACE: i32 = 128;
 
 /// Size of the counters of a rule (`struct xt_counters`, `struct ebt_counter`).
 const COUNTERS: u64 = 16;
-/// Of those that an answer has room for, nobody needs more.
+/// Maximum number of counters that an answer has room for. Nobody needs more.
 const MOST: u64 = 1 << 24;
-/// The same for sources of multicasts, of which a socket has a few dozen.
+/// Maximum number of multicast sources: a socket has a few dozen.
 const MOST_SOURCES: u64 = 1 << 16;
 
 const VALUE: u8 = 3;
@@ -38,9 +38,9 @@ fn option(r: &Registers) -> (i32, i32) {
     (r.arg(1) as i32, r.arg(2) as i32)
 }
 
-/// What `getsockopt` writes.
+/// The memory that `getsockopt` writes.
 pub(super) fn get(r: &Registers) -> Option<MemorySpec> {
-    // Some options read what is in the buffer first.
+    // Some options first read the buffer's contents.
     const USUAL: &[Out] = &[counted(VALUE, LENGTH).with_holes(), count_word(LENGTH)];
     const FILTER: &[Out] = &[value(LENGTH, 0, 8, 0), count_word(LENGTH)];
     const SOURCES: &[Out] = &[value(VALUE, 12, 4, 16), count_word(LENGTH)];
@@ -68,7 +68,8 @@ const fn value(arg: u8, offset: u64, unit: u64, plus: u64) -> Out {
     perhaps_len(VALUE, len).at_most(MOST_SOURCES)
 }
 
-/// What `setsockopt` writes: replacing a table of rules stores the counters of the former ones where the table says.
+/// The memory that `setsockopt` writes: replacing a table of rules stores the counters of the old rules
+/// at an address in the table.
 pub(super) fn set(r: &Registers) -> Option<MemorySpec> {
     Some(match option(r) {
         (IP | IPV6, IPT_REPLACE) | (IP, ARPT_REPLACE | EBT_REPLACE) => MemorySpec::Irregular {
@@ -79,12 +80,12 @@ pub(super) fn set(r: &Registers) -> Option<MemorySpec> {
     })
 }
 
-/// Where in a table of rules is said how many counters there are, and where they go.
+/// Offsets, in a table of rules, of the number of counters and of their address.
 fn counters_in(option: i32) -> (u64, u64) {
     match option {
         // name[32], valid_hooks, num_entries, size, hook_entry[5], underflow[5], num_counters, counters
         IPT_REPLACE => (84, 88),
-        // The same with three hooks.
+        // The same structure with three hooks.
         ARPT_REPLACE => (68, 72),
         // name[32], valid_hooks, nentries, entries_size, hook_entry[6] (pointers), num_counters, counters, entries
         _ => (96, 104),
@@ -103,7 +104,7 @@ fn replace_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// `struct ebt_replace`: entries go to one place, counters to another.
+/// `struct ebt_replace`: entries and counters go to different places.
 fn entries_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     const SIZE: u64 = 120;
     let mut parts = Vec::new();
@@ -131,7 +132,8 @@ fn table(r: &Registers, len: u64, parts: &mut Vec<Part>, mem: &dyn ReadMemory) -
     push_whole(parts, table, mem)
 }
 
-/// What a structure points to: a word of it says how many there are, of `unit` bytes each.
+/// Adds the array that a structure points to. Another word of the structure is the number of elements,
+/// of `unit` bytes each.
 pub(super) fn pointed(
     table: usize,
     (count, unit): (u64, u64),
@@ -159,7 +161,7 @@ pub(super) fn pointed(
     Ok(())
 }
 
-/// Any of it may have been written.
+/// Declares all bytes of all parts as perhaps written.
 pub(super) fn all_written(_: &Registers, parts: &[Part], _: i64, _: &ReadPart<'_>) -> Result<Vec<Written>> {
     let whole = |(part, p): (usize, &Part)| Written {
         part,

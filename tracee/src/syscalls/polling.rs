@@ -1,10 +1,11 @@
-//! Waiting for descriptors: poll, select, epoll.
+//! Calls that wait for descriptors: poll, select, epoll.
 
 use super::forms::*;
 use super::spec::{Extent, Len, Out, Spec};
 use crate::regs::Registers;
 
-/// The time left is written by all but the variants of `poll` and `epoll_wait` with milliseconds.
+/// Size of the remaining time. All calls write it except the variants of `poll` and `epoll_wait` with
+/// milliseconds.
 const TIME: u64 = 16;
 /// `struct epoll_event`, packed on x86-64.
 const EPOLL_EVENT: u64 = 12;
@@ -26,8 +27,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(441, "epoll_pwait2").blocks().outs(&[elements(1, 2, EPOLL_EVENT)]),
 ];
 
-/// `struct pollfd { int fd; short events; short revents; }[nfds]`. The kernel writes the last field only, and
-/// only this may be copied back: another task may change the rest meanwhile.
+/// `struct pollfd { int fd; short events; short revents; }[nfds]`. The kernel writes only the last
+/// field, and only that field may be copied back: another task may change the rest meanwhile.
 const POLL_FDS: Out = Out {
     arg: 0,
     len: Len::Arg { arg: 1, unit: 8 },
@@ -40,8 +41,8 @@ const POLL_FDS: Out = Out {
     copy_in: true,
 };
 
-/// A set of `nfds` bits, in whole words. The kernel cuts `nfds` to the size of its descriptor
-/// table, so not all of it need exist: hence `copy_in`, which also cuts it to what does.
+/// A set of `nfds` bits, in whole words. The kernel limits `nfds` to the size of its descriptor table,
+/// so some of the set may not exist. Therefore it has `copy_in`, which limits it to existing memory.
 const fn fd_set(arg: u8) -> Out {
     let len = Len::Of(fd_set_len);
     Out {

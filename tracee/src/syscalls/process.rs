@@ -1,4 +1,5 @@
-//! Tasks: creation, end and waiting, scheduling, futexes, limits, `prctl`, what confines or observes a task.
+//! Tasks: creation, end and waiting, scheduling, futexes, limits, `prctl`, and calls that confine or
+//! observe a task.
 
 use super::spec::{MemorySpec, Spec, Special};
 use libc::{EINVAL, ENOSYS, EPERM};
@@ -15,7 +16,7 @@ const SIGCHLD_INFO: u64 = 28;
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
     call(56, "clone").special(Special::Clone).memory(MemorySpec::Choice(clone_memory)),
-    // Its arguments are in memory; the C libraries fall back to clone.
+    // Its arguments are in memory. The C libraries fall back to clone.
     call(435, "clone3").refused_quietly(ENOSYS),
     call(57, "fork").special(Special::Clone),
     call(58, "vfork").special(Special::Clone),
@@ -31,7 +32,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(272, "unshare"),
     call(308, "setns"),
 
-    // LOCK_PI and its kin write the futex word while they wait, where other tasks see it (I3).
+    // LOCK_PI and similar operations write the futex word while they wait, and other tasks see that
+    // (I3).
     call(202, "futex").blocks_if(futex_waits).memory(MemorySpec::Choice(futex_memory)).refused_if(ENOSYS, "priority inheritance", futex_is_pi),
     call(449, "futex_waitv").blocks(),
     call(454, "futex_wake"),
@@ -83,7 +85,7 @@ pub(super) static CALLS: &[Spec] = &[
 
 const WNOHANG: u64 = libc::WNOHANG as u64;
 
-/// `parent_tid` and the pidfd share an argument.
+/// `parent_tid` and the pidfd use the same argument.
 fn clone_memory(r: &Registers) -> Option<MemorySpec> {
     let written = (libc::CLONE_PARENT_SETTID | libc::CLONE_PIDFD) as u64;
     Some(if r.arg(0) & written != 0 {
@@ -116,7 +118,8 @@ fn futex_memory(r: &Registers) -> Option<MemorySpec> {
     }
 }
 
-/// A filter with a listener: another process would answer calls. (Without a filter it is a question whether there are such.)
+/// A filter with a listener: another process would answer calls. (A call without a filter asks if
+/// listeners are supported.)
 fn seccomp_has_listener(r: &Registers) -> bool {
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
     r.arg(0) as u32 == SECCOMP_SET_MODE_FILTER
@@ -126,7 +129,7 @@ fn seccomp_has_listener(r: &Registers) -> bool {
 
 const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 8;
 
-/// `PR_SET_SYSCALL_USER_DISPATCH` turns calls into signals behind our back.
+/// `PR_SET_SYSCALL_USER_DISPATCH` turns calls into signals that rr does not see.
 const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
 
 #[rustfmt::skip]

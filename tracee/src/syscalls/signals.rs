@@ -21,8 +21,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(424, "pidfd_send_signal"),
     call(282, "signalfd"),
     call(289, "signalfd4"),
-    // The kernel makes the program perform it, to go on with a call that a signal has interrupted: it
-    // writes what that call writes, and the recorder asks that call's entry.
+    // The kernel makes the program perform this call to continue a call that a signal has interrupted.
+    // It writes the interrupted call's outputs, so the recorder uses that call's entry.
     call(219, "restart_syscall").blocks(),
 ];
 

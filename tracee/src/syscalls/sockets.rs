@@ -10,7 +10,7 @@ use crate::regs::Registers;
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
     call(41, "socket"),
-    // The descriptors are written before the sockets are made, which can fail.
+    // The kernel writes the descriptors before it makes the sockets, which can fail.
     call(53, "socketpair").outs(&[perhaps(3, 8)]),
     call(49, "bind"),
     call(50, "listen"),
@@ -33,7 +33,8 @@ pub(super) static CALLS: &[Spec] = &[
 
 const DONTWAIT: u64 = libc::MSG_DONTWAIT as u64;
 
-/// `struct mmsghdr { struct msghdr msg_hdr; unsigned msg_len; }[vlen]`, of which `msg_len` is written.
+/// `struct mmsghdr { struct msghdr msg_hdr; unsigned msg_len; }[vlen]`. The kernel writes only
+/// `msg_len`.
 const SENT_MESSAGES: Out = Out {
     arg: 1,
     len: Len::Arg {
@@ -49,8 +50,8 @@ const SENT_MESSAGES: Out = Out {
     copy_in: true,
 };
 
-/// `TCP_ZEROCOPY_RECEIVE` maps the received pages into the program, which has to do without. `TCP_AO_GET_KEYS` writes many times what its
-/// length says.
+/// `TCP_ZEROCOPY_RECEIVE` maps the received pages into the program, which must work without it.
+/// `TCP_AO_GET_KEYS` writes many times its length.
 fn is_unknown(r: &Registers) -> bool {
     r.arg(1) as i32 == libc::IPPROTO_TCP && matches!(r.arg(2) as i32, 35 | 41)
 }

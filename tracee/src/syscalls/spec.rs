@@ -1,4 +1,4 @@
-//! The shape of a table entry: what can be said of a system call, and of the memory that it refers to.
+//! The types of a table entry: properties of a system call, and of the memory that it refers to.
 
 use crate::error::Result;
 use crate::ids::Addr;
@@ -12,50 +12,54 @@ pub struct Spec {
     pub number: i64,
     /// Its name.
     pub name: &'static str,
-    /// What the recorder does about it, as far as the number alone decides: see [`Spec::class_of`].
+    /// The recorder's treatment of the call, as far as the number alone decides: see
+    /// [`Spec::class_of`].
     pub class: Class,
-    /// Whether it can wait for something that other recorded tasks, or the world, must do, as far as
-    /// the number alone decides: see [`Spec::blocking_of`].
+    /// Says if the call can wait for something that other recorded tasks, or the world, must do, as far
+    /// as the number alone decides: see [`Spec::blocking_of`].
     pub blocking: Blocking,
-    /// The memory that it writes.
+    /// The memory that the call writes.
     pub memory: MemorySpec,
-    /// It waits only if this holds of its arguments (no `O_NONBLOCK`, a timeout other than 0 …).
+    /// The call waits only if this is true of its arguments (no `O_NONBLOCK`, a timeout other than 0
+    /// …).
     pub waits_if: Option<Predicate>,
-    /// It is refused in this form.
+    /// The form in which the call is refused.
     pub refused_if: Option<RefusedForm>,
 }
 
 /// A form of a call that is refused, while others are not.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedForm {
-    /// Whether arguments have this form.
+    /// True for arguments of this form.
     pub form: Predicate,
-    /// The program gets this errno.
+    /// The errno that the program gets.
     pub errno: i32,
-    /// What it is, for the documentation.
+    /// Name of the form, for the documentation.
     pub what: &'static str,
 }
 
-/// Something that can be said of a call's arguments.
+/// A property of a call's arguments.
 pub type Predicate = fn(&Registers) -> bool;
 
-/// What the recorder does about a call.
+/// The recorder's treatment of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// Let the kernel perform it; record the result and the memory written. Replay only gives these back.
+    /// The kernel performs the call. The recorder stores the result and the memory written. Replay only
+    /// returns these.
     Recorded,
-    /// It shapes tasks or address spaces, or its answer is ours: the recorder has code for it.
+    /// The call shapes tasks or address spaces, or rr answers it: the recorder has its own code for it.
     Special(Special),
-    /// Not performed; the program gets this error (a positive errno). Warn once unless `quiet`.
+    /// The call is not performed, and the program gets this error (a positive errno). The recorder
+    /// warns once unless `quiet`.
     Refused {
         /// The errno.
         errno: i32,
-        /// Programs probe for it as a matter of course: no warning.
+        /// No warning: programs routinely try the call.
         quiet: bool,
     },
 }
 
-/// Calls that the recorder has code for.
+/// Calls that the recorder has its own code for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the calls' own names
 pub enum Special {
@@ -68,8 +72,8 @@ pub enum Special {
     Madvise,
     Shmat,
     Shmdt,
-    /// `clone`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`,
-    /// pidfd); `child_tid` lies in the child's memory and is the recorder's business.
+    /// `clone`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`, pidfd).
+    /// `child_tid` lies in the child's memory, and the recorder handles it.
     Clone,
     /// `execve`, `execveat`.
     Exec,
@@ -82,35 +86,36 @@ pub enum Special {
     SchedGetaffinity,
     Prctl,
     Seccomp,
-    /// Carried out by the recorder, which is the one real tracer.
+    /// The recorder carries it out, because it is the only real tracer.
     Ptrace,
 }
 
-/// Whether a call can wait.
+/// Says if a call can wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blocking {
-    /// Never longer than a disk takes.
+    /// Waits for a disk at most.
     Never,
-    /// Possibly.
+    /// May wait.
     Maybe,
-    /// Possibly, unless the descriptor in this argument is a regular file, a directory or a block device.
+    /// May wait, unless the descriptor in this argument is a regular file, a directory or a block
+    /// device.
     Fd(u8),
 }
 
-/// How a call's memory is found.
+/// The way to find a call's memory.
 #[derive(Clone, Copy, Debug)]
 pub enum MemorySpec {
-    /// It writes none.
+    /// The call writes no memory.
     None,
     /// One regular output.
     One(Out),
-    /// Regular outputs: each is behind an argument, with a length that arguments or a word in memory give.
+    /// Regular outputs: each is behind an argument, and arguments or a word in memory give its length.
     Outputs(&'static [Out]),
-    /// A multiplexed call: what one argument says decides.
+    /// A multiplexed call: one argument selects the command.
     Commands(Commands),
-    /// Code decides by the arguments; `None`: nobody knows what this form writes.
+    /// Code decides by the arguments. `None` means that the memory written in this form is unknown.
     Choice(fn(&Registers) -> Option<MemorySpec>),
-    /// Code finds the parts and what was written.
+    /// Code finds the parts and the written bytes.
     Irregular {
         /// At entry.
         parts: PartsFn,
@@ -119,7 +124,7 @@ pub enum MemorySpec {
     },
 }
 
-/// Who holds the pointer to a part.
+/// Holder of the pointer to a part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Holder {
     /// System call argument 0 to 5.
@@ -136,14 +141,14 @@ pub enum Holder {
 /// A piece of tracee memory that a call refers to and may write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Part {
-    /// Who points to it.
+    /// Holder of the pointer.
     pub holder: Holder,
-    /// Where it is.
+    /// Address of the part.
     pub addr: Addr,
-    /// How many bytes the call may touch.
+    /// Number of bytes that the call may touch.
     pub len: u64,
-    /// The kernel also reads it, or does not write all that is declared as written,
-    /// so a scratch copy must begin with its contents.
+    /// True if the kernel also reads the part, or may write less than is declared as written: a scratch
+    /// copy must begin with the part's contents.
     pub copy_in: bool,
 }
 
@@ -161,10 +166,10 @@ pub struct Written {
 /// Reads bytes of a part as they are after the call, wherever the part was placed.
 pub type ReadPart<'a> = dyn Fn(usize, u64, &mut [u8]) -> Result<()> + 'a;
 
-/// How to find the parts of a call at its entry.
+/// Finds the parts of a call at its entry.
 pub type PartsFn = fn(&Registers, &dyn ReadMemory) -> Result<Vec<Part>>;
 
-/// How to find what was written, at its exit: entry registers, parts, result (negative: −errno).
+/// Finds the written bytes at a call's exit, from entry registers, parts and result (negative: −errno).
 pub type WrittenFn = fn(&Registers, &[Part], i64, &ReadPart<'_>) -> Result<Vec<Written>>;
 
 /// One output of a regular call.
@@ -174,9 +179,9 @@ pub struct Out {
     pub arg: u8,
     /// Its length in bytes.
     pub len: Len,
-    /// The kernel cuts the length to this.
+    /// Maximum length that the kernel uses.
     pub max: u64,
-    /// What of it is written.
+    /// The bytes that are written.
     pub extent: Extent,
     /// See [`Part::copy_in`].
     pub copy_in: bool,
@@ -185,60 +190,62 @@ pub struct Out {
 /// The length of an output, known at entry.
 #[derive(Clone, Copy, Debug)]
 pub enum Len {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(u64),
     /// The value of argument `arg`, times `unit`.
     Arg {
         /// The argument with the count.
         arg: u8,
-        /// Bytes for each.
+        /// Bytes for each element.
         unit: u64,
     },
     /// The 32-bit word `offset` bytes behind the address in `arg`, times `unit`, plus `plus`.
     At {
         /// The argument that points to the structure with the count.
         arg: u8,
-        /// Where in the structure the count is.
+        /// Offset of the count in the structure.
         offset: u64,
-        /// Bytes for each.
+        /// Bytes for each element.
         unit: u64,
-        /// Bytes that are there in any case.
+        /// Bytes without the array.
         plus: u64,
     },
-    /// What a function of the arguments says.
+    /// A function of the arguments.
     Of(fn(&Registers) -> u64),
 }
 
-/// Which bytes of an output are written.
+/// The bytes of an output that are written.
 #[derive(Clone, Copy, Debug)]
 pub enum Extent {
     /// All, if the call succeeds.
     Success,
     /// All, if the result is above 0.
     Positive,
-    /// If the call succeeds: the result, times `unit`, plus `plus`.
+    /// If the call succeeds: the result times `unit`, plus `plus` bytes.
     Result {
-        /// Bytes for each.
+        /// Bytes for each element.
         unit: u64,
-        /// Bytes in front that are there in any case.
+        /// Bytes in front of the elements.
         plus: u64,
     },
-    /// If the call succeeds: as many as the 32-bit word at this byte offset behind this argument says *after* the call.
+    /// If the call succeeds: the number of bytes in the 32-bit word at this byte offset behind this
+    /// argument *after* the call.
     Count {
         /// The argument that points to the structure with the count (an output as well).
         arg: u8,
-        /// Where in the structure the count is.
+        /// Offset of the count in the structure.
         offset: u64,
     },
-    /// Any of it, whatever the result.
+    /// Perhaps any byte, whatever the result.
     Perhaps,
-    /// In every element of `stride` bytes, `len` bytes at `offset`, if the call succeeds or is interrupted.
+    /// If the call succeeds or is interrupted: `len` bytes at `offset` in every element of `stride`
+    /// bytes.
     Field {
         /// Size of an element.
         stride: u64,
-        /// Where in the element the kernel writes.
+        /// Offset of the field in the element.
         offset: u64,
-        /// How many bytes.
+        /// Length of the field.
         len: u64,
     },
 }
@@ -248,10 +255,10 @@ pub enum Extent {
 pub struct Commands {
     /// The argument (an `int`).
     pub arg: u8,
-    /// The command is the argument shifted right by so many bits.
+    /// The command is the argument shifted right by this many bits.
     pub shift: u8,
     /// Commands that write no memory.
     pub silent: &'static [i32],
-    /// Commands that do.
+    /// Commands that write memory, and their descriptions.
     pub cases: &'static [(i32, MemorySpec)],
 }

@@ -16,7 +16,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(103, "syslog").blocks_if(|r| r.arg(0) as i32 == SYSLOG_READ).commands(0, SYSLOG_SILENT, SYSLOG_OUTS),
     call(153, "vhangup"),
 
-    // What would change the machine under the recorder.
+    // These calls would change the machine under the recorder.
     call(167, "swapon").refused(EPERM),
     call(168, "swapoff").refused(EPERM),
     call(169, "reboot").refused(EPERM),
@@ -29,8 +29,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(246, "kexec_load").refused(EPERM),
     call(320, "kexec_file_load").refused(EPERM),
 
-    // Rings in shared memory, written by the kernel whenever it likes. Run-time libraries probe for
-    // io_uring and fall back.
+    // These use rings in shared memory, which the kernel writes at any time. Run-time libraries probe
+    // for io_uring and fall back.
     call(425, "io_uring_setup").refused(ENOSYS),
     call(426, "io_uring_enter").refused(ENOSYS),
     call(427, "io_uring_register").refused(ENOSYS),

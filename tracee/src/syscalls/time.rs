@@ -22,7 +22,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(305, "clock_adjtime").outs(&[perhaps(1, TIMEX)]),
     call(100, "times").outs(&[fixed(0, 32)]),
 
-    // The time left is written when a signal interrupts.
+    // The kernel writes the remaining time when a signal interrupts the call.
     call(35, "nanosleep").blocks().outs(&[perhaps(1, TIME)]),
     call(230, "clock_nanosleep").blocks().outs(&[perhaps(3, TIME)]),
     call(37, "alarm"),

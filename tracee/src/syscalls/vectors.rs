@@ -7,9 +7,9 @@
 //! mmsghdr   0 msghdr          56 msg_len (u32)                                 64 bytes
 //! ```
 //!
-//! The parts of a message are its name, its iovec array, the buffers of that and its control buffer, each held by a
-//! word in the part before it that has that word. What a receive writes of the headers themselves is namelen, controllen,
-//! flags and msg_len, never a pointer.
+//! The parts of a message are its name, its iovec array, the buffers of that array and its control
+//! buffer. Each is held by a word in an earlier part. Of the headers themselves, a receive writes
+//! namelen, controllen, flags and msg_len, never a pointer.
 
 use super::forms::{MAX_RW, push, push_whole, read_u32, unless_died};
 use super::spec::{Holder, Part, ReadPart, Written};
@@ -18,7 +18,7 @@ use crate::ids::Addr;
 use crate::memory::ReadMemory;
 use crate::regs::Registers;
 
-/// `UIO_MAXIOV`: neither `readv` nor `recvmmsg` take more.
+/// `UIO_MAXIOV`: maximum for `readv` and `recvmmsg`.
 pub(super) const MAX_VECTOR: u64 = 1024;
 /// Size of `struct msghdr`.
 pub(super) const MSGHDR: u64 = 56;
@@ -29,14 +29,14 @@ const IOVEC: u64 = 16;
 /// Size of `struct sockaddr_storage`, which no name exceeds.
 const SOCKADDR: u64 = 128;
 
-/// `readv` and its kin: an iovec array of arg 2 elements at arg 1.
+/// `readv` and similar calls: an iovec array of arg 2 elements at arg 1.
 pub(super) fn readv_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     push_vector(&mut parts, Holder::Arg(1), Addr(r.arg(1)), r.arg(2), mem)?;
     Ok(parts)
 }
 
-/// The result, spread over the buffers in order.
+/// The result is the number of bytes, spread over the buffers in order.
 pub(super) fn readv_written(
     _: &Registers,
     parts: &[Part],
@@ -65,7 +65,7 @@ pub(super) fn recvmsg_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<P
     Ok(parts)
 }
 
-/// What was received, and the words of the header that tell of it.
+/// The received bytes, and the words of the header that describe them.
 pub(super) fn recvmsg_written(
     _: &Registers,
     parts: &[Part],
@@ -135,8 +135,9 @@ pub(super) fn recvmmsg_written(
     Ok(out)
 }
 
-/// Adds an iovec array of `count` elements at `addr` and the buffers in it, cut as the kernel cuts them:
-/// `MAX_RW` bytes in all; no buffers if there are too many or if one's length is negative.
+/// Adds an iovec array of `count` elements at `addr` and the buffers in it, limited as the kernel
+/// limits them: `MAX_RW` bytes in all, and no buffers if there are too many or if one has a negative
+/// length.
 fn push_vector(
     parts: &mut Vec<Part>,
     holder: Holder,
@@ -199,7 +200,7 @@ fn spread(parts: &[Part], array: usize, total: u64, out: &mut Vec<Written>) {
     }
 }
 
-/// Adds what the msghdr at byte `base` of part 0 points to.
+/// Adds the memory that the msghdr at byte `base` of part 0 points to.
 fn push_message(parts: &mut Vec<Part>, base: u64, mem: &dyn ReadMemory) -> Result<()> {
     let at = |offset| parts[0].addr + base + offset;
     let header = [at(0), at(8), at(16), at(24), at(32), at(40)];
@@ -211,7 +212,7 @@ fn push_message(parts: &mut Vec<Part>, base: u64, mem: &dyn ReadMemory) -> Resul
         *word = value;
     }
     let [name, name_len, iov, iov_len, control, control_len] = words;
-    // An int; the kernel refuses negative ones.
+    // The length is an int. The kernel refuses negative ones.
     let name_len = u64::try_from(name_len as u32 as i32).unwrap_or(0).min(SOCKADDR);
     let held = |offset| Holder::Within {
         part: 0,
@@ -228,7 +229,7 @@ fn push_message(parts: &mut Vec<Part>, base: u64, mem: &dyn ReadMemory) -> Resul
         mem,
     )?;
     push_vector(parts, held(16), Addr(iov), iov_len, mem)?;
-    // Between control messages lies padding.
+    // There is padding between control messages.
     let len = control_len.min(MAX_RW);
     push(
         parts,
@@ -243,7 +244,7 @@ fn push_message(parts: &mut Vec<Part>, base: u64, mem: &dyn ReadMemory) -> Resul
     Ok(())
 }
 
-/// Declares what receiving `total` bytes into the msghdr at byte `base` of part 0 has written.
+/// Declares the bytes written by receiving `total` bytes into the msghdr at byte `base` of part 0.
 fn message_written(
     parts: &[Part],
     base: u64,
@@ -261,7 +262,7 @@ fn message_written(
         };
         parts.iter().position(|p| p.holder == holder)
     };
-    // The name's and the control buffer's lengths after the call are in the header.
+    // After the call the header holds the lengths of the name and the control messages.
     for (pointer, length) in [(0, 8), (32, 40)] {
         if let (Some(part), Some(n)) = (held(pointer), read_u32(read, 0, base + length)?)
             && n > 0

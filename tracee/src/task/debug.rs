@@ -1,6 +1,7 @@
 //! The debug registers of a stopped task (Intel SDM vol. 3B, 18.2; ptrace(2), `PTRACE_PEEKUSER` and `PTRACE_POKEUSER`).
 //!
-//! A task has four of them for addresses. They are its own: a new thread or process begins without any.
+//! A task has four debug registers for addresses. They are its own: a new thread or process starts
+//! without any.
 
 use std::mem::offset_of;
 
@@ -8,7 +9,7 @@ use super::{Stopped, ptrace};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Tid};
 
-/// How many addresses can be watched.
+/// Maximum number of watched addresses.
 pub const WATCHES: usize = 4;
 
 /// `si_code` of a trap after a single step (`TRAP_TRACE`, sigaction(2)).
@@ -16,7 +17,7 @@ pub const TRAP_TRACE: i32 = 2;
 /// `si_code` of the trap of an `int3` (`SI_KERNEL`).
 pub const TRAP_INT3: i32 = 0x80;
 
-/// Which accesses a debug register traps.
+/// The accesses that a debug register traps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum WatchKind {
     /// Writes.
@@ -25,19 +26,19 @@ pub enum WatchKind {
     Access,
 }
 
-/// One debug register: a place whose accesses trap, after the instruction that makes them.
+/// One debug register: accesses to the place trap, after the instruction that makes them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Watch {
-    /// The place, a multiple of its length.
+    /// Address of the place, a multiple of the length.
     pub addr: Addr,
-    /// 1, 2, 4 or 8 bytes.
+    /// Length: 1, 2, 4 or 8 bytes.
     pub len: u8,
-    /// Which accesses.
+    /// The accesses that trap.
     pub kind: WatchKind,
 }
 
 impl Watch {
-    /// Its four bits in DR7: condition and length.
+    /// The register's four bits in DR7: condition and length.
     fn control(self) -> u64 {
         let condition = match self.kind {
             WatchKind::Write => 0b01,
@@ -68,7 +69,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// Watches these places ([`WATCHES`] at most), and no others.
+    /// Watches these places (at most [`WATCHES`]), and no others.
     pub fn set_watches(&mut self, watches: &[Watch]) -> Result<()> {
         self.set_debug_register(7, 0)?;
         let mut control = 0;
@@ -82,7 +83,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// Which of the watched places the task has accessed (bit n for place n) since this was asked last.
+    /// The watched places that the task has accessed since the last call (bit n for place n).
     pub fn take_watch_hits(&mut self) -> Result<u8> {
         let status = self.debug_register(6)?;
         let hits = (status & 0xf) as u8;
@@ -92,7 +93,8 @@ impl Stopped {
         Ok(hits)
     }
 
-    /// The task `tid` again, after a failed operation has lost the [`Stopped`] of it; `None` if it is in no ptrace stop.
+    /// Recovers the [`Stopped`] of task `tid` after a failed operation has lost it. `None` if the task
+    /// is in no ptrace stop.
     pub fn reclaim(tid: Tid) -> Option<Stopped> {
         let stopped = Stopped { tid };
         stopped.regs().is_ok().then_some(stopped)

@@ -1,7 +1,8 @@
-//! The registers of a stopped task as `ptrace(2)` hands them to any tracer: register sets, and the words of `struct user`.
+//! The registers of a stopped task as `ptrace(2)` gives them to any tracer: register sets, and the
+//! words of `struct user`.
 //!
-//! These are for a recorder that carries out the requests of another tracer: it passes the kernel's own answers on. So errors
-//! are plain errnos.
+//! A recorder uses them to carry out the requests of another tracer and passes the kernel's own answers
+//! on. So errors are plain errnos.
 
 use std::mem::offset_of;
 
@@ -9,7 +10,7 @@ use nix::errno::Errno;
 
 use super::{Stopped, ptrace};
 
-/// No register set is larger (extended state is 11 KiB with AMX).
+/// Maximum size of a register set (extended state is 11 KiB with AMX).
 pub const REGSET_MOST: usize = 64 * 1024;
 
 impl Stopped {
@@ -27,7 +28,7 @@ impl Stopped {
         Ok(bytes)
     }
 
-    /// Sets the first bytes of a register set. Gives how many were taken.
+    /// Sets the first bytes of a register set. Returns the number of bytes that the kernel took.
     pub fn set_regset(&mut self, kind: u64, bytes: &[u8]) -> Result<usize, Errno> {
         let mut iov = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -52,7 +53,7 @@ impl Stopped {
     }
 }
 
-/// Whether a word of `struct user` is one of the debug registers.
+/// Returns whether a word of `struct user` is one of the debug registers.
 pub fn is_debug_register(offset: u64) -> bool {
     const FIRST: u64 = offset_of!(libc::user, u_debugreg) as u64;
     (FIRST..FIRST + 64).contains(&offset)

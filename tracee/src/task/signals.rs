@@ -1,4 +1,4 @@
-//! The signals of a stopped task: the one that is about to be delivered, its mask, and what waits.
+//! The signals of a stopped task: the signal about to be delivered, the mask, and pending signals.
 
 use nix::errno::Errno;
 
@@ -31,7 +31,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// Its signal mask (bit n−1 for signal n).
+    /// The task's signal mask (bit n−1 for signal n).
     pub fn sigmask(&self) -> Result<u64> {
         let mut mask = 0u64;
         // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
@@ -47,7 +47,7 @@ impl Stopped {
         Ok(mask)
     }
 
-    /// Sets its signal mask.
+    /// Sets the task's signal mask.
     pub fn set_sigmask(&mut self, mask: u64) -> Result<()> {
         // SAFETY: `mask` is a kernel signal set of SIGSET_BYTES bytes.
         unsafe {
@@ -62,7 +62,7 @@ impl Stopped {
         Ok(())
     }
 
-    /// The numbers of the signals queued for it (its own queue, or the thread group's), as a mask.
+    /// The signals queued for the task (in its own queue, or the thread group's), as a mask.
     fn queued(&self, shared: bool) -> Result<u64> {
         #[repr(C)]
         struct PeekArgs {
@@ -100,13 +100,14 @@ impl Stopped {
         }
     }
 
-    /// Whether a signal is pending that will be reported before the task executes another instruction.
+    /// Returns whether a pending signal will be reported before the task executes another instruction.
     pub fn signal_due(&self) -> Result<bool> {
         let pending = self.queued(false)? | self.queued(true)?;
         if pending == 0 {
             return Ok(false);
         }
-        // Not `sigmask`: after an interrupted `epoll_pwait` that is the mask to come, not the one in force.
+        // Not `sigmask`: after an interrupted `epoll_pwait` that is the future mask, not the one in
+        // force.
         let [blocked] = procfs::status_masks(self.tid, ["SigBlk:"])?;
         Ok(pending & !blocked != 0)
     }
@@ -122,7 +123,8 @@ pub fn si_code(info: &SigInfo) -> i32 {
     i32::from_ne_bytes([info[8], info[9], info[10], info[11]])
 }
 
-/// Whether an instruction of the task itself caused the signal (`si_code` above 0 on one of these, sigaction(2)).
+/// Returns whether an instruction of the task itself caused the signal (`si_code` above 0 on one of
+/// these, sigaction(2)).
 pub fn is_fault(info: &SigInfo) -> bool {
     si_code(info) > 0
         && matches!(

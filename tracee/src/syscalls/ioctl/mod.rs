@@ -1,16 +1,17 @@
 //! ioctl requests.
 //!
-//! A request in the newer style says in its own number whether the kernel writes to the
-//! argument and how much (`<asm-generic/ioctl.h>`); these need no entry:
+//! The number of a newer request says whether the kernel writes to the argument and how much
+//! (`<asm-generic/ioctl.h>`). Such requests need no entry:
 //!
 //! ```text
 //! bits 31-30 direction (1: the kernel reads, 2: it writes)   29-16 size   15-8 type   7-0 number
 //! ```
 //!
-//! Requests of the older style say nothing, and some of the newer style lie. Both stand in the tables: one
-//! file per kind of device, one line per request. What is in no table and has no direction has an unknown effect:
-//! harmless if it fails (`ENOTTY`, `EINVAL`), reported by the recorder if it succeeds.
-//! All outputs are [`perhaps`]: drivers differ in how much they write, and when.
+//! Older requests say nothing, and the numbers of some newer ones are wrong. Both are in the tables:
+//! one file for each kind of device, one line for each request. A request that is in no table and has
+//! no direction has an unknown effect. That is harmless if it fails (`ENOTTY`, `EINVAL`), and the
+//! recorder reports it if it succeeds. All outputs are [`perhaps`]: drivers differ in how much they
+//! write, and when.
 
 mod console;
 mod request;
@@ -30,8 +31,8 @@ static TABLES: [&[Request]; 4] = [
     console::REQUESTS,
 ];
 
-/// Types whose requests share memory with the kernel or the device: no recording can follow that.
-/// Answered as by a device that does not know them.
+/// Types whose requests share memory with the kernel or the device, which cannot be recorded. rr
+/// answers as a device that does not know them.
 const REFUSED_TYPES: [u32; 4] = [
     b'd' as u32, // DRM: graphics
     0xae,        // KVM
@@ -39,7 +40,8 @@ const REFUSED_TYPES: [u32; 4] = [
     0xaa,        // userfaultfd
 ];
 
-/// Types whose requests hold pointers to further memory, so that their size is not all that is written.
+/// Types whose requests contain pointers to further memory, so that the kernel may write more than
+/// their size.
 const NESTED_TYPES: [u32; 10] = [
     b'A' as u32, // ALSA
     b'M' as u32, // flash memory (MTD)
@@ -65,7 +67,7 @@ fn find(number: u32) -> Option<&'static Request> {
     TABLES.iter().flat_map(|t| t.iter()).find(|r| r.number == number)
 }
 
-/// What a request writes; `None` if nobody knows.
+/// The memory that a request writes. `None` if it is unknown.
 pub(super) fn memory(r: &Registers) -> Option<MemorySpec> {
     const READ: u32 = 2;
     let request = request(r);
@@ -84,12 +86,12 @@ pub(super) fn memory(r: &Registers) -> Option<MemorySpec> {
     })
 }
 
-/// Whether a request can wait. Those that are not in a table may.
+/// Returns whether a request can wait. Requests without a table entry are assumed to wait.
 pub(super) fn waits(r: &Registers) -> bool {
     find(request(r)).is_none_or(|known| known.waits)
 }
 
-/// Whether a request is not to be performed.
+/// Returns whether a request must not be performed.
 pub(super) fn is_refused(r: &Registers) -> bool {
     REFUSED_TYPES.contains(&kind(request(r))) && find(request(r)).is_none()
 }

@@ -1,4 +1,4 @@
-//! The words that the tables of requests are written in.
+//! The vocabulary of the tables of requests.
 
 use super::super::forms::{perhaps, perhaps_len};
 use super::super::spec::{Len, MemorySpec, PartsFn, WrittenFn};
@@ -14,7 +14,7 @@ pub(super) struct Request {
     pub(super) waits: bool,
 }
 
-/// The argument every request's pointer is in.
+/// The argument that holds every request's pointer.
 pub(super) const POINTER: u8 = 2;
 
 /// A request that writes no memory of the program.
@@ -27,7 +27,7 @@ pub(super) const fn set(number: u32, name: &'static str) -> Request {
     }
 }
 
-/// A request that writes at most so many bytes.
+/// A request that writes at most `bytes` bytes.
 pub(super) const fn get(number: u32, name: &'static str, bytes: u64) -> Request {
     Request {
         memory: MemorySpec::One(perhaps(POINTER, bytes)),
@@ -35,8 +35,8 @@ pub(super) const fn get(number: u32, name: &'static str, bytes: u64) -> Request 
     }
 }
 
-/// A request whose argument is a structure of `plus` bytes with an array of `unit` bytes each behind it, as
-/// many as the 32-bit word at byte `offset` says.
+/// A request whose argument is a structure of `plus` bytes, followed by an array of `unit` bytes for
+/// each element. The 32-bit word at byte `offset` is the number of elements.
 pub(super) const fn counted(number: u32, name: &'static str, plus: u64, offset: u64, unit: u64) -> Request {
     let len = Len::At {
         arg: POINTER,
@@ -64,7 +64,7 @@ pub(super) const fn irregular(
 }
 
 impl Request {
-    /// It waits: for a device to become idle, for a signal line to change …
+    /// The request waits: for a device to become idle, for a signal line to change …
     pub(super) const fn waits(mut self) -> Request {
         self.waits = true;
         self

@@ -93,7 +93,7 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x89a3, "SIOCBRDELIF"),
     get(0x8b01, "SIOCGIWNAME", 32),
 
-    // Their numbers say "write an int", but an interface request comes back.
+    // Their numbers say "write an int", but the kernel returns an interface request.
     get(0x4004_54ca, "TUNSETIFF", IFREQ),
     get(0x8004_54d2, "TUNGETIFF", IFREQ),
 ];
@@ -156,8 +156,8 @@ fn ifconf_written(_: &Registers, parts: &[Part], result: i64, read: &ReadPart<'_
     Ok(out)
 }
 
-/// Sizes of the structures of the ethtool commands (`<linux/ethtool.h>`) that answer with one of a fixed size.
-/// The other commands that answer at all carry arrays; see [`ethtool_parts`].
+/// Sizes of the structures of the ethtool commands (`<linux/ethtool.h>`) that answer with a structure
+/// of a fixed size. The other commands that answer carry arrays; see [`ethtool_parts`].
 const ETHTOOL: [(u32, u64); 20] = [
     (0x01, 44),  // GSET
     (0x03, 196), // GDRVINFO
@@ -181,10 +181,12 @@ const ETHTOOL: [(u32, u64); 20] = [
     (0x44, 40),  // GEEE
 ];
 
-/// What an ethtool command with an array may write: as much of this as can be read. Register and EEPROM dumps can exceed it.
+/// Maximum size that an ethtool command with an array may write, limited to readable memory. Register
+/// and EEPROM dumps can exceed it.
 const ETHTOOL_ARRAY: u64 = 1 << 16;
 
-/// The interface request, which comes back, holds behind the name a pointer to a structure that begins with a command.
+/// The interface request, which the kernel returns, holds behind the name a pointer to a structure that
+/// begins with a command.
 fn ethtool_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     interface_parts(r, mem, |data| {
         let Some(command) = unless_died(mem.read_u32(data))? else {
@@ -210,7 +212,8 @@ fn stamps_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     interface_parts(r, mem, |_| Ok(12))
 }
 
-/// An interface request with a pointer behind the name, and what is there: `len` says how much.
+/// An interface request with a pointer behind the name, and the memory behind that: `len` returns its
+/// length.
 fn interface_parts(
     r: &Registers,
     mem: &dyn ReadMemory,
@@ -247,7 +250,8 @@ fn interface_parts(
     Ok(parts)
 }
 
-/// Four words: a command; for that which lists bridges, where their numbers (`int`) go, and how many.
+/// Four words: a command; for the command that lists bridges, the address for their numbers (`int`),
+/// and the maximum count.
 fn bridge_parts(r: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
     const GET_BRIDGES: u32 = 1;
     let mut parts = Vec::new();

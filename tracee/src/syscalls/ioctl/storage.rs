@@ -16,7 +16,7 @@ const LONG: u64 = 8;
 pub(super) static REQUESTS: &[Request] = &[
     get(0x0001, "FIBMAP", INT),
     get(0x0002, "FIGETBSZ", INT),
-    // Their numbers say "long", but they move an int.
+    // Their numbers say "long", but the kernel transfers an int.
     get(0x8008_6601, "FS_IOC_GETFLAGS", INT),
     get(0x8008_7601, "FS_IOC_GETVERSION", INT),
     // struct fiemap { …, 24 extent_count, … } with 56 bytes for each extent.

@@ -50,7 +50,7 @@ pub(super) static REQUESTS: &[Request] = &[
     get(0x5419, "TIOCGSOFTCAR", INT),
     set(0x541a, "TIOCSSOFTCAR"),
     get(0x541b, "FIONREAD", INT), // and TIOCINQ, SIOCINQ
-    get(0x541c, "TIOCLINUX", 1), // its first byte says what is wanted, and is where the answer goes
+    get(0x541c, "TIOCLINUX", 1), // its first byte is the subcommand, and is overwritten by the answer
     set(0x541d, "TIOCCONS"),
     get(0x541e, "TIOCGSERIAL", 72),
     set(0x541f, "TIOCSSERIAL"),
@@ -59,7 +59,7 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x5423, "TIOCSETD"),
     get(0x5424, "TIOCGETD", INT),
     get(0x542e, "TIOCGRS485", 32),
-    get(0x542f, "TIOCSRS485", 32), // what is in force comes back
+    get(0x542f, "TIOCSRS485", 32), // the kernel returns the settings in force
     get(0x8004_5430, "TIOCGPTN", INT),
     set(0x4004_5431, "TIOCSPTLCK"),
     get(0x8004_5439, "TIOCGPTLCK", INT),

@@ -1,15 +1,15 @@
-//! Performs a call in this process and compares what it changed with what the table says.
+//! Performs a call in this process and compares its changes with the table.
 //!
 //! ```text
 //! arena     | gap | input | gap | output | gap | …     all else poisoned
 //! scratch   | guard | part 0 | guard | part 1 | guard | …
 //! ```
 //!
-//! Four runs, each set up afresh: in place and redirected, each with two poisons, so that no byte that the kernel
-//! writes can hide by equalling the poison. In place, every changed byte must be declared as written. Redirected,
-//! as the recorder does it (copy in, change the pointers), the arena must stay as it
-//! was and nothing but the parts may change. And of a part that is not copied in, every byte declared
-//! must have been changed in one of the runs, because the recorder would copy garbage otherwise.
+//! There are four runs, each set up afresh: in place and redirected, each with two poisons, so that no
+//! byte that the kernel writes can hide by equalling the poison. In place, every changed byte must be
+//! declared as written. Redirected as the recorder does it (copy in, change the pointers), the arena
+//! must stay unchanged and only the parts may change. If a part is not copied in, every byte declared
+//! must have changed in one of the runs, because the recorder would otherwise copy garbage.
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
@@ -81,7 +81,7 @@ impl Drop for Region {
     }
 }
 
-/// Where a test lays out the memory of a call.
+/// The layout of the memory of a call under test.
 pub struct Layout<'a> {
     arena: &'a Region,
     next: usize,
@@ -169,11 +169,12 @@ struct Run {
     result: i64,
     parts: Vec<Part>,
     written: Vec<Written>,
-    /// Of each written byte of each part: whether it changed. Whether any byte changed at all.
+    /// For each written byte of each part: whether it changed.
     changed: Vec<Vec<bool>>,
 }
 
-/// Performs the call that `build` sets up; checks it as the module says; returns the result of the last run.
+/// Performs the call that `build` sets up, checks it as described above, and returns the result of the
+/// last run.
 pub fn check(name: &str, build: impl Fn(&mut Layout) -> [u64; 6]) -> i64 {
     let spec = spec(name);
     let mut last = 0;
@@ -181,7 +182,7 @@ pub fn check(name: &str, build: impl Fn(&mut Layout) -> [u64; 6]) -> i64 {
         let a = run(spec, &build, 0xaa, redirect);
         let b = run(spec, &build, 0x55, redirect);
         last = b.result;
-        // After EFAULT what may have been written is declared, not what has been.
+        // After EFAULT the table declares bytes that may have been written.
         if a.written == b.written && last != -i64::from(libc::EFAULT) {
             for w in a.written.iter().filter(|w| !a.parts[w.part].copy_in) {
                 let range = w.offset as usize..(w.offset + w.len) as usize;
@@ -240,10 +241,10 @@ fn run(spec: &Spec, build: &impl Fn(&mut Layout) -> [u64; 6], poison: u8, redire
 
     let mem = Memory::of(Tid(std::process::id() as i32));
     let parts = spec.parts(&entry, &mem).expect("parts");
-    // A test may mean to give wrong pointers: such a call is performed in place only.
+    // A test may give wrong pointers on purpose. Such a call is performed only in place.
     let redirect = redirect && parts.iter().all(|p| arena.contains(p));
     let places = if redirect {
-        // Garbage that differs from what the program has.
+        // Garbage that differs from the program's bytes.
         scratch.fill(!poison);
         redirect_parts(&parts, &scratch, &mem, &mut a)
     } else {
@@ -346,7 +347,7 @@ fn redirect_parts(parts: &[Part], scratch: &Region, mem: &Memory, args: &mut [u6
     places
 }
 
-/// A directory that goes when the test does.
+/// A directory that is removed when dropped.
 pub struct Dir(pub std::path::PathBuf);
 
 impl Dir {
@@ -358,7 +359,7 @@ impl Dir {
         Dir(path)
     }
 
-    /// The name of something in it.
+    /// The path of an entry.
     pub fn name(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("UTF-8").to_owned()
     }

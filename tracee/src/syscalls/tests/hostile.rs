@@ -1,4 +1,5 @@
-//! Any call with any arguments and any memory: no panic, no part beyond its bounds, nothing declared outside of a part.
+//! Any call with any arguments and any memory: no panic, no part beyond its bounds, no written bytes
+//! outside of a part.
 
 use proptest::prelude::*;
 
@@ -33,7 +34,7 @@ impl ReadMemory for Noise {
     }
 }
 
-/// Numbers that mean something as an address, a count, a flag or a command, and others.
+/// Numbers that are plausible addresses, counts, flags or commands, and others.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![
         START..START + 0x3000,

@@ -1,4 +1,4 @@
-//! Irregular entries, and untrusted lengths, against memory made up.
+//! Irregular entries and untrusted lengths, tested with invented memory.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::memory::ReadMemory;
 use crate::syscalls::{Holder, Part, Spec, Written, all};
 use crate::{Addr, Registers, Tid};
 
-/// Whole pages at made-up addresses.
+/// Whole pages at invented addresses.
 #[derive(Default)]
 struct Fake {
     pages: BTreeMap<u64, Vec<u8>>,
@@ -77,7 +77,7 @@ fn parts<const N: usize>(name: &str, args: [u64; N], mem: &Fake) -> Vec<Part> {
     spec(name).parts(&entry(args), mem).unwrap()
 }
 
-/// What was written, reading the parts where the program has them.
+/// The written bytes, reading the parts at the program's addresses.
 fn written<const N: usize>(name: &str, args: [u64; N], mem: &Fake, result: i64) -> Vec<Written> {
     let parts = parts(name, args, mem);
     let read = |part: usize, offset: u64, buf: &mut [u8]| mem.read(parts[part].addr + offset, buf);
@@ -262,7 +262,7 @@ fn recvmsg_declares_the_words_that_it_answers_in() {
 
 #[test]
 fn hostile_messages_do_no_harm() {
-    // Lengths that mean nothing: a negative name length, 2⁶³ bytes of control, 2⁶⁰ buffers.
+    // Meaningless lengths: a negative name length, 2⁶³ bytes of control, 2⁶⁰ buffers.
     let header = [0x5000, 0xffff_ffff, 0x2000, 1 << 60, 0x6000, 1 << 63, 0];
     let mem = Fake::default().words(0x1000, &header).with(0x6000, &[0]);
     assert_eq!(

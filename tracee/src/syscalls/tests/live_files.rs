@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use super::harness::*;
 
 const CWD: u64 = libc::AT_FDCWD as u64;
-/// Anything of this length is read back whole.
+/// Contents of test files. Tests read the whole length back.
 const CONTENTS: &[u8] = b"I wandered lonely as a cloud that floats on high";
 
 #[test]
@@ -27,7 +27,7 @@ fn attributes_of_files() {
     fails("stat", libc::EFAULT, |l| args([l.text(&path), 8]));
 }
 
-/// As ustat(2) takes it; any mounted file system will do.
+/// A device for ustat(2). Any mounted file system will do.
 fn dev_of_root() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/").unwrap().dev()
@@ -93,7 +93,7 @@ fn reading_pipes_and_counters() {
 
 #[test]
 fn descriptors() {
-    // The descriptors that these make stay open until the process ends.
+    // The descriptors that these calls make stay open until the process ends.
     writes("pipe", |l| args([l.out(8)]));
     writes("pipe2", |l| args([l.out(8), libc::O_CLOEXEC as u64]));
     fails("pipe2", libc::EINVAL, |l| args([l.out(8), u64::MAX >> 33]));
@@ -318,7 +318,7 @@ fn memory_of_ones_own() {
     });
 }
 
-/// What is asked of memory by `/proc`: answers go where the question says.
+/// Questions to `/proc` about memory: the question holds the address for the answer.
 #[test]
 fn memory_by_proc() {
     let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
@@ -340,7 +340,7 @@ fn memory_by_proc() {
     });
 }
 
-/// A page of ours that is there.
+/// A page of ours that exists.
 fn pagemap_page() -> u64 {
     static HERE: u64 = 1;
     &raw const HERE as u64 & !4095

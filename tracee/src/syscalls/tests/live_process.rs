@@ -9,7 +9,7 @@ const EINVAL: i32 = libc::EINVAL;
 #[test]
 fn waiting_for_children() {
     let child = || Command::new("/bin/true").spawn().expect("/bin/true");
-    // Each run needs a child of its own; no run may take one of another test's.
+    // Each run needs a child of its own, and must not take one of another test.
     let pid = |c: Child| u64::from(c.id());
     writes("wait4", |l| args([pid(child()), l.out(4), 0, l.out(144)]));
     writes("waitid", |l| args([1, pid(child()), l.out(128), 4, l.out(144)])); // P_PID, WEXITED
@@ -20,7 +20,7 @@ fn waiting_for_children() {
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     fails("wait4", libc::ECHILD, |l| args([id, l.out(4), 0, l.out(144)]));
-    // Writes the fields of the siginfo although it fails.
+    // The call writes the fields of the siginfo although it fails.
     fails("waitid", libc::ECHILD, |l| {
         args([1, id, l.out(128), 4, l.out(144)])
     });
@@ -30,7 +30,7 @@ fn waiting_for_children() {
 fn users_and_groups() {
     writes("getresuid", |l| args([l.out(4), l.out(4), l.out(4)]));
     writes("getresgid", |l| args([l.out(4), l.out(4), l.out(4)]));
-    // The first is written before the second turns out to be nowhere.
+    // The kernel writes the first id before it finds that the second address is invalid.
     fails("getresuid", libc::EFAULT, |l| args([l.out(4), 8, l.out(4)]));
     ok("getgroups", |l| args([100, l.out(400)]));
     ok("getgroups", |l| args([0, l.out(400)]));
@@ -112,7 +112,7 @@ fn waiting_for_signals() {
     let signal = libc::SIGUSR2;
     let mask = [1u64 << (signal - 1)];
     let thread = raw("gettid", [0; 6]) as u64;
-    // Blocked in this thread only, so that nobody else gets it.
+    // The signal is blocked only in this thread, so that no other thread gets it.
     assert_eq!(raw("rt_sigprocmask", args([0, mask.as_ptr() as u64, 0, 8])), 0);
     assert_eq!(
         writes("rt_sigtimedwait", |l| {

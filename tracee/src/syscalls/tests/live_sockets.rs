@@ -8,9 +8,9 @@ use super::harness::*;
 
 #[test]
 fn addresses() {
-    // The sockets that it makes stay open until the process ends.
+    // The sockets that this call makes stay open until the process ends.
     writes("socketpair", |l| args([1, 1, 0, l.out(8)]));
-    // Of the internet there are no pairs; the descriptors were written before.
+    // There are no pairs of internet sockets. The descriptors have been written before the call fails.
     fails("socketpair", libc::EOPNOTSUPP, |l| args([2, 1, 0, l.out(8)]));
     fails("socketpair", libc::EPROTONOSUPPORT, |l| {
         args([1, 1, 77, l.out(8)])
@@ -90,7 +90,7 @@ fn options() {
     });
 }
 
-/// Every option that there is, on every kind of socket that can be had.
+/// Every option on every kind of socket that is available.
 #[test]
 fn all_options() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -98,7 +98,7 @@ fn all_options() {
     let six = UdpSocket::bind("[::1]:0");
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (local, _peer) = UnixStream::pair().unwrap();
-    // SO_ATTACH_FILTER with struct sock_fprog, of two instructions: whose length is counted by the instruction.
+    // SO_ATTACH_FILTER with struct sock_fprog, of two instructions: its length counts instructions.
     let code: [u64; 2] = [0x0006, 0xffff_ffff_0000_0006];
     ok("setsockopt", |l| {
         let code = l.u64s(&code);
@@ -132,7 +132,7 @@ fn all_options() {
                 }
                 for room in [8, 400] {
                     check("getsockopt", |l| {
-                        // Lists of sources: the value says for how many there is room.
+                        // Lists of sources: the value says how many there is room for.
                         let sources = [0, 41].contains(&level) && [41, 48].contains(&option);
                         let value = if sources { l.put(&[0; 4000]) } else { l.out(4000) };
                         args([*socket, level, option, value, l.u32s(&[room])])
@@ -143,7 +143,7 @@ fn all_options() {
     }
 }
 
-/// What can be asked of an interface; with a name as long as there is room for, whose last byte the kernel makes zero.
+/// Requests about an interface, with a name of maximum length, whose last byte the kernel makes zero.
 #[test]
 fn interfaces() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();

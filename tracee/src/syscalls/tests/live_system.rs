@@ -16,7 +16,7 @@ fn clocks() {
     // Reading only: no mode is set.
     ok("adjtimex", |l| args([l.put(&[0; 208])]));
     ok("clock_adjtime", |l| args([0, l.put(&[0; 208])]));
-    // Writes although it fails: the mode is not one, or not allowed.
+    // The kernel writes although the call fails: the mode is invalid, or not allowed.
     check("adjtimex", |l| args([l.put(&[0x40; 208])]));
     check("clock_adjtime", |l| args([77, l.put(&[0; 208])]));
 }
@@ -42,7 +42,7 @@ fn timers() {
 fn posix_timers() {
     // struct sigevent: value, signal, SIGEV_NONE.
     let event = [0, 1 << 32, 0, 0, 0, 0, 0, 0];
-    // The timers that it makes go with the process.
+    // The timers end with the process.
     writes("timer_create", |l| args([1, l.u64s(&event), l.out(4)]));
     let mut id = 0u32;
     let at = std::ptr::from_mut(&mut id) as u64;
@@ -63,7 +63,7 @@ fn the_machine() {
     assert_eq!(writes("getrandom", |l| args([l.out(64), 64, 0])), 64);
     ok("getrandom", |l| args([l.out(64), 0, 0]));
     fails("getrandom", libc::EINVAL, |l| args([l.out(64), 64, 77]));
-    // SYSLOG_ACTION_READ_ALL and SIZE_BUFFER, which not everybody may.
+    // SYSLOG_ACTION_READ_ALL and SIZE_BUFFER, which need privileges.
     check("syslog", |l| args([3, l.out(1000), 1000]));
     check("syslog", |_| args([10]));
     check("quotactl", |l| {

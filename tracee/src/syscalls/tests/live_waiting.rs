@@ -105,7 +105,7 @@ fn descriptors_that_are_ready() {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// Performs something that sleeps for seconds while this thread gets signals with a handler.
+/// Runs a function that sleeps for seconds while this thread gets signals with a handler.
 fn interrupted(what: impl FnOnce()) {
     // SAFETY: the handler does nothing; no other test uses this signal.
     unsafe {

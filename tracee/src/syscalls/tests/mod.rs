@@ -1,5 +1,5 @@
-//! Tests of the table: its shape, its irregular entries against memory made up, and all that
-//! can be performed safely against the kernel.
+//! Tests of the table: its shape, its irregular entries with invented memory, and all calls that can
+//! safely be made to the kernel.
 
 mod harness;
 mod hostile;

@@ -11,7 +11,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::programs::shell;
 use crate::{Recording, Rr, Run, run};
 
-/// The program whose trace is damaged: some processes, some mapped files, output on both streams.
+/// Records the program whose trace is damaged: some processes, some mapped files, output on both
+/// streams.
 pub fn victim(rr: &Rr) -> Recording<'_> {
     let script = "for i in 1 2 3; do echo $i $$; /bin/true; done; date; echo done >&2";
     let recording = rr.record(&["--checkpoint-interval", "60e"], &shell(script));
@@ -57,7 +58,8 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Runs an rr command on a trace under a limit of memory; it must end by itself, in words if it fails.
+/// Runs an rr command on a trace with limited memory. The command must end by itself, with a message if
+/// it fails.
 #[track_caller]
 pub fn careful(rr: &Rr, args: &[&str], dir: &Path) -> Run {
     let mut command = rr.command(args);
@@ -120,17 +122,17 @@ fn mount(at: &Path, size: &str, flags: MsFlags) -> nix::Result<()> {
     nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(options.as_str()))
 }
 
-/// A mounted tmpfs that is unmounted at the end.
+/// A mounted tmpfs that is unmounted when dropped.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// Mounts it; `None` if the tests have no right to.
+    /// Mounts a tmpfs. `None` if the tests have no right to.
     pub fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
         mount(at, size, MsFlags::empty()).ok()?;
         Some(Tmpfs(at.to_owned()))
     }
 
-    /// Gives it another size.
+    /// Changes the size of the tmpfs.
     pub fn resize(&self, size: &str) {
         mount(&self.0, size, MsFlags::MS_REMOUNT).expect("remount");
     }

@@ -1,11 +1,12 @@
-//! `rr replay` with a real gdb, driven by a script of commands and what each must print.
+//! `rr replay` with a real gdb, driven by a script of commands and expected outputs.
 //!
-//! A script is a list of pairs: a command for gdb, and what must appear in its output before the next one: texts in this
-//! order, separated by ` … `; one that begins with `!` must not appear after the one before it. `{word}` is the number of the
-//! line of the program's source that ends with `// word`.
+//! A script is a list of pairs: a command for gdb, and texts that must appear in its output before the
+//! next command, in this order, separated by ` … `. A text that begins with `!` must not appear after
+//! the text before. `{word}` is the number of the line of the program's source that ends with `//
+//! word`.
 //!
-//! `save NAME` notes registers (all that gdb knows) and checksums of all writable memory; `same NAME` compares the place
-//! where it is with what was noted, and fails the test if something differs.
+//! `save NAME` stores all registers that gdb knows and checksums of all writable memory. `same NAME`
+//! compares the current place with the stored state, and fails the test if something differs.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -19,7 +20,7 @@ use crate::programs::is_installed;
 use crate::rr::Rr;
 use crate::run::{Run, run};
 
-/// The programs that are debugged lie here.
+/// The directory of the programs that are debugged.
 pub fn sources() -> PathBuf {
     guest::sources().join("debug")
 }
@@ -29,13 +30,13 @@ pub fn sources() -> PathBuf {
 pub struct Program {
     /// Its source.
     pub source: PathBuf,
-    /// What to execute, with arguments.
+    /// The command to execute, with arguments.
     pub words: Vec<OsString>,
 }
 
 impl Program {
-    /// Compiles a source without optimisation, or finds it compiled; by the ending of its name it is C, C++, Rust or Go.
-    /// `None`: there is no compiler.
+    /// Compiles a source without optimisation, or finds it compiled. The ending of the name says if it
+    /// is C, C++, Rust or Go. `None` if there is no compiler.
     #[track_caller]
     pub fn build(name: &str) -> Option<Program> {
         let source = sources().join(name);
@@ -79,7 +80,7 @@ impl Program {
         Program::build(&format!("{name}.c")).expect("the tests need gcc")
     }
 
-    /// The same program with an argument more.
+    /// The same program with one more argument.
     pub fn arg(mut self, arg: &str) -> Program {
         self.words.push(arg.into());
         self
@@ -99,7 +100,7 @@ impl Program {
             .map(|n| n + 1)
     }
 
-    /// Puts line numbers in the place of `{word}`.
+    /// Replaces `{word}` by line numbers.
     fn with_lines(&self, text: &str) -> String {
         let mut result = String::new();
         let mut rest = text;
@@ -131,7 +132,7 @@ pub struct Debugged<'a> {
     pub recorded: Run,
 }
 
-/// What gdb has of ours before the script.
+/// Our commands for gdb before the script.
 const PRELUDE: &str = include_str!("gdb_prelude.py");
 
 impl<'a> Debugged<'a> {
@@ -160,7 +161,7 @@ impl<'a> Debugged<'a> {
 
     /// `rr replay` with options.
     pub fn command(&self, options: &[&str]) -> Command {
-        // What gdb prints and what it complains about belong together.
+        // gdb's output and error messages belong together.
         let shell = ["-c", "exec \"$@\" 2>&1", "sh"].map(OsString::from);
         let mut command = self.rr.plain_command("sh".as_ref(), self.rr.home());
         command.args(shell).arg(self.rr.bin());
@@ -169,7 +170,7 @@ impl<'a> Debugged<'a> {
         command
     }
 
-    /// Lets gdb execute a script; nobody looks at what it prints.
+    /// Lets gdb execute a script without checking the output.
     #[track_caller]
     pub fn run(&self, options: &[&str], script: &[(&str, &str)]) -> Run {
         let file = self.script(script);
@@ -178,7 +179,7 @@ impl<'a> Debugged<'a> {
         run(&mut command, self.rr.limit)
     }
 
-    /// Lets gdb execute a script, and checks what it prints. Returns everything.
+    /// Lets gdb execute a script and checks its output. Returns the whole output.
     #[track_caller]
     pub fn check(&self, options: &[&str], script: &[(&str, &str)]) -> String {
         let run = self.run(options, script);
@@ -193,7 +194,7 @@ impl<'a> Debugged<'a> {
     }
 }
 
-/// Newer gdbs say it in other words: this is what 13 says.
+/// Newer gdbs use other words. This translates them into those of gdb 13.
 fn in_words_of_gdb_13(output: &str) -> String {
     output.replace(
         "Reached end of recorded history; stopping.\nBackward execution from here not possible.",
@@ -201,7 +202,7 @@ fn in_words_of_gdb_13(output: &str) -> String {
     )
 }
 
-/// Checks what was printed for a script.
+/// Checks the output of a script.
 #[track_caller]
 pub fn check(program: &Program, output: &str, about: &str, script: &[(&str, &str)]) {
     let output = in_words_of_gdb_13(output);

@@ -1,12 +1,14 @@
 //! Guest programs: small C sources in `guests/`, compiled when a test needs them.
 //!
-//! A line `// guest: key=value …` at the top of a source says what differs from the usual:
-//! `cflags=-a,-b` (compiler and linker flags, in place of `-O1`'s company), `args=a,b` (arguments), `exit=N` or
-//! `signal=N` (how it ends, natively and recorded; otherwise exit status 0), `special` (does not end by itself or
-//! needs something from its surroundings: a test of its own, not in the matrix).
+//! A line `// guest: key=value …` at the top of a source gives the differences from the defaults:
+//! `cflags=-a,-b` (compiler and linker flags, in place of `-O1` and the other defaults), `args=a,b`
+//! (arguments), `exit=N` or `signal=N` (the ending, natively and recorded; exit status 0 by default),
+//! `special` (the guest does not end by itself or needs something from its surroundings, so it has a
+//! test of its own and is not in the matrix).
 //!
-//! A binary is named by a hash of everything that it is made from, so a cached one is never stale, and it is
-//! moved into place when complete, so tests can compile the same guest at the same time.
+//! A hash of everything that a binary is made from is part of its name, so a cached binary is never
+//! stale. The binary is moved into place when complete, so tests can compile the same guest at the same
+//! time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use crate::run::run;
 
-/// How a program ends.
+/// The ending of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// With an exit status.
@@ -26,7 +28,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// As a shell shows it.
+    /// The status as a shell shows it.
     pub fn shell_status(self) -> i32 {
         match self {
             Ending::Exit(status) => status,
@@ -34,7 +36,7 @@ impl Ending {
         }
     }
 
-    /// As `rr ps` shows it.
+    /// The status as `rr ps` shows it.
     pub fn ps_status(self) -> String {
         match self {
             Ending::Exit(status) => status.to_string(),
@@ -46,15 +48,15 @@ impl Ending {
 /// One compiled guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// Its name: that of the source without `.c`.
+    /// Name: the source's name without `.c`.
     pub name: String,
     /// The executable.
     pub path: PathBuf,
     /// Arguments to run it with.
     pub args: Vec<String>,
-    /// How it ends.
+    /// The expected ending.
     pub ending: Ending,
-    /// Not for the matrix.
+    /// True if the guest is not for the matrix.
     pub special: bool,
 }
 
@@ -74,7 +76,7 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// All that guests can include, one after the other.
+/// The text of all headers that guests can include.
 fn headers() -> String {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(sources())
         .expect("the directory of guests")
@@ -123,7 +125,7 @@ impl Guest {
         guest
     }
 
-    /// Compiles a source that is not a guest of ours, with the same rules.
+    /// Compiles a source that is not one of our guests, by the same rules.
     #[track_caller]
     pub fn build_source(name: &str, source: &Path) -> PathBuf {
         let text = std::fs::read_to_string(source).expect("a C source");
@@ -151,9 +153,9 @@ fn compile(name: &str, source: &Path, flags: &[String], text: &(String, String))
     })
 }
 
-/// An executable in the cache, which `make` makes if it is not there.
+/// Path of an executable in the cache. `make` makes the executable if it does not exist.
 pub(crate) fn in_cache(name: &str, version: u64, make: impl FnOnce(&Path)) -> PathBuf {
-    // One directory per version: the executable's own name stays the guest's.
+    // One directory for each version: the executable's own name stays the guest's.
     let dir = cache_dir().join(format!("{name}-{version:016x}"));
     let path = dir.join(name);
     if path.exists() {
@@ -173,7 +175,7 @@ pub(crate) fn in_cache(name: &str, version: u64, make: impl FnOnce(&Path)) -> Pa
     path
 }
 
-/// Beside the test binaries (`target/rr-guests`), so that `cargo clean` removes it.
+/// The cache beside the test binaries (`target/rr-guests`), so that `cargo clean` removes it.
 fn cache_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("the test's own path");
     // target/<profile>/deps/<test>

@@ -1,19 +1,19 @@
 //! End-to-end tests: guest programs, and the harness that records and replays them.
 //!
-//! The harness drives the `rr` binary from outside, as a user does, and knows nothing of its insides. What
-//! it asserts is what a user is promised: the recorded program behaves as it does alone, a replay shows the
-//! same bytes, from the start and from every checkpoint, and `rr verify` finds nothing.
+//! The harness drives the `rr` binary from outside, as a user does, and knows nothing of its internals.
+//! It asserts rr's promises to a user: the recorded program behaves as without rr, a replay shows the
+//! same bytes from the start and from every checkpoint, and `rr verify` finds no difference.
 //!
 //! * [`guest`]: the small C programs in `guests/`, compiled on first use;
 //! * [`mod@run`]: a command with a time limit whose whole process group ends with it;
 //! * [`rr`]: the `rr` binary, its commands, the traces it makes (in temporary directories, removed afterwards);
 //! * [`mod@matrix`]: one program through all ways of recording and replaying;
-//! * [`gdb`]: a replay debugged with gdb, by scripts of commands and what they print;
+//! * [`gdb`]: a replay debugged with gdb, by scripts of commands and expected outputs;
 //! * [`terminal`]: a command on a terminal of its own;
 //! * [`damage`]: broken copies of traces, and all commands tried on them;
 //! * [`programs`]: inputs for tests of real programs;
 //! * [`documents`]: the documents of the repository: their commands and their links;
-//! * [`imports`]: which files of a crate import which.
+//! * [`imports`]: the imports between the files of a crate.
 //!
 //! Environment: `RR_BIN` names the binary to test (otherwise it is built in this workspace); `RR_TESTS=full`
 //! runs everything at full size; `RR_TESTS_KEEP=1` leaves traces behind for inspection.
@@ -37,7 +37,8 @@ pub use matrix::{NO_CHECKPOINTS, Plan, matrix};
 pub use rr::{Checkpoint, Recording, Rr, TraceInfo};
 pub use run::{Run, run};
 
-/// Whether everything is tested at full size (`RR_TESTS=full`) or the quick selection for every change.
+/// Returns whether everything is tested at full size (`RR_TESTS=full`), or only the quick selection for
+/// every change.
 pub fn full() -> bool {
     std::env::var_os("RR_TESTS").is_some_and(|value| value == "full")
 }

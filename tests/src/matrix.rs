@@ -1,8 +1,8 @@
-//! One program through all ways of recording and replaying.
+//! Tests one program with all ways of recording and replaying.
 //!
-//! For every checkpoint interval: the recorded program ends as it should; a replay from the start shows the
-//! same bytes on both streams; a replay up to a checkpoint and one from that checkpoint together show them
-//! too, each its part and not one byte twice; `rr verify` finds nothing; `rr ps` knows the exit status.
+//! For every checkpoint interval: the recorded program ends as expected; a replay from the start shows
+//! the same bytes on both streams; a replay up to a checkpoint and one from that checkpoint together
+//! show the same bytes, none twice; `rr verify` finds nothing; `rr ps` knows the exit status.
 
 use std::ffi::OsString;
 
@@ -10,23 +10,23 @@ use crate::full;
 use crate::guest::{Ending, Guest};
 use crate::rr::{Recording, Rr, TraceInfo};
 
-/// What to do with a program.
+/// The tests of a program.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Checkpoint intervals to record with; `None` is without checkpoints.
     pub intervals: Vec<Option<u64>>,
     /// Intervals to record with without the system call buffer (`-n`).
     pub traced: Vec<u64>,
-    /// At most so many checkpoints of each trace are replayed from, spread evenly.
+    /// Maximum number of checkpoints of each trace to replay from, spread evenly.
     pub replays: usize,
-    /// How the program ends.
+    /// The expected ending.
     pub ending: Ending,
     /// More options for `rr record`.
     pub options: Vec<String>,
-    /// How many checkpoints of a trace the recorder may be made to wait for, so that none is skipped. Each costs
-    /// some tens of milliseconds to write and to verify.
+    /// Maximum number of checkpoints of a trace for which the recorder waits, so that none is skipped.
+    /// Each costs some tens of milliseconds to write and to verify.
     pub waits: u64,
-    /// Events of the program, once known.
+    /// Number of the program's events, once known.
     pub events: u64,
 }
 
@@ -62,7 +62,7 @@ impl Plan {
     }
 }
 
-/// Takes a guest through the whole matrix.
+/// Tests a guest with the whole matrix.
 #[track_caller]
 pub fn matrix(name: &str) {
     let guest = Guest::build(name);
@@ -70,10 +70,10 @@ pub fn matrix(name: &str) {
     check_guest(&Rr::new(), &guest, &Plan::guest(guest.ending));
 }
 
-/// Recordings with more checkpoints than this are left to `--full`.
+/// Recordings with more checkpoints than this are made only in the full run.
 const MANY_CHECKPOINTS: u64 = 1500;
 
-/// Takes a guest through a plan with a given `rr`: natively first, then recorded.
+/// Tests a guest by a plan with a given `rr`: natively first, then recorded.
 #[track_caller]
 pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
     let path = rr.reachable(&guest.path);
@@ -87,7 +87,7 @@ pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
     let buffered = plan.intervals.iter().map(|interval| (*interval, false));
     let traced = plan.traced.iter().map(|interval| (Some(*interval), true));
     for (interval, no_buffer) in buffered.chain(traced).collect::<Vec<_>>() {
-        // Thousands of checkpoints of one guest show nothing that the shorter ones do not.
+        // Thousands of checkpoints of one guest show no more than shorter runs.
         let checkpoints = interval.map_or(0, |n| plan.events / n);
         if !full() && plan.events != u64::MAX && checkpoints > MANY_CHECKPOINTS {
             continue;
@@ -102,7 +102,7 @@ pub fn check_guest(rr: &Rr, guest: &Guest, plan: &Plan) {
     }
 }
 
-/// Options of `rr record` for recordings that are to have no checkpoints, however long they take.
+/// Options of `rr record` for recordings without checkpoints, however long they take.
 pub const NO_CHECKPOINTS: [&str; 2] = ["--checkpoint-interval", "none"];
 
 /// The options of `rr record` for one interval.
@@ -110,7 +110,8 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
     let mut options = plan.options.clone();
     if let Some(n) = interval {
         options.extend(["--checkpoint-interval".to_owned(), format!("{n}e")]);
-        // Where the writer could not keep up: no checkpoint is skipped, so that every kind of event gets its own.
+        // If the writer could not keep up: no checkpoint is skipped, so that every kind of event gets
+        // one.
         if plan.events / n <= plan.waits {
             options.push("--checkpoint-wait".to_owned());
         }
@@ -228,7 +229,7 @@ fn check_ps(recording: &Recording<'_>, ending: Ending) {
     );
 }
 
-/// At most `count` of `all`, evenly spread, the first and the last among them.
+/// At most `count` of `all`, evenly spread, including the first and the last.
 pub fn spread(all: &[u64], count: usize) -> Vec<u64> {
     if all.len() <= count {
         return all.to_vec();
@@ -241,7 +242,7 @@ pub fn spread(all: &[u64], count: usize) -> Vec<u64> {
         .collect()
 }
 
-/// Compares outputs, with a message that shows where they part.
+/// Compares outputs, with a message that shows the first difference.
 #[track_caller]
 pub fn same(what: &str, got: &[u8], expected: &[u8]) {
     if got == expected {

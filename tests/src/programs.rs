@@ -1,6 +1,7 @@
-//! Inputs for tests with real programs: generated, so that nothing has to be fetched and sizes can be chosen.
+//! Inputs for tests with real programs: generated, so that nothing is downloaded and sizes can be
+//! chosen.
 //!
-//! Everything here is a function of its arguments; two calls make the same files.
+//! Everything here depends only on its arguments: two calls make the same files.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -30,7 +31,7 @@ impl Random {
     }
 }
 
-/// Whether a program is in the `PATH`.
+/// Returns whether a program is in the `PATH`.
 pub fn is_installed(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
@@ -79,12 +80,12 @@ pub fn tree(root: &Path, files: usize) {
     }
 }
 
-/// SQL that inserts `rows` rows, a hundred in a transaction, and asks a few questions about them.
+/// SQL that inserts `rows` rows, a hundred in a transaction, and runs a few queries on them.
 pub fn sql(rows: usize) -> String {
     sql_in(rows, 100)
 }
 
-/// The same with another number of rows in a transaction.
+/// Same as [`sql`], with another number of rows in a transaction.
 pub fn sql_in(rows: usize, transaction: usize) -> String {
     let mut random = Random::new(99);
     let mut out = String::from(
@@ -148,7 +149,7 @@ pub fn python_script() -> &'static str {
      print(sorted(os.listdir('/'))[:5], os.environ.get('GUEST_RECORDED'))\n"
 }
 
-/// Shell commands that make a git repository of what is in the working directory, and show it.
+/// Shell commands that make a git repository of the files in the working directory, and show it.
 pub const GIT: &str = "set -e; export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null; \
      git -c init.defaultBranch=main init -q .; git add .; \
      git -c user.name=rr -c user.email=rr@localhost commit -q -m first; \

@@ -1,4 +1,4 @@
-//! The `rr` binary under test and the traces it makes.
+//! The `rr` binary under test and its traces.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
@@ -16,49 +16,49 @@ use crate::run::{Run, Started, run, start};
 /// `nobody`: the unprivileged user that tests switch to when they are root.
 pub const NOBODY: u32 = 65534;
 
-/// An `rr` with a place of its own: working directories, traces, and a user to run as.
+/// An `rr` with its own working directories, traces, and user.
 pub struct Rr {
     bin: PathBuf,
     home: TempDir,
     user: Option<u32>,
     /// The time limit of every command.
     pub limit: Duration,
-    /// Recordings keep frozen forks of small programs, too.
+    /// True if recordings keep frozen forks of small programs, too.
     keeps_forks: bool,
 }
 
-/// What `rr traceinfo` says (the keys that tests need).
+/// The output of `rr traceinfo` (the keys that tests need).
 #[derive(Debug, Deserialize)]
 pub struct TraceInfo {
     /// The number of the last event.
     pub events: u64,
-    /// Whether the recording ended properly.
+    /// True if the recording ended properly.
     pub complete: bool,
-    /// System calls that were buffered in the program and have no event of their own.
+    /// Number of system calls that were buffered in the program and have no event of their own.
     #[serde(default, rename = "bufferedCalls")]
     pub buffered_calls: Option<u64>,
     /// The checkpoints in the trace, by event.
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// What `rr traceinfo` says about a checkpoint.
+/// The output of `rr traceinfo` about a checkpoint.
 #[derive(Debug, Deserialize)]
 pub struct Checkpoint {
-    /// The event that it was taken at.
+    /// The event of the checkpoint.
     pub event: u64,
-    /// Tasks in it.
+    /// Number of tasks.
     pub tasks: u64,
-    /// How long the recording stood still for it, in microseconds.
+    /// Time that the recording was stopped for the checkpoint, in microseconds.
     pub pause_us: f64,
-    /// Pages looked at.
+    /// Number of pages examined.
     pub pages_scanned: u64,
-    /// Pages stored as references.
+    /// Number of pages stored as references.
     pub pages_referenced: u64,
-    /// Pages stored with their content.
+    /// Number of pages stored with their contents.
     pub pages_stored: u64,
-    /// Size of its file.
+    /// Size of the checkpoint's file.
     pub bytes: u64,
-    /// How long writing it took, beside the recording, in milliseconds.
+    /// Time to write the checkpoint, while the recording went on, in milliseconds.
     pub write_ms: f64,
 }
 
@@ -102,7 +102,7 @@ fn binary() -> &'static Path {
 }
 
 impl Rr {
-    /// An `rr` run as the user of the tests.
+    /// An `rr` that runs as the user of the tests.
     pub fn new() -> Rr {
         Rr {
             bin: binary().to_owned(),
@@ -113,7 +113,7 @@ impl Rr {
         }
     }
 
-    /// An `rr` run as `nobody`, or `None` if the tests have no right to change the user.
+    /// An `rr` that runs as `nobody`. `None` if the tests have no right to change the user.
     pub fn unprivileged() -> Option<Rr> {
         if !nix::unistd::geteuid().is_root() {
             return None;
@@ -121,7 +121,7 @@ impl Rr {
         let mut rr = Rr::new();
         rr.user = Some(NOBODY);
         let home = rr.home.path().to_owned();
-        // The target directory may lie where nobody can go.
+        // The target directory may be inaccessible to nobody.
         let copy = home.join("rr");
         copy_program(&rr.bin, &copy);
         for path in [&home, &copy] {
@@ -138,14 +138,15 @@ impl Rr {
         self
     }
 
-    /// Lets recordings (of a debug build) treat small programs like those of many megabytes: the frozen fork of each checkpoint is
-    /// kept for the next one, to tell what has changed. Recordings with an interval of one event do so anyway.
+    /// Lets recordings (of a debug build) treat small programs like programs of many megabytes: the
+    /// frozen fork of each checkpoint is kept for the next one, to find changed pages. Recordings with
+    /// an interval of one event do so anyway.
     pub fn with_kept_forks(mut self) -> Rr {
         self.keeps_forks = true;
         self
     }
 
-    /// The directory that traces and working directories lie in.
+    /// The directory of traces and working directories.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
@@ -166,14 +167,15 @@ impl Rr {
         dir
     }
 
-    /// Makes a file or directory the property of the user of this `rr`.
+    /// Gives a file or directory to the user of this `rr`.
     pub fn give(&self, path: &Path) {
         if self.user.is_some() {
             std::os::unix::fs::chown(path, self.user, self.user).expect("chown");
         }
     }
 
-    /// A program as this `rr`'s user can run it: itself, or a copy where the original is out of reach.
+    /// A program that this `rr`'s user can run: the program itself, or a copy if the original is
+    /// inaccessible.
     pub fn reachable(&self, program: &Path) -> PathBuf {
         if self.user.is_none() {
             return program.to_owned();
@@ -187,7 +189,7 @@ impl Rr {
         copy
     }
 
-    /// Any command as the user of this `rr`, in `cwd`.
+    /// Any command, run as the user of this `rr` in `cwd`.
     pub fn plain_command(&self, program: &OsStr, cwd: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -261,19 +263,19 @@ impl Rr {
         Recording { rr: self, dir, run }
     }
 
-    /// Starts recording and returns at once, with the directory that the trace will lie in.
+    /// Starts recording and returns at once, with the directory of the trace.
     #[track_caller]
     pub fn start_recording(&self, options: &[&str], program: &[OsString], cwd: &Path) -> (Started, PathBuf) {
         let dir = self.new_trace();
         (start(&mut self.record_command(options, &dir, cwd, program)), dir)
     }
 
-    /// A trace that a started recorder left.
+    /// The trace of a started recorder.
     pub fn recording_from(&self, dir: PathBuf, run: Run) -> Recording<'_> {
         Recording { rr: self, dir, run }
     }
 
-    /// Runs a program natively, as its recording will be run.
+    /// Runs a program natively, in the same way as its recording.
     #[track_caller]
     pub fn native(&self, program: &[OsString], cwd: &Path) -> Run {
         let mut command = self.plain_command(&program[0], cwd);
@@ -282,12 +284,13 @@ impl Rr {
     }
 }
 
-/// Lets a command ignore no signal, whoever started the tests: `nohup` ignores `SIGHUP`, and a script's `… &` `SIGINT`.
+/// Lets a command ignore no signal, whoever started the tests: `nohup` ignores `SIGHUP`, and a script's
+/// `… &` ignores `SIGINT`.
 fn with_default_signals(command: &mut Command) {
     // SAFETY: plain system calls, allowed between fork and exec; no disposition set here runs code.
     unsafe {
         command.pre_exec(|| {
-            // Those that cannot be changed are never ignored.
+            // Signals that cannot be changed are never ignored.
             for signal in 1..=libc::SIGRTMAX() {
                 libc::signal(signal, libc::SIG_DFL);
             }
@@ -298,8 +301,9 @@ fn with_default_signals(command: &mut Command) {
 
 /// Copies a program that is to be executed soon.
 ///
-/// By another process: had this one a descriptor open for writing, a child that another thread is about to start
-/// would hold it too until its own exec, and executing the copy would fail meanwhile (ETXTBSY).
+/// Another process makes the copy. If this process had a descriptor open for writing, a child that
+/// another thread is about to start would hold it too until its own exec, and executing the copy would
+/// fail meanwhile (ETXTBSY).
 pub fn copy_program(from: &Path, to: &Path) {
     let status = Command::new("cp")
         .arg("--")
@@ -339,7 +343,7 @@ impl Recording<'_> {
         self.rr.rr(args)
     }
 
-    /// `rr replay -a …`, whatever its status.
+    /// Runs `rr replay -a …`, whatever its status is.
     #[track_caller]
     pub fn replay(&self, options: &[&str]) -> Run {
         self.rr(&[&["replay", "-a"], options].concat())
@@ -355,13 +359,13 @@ impl Recording<'_> {
         }
     }
 
-    /// `rr verify`, which must find nothing.
+    /// Runs `rr verify`, which must find nothing.
     #[track_caller]
     pub fn verify(&self) -> Run {
         self.rr(&["verify"]).expect_success()
     }
 
-    /// Removes the trace before the end of the test: some are large.
+    /// Removes the trace before the end of the test, because some are large.
     pub fn remove(self) {
         let parent = self.dir.parent().expect("a trace lies in a directory of its own");
         if std::env::var_os("RR_TESTS_KEEP").is_none() {

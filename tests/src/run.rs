@@ -1,8 +1,9 @@
 //! Runs a command with a time limit.
 //!
-//! A recorder that hangs must fail its test and not the whole run: the command gets its own process group,
-//! and when the limit is reached, that group is killed (tracees outside of it die with their tracer).
-//! Output goes to unnamed files, so that no reader can be blocked by a process that outlives the command.
+//! A recorder that hangs must fail its test and not the whole run. So the command gets its own process
+//! group, and when the limit is reached, that group is killed (tracees outside of it die with their
+//! tracer). Output goes to unnamed files, so that a process that outlives the command cannot block a
+//! reader.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -15,18 +16,18 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug)]
 pub struct Run {
     /// The command line, for messages.
     pub command: String,
-    /// How it ended.
+    /// Status of the ended command.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub stderr: Vec<u8>,
-    /// How long it took.
+    /// Running time.
     pub elapsed: Duration,
 }
 
@@ -41,10 +42,11 @@ impl Run {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// Standard error without what rr itself says (lines that begin with `rr: `, and its log): what the program wrote.
+    /// The program's standard error, without rr's own messages (lines that begin with `rr: `, and its
+    /// log).
     pub fn program_stderr(&self) -> Vec<u8> {
         let own = |line: &[u8]| {
-            // The log is coloured, perhaps: "\x1b[33m WARN\x1b[0m …".
+            // The log may be coloured: "\x1b[33m WARN\x1b[0m …".
             let start = String::from_utf8_lossy(&line[..line.len().min(20)]).into_owned();
             let word = start.trim_start_matches(|c: char| !c.is_ascii_uppercase());
             let log =
@@ -146,7 +148,7 @@ impl Started {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// What has been written to standard output so far.
+    /// Standard output so far.
     pub fn stdout_so_far(&mut self) -> Vec<u8> {
         contents(&mut self.stdout)
     }
@@ -164,18 +166,19 @@ impl Started {
         }
     }
 
-    /// Whether the command has ended.
+    /// Returns whether the command has ended.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().expect("wait for a child").is_some()
     }
 
     /// Sends a signal to the process (not to its group).
     pub fn signal(&self, signal: Signal) {
-        // The child may have ended: then there is nothing to signal.
+        // If the child has ended, there is nothing to signal.
         let _ = nix::sys::signal::kill(self.pid(), signal);
     }
 
-    /// Waits for the end. A command that takes longer than `limit` is killed with its group and fails the test.
+    /// Waits for the end. If the command takes longer than `limit`, it is killed with its group, and
+    /// the test fails.
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Run {
         let mut pause = Duration::from_micros(500);
@@ -225,7 +228,8 @@ pub fn run(command: &mut Command, limit: Duration) -> Run {
 }
 
 fn contents(file: &mut File) -> Vec<u8> {
-    // The descriptor shares its offset with the child's: read through a fresh one, leaving the child's alone.
+    // The descriptor shares its offset with the child. A fresh descriptor leaves the child's offset
+    // alone.
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
     let mut bytes = Vec::new();
     let mut own = File::open(path).expect("reopen an output file");
@@ -234,7 +238,8 @@ fn contents(file: &mut File) -> Vec<u8> {
     bytes
 }
 
-/// The processes below `root`, one a line, with state and current system call: what a hang looks like.
+/// The processes below `root`, one in each line, with state and current system call, to diagnose a
+/// hang.
 fn describe_tree(root: Pid) -> String {
     let mut text = String::new();
     let mut todo = vec![(root.as_raw(), 0)];
@@ -272,7 +277,8 @@ fn describe_tree(root: Pid) -> String {
     text
 }
 
-/// Checks that no process works in a directory, or none in a moment: tracees and frozen forks die with their rr.
+/// Checks that no process works in a directory, or none after a moment: tracees and frozen forks die
+/// with their rr.
 #[track_caller]
 pub fn no_process_left_in(dir: &Path) {
     let dir = dir.canonicalize().expect("a directory");

@@ -1,4 +1,4 @@
-//! A command on a terminal of its own, and what appears there.
+//! A command on a terminal of its own, and its output there.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The command; with this, it and all that it started in its session's first group goes.
+/// The running command. Dropping this ends it and all processes of its session's first group.
 pub struct Terminal {
     master: File,
     child: Child,
-    /// What has appeared and was not waited for.
+    /// Output that has appeared and was not waited for.
     rest: String,
-    /// How long [`Terminal::types`] waits for what must appear.
+    /// Maximum time that [`Terminal::types`] waits for its text.
     pub limit: Duration,
 }
 
@@ -35,7 +35,7 @@ impl Terminal {
     pub fn run(command: &mut Command) -> Terminal {
         let (mut master, mut slave) = (-1, -1);
         let none = std::ptr::null_mut();
-        // SAFETY: two places for descriptors; no name, no settings.
+        // SAFETY: two valid places for descriptors; no name, no settings.
         let result = unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), none.cast()) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
         // SAFETY: the descriptors are new, and nobody else has them.
@@ -70,7 +70,7 @@ impl Terminal {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// Types something; what appears up to, and with, this text.
+    /// Types something. Returns the output up to and including the text `until`.
     #[track_caller]
     pub fn types(&mut self, keys: &str, until: &str) -> String {
         self.master.write_all(keys.as_bytes()).expect("type");
@@ -100,7 +100,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for the end of the command; its exit status.
+    /// Waits for the end of the command. Returns its exit status.
     #[track_caller]
     pub fn ends(&mut self) -> Option<i32> {
         let end = Instant::now() + self.limit;

@@ -1,4 +1,4 @@
-//! `rr backtrace`: what a log gets to see of crashes.
+//! `rr backtrace`: the backtrace of a crash that a log shows.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -78,7 +78,7 @@ fn backtrace(recording: &Recording, options: &[&str]) -> String {
     run.out()
 }
 
-/// Whether all of these are in the text, in this order.
+/// Checks that all of these parts are in the text, in this order.
 fn in_order(text: &str, parts: &[&str]) {
     let mut rest = text;
     for part in parts {
@@ -107,7 +107,7 @@ fn a_thread_that_crashes() {
         "main () at",
     ];
     in_order(&backtrace(&recording, &[]), &parts);
-    // The files come out of the trace now.
+    // The debugger now gets the files from the trace.
     std::fs::remove_file(&program).unwrap();
     let text = backtrace(&recording, &[]);
     in_order(&text, &parts);
@@ -196,7 +196,7 @@ fn nothing_to_show_and_nothing_to_show_it_with() {
         "{}",
         without.err()
     );
-    // One that never comes back.
+    // A debugger that never answers.
     let slow = rr.home().join("slow");
     std::fs::write(
         &slow,

@@ -1,8 +1,8 @@
-//! Bad input that is not a damaged trace: events that do not exist, programs that cannot start, places that
-//! cannot be written or are full, names that lead elsewhere.
+//! Bad input other than damaged traces: events that do not exist, programs that cannot start, places
+//! that cannot be written or are full, names that lead elsewhere.
 //!
-//! What is promised: a clear message on standard error, the documented exit status, no panic, and nothing
-//! lost that was recorded.
+//! rr promises a clear message on standard error, the documented exit status, no panic, and no loss of
+//! recorded data.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -58,7 +58,7 @@ fn programs_that_cannot_start() {
             recording.run.describe()
         );
     }
-    // A trace of nothing is not the latest trace.
+    // An empty recording is not the latest trace.
     rr.rr(["record", "/bin/echo", "good"]).expect_success();
     rr.rr(["record", "/nonexistent/program"]).expect_status(69);
     assert_eq!(rr.rr(["replay", "-a"]).expect_success().out(), "good\n");
@@ -135,7 +135,7 @@ fn rm_removes_only_traces() {
     assert!(!traces.join("true-0").exists());
 }
 
-/// The disk fills up in the middle of a recording: what was recorded until then is there.
+/// The disk fills up in the middle of a recording: everything recorded before is in the trace.
 #[test]
 fn full_trace_directory() {
     let rr = Rr::new();

@@ -1,4 +1,5 @@
-//! The checkpoint before the end: whatever kills a program that has run for a while, replay starts just before its death.
+//! The checkpoint before the end: whatever kills a program that has run for a while, replay can start
+//! just before its death.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -7,10 +8,10 @@ use std::ffi::OsString;
 
 use rr_tests::{Guest, Recording, Rr, full};
 
-/// One that is never due.
+/// A checkpoint interval that never ends.
 const NEVER: [&str; 2] = ["--checkpoint-interval", "3600s"];
 
-/// How the guest dies, and of what.
+/// Ways in which the guest dies, and the signals.
 const DEATHS: [(&str, i32); 12] = [
     ("null", libc::SIGSEGV),
     ("blocked", libc::SIGSEGV),
@@ -49,7 +50,8 @@ fn signals(recording: &Recording<'_>) -> Vec<u64> {
     signals.filter_map(number).collect()
 }
 
-/// The checkpoint is at the signal's event, after which there is nothing but exits; and replay from it is as it should be.
+/// Checks that the checkpoint is at the signal's event, that only exits follow, and that replay from it
+/// is right.
 #[track_caller]
 fn check(recording: &Recording<'_>) {
     let all = checkpoints(recording);
@@ -82,7 +84,7 @@ fn whatever_kills_it() {
     }
 }
 
-/// Whatever the interval is counted in.
+/// The interval is counted in every unit.
 #[test]
 fn with_every_unit() {
     let rr = Rr::new();

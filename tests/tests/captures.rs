@@ -1,4 +1,4 @@
-//! Captures of a replay, taken by the library: what becomes of their frozen forks.
+//! Captures of a replay, taken by the library: the fate of their frozen forks.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -34,7 +34,7 @@ fn forks_end_with_the_request_and_are_reaped() {
     let mut session = ReplaySession::start(Arc::clone(&reader), cpu).unwrap();
     assert!(matches!(session.capture(), Err(Error::NoTask { event }) if event == EventNumber(0)));
 
-    // Nobody writes it.
+    // A capture that nobody writes.
     run_to(&mut session, last / 2);
     let before = children();
     let request = session.capture().unwrap();
@@ -46,7 +46,7 @@ fn forks_end_with_the_request_and_are_reaped() {
     let reaped = |session: &mut ReplaySession| {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(10) {
-            // Each capture reaps those of the captures before it, if they have come to their ends.
+            // Each capture reaps the forks of earlier captures that have ended.
             std::thread::sleep(Duration::from_millis(10));
             let forks = session.capture().unwrap().spaces.len();
             if children() == before + forks {
@@ -57,7 +57,7 @@ fn forks_end_with_the_request_and_are_reaped() {
     };
     assert!(reaped(&mut session), "zombies stay");
 
-    // The writer reads it while the session goes on.
+    // The writer reads the capture while the session goes on.
     let dir = rr.new_dir();
     let mut writer = CheckpointWriter::start(dir, reader.header().uuid, Options::default()).unwrap();
     assert!(writer.submit(session.capture().unwrap()));

@@ -1,4 +1,5 @@
-//! `rr checkpoints`: the list, and what is removed; budgets. The others stay whole: replay from each of them, and `rr verify`.
+//! `rr checkpoints`: listing, removal and budgets. The remaining checkpoints stay whole: replay from
+//! each of them, and `rr verify`.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -19,7 +20,7 @@ use serde_json::Value;
 /// Many short processes: some hundreds of events in a second.
 const SCRIPT: &str = "for i in 1 2 3 4 5 6 7 8 9; do /bin/true; echo $i; done";
 
-/// A recording with a checkpoint at each so many events.
+/// Makes a recording with the given options, without skipped checkpoints.
 fn recorded<'a>(rr: &'a Rr, options: &[&str]) -> Recording<'a> {
     let recording = rr.record(&[options, &["-n", "--checkpoint-wait"]].concat(), &shell(SCRIPT));
     assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
@@ -119,7 +120,7 @@ fn the_list_for_people_and_for_programs() {
     );
     assert!(first["resident"].as_u64().unwrap() > 4096, "{first}");
 
-    // One that cannot be used is listed, too.
+    // A checkpoint that cannot be used is listed, too.
     let file = recording.dir.join(format!("checkpoints/{:016}.ckpt", made[1]));
     let mut bytes = fs::read(&file).unwrap();
     let end = bytes.len() - 1;
@@ -150,7 +151,7 @@ fn those_that_are_named_are_removed() {
         before.iter().map(u64::to_string).collect::<Vec<_>>(),
     );
 
-    // The first has what all others refer to.
+    // The first checkpoint has the data that all others refer to.
     let removed = checkpoints(&rr, &["rm", &dir, &names[0], &names[3], &names[0]]).expect_success();
     assert!(
         removed.out().starts_with("2 checkpoints removed, "),
@@ -182,7 +183,7 @@ fn those_that_are_named_are_removed() {
         assert_eq!(events(&recording), left, "{args:?}");
     }
 
-    // They can be made anew, and the others are as before.
+    // Removed checkpoints can be made anew, and the others stay unchanged.
     let mut command = rr.command(["create-checkpoints", "-s", &names[3], "-e", &names[3]]);
     run(command.arg(&dir), rr.limit).expect_success();
     assert_eq!(events(&recording).len(), left.len() + 1);
@@ -269,7 +270,7 @@ fn a_budget_bounds_what_a_recording_stores() {
         left.len(),
         all.len()
     );
-    // The end is as good as before.
+    // Checkpoints at the end are as dense as before.
     let last = bounded.info().events;
     assert!(
         left[left.len() - 3..].iter().all(|event| last - event < 60),
@@ -284,7 +285,7 @@ fn a_budget_bounds_what_a_recording_stores() {
     );
     all_usable(&bounded);
 
-    // The same for those that are added later.
+    // The budget also holds for checkpoints that are added later.
     let bare = copy_of(&rr, &whole.dir);
     fs::remove_dir_all(bare.join("checkpoints")).unwrap();
     fs::create_dir(bare.join("checkpoints")).unwrap();
@@ -299,7 +300,7 @@ fn a_budget_bounds_what_a_recording_stores() {
     all_usable(&rr.recording_from(bare, made));
 }
 
-/// Nobody has to ask for checkpoints, and nobody hears of them.
+/// Checkpoints need no option and cause no message.
 #[test]
 fn a_recording_has_checkpoints_unless_it_is_to_have_none() {
     let rr = Rr::new();
@@ -386,14 +387,14 @@ fn nothing_is_removed_while_somebody_writes() {
         "{}",
         refused.describe()
     );
-    // It can be listed all the same.
+    // The trace can be listed all the same.
     checkpoints(&rr, &[dir.to_str().unwrap()]).expect_success();
     fs::write(&fifo, "\n").unwrap();
     recording.finish(rr.limit).expect_success();
     checkpoints(&rr, &["thin", "--keep", "1", dir.to_str().unwrap()]).expect_success();
 }
 
-/// The list has no more files open than a process may have.
+/// The list never has more files open than the limit of a process.
 #[test]
 fn many_are_listed_with_few_files_open() {
     let rr = Rr::new();
@@ -413,7 +414,7 @@ fn many_are_listed_with_few_files_open() {
     assert!(!listed.out().contains("cannot be used"), "{}", listed.describe());
 }
 
-/// The checkpoints of a trace can be used, all of them; there may be none.
+/// Checks that all checkpoints of a trace can be used. Returns their number, which may be 0.
 #[track_caller]
 fn whole(rr: &Rr, dir: &Path, what: &str) -> usize {
     let reader = TraceReader::open(dir).unwrap();
@@ -427,7 +428,7 @@ fn whole(rr: &Rr, dir: &Path, what: &str) -> usize {
     all.len()
 }
 
-/// Killed at random moments, a removal leaves what can be used, and the next one completes it.
+/// If a removal is killed at a random moment, the rest stays usable, and the next removal completes it.
 #[test]
 fn a_removal_can_be_killed_at_any_moment() {
     let rr = Rr::new();
@@ -462,7 +463,7 @@ fn a_removal_can_be_killed_at_any_moment() {
     }
 }
 
-/// So does a recorder whose budget is used up all the time.
+/// The same is true for a recorder whose budget is always used up.
 #[test]
 fn a_recorder_that_keeps_a_budget_can_be_killed_at_any_moment() {
     let rr = Rr::new();

@@ -1,4 +1,5 @@
-//! `rr ci`: a test's own result is never changed; a green run leaves nothing, a red one its recording.
+//! `rr ci`: a test's own result never changes; a successful run leaves nothing, a failed one its
+//! recording.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -52,7 +53,7 @@ impl Ci {
         names(&self.artifacts).into_iter().map(name).collect()
     }
 
-    /// Nothing is left where runs are recorded, but the files that traces share.
+    /// Checks that nothing is left in the directory of recordings, except the files that traces share.
     #[track_caller]
     fn expect_clean(&self) {
         let mut left = names(&self.rr.home().join("traces"));
@@ -113,7 +114,7 @@ fn a_crash_leaves_its_recording_and_its_backtrace() {
         assert!(red.err().contains("check.c:3"), "{}", red.describe());
     }
 
-    // A crash of a child is kept, and is not the test's result.
+    // A crash of a child is kept, but does not change the test's result.
     let script = format!("{program}; exit 0");
     let green = ci.run(&["--no-backtrace", "--name", "a test"], &["sh", "-c", &script]);
     let green = green.expect_success();
@@ -157,7 +158,7 @@ fn a_time_out_ends_the_recording_where_the_threads_are() {
     let ci = Ci::new();
     let tests: [&[&str]; 2] = [
         &["sh", "-c", "sleep 100 & wait"],
-        // Not a system call in it.
+        // A loop without system calls.
         &["sh", "-c", "while :; do :; done"],
     ];
     for (n, test) in tests.iter().enumerate() {
@@ -220,7 +221,7 @@ fn inside_another_one_the_test_just_runs() {
 #[test]
 fn what_cannot_be_kept_or_recorded_does_not_change_the_result() {
     let mut ci = Ci::new();
-    // A file is no directory.
+    // The artefact directory is a file.
     std::fs::write(&ci.artifacts, "").unwrap();
     let red = ci
         .run(&["--no-backtrace"], &["sh", "-c", "exit 3"])
@@ -236,7 +237,7 @@ fn what_cannot_be_kept_or_recorded_does_not_change_the_result() {
     ci.artifacts = ci.rr.new_dir();
     let none = ci.run(&[], &["/no/such/program"]).expect_status(127);
     assert!(none.err().contains("/no/such/program"), "{}", none.describe());
-    // A PID that nobody may trace: the program is there, and cannot be executed.
+    // The program exists, but cannot be executed.
     let text = ci.rr.home().join("text");
     std::fs::write(&text, "no program").unwrap();
     ci.run(&[], &[text.to_str().unwrap()]).expect_status(126);

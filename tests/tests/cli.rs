@@ -1,4 +1,4 @@
-//! The commands as a user sees them: exit statuses, options, what is printed where.
+//! The commands as a user sees them: exit statuses, options, output and its streams.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -15,7 +15,7 @@ fn program(name: &str) -> Vec<std::ffi::OsString> {
     words([Guest::build(name).path])
 }
 
-/// Records a guest that does not end, kills *it* from outside, and checks what is left.
+/// Records a guest that does not end, kills *the guest* from outside, and checks the trace.
 fn killed_from_outside(guest: &str, signal: Signal, interval: Option<u64>) {
     let rr = Rr::new();
     let options: Vec<String> = interval
@@ -97,7 +97,7 @@ fn env_option_sets_variables() {
     }
 }
 
-/// Thousands of reads and writes: without the buffer each is an event, with it next to none.
+/// Thousands of reads and writes: without the buffer each is an event, with the buffer almost none.
 #[test]
 fn buffered_calls_are_no_events() {
     let rr = Rr::new();
@@ -177,7 +177,7 @@ fn listing(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     all
 }
 
-/// I6: a trace can be moved, and needs nothing that it was recorded from.
+/// I6: a trace can be moved, and does not need the files that it was recorded from.
 #[test]
 fn a_trace_can_be_moved_and_outlives_the_program() {
     let rr = Rr::new();
@@ -263,7 +263,8 @@ fn latest_trace_and_names() {
     assert!(traces.join("echo-0").is_dir(), "the first free number is used");
 }
 
-/// What the store of mapped files keeps for traces that are gone goes with the last of them; what others need stays.
+/// The store's files of removed traces go with the last trace that uses them. Files that other traces
+/// need stay.
 #[test]
 fn rm_cleans_the_store_of_mapped_files() {
     let rr = Rr::new();

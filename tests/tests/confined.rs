@@ -1,5 +1,5 @@
-//! rr under seccomp filters from outside, as containers have them: recording, buffering and replaying need nothing that is
-//! not allowed there, and what the filter refuses is replayed.
+//! rr under seccomp filters from outside, as containers have them: recording, buffering and replaying
+//! need nothing that is forbidden there, and refused calls are replayed.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -18,7 +18,8 @@ fn confined(rr: &Rr, filter: &str, args: &[OsString]) -> Run {
     run(&mut command, rr.limit)
 }
 
-/// Records the guest under a filter and replays it there, and without; the program's output.
+/// Records the guest under a filter and replays the trace there, and without the filter. Returns the
+/// program's output.
 fn check(rr: &Rr, filter: &str, options: &[&str]) -> String {
     let guest = rr.reachable(&Guest::build("confined").path);
     let trace = rr.new_trace();
@@ -59,8 +60,8 @@ fn without_performance_counters() {
     }
 }
 
-/// The recorder's own calls end with one that is not made, which is `getpid` (`tracee/src/remote.rs`): recording works where
-/// that is refused.
+/// The recorder's remote calls end with a `getpid` that is not made (`tracee/src/remote.rs`). Recording
+/// works where a filter refuses that call.
 #[test]
 fn without_the_call_that_ends_remote_ones() {
     let rr = Rr::new();
@@ -117,7 +118,7 @@ fn what_it_cost() {
     assert!(whole >= 5, "{told}");
     assert!(number(" stops") > number(" system call entries"), "{told}");
     assert!(told.contains("sites that cannot be rewritten"), "{told}");
-    // Without its end mark the trace is incomplete, and what is there is counted.
+    // Without its end mark the trace is incomplete, and rr counts its existing events.
     let segment = std::fs::read_dir(run.dir.join("segments"))
         .unwrap()
         .next()
@@ -136,7 +137,7 @@ fn what_it_cost() {
     run.remove();
 }
 
-/// `rr doctor` says what a container lacks, and what to do.
+/// `rr doctor` tells the container's deficiencies, and gives advice.
 #[test]
 fn a_doctor_tries_what_recording_needs() {
     let rr = Rr::new();
@@ -161,7 +162,7 @@ fn a_doctor_tries_what_recording_needs() {
     for what in ["ptrace", "recording", "replay"] {
         assert_eq!(of(&fails, what), "bad", "{}", fails.describe());
     }
-    // For people, with advice.
+    // The output for people has advice.
     let told = confined(&rr, "ptrace-eperm", &words(["doctor"])).expect_status(1);
     assert!(
         told.out().contains("BAD") && told.out().contains("SYS_PTRACE"),

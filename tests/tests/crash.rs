@@ -1,4 +1,5 @@
-//! I5, flushed is safe: the recorder is killed with SIGKILL at random moments, and what it left replays.
+//! I5, flushed is safe: the recorder is killed with SIGKILL at random moments, and the trace left
+//! behind replays.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -43,13 +44,13 @@ fn recorder_killed_while_sqlite_runs() {
         no_process_left_in(&dir);
         let what = format!("round {round} (seed {seed}), killed after {moment:?}");
         if run.status.success() {
-            continue; // it was done before the signal came
+            continue; // the recording was complete before the signal came
         }
         assert_eq!(run.shell_status(), 137, "{what}\n{}", run.describe());
         let recording = rr.recording_from(trace, run);
         let info = recording.rr(&["traceinfo"]);
         if !info.status.success() && moment < Duration::from_millis(300) {
-            // Killed before there was a trace: an error in words.
+            // Killed before the trace existed: rr prints an error message.
             assert!(
                 info.status.code().is_some() && !info.err().contains("panicked"),
                 "{what}\n{}",
@@ -59,7 +60,8 @@ fn recorder_killed_while_sqlite_runs() {
         }
         let info = recording.info();
         if info.complete {
-            // The trace was at its end, and the recorder waited for its last checkpoints: nothing is missing.
+            // The trace was complete, and the recorder was waiting for its last checkpoints: nothing is
+            // missing.
             let replay = recording.replay(&[]).expect_success();
             assert_eq!(replay.out(), recording.run.out(), "{what}");
             assert!(
@@ -83,7 +85,7 @@ fn recorder_killed_while_sqlite_runs() {
             replay.describe()
         );
         let out = &recording.run.stdout;
-        // What was shown but not flushed is lost; nothing may be shown that was not.
+        // Output that was shown but not flushed is lost. Replay must not show other output.
         assert!(
             out.starts_with(&replay.stdout),
             "{what}: replay shows something else\n{}",

@@ -1,5 +1,5 @@
-//! `rr create-checkpoints`: a checkpoint made by replaying is the one that the recorder makes at the same event (I4), and
-//! whatever ends the command, the trace is whole (I5).
+//! `rr create-checkpoints`: a checkpoint made by replaying equals the recorder's at the same event
+//! (I4), and whatever ends the command, the trace stays whole (I5).
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -45,7 +45,8 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Compares every checkpoint of the recorder with the one that a replay has made at its event.
+/// Compares every checkpoint of the recorder with the one that a replay has made at the same event.
+/// Returns their number.
 #[track_caller]
 fn compare(recorded: &Path, replayed: &Path) -> usize {
     let (ours, theirs) = (
@@ -67,7 +68,7 @@ fn compare(recorded: &Path, replayed: &Path) -> usize {
             "event {at}: recorded / replayed\n{}",
             differences.join("\n")
         );
-        // Nor in anything that has no words there.
+        // They must not differ in anything else either.
         let plain = |checkpoint: &Checkpoint| {
             let mut image = checkpoint.image().clone();
             let tasks = image.tasks.iter_mut();
@@ -79,7 +80,7 @@ fn compare(recorded: &Path, replayed: &Path) -> usize {
     all.len()
 }
 
-/// A checkpoint at each of more events takes too long to verify.
+/// Maximum number of events for a checkpoint at each: more would take too long to verify.
 const MANY_EVENTS: u64 = 6000;
 
 /// Records a guest with checkpoints, makes them again in a copy without, and compares.
@@ -89,7 +90,7 @@ fn recreate(name: &str) {
     let guest = Guest::build(name);
     assert!(!guest.special, "{name} needs a test of its own");
     let plan = Plan {
-        // The matrix replays from more of the recorder's, which are the same.
+        // The matrix replays from more of the recorder's checkpoints, which are equal.
         replays: 3,
         waits: 400,
         ..Plan::guest(guest.ending)
@@ -97,7 +98,8 @@ fn recreate(name: &str) {
     let program: Vec<_> = std::iter::once(guest.path.clone().into_os_string())
         .chain(guest.args.iter().map(Into::into))
         .collect();
-    // Every call an event, with as many checkpoints as there are; and with the library, whose calls are none.
+    // First every call is an event, with a checkpoint at each; then the library makes calls, which are
+    // no events.
     let count = rr.record(&["-n"], &program).info().events;
     if count > MANY_EVENTS {
         eprintln!("{name}: {count} events are too many");
@@ -123,7 +125,7 @@ fn recreate(name: &str) {
             recording.run.describe()
         );
         let copy = bare_copy(&rr, &recording.dir);
-        // The recorder's events are those at which one was due and possible.
+        // The recorder has checkpoints at the events where one was due and possible.
         let made = create(&rr, &["-i", "1"], &copy).expect_success();
         let again = rr.recording_from(copy, recording.run.expect_status(guest.ending.shell_status()));
         let compared = compare(&recording.dir, &again.dir);
@@ -188,7 +190,7 @@ recreated! {
     zero_pages
 }
 
-/// Everything else that there is.
+/// All other guests.
 #[test]
 fn all_others() {
     if !full() {
@@ -232,7 +234,7 @@ fn what_is_there_is_not_made_again() {
     let run = create(&rr, &["-s", "110", "-e", "160", "-i", "10"], dir).expect_success();
     assert_eq!(run.out(), "0 checkpoints written, 6 were there already\n");
 
-    // The replay starts from what is stored; one event alone can be named.
+    // The replay starts from a stored checkpoint. A single event can be named.
     let at = (last - 20).to_string();
     create(&rr, &["-s", &at, "-e", &at], dir).expect_success();
     let replay = recording.replay(&["-v", "-g", &at]).expect_success();
@@ -241,13 +243,13 @@ fn what_is_there_is_not_made_again() {
         "{}",
         replay.describe()
     );
-    // By default, few for a short recording.
+    // The default makes few checkpoints of a short recording.
     let run = create(&rr, &[], dir).expect_success();
     assert!(run.out().contains("checkpoints written"), "{}", run.describe());
     recording.verify();
 }
 
-/// What the budget has no room for is not made again and again.
+/// Checkpoints that do not fit into the budget are not made again and again.
 #[test]
 fn what_was_removed_is_not_made_again() {
     let rr = Rr::new();
@@ -268,7 +270,7 @@ fn what_was_removed_is_not_made_again() {
         run.describe()
     );
     assert_eq!(names(dir), left);
-    // One that is asked for by name is made.
+    // A checkpoint of a named event is made.
     let at = (recording.info().events - 5).to_string();
     let one = [&["-s", &at, "-e", &at], &options[2..]].concat();
     let run = create(&rr, &one, dir).expect_success();
@@ -276,7 +278,8 @@ fn what_was_removed_is_not_made_again() {
     recording.verify();
 }
 
-/// Every unit that the recorder takes; the same request again finds nothing to do, and what another one has made counts.
+/// All units of the recorder. The same request finds nothing to do the second time, and existing
+/// checkpoints of another request count.
 #[test]
 fn intervals_are_those_of_the_recorder() {
     let rr = Rr::new();
@@ -290,7 +293,7 @@ fn intervals_are_those_of_the_recorder() {
         let again = create(&rr, &["-i", interval], &copy).expect_success();
         let expected = format!("0 checkpoints written, {made} were there already\n");
         assert_eq!(again.out(), expected, "{interval}");
-        // The last one, which no other refers to, is lost: it alone is made again.
+        // The last checkpoint, which no other refers to, is lost: only that one is made again.
         if made >= 3 {
             let before = names(&copy);
             fs::remove_file(copy.join("checkpoints").join(&before[made - 1])).unwrap();
@@ -323,12 +326,12 @@ fn what_cannot_be_is_said() {
     refused(&["-e", &beyond], "--end ");
     refused(&["-s", &beyond], "--start ");
     refused(&["-s", "20", "-e", "10"], "--start 20 comes after --end 10");
-    // Nothing is alive after the last event.
+    // No task is alive after the last event.
     let last = last.to_string();
     let run = create(&rr, &["-s", &last, "-i", "1"], &recording.dir).expect_success();
     assert!(run.err().contains("no task is left"), "{}", run.describe());
 
-    // An unfinished trace has checkpoints up to its end.
+    // An unfinished trace gets checkpoints up to its end.
     let copy = copy_of(&rr, &recording.dir);
     let segment = fs::read_dir(copy.join("segments"))
         .unwrap()
@@ -388,7 +391,7 @@ fn a_full_disk_loses_nothing() {
         rr.limit,
     )
     .expect_success();
-    // With the budget that is the default, some would go before the disk is full.
+    // With the default budget, some checkpoints would be removed before the disk is full.
     let options = ["-i", "1", "--checkpoint-budget", "1G"];
     let failed = create(&rr, &options, &dir).expect_status(1);
     assert!(
@@ -409,7 +412,7 @@ fn a_full_disk_loses_nothing() {
     small.verify();
 }
 
-/// Killed at random moments, again and again: in the end all is there.
+/// The command is killed at random moments, again and again: in the end all checkpoints exist.
 #[test]
 fn killed_at_any_moment() {
     let rr = Rr::new();
@@ -434,10 +437,10 @@ fn killed_at_any_moment() {
         no_process_left_in(&cwd);
         assert!(!ended.err().contains("panicked"), "{}", ended.describe());
         let left = names(&copy);
-        // ^C may come before rr takes notice of it, and kill it.
+        // ^C may come before rr has its handler, and kill rr.
         if is_asked && ended.status.code().is_some() {
             assert!(
-                // What a killed one left is there until the next one writes.
+                // Leftovers of a killed command stay until the next command writes.
                 left.iter()
                     .all(|name| !name.starts_with('.') || before.contains(name)),
                 "{left:?}\n{}",
@@ -458,7 +461,8 @@ fn killed_at_any_moment() {
     run(rr.command(["verify"]).arg(&copy), rr.limit).expect_success();
 }
 
-/// One writes, the other says so; nobody takes away what the other has not finished.
+/// Two commands at the same time: one writes, the other says so, and neither removes the other's
+/// unfinished files.
 #[test]
 fn two_at_the_same_time() {
     let rr = Rr::new();

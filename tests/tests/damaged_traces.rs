@@ -1,7 +1,7 @@
 //! Broken, foreign and hostile traces.
 //!
-//! What is promised: a clear message on standard error, the documented exit status, no panic, no unbounded
-//! memory (commands run under a limit of address space), and never an answer that looks right and is not.
+//! rr promises a clear message on standard error, the documented exit status, no panic, bounded memory
+//! (commands run under a limit of address space), and never a plausible but wrong answer.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -14,7 +14,8 @@ use rr_tests::damage::{careful, copy_of, files, try_everything, victim};
 use rr_tests::programs::Random;
 use rr_tests::{Rr, Run, full};
 
-/// Damage to the file `name` must be noticed by whoever reads all of it: a segment by a replay, a checkpoint by `rr verify`.
+/// Damage to the file `name` must be noticed by a command that reads all of it: in a segment by a
+/// replay, in a checkpoint by `rr verify`.
 #[track_caller]
 fn expect_noticed(what: &str, name: &Path, replay: &Run, verify: &Run) {
     if name.extension().is_some_and(|e| e == "seg") {
@@ -26,7 +27,7 @@ fn expect_noticed(what: &str, name: &Path, replay: &Run, verify: &Run) {
     }
 }
 
-/// `rr verify` must not be content.
+/// Checks that `rr verify` has failed.
 #[track_caller]
 fn expect_refused(what: &str, verify: &Run) {
     assert!(
@@ -98,7 +99,7 @@ fn flipped_bits() {
             flips
         };
         for round in 0..rounds {
-            // The first half in the fixed headers, where every field matters.
+            // The first half of the rounds damages the fixed headers, where every field matters.
             let range = if round % 2 == 0 {
                 bytes.len().min(160)
             } else {
@@ -117,7 +118,7 @@ fn flipped_bits() {
     }
 }
 
-/// Lengths of nearly 2^64 in every aligned word of the fixed headers: no allocation follows them.
+/// Lengths of nearly 2^64 in every aligned word of the fixed headers must not cause an allocation.
 #[test]
 fn absurd_lengths() {
     let rr = Rr::new();
@@ -148,7 +149,7 @@ fn absurd_lengths() {
     }
 }
 
-/// A later format version (in bytes 8 to 12 of all our files) is named as what it is.
+/// A later format version (in bytes 8 to 12 of all our files) gets a message that names the version.
 #[test]
 fn future_versions() {
     let rr = Rr::new();
@@ -266,8 +267,8 @@ fn missing_parts() {
     }
 }
 
-/// Neighbouring stretches are verified by one process, and keep blocks for each other: what is wrong with one must hide
-/// nothing that is wrong with another, and blame no other.
+/// One process verifies neighbouring stretches and keeps blocks for all of them. A fault of one stretch
+/// must not hide a fault of another, and must not be blamed on another.
 #[test]
 fn a_bad_stretch_hides_no_other() {
     let rr = Rr::new();

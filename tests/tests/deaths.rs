@@ -1,5 +1,6 @@
-//! Processes that somebody outside kills at any moment: in the middle of fork, clone, exec and exit, in the hands of
-//! the recorder, and before it knows of them. The recording goes on, and nobody stays stopped for ever.
+//! Processes that are killed from outside at any moment: in the middle of fork, clone, exec and exit,
+//! while the recorder works on them, and before it knows them. The recording goes on, and no process
+//! stays stopped for ever.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -51,8 +52,8 @@ fn killed_from_outside_at_any_moment() {
     }
 }
 
-/// The recorder of a debug build kills a tracee of its own at the n-th moment of its work (`rr_tracee`'s `death`), for all n;
-/// here for some of them.
+/// The recorder of a debug build kills one of its tracees at the n-th moment of its work (`rr_tracee`'s
+/// `death`), in the full run for all n, here for some.
 #[test]
 fn killed_at_every_moment() {
     if std::env::var_os("RR_BIN").is_some() || !cfg!(debug_assertions) {
@@ -77,7 +78,7 @@ fn killed_at_every_moment() {
             let mut command = rr.command(["record"].iter().chain(options));
             command.current_dir(rr.new_dir());
             command.env("RR_TEST_KILL_AT", format!("{moment}{how}"));
-            // A frozen fork of a capture that came to nothing is one that the next capture must not be misled by.
+            // A frozen fork of a failed capture must not mislead the next capture.
             command.env("RR_TEST_BASELINE_MIN", "0");
             let run = run(command.arg("-o").arg(&dir).args(&program), rr.limit);
             let what = || format!("{options:?} {moment}{how}\n{}", run.describe());

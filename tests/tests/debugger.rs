@@ -60,7 +60,7 @@ fn forwards_and_backwards() {
                 ("continue", "add (n=1)"),
                 ("same add", ""),
                 ("delete", ""),
-                // By watchpoint, both ways.
+                // Watchpoints, both ways.
                 ("watch total", "atchpoint 5: total"),
                 ("continue", "Old value = 0 … New value = 2"),
                 ("save first", ""),
@@ -120,7 +120,7 @@ fn signals_system_calls_and_the_end() {
                 ("reverse-continue", "Breakpoint 2, handler (signo=10)"),
                 ("same handler", ""),
                 ("delete", ""),
-                // Through sigreturn, forwards and backwards by instructions.
+                // Passes sigreturn, forwards and backwards by instructions.
                 ("break handler", ""),
                 ("run", ""),
                 ("continue", "handler (signo=10)"),
@@ -180,7 +180,8 @@ fn changes_and_calls() {
                 ("break {calls}", ""),
                 ("continue", "calls(5)"),
                 ("save calls", ""),
-                // The stack below the frame is all that differs: what is changed stays so until the replay goes on.
+                // Only the stack below the frame differs. Changed memory stays changed until the replay
+                // goes on.
                 ("print twice(21)", "= 42"),
                 ("print add(1)", "= 112"),
                 ("print total", "= 112"),
@@ -227,7 +228,8 @@ fn changes_and_calls() {
     }
 }
 
-/// A checkpoint that is stored from a session, with breakpoints in the code, is the recorder's, and is used.
+/// A checkpoint stored from a session, with breakpoints in the code, equals the recorder's, and is
+/// used.
 #[test]
 fn write_checkpoint() {
     let rr = Rr::new();
@@ -246,7 +248,7 @@ fn write_checkpoint() {
             ("info checkpoints", "No checkpoints. … !Stored in the trace"),
             ("seek 40", ""),
             ("save forty", ""),
-            // Not what the user has made of it.
+            // The checkpoint does not contain the user's changes.
             ("print $rax = 77", "77"),
             ("write-checkpoint", "Checkpoint at event 40 stored in the trace."),
             ("write-checkpoint", "The checkpoint at event 40 is in the trace already."),
@@ -259,7 +261,7 @@ fn write_checkpoint() {
             ("info checkpoints", "Stored in the trace: 2, from event 30 to event 40"),
             ("seek 40", ""),
             ("same forty", ""),
-            // Here breakpoints are in the code.
+            // At this place, breakpoints are in the code.
             ("seek 1", ""),
             ("catch syscall mmap", "Catchpoint"),
             ("continue", "call to syscall"),
@@ -502,7 +504,7 @@ fn families() {
                 ("continue", "main (argc=2"),
                 ("reverse-continue", "exec'd"),
                 ("same exec", ""),
-                // gdb has only the symbols of the program that it has seen last.
+                // gdb has only the symbols of the last program that it has seen.
                 ("reverse-continue", "No more reverse-execution history"),
                 ("continue", "exec'd"),
                 ("same exec", ""),
@@ -568,7 +570,8 @@ fn crashes() {
     }
 }
 
-/// Steps over all instructions of a function and back, and compares at both ends, and in the middle.
+/// Steps over all instructions of a function and back. Compares the state at both ends, and in the
+/// middle.
 fn over(function: &'static str, result: &'static str) -> Vec<(String, &'static str)> {
     let forward = "python while gdb.newest_frame().name() != 'main': gdb.execute('stepi', to_string=True)";
     let back = "python while gdb.newest_frame().pc() != rr_pc: gdb.execute('reverse-stepi', to_string=True)";
@@ -603,7 +606,7 @@ fn instructions() {
             ("identify", "leaf != 0"),
             ("move", "to[3] == 'm'"),
             ("call", "$rax > 0"),
-            // Once more: the recorder has rewritten the place by now.
+            // Once more, now that the recorder has rewritten the place.
             ("call", "$rax > 0"),
         ];
         for (function, result) in functions {
@@ -740,7 +743,7 @@ fn rust_programs() {
     }
 }
 
-/// Without symbols, with breakpoints that are passed often.
+/// A program without symbols, and breakpoints that are passed often.
 #[test]
 fn python_scripts() {
     let rr = Rr::new();
@@ -777,7 +780,7 @@ fn python_scripts() {
     }
 }
 
-/// Not in CI: the toolchain is large.
+/// Not in CI, because the toolchain is large.
 #[test]
 fn go_programs() {
     let rr = Rr::new();
@@ -806,7 +809,7 @@ fn go_programs() {
     );
 }
 
-/// The condition is evaluated in the task: all kinds of operands, at many passes, forwards and backwards.
+/// Conditions are evaluated in the task: all kinds of operands, at many passes, forwards and backwards.
 #[test]
 fn conditions() {
     let rr = Rr::new();
@@ -837,12 +840,12 @@ fn conditions() {
                 ("tbreak *work if $rdi == 40000 && $rsi == 120000", "breakpoint 4"),
                 ("reverse-continue", "breakpoint 4, work"),
                 ("print $rdi", "= 40000"),
-                // A global variable; either of two.
+                // A global variable; one of two.
                 ("break {work} if global == 500 || n == 99", "Breakpoint 5"),
                 ("reverse-continue", "work (n=500,"),
                 ("reverse-continue", "work (n=99,"),
                 ("delete 5", ""),
-                // Negative numbers, what is less than a word, more than half of one, pointers.
+                // Negative numbers, values of less than a word, of more than half a word, and pointers.
                 ("tbreak {work} if local > -49891 && local < -49889", ""),
                 ("continue", "work (n=110,"),
                 (
@@ -859,7 +862,7 @@ fn conditions() {
                 ("tbreak {work} if (char) m == -5 ? n < 2100 : n == 2100", ""),
                 ("continue", "work (n=2100"),
                 ("save here", ""),
-                // The condition is nobody that accesses what is watched.
+                // A condition's own access does not trigger a watchpoint.
                 ("awatch watched", "watchpoint"),
                 ("break {work} if n > 24900 && n < 25100 && watched == 25000 && n == 25002", "Breakpoint 13"),
                 ("continue", "Old value = 0 … New value = 25000"),
@@ -877,7 +880,7 @@ fn conditions() {
                 ("continue", "New value = 75000"),
                 ("reverse-continue", "work (n=50001,"),
                 ("delete", ""),
-                // Code is what the program has, wherever it is read.
+                // A condition reads the program's own code everywhere.
                 ("tbreak {work} if *(unsigned char *) work == 0x55 && n == 60000", ""),
                 ("continue", "work (n=60000,"),
                 ("tbreak {work} if *(unsigned char *) $pc == 0xcc || n == 60100", ""),
@@ -889,7 +892,7 @@ fn conditions() {
     }
 }
 
-/// What a condition cannot read, code that leaves no room, flags, and threads.
+/// Conditions that cannot read their operands, code that leaves no room, flags, and threads.
 #[test]
 fn conditions_at_odd_places() {
     let rr = Rr::new();
@@ -901,7 +904,7 @@ fn conditions_at_odd_places() {
             &[
                 ("break {between}", ""),
                 ("continue", "main ()"),
-                // Where it goes wrong, it counts as true.
+                // A condition with an error counts as true.
                 ("break {maybe} if item->value == 33", "Breakpoint 2"),
                 ("continue", "Error in testing … maybe (item=0x0)"),
                 ("continue", "Error in testing … maybe (item=0x0)"),
@@ -914,7 +917,7 @@ fn conditions_at_odd_places() {
                 ("same maybe", ""),
                 ("reverse-continue", "Breakpoint 1, main ()"),
                 ("delete", ""),
-                // One that is two bytes behind, and one that the code jumps behind.
+                // A place two bytes after another, and a place that the code jumps to.
                 ("break *two if sum == -1", "Breakpoint 4"),
                 ("break *two_more if n == 1000", "Breakpoint 5"),
                 ("continue", "Breakpoint 5, "),
@@ -960,7 +963,8 @@ fn interrupts() {
     let rr = Rr::new();
     let long = Debugged::record(&rr, &[], &Program::c("long"));
     let mut terminal = Terminal::run(&mut long.command(&["-o-nx", "-o-q", "-o-iex", "-oset confirm off"]));
-    // The file is named: on a busy machine the first ^C comes while gdb still looks at libraries, and the place is in the loader.
+    // The file is named because on a busy machine the first ^C comes while gdb still reads libraries,
+    // and the place is in the loader.
     let line = long.program.line("loop").unwrap();
     terminal.types("", "(rr) ");
     terminal.types(&format!("break long.c:{line} if state == 0\n"), "(rr) ");
@@ -988,7 +992,7 @@ fn interrupts() {
     );
     terminal.types("continue\n", "phase = 2");
     terminal.types(&format!("break long.c:{line} if state == 0\n"), "(rr) ");
-    // … and back: then one is where one was.
+    // … and back: an interrupt returns to the former place.
     terminal.types("reverse-continue\n", "Continuing.");
     std::thread::sleep(Duration::from_millis(300));
     let began = Instant::now();
@@ -999,19 +1003,19 @@ fn interrupts() {
     terminal.types("frame\n", "phase = 2");
     terminal.types("delete\n", "(rr) ");
     terminal.types("reverse-continue\n", "history");
-    // One with nothing to interrupt.
+    // A ^C with nothing to interrupt.
     terminal.types("\x03", "(rr) ");
     terminal.types("when\n", "Completed event: ");
     terminal.types("quit\n", "quit");
     assert_eq!(terminal.ends(), Some(0));
-    // A second is promised; the machine is busy with other tests.
+    // The promise is one second, but the machine is busy with other tests.
     assert!(
         forward < Duration::from_secs(5) && back < Duration::from_secs(5),
         "{forward:?} {back:?}"
     );
 }
 
-/// Serves a recording on a port: the process, the port, and how gdb is to be started.
+/// Serves a recording on a port. Returns the process, the port, and the command to start gdb.
 fn serving(debugged: &Debugged, options: &[&str]) -> (Started, u16, String) {
     let mut server = start(&mut debugged.command(&[&["-s", "0"], options].concat()));
     let end = Instant::now() + Duration::from_secs(30);
@@ -1047,7 +1051,7 @@ fn servers() {
     let rr = Rr::new();
     let walk = Debugged::record(&rr, &[], &Program::c("walk"));
     let (mut server, port, line) = serving(&walk, &["-k"]);
-    // A client that vanishes in the middle; there is no other one meanwhile.
+    // A client disconnects in the middle. No second client is accepted meanwhile.
     let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
     assert!(asks(&mut first, "$?#3f").contains("$T"));
     assert!(
@@ -1058,7 +1062,7 @@ fn servers() {
     assert!(asks(&mut first, "+$nonsense#00$qC#b4").contains('$'));
     first.write_all(b"+$vCont;c").unwrap();
     drop(first);
-    // gdb as it was said, and with our commands; twice.
+    // gdb by the printed command, and with our commands; twice.
     let gdbinit = rr.new_dir().join("rr.gdb");
     std::fs::write(&gdbinit, rr.rr(["gdbinit"]).expect_success().stdout).unwrap();
     let script: &[(&str, &str)] = &[
@@ -1082,13 +1086,13 @@ fn servers() {
     assert!(!server.ended());
     server.signal(Signal::SIGTERM);
     server.finish(rr.limit);
-    // Without -k it ends with its client.
+    // Without -k the server ends with its client.
     let (server, port, _) = serving(&walk, &[]);
     drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
     server.finish(rr.limit).expect_status(0);
 }
 
-/// What VS Code (`remote`) and CLion (`extended-remote`) send.
+/// The commands that VS Code (`remote`) and CLion (`extended-remote`) send.
 #[test]
 fn machine_interface() {
     let rr = Rr::new();
@@ -1136,7 +1140,7 @@ fn machine_interface() {
             "func=\"add\"",
             "*stopped",
             "*stopped",
-            // gdb 13 and 16 have different words for its end.
+            // gdb 13 and 16 report the end of history in different words.
             "history",
             "*stopped",
             "*stopped,reason=\"breakpoint-hit\"",
@@ -1191,7 +1195,8 @@ fn files_that_are_gone_and_output() {
     std::fs::remove_file(&copy).unwrap();
     gone.check(&[], script);
     gone.check(&["--serve-files"], script);
-    // What the program writes appears going forwards, once it is written; not with -q, and elsewhere with --tty.
+    // The program's output appears when going forwards, once it is written; not with -q, and elsewhere
+    // with --tty.
     let forward: &[(&str, &str)] = &[
         ("handle SIGUSR1 nostop noprint pass", ""),
         ("break {pid}", ""),
@@ -1210,7 +1215,8 @@ fn files_that_are_gone_and_output() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello 110 11\n");
 }
 
-/// The kernel marks the name of an executable that was removed or replaced; a debugger must get its path all the same.
+/// The kernel marks the name of an executable that was removed or replaced. A debugger must get the
+/// path all the same.
 #[test]
 fn an_executable_that_lost_its_name_before_it_was_executed() {
     let rr = Rr::new();
@@ -1262,7 +1268,7 @@ fn what_cannot_be_debugged() {
     );
 }
 
-/// The times that are promised are for a machine that does nothing else; here they must not be missed by far.
+/// The promised times are for an idle machine. Here they must only be in the same range.
 #[test]
 fn times() {
     let rr = Rr::new();

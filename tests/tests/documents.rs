@@ -1,4 +1,4 @@
-//! The documents say what is so: their commands are run, their outputs compared, their links followed.
+//! The documents are true: their commands are run, their outputs compared, their links followed.
 //! [`rr_tests::documents`] has the rules.
 
 // A broken expectation in a test is a failed test.
@@ -17,7 +17,7 @@ fn check(document: &str) {
     assert!(complaints.is_empty(), "{}", complaints.join("\n\n"));
 }
 
-/// A test for each document, so that they run beside each other.
+/// One test for each document, so that they run in parallel.
 macro_rules! documents {
     ($($name:ident: $path:literal),* $(,)?) => {
         $(#[test]

@@ -1,5 +1,5 @@
-//! How recordings begin and end: what the program inherits through rr, signals sent to rr, failures of the recorder,
-//! two recorders at a time.
+//! The beginning and end of recordings: the state that the program inherits through rr, signals sent to
+//! rr, failures of the recorder, two recorders at a time.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -15,7 +15,7 @@ use rr_tests::rr::words;
 use rr_tests::run::{Started, run, start};
 use rr_tests::{Rr, Run};
 
-/// Waits until the program has written this.
+/// Waits until the program has written `text`.
 #[track_caller]
 fn wait_for_output(started: &mut Started, text: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -28,7 +28,8 @@ fn wait_for_output(started: &mut Started, text: &str) {
     }
 }
 
-/// Records a script, sends rr a signal once it has said `ready`, and checks that the trace is complete and replays.
+/// Records a script, sends rr a signal once the script has written `ready`, and checks that the trace
+/// is complete and replays.
 #[track_caller]
 fn signalled(rr: &Rr, options: &[&str], script: &str, signal: Signal) -> Run {
     let (mut started, dir) = rr.start_recording(options, &shell(script), &rr.new_dir());
@@ -94,8 +95,9 @@ fn tracees_of(tracer: i32) -> Vec<i32> {
     tracees
 }
 
-/// Everybody is killed from outside, frozen forks and helpers of checkpoints too, at moments that nobody chose: the end
-/// of each is noticed, also of those that die in the middle of a call for us while their parents cannot reap them.
+/// All tasks are killed from outside at arbitrary moments, including frozen forks and helpers of
+/// checkpoints. The recorder notices the end of each, even if a task dies in the middle of a remote
+/// call while its parent cannot reap it.
 #[test]
 fn everybody_is_killed() {
     let rr = Rr::new();
@@ -108,7 +110,7 @@ fn everybody_is_killed() {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !started.ended() && Instant::now() < deadline {
             for tid in tracees_of(started.pid().as_raw()) {
-                // It may be gone by now.
+                // The task may be gone by now.
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), Signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -188,7 +190,8 @@ fn signals_and_limits_are_inherited() {
     rr.recording_from(dir, recorded).verify();
 }
 
-/// Recorders of one program started together take different names, and `latest-trace` names one of them.
+/// Recorders of one program that start together use different names, and `latest-trace` names one of
+/// them.
 #[test]
 fn parallel_recordings_have_their_own_directories() {
     let rr = Rr::new();
@@ -211,7 +214,7 @@ fn parallel_recordings_have_their_own_directories() {
         .expect_success();
     }
     assert!(traces.join("latest-trace").join("header").is_file());
-    // A program that cannot be started leaves nothing, and the link alone.
+    // A program that cannot be started leaves no trace, and the link unchanged.
     let before = std::fs::read_link(traces.join("latest-trace")).unwrap();
     let script = rr.new_dir().join("broken");
     std::fs::write(&script, "#!/nonexistent\n").unwrap();
@@ -221,13 +224,13 @@ fn parallel_recordings_have_their_own_directories() {
     assert_eq!(before, std::fs::read_link(traces.join("latest-trace")).unwrap());
 }
 
-/// The trace cannot grow any more: rr says up to where it replays, and it does.
+/// The trace cannot grow any more: rr says how far it replays, and it does.
 #[test]
 fn a_failed_recording_can_be_replayed() {
     let rr = Rr::new();
     let dir = rr.new_trace();
     let flood = rr_tests::Guest::build("random_flood").path;
-    // Then the mapped files are in the store already.
+    // This stores the mapped files, so that the limited recording does not have to.
     rr.rr(words(["record".as_ref(), flood.as_os_str()]))
         .expect_success();
     let mut command = rr.command(["record", "-o"]);
@@ -258,7 +261,7 @@ fn a_failed_recording_can_be_replayed() {
     recording.verify();
 }
 
-/// A process that cannot be recorded is ended, with a warning; the others go on.
+/// A process that cannot be recorded is ended, with a warning. The other processes continue.
 #[test]
 fn one_process_that_cannot_be_recorded() {
     let rr = Rr::new();
@@ -284,7 +287,7 @@ fn one_process_that_cannot_be_recorded() {
             recording.verify();
         }
     }
-    // The first program itself.
+    // The same for the first program itself.
     let program = rr_tests::Guest::build("in_our_place").path;
     let dir = rr.new_trace();
     let run = rr.rr(words([
@@ -301,7 +304,7 @@ fn one_process_that_cannot_be_recorded() {
     assert!(!dir.exists());
 }
 
-/// A program that limits its own resources has what it had without rr.
+/// A program that limits its own resources has the same resources as without rr.
 #[test]
 fn limits_of_the_program() {
     let rr = Rr::new();
@@ -321,8 +324,8 @@ fn limits_of_the_program() {
     }
 }
 
-/// Shared memory objects take descriptors: of those that are gone none, and of those that are there more than rr may
-/// have end the recording in words.
+/// Shared memory objects take descriptors: objects that are gone take none, and too many existing
+/// objects end the recording with a message.
 #[test]
 fn descriptors_of_rr() {
     let rr = Rr::new();
@@ -357,7 +360,7 @@ fn descriptors_of_rr() {
     rr.recording_from(dir, run).replay(&[]).expect_success();
 }
 
-/// Every blocked call has scratch memory of its own (I3), however many there are.
+/// Every blocked call has its own scratch memory (I3), however many there are.
 #[test]
 fn more_blocked_threads_than_ever() {
     let guest = rr_tests::Guest::build("blocked_threads");
@@ -368,7 +371,8 @@ fn more_blocked_threads_than_ever() {
     rr_tests::matrix::check_guest(&rr, &guest, &plan);
 }
 
-/// A program may send signals to its own group, in which the recorder is too: the recorder is not meant.
+/// A program may send signals to its own group, which contains the recorder, too. The recorder ignores
+/// them.
 #[test]
 fn signals_to_the_own_group_are_not_for_the_recorder() {
     let rr = Rr::new();
@@ -386,7 +390,7 @@ fn signals_to_the_own_group_are_not_for_the_recorder() {
         assert_eq!(replay.stdout, recording.run.stdout);
         recording.verify();
     };
-    // Longer than the time that a program has when the recorder is asked to end.
+    // Longer than the time that a program gets when the recorder is asked to end.
     let trapped =
         "trap 'echo asked' TERM; sleep 100 & sleep 0.3; kill 0; wait; trap '' TERM; sleep 6; echo done";
     record(&[], trapped, 0, "asked\ndone\n");

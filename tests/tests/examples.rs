@@ -1,4 +1,4 @@
-//! The examples of `replayer/examples/` do what they say.
+//! The examples of `replayer/examples/` work as described.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -12,7 +12,8 @@ use rr_tests::documents::root;
 use rr_tests::gdb::Program;
 use rr_tests::{Recording, Rr, Run, run};
 
-/// The directory of the examples' executables. They are built like the tests, if they have not been built yet.
+/// The directory of the examples' executables. They are built in the profile of the tests if they do
+/// not exist yet.
 fn examples() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -59,7 +60,7 @@ fn all_calls_of_a_trace() {
     let recording = recorded(&rr);
     let count = |text: &str, word: &str| text.lines().filter(|l| l.contains(word)).count();
     let calls = example("calls", &recording, &[]).out();
-    // The C library calls either.
+    // The C library makes either call.
     let pipes = count(&calls, " pipe = 0") + count(&calls, " pipe2 = 0");
     assert_eq!(pipes, 200, "{calls}");
     assert_eq!(count(&calls, " read = 1"), 200);
@@ -96,7 +97,7 @@ fn a_variable_at_an_event() {
         value.unwrap_or_else(|| panic!("{out}"))
     };
     assert_eq!(value(1), 0);
-    // It is a sum of the first numbers everywhere.
+    // At every event, the value is a sum of the first numbers.
     let middle = value(500);
     assert!((1..200).any(|n| n * (n + 1) / 2 == middle), "{middle}");
     assert_eq!(value(last - 1), 20100);
@@ -110,6 +111,6 @@ fn all_hits_on_all_cores() {
     let all = example("all_hits", &recording, &["add"]).out();
     let end = format!("200 hits in {} stretches\n", checkpoints + 1);
     assert!(all.ends_with(&end), "{all}");
-    // One thread finds the same.
+    // A search with one thread finds the same.
     assert_eq!(example("all_hits", &recording, &["add", "1"]).out(), all);
 }

@@ -1,5 +1,6 @@
-//! Every guest program through the matrix: recorded with all classes of checkpoint intervals, replayed from the
-//! start and from checkpoints, verified. One test for each, so that they run side by side and fail by name.
+//! Every guest program through the matrix: recorded with all classes of checkpoint intervals, replayed
+//! from the start and from checkpoints, verified. There is one test for each guest, so that they run in
+//! parallel and fail by name.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! `--checkpoint-interval`: what counts, and what does not.
+//! `--checkpoint-interval`: the units that count.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -17,7 +17,7 @@ fn record<'a>(rr: &'a Rr, options: &[&str], args: [&str; 2]) -> (Recording<'a>, 
     (recording, info)
 }
 
-/// The last checkpoint is a start.
+/// Checks that a replay can start at the last checkpoint.
 fn starts_at_the_last(recording: &Recording<'_>, info: &TraceInfo) {
     let last = info.checkpoints.last().unwrap().event.to_string();
     let run = recording.replay(&["-g", &last]).expect_success();
@@ -31,12 +31,12 @@ fn buffered_calls_count() {
     for options in [&[][..], &["-n"]] {
         let options = [options, &["--checkpoint-interval", "200"]].concat();
         let (recording, info) = record(&rr, &options, ["calls", "20000"]);
-        // The calls of the start come on top; and one may come an eighth late.
+        // The calls of the program's start are extra, and a checkpoint may be up to an eighth late.
         let count = info.checkpoints.len();
         assert!((85..=105).contains(&count), "{options:?}: {count}");
         starts_at_the_last(&recording, &info);
     }
-    // Of events alone, there are few.
+    // There are few events apart from buffered calls.
     let (_, info) = record(&rr, &["--checkpoint-interval", "200e"], ["calls", "20000"]);
     assert!(info.checkpoints.len() <= 1, "{:?}", info.checkpoints);
 }
@@ -54,7 +54,8 @@ fn an_interval_of_one_call_is_the_shortest() {
 fn time_counts_where_nothing_else_happens() {
     let rr = Rr::new();
     let (recording, info) = record(&rr, &["--checkpoint-interval", "100ms"], ["computes", "1000"]);
-    // As long as it computes, so that the machine's other work does not count much: at least every other one.
+    // The guest computes this long so that the machine's other work matters little. At least every
+    // other checkpoint must exist.
     let count = info.checkpoints.len();
     assert!(count >= 5, "{count}");
     starts_at_the_last(&recording, &info);

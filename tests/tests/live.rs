@@ -1,4 +1,5 @@
-//! Live checkpoints: a session that is thawed is in the state that was frozen, whatever happened since, and goes on the same.
+//! Live checkpoints: a thawed session has the state that was frozen, whatever happened since, and
+//! continues in the same way.
 //!
 //! These tests drive the library, with traces that the `rr` binary records.
 
@@ -15,10 +16,10 @@ use rr_replayer::{LiveCheckpoint, ReplaySession};
 use rr_tests::{Guest, Rr};
 use rr_trace::{EventNumber, TraceReader};
 
-/// Longer than anything here takes.
+/// More time than any test here takes.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs a test that ends, or fails: the replayed tasks die with its process.
+/// Runs a test that must end in time: the replayed tasks die with its process.
 fn limited(test: impl FnOnce() + Send + 'static) {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -45,7 +46,7 @@ fn start(trace: &Path) -> (Arc<TraceReader>, ReplaySession) {
     (reader, session)
 }
 
-/// What a session writes from here on, at each event, up to this one.
+/// Replays up to `event`. Returns the output of each event.
 fn run_to(session: &mut ReplaySession, event: EventNumber) -> BTreeMap<u64, Vec<u8>> {
     let mut output = BTreeMap::new();
     while session.last_event() < event {
@@ -68,7 +69,8 @@ fn assert_same(a: &ReplaySession, b: &ReplaySession, what: &str) {
     );
 }
 
-/// Freezes at every event, and looks at every `nth` of the checkpoints: at once, and after the end.
+/// Freezes at every event, and checks every `looked_at`-th of the checkpoints: at once, and after the
+/// end.
 fn freezes(name: &'static str, options: &'static [&'static str], looked_at: u64) {
     limited(move || {
         let rr = Rr::new();
@@ -102,7 +104,7 @@ fn freezes(name: &'static str, options: &'static [&'static str], looked_at: u64)
         }
         drop(session);
         for (n, frozen) in kept.iter().enumerate() {
-            // Another one from the same place, which goes its way, changes nothing.
+            // Thawing a second time, and running that session, changes nothing.
             let mut thawed = frozen.thaw().unwrap();
             let mut again = frozen.thaw().unwrap();
             if let Some(later) = kept.get(n + 2) {
@@ -166,7 +168,7 @@ freezes! {
     stopped_children stopped_child [], 12;
 }
 
-/// Descriptors and processes go with the sessions and checkpoints that they belong to.
+/// Descriptors and processes end with the sessions and checkpoints that own them.
 #[test]
 fn nothing_is_left_over() {
     limited(|| {
@@ -187,7 +189,7 @@ fn nothing_is_left_over() {
         let frozen = session.freeze().unwrap();
         let mut thawed = frozen.thaw().unwrap();
         drop(session);
-        // The last one of a family goes on alone.
+        // The last session of a family continues alone.
         drop(frozen);
         run_to(&mut thawed, reader.last_event());
         assert_eq!(thawed.last_event(), reader.last_event());
@@ -198,14 +200,14 @@ fn nothing_is_left_over() {
     });
 }
 
-/// How many descriptors the table of the replayed tasks has.
+/// Number of descriptors in the table of the replayed tasks.
 fn descriptors(session: &ReplaySession) -> usize {
     let pid = session.processes().next().unwrap();
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 fn own_descriptors() -> usize {
-    // Those of other tests in this process come and go: only ours count.
+    // Only rr's descriptors count: those of other tests in this process come and go.
     std::fs::read_dir("/proc/self/fd")
         .unwrap()
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())

@@ -1,4 +1,4 @@
-//! Shared memory objects that are files of the trace: what they cost, and what a damaged trace makes of them.
+//! Shared memory objects that are files of the trace: their cost, and the effect of a damaged trace.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use rr_tests::damage::{careful, copy_of};
 use rr_tests::{Guest, Rr};
 
-/// Its file has as many bytes.
+/// Length of the guest's file in bytes.
 const LENGTH: u64 = 32 << 20;
 
 #[test]
@@ -17,7 +17,7 @@ fn a_large_file_that_nobody_changes_is_not_in_checkpoints() {
     let rr = Rr::new();
     let guest = Guest::build("shared_large");
     let recording = rr.record(
-        // Every call an event: checkpoints up to just before the end.
+        // Every call is an event: checkpoints up to just before the end.
         &["-n", "--checkpoint-interval", "5e", "--checkpoint-wait"],
         &[guest.path.into_os_string()],
     );
@@ -56,7 +56,7 @@ fn a_large_file_that_nobody_changes_is_not_in_checkpoints() {
         );
     }
 
-    // Not as long as it was: neither zeros nor SIGBUS, but an error.
+    // A file with another length is an error, neither zeros nor SIGBUS.
     fs::copy(file.path(), dir.join("files").join(&name)).unwrap();
     let damaged = dir.join("files").join(&name);
     fs::set_permissions(&damaged, fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,4 +1,4 @@
-//! Options of record and replay as a user meets them: exact output, exit statuses, grammar.
+//! Options of record and replay as a user sees them: exact output, exit statuses, grammar.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -23,7 +23,7 @@ fn ps(recording: &Recording<'_>) -> Vec<Vec<String>> {
     out.lines().skip(1).map(row).collect()
 }
 
-/// The number of the event at which a task made its n-th write to a stream, from `rr dump`.
+/// The task and the event number of each write, in order, from `rr dump`.
 fn writes(recording: &Recording<'_>) -> Vec<(String, u64)> {
     let out = recording.rr(&["dump", "-r"]).expect_success().out();
     let mut entered = std::collections::HashMap::new();
@@ -32,7 +32,7 @@ fn writes(recording: &Recording<'_>) -> Vec<(String, u64)> {
         let fields: Vec<&str> = line.split(' ').collect();
         let (number, tid): (u64, &str) = (fields[0].parse().unwrap(), fields[1]);
         if fields[2] == "SYSCALL:write" {
-            // A call that others ran beside has two events; its mark bears the first.
+            // A call during which other tasks ran has two events. Its mark has the number of the first.
             match entered.remove(tid) {
                 Some(_) => {}
                 None => {
@@ -82,7 +82,7 @@ fn marked_output_names_process_and_event_when_recording_and_in_replay() {
     let replay = recording.replay(&["-M"]).expect_success();
     assert_eq!(replay.out(), out);
     assert_eq!(replay.err(), mark(1, "two"));
-    // Only where they are asked for.
+    // Marks appear only on request.
     let replay = recording.replay(&[]).expect_success();
     assert_eq!(replay.out(), "one\nthree\nfour\n");
     assert_eq!(replay.err(), "two\n");
@@ -211,7 +211,7 @@ fn signals_can_be_ignored_or_survived() {
     assert_eq!(recording.run.shell_status(), 128 + libc::SIGUSR1);
 }
 
-/// A handler is called all the same, and a trap that nobody handles is an event.
+/// A handler is called in spite of the option, and a trap that nobody handles is an event.
 #[test]
 fn a_trap_can_be_survived() {
     let rr = Rr::new();
@@ -281,7 +281,7 @@ fn replay_stops_before_an_exit() {
     assert_eq!(recording.replay(&["-e"]).out(), "one\ntwo\n");
     assert_eq!(recording.replay(&["-e", "-p", "echo"]).out(), "one\n");
     assert_eq!(recording.replay(&["-e", "-p", "true"]).out(), "");
-    // Of a process with threads: before the first of its last tasks goes.
+    // In a process with threads: before the first of the last tasks exits.
     let recording = rr.record(&[], &program("thread_exit_group"));
     recording.replay(&["-e"]).expect_success();
 }
@@ -374,7 +374,7 @@ fn dump_in_the_form_of_the_original() {
             .all(|line| line.split(' ').nth(1) == Some(&rows[1][0])),
         "{one}"
     );
-    // The second half of a call that was split bears its name too, wherever the dump begins.
+    // The second half of a split call is named, too, wherever the dump begins.
     let wait = dump(&recording, &["-r"])
         .lines()
         .filter(|line| line.contains("SYSCALL:wait4"))
@@ -488,8 +488,8 @@ fn traces_are_renamed_and_files_named() {
     assert_eq!(none.shell_status(), 1);
 }
 
-/// What every short program costs is told by the statistics: few stops of rr's own to take it over, and the sites that all
-/// come by are rewritten in advance.
+/// The statistics show the costs of every short program: rr makes few stops to take the program over,
+/// and the sites that all programs use are rewritten in advance.
 #[test]
 fn short_programs_are_cheap() {
     let rr = Rr::new();
@@ -504,14 +504,14 @@ fn short_programs_are_cheap() {
     let programs = number("programs executed");
     assert!(programs >= 20, "{err}");
     assert!(number("of rr's own making") < 9 * programs, "{err}");
-    // Refused, but by the library; and behind padding.
+    // `rseq` is refused by the library. The site of `read` has padding before it.
     for call in [" rseq ", " read "] {
         assert!(number(call) < programs / 2, "{call}: {err}");
     }
     assert_eq!(recording.replay(&[]).expect_success().out(), recording.run.out());
 }
 
-/// Shells complete each command, and each has a manual page.
+/// Shells can complete each command, and each has a manual page.
 #[test]
 fn completions_and_manual_pages() {
     let rr = Rr::new();
@@ -524,7 +524,7 @@ fn completions_and_manual_pages() {
             assert!(script.contains(command), "{shell} does not complete {command}");
         }
     }
-    // bash itself takes it.
+    // bash itself accepts the script.
     let script = rr.rr(["completions", "bash"]).expect_success().out();
     let file = rr.new_dir().join("rr.bash");
     std::fs::write(&file, script).unwrap();

@@ -1,4 +1,5 @@
-//! What a replayed program hands to the outside world is what was recorded, or the replay says so (I7).
+//! The bytes that a replayed program hands to the outside world are the recorded ones, or the replay
+//! reports the difference (I7).
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -12,8 +13,8 @@ use rr_tests::matrix::{Plan, check_recording, same};
 use rr_tests::rr::words;
 use rr_tests::{Rr, run};
 
-/// RDRAND, in code that the program makes: nobody can find that. What is written of it has another value in replay, and the same
-/// length; the report names the call and says what was written.
+/// RDRAND in code that the program generates, which rr cannot find. The program writes its value, which
+/// differs in replay and has the same length. The report names the call and shows the bytes.
 #[test]
 fn other_bytes_are_noticed_where_they_are_written() {
     if !std::is_x86_feature_detected!("rdrand") {
@@ -73,7 +74,7 @@ fn digests_are_dumped() {
         !traced.is_empty() && !buffered.is_empty(),
         "{traced:?} {buffered:?}"
     );
-    // All but the last write the same.
+    // All but the last write the same bytes.
     let all: Vec<&String> = traced.iter().chain(&buffered).collect();
     assert_eq!(all.len(), 5, "{all:?}");
     assert!(all[..4].windows(2).all(|two| two[0] == two[1]), "{all:?}");
@@ -82,8 +83,8 @@ fn digests_are_dumped() {
     assert!(text.contains(&format!("payload:{}", all[0])), "{text}");
 }
 
-/// The processor's random numbers in the C++ library, whose functions for that no symbol names, and in a static program without
-/// any symbols: recorded, and replayed from the start and from checkpoints.
+/// The processor's random numbers, in functions of the C++ library that no symbol names, and in a
+/// static program without any symbols: recorded, and replayed from the start and from checkpoints.
 #[test]
 fn random_numbers_of_the_processor_are_recorded() {
     let rr = Rr::new();
@@ -124,7 +125,8 @@ fn random_numbers_of_the_processor_are_recorded() {
     }
 }
 
-/// A program that translates code finds in what it maps what the file holds: no site is rewritten there.
+/// A program that translates code must find the file's bytes in its mappings: no site is rewritten
+/// there.
 #[test]
 fn translators_see_code_as_it_is() {
     if !Path::new("/usr/bin/valgrind").exists() {

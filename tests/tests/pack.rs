@@ -1,4 +1,5 @@
-//! `rr pack`: one file does what the directory did, on its own; a damaged one says so; nothing half-written stays.
+//! `rr pack`: one file replaces the directory. A damaged file is noticed, and no half-written file is
+//! left.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -38,7 +39,7 @@ fn pack(rr: &Rr, recording: &Recording<'_>) -> PathBuf {
     moved
 }
 
-/// What the commands say that read a trace; nothing that names a path or a size.
+/// The output of the commands that read a trace, without paths and sizes.
 #[track_caller]
 fn said(rr: &Rr, trace: &Path) -> Vec<String> {
     let info = on(rr, &["traceinfo"], trace).expect_success();
@@ -59,7 +60,8 @@ fn checkpoints(rr: &Rr, trace: &Path) -> Vec<u64> {
     all.iter().map(|c| c["event"].as_u64().unwrap()).collect()
 }
 
-/// Replay and verification do what the recording did, from the start and from some checkpoints.
+/// Checks that replay and verification do the same as the recording, from the start and from some
+/// checkpoints.
 #[track_caller]
 fn replays(rr: &Rr, trace: &Path, recorded: &Run) {
     let replay = on(rr, &["replay", "-a"], trace);
@@ -98,7 +100,7 @@ fn a_pack_does_what_the_directory_did_and_so_does_what_is_unpacked() {
         fs::remove_file(&program).unwrap();
         assert_eq!(said(&rr, &moved), before, "{name} {options:?}");
         replays(&rr, &moved, &recording.run);
-        // It is the same file whoever packs it.
+        // The file is the same whoever packs it.
         let again = rr.new_dir().join("again.rrpack");
         on(&rr, &["pack", "-o", again.to_str().unwrap()], &moved).expect_success();
         let unpacked = rr.new_dir().join("unpacked");
@@ -173,14 +175,14 @@ fn a_pack_is_refused_where_it_would_be_changed() {
     }
     let listed = on(&rr, &["checkpoints"], &moved).expect_success();
     assert!(listed.out().contains(" checkpoints; "), "{}", listed.describe());
-    // Nor is anything overwritten.
+    // Existing files are not overwritten.
     let before = fs::read(&moved).unwrap();
     let refused = on(&rr, &["pack", "-o", moved.to_str().unwrap()], &recording.dir).expect_status(1);
     assert!(refused.err().contains("exists"), "{}", refused.describe());
     let to = rr.new_dir();
     on(&rr, &["unpack", "-o", to.to_str().unwrap()], &moved).expect_status(1);
     assert!(fs::read(&moved).unwrap() == before && fs::read_dir(&to).unwrap().next().is_none());
-    // The word replay can be left out, as for a directory.
+    // The word replay can be left out, as with a directory.
     let short = rr.rr([moved.as_os_str(), OsStr::new("-a")]);
     assert_eq!(short.stdout, recording.run.stdout, "{}", short.describe());
 }
@@ -224,7 +226,7 @@ fn damage_is_noticed() {
             assert!(!run.status.success(), "{what}: {command:?} is content");
         }
     }
-    // Something behind its end.
+    // An extra byte behind the end.
     fs::write(&broken, [&bytes[..], b"x"].concat()).unwrap();
     careful(&rr, &["traceinfo"], &broken).expect_status(1);
     let table = u64::from_le_bytes(bytes[40..48].try_into().unwrap());
@@ -235,7 +237,8 @@ fn damage_is_noticed() {
             (word(24), word(32))
         })
         .collect();
-    // In the header, in the table, and in every member: at its beginning, and anywhere. What unpacks compares all.
+    // Damage in the header, in the table, and in every member: at its beginning, and anywhere.
+    // Unpacking compares everything.
     let mut places: Vec<u64> = (0..72).step_by(if full() { 1 } else { 9 }).collect();
     places.extend((0..4).map(|_| table + random.below(length - table)));
     for (offset, len) in entries {
@@ -317,7 +320,8 @@ fn checkpoints_go_before_anything_else_when_there_is_no_room() {
     let (run, none) = make(size(&whole));
     assert!(!run.err().contains("no room"), "{}", run.describe());
     assert_eq!(fs::read(&none).unwrap(), fs::read(&whole).unwrap());
-    // Half of what the checkpoints take; then less and less, until it is too little for the rest.
+    // A budget of half the checkpoints' size, then less and less, until it is too small for the rest of
+    // the trace.
     let mut less = size(&whole);
     let mut fewest = all;
     let least: u64 = loop {
@@ -350,12 +354,12 @@ fn checkpoints_go_before_anything_else_when_there_is_no_room() {
         }
         fewest = left;
     };
-    // All checkpoints go before it fails.
+    // All checkpoints are removed before it fails.
     let (run, path) = make(least);
     run.expect_success();
     assert_eq!(checkpoints(&rr, &path).len(), 0);
     assert!(!make(least - 1).0.status.success());
-    // Only what was made is there.
+    // Only complete files are there.
     let left = fs::read_dir(&dir).unwrap().filter(|e| {
         let name = e.as_ref().unwrap().file_name();
         name.to_str().unwrap().parse::<u64>().is_err()
@@ -408,7 +412,7 @@ fn a_full_disk_and_an_interrupt_leave_nothing() {
         let run = started.finish(rr.limit);
         match run.shell_status() {
             0 => fs::remove_file(&target).unwrap(),
-            // Also if it came before rr took notice of signals.
+            // This also counts signals that came before rr had its handlers.
             130 => stopped += 1,
             _ => panic!("{}", run.describe()),
         }
@@ -429,7 +433,7 @@ fn packs_of_one_directory_share_their_files() {
     let mut args: Vec<OsString> = vec!["pack".into(), "--pack-dir".into(), dir.clone().into()];
     args.extend(recordings.iter().map(|r| r.dir.clone().into_os_string()));
     rr.rr(&args).expect_success();
-    // A second time, nothing is added.
+    // The second time nothing is added.
     let again = rr.rr(&args).expect_success();
     assert_eq!(
         again.out().matches("is there already").count(),
@@ -442,7 +446,7 @@ fn packs_of_one_directory_share_their_files() {
         .map(|path| fs::metadata(path).unwrap().len())
         .sum();
     assert!(bytes <= 3 * alone, "{bytes} bytes for {count}, {alone} for one");
-    // They can be moved together.
+    // The packs can be moved together.
     let moved = rr.new_dir().join("elsewhere");
     fs::rename(&dir, &moved).unwrap();
     for recording in recordings.iter().take(3) {
@@ -460,7 +464,7 @@ fn packs_of_one_directory_share_their_files() {
     on(&rr, &["unpack", "-o", unpacked.to_str().unwrap()], &pack_of(1)).expect_success();
     let replay = on(&rr, &["replay", "-a"], &unpacked).expect_success();
     assert_eq!(replay.stdout, b"test 1\n");
-    // One without the others' directory says what it misses.
+    // A pack without the shared directory names the missing file.
     let lonely = rr.new_dir().join("lonely.rrpack");
     fs::copy(pack_of(2), &lonely).unwrap();
     let run = on(&rr, &["replay", "-a"], &lonely);
@@ -469,7 +473,7 @@ fn packs_of_one_directory_share_their_files() {
         "{}",
         run.describe()
     );
-    // What was exchanged is noticed: mapped files, and what events have in common.
+    // Exchanged files are noticed: mapped files, and the common dictionary of events.
     let objects = rr_tests::damage::files(&moved.join("objects"));
     let (common, mapped): (Vec<PathBuf>, Vec<PathBuf>) = objects
         .into_iter()

@@ -1,5 +1,5 @@
-//! What is released: archive, package and checksums. (The build of the release's binary is too long for a test; here the
-//! binary under test is packed.)
+//! The files of a release: archive, package and checksums. (Building the release's binary takes too
+//! long for a test, so the binary under test is packed.)
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -40,7 +40,7 @@ fn a_release_is_complete_and_the_same_each_time() {
     let binary = small_binary(&rr);
     let (one, two) = (rr.new_dir(), rr.new_dir());
     release(&binary, &one);
-    // Another second, another umask and another place make no difference.
+    // Another second, another umask and another directory make no difference.
     std::thread::sleep(Duration::from_millis(1100));
     release(&binary, &two);
     let sums = |dir: &Path| std::fs::read_to_string(dir.join("SHA256SUMS")).expect("checksums");

@@ -1,4 +1,5 @@
-//! Execution points where recording them is hard: while signals come all the time, and while others want the processor.
+//! Execution points that are hard to record: while signals come all the time, and while other processes
+//! want the processor.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -14,9 +15,9 @@ use rr_tests::guest::{Ending, Guest};
 use rr_tests::matrix::{Plan, check_guest, check_recording};
 use rr_trace::TraceReader;
 
-/// Does something while other threads want all processors.
+/// Runs `what` while other threads want all processors.
 fn while_others_compute<T>(what: impl FnOnce() -> T) -> T {
-    /// Sets the flag also if the test fails: else its threads would never end.
+    /// Sets the flag even if the test fails: otherwise its threads would never end.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
         fn drop(&mut self) {
@@ -38,8 +39,9 @@ fn while_others_compute<T>(what: impl FnOnce() -> T) -> T {
     })
 }
 
-/// A stop makes the recorder look for a point, by single steps; a continue stops the program once more, be it between a step
-/// and the trap that ends it. That trap is not the program's.
+/// A stop signal makes the recorder look for a point by single steps. A continue stops the program once
+/// more, perhaps between a step and the trap that ends the step. That trap does not belong to the
+/// program.
 #[test]
 fn stops_and_continues_come_while_the_program_is_stepped() {
     let rr = Rr::new().with_limit(Duration::from_secs(60));
@@ -51,7 +53,7 @@ fn stops_and_continues_come_while_the_program_is_stepped() {
     while_others_compute(|| {
         while !started.ended() && begin.elapsed() < rr.limit {
             std::thread::sleep(Duration::from_millis(7));
-            // It may have ended.
+            // The program may have ended.
             let _ = kill(pid, Signal::SIGSTOP);
             for _ in 0..50 {
                 std::thread::sleep(Duration::from_micros(60));
@@ -64,10 +66,11 @@ fn stops_and_continues_come_while_the_program_is_stepped() {
     check_recording(&recording, &Plan::guest(Ending::Exit(5)), None);
 }
 
-/// What tells one turn of a loop from another is seen only if the program runs while it is watched.
+/// A value that distinguishes the turns of a loop is seen only if the program runs while it is watched.
 #[test]
 fn a_point_is_unique_though_others_want_the_processor() {
-    /// Looks at what may be the point; without the counter of the turns in its name it takes thousands.
+    /// Maximum number of comparisons. Without the counter of the turns in the point's name there are
+    /// thousands.
     const LOOKS_MAX: u64 = 100;
     let rr = Rr::new();
     let guest = Guest::build("loop_same");
@@ -90,14 +93,14 @@ fn a_point_is_unique_though_others_want_the_processor() {
     assert!(looks.iter().sum::<u64>() <= LOOKS_MAX, "{text}");
 }
 
-/// What the log of a replay says of sprints: how many found the point, and how many went too far.
+/// The sprints in a replay's log: the number that found the point, and the number that went too far.
 fn sprints(log: &str) -> (usize, usize) {
     let all = log.lines().filter(|line| line.contains("sprint to event"));
     let (far, found): (Vec<&str>, _) = all.partition(|line| line.ends_with("was too far"));
     (found.len(), far.len())
 }
 
-/// Points in loops that run for long: with checkpoints between them and without.
+/// Points in long loops, with and without checkpoints between them.
 #[test]
 fn points_in_long_loops() {
     let guest = Guest::build("long_loops");
@@ -130,7 +133,7 @@ fn long_intervals_are_replayed_by_sprints() {
     assert!(found > 2 * far, "{found} found, {far} too far: {}", replay.err());
 }
 
-/// Where a point was passed, the session is put back to where the sprint began, and nothing shows.
+/// After a sprint that passed a point, the session returns to the sprint's start, and nothing shows.
 #[test]
 fn sprints_that_go_too_far_are_undone() {
     let rr = Rr::new();
@@ -142,7 +145,7 @@ fn sprints_that_go_too_far_are_undone() {
     let mut session = ReplaySession::start(Arc::clone(&reader), Some(cpu)).unwrap();
     let mut out = Vec::new();
     loop {
-        // Twenty times the interval: the task comes to another event, or to its end.
+        // A sprint over twenty times the interval: the task comes to another event, or to its end.
         session.set_sprint_share(20.0);
         let Some(replayed) = session.step().unwrap() else {
             break;
@@ -153,7 +156,8 @@ fn sprints_that_go_too_far_are_undone() {
     assert_eq!(String::from_utf8_lossy(&out), recording.run.out());
 }
 
-/// Loops that only count are told apart by the count: that is looked at first, whether it is in a register or in memory.
+/// Loops that only count are distinguished by the count. The count is compared first, in a register or
+/// in memory.
 #[test]
 fn loops_that_count_are_replayed_in_seconds() {
     let rr = Rr::new().with_limit(Duration::from_secs(60));

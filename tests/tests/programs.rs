@@ -1,4 +1,4 @@
-//! Real programs, recorded with checkpoints, replayed whole and from checkpoints, verified.
+//! Real programs, recorded with checkpoints, replayed from the start and from checkpoints, verified.
 //!
 //! By default with small inputs and few replays, for every change; with `RR_TESTS=full` at full size, with
 //! more intervals, replayed from every checkpoint (`scripts/test --full`).
@@ -15,7 +15,7 @@ use rr_tests::programs::{self, shell};
 use rr_tests::rr::words;
 use rr_tests::{Ending, Rr, full};
 
-/// One of two values: for every change, or for the full run.
+/// Selects one of two values: for every change, or for the full run.
 fn size<T>(quick: T, all: T) -> T {
     if full() { all } else { quick }
 }
@@ -24,7 +24,8 @@ fn rr() -> Rr {
     Rr::new().with_limit(Duration::from_secs(size(240, 1800)))
 }
 
-/// Records a program with each interval and checks everything; its output natively is the same if `stable`.
+/// Records a program with each interval and checks everything. If `stable`, the output must be equal to
+/// that of a native run.
 fn check(rr: &Rr, intervals: &[u64], stable: bool, setup: impl Fn(&Path), program: &[OsString]) {
     let plan = Plan::program(intervals);
     let native_dir = rr.new_dir();
@@ -179,7 +180,7 @@ fn awk() {
     check(&rr(), size(&[100], &[200, 20]), true, setup, &shell(script));
 }
 
-/// Statuses of real shells: 0, 7, death by SIGSEGV of the program and of its child.
+/// Exit statuses of real shells: 0, 7, death by SIGSEGV of the program and of its child.
 #[test]
 fn statuses() {
     let rr = rr();
@@ -201,7 +202,7 @@ fn statuses() {
     }
 }
 
-/// The same as `nobody`, when the tests are root: rr needs no privilege.
+/// The same as user `nobody`, if the tests are root: rr needs no privilege.
 #[test]
 fn as_an_unprivileged_user() {
     let Some(rr) = Rr::unprivileged() else {

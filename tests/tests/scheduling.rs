@@ -1,4 +1,4 @@
-//! What decides which task runs: chaos mode, `--always-switch`, and what the program is told about CPUs.
+//! The choice of the task that runs: chaos mode, `--always-switch`, and the CPUs that the program sees.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -15,7 +15,8 @@ fn program(name: &str) -> Vec<OsString> {
     words([Guest::build(name).path])
 }
 
-/// Records with each of 30 seeds; how many runs showed the bug (status 1). Every trace of such a run must replay.
+/// Records with each of 30 seeds. Returns the number of runs that showed the bug (status 1). Every
+/// trace of such a run must replay.
 fn found_by_chaos(guest: &str) -> usize {
     let rr = Rr::new();
     let mut found = 0;
@@ -66,7 +67,7 @@ fn always_switch_finds_a_lost_update_every_time() {
     }
 }
 
-/// The events of a recording with tasks numbered as they come.
+/// The events of a recording, with tasks numbered in order of appearance.
 fn decisions(recording: &Recording<'_>) -> Vec<(usize, String)> {
     let dump = recording.rr(&["dump", "-r"]).expect_success().out();
     let mut tasks = HashMap::new();
@@ -134,8 +135,9 @@ fn chaos_says_its_seed_and_the_trace_knows_it() {
     );
 }
 
-/// A task that spins gives its turn away within milliseconds: with the turns of tasks that compute, the 90 turns of the first guest
-/// would take nine seconds at least. The second one's loops count, so it is not certain that they spin.
+/// A task that spins gives its turn away within milliseconds: with the turns of computing tasks, the 90
+/// turns of the first guest would take at least nine seconds. The second guest's loops count, so it is
+/// not certain that they spin.
 #[test]
 fn hand_over_by_spinning_costs_milliseconds() {
     let rr = Rr::new();
@@ -159,7 +161,8 @@ fn hand_over_by_spinning_costs_milliseconds() {
     }
 }
 
-/// Who waits for a lock that another thread takes and drops all the time gets it. (Without help this takes minutes, or for ever.)
+/// A thread that waits for a lock gets it although another thread takes and drops it all the time.
+/// (Without help this takes minutes, or never ends.)
 #[test]
 fn a_lock_reaches_those_who_starve_for_it() {
     let rr = Rr::new().with_limit(Duration::from_secs(60));
@@ -175,7 +178,7 @@ fn a_lock_reaches_those_who_starve_for_it() {
     }
 }
 
-/// Orders that never come up otherwise must replay like all others, from every checkpoint.
+/// Orders that only chaos mode produces must replay like all others, from every checkpoint.
 #[test]
 fn unusual_orders_replay() {
     let rr = Rr::new();

@@ -1,4 +1,4 @@
-//! Searches backwards over many stored checkpoints, which all CPUs take part in.
+//! Searches backwards over many stored checkpoints, on all CPUs.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -6,7 +6,7 @@
 use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 
-/// To the end, nothing of which leaves live checkpoints.
+/// Runs to the end in ways that leave no live checkpoints.
 const TO_END: [(&str, &str); 10] = [
     ("break mark", "Breakpoint 1 at"),
     ("continue", "mark (n=10)"),

@@ -1,5 +1,5 @@
-//! Debugging sessions with a real gdb: how they begin with `-g`, what gdb is told about the process, and how they end, whatever
-//! ends them: `rr replay` ends too, and leaves no process.
+//! Debugging sessions with a real gdb: their start with `-g`, the process that gdb sees, and their end.
+//! Whatever ends a session, `rr replay` ends, too, and leaves no process.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -15,7 +15,7 @@ use rr_tests::terminal::Terminal;
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 
-/// The state of a process, if there is one: `R`, `S`, `t`, `Z` …
+/// The state of a process, if the process exists: `R`, `S`, `t`, `Z` …
 fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.trim_start().chars().next()
@@ -44,7 +44,7 @@ fn begin(debugged: &Debugged) -> Terminal {
     terminal
 }
 
-/// What ends a session.
+/// A way to end a session.
 type Ending = fn(&mut Terminal, Pid);
 
 fn kill_gdb(_: &mut Terminal, gdb: Pid) {
@@ -59,7 +59,7 @@ fn hang_up(terminal: &mut Terminal, _: Pid) {
     kill(terminal.pid(), Signal::SIGHUP).unwrap();
 }
 
-/// Ends a session and looks what is left of it.
+/// Ends a session and checks that nothing is left of it.
 #[track_caller]
 fn end(mut terminal: Terminal, what: &str, ending: Ending) {
     let rr = terminal.pid();
@@ -127,7 +127,7 @@ fn whatever_ends_a_session_leaves_no_process() {
         ("rr is killed", kill_rr),
         ("the terminal hangs up", hang_up),
     ];
-    // Forwards and backwards: a condition that never holds, far from where it ends.
+    // Forwards and backwards: a condition that never holds, far from the end of the search.
     let line = long.program.line("loop").unwrap();
     for backwards in [false, true] {
         for (what, ending) in running {
@@ -171,8 +171,8 @@ fn the_mappings_of_the_process() {
     );
 }
 
-/// Where a session begins with `-g`: at the event, from the stored checkpoint that is nearest. Between two events lie
-/// thousands of calls that were buffered.
+/// A session with `-g` begins at the event, from the nearest stored checkpoint. There are thousands of
+/// buffered calls between two events.
 #[test]
 fn goto_an_event_after_a_long_interval() {
     let rr = Rr::new();
@@ -180,7 +180,7 @@ fn goto_an_event_after_a_long_interval() {
     let debugged = Debugged::record(&rr, &options, &Program::c("buffered"));
     let reader = TraceReader::open(&debugged.dir).unwrap();
     let stored: Vec<u64> = reader.checkpoints().unwrap().iter().map(|at| at.0).collect();
-    // One in the loop, after some thousand calls.
+    // A checkpoint in the loop, after some thousand calls.
     let calls = |event: u64| {
         let events = reader.events_from(EventNumber(event)).unwrap();
         events.map(Result::unwrap).next().unwrap().buffered_calls()
@@ -224,7 +224,7 @@ fn goto_an_event_after_a_long_interval() {
     }
     let count = |values: &[String]| values[0].rsplit(' ').next().unwrap().parse::<u64>().unwrap();
     assert!(count(&with[1].1) > count(&with[0].1) + 3000, "{with:?}");
-    // From the start, the same.
+    // A session from the start gives the same.
     let checkpoints = debugged.dir.join("checkpoints");
     fs::remove_dir_all(&checkpoints).unwrap();
     fs::create_dir(&checkpoints).unwrap();

@@ -1,7 +1,9 @@
-//! Programs that do everything at random, with checkpoints at short intervals, each of which is verified; and `kill -9` of
-//! the recorder, of the program's processes and of frozen forks at any moment. Nothing diverges, and nothing is left behind.
+//! Programs that do everything at random, with checkpoints at short intervals, each of which is
+//! verified, and `kill -9` of the recorder, of the program's processes and of frozen forks at any
+//! moment. Nothing diverges, and nothing is left behind.
 //!
-//! `RR_STRESS_SECONDS` says how long it goes on, `RR_STRESS_SEED` where it begins: a failure names the seed of its round.
+//! `RR_STRESS_SECONDS` is the duration, `RR_STRESS_SEED` the first seed. A failure names the seed of
+//! its round.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -16,7 +18,7 @@ use rr_tests::rr::{Recording, words};
 use rr_tests::run::{Started, no_process_left_in};
 use rr_tests::{Guest, Rr, full};
 
-/// Who is killed with `SIGKILL` while it is recorded.
+/// The process that is killed with `SIGKILL` while it is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Victim {
     Nobody,
@@ -48,7 +50,7 @@ fn everything_at_random() {
     );
 }
 
-/// Records and verifies one run; says how many checkpoints it has.
+/// Records and verifies one run. Returns the number of its checkpoints.
 fn round(rr: &Rr, seed: u64) -> usize {
     let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut one_of = |all: &[&'static str]| all[random.below(all.len() as u64) as usize];
@@ -93,7 +95,7 @@ fn round(rr: &Rr, seed: u64) -> usize {
     count
 }
 
-/// Kills whom it is to kill, at random moments.
+/// Kills the victims at random moments.
 fn attack(started: &mut Started, victim: Victim, random: &mut Random) {
     if victim == Victim::Nobody {
         return;
@@ -108,7 +110,7 @@ fn attack(started: &mut Started, victim: Victim, random: &mut Random) {
         );
         let prey: Vec<i32> = match victim {
             Victim::Recorder if random.below(10) == 0 => vec![recorder],
-            // Not the first process too often: then all is over.
+            // Kill the first process only sometimes, because that ends everything.
             Victim::Program => below
                 .iter()
                 .copied()
@@ -119,7 +121,7 @@ fn attack(started: &mut Started, victim: Victim, random: &mut Random) {
             _ => Vec::new(),
         };
         if !prey.is_empty() {
-            // It may have ended.
+            // The process may have ended.
             let _ = kill(
                 Pid::from_raw(prey[random.below(prey.len() as u64) as usize]),
                 Signal::SIGKILL,
@@ -128,7 +130,7 @@ fn attack(started: &mut Started, victim: Victim, random: &mut Random) {
     }
 }
 
-/// The processes below one, the older ones first.
+/// The descendants of a process, older ones first.
 fn descendants(of: i32) -> Vec<i32> {
     let mut found = vec![of];
     for i in 0.. {
@@ -152,17 +154,18 @@ fn descendants(of: i32) -> Vec<i32> {
     found
 }
 
-/// A frozen fork has no descriptors.
+/// Returns whether a process is a frozen fork: these have no descriptors.
 fn is_frozen(pid: i32) -> bool {
     std::fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut fds| fds.next().is_none())
 }
 
-/// What was recorded replays and is verified, to its end or as far as it got; nothing unfinished is left in the trace.
+/// Checks that the recording replays and verifies, to its end or as far as it was written, and that
+/// nothing unfinished is in the trace.
 #[track_caller]
 fn check(recording: &Recording<'_>, complete: bool, what: &str) -> usize {
     let info = recording.rr(&["traceinfo"]);
     if !complete && !info.status.success() {
-        // Killed before there was a trace.
+        // The recorder was killed before the trace existed.
         return 0;
     }
     let info = recording.info();
@@ -185,7 +188,7 @@ fn check(recording: &Recording<'_>, complete: bool, what: &str) -> usize {
     info.checkpoints.len()
 }
 
-/// Files of checkpoints that never got their names.
+/// Files of checkpoints that were never completed.
 fn unfinished(dir: &Path) -> Vec<std::ffi::OsString> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rr_tests::imports::{Circle, Imports};
 
-/// Crates that still have circles, and how many of their files are in one. The numbers may only shrink; what is not here has none.
+/// Crates that still have circles, and the number of files in them. The numbers may only shrink. Crates
+/// not listed here have no circles.
 const WITH_CIRCLES: [(&str, usize); 3] = [("bench/src", 10), ("preload/library", 9), ("recorder/src", 36)];
 
 fn repository() -> PathBuf {
@@ -70,7 +71,8 @@ fn no_files_import_each_other() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// A crate in which `a` needs `b`, `b` needs `c::inner`, and `c` hands on a type of `inner`, which names what `needs` says.
+/// A crate in which `a` needs `b`, `b` needs `c::inner`, and `c` re-exports a type of `inner`, which
+/// contains the path `needs`.
 fn example(needs: &str) -> Vec<Circle> {
     let tmp = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -101,6 +103,6 @@ fn a_circle_is_found() {
         assert_eq!(names.collect::<Vec<_>>(), ["a.rs", "b.rs", "inner.rs"]);
         assert_eq!(circles[0].ties.len(), 3, "{:?}", circles[0].ties);
     }
-    // What is handed on leads past the file that does so; a name that is its own does not.
+    // A re-export leads past the re-exporting file. A name of its own does not.
     assert_eq!(files_in(&example("super::own()")), 0);
 }

@@ -1,4 +1,4 @@
-//! The edges of what can be recorded: refused calls, many processes, signals from outside.
+//! The limits of recording: refused calls, many processes, signals from outside.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -55,8 +55,8 @@ fn two_thousand_processes() {
     check_guest(&rr, &guest, &plan);
 }
 
-/// A stop and the continue that ends it, both while the program computes: whatever the recorder makes of it, the
-/// program must not be stopped afterwards.
+/// A stop signal and the SIGCONT that ends it, both while the program computes. The program must not be
+/// stopped afterwards.
 #[test]
 fn a_stop_is_taken_back_by_a_continue() {
     let rr = Rr::new().with_limit(Duration::from_secs(60));
@@ -75,8 +75,8 @@ fn a_stop_is_taken_back_by_a_continue() {
     }
 }
 
-/// The same where the continue comes just before, or just after, the recorder sends what is to bring the program to its stop: a
-/// debug build sends the continue itself then.
+/// The same for a SIGCONT just before, or just after, the recorder sends the signal that brings the
+/// program to its stop. A debug build then sends the SIGCONT itself.
 #[test]
 fn a_continue_comes_beside_the_carrier_of_a_stop() {
     if std::env::var_os("RR_BIN").is_some() || !cfg!(debug_assertions) {
@@ -84,7 +84,7 @@ fn a_continue_comes_beside_the_carrier_of_a_stop() {
     }
     let rr = Rr::new().with_limit(Duration::from_secs(60));
     let guest = Guest::build("spin_stopped");
-    // With all signals blocked the recorder must look for a continue before it sends the stop.
+    // If all signals are blocked, the recorder must look for a SIGCONT before it sends the stop.
     for (how, moment) in [
         ("spin", "before"),
         ("spin", "after"),
@@ -112,12 +112,12 @@ fn a_continue_comes_beside_the_carrier_of_a_stop() {
     }
 }
 
-/// A process that is stopped by job control does not keep checkpoints from being taken.
+/// A process stopped by job control does not prevent checkpoints.
 #[test]
 fn checkpoints_are_taken_while_a_process_is_stopped() {
     let rr = Rr::new();
     let guest = Guest::build("stopped_child");
-    // Every call an event: the parent makes many meanwhile.
+    // Every call is an event. The parent makes many meanwhile.
     let options = ["-n", "--checkpoint-interval", "10e", "--checkpoint-wait"];
     let recording = rr.record(&options, &program(&rr, &guest));
     let info = check_recording(&recording, &Plan::guest(Ending::Exit(0)), Some(10));
@@ -129,7 +129,8 @@ fn checkpoints_are_taken_while_a_process_is_stopped() {
     );
 }
 
-/// The kernel gives a program that an unprivileged user traces none of its set-user-ID privileges: rr says so, once.
+/// The kernel gives a program that an unprivileged user traces no set-user-ID privileges. rr warns
+/// once.
 #[test]
 fn a_set_user_id_program_without_its_privileges_gives_one_warning() {
     use std::os::unix::fs::PermissionsExt;
@@ -159,7 +160,7 @@ fn a_set_user_id_program_without_its_privileges_gives_one_warning() {
     );
     let warnings = recording.run.err();
     assert_eq!(warnings.matches("is set-user-ID").count(), 1, "{warnings}");
-    // Root's own recording is of a tracer that could have all privileges.
+    // A recording by root could have all privileges.
     let plain = rr.record(&rr_tests::NO_CHECKPOINTS, &[ours.into_os_string()]);
     assert_eq!(plain.run.err(), "", "{}", plain.run.describe());
 }

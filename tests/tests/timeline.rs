@@ -1,4 +1,5 @@
-//! `rr timeline`: pages and files for trace viewers; the page also in a browser, where there is one.
+//! `rr timeline`: pages, and files for trace viewers. The page is also tested in a browser, if there is
+//! one.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -90,7 +91,7 @@ fn a_file_for_trace_viewers() {
     let file = picture(&rr, &recording, "trace.json", &["--format", "chrome"]);
     let trace: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).expect("JSON");
     let events = trace["traceEvents"].as_array().unwrap();
-    // What a task does, it does one after the other, and only one task runs at any time.
+    // The slices of a task do not overlap, and only one task runs at any time.
     let mut ends: BTreeMap<i64, f64> = BTreeMap::new();
     let mut running = 0.0;
     let mut slices = 0;
@@ -120,7 +121,7 @@ fn a_file_for_trace_viewers() {
     assert!(arrows("s") > 0 && arrows("s") == arrows("f"));
 }
 
-/// Clicks and searches, and leaves what the page says to it in attributes.
+/// Clicks and searches, and stores the page's answers in attributes.
 const CLICKS: &str = r"
 <script>
 const outcome = { wrong: 0, clicks: 0 };
@@ -192,7 +193,7 @@ fn a_hundred_thousand_events_in_a_browser() {
     };
     assert_eq!(attribute("error"), None, "the page has an error");
     assert_eq!(attribute("events"), Some(events.to_string()), "{body}");
-    // The last frame has them all in sight.
+    // The last frame shows all events.
     assert_eq!(attribute("looked"), Some(events.to_string()), "{body}");
     let took: f64 = attribute("draw-ms").expect("a time").parse().unwrap();
     eprintln!("a frame with {events} events in sight took {took} ms");

@@ -1,4 +1,4 @@
-//! Programs that trace others, under recording: what they print is what they print natively, and replays.
+//! Programs that trace others, under recording: they print the same as natively, and replay.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -9,7 +9,7 @@ use rr_tests::matrix::same;
 use rr_tests::rr::words;
 use rr_tests::{Guest, Rr};
 
-/// Whether a tool is there; if not, the test says how to get it.
+/// Returns whether a tool is installed. If not, prints how to install it.
 fn has(tool: &str) -> bool {
     let there = Path::new("/usr/bin").join(tool).exists();
     if !there {
@@ -18,12 +18,13 @@ fn has(tool: &str) -> bool {
     there
 }
 
-/// Records a program in several ways; each time it says this on standard error (or output), and so does its replay.
+/// Records a program in several ways. Each time it prints this on standard error (or output), and so
+/// does its replay.
 fn check(program: &[&str], says: &[&str]) {
     check_ending(program, says, 0);
 }
 
-/// The same for a program that ends with another status.
+/// Same as [`check`], for a program that ends with another status.
 fn check_ending(program: &[&str], says: &[&str], status: i32) {
     let rr = Rr::new();
     let ways: [&[&str]; 3] = [
@@ -50,7 +51,8 @@ fn check_ending(program: &[&str], says: &[&str], status: i32) {
     }
 }
 
-/// AddressSanitizer with its leak checker. (As a guest, with a checkpoint at each event, it takes a minute.)
+/// AddressSanitizer with its leak checker. (As a guest, with a checkpoint at each event, this takes a
+/// minute.)
 #[test]
 fn a_leak_is_reported() {
     let guest = Guest::build("leak_asan");
@@ -58,7 +60,7 @@ fn a_leak_is_reported() {
     check_ending(&[path], &["LeakSanitizer: detected memory leaks"], 1);
 }
 
-/// Processes, a pipe and what is executed: every line is of a stop that rr makes up.
+/// Processes, a pipe and exec: every line comes from a stop that rr emulates.
 #[test]
 fn strace_follows_a_shell() {
     if !has("strace") {
@@ -83,7 +85,8 @@ fn strace_follows_a_shell() {
     check(&program, &says);
 }
 
-/// Breakpoints, single steps, a called function, and watchpoints: by a debug register, and by single steps.
+/// Breakpoints, single steps, a called function, and watchpoints by a debug register and by single
+/// steps.
 #[test]
 fn gdb_debugs_a_program() {
     if !has("gdb") {

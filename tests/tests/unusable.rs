@@ -1,4 +1,5 @@
-//! Checkpoints that cannot be written or used: the recording goes on, the checkpoint before is used, and the user is told in a line.
+//! Checkpoints that cannot be written or used: the recording goes on, an earlier checkpoint is used,
+//! and rr prints one line.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -24,7 +25,7 @@ fn events(recording: &Recording<'_>) -> Vec<u64> {
     recording.info().checkpoints.iter().map(|c| c.event).collect()
 }
 
-/// Flips a bit of the first block of each of these.
+/// Flips a bit of the first block of each of these checkpoints.
 fn damage_blocks(recording: &Recording<'_>, events: &[u64]) {
     for event in events {
         let path = recording.dir.join(format!("checkpoints/{event:016}.ckpt"));
@@ -34,7 +35,7 @@ fn damage_blocks(recording: &Recording<'_>, events: &[u64]) {
     }
 }
 
-/// What is said about checkpoints that cannot be used.
+/// The lines about checkpoints that cannot be used.
 fn said(err: &str) -> Vec<&str> {
     err.lines()
         .filter(|line| line.contains("cannot be used"))
@@ -48,7 +49,7 @@ fn a_damaged_block_is_passed_by_everybody() {
     let recording = rr.record(&options, &shell(SCRIPT));
     let all = events(&recording);
     assert!(all.len() >= 5, "{all:?}");
-    // The last two: nobody else refers to them.
+    // The last two: no other checkpoint refers to them.
     let n = all.len();
     let (good, bad) = (all[n - 3], &all[n - 2..]);
     damage_blocks(&recording, bad);
@@ -77,7 +78,7 @@ fn a_damaged_block_is_passed_by_everybody() {
     }
     assert!(whole.out().ends_with(&replay.out()), "{text}");
 
-    // A debugger's timeline: it goes there, and back to before.
+    // A debugger's timeline goes there, and back.
     let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
     let cpus = Cpus::survey();
     let mut timeline = Timeline::new(Setup {
@@ -102,7 +103,7 @@ fn a_damaged_block_is_passed_by_everybody() {
     );
     drop(timeline);
 
-    // Another checkpoint can be made from there.
+    // Another checkpoint can be made there.
     let event = (last - 1).to_string();
     let mut command = rr.command(["create-checkpoints", "-s", &event, "-e", &event]);
     let made = run(command.arg(&recording.dir), rr.limit).expect_success();
@@ -110,7 +111,7 @@ fn a_damaged_block_is_passed_by_everybody() {
     let replay = recording.replay(&["-v", "-g", &event]).expect_success();
     assert!(said(&replay.err()).is_empty(), "{}", replay.describe());
 
-    // Without any that can be used, replay starts at the beginning.
+    // Without a usable checkpoint, replay starts at the beginning.
     damage_blocks(&recording, &all[..n - 2]);
     let goal = all[n - 1].to_string();
     let replay = recording.replay(&["-v", "-g", &goal]).expect_success();
@@ -122,7 +123,7 @@ fn a_damaged_block_is_passed_by_everybody() {
     assert!(whole.out().ends_with(&replay.out()) && said(&replay.err()).len() == n);
 }
 
-/// The guest has more than the disk takes; its events are few.
+/// The guest's memory is larger than the disk, and its events are few.
 #[test]
 fn a_disk_without_room_for_checkpoints_has_room_for_events() {
     let rr = Rr::new();

@@ -1,4 +1,5 @@
-//! `rr verify` says what differs, so that people find what has written it; all CPUs give the same answer as one.
+//! `rr verify` names the difference, so that people can find the cause. All CPUs together give the same
+//! answer as one.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -19,7 +20,7 @@ use rr_trace::event::EventNumber;
 use rr_tracee::{Addr, Backing, Mapping, Tid};
 use serde_json::Value;
 
-/// Where a symbol of an executable is, by its own numbering.
+/// Address of a symbol in an executable's own numbering.
 fn place_of(program: &Path, symbol: &str) -> u64 {
     let listed = Command::new("nm").arg(program).output().unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();
@@ -27,8 +28,8 @@ fn place_of(program: &Path, symbol: &str) -> u64 {
     u64::from_str_radix(line.unwrap().split(' ').next().unwrap(), 16).unwrap()
 }
 
-/// Stores a checkpoint at an event that holds what nobody has recorded: `change` is given the mappings of the event's
-/// task, and says which bytes are added to those at which places.
+/// Stores a wrong checkpoint at an event. `change` gets the mappings of the event's task, and returns
+/// the bytes to add, with their addresses.
 fn store_wrong(trace: &Path, event: u64, change: impl Fn(&[Mapping]) -> Vec<(Addr, Vec<u8>)>) {
     let reader = Arc::new(TraceReader::open(trace).unwrap());
     let cpu = reader.header().bound_cpu.map(|cpu| cpu as usize);
@@ -78,7 +79,7 @@ fn json(run: &Run) -> Value {
     serde_json::from_slice(&run.stdout).unwrap_or_else(|e| panic!("{e}\n{}", run.describe()))
 }
 
-/// A trace with good checkpoints at two events, and a wrong one between them.
+/// Events of a trace with good checkpoints at the first and last, and a wrong one between them.
 const EVENTS: [u64; 3] = [20, 30, 40];
 
 #[test]
@@ -121,7 +122,7 @@ fn a_page_that_differs_is_named() {
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
-    // One line of bytes, at the same address, both ways: they differ in the two bytes that were changed.
+    // Lines of bytes at the same address, for both sides: they differ in the two changed bytes.
     let row = |what: &str| {
         let line = text
             .lines()
@@ -149,7 +150,7 @@ fn a_page_that_differs_is_named() {
         .collect();
     assert_eq!(changed, [0x11, 0x22], "{text}");
 
-    // For machines: all of it. What comes from the wrong one is wrong, too.
+    // JSON contains everything. The stretch that starts from the wrong checkpoint is wrong, too.
     let all = verify(&rr, &["--json"], &walk.dir).expect_status(1);
     let value = json(&all);
     assert_eq!(
@@ -187,7 +188,7 @@ fn a_page_that_differs_is_named() {
         all.err()
     );
 
-    // A replay that cannot come to the end of its stretch.
+    // A replay that cannot reach the end of its stretch.
     let damaged = walk.dir.join(format!("checkpoints/{:016}.ckpt", EVENTS[2]));
     let mut bytes = fs::read(&damaged).unwrap();
     bytes[160] ^= 1;
@@ -213,7 +214,8 @@ fn a_page_that_differs_is_named() {
     assert_ne!(both.shell_status(), 0, "{}", both.describe());
 }
 
-/// One CPU and all of them say the same, also where a program looks at the number of its CPU all the time.
+/// One CPU and all CPUs give the same answer, even if a program reads the number of its CPU all the
+/// time.
 #[test]
 fn all_cpus_and_one_agree() {
     let rr = Rr::new();

@@ -1,8 +1,9 @@
-//! Walks along traces at random, forwards and backwards: whichever way a place is come to, it is the same place.
+//! Random walks along traces, forwards and backwards: a place is the same whichever way the walk
+//! reaches it.
 //!
-//! `RR_TESTS=full` walks over more guests, with more seeds; `RR_WALK_SECONDS=3600` goes on with new seeds for so long. `RR_WALK_SEED` is
-//! the first seed; `RR_WALK_ONLY=loop_same` walks over one guest; `RR_WALK_LOG=1` prints each
-//! step.
+//! `RR_TESTS=full` walks over more guests, with more seeds. `RR_WALK_SECONDS=3600` continues with new
+//! seeds for that time. `RR_WALK_SEED` is the first seed. `RR_WALK_ONLY=loop_same` walks over one
+//! guest. `RR_WALK_LOG=1` prints each step.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -22,7 +23,8 @@ use rr_trace::event::EventKind;
 use rr_tracee::task::WatchKind;
 use rr_tracee::{Addr, AddrRange, Tid};
 
-/// Longer than one walk takes, beside others. (A condition in a loop of ten million turns takes minutes.)
+/// More time than one walk takes beside others. (A condition in a loop of ten million turns takes
+/// minutes.)
 const LIMIT: Duration = Duration::from_secs(900);
 
 const FEW: [&str; 5] = [
@@ -42,7 +44,8 @@ const MORE: [&str; 6] = [
 ];
 const OPTIONS: [&[&str]; 3] = [&[], &["-n"], &["--checkpoint-interval", "7e"]];
 
-/// One walk, in a thread of its own: it ends, or the test fails. (The replayed tasks die with its process.)
+/// Makes one walk, in its own thread: it ends in time, or the test fails. (The replayed tasks die with
+/// its process.)
 fn walk(trace: &Path, what: &str, seed: u64, steps: u64) {
     let (sender, receiver) = mpsc::channel();
     let (lines, log) = mpsc::channel::<String>();
@@ -71,7 +74,7 @@ fn walk(trace: &Path, what: &str, seed: u64, steps: u64) {
     }
 }
 
-/// All walks of the test are over traces that are recorded once.
+/// Records a trace once for all walks of the test.
 fn record(rr: &Rr, name: &str, options: &[&str]) -> PathBuf {
     let guest = Guest::build(name);
     let mut program = vec![guest.path.into_os_string()];
@@ -113,7 +116,7 @@ fn every_way_leads_to_the_same_place() {
     }
 }
 
-/// Says yes when it is asked for the n-th time.
+/// Requests an interrupt when asked for the n-th time.
 struct Nth(u64);
 
 impl rr_replayer::Interrupt for Nth {
@@ -123,13 +126,15 @@ impl rr_replayer::Interrupt for Nth {
     }
 }
 
-/// The user's answer is asked for by the running task's ticks, and before some events; live checkpoints interrupt the task,
-/// too. Wherever the user says yes: the place gets a name, however many interrupts came before and were never named.
+/// The running task's ticks ask for the user's interrupt, and so do some events. Live checkpoints
+/// interrupt the task, too. Wherever the user interrupts, the place gets a name, however many unnamed
+/// interrupts came before.
 #[test]
 fn every_interrupt_leaves_a_place_that_gets_a_name() {
     let rr = Rr::new();
     let program = rr_tests::gdb::Program::c("long_intervals");
-    // Twenty calls one after the other: with checkpoints there would be events between them, and maybe no 16th one would be a call.
+    // Twenty calls one after the other. With checkpoints there would be events between them, and
+    // perhaps no 16th event would be a call.
     let options = [&["-n"][..], &rr_tests::NO_CHECKPOINTS].concat();
     let recording = rr.record(&options, &program.words);
     let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
@@ -168,7 +173,8 @@ fn every_interrupt_leaves_a_place_that_gets_a_name() {
         interrupted > 4,
         "{interrupted} of 16 interrupts came inside the interval"
     );
-    // More of them in one interval than live checkpoints of such places are kept; between them gdb steps.
+    // More interrupts in one interval than there are live checkpoints of such places. gdb steps between
+    // them.
     here.seek(&before, &mut Never).unwrap();
     for _ in 0..15 {
         assert_eq!(
@@ -183,8 +189,9 @@ fn every_interrupt_leaves_a_place_that_gets_a_name() {
     assert!(differences.is_empty(), "at {position}: {differences:#?}");
 }
 
-/// A turn of a `rep` that writes what is watched leaves the task at the same instruction. How often that is executed does not
-/// depend on what is watched, or a place would have several names.
+/// A turn of a `rep` that writes a watched place leaves the task at the same instruction. The number of
+/// executions of the instruction must not depend on the watched places, or a place would have several
+/// names.
 #[test]
 fn turns_that_write_what_is_watched_count() {
     let rr = Rr::new();
@@ -199,7 +206,7 @@ fn turns_that_write_what_is_watched_count() {
     }
     let mut here = driver::timeline(&reader, process).unwrap();
     let mut straight = driver::timeline(&reader, process).unwrap();
-    // Not far behind getppid.
+    // The place is close behind getppid.
     let call = reader.events_from(reader.first_event()).unwrap().find(|event| {
         let kind = &event.as_ref().unwrap().kind;
         matches!(kind, EventKind::Syscall { entry: Some(entry), .. } if entry.syscall() == libc::SYS_getppid)
@@ -215,7 +222,8 @@ fn turns_that_write_what_is_watched_count() {
         }
         here.resume(Action::Step(process), &mut Never).unwrap();
     };
-    // Behind 50 turns, which have written the watched place, and some steps: where these end decides if a miscount shows.
+    // The place is behind 50 turns, which have written the watched byte, and some steps: their end
+    // decides if a miscount shows.
     let watched = AddrRange::sized(Addr(rep.rdi + 3), 1);
     for steps in 20..36 {
         let mut here = driver::timeline(&reader, process).unwrap();

@@ -6,7 +6,7 @@
 //! | `sh` | each line is a command that must succeed |
 //! | others | not run; must not look like a command with its output |
 //!
-//! HTML comments before a block, which a reader does not see, say more:
+//! HTML comments before a block, which a reader does not see, give directions:
 //!
 //! * `<!-- first: COMMANDS -->`: the block begins in a new directory, and these commands are run before it. A block
 //!   without it goes on in the directory of the block before.
@@ -20,9 +20,9 @@ pub struct Command {
     pub line: usize,
     /// The command, without the prompt.
     pub text: String,
-    /// What it prints. `None`: the document does not say.
+    /// The expected output. `None` if the document does not show any.
     pub output: Option<Vec<String>>,
-    /// The commands for the debugger that it starts.
+    /// The commands for the debugger that this command starts.
     pub debugger: Vec<Command>,
 }
 
@@ -35,18 +35,18 @@ pub struct Section {
     pub commands: Vec<Command>,
 }
 
-/// A document, taken apart.
+/// A parsed document.
 #[derive(Debug, Default)]
 pub struct Document {
-    /// What is run.
+    /// The commands to run.
     pub sections: Vec<Section>,
     /// Blocks and commands that are not run: line, and reason.
     pub left_out: Vec<(usize, String)>,
-    /// What is wrong with the document: line, and complaint.
+    /// Mistakes in the document: line, and complaint.
     pub mistakes: Vec<(usize, String)>,
 }
 
-/// What the comments before a block say.
+/// The directions in the comments before a block.
 #[derive(Default)]
 struct Directions {
     first: Option<String>,
@@ -55,7 +55,7 @@ struct Directions {
 }
 
 impl Directions {
-    /// Takes a comment in.
+    /// Reads a comment.
     fn read(&mut self, comment: &str) {
         if let Some(commands) = comment.strip_prefix("first:") {
             self.first = Some(commands.trim().to_owned());
@@ -82,7 +82,7 @@ impl Directions {
     }
 }
 
-/// Takes a document apart.
+/// Parses a document.
 pub fn parse(text: &str) -> Document {
     let mut document = Document::default();
     let mut directions = Directions::default();

@@ -1,17 +1,17 @@
-//! An output as a document has it, and as it is.
+//! Compares a documented output with the real one.
 //!
-//! Each run prints other addresses, process ids, event numbers, times and sizes. These are compared by their roles, and
-//! everything else literally:
+//! Each run prints other addresses, process ids, event numbers, times and sizes. These are compared by
+//! their roles, and everything else literally:
 //!
-//! * An address, a process id or an event number of the document stands for one of the real output, the same wherever it
-//!   appears in the document; two different ones stand for two different ones. Commands of the document that name one
-//!   are run with the real one ([`Roles::real`]).
-//! * A time stands for a time, a size for a size, a number of events for a number of events.
-//! * `…` stands for any text in a line, a line `…` for any lines.
+//! - An address, a process id or an event number of the document stands for one of the real output, the
+//!   same wherever it appears in the document. Two different documented ones stand for two different
+//!   real ones. Commands of the document that contain one are run with the real one ([`Roles::real`]).
+//! - A time stands for a time, a size for a size, a number of events for a number of events.
+//! - `…` stands for any text in a line, a line `…` for any lines.
 
 use std::collections::HashMap;
 
-/// What a number of an output is.
+/// Role of a number in an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Role {
     Address,
@@ -30,7 +30,7 @@ enum Piece<'a> {
     Anything,
 }
 
-/// Which number of the real output stands for which number of the document.
+/// Pairs of numbers: of the document, and of the real output.
 #[derive(Clone, Debug, Default)]
 pub struct Roles {
     real: HashMap<(Role, String), String>,
@@ -65,7 +65,7 @@ const SIZES: [&str; 11] = [
     "B", "kB", "KB", "MB", "GB", "KiB", "MiB", "GiB", "bytes", "K", "M",
 ];
 
-/// Cuts a line into pieces. Characters that are no number are pieces of their own.
+/// Splits a line into pieces. Characters that are no number are pieces of their own.
 fn pieces(line: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut at = 0;
@@ -100,7 +100,8 @@ fn pieces(line: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// The length of the number at a place of a line, and its role. `last` is the role of the number before, and its end.
+/// Length and role of the number at a place of a line. `last` is the role of the number before, and its
+/// end.
 fn number(line: &str, at: usize, last: Option<(Role, usize)>) -> (usize, Option<Role>) {
     let (before, rest) = line.split_at(at);
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
@@ -154,7 +155,7 @@ impl Roles {
         for piece in pieces(command) {
             match piece {
                 Piece::Text(t) => {
-                    // `rr dump d 43-44`: nothing before the number says that it is an event.
+                    // `rr dump d 43-44`: nothing before the number says that it is an event number.
                     let event = self.real.get(&(Role::Event, t.to_owned()));
                     text.push_str(event.map_or(t, |e| e));
                 }
@@ -168,7 +169,8 @@ impl Roles {
         text
     }
 
-    /// Notes that a number of the document stands for a real one; false if one of them stands for another one already.
+    /// Notes that a number of the document stands for a real one. False if one of them already stands
+    /// for another.
     fn note(&mut self, role: Role, documented: &str, real: &str) -> bool {
         if matches!(role, Role::Time | Role::Size | Role::Count) {
             return true;
@@ -184,7 +186,8 @@ impl Roles {
         there == real && back == documented
     }
 
-    /// Compares lines of a document with a real output. What they say about numbers is kept for the next outputs.
+    /// Compares lines of a document with a real output. The pairs of numbers are kept for the next
+    /// outputs.
     pub fn compare<S: AsRef<str>>(&mut self, documented: &[S], real: &[S]) -> bool {
         let Some((first, others)) = documented.split_first() else {
             return real.is_empty();
@@ -223,7 +226,7 @@ impl Roles {
         }
     }
 
-    /// Tries something that takes back what it has noted if it fails.
+    /// Tries `f`, and restores the pairs of numbers if `f` fails.
     fn attempt(&mut self, f: impl FnOnce(&mut Roles) -> bool) -> bool {
         let before = self.clone();
         let success = f(self);

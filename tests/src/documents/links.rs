@@ -1,4 +1,4 @@
-//! Links and paths of documents that lead nowhere.
+//! Finds links and paths of documents that lead nowhere.
 //!
 //! A link to a file of the repository must name a file, and `#heading` a heading of it. A path in a code span
 //! (`` `trace/src/lib.rs` ``) must name a file too. Links to other sites are not followed: a test needs no network.

@@ -1,5 +1,5 @@
-//! Commands in the text of a document, outside of blocks: `` `rr verify --json` ``. They are not run, because most have
-//! placeholders; but the command and its long options must be there.
+//! Checks commands in the text of a document, outside of blocks: `` `rr verify --json` ``. They are not
+//! run, because most have placeholders. But the command and its long options must exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{links, read};
 use crate::run::run;
 
-/// The commands of an rr, and the options of each as its `--help` tells them.
+/// The commands of an rr, and the options of each from its `--help`.
 pub struct Known<'a> {
     rr: &'a Path,
     commands: BTreeSet<String>,

@@ -1,6 +1,7 @@
-//! The documents of the repository as tests: their commands are run, their outputs compared, their links followed.
+//! The documents of the repository as tests: their commands are run, their outputs compared, their
+//! links followed.
 //!
-//! A document that says something else than rr does fails a test. So a reader can copy every command.
+//! A document that disagrees with rr fails a test. So a reader can copy every command.
 //!
 //! * [`blocks`]: the fenced blocks of a document, and the commands in them;
 //! * [`session`]: runs the commands of a document;

@@ -1,8 +1,9 @@
-//! Runs the commands of a document, as a reader does who follows it: in one shell, one after the other, in a directory of
-//! their own, with `rr` in `PATH`. `docs`, `tests` and `scripts` of the repository are there too.
+//! Runs the commands of a document like a reader who follows it: in one shell, one after the other, in
+//! a directory of their own, with `rr` in `PATH`. `docs`, `tests` and `scripts` of the repository are
+//! there, too.
 //!
-//! What differs for a reader at a terminal is put right before an output is compared: the home directory is `/home/you`, and
-//! a shell says no more than `Segmentation fault` about a command that died.
+//! Differences from a reader's terminal are removed before an output is compared: the home directory is
+//! `/home/you`, and a shell says only `Segmentation fault` about a command that died.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -19,16 +20,17 @@ use super::blocks::{self, Section};
 use super::compare::Roles;
 use super::root;
 
-/// How long a command may take.
+/// Time limit of a command.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Begins the line that says the status of a command. No program of a document prints that character.
+/// First character of the line with the status of a command. No program of a document prints that
+/// character.
 const END: char = '\u{1e}';
 
 /// The parts of the repository that commands of documents name.
 const REPOSITORY: [&str; 3] = ["docs", "tests", "scripts"];
 
-/// A shell that is fed with commands.
+/// A shell that reads commands from a pipe.
 struct Shell {
     child: Child,
     input: ChildStdin,
@@ -120,7 +122,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // Whatever a document starts ends with it.
+        // All processes that a document starts end with the shell.
         let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
         let _ = self.child.wait();
     }
@@ -133,13 +135,13 @@ fn as_read(output: &str, home: &Path) -> Vec<String> {
     lines.map(|line| without_tabs(&line)).collect()
 }
 
-/// Lines without empty ones at the end.
+/// The lines without empty ones at the end.
 fn without_end(lines: &[String]) -> &[String] {
     let end = lines.iter().rposition(|line| !line.is_empty());
     &lines[..end.map_or(0, |end| end + 1)]
 }
 
-/// A line with spaces up to the next multiple of eight in the place of each tab.
+/// A line in which spaces up to the next multiple of eight replace each tab.
 fn without_tabs(line: &str) -> String {
     let mut text = String::new();
     for (n, part) in line.split('\t').enumerate() {
@@ -152,7 +154,7 @@ fn without_tabs(line: &str) -> String {
     text
 }
 
-/// A shell that runs a script says which of its lines a command was that died; one at a terminal does not.
+/// A shell that runs a script names the line of a command that died. A shell at a terminal does not.
 fn as_a_terminal_says(line: &str) -> String {
     let deaths = [
         "Segmentation fault",
@@ -187,7 +189,8 @@ fn parts(output: &str) -> Vec<&str> {
     parts
 }
 
-/// Runs the commands of a document, and returns a complaint about each that does not do what the document says.
+/// Runs the commands of a document. Returns a complaint about each command that does not do what the
+/// document says.
 pub fn check(rr: &Path, name: &Path, text: &str) -> Vec<String> {
     let document = blocks::parse(text);
     let name = name.display();
@@ -256,7 +259,7 @@ fn check_section(rr: &Path, section: &Section) -> Vec<(usize, String)> {
                 return complaints;
             }
         };
-        // A status other than 0 is something that a document says: by a death, or by `echo $?`.
+        // A document shows a status other than 0 by a death or by `echo $?`.
         let status_is_said = section
             .commands
             .get(n + 1)
@@ -279,7 +282,7 @@ fn check_section(rr: &Path, section: &Section) -> Vec<(usize, String)> {
             expected
                 .extend(debugger.map(|c| (c.line, c.text.clone(), c.output.as_ref().unwrap_or(documented))));
             printed = parts(&output);
-            // The debugger's farewell belongs to the end of its input.
+            // The debugger's last words belong to the end of its input.
             printed.truncate(expected.len());
         }
         for (n, (line, command, documented)) in expected.iter().enumerate() {

@@ -1,10 +1,13 @@
-//! The imports between the files of a crate, read from its source: which files import each other in a circle.
+//! The imports between the files of a crate, read from its source: finds files that import each other
+//! in a circle.
 //!
-//! Files that need each other can only be understood together. So a shared type or constant has a file of its own, below both.
+//! Such files can only be understood together. So a shared type or constant has a file of its own,
+//! below both.
 //!
-//! An import is a path that leads into another file of the crate: in a `use`, or in front of a name. One that is only handed on (`pub use`)
-//! counts for those who take it from there, and not for the file that hands it on. Code of tests does not count. Methods are not seen: a
-//! file may extend a type of another one, and that one call the method without naming the file.
+//! An import is a path that leads into another file of the crate: in a `use`, or in front of a name. A
+//! re-export (`pub use`) counts for the files that use the re-exported name, and not for the file that
+//! re-exports it. Test code does not count. Methods are not seen: a file may extend a type of another
+//! file, and that file may call the method without naming the first.
 
 mod source;
 
@@ -16,7 +19,7 @@ use source::{Import, Source};
 /// The place of a module in its crate: `[]` is the root, `["a", "b"]` is `crate::a::b`.
 type ModulePath = Vec<String>;
 
-/// The files of a crate, and what they import from each other.
+/// The files of a crate, and their imports from each other.
 #[derive(Debug)]
 pub struct Imports {
     /// The directory of the root.
@@ -26,7 +29,7 @@ pub struct Imports {
 
 #[derive(Debug)]
 struct Module {
-    /// Its path below the directory of the root.
+    /// Path of the file below the directory of the root.
     file: PathBuf,
     source: Source,
 }
@@ -43,7 +46,7 @@ impl Imports {
         imports
     }
 
-    /// Reads a file, and those of its modules, which are in `dir`.
+    /// Reads a file, and the files of its modules, which are in `dir`.
     fn read(&mut self, file: &Path, path: ModulePath, dir: &Path) {
         let text = std::fs::read_to_string(file).expect("a file of the crate");
         let source = Source::parse(&text);
@@ -51,7 +54,7 @@ impl Imports {
             let beside = dir.join(format!("{name}.rs"));
             let inside = dir.join(name).join("mod.rs");
             let found = [beside, inside].into_iter().find(|file| file.exists());
-            // Others have a path of their own, and are files of another crate.
+            // Other modules have a path of their own, and are files of another crate.
             if let Some(file) = found {
                 let path = path.iter().chain([name]).cloned().collect();
                 self.read(&file, path, &dir.join(name));
@@ -66,7 +69,7 @@ impl Imports {
         self.modules.len()
     }
 
-    /// The circles, each with its files in order and, in words, what ties them.
+    /// The circles, each with its files in order and the imports among them.
     pub fn circles(&self) -> Vec<Circle> {
         let edges = self.edges();
         let reached: BTreeMap<_, _> = self
@@ -103,7 +106,7 @@ impl Imports {
         circles
     }
 
-    /// From which file to which, and the names that are imported.
+    /// For each pair of files: the names that the first imports from the second.
     fn edges(&self) -> BTreeMap<(ModulePath, ModulePath), BTreeSet<String>> {
         let mut edges = BTreeMap::<_, BTreeSet<String>>::new();
         for (path, module) in &self.modules {
@@ -122,7 +125,8 @@ impl Imports {
         edges
     }
 
-    /// The module that defines what a path in the module `from` leads to, and the name of that in it.
+    /// The module that defines the target of a path in the module `from`, and the target's name in that
+    /// module.
     fn target(&self, from: &ModulePath, path: &[String], hops: usize) -> Option<(ModulePath, String)> {
         let mut rest = path;
         let mut module = match rest.first()?.as_str() {
@@ -173,7 +177,7 @@ impl Imports {
     }
 }
 
-/// All that can be reached from a module by one import or more.
+/// All modules that can be reached from a module by one import or more.
 fn reach(
     from: &ModulePath,
     edges: &BTreeMap<(ModulePath, ModulePath), BTreeSet<String>>,

@@ -1,4 +1,4 @@
-//! What one file says of other files: its modules, and the paths in it.
+//! The modules and paths in one source file.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 pub struct Import {
     /// Its parts.
     pub path: Vec<String>,
-    /// The name that the file has for it.
+    /// The name by which the file refers to it.
     pub name: String,
-    /// It is a `pub use`.
+    /// True for a `pub use`.
     pub is_handed_on: bool,
 }
 
-/// What is in a file, without its tests.
+/// The contents of a file, without its tests.
 #[derive(Debug)]
 pub struct Source {
-    /// The modules that it declares.
+    /// The modules that the file declares.
     pub children: Vec<String>,
     /// All paths.
     pub imports: Vec<Import>,
@@ -84,7 +84,7 @@ impl Source {
     }
 }
 
-/// The paths of a `use`: `prefix` is what stands before, `rest` what follows.
+/// Reads the paths of a `use`: `prefix` is the part before, `rest` the part that follows.
 fn tree(prefix: &mut Vec<String>, rest: &mut &[String], is_handed_on: bool, imports: &mut Vec<Import>) {
     let depth = prefix.len();
     let mut alias = None;
@@ -136,7 +136,7 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Where the bracket closes that opens there.
+/// Index of the bracket that closes the one at `open`.
 fn closing(tokens: &[String], open: usize) -> usize {
     let mut depth = 0;
     for (n, token) in tokens.iter().enumerate().skip(open) {
@@ -152,7 +152,7 @@ fn closing(tokens: &[String], open: usize) -> usize {
     tokens.len()
 }
 
-/// Leaves out what is only there in tests.
+/// Leaves out code that exists only in tests.
 fn without_tests(tokens: Vec<String>) -> Vec<String> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -190,7 +190,8 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
     out
 }
 
-/// Words, and punctuation a character each but for `::`. Comments are left out, and what is in quotes is one token.
+/// Splits text into words and punctuation, one character each except `::`. Comments are left out, and a
+/// quoted text is one token.
 fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let mut out = Vec::new();
@@ -262,7 +263,7 @@ fn tokens(text: &str) -> Vec<String> {
     out
 }
 
-/// Behind the end of what is in quotes from there on.
+/// Index behind the end of the quoted text that begins at `begin`.
 fn end_of_quote(chars: &[char], begin: usize, quote: char) -> usize {
     let mut at = begin + 1;
     while at < chars.len() && chars[at] != quote {

@@ -1,5 +1,5 @@
-//! A walk along a trace at random, forwards and backwards, with interrupts at random moments. Each place that it comes to
-//! is compared with an independent replay that goes straight there.
+//! A random walk along a trace, forwards and backwards, with interrupts at random moments. Each place
+//! that the walk reaches is compared with an independent replay that goes straight there.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -28,10 +28,10 @@ impl Random {
     }
 }
 
-/// The longest search.
+/// Time limit of a search.
 const LONG: Duration = Duration::from_secs(30);
 
-/// Asks to stop after a while.
+/// Requests an interrupt after a time.
 struct After(Instant);
 
 impl Interrupt for After {
@@ -40,8 +40,8 @@ impl Interrupt for After {
     }
 }
 
-/// A condition at random: on a register, on the stack, or on what a register points to, if it points anywhere. It is
-/// evaluated in the task, or on our side only.
+/// A random condition: on a register, on the stack, or on memory that a register points to, if it
+/// points anywhere. The task evaluates it, or only our side can.
 fn condition(random: &mut Random) -> Condition {
     let number = random.below(4);
     let offset = 8 * random.below(8);
@@ -96,7 +96,7 @@ pub fn timeline(reader: &Arc<TraceReader>, process: Tid) -> Result<Timeline, Box
     })?)
 }
 
-/// Walks so many steps; says on `log` what each has led to. Returns how many places were compared.
+/// Walks `steps` steps and logs the result of each. Returns the number of compared places.
 pub fn walk(
     trace: &Path,
     seed: u64,
@@ -128,7 +128,7 @@ pub fn walk(
         if let Some(regs) = here.session().registers(tid) {
             known.push(Addr(regs.rip));
         }
-        // What stops it is chosen anew now and then.
+        // The breakpoints and watchpoints change now and then.
         if random.below(3) == 0 {
             here.stops.breakpoints.clear();
             here.stops.watches.clear();
@@ -181,7 +181,7 @@ pub fn walk(
             "{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)",
             took.as_micros()
         ));
-        // A place without a name is left without one now and then.
+        // Sometimes a place without a name does not get one.
         let is_nameless = position.path.0.iter().any(|m| matches!(m, Move::Interrupted(_)));
         if is_nameless && random.below(2) == 0 {
             continue;

@@ -1,9 +1,10 @@
-//! What `madvise(2)` changes.
+//! The effects of `madvise(2)`.
 //!
-//! * `MADV_FREE` lets the kernel drop pages when it likes. So that replay need not guess, it does so at once: the call is made as
-//!   `MADV_DONTNEED`, where both are allowed.
-//! * `MADV_REMOVE` makes a hole in what is mapped shared: what shows there then is part of the event.
-//! * What a child gets is taken from the kernel after each advice about it: see [`madv::is_about_fork`].
+//! * `MADV_FREE` lets the kernel drop pages at any time. So that replay need not guess, rr drops them
+//!   at once: the call is made as `MADV_DONTNEED`, where both are allowed.
+//! * `MADV_REMOVE` makes a hole in a shared mapping: the pages' new contents are part of the event.
+//! * After each advice about children, the kernel is asked what a child gets: see
+//!   [`madv::is_about_fork`].
 //! * Guards are refused, with a warning, as by a kernel that does not know them.
 
 use rr_trace::event::MemWrite;
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::Call;
 
-/// The pages that an advice is about.
+/// The pages that an advice names.
 fn pages(entry: &Registers) -> AddrRange {
     AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages()
 }
@@ -40,7 +41,7 @@ impl RecordSession {
         }
     }
 
-    /// What an advice that was given has changed.
+    /// The changes made by an advice.
     pub(crate) fn advice_taken(
         &mut self,
         tid: Tid,
@@ -49,20 +50,21 @@ impl RecordSession {
     ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let range = pages(entry);
         let advice = entry.rdx as i32;
-        // A hole is passed over, and then it says ENOMEM.
+        // The kernel skips holes and then returns ENOMEM.
         let passed = result == 0 || result == -i64::from(libc::ENOMEM);
         match advice {
             madv::FREE if passed => Ok((vec![SpaceOp::Discard(range)], vec![])),
             madv::REMOVE => self.removed(tid, range),
             _ if madv::is_about_fork(advice) => Ok((self.fork_ops(tid, range)?, vec![])),
             _ if passed => Ok((madv::advised(range, advice).into_iter().collect(), vec![])),
-            // It came to a page that it is not for (mlock(2)); what comes before is gone.
+            // The advice stopped at a page that it does not apply to (mlock(2)). The pages before it
+            // are discarded.
             madv::DONTNEED | madv::DONTNEED_LOCKED | madv::FREE => Ok((self.advised(tid, range)?, vec![])),
             _ => Ok((vec![], vec![])),
         }
     }
 
-    /// How what a child gets of these pages differs from the model.
+    /// The differences between the kernel's fork policies of these pages and the model's.
     fn fork_ops(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
         let mut ops = Vec::new();
         let Some(space) = self.spaces.get(&self.task(tid)?.space) else {
@@ -75,7 +77,7 @@ impl RecordSession {
                     continue;
                 };
                 if mapping.fork == ForkPolicy::Omit {
-                    // That it does not have them is taken back first.
+                    // First revert that the child does not have the pages.
                     ops.push(SpaceOp::SetFork(part, ForkPolicy::Copy));
                 }
                 if policy != ForkPolicy::Copy || mapping.fork == ForkPolicy::Wipe {
@@ -86,7 +88,8 @@ impl RecordSession {
         Ok(ops)
     }
 
-    /// What these pages hold, where they are shared, after a hole was made there, perhaps not everywhere.
+    /// The contents of the shared pages of this range, after a hole was made there, perhaps only in
+    /// parts.
     fn removed(&mut self, tid: Tid, range: AddrRange) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
         let space = self.task(tid)?.space;

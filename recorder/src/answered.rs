@@ -1,6 +1,7 @@
-//! Calls that rr carries out in the kernel's place: parameters in the program's memory, answers there, and errors.
+//! Calls that rr carries out instead of the kernel: reads parameters from the program's memory, writes
+//! answers there, returns errors.
 //!
-//! Keeps: where the kernel would find no memory, the program gets `EFAULT`, and nothing is written.
+//! Invariant: where the kernel would find no memory, the program gets `EFAULT`, and nothing is written.
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
@@ -10,11 +11,11 @@ use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid};
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 
-/// Why a call has no answer.
+/// The reason why a call has no answer.
 pub(crate) enum Failure {
     /// The program gets this error.
     Refused(Errno),
-    /// The recording cannot go on, or the task is dead.
+    /// The recording cannot continue, or the task is dead.
     Error(Error),
 }
 
@@ -30,7 +31,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a call comes to.
+/// The result of a call.
 pub(crate) type Answered<T = i64> = std::result::Result<T, Failure>;
 
 impl From<rr_tracee::Error> for Failure {
@@ -40,7 +41,7 @@ impl From<rr_tracee::Error> for Failure {
 }
 
 impl RecordSession {
-    /// Does not make the call; the program gets this answer, and if it is no error these `writes`.
+    /// Does not make the call. The program gets this answer and, unless it is an error, these `writes`.
     pub(crate) fn answer_with(
         &mut self,
         tid: Tid,

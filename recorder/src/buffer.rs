@@ -1,9 +1,9 @@
-//! The system call buffer, seen from outside: putting the library into an address space, telling it what must be traced,
-//! taking out what it has written down.
+//! The system call buffer, seen from outside: puts the library into an address space, tells it which
+//! calls must be traced, and takes its records out.
 //!
-//! Records belong to the interval in which they were written: they are taken out at the stop that ends it, before
-//! another task of the address space runs, and become part of that event. So the library holds nothing when others
-//! run, at a checkpoint, or when a process forks.
+//! Records belong to the interval in which they were written. They are taken out at the stop that ends
+//! the interval, before another task of the address space runs, and become part of that event. So the
+//! library holds nothing when other tasks run, at a checkpoint, or when a process forks.
 
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -22,37 +22,40 @@ use crate::seccomp::Allowed;
 use crate::session::RecordSession;
 use crate::sites::Sites;
 
-/// What is known of the library in one address space.
+/// State of the library in one address space.
 #[derive(Debug, Default)]
 pub(crate) struct Library {
-    /// It is there.
+    /// True if the library is mapped.
     pub installed: bool,
-    /// What its control page says of what must be traced, and the version of its filter of files.
+    /// The calls that must be traced, as its control page says, and the version of its filter of files.
     told: (u32, u64),
-    /// The calls that it may make.
+    /// The calls that the library may make.
     allowed: Allowed,
-    /// So many bytes of records have been taken out. The library goes on behind them, until it is told to begin anew.
+    /// Number of bytes of records that have been taken out. The library writes behind them until it is
+    /// told to begin anew.
     pub taken: u64,
-    /// Where it writes them.
+    /// Place where the library writes records.
     pub place: Place,
-    /// So many calls it has left to us because they may have to wait ([`Control::left`]).
+    /// Number of calls that the library has left to us because they may have to wait
+    /// ([`Control::left`]).
     left: u64,
-    /// After this many calls more it leaves one to us, because a checkpoint is due ([`Control::due`]).
+    /// Number of calls until the library leaves one to us because a checkpoint is due
+    /// ([`Control::due`]).
     due: u64,
-    /// The last change of a signal mask that we know of ([`Control::blocked`]).
+    /// The last change of a signal mask that the recorder knows ([`Control::blocked`]).
     blocked: u64,
-    /// So many bytes of records came in large intervals, as long as it has no ring.
+    /// Number of bytes of records from large intervals, while the library has no ring.
     pub large: u64,
     /// The call sites.
     pub sites: Sites,
 }
 
 impl Library {
-    /// That of a fork, whose memory is given: it has no ring.
+    /// The library of a fork with this memory. A fork has no ring.
     pub fn forked(&self, memory: &Memory) -> Library {
         let mut taken = self.taken;
         if let Place::Ring(_) = self.place {
-            // This fails only if the fork is dead by now; then nobody will ask.
+            // This fails only if the fork is dead. Then nobody will ask.
             let _ = tell_place(memory, Place::Own.address());
             taken = 0;
         }
@@ -71,10 +74,10 @@ impl Library {
     }
 }
 
-/// Where records begin anew, so that there is room for large ones.
+/// Offset at which the library begins anew, so that there is room for large records.
 pub(crate) const BEGIN_ANEW: u64 = 8 << 10;
 
-/// With the number of bytes there are, so many of them are read: more than most intervals have.
+/// Number of bytes of records that are read together with their length: more than most intervals have.
 const AT_ONCE: usize = 1 << 10;
 
 /// The address of a field of the control page.
@@ -84,10 +87,11 @@ macro_rules! field {
     };
 }
 
-/// Bytes of the words that are read at the end of an interval: `due`, `left`, `blocked`, `records`, `used`.
+/// Size of the words that are read at the end of an interval: `due`, `left`, `blocked`, `records`,
+/// `used`.
 const HEAD: usize = offset_of!(Control, used) + 8 - offset_of!(Control, due);
 
-/// What these words say.
+/// The values of these words.
 struct Head {
     due: u64,
     left: u64,
@@ -112,7 +116,7 @@ impl Head {
     }
 }
 
-/// Tells a library where to write records from now on.
+/// Tells a library the address for its next records.
 fn tell_place(memory: &Memory, place: Addr) -> Result<()> {
     const {
         assert!(offset_of!(Control, used) == offset_of!(Control, records) + 8);
@@ -121,7 +125,7 @@ fn tell_place(memory: &Memory, place: Addr) -> Result<()> {
     Ok(memory.write(field!(records), words.as_flattened())?)
 }
 
-/// Whether a task that stands there is in the library.
+/// Returns whether a task with this instruction pointer is in the library.
 pub(crate) fn is_inside(rip: u64) -> bool {
     rr_area::code().contains(Addr(rip))
 }
@@ -146,7 +150,7 @@ fn bytes(control: &Control) -> &[u8] {
 }
 
 impl RecordSession {
-    /// What the library has to leave to us, and the version of the filter of mapped files.
+    /// The calls that the library has to leave to us, and the version of the filter of mapped files.
     fn policy(&self) -> (u32, u64) {
         let mut bits = 0;
         if self.memory_files || self.file_sizes_limited {
@@ -164,7 +168,7 @@ impl RecordSession {
         (bits, self.mapped.filter().version)
     }
 
-    /// Sets the library to work in an address space; its code is there (see [`crate::exec`]).
+    /// Starts the library in an address space. Its code is already mapped (see [`crate::exec`]).
     pub(crate) fn install_library(&mut self, tid: Tid, id: SpaceId) -> Result<()> {
         let told = self.policy();
         let due = self.capture.calls_left(self.last_event()).unwrap_or(u64::MAX);
@@ -205,7 +209,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Before a task executes user code: its library knows after how many calls a checkpoint is due.
+    /// Before a task executes user code: tells its library the number of calls until a checkpoint is
+    /// due.
     pub(crate) fn tell_due(&mut self, tid: Tid) -> Result<()> {
         let Some(due) = self.capture.calls_left(self.last_event()) else {
             return Ok(());
@@ -221,7 +226,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Before a task executes user code: its library knows what has changed since.
+    /// Before a task executes user code: tells its library what has changed.
     pub(crate) fn tell_library(&mut self, tid: Tid) -> Result<()> {
         let task = self.task(tid)?;
         let Some(space) = self.spaces.get(&task.space).filter(|s| s.library.installed) else {
@@ -241,7 +246,8 @@ impl RecordSession {
         {
             now.0 |= traced::ALL;
         }
-        // A process that shares its parent's memory (vfork) can be killed alone: its last interval is not replayed then.
+        // A process that shares its parent's memory (vfork) can be killed alone. Then its last interval
+        // is not replayed.
         if self.survivor(tid).is_some() {
             now.0 |= traced::SHAPING;
         }
@@ -266,7 +272,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Sites were rewritten: calls that change the address space near them are not for the library.
+    /// Tells the library that sites were rewritten: it must leave to us calls that change the address
+    /// space near them.
     pub(crate) fn tell_guarded(&self, tid: Tid, id: SpaceId) -> Result<()> {
         let ranges = self.spaces.get(&id).map(|s| s.library.sites.guarded());
         let words: Vec<u8> = ranges
@@ -278,7 +285,8 @@ impl RecordSession {
         Ok(self.task(tid)?.memory.write(field!(guarded), &words)?)
     }
 
-    /// Something waits for the task's next event: its next call shall be a traced one. Returns whether it was not to be one before.
+    /// Something waits for the task's next event: makes its next call a traced one. Returns whether it
+    /// would not have been.
     pub(crate) fn hurry(&mut self, tid: Tid) -> Result<bool> {
         let id = self.task(tid)?.space;
         let library = &mut self.space_mut(id).library;
@@ -291,13 +299,16 @@ impl RecordSession {
         Ok(is_new)
     }
 
-    /// Whether an interrupt of a running task cannot meet a call of its library, which it might cut short (read(2) of a device).
+    /// Returns whether an interrupt of a running task cannot hit a call of its library, which the
+    /// interrupt might cut short (read(2) of a device).
     ///
-    /// First the library is told to leave its next call to us, and then it is looked whether it is at work. Both sides
-    /// write one word and then read the other's ([`Control::busy`]), with a full barrier in between: ours is the fence, which also
-    /// orders what the kernel has written and reads for us on this CPU (and a thread that changes the CPU passes one, too). If the
-    /// library is seen to be idle, it will read what it was told at its next call, and not make it. That stays so until the
-    /// task goes on from its next stop ([`RecordSession::tell_library`]), and that stop is the interrupt's, or comes before.
+    /// The recorder first tells the library to leave its next call to us, and then looks if the library
+    /// is at work. Both sides write one word and then read the other's ([`Control::busy`]), with a full
+    /// barrier in between. Ours is the fence, which also orders the kernel's reads and writes for us on
+    /// this CPU (and a thread that changes the CPU passes a barrier, too). If the library looks idle,
+    /// it will read the word at its next call, and not make that call. This holds until the task
+    /// continues from its next stop ([`RecordSession::tell_library`]), which is the interrupt's stop or
+    /// an earlier one.
     pub(crate) fn keep_from_calls(&mut self, tid: Tid) -> Result<bool> {
         let id = self.task(tid)?.space;
         if !self.spaces.get(&id).is_some_and(|s| s.library.installed) {
@@ -315,8 +326,8 @@ impl RecordSession {
         Ok(is_idle)
     }
 
-    /// At the end of an interval: takes out what the buffered calls gave. Who executes user code next is told again what
-    /// must be traced.
+    /// At the end of an interval: takes the records of buffered calls out. The library is told again
+    /// which calls must be traced before a task executes user code.
     pub(crate) fn take_records(&mut self, tid: Tid) -> Result<()> {
         let task = self.task_mut(tid)?;
         task.left = false;
@@ -335,7 +346,8 @@ impl RecordSession {
         self.take_from_ring(tid, id, &slot, start..used)
     }
 
-    /// Takes notice of what the control page says at the end of an interval. Returns how many bytes of records there are.
+    /// Reads the counters of the control page at the end of an interval. Returns the number of bytes of
+    /// records.
     fn note_head(&mut self, tid: Tid, id: SpaceId, words: &[u8; HEAD]) -> Result<u64> {
         let Head {
             due,
@@ -346,18 +358,19 @@ impl RecordSession {
         self.note_blocked(tid, id, blocked)?;
         let library = &mut self.space_mut(id).library;
         let before = std::mem::replace(&mut library.left, left);
-        // The program may have written there: then none are counted.
+        // If the program has overwritten the word, no calls are counted.
         let calls = std::mem::replace(&mut library.due, due).saturating_sub(due);
         self.capture.count_calls(calls);
-        // Leaving a call leads to its entry, where the task stops: so this is the call that it now enters. Whoever has left one
-        // and is stopped before its entry has left none there.
+        // After leaving a call, the library continues at the call's entry, where the task stops. So the
+        // left call is the one that the task now enters. A task that left a call but is stopped before
+        // its entry does not count.
         let task = self.task_mut(tid)?;
         task.left = left != before;
         task.calls = calls;
         Ok(used)
     }
 
-    /// Takes notice of what the control page says of the signal mask of the task that ran last.
+    /// Notes a change of the signal mask, from the control page, for the task that ran last.
     fn note_blocked(&mut self, tid: Tid, id: SpaceId, blocked: u64) -> Result<()> {
         let before = std::mem::replace(&mut self.space_mut(id).library.blocked, blocked);
         if blocked != before {
@@ -366,7 +379,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// The same in the middle of an interval.
+    /// Same as [`RecordSession::note_blocked`], in the middle of an interval.
     pub(crate) fn ask_blocked(&mut self, tid: Tid) -> Result<()> {
         let task = self.task(tid)?;
         let id = task.space;
@@ -377,7 +390,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// The same, where the tracee's own memory is the buffer: the records from `start` on.
+    /// Takes records out of the tracee's own memory, from `start` on.
     fn read_records(&mut self, tid: Tid, id: SpaceId, start: u64) -> Result<()> {
         let (mut words, mut first) = ([0; HEAD], [0; AT_ONCE]);
         let begin = Addr(layout::RECORDS + start);
@@ -385,7 +398,7 @@ impl RecordSession {
         let read = memory.read_both(field!(due), &mut words, begin, &mut first)?;
         let used = self.note_head(tid, id, &words)?;
         let memory = &self.task(tid)?.memory;
-        // The program may have written there.
+        // The program may have overwritten the word.
         let len = used.min(layout::RECORDS_BYTES).saturating_sub(start) as usize;
         if len == 0 {
             return Ok(());
@@ -407,7 +420,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// The library of an address space shall write the next records to the beginning of its place.
+    /// Makes the library of an address space write its next records to the beginning of its place.
     pub(crate) fn begin_anew(&mut self, tid: Tid, id: SpaceId) -> Result<()> {
         let library = &mut self.space_mut(id).library;
         library.taken = 0;
@@ -415,14 +428,15 @@ impl RecordSession {
         tell_place(&self.task(tid)?.memory, place)
     }
 
-    /// The library's work for a task that was killed in the middle of an interval is forgotten: `survivor` has the same memory.
+    /// Discards the library's records of a task that was killed in the middle of an interval.
+    /// `survivor` has the same memory.
     pub(crate) fn forget_records(&mut self, survivor: Tid) -> Result<()> {
         let task = self.task(survivor)?;
         let id = task.space;
         if self.spaces.get(&id).is_some_and(|s| s.library.installed) {
             task.memory
                 .write(field!(site), &layout::site::CALL.to_le_bytes())?;
-            // It was the dead task's mask.
+            // The mask belonged to the dead task.
             let blocked = task.memory.read_u64(field!(blocked))?;
             self.space_mut(id).library.blocked = blocked;
             self.begin_anew(survivor, id)?;
@@ -430,7 +444,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Takes notice of what buffered calls have changed in an address space.
+    /// Applies the changes that buffered calls have made to an address space.
     pub(crate) fn follow_changes(&mut self, tid: Tid, id: SpaceId, taken: &[u8]) -> Result<()> {
         let Some(space) = self.spaces.get_mut(&id) else {
             return Ok(());
@@ -444,7 +458,7 @@ impl RecordSession {
                 space.brk = record.result as u64;
             }
             if let Some(op) = change {
-                // The library leaves to us what comes near rewritten code (`Control::guarded`).
+                // The library leaves calls near rewritten code to us (`Control::guarded`).
                 if !space.apply(&op).is_empty() {
                     let what = format!("its {} has changed rewritten code", syscalls::name(record.number));
                     return Err(Error::Unexpected { tid, what });
@@ -455,7 +469,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task has got stuck in the library: a fault there, or a call that waits. It is let out; the call will be a traced one.
+    /// A task is stuck in the library: by a fault there, or by a call that waits. Lets it out: the call
+    /// becomes a traced one.
     pub(crate) fn bail_out(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
         let regs = Registers {
             rip: layout::BAIL,

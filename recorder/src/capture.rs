@@ -1,9 +1,10 @@
 //! Checkpoints while recording: freezing the processes.
 //!
-//! At the first event at which it is possible after one is due ([`Schedule`]), each address space gets a source of its
-//! pages: a fork of a stopped task (made by a remote `clone`, kept frozen), or, if all its tasks are blocked in
-//! the kernel, the process itself, read in place until one of them stops (I3). The image says what replay
-//! would have at this event (I4). Then the writer has it all, and recording goes on.
+//! A checkpoint is taken at the first possible event after one is due ([`Schedule`]). Each address
+//! space gets a source of its pages: a fork of a stopped task (made by a remote `clone`, kept frozen),
+//! or, if all its tasks are blocked in the kernel, the process itself, read in place until one of its
+//! tasks stops (I3). The image describes the state that replay would have at this event (I4). Then the
+//! writer gets all of this, and recording goes on.
 
 pub(crate) mod baseline;
 mod before_end;
@@ -31,37 +32,37 @@ use forks::is_forkable;
 /// The checkpoints of one recording.
 #[derive(Debug, Default)]
 pub struct Capture {
-    /// Who writes them, and when one is due; nothing if there are none.
+    /// The writer of checkpoints. `None` if there are no checkpoints.
     writer: Option<CheckpointWriter>,
     schedule: Option<Schedule>,
-    /// Buffered calls so far.
+    /// Number of buffered calls so far.
     calls: u64,
-    /// The time that the program has slept.
+    /// Total time that the program has slept.
     slept: Duration,
-    /// A task was interrupted in the middle of an interval, then, because one was due.
+    /// Time at which a task was interrupted in the middle of an interval for a due checkpoint.
     interrupted: Option<Duration>,
-    /// Rather let the program wait for the writer than skip a checkpoint.
+    /// True if the program waits for the writer instead of skipping a checkpoint.
     patient: bool,
-    /// Frozen forks that are alive.
+    /// Live frozen forks.
     forks: BTreeSet<Tid>,
     /// Processes of the program that have made themselves subreapers.
     subreapers: BTreeSet<Tid>,
-    /// What the writer reads, or has read.
+    /// Sources that the writer reads, or has read.
     sources: Vec<SharedSource>,
-    /// Forks that live on after they were read, and what will become such, by address space ([`baseline`]).
+    /// Forks that live on after they were read, and forks that will, by address space ([`baseline`]).
     kept: BTreeMap<SpaceId, Vec<SharedSource>>,
-    /// Checkpoints that were due but could not be taken.
+    /// Number of checkpoints that were due but could not be taken.
     skipped: u64,
 }
 
 impl Capture {
-    /// No checkpoints.
+    /// A recording without checkpoints.
     pub fn off() -> Capture {
         Capture::default()
     }
 
-    /// A checkpoint every `interval`, given to `writer`. If that falls behind, checkpoints are skipped, or the program waits
-    /// for it (`patient`).
+    /// A checkpoint every `interval`, given to `writer`. If the writer falls behind, checkpoints are
+    /// skipped, or the program waits for it (`patient`).
     pub fn every(interval: Interval, writer: CheckpointWriter, patient: bool) -> Capture {
         Capture {
             writer: Some(writer),
@@ -71,35 +72,35 @@ impl Capture {
         }
     }
 
-    /// Whether checkpoints are taken at all.
+    /// Returns whether checkpoints are taken at all.
     pub(crate) fn is_on(&self) -> bool {
         self.writer.is_some()
     }
 
-    /// So many calls were buffered.
+    /// Counts buffered calls.
     pub(crate) fn count_calls(&mut self, calls: u64) {
         self.calls += calls;
     }
 
-    /// The program has slept for so long.
+    /// Counts time that the program has slept.
     pub(crate) fn count_sleep(&mut self, time: Duration) {
         self.slept += time;
     }
 
-    /// After how many buffered calls one is due, if calls make it due. One that is due already could not be taken at the
-    /// last event: then it is tried again after a few.
+    /// Number of buffered calls until a checkpoint is due, if calls make it due. If a checkpoint is due
+    /// already but could not be taken at the last event, it is tried again after a few calls.
     pub(crate) fn calls_left(&self, last: EventNumber) -> Option<u64> {
         let left = self.schedule.as_ref()?.calls_left(self.progress(last, 0))?;
         Some(if left == 0 { self.slack().max(1) } else { left })
     }
 
-    /// By how much libraries may be wrong about that.
+    /// Error that libraries' counts may have.
     pub(crate) fn slack(&self) -> u64 {
         self.schedule.as_ref().map_or(0, Schedule::slack)
     }
 
-    /// A task has executed user code for a while, without an event, until `now` (since the recording began). Returns
-    /// whether it is to be interrupted for a checkpoint: once for each.
+    /// Called when a task has executed user code without an event until `now` (since the recording
+    /// began). Returns whether the task must be interrupted for a checkpoint: once for each checkpoint.
     pub(crate) fn must_interrupt(&mut self, now: Duration) -> bool {
         let time = now.saturating_sub(self.slept);
         let is_due = self.schedule.as_ref().is_some_and(|s| s.is_time(time));
@@ -125,12 +126,12 @@ impl Capture {
         }
     }
 
-    /// How many checkpoints were skipped because the writer was behind or a process could not be forked.
+    /// Number of checkpoints skipped because the writer was behind or a process could not be forked.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// One was due, and is skipped.
+    /// Skips a checkpoint that was due.
     fn miss(&mut self, now: Progress) {
         self.skipped += 1;
         if let Some(schedule) = &mut self.schedule {
@@ -140,7 +141,7 @@ impl Capture {
 
     /// Waits for the writer.
     pub(crate) fn finish(&mut self) -> Vec<Outcome> {
-        // One that adapts itself to the writer has promised no number.
+        // An adaptive schedule has promised no number of checkpoints.
         let is_promised = self.schedule.as_ref().is_some_and(|s| !s.is_adaptive());
         if self.skipped > 0 && is_promised {
             tracing::warn!(
@@ -158,18 +159,18 @@ impl Capture {
         }
     }
 
-    /// Gives up what is not written yet.
+    /// Gives up checkpoints that are not written yet.
     pub(crate) fn abandon(&mut self) {
         // The writer ends early when it is dropped.
         self.writer = None;
     }
 }
 
-/// Whether a task is in a state that an image can describe.
+/// Returns whether an image can describe a task's current state.
 fn is_capturable(task: &Task) -> bool {
     match &task.state {
-        // While a signal is about to be delivered with the mask of a sigsuspend or ppoll, the task may make no calls
-        // for us: they would put the old mask back.
+        // While a signal is about to be delivered with the mask of a sigsuspend or ppoll, the task must
+        // not make remote calls, because they would restore the old mask.
         State::Ready(_) => {
             !task.is_mid_interval()
                 && (task.is_stopped_for_tracer()
@@ -179,7 +180,7 @@ fn is_capturable(task: &Task) -> bool {
         State::InKernel(_) => {
             task.exited
                 || task.call.as_ref().is_some_and(|c| c.xstate.is_some())
-                // Stopped by job control after an event, until a continue comes.
+                // Stopped by job control after an event, until a SIGCONT comes.
                 || (task.group_stop.is_some() && !task.is_mid_interval())
         }
         State::Busy => false,
@@ -196,9 +197,10 @@ impl RecordSession {
         self.checkpoint(current, now).map(drop)
     }
 
-    /// Takes a checkpoint, if `current`, which has just had an event, and all others allow it. Says whether it was tried.
+    /// Takes a checkpoint, if `current`, which has just had an event, and all others allow it. Returns
+    /// whether it was tried.
     fn checkpoint(&mut self, current: Tid, now: Progress) -> Result<bool> {
-        // Who was killed meanwhile is no part of it.
+        // Handle tasks that were killed meanwhile: they are not part of the checkpoint.
         self.note_all()?;
         let ready = self
             .tasks
@@ -228,7 +230,7 @@ impl RecordSession {
         };
         let pause = tsc::now() - began;
         request.pause_us = pause.as_micros() as u64;
-        // What it takes to name a place in the middle of an interval is part of its price.
+        // The time to name a place in the middle of an interval is part of the checkpoint's price.
         let to_point = interrupted.map_or(Duration::ZERO, |at| self.now().saturating_sub(pause + at));
         self.start_segment()?;
         self.capture.sources.retain(|source| !source.is_finished());
@@ -250,7 +252,7 @@ impl RecordSession {
         Ok(true)
     }
 
-    /// Freezes everything; `None` if a process could not be forked.
+    /// Freezes everything. `None` if a process could not be forked.
     fn freeze(&mut self) -> Result<Option<(CaptureRequest, Vec<Captured>)>> {
         let image = self.image()?;
         let mut request = CaptureRequest {
@@ -317,7 +319,7 @@ impl RecordSession {
         Ok(Some((request, captured)))
     }
 
-    /// The contents of an object that is no file, from one of its mappings (which show all of it).
+    /// The contents of an object that is no file, read from one of its mappings that show all of it.
     fn mapped_pages(&self, object: ObjectId) -> Result<Vec<(u64, Vec<u8>)>> {
         for (id, space) in &self.spaces {
             let shows = |m: &&rr_tracee::Mapping| m.backing == Backing::Shared { object, offset: 0 };
@@ -329,7 +331,7 @@ impl RecordSession {
         Ok(Vec::new())
     }
 
-    /// The task to fork for an address space: a stopped one if there is one.
+    /// The task to fork for an address space: a stopped one if possible.
     pub(crate) fn leader(&self, space: SpaceId) -> Option<Tid> {
         let rank = |t: &Task| match t.state {
             State::Ready(_) => 0,
@@ -373,7 +375,7 @@ impl RecordSession {
         Ok(SessionImage::new(event, time_ns, spaces, tasks, &self.objects))
     }
 
-    /// Before a task of this space goes on: what the writer reads in place becomes a fork.
+    /// Before a task of this space continues: forks for the writer what it reads in place.
     pub(crate) fn settle_snapshots(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
         let id = self.task(tid)?.space;
         self.disturb(id);
@@ -404,7 +406,8 @@ impl RecordSession {
         }
     }
 
-    /// A task of this space dies. What is read in place is let finish for a moment, then given up.
+    /// A task of this space dies. The writer gets a moment to finish reading in place, and is then cut
+    /// off.
     pub(crate) fn lose_snapshots(&mut self, id: SpaceId) {
         self.disturb(id);
         let Some(space) = self.spaces.get_mut(&id) else {
@@ -414,15 +417,15 @@ impl RecordSession {
         self.await_readers(&sources);
     }
 
-    /// The memory of this space may change from now on.
+    /// Notes that the memory of this space may change from now on.
     fn disturb(&mut self, id: SpaceId) {
         if let Some(baseline) = self.spaces.get_mut(&id).and_then(|space| space.baseline.as_mut()) {
             baseline.disturb();
         }
     }
 
-    /// Lets the writer finish what it reads in place, for a moment; then gives these checkpoints up. Where none is to
-    /// be skipped, the moment is as long as it takes.
+    /// Gives the writer a moment to finish reading in place, then gives these checkpoints up. If no
+    /// checkpoint may be skipped, the moment is as long as needed.
     fn await_readers(&self, sources: &[SharedSource]) {
         let moment = if self.capture.patient { 60_000 } else { 50 };
         let patience = Instant::now() + Duration::from_millis(moment);
@@ -435,8 +438,8 @@ impl RecordSession {
     }
 }
 
-/// Whether a task stopped at the exit of a system call can make remote calls now: not if the call was interrupted
-/// (see [`is_capturable`]).
+/// Returns whether a task stopped at the exit of a system call can make remote calls now: not if the
+/// call was interrupted (see [`is_capturable`]).
 pub(crate) fn may_call(stopped: &Stopped) -> Result<bool> {
     let result = stopped.regs()?.result();
     Ok(!is_restart(result) && result != -i64::from(libc::EINTR))

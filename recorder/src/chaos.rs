@@ -1,22 +1,22 @@
-//! Chaos mode: the dice that the scheduler throws to find bugs that need an unusual order.
+//! Chaos mode: the scheduler's dice, which find bugs that need an unusual order.
 //!
-//! Keeps: what is thrown depends on the seed and on the throws before, and on nothing else. So the same seed makes the
+//! Invariant: a throw depends only on the seed and on the throws before. So the same seed makes the
 //! same decisions, as long as the program asks for the same ones.
 
 use std::time::Duration;
 
 use rr_trace::event::EventNumber;
 
-/// The most CPUs that a program is told of.
+/// Maximum number of CPUs that a program is shown.
 const MOST_CORES: u64 = 8;
-/// How long the recording may stand idle for the sake of intervals, to begin with…
+/// Initial time that the recording may stand idle for intervals.
 const CREDIT: Duration = Duration::from_millis(200);
-/// …and what each event adds: a fraction of what it costs to record.
+/// Idle time that each event adds: a fraction of the cost of recording it.
 const CREDIT_PER_EVENT: Duration = Duration::from_micros(10);
 
-/// How many CPUs the program is told of in chaos mode.
+/// Number of CPUs that the program is shown in chaos mode.
 pub fn cores(seed: u64) -> usize {
-    // A sequence of its own: asking for it changes no decision.
+    // A separate sequence, so that this changes no decision.
     1 + Dice::new(!seed).below(MOST_CORES) as usize
 }
 
@@ -53,12 +53,12 @@ impl Dice {
     }
 }
 
-/// A stretch in which tasks of low priority do not run, even if nobody else can.
+/// A stretch in which tasks of low priority do not run, even if no other task can.
 #[derive(Clone, Copy, Debug)]
 struct Interval {
-    /// It ends at this event at the latest…
+    /// The interval ends at this event at the latest.
     until: EventNumber,
-    /// …and when the recording has stood idle for so long.
+    /// Idle time after which the interval ends.
     patience: Duration,
 }
 
@@ -66,15 +66,15 @@ struct Interval {
 #[derive(Debug)]
 pub struct Chaos {
     dice: Dice,
-    /// Turns have up to 2^`pace` events at present: some bugs need many switches, others few.
+    /// Turns currently have up to 2^`pace` events: some bugs need many switches, others few.
     pace: u64,
     interval: Option<Interval>,
-    /// Idle time that intervals were given so far.
+    /// Idle time that intervals have been granted so far.
     spent: Duration,
 }
 
 impl Chaos {
-    /// With a seed.
+    /// Chaos mode with this seed.
     pub fn new(seed: u64) -> Chaos {
         let mut dice = Dice::new(seed);
         Chaos {
@@ -90,22 +90,22 @@ impl Chaos {
         i32::from(self.dice.one_in(3))
     }
 
-    /// Whether a task whose turn is over gets another priority.
+    /// Returns whether a task whose turn is over gets another priority.
     pub fn redraws(&mut self) -> bool {
         self.dice.one_in(4)
     }
 
-    /// The events of a turn, at most `most`.
+    /// Number of events of a turn, at most `most`.
     pub fn turn(&mut self, most: u64) -> u64 {
         self.dice.spread(self.pace).min(most)
     }
 
-    /// One of `count` candidates.
+    /// Index of one of `count` candidates.
     pub fn one_of(&mut self, count: usize) -> usize {
         self.dice.below(count as u64) as usize
     }
 
-    /// At the end of a turn: perhaps an interval begins, or the one that is on ends.
+    /// At the end of a turn: perhaps begins an interval, or ends the current one.
     pub fn turn_over(&mut self, now: EventNumber) {
         if self.dice.one_in(32) {
             self.pace = self.dice.below(10);
@@ -119,7 +119,7 @@ impl Chaos {
         let patience = Duration::from_millis(self.dice.spread(9));
         let events = self.dice.spread(9);
         let credit = CREDIT + CREDIT_PER_EVENT.saturating_mul(u32::try_from(now.0).unwrap_or(u32::MAX));
-        // By what they are given and not by what they use: the clock decides nothing.
+        // Counts the granted time, not the used time, so that the clock decides nothing.
         if self.spent + patience <= credit {
             self.spent += patience;
             let until = EventNumber(now.0 + events);
@@ -127,13 +127,13 @@ impl Chaos {
         }
     }
 
-    /// Whether only tasks of high priority may run.
+    /// Returns whether only tasks of high priority may run.
     pub fn in_interval(&self) -> bool {
         self.interval.is_some()
     }
 
-    /// In an interval: how long to wait for a task of high priority. Half as long every time: one that sleeps and
-    /// sleeps again does not make the interval last.
+    /// In an interval: time to wait for a task of high priority. Halved every time, so that a task that
+    /// sleeps again and again does not prolong the interval.
     pub fn patience(&mut self) -> Duration {
         match &mut self.interval {
             Some(interval) => {
@@ -144,7 +144,7 @@ impl Chaos {
         }
     }
 
-    /// Nobody of high priority came.
+    /// Ends the interval, because no task of high priority came.
     pub fn end_interval(&mut self) {
         self.interval = None;
     }

@@ -1,14 +1,15 @@
-//! The check of `rr record --check-cached-mmaps`: the model of an address space against `/proc/PID/maps`.
+//! The check of `rr record --check-cached-mmaps`: compares the model of an address space with
+//! `/proc/PID/maps`.
 
 use rr_tracee::{AddrRange, AddressSpace, Backing, Prot, Tid, procfs};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 
-/// What both the kernel and the model know of a stretch of memory.
+/// The properties of a stretch of memory that both the kernel and the model know.
 type Stretch = (AddrRange, Prot, bool);
 
-/// Joins neighbours of the same kind: kernel and model need not split alike.
+/// Joins neighbours of the same kind: kernel and model may split them differently.
 fn joined(stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
     let mut all: Vec<Stretch> = Vec::new();
     for (range, prot, shared) in stretches {
@@ -26,7 +27,7 @@ fn of_model(model: &AddressSpace) -> Vec<Stretch> {
     joined(
         model
             .iter()
-            // Of rr's area not all is mapped.
+            // Not all of rr's area is mapped.
             .filter(|m| m.backing != Backing::Rr)
             .map(|m| (m.range, m.prot, matches!(m.backing, Backing::Shared { .. }))),
     )
@@ -38,7 +39,7 @@ fn of_kernel(tid: Tid) -> Result<Vec<Stretch>> {
 }
 
 impl RecordSession {
-    /// An error if the model of the task's address space is not what the kernel has.
+    /// Fails if the model of the task's address space differs from the kernel's mappings.
     pub(crate) fn check_model(&self, tid: Tid) -> Result<()> {
         let Some(task) = self.tasks.get(&tid).filter(|t| !t.exited) else {
             return Ok(());

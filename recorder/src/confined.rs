@@ -1,11 +1,13 @@
 //! A seccomp filter that rr itself runs under, as containers have it.
 //!
-//! What such a filter refuses with an error it refuses before ours is heard: of several filters the most restrictive answer
-//! counts (seccomp(2)). So there is no stop at such a call, and no event. What it answers depends on nothing but the call;
-//! so it is found out once, by a child that tries all calls without having any of them made, and kept in the trace's header.
-//! Replay answers the same (`rr_trace::Header::refused`).
+//! If such a filter refuses a call with an error, it does so before our filter is asked: of several
+//! filters the most restrictive answer counts (seccomp(2)). So there is no stop at such a call, and no
+//! event. The answer depends only on the call. So it is determined once, by a child that tries all
+//! calls without making any of them, and kept in the trace's header. Replay answers the same
+//! (`rr_trace::Header::refused`).
 //!
-//! A filter can look at arguments: some that are often refused are tried. A call is refused there with one error or not at all.
+//! A filter can look at arguments, so some commonly refused ones are tried. Such a call is refused with
+//! one error or not at all.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +21,13 @@ use crate::seccomp::ours;
 
 /// Calls beyond this number do not exist yet.
 const NUMBERS: i64 = 512;
-/// What a call returns to the child that no filter refused.
+/// Result of a call in the child if no filter has refused the call.
 const NOT_REFUSED: i64 = 0x5252;
 /// The argument of the `exit_group` that ends the child.
 const LAST: u64 = 0x5253;
 
-/// Calls whose arguments filters look at: namespaces, virtual machines' sockets, personalities, typing on behalf of others.
+/// Calls with arguments that filters check: namespaces, virtual machines' sockets, personalities, input
+/// for other terminals.
 const WITH_ARGUMENTS: &[(i64, [u64; 2])] = &[
     (libc::SYS_clone, [0x7e02_0000, 0]),
     (libc::SYS_clone, [libc::CLONE_NEWUSER as u64, 0]),
@@ -36,7 +39,7 @@ const WITH_ARGUMENTS: &[(i64, [u64; 2])] = &[
     (libc::SYS_ioctl, [0, libc::TIOCLINUX]),
 ];
 
-/// The calls that a filter refuses, and with which error number; none if there is no filter.
+/// The calls that a filter refuses, with their error numbers. Empty if there is no filter.
 pub fn survey() -> Result<BTreeMap<i64, i32>> {
     // SAFETY: prctl with plain numbers.
     let mode = unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) };
@@ -66,7 +69,7 @@ pub fn survey() -> Result<BTreeMap<i64, i32>> {
     Ok(told?)
 }
 
-/// What the child does: never returns.
+/// The child: tries all calls and never returns.
 fn try_all(go: &std::os::fd::OwnedFd) -> ! {
     use std::os::fd::AsRawFd;
     let mut byte = 0u8;
@@ -78,7 +81,7 @@ fn try_all(go: &std::os::fd::OwnedFd) -> ! {
             for (number, [first, second]) in all.chain(WITH_ARGUMENTS.iter().copied()) {
                 let result = libc::syscall(number, first, second, 0, 0, 0, 0);
                 if result != NOT_REFUSED {
-                    // Tells the parent, who looks at the arguments.
+                    // Tells the parent, which reads the arguments.
                     libc::syscall(libc::SYS_exit, LAST, number, *libc::__errno_location());
                 }
             }
@@ -88,16 +91,16 @@ fn try_all(go: &std::os::fd::OwnedFd) -> ! {
     }
 }
 
-/// Lets the child try its calls, of which none is made.
+/// Watches the child while it tries its calls, none of which is made.
 fn watch(child: Tid, go: &std::os::fd::OwnedFd) -> rr_tracee::Result<BTreeMap<i64, i32>> {
     let mut refused = BTreeMap::new();
     let mut running = Running::seize(child)?;
-    // A child that cannot read this has died, and that is seen next.
+    // If the child cannot read this, it has died, which is noticed next.
     let _ = nix::unistd::write(go, b"g");
     loop {
         let (mut stopped, stop): (Stopped, Stop) = match running.wait()? {
             Waited::Stopped(stopped, stop) => (stopped, stop),
-            // The filter kills for some calls: nobody will make those for long.
+            // The filter kills for some calls. No program makes these for long.
             Waited::Gone(_) => return Ok(refused),
         };
         if stop == Stop::Seccomp {

@@ -22,7 +22,7 @@ const STARVING: u32 = 3;
 /// A task that executes for longer between two waits has done something else.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
-/// A call of futex(2), as far as it matters here.
+/// The parts of a futex(2) call that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Futex {
     /// Waits at a word.
@@ -32,7 +32,7 @@ enum Futex {
 }
 
 impl Futex {
-    /// Of a call at its entry.
+    /// The operation of a call at its entry.
     pub fn of(entry: &Registers) -> Option<Futex> {
         if entry.syscall() != libc::SYS_futex {
             return None;
@@ -62,7 +62,8 @@ pub(crate) struct Contention {
 }
 
 impl Contention {
-    /// A task is about to wait at a word. `idle`: it has made no call since its last event, which was so long ago.
+    /// Notes that a task is about to wait at a word. `idle` is the time since its last event, if it has
+    /// made no call since.
     pub fn note_wait(&mut self, tid: Tid, at: Addr, idle: Option<Duration>) {
         let before = self.take(tid);
         let again = before.filter(|b| b.at == at && idle.is_some_and(|time| time < AT_ONCE));
@@ -71,7 +72,7 @@ impl Contention {
         self.waits.insert(tid, Waits { at, times });
     }
 
-    /// A task is gone, or has done something else.
+    /// Forgets the waits of a task that is gone, or has done something else.
     pub fn forget(&mut self, tid: Tid) {
         self.take(tid);
     }
@@ -97,10 +98,10 @@ impl Contention {
 }
 
 impl RecordSession {
-    /// At the entry of a call.
+    /// Handles the entry of a call.
     pub(crate) fn note_wait_for_lock(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
         match Futex::of(entry) {
-            // Where the seed alone decides, the time does not.
+            // In chaos mode only the seed decides, not the time.
             Some(Futex::Wait(at)) if !self.scheduler.is_chaotic() => {
                 let idle = (self.task(tid)?.calls == 0).then(|| self.since_last_event());
                 self.contention.note_wait(tid, at, idle);
@@ -110,14 +111,15 @@ impl RecordSession {
         Ok(())
     }
 
-    /// After a call that has woken somebody: one who waits there in vain gets the next turn.
+    /// After a call that wakes tasks: gives the next turn to a task that waits there in vain.
     pub(crate) fn note_wake(&mut self, entry: &Registers) {
         if let Some(Futex::Wake(at)) = Futex::of(entry) {
             self.handed_over = self.contention.starving_at(at).next().map(|_| at);
         }
     }
 
-    /// A lock at `at` was dropped: ends the turn in favour of a task that has waited there in vain; `false`: none was woken.
+    /// A lock at `at` was dropped: ends the turn in favour of a task that has waited there in vain.
+    /// Returns `false` if none was woken.
     pub(crate) fn hand_over(&mut self, at: Addr) -> Result<bool> {
         self.let_out()?;
         self.tell_scheduler();

@@ -1,5 +1,5 @@
-//! The CPUs that a program sees: never the one that all its tasks are bound to, but those that rr found, or as many as
-//! the user said (`--num-cores`, chaos mode), numbered from 0.
+//! The CPUs that a program sees: never the one that all its tasks are bound to, but the CPUs that rr
+//! found, or as many as the user said (`--num-cores`, chaos mode), numbered from 0.
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::Call;
 
-/// Where the kernel says which CPUs there are.
+/// Files in which the kernel lists the CPUs.
 const LISTS: [&str; 3] = [
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
@@ -53,7 +53,8 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// What `sched_getaffinity` answers where the kernel answered `result`: bytes of mask, or an error.
+    /// The answer of `sched_getaffinity`, if the kernel's answer is `result`: the size of the mask and
+    /// the mask, or an error.
     pub(crate) fn affinity_answer(
         &self,
         tid: Tid,
@@ -77,7 +78,7 @@ impl RecordSession {
         Ok((told, Some(MemWrite { space, addr, data })))
     }
 
-    /// After `getcpu`: a CPU that the program believes in.
+    /// After `getcpu`: replaces the CPU by one that the program was shown.
     pub(crate) fn pretend_cpu(&self, tid: Tid, call: &Call, result: i64) -> Result<()> {
         if let (libc::SYS_getcpu, 0, Some(cores)) = (call.entry.syscall(), result, self.options.cores)
             && call.entry.rdi != 0
@@ -89,7 +90,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// What `rdtscp` says of the CPU (its number in the low 12 bits, the node above; set by the kernel).
+    /// The CPU as `rdtscp` shows it to the program (its number in the low 12 bits, the node above; set
+    /// by the kernel).
     pub(crate) fn pretended_aux(&self, aux: u32) -> u32 {
         match self.options.cores {
             Some(cores) => aux & !0xfff | ((aux & 0xfff) % cores as u32),
@@ -97,7 +99,7 @@ impl RecordSession {
         }
     }
 
-    /// What a file that lists CPUs holds for the program.
+    /// The program's contents of a file that lists CPUs.
     pub(crate) fn list_of_cpus(&self, path: &str) -> Option<String> {
         let cores = self.options.cores.filter(|_| LISTS.contains(&path))?;
         Some(if cores == 1 {

@@ -1,15 +1,16 @@
-//! Changes of a program's code, put together: neighbours are one write, in the process and in the event.
+//! Changes of a program's code, combined: neighbours become one write, in the process and in the event.
 //!
-//! When a program is executed, a dozen sites are rewritten at once, in three or four places that lie close together. Every write to
-//! code goes through `/proc/PID/mem` (4 µs), and is made again in replay.
+//! When a program is executed, a dozen sites are rewritten at once, in three or four groups that lie
+//! close together. Every write to code goes through `/proc/PID/mem` (4 µs), and is made again in
+//! replay.
 
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange};
 
-/// What has so many bytes between it, or fewer, is written together.
+/// Maximum number of bytes between changes that are written together.
 const NEAR: u64 = 256;
 
-/// Changes that are not made yet. No two of them overlap.
+/// Changes that are not made yet. They do not overlap.
 #[derive(Debug, Default)]
 pub(crate) struct Edits(Vec<(Addr, Vec<u8>)>);
 
@@ -18,23 +19,23 @@ fn range((addr, bytes): &(Addr, Vec<u8>)) -> AddrRange {
 }
 
 impl Edits {
-    /// One more.
+    /// Adds a change.
     pub fn push(&mut self, addr: Addr, bytes: Vec<u8>) {
         self.0.push((addr, bytes));
     }
 
-    /// Whether something in this range will change.
+    /// Returns whether something in this range will change.
     pub fn touch(&self, place: AddrRange) -> bool {
         self.0.iter().any(|edit| range(edit).intersect(place).is_some())
     }
 
-    /// What to write where, with what is between neighbours as it is in `memory`.
+    /// The writes to make, with the bytes between neighbours taken from `memory`.
     pub fn joined(mut self, memory: &impl ReadMemory) -> rr_tracee::Result<Vec<(Addr, Vec<u8>)>> {
         self.0.sort_by_key(|(addr, _)| *addr);
         let near = |one: &(Addr, Vec<u8>), next: &(Addr, Vec<u8>)| next.0.0 - range(one).end.0 <= NEAR;
         let groups = self.0.chunk_by(near);
         let joined = groups.map(|group| match group {
-            // All of it changes.
+            // All of its bytes change.
             [only] => Ok(only.clone()),
             _ => join(group, memory),
         });
@@ -42,7 +43,7 @@ impl Edits {
     }
 }
 
-/// `group` is in order.
+/// Joins a group, which is sorted.
 fn join(group: &[(Addr, Vec<u8>)], memory: &impl ReadMemory) -> rr_tracee::Result<(Addr, Vec<u8>)> {
     let start = group.first().map_or(Addr::NULL, |first| first.0);
     let end = group.last().map_or(start, |last| range(last).end);

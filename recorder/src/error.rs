@@ -1,8 +1,8 @@
-//! What can end a recording.
+//! Errors that end a recording.
 
 use rr_tracee::Tid;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The recording failed.
@@ -19,11 +19,11 @@ pub enum Error {
     /// This machine does not let us record.
     #[error("{what}: {errno}; {advice}")]
     Capability {
-        /// What was refused.
+        /// The operation that was refused.
         what: &'static str,
         /// The kernel's answer.
         errno: nix::errno::Errno,
-        /// What to do about it.
+        /// Advice for the user.
         advice: &'static str,
     },
     /// The clock that ends turns could not be started.
@@ -44,7 +44,7 @@ pub enum Error {
          files (ulimit -Hn) helps"
     )]
     TooManyFiles {
-        /// How many objects there are.
+        /// Number of objects.
         objects: usize,
     },
     /// A task is something that cannot be recorded.
@@ -52,7 +52,7 @@ pub enum Error {
     Unsupported {
         /// The task.
         tid: Tid,
-        /// What it is.
+        /// The property that cannot be recorded.
         what: &'static str,
     },
     /// A task did something that the recorder does not understand.
@@ -60,7 +60,7 @@ pub enum Error {
     Unexpected {
         /// The task.
         tid: Tid,
-        /// What it did.
+        /// The unexpected action.
         what: String,
     },
 }

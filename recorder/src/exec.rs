@@ -1,13 +1,15 @@
 //! `execve`: a new program in a new address space.
 //!
-//! At the exit stop of a successful `execve` the recorder makes the fresh address space its own:
+//! At the exit stop of a successful `execve` the recorder takes the new address space over:
 //!
-//! 1. with a `syscall` instruction of the vDSO it maps rr's area, then unmaps the vDSO and hides it
-//!    from the program (`AT_SYSINFO_EHDR` becomes `AT_IGNORE`), so that libraries ask for the time by system calls (I2);
-//! 2. it maps the whole room of the stack at once: then it never grows by itself, and its extent is the
-//!    same in replay;
-//! 3. it takes the mappings into the model, their files into the trace, and what the kernel has put into private
-//!    pages (arguments, environment, auxiliary vector, zeroed ends of data segments) into the event.
+//! 1. With a `syscall` instruction of the vDSO it maps rr's area, then unmaps the vDSO and hides it
+//!    from the program (`AT_SYSINFO_EHDR` becomes `AT_IGNORE`), so that libraries ask for the time by
+//!    system calls (I2).
+//! 2. It maps the whole room of the stack at once. Then the stack never grows by itself, and its extent
+//!    is the same in replay.
+//! 3. It takes the mappings into the model and their files into the trace. The event gets the data that
+//!    the kernel has put into private pages (arguments, environment, auxiliary vector, zeroed ends of
+//!    data segments).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -32,13 +34,13 @@ use crate::session::{RecordSession, Space};
 use crate::syscall::is_restart;
 use crate::task::{Call, State, Task};
 
-/// The most that is mapped for a stack at once; stacks without limit get this.
+/// Maximum size mapped for a stack at once. Stacks without limit get this size.
 const STACK_MOST: u64 = 256 << 20;
 const AT_NULL: u64 = 0;
 const AT_IGNORE: u64 = 1;
 const AT_SYSINFO_EHDR: u64 = 33;
 
-/// A fresh address space, taken over.
+/// A new address space, taken over.
 struct Taken {
     stopped: Stopped,
     after: Registers,
@@ -50,7 +52,7 @@ struct Taken {
 }
 
 impl RecordSession {
-    /// From the launched child to the first event.
+    /// Runs the launched child to the first event.
     pub(crate) fn first_exec(&mut self, task: Running) -> Result<()> {
         let tid = task.tid();
         match self.try_first_exec(task) {
@@ -95,7 +97,7 @@ impl RecordSession {
                 Stop::Syscall => {
                     let result = stopped.regs()?.result();
                     rr_tracee::task::kill(tid);
-                    // Killed children report their end; nothing else is to be learned from it.
+                    // Killed children report their end, which tells nothing more.
                     let _ = stopped.resume(Resume::Cont, None)?.wait();
                     let errno = nix::errno::Errno::from_raw(-result as i32);
                     let hint = if errno == nix::errno::Errno::ENOEXEC {
@@ -155,14 +157,15 @@ impl RecordSession {
         if alone {
             return self.await_stop(tid, running);
         }
-        // Its siblings must die first, and their ends be handled; and it may come back with the leader's tid.
+        // Its sibling threads must die first, and their ends must be handled. It may come back with the
+        // leader's tid.
         self.enter_kernel(tid, running)
     }
 
-    /// The stop inside a successful `execve`.
+    /// Handles the stop inside a successful `execve`.
     pub(crate) fn on_exec(&mut self, tid: Tid, stopped: Stopped, former: Tid) -> Result<()> {
         if former != tid {
-            // A thread other than the leader takes over the leader's tid; the leader is no more.
+            // A thread other than the leader takes over the leader's tid. The leader is gone.
             let (Some(thread), Some(leader)) = (self.tasks.remove(&former), self.tasks.get(&tid)) else {
                 return Err(Error::Unexpected {
                     tid,
@@ -197,7 +200,7 @@ impl RecordSession {
         }
         let tgid = self.task(tid)?.tgid;
         let taken = match self.take_over(tid, tgid, stopped) {
-            // With its old memory gone, there is nothing that it could go back to.
+            // Its old memory is gone, so the task cannot go back.
             Err(
                 e @ (Error::Tracee(rr_tracee::Error::Kernel { .. } | rr_tracee::Error::UnexpectedStop { .. })
                 | Error::Unsupported { .. }
@@ -252,7 +255,7 @@ impl RecordSession {
         self.tracee_has_executed(tid)
     }
 
-    /// Steps 1 to 3 of the module's description.
+    /// Does steps 1 to 3 of the module's description.
     fn take_over(&mut self, tid: Tid, tgid: Tid, stopped: Stopped) -> Result<Taken> {
         let after = stopped.regs()?.outside_call();
         if is_32_bit(&after) {
@@ -333,7 +336,8 @@ impl RecordSession {
         })
     }
 
-    /// The stored file of a mapping. Those that are `stored` already by device and inode are not opened again.
+    /// The stored file of a mapping. Files that are already `stored`, by device and inode, are not
+    /// opened again.
     fn mapped_file(
         &mut self,
         tid: Tid,
@@ -346,7 +350,7 @@ impl RecordSession {
             return Ok(*file);
         }
         let Some(file) = open_mapped(tid, line) else {
-            // The file cannot be reached: its content is what is mapped.
+            // The file cannot be reached. The mapping's bytes are its contents.
             let mut bytes = vec![0; (line.offset + line.range.len()) as usize];
             memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
             return Ok(self.files.add_bytes(&bytes)?);
@@ -362,7 +366,7 @@ fn is_vdso(line: &MapsLine) -> bool {
     line.name == "[vdso]" || line.name.starts_with("[vvar")
 }
 
-/// What these mappings take up, those side by side together.
+/// The ranges of these mappings, with adjacent ones joined.
 fn neighbours<'a>(maps: impl IntoIterator<Item = &'a MapsLine>) -> Vec<AddrRange> {
     let mut ranges: Vec<AddrRange> = Vec::new();
     for line in maps {
@@ -374,8 +378,8 @@ fn neighbours<'a>(maps: impl IntoIterator<Item = &'a MapsLine>) -> Vec<AddrRange
     ranges
 }
 
-/// Maps rr's area, unmaps the vDSO, and maps the room of the stack. Gives the program's mappings as they are then, in order:
-/// nobody else has changed them.
+/// Maps rr's area, unmaps the vDSO, and maps the room of the stack. Returns the program's mappings
+/// afterwards, in order: nobody else has changed them.
 fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(Stopped, Vec<MapsLine>)> {
     let mut maps = procfs::maps(tid)?;
     maps.retain(|l| l.name != "[vsyscall]");
@@ -401,7 +405,7 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
     }
     let [(code, rx), (rest, rw)] = rr_area::initial();
     let mut calls = vec![RemoteCall::map_anonymous(rest, rw, libc::MAP_NORESERVE)];
-    // The vDSO and its data are mostly side by side.
+    // The vDSO and its data are usually adjacent.
     let hidden = neighbours(maps.iter().filter(|l| is_vdso(l)));
     calls.extend(hidden.into_iter().map(RemoteCall::unmap));
     maps.retain(|l| !is_vdso(l));
@@ -416,8 +420,9 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
                 .any(|l| l.range.end > bottom && l.range.end < stack.range.end)
         {
             let room = AddrRange::new(bottom, stack.range.start);
-            // As the limit would not let the stack grow any further, this does not grow at all. Under a limit of data it has to
-            // be a stack for the kernel: what is none counts as data. (It then grows by the gap that the kernel keeps below.)
+            // The mapping reaches the stack's limit, so it need not grow. Under a limit of data it has
+            // to be a stack for the kernel, because other mappings count as data. (It then grows by the
+            // gap that the kernel keeps below.)
             let data = limits::soft(tid, libc::RLIMIT_DATA).unwrap_or(libc::RLIM_INFINITY);
             let kind = match data == libc::RLIM_INFINITY {
                 true => 0,
@@ -436,7 +441,7 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
     }
     let mut remote = Remote::filtered_at(stopped, tgid, insn)?;
     remote = remote.map_anonymous(code, rx, libc::MAP_NORESERVE)?;
-    // The rest costs one stop, and one write: behind the code there is room for the list.
+    // The rest costs one stop and one write: there is room for the list behind the code.
     let listed = rr_area::CODE + rr_preload::IMAGE.len() as u64;
     memory.write_protected(
         rr_area::CODE,
@@ -447,8 +452,8 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
     Ok((remote.finish()?, maps))
 }
 
-/// How large the stack may become: as its limit says, and not so much that a limited address space (`ulimit -v`) is
-/// taken up by it.
+/// Maximum size of the stack: its limit, but not so much that the stack uses up a limited address space
+/// (`ulimit -v`).
 fn stack_limit(tid: Tid) -> u64 {
     let stack = limits::soft(tid, libc::RLIMIT_STACK).map_or(8 << 20, |limit| limit.min(STACK_MOST));
     let all = limits::soft(tid, libc::RLIMIT_AS).unwrap_or(libc::RLIM_INFINITY);
@@ -478,11 +483,11 @@ fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
     }
 }
 
-/// Words one after the other, read by the page.
+/// Reads consecutive words, one page at a time.
 struct Words<'a> {
     memory: &'a Memory,
     at: Addr,
-    /// What comes from `at` to the end of its page, backwards.
+    /// The words from `at` to the end of its page, in reverse order.
     page: Vec<u64>,
 }
 
@@ -504,7 +509,7 @@ impl Words<'_> {
     }
 }
 
-/// Opens the file of a mapping; checks by inode number that it is the one.
+/// Opens the file of a mapping, and checks its inode number.
 fn open_mapped(tid: Tid, line: &MapsLine) -> Option<File> {
     let range = format!("{:x}-{:x}", line.range.start.0, line.range.end.0);
     let candidates = [

@@ -1,13 +1,16 @@
-//! What the kernel changes when it forces a signal on a task for our sake, and how that is put back.
+//! The changes that the kernel makes when it forces a signal on a task because of rr, and how they are
+//! undone.
 //!
-//! `rdtsc` traps with a `SIGSEGV`, a single step with a `SIGTRAP`, `int 0x80` with a `SIGSYS`. The program knows nothing of these
-//! signals; but the kernel forces them: if the program blocks or ignores the signal, it is no longer blocked afterwards, and
-//! its action is the default one (`force_sig_info_to_task` in kernel/signal.c). A signal of that number that was
-//! pending already for the task takes the place of the forced one.
+//! `rdtsc` traps with a `SIGSEGV`, a single step with a `SIGTRAP`, `int 0x80` with a `SIGSYS`. The
+//! program does not know these signals, but the kernel forces them: if the program blocks or ignores
+//! the signal, it is no longer blocked afterwards, and its action becomes the default
+//! (`force_sig_info_to_task` in kernel/signal.c). If a signal of that number was already pending for
+//! the task, it replaces the forced one.
 //!
-//! So the recorder knows, of these signals ([`FORCED`]), which the task blocks and what its process does with them. It sets the action
-//! itself whenever the program does (the library leaves that to it), and the mask is asked for before the task goes on, if
-//! it may have changed; changes by buffered calls the library tells of.
+//! So the recorder knows, for these signals ([`FORCED`]), which of them the task blocks and their
+//! actions in its process. It sees the action whenever the program sets it (the library leaves that
+//! call to it). It reads the mask before the task continues, if the mask may have changed. The library
+//! reports changes by buffered calls.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,7 +25,7 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::Call;
 
-/// Its handlers become default ones (clone(2)).
+/// The child's handlers become default actions (clone(2)).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// Size of the kernel's signal set in bytes.
 const SIGSET_BYTES: u64 = 8;
@@ -34,7 +37,7 @@ const fn bit(signal: i32) -> u64 {
 
 const _: () = assert!(FORCED == bit(SIGNALS[0]) | bit(SIGNALS[1]) | bit(SIGNALS[2]));
 
-/// An action as the kernel has it (`struct kernel_sigaction`: handler, flags, restorer, mask).
+/// An action in the kernel's format (`struct kernel_sigaction`: handler, flags, restorer, mask).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Action([u64; 4]);
 
@@ -54,12 +57,13 @@ impl Action {
     }
 }
 
-/// The actions of the signals of [`FORCED`]: one table for all tasks that share theirs in the kernel.
+/// The actions of the signals of [`FORCED`]: one table for all tasks that share their actions in the
+/// kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Actions(Rc<RefCell<[Action; SIGNALS.len()]>>);
 
 impl Actions {
-    /// Those of the first program, which has inherited the set of signals that it ignores.
+    /// The actions of the first program, which has inherited its set of ignored signals.
     pub fn inherited(ignored: u64) -> Actions {
         let of = |signal| {
             if ignored & bit(signal) != 0 {
@@ -71,7 +75,7 @@ impl Actions {
         Actions(Rc::new(RefCell::new(SIGNALS.map(of))))
     }
 
-    /// Those of a new task.
+    /// The actions of a new task.
     pub fn of_child(&self, flags: u64) -> Actions {
         if flags & libc::CLONE_SIGHAND as u64 != 0 {
             self.clone()
@@ -82,7 +86,8 @@ impl Actions {
         }
     }
 
-    /// After the execution of a program: what is not ignored is as by default.
+    /// The actions after the execution of a program: actions that are not to ignore become default
+    /// ones.
     pub fn after_exec(&self) -> Actions {
         let kept = |action: Action| {
             if action.is_ignored() {
@@ -105,7 +110,7 @@ impl Actions {
         }
     }
 
-    /// A handler has been called.
+    /// Notes that a handler has been called.
     pub fn delivered(&self, signal: i32) {
         let mut action = self.of(signal);
         if action.is_once() {
@@ -115,15 +120,15 @@ impl Actions {
     }
 }
 
-/// What a call of `rt_sigaction` sets, if it concerns one of these signals. (To be read before: what was set may be stored in its
-/// place.)
+/// The action that a call of `rt_sigaction` sets, if it concerns one of these signals. (Read it before
+/// the call: the old action may be stored in its place.)
 pub fn action_of(entry: &Registers, memory: &Memory) -> Option<(i32, Action)> {
     if entry.syscall() != libc::SYS_rt_sigaction || entry.rsi == 0 {
         return None;
     }
     let signal = entry.rdi as i32;
     let mut bytes = [0; size_of::<Action>()];
-    // Without an action to be read, the call fails.
+    // If the action cannot be read, the call fails.
     memory.read(Addr(entry.rsi), &mut bytes).ok()?;
     let mut words = bytes
         .chunks_exact(8)
@@ -142,7 +147,7 @@ fn set_action(stopped: Stopped, tgid: Tid, signal: i32, action: Action) -> Resul
 }
 
 impl RecordSession {
-    /// Before a task goes on: what of [`FORCED`] it blocks is known.
+    /// Before a task continues: makes sure that its blocked signals of [`FORCED`] are known.
     pub(crate) fn ask_mask(&mut self, tid: Tid, stopped: &Stopped) -> Result<()> {
         let task = self.task_mut(tid)?;
         if task.blocked.is_none() {
@@ -151,7 +156,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// After a call of `rt_sigaction`. Where there is no room for the former action, the new one is in force all the same.
+    /// After a call of `rt_sigaction`. If the old action cannot be stored, the new one is in force all
+    /// the same.
     pub(crate) fn note_action(&mut self, tid: Tid, call: &mut Call, result: i64) -> Result<()> {
         if let Some((signal, action)) = call.action.take()
             && (result == 0 || result == -i64::from(libc::EFAULT))
@@ -161,14 +167,14 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Whether a signal that has come must have been forced, because it is blocked.
+    /// Returns whether a signal must have been forced, because the task blocks it.
     pub(crate) fn is_forced(&mut self, tid: Tid, signal: i32) -> Result<bool> {
         self.ask_blocked(tid)?;
         Ok(self.task(tid)?.blocked.unwrap_or(0) & bit(signal) != 0)
     }
 
-    /// What the kernel does before it forces a signal that a task blocks or ignores: the action becomes the default one, and the signal is
-    /// not blocked.
+    /// Does what the kernel does before it forces a signal that a task blocks or ignores: the action
+    /// becomes the default, and the signal is unblocked.
     pub(crate) fn force_default(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<Stopped> {
         let task = self.task_mut(tid)?;
         task.blocked = None;
@@ -179,7 +185,7 @@ impl RecordSession {
         Ok(stopped)
     }
 
-    /// A signal that came for our sake (`info` says which) is as if it had never been.
+    /// Undoes a signal that came because of rr. `info` says which.
     pub(crate) fn undo_force(&mut self, tid: Tid, mut stopped: Stopped, info: &SigInfo) -> Result<Stopped> {
         let signal = signo(info);
         if FORCED & bit(signal) == 0 {
@@ -196,7 +202,7 @@ impl RecordSession {
             stopped = set_action(stopped, tgid, signal, action)?;
         }
         if blocked && !is_fault(info) {
-            // It was pending, and still is.
+            // The signal was pending, and still is.
             stopped = self.requeue(tid, stopped, vec![*info])?;
         }
         Ok(stopped)

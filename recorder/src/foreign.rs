@@ -1,11 +1,12 @@
-//! System calls that do not come the 64-bit way: what is not recorded must be refused (I2).
+//! System calls that are not made in the 64-bit way: they cannot be recorded, so they are refused (I2).
 //!
 //! * *32-bit programs* are not executed: `ENOEXEC`, as by a kernel without support for them.
-//! * *`int 0x80`* in a 64-bit program enters the kernel with the system call numbers of i386, which say something else
-//!   than ours: the seccomp filter turns it into a `SIGSYS`, and the program gets `ENOSYS`.
-//! * *The vsyscall page* (`time`, `gettimeofday` and `getcpu` of programs older than the vDSO) is emulated by the kernel,
-//!   with seccomp stops of a kind of its own (Documentation/userspace-api/seccomp_filter.rst, "Caveats"), but
-//!   without any stop in replay. The process is ended, as by a kernel started with `vsyscall=none`.
+//! * *`int 0x80`* in a 64-bit program enters the kernel with the system call numbers of i386, which
+//!   differ from ours. The seccomp filter turns it into a `SIGSYS`, and the program gets `ENOSYS`.
+//! * *The vsyscall page* (`time`, `gettimeofday` and `getcpu` of programs older than the vDSO) is
+//!   emulated by the kernel, with its own kind of seccomp stop
+//!   (Documentation/userspace-api/seccomp_filter.rst, "Caveats"), but without any stop in replay. The
+//!   process is ended, as by a kernel started with `vsyscall=none`.
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -27,7 +28,7 @@ pub(crate) const SYS_SECCOMP: i32 = 1;
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// The code segment of 64-bit programs (`__USER_CS`).
 const USER_CS: u64 = 0x33;
-/// How many interpreters of interpreters the kernel follows.
+/// Maximum depth of interpreters of interpreters that the kernel follows.
 const INTERPRETERS: usize = 5;
 
 /// Keys of warnings, beside the system call numbers.
@@ -36,12 +37,12 @@ mod warned {
     pub const PROGRAM: i64 = -2;
 }
 
-/// Whether a task that executed a program came out in 32-bit mode.
+/// Returns whether a task that executed a program is now in 32-bit mode.
 pub(crate) fn is_32_bit(regs: &Registers) -> bool {
     regs.cs != USER_CS
 }
 
-/// Whether a seccomp stop is that of the vsyscall page.
+/// Returns whether a seccomp stop belongs to the vsyscall page.
 pub(crate) fn is_vsyscall(entry: &Registers) -> bool {
     entry.rip & !0xc00 == 0xffff_ffff_ff60_0000
 }
@@ -60,7 +61,7 @@ pub(crate) fn int80(info: &SigInfo, regs: &Registers) -> Option<Registers> {
     })
 }
 
-/// The file that `execve` or `execveat` names, as we can open it.
+/// The file that `execve` or `execveat` names, as a path that we can open.
 fn named_file(tid: Tid, entry: &Registers, memory: &Memory) -> Option<PathBuf> {
     let (dir, path, flags) = if entry.syscall() == libc::SYS_execveat {
         (entry.rdi as i32, entry.rsi, entry.r8 as i32)
@@ -87,7 +88,7 @@ pub(crate) fn seen_by(tid: Tid, dir: PathBuf, path: &[u8]) -> PathBuf {
     }
 }
 
-/// Whether executing `file` would run a 32-bit program, itself or as an interpreter of scripts.
+/// Returns whether executing `file` would run a 32-bit program, itself or as an interpreter of scripts.
 fn runs_32_bit(tid: Tid, mut file: PathBuf) -> bool {
     const ELF: &[u8] = b"\x7fELF";
     const CLASS_32: u8 = 1;
@@ -124,7 +125,7 @@ fn runs_32_bit(tid: Tid, mut file: PathBuf) -> bool {
 }
 
 impl RecordSession {
-    /// Whether a call of `execve` would run a 32-bit program: then it is refused. Gives the task back if not.
+    /// Refuses a call of `execve` that would run a 32-bit program. Otherwise returns the task.
     pub(crate) fn refuse_32_bit(
         &mut self,
         tid: Tid,
@@ -146,7 +147,7 @@ impl RecordSession {
         Ok(None)
     }
 
-    /// A system call made by `int 0x80`, which the filter has stopped.
+    /// Refuses a system call made by `int 0x80`, at which the filter has stopped the task.
     pub(crate) fn refuse_int80(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
         let Some((stopped, _)) = self.pass_filters(tid, stopped, entry, Arch::I386, None)? else {
             return Ok(());
@@ -160,7 +161,7 @@ impl RecordSession {
         self.answer(tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])
     }
 
-    /// Ends the process of a task with which the recording cannot go on; the others go on.
+    /// Ends the process of a task that cannot be recorded any further. Other processes continue.
     pub(crate) fn end_process(&mut self, tid: Tid, why: &dyn std::fmt::Display) -> Result<()> {
         tracing::warn!("process {tid} is killed, because rr cannot record it any further: {why}");
         rr_tracee::task::kill(tid);

@@ -1,12 +1,14 @@
 //! Signals that the program sends to a whole process group, or to everybody.
 //!
-//! The recorder is in the group that it was started in, and so is the program: that is how a terminal and a shell's job
-//! control find both (^C, ^Z, `fg`). But the program means its own group when it says `kill(0, …)`, and the recorder shall not die
-//! of that, nor take it for a wish that the recording end. So where such a signal would reach the recorder, the calling task
-//! sends it to each of the others instead, itself last; who they are is asked of `/proc`.
+//! The recorder is in the group in which it was started, and so is the program: a terminal and a
+//! shell's job control need that (^C, ^Z, `fg`). But a program that calls `kill(0, …)` means its own
+//! processes. The recorder must not die of that, nor take it as a request to end the recording. So if
+//! such a signal would reach the recorder, the calling task sends it to each of the others instead, and
+//! last to itself. `/proc` lists the others.
 //!
-//! One case is left in which the recorder gets it too: a program on a terminal that stops its own group (as editors do when asked to
-//! suspend). The shell must see its job stopped, and what it sees is the recorder.
+//! In one case the recorder gets the signal, too: a program on a terminal stops its own group (as
+//! editors do when asked to suspend). The shell must see that its job is stopped, and the shell sees
+//! the recorder.
 
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, procfs};
@@ -17,28 +19,28 @@ use crate::session::RecordSession;
 use crate::syscall::returned;
 use crate::task::State;
 
-/// Whom a signal goes to.
+/// Target of a signal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
     /// The group that the recorder is in.
     OurGroup,
-    /// All that there are.
+    /// All processes.
     Everybody,
 }
 
-/// Whether rr was started on a terminal.
+/// Returns whether rr was started on a terminal.
 fn on_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
 
-/// Whether numbers of processes mean to a task what they mean to us.
+/// Returns whether process numbers have the same meaning for a task and for us.
 fn same_numbers(tid: Tid) -> bool {
     let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/pid")).ok();
     namespace("self").is_some_and(|ours| namespace(&tid.to_string()) == Some(ours))
 }
 
 impl RecordSession {
-    /// Whether a call sends a signal that would reach the recorder by way of its group.
+    /// The target of a call that sends a signal, if the signal would reach the recorder by its group.
     fn group_target(&self, tid: Tid, entry: &Registers) -> Option<Target> {
         let whom = entry.rdi as i32;
         if entry.syscall() != libc::SYS_kill || whom > 0 || !same_numbers(tid) {
@@ -53,7 +55,8 @@ impl RecordSession {
         }
     }
 
-    /// The processes that `sender` wants to reach, but for us and what is ours; itself last.
+    /// The processes that `sender` wants to reach, without rr and its helpers, and with the sender
+    /// last.
     fn members(&self, sender: Tid, target: Target) -> Vec<Tid> {
         let us = std::process::id() as i32;
         // SAFETY: getpgrp takes nothing and cannot fail.
@@ -63,7 +66,8 @@ impl RecordSession {
         members.retain(|pid| {
             let wanted = match target {
                 Target::OurGroup => procfs::group(*pid).is_ok_and(|of| of == group),
-                // kill(2): neither the first process nor the caller. Frozen forks are the program's business in no way.
+                // kill(2): neither the first process nor the caller. Frozen forks do not concern the
+                // program.
                 Target::Everybody => {
                     pid.0 != 1 && *pid != sender && (known(*pid) || procfs::tracer(*pid) != Some(Tid(us)))
                 }
@@ -74,7 +78,8 @@ impl RecordSession {
         members
     }
 
-    /// At the entry of a call: if it sends a signal that would reach the recorder, it is carried out here.
+    /// At the entry of a call: if it sends a signal that would reach the recorder, carries the call out
+    /// here.
     pub(crate) fn signal_members(
         &mut self,
         tid: Tid,
@@ -95,7 +100,7 @@ impl RecordSession {
             (remote, result) = remote.call(libc::SYS_kill, [member.0 as u64, entry.rsi, 0, 0, 0, 0])?;
             match result {
                 0 => reached = true,
-                // It was there a moment ago.
+                // The process existed a moment ago.
                 _ if result == -i64::from(libc::ESRCH) => {}
                 error => refused = Some(error),
             }
@@ -111,7 +116,7 @@ impl RecordSession {
         self.task_mut(tid)?.state = State::Ready(stopped);
         let signal = entry.rsi as i32;
         if target == Target::OurGroup && reached && is_stop(signal) && on_terminal() {
-            // SAFETY: a signal to ourselves, which stops us until somebody lets the group go on.
+            // SAFETY: sends a signal to ourselves, which stops us until somebody continues the group.
             unsafe { libc::kill(libc::getpid(), signal) };
         }
         Ok(None)

@@ -1,13 +1,13 @@
-//! Where the rewritten code of an address space is, in few ranges.
+//! The places of rewritten code in an address space, as few ranges.
 //!
-//! The library has to know: a call that takes away stubs, or changes code that was rewritten, is for the recorder, which then
-//! takes back what it has rewritten (see [`crate::rewritten`]). Invariant: what was added is in one of the ranges, and there are
-//! at most [`GUARDED`] of them, in order and apart from each other.
+//! The library has to know them. A call that removes stubs, or changes rewritten code, is left to the
+//! recorder, which then restores the code (see [`crate::rewritten`]). Invariant: everything that was
+//! added is in one of the ranges, and there are at most [`GUARDED`] of them, sorted and separate.
 
 use rr_preload::layout::GUARDED;
 use rr_tracee::AddrRange;
 
-/// The ranges; whole pages.
+/// The ranges, in whole pages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Guarded(Vec<AddrRange>);
 
@@ -17,7 +17,7 @@ impl Guarded {
         &self.0
     }
 
-    /// Adds a range; whether that has changed anything.
+    /// Adds a range. Returns whether that has changed anything.
     pub fn add(&mut self, range: AddrRange) -> bool {
         let range = range.to_pages();
         if self

@@ -1,8 +1,10 @@
-//! `RDRAND` and `RDSEED` are made to trap ([`rr_tracee::hardware_random`]), and what they give is part of the trap's event.
+//! `RDRAND` and `RDSEED` are made to trap ([`rr_tracee::hardware_random`]), and their results are part
+//! of the trap's event.
 //!
-//! It is done where a program is executed, and where its own loader maps code, in the same event: before the code can run. A file
-//! is searched once in a recording. Keeps, as far as that goes, I2: code that cannot be proven, that a program makes itself or maps
-//! without the loader keeps its instructions, and only what it writes is compared (`rr_preload::payload`).
+//! This happens when a program is executed, and when its own loader maps code, in the same event:
+//! before the code can run. A file is searched once in a recording. Keeps I2 with these limits: code
+//! that cannot be proven, that a program generates or maps without the loader keeps its instructions,
+//! and only what it writes is compared (`rr_preload::payload`).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,18 +20,18 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::sites::code_mapped;
 
-/// Where files have such instructions.
+/// The places of such instructions in files.
 #[derive(Debug, Default)]
 pub(crate) struct Searched {
     places: HashMap<FileId, Vec<u64>>,
 }
 
 impl Searched {
-    /// The file with this content was mapped.
+    /// Searches the file with this content, which was mapped.
     pub fn search(&mut self, id: FileId, file: &File) {
         let is_there = std::is_x86_feature_detected!("rdrand") || std::is_x86_feature_detected!("rdseed");
         if is_there {
-            // What cannot be read cannot be executed.
+            // A file that cannot be read cannot be executed.
             let search = || find(file).unwrap_or_default();
             self.places.entry(id).or_insert_with(search);
         }
@@ -44,7 +46,8 @@ impl Searched {
 }
 
 impl RecordSession {
-    /// Code was mapped by `ops`, which the model knows already: makes these instructions in it trap.
+    /// Makes these instructions trap in code that `ops` have mapped. The model has been changed
+    /// already.
     pub(crate) fn trap_random(
         &mut self,
         tid: Tid,
@@ -70,7 +73,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// The same for the first program, whose first event is still to come.
+    /// Same as [`RecordSession::trap_random`], for the first program, before its first event.
     pub(crate) fn trap_random_at_start(
         &mut self,
         tid: Tid,
@@ -83,14 +86,14 @@ impl RecordSession {
         self.make(tid, id, edits, writes)
     }
 
-    /// If the task stands at such an instruction, which has trapped: what it is.
+    /// The instruction that the task stands at, if it is such a one and has trapped.
     pub(crate) fn random_at(&self, tid: Tid, regs: &Registers) -> Result<Option<Access>> {
         let mut code = [0u8; LENGTH_MOST];
         let task = self.task(tid)?;
         let got = task.memory.read_some(Addr(regs.rip), &mut code)?;
         let access = Access::of(&code[..got]);
         let sites = self.spaces.get(&task.space).map(|s| &s.library.sites);
-        // The program may have such an instruction of its own.
+        // The program may have such a trapping instruction of its own.
         let is_ours = |access: &Access| {
             let at = Addr(regs.rip) + access.opcode();
             sites.is_some_and(|sites| sites.rewritten.iter().any(|s| s.start == at && s.stub.is_none()))
@@ -98,7 +101,7 @@ impl RecordSession {
         Ok(access.filter(is_ours))
     }
 
-    /// Carries it out.
+    /// Carries the instruction out.
     pub(crate) fn after_random(
         &mut self,
         tid: Tid,

@@ -1,15 +1,15 @@
-//! What rr was started with and changes for itself: the recorded program gets it back as it was.
+//! State that rr inherits and changes for itself. The recorded program gets it back unchanged.
 //!
-//! rr blocks the signals that ask it to end (a thread waits for them, see `terminate`), ignores those that a terminal
-//! sends to the program too, and raises its own limit of open files. All this is inherited through `fork` and `exec`; so
-//! it is noted before, and undone between the two.
+//! rr blocks the signals that ask it to end (a thread waits for them, see `terminate`), ignores those
+//! that a terminal also sends to the program, and raises its own limit of open files. All this is
+//! inherited through `fork` and `exec`. So rr notes the state before, and restores it between the two.
 
 use std::mem::size_of;
 
 /// Signals that ask a process to end.
 pub(crate) const ENDING: [i32; 2] = [libc::SIGTERM, libc::SIGHUP];
-/// Signals that rr ignores: those that a terminal sends to it and to the program, and that of the limit of file sizes,
-/// which is an error like a full disk.
+/// Signals that rr ignores: those that a terminal sends to rr and to the program, and that of the limit
+/// of file sizes, which rr treats as an error like a full disk.
 const NOT_OURS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGXFSZ];
 /// Signals that have a handler in rr (`rr_tracee::tsc`).
 const HANDLED: [i32; 1] = [libc::SIGSEGV];
@@ -25,21 +25,23 @@ pub(crate) fn ending_set() -> u64 {
     ENDING.iter().map(|signal| bit(*signal)).sum()
 }
 
-/// What the program shall have again.
+/// The state that the program gets back.
 #[derive(Clone, Copy, Debug)]
 pub struct Inherited {
     /// The signal mask, bit n−1 for signal n.
     mask: u64,
-    /// Signals that are ignored, as far as rr or Rust's runtime change them.
+    /// The ignored signals, among those that rr or Rust's runtime change.
     ignored: u64,
     /// The limit of open files.
     files: libc::rlimit,
 }
 
 impl Inherited {
-    /// Notes how things are, and changes them for rr. To be called before there are threads, which inherit the mask.
+    /// Notes the state, and changes it for rr. Must be called before there are threads, which inherit
+    /// the mask.
     ///
-    /// `broken_pipe_ignored`: whether `SIGPIPE` was ignored when rr was started (Rust's runtime ignores it always).
+    /// `broken_pipe_ignored`: true if `SIGPIPE` was ignored when rr was started (Rust's runtime always
+    /// ignores it).
     pub fn take(broken_pipe_ignored: bool) -> Inherited {
         let mut inherited = Inherited {
             mask: 0,
@@ -54,7 +56,7 @@ impl Inherited {
                 inherited.ignored |= bit(signal);
             }
         }
-        // What is ignored needs no attention (`nohup rr record …`).
+        // Ignored signals need no attention (`nohup rr record …`).
         let blocked = ending_set() & !inherited.ignored;
         set_mask(libc::SIG_BLOCK, blocked, &mut inherited.mask);
         for signal in NOT_OURS {
@@ -64,7 +66,7 @@ impl Inherited {
         inherited
     }
 
-    /// Puts everything back, in the child that will be the program. Async-signal-safe.
+    /// Restores everything in the child that becomes the program. Async-signal-safe.
     pub(crate) fn restore(&self) {
         for signal in ENDING
             .into_iter()
@@ -86,8 +88,8 @@ impl Inherited {
     }
 }
 
-/// Raises the limit of open files to what is allowed at most: every shared memory object and many tasks take one.
-/// Returns what it was.
+/// Raises the limit of open files to its maximum, because every shared memory object and many tasks
+/// take a descriptor. Returns the old limit.
 pub fn raise_file_limit() -> libc::rlimit {
     let mut before = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
@@ -106,7 +108,7 @@ pub fn raise_file_limit() -> libc::rlimit {
     before
 }
 
-/// Whether this process ignores a signal.
+/// Returns whether this process ignores a signal.
 fn is_ignored(signal: i32) -> bool {
     // SAFETY: an all-zero sigaction is a valid one, and the call only fills it.
     unsafe {
@@ -115,7 +117,8 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// Changes the signal mask of the calling thread: by the system call, which knows all 64 signals (glibc hides two).
+/// Changes the signal mask of the calling thread by the system call, which knows all 64 signals (glibc
+/// hides two).
 fn set_mask(how: i32, set: u64, before: &mut u64) {
     // SAFETY: both sets are words of the size given.
     unsafe {

@@ -1,10 +1,11 @@
-//! What is known of the system call sites of files, from one program to the next.
+//! Knowledge about the system call sites of files, kept from one program to the next.
 //!
-//! Short programs make most of their calls once, from the same few places of the same libraries: at such a site a second
-//! call in the same address space never comes. So sites are remembered by file and offset, and those that most
-//! programs come by are rewritten as soon as the file is mapped, as part of that event.
+//! Short programs make most of their calls once, from the same few places of the same libraries. So at
+//! such a site there is never a second call in the same address space. Therefore sites are remembered
+//! by file and offset, and sites that most programs use are rewritten as soon as the file is mapped, as
+//! part of that event.
 //!
-//! A file here is one content, as the trace keeps it; what lies in memory is compared all the same.
+//! A file here is one content, as the trace keeps it. Memory is compared all the same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -20,27 +21,27 @@ pub(crate) struct FilePlace {
     pub offset: u64,
 }
 
-/// What is known of a site.
+/// Result of examining a site.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// It cannot be rewritten, because of this.
+    /// The site cannot be rewritten, for this reason.
     Unfit(Obstacle),
-    /// These are the instructions before the call, that the jump goes over.
+    /// The instructions before the call that the jump overwrites.
     Window(Vec<u8>),
 }
 
 #[derive(Debug, Default)]
 struct KnownSite {
     verdict: Option<Verdict>,
-    /// The programs that made a call there.
+    /// Number of programs that made a call there.
     programs: u32,
-    /// It is rewritten in advance.
+    /// True if the site is rewritten in advance.
     ahead: bool,
 }
 
 #[derive(Debug, Default)]
 struct KnownFile {
-    /// The programs that mapped code of it.
+    /// Number of programs that mapped code of the file.
     programs: u32,
     sites: BTreeMap<u64, KnownSite>,
 }
@@ -52,8 +53,8 @@ pub(crate) struct KnownSites {
 }
 
 impl KnownSites {
-    /// A program has mapped code: this part of a file. The sites there to be rewritten now, by the offsets of their
-    /// calls.
+    /// Notes that a program has mapped this part of a file as code. Returns the sites there to be
+    /// rewritten now, by the offsets of their calls.
     pub fn mapped(&mut self, file: FileId, part: Range<u64>) -> Vec<(u64, Vec<u8>)> {
         let known = self.files.entry(file).or_default();
         known.programs += 1;
@@ -65,8 +66,8 @@ impl KnownSites {
         windows.collect()
     }
 
-    /// A program makes its first call there. Whether it is now worth knowing if it can be rewritten: half of the programs, and
-    /// two at least, come by.
+    /// Notes a program's first call at a site. Returns whether the site must now be examined: when half
+    /// of the programs, and at least two, use it.
     pub fn called(&mut self, place: FilePlace) -> bool {
         let file = self.files.entry(place.file).or_default();
         let site = file.sites.entry(place.offset).or_default();
@@ -75,7 +76,7 @@ impl KnownSites {
         often && !std::mem::replace(&mut site.ahead, true)
     }
 
-    /// What is known of a site.
+    /// The known result of examining a site.
     pub fn verdict(&self, place: FilePlace) -> Option<&Verdict> {
         self.files
             .get(&place.file)?
@@ -85,7 +86,7 @@ impl KnownSites {
             .as_ref()
     }
 
-    /// Remembers what was found out.
+    /// Remembers the result of examining a site.
     pub fn learn(&mut self, place: FilePlace, verdict: Verdict) {
         let sites = &mut self.files.entry(place.file).or_default().sites;
         sites.entry(place.offset).or_default().verdict = Some(verdict);

@@ -1,8 +1,8 @@
 //! Starting the recorded program: from `fork` to its first instruction under our control.
 //!
-//! The child is seized before it does anything, then prepares itself (`rdtsc` faulting, the seccomp
-//! filter) and executes the program. What it inherits from us is as the user gave it to us:
-//! descriptors, terminal, signal dispositions, limits.
+//! The recorder seizes the child before it does anything. Then the child prepares itself (`rdtsc`
+//! faulting, the seccomp filter) and executes the program. The program inherits descriptors, terminal,
+//! signal dispositions and limits as the user gave them to rr.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -24,7 +24,7 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// The whole environment of the program.
     pub env: Vec<(OsString, OsString)>,
-    /// What rr was started with and has changed for itself.
+    /// State that rr has inherited and changed for itself.
     pub inherited: Inherited,
 }
 
@@ -42,9 +42,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("OPENSSL_ia32cap", "~0x4000000000000000:~0x40000"),
     ("QT_NO_CPU_FEATURE", "rdrand rdseed"),
     ("SYSTEMD_RDRAND", "0"),
-    // glibc's lazy binding saves registers with XSAVEC, and what that writes depends on which register components the
-    // processor counts as unused: after an untimely context switch it may be others (seen on AMD EPYC: one byte of the
-    // stack differs between two runs).
+    // glibc's lazy binding saves registers with XSAVEC. The bytes written depend on the register
+    // components that the processor counts as unused, and a context switch may change these (seen on
+    // AMD EPYC: one byte of the stack differs between two runs).
     ("LD_BIND_NOW", "1"),
 ];
 
@@ -84,7 +84,7 @@ pub fn resolve(program: &OsString, path: Option<&OsString>) -> Result<PathBuf> {
         .ok_or_else(|| start_error("no such program in $PATH".into()))
 }
 
-/// A child that executes the program at once; its first report is the seccomp stop of its `execve`.
+/// A child that executes the program at once. Its first report is the seccomp stop of its `execve`.
 #[derive(Debug)]
 pub struct Launched {
     /// The child.
@@ -166,7 +166,7 @@ pub fn launch(command: &Command) -> Result<Launched> {
     Ok(Launched { task, program })
 }
 
-/// What the child does; never returns.
+/// The child. Never returns.
 fn child(
     go: &OwnedFd,
     other: &OwnedFd,

@@ -1,54 +1,55 @@
-//! `RecordSession`: runs a tree of processes under ptrace and writes down everything that enters it.
+//! `RecordSession`: runs a tree of processes under ptrace and records everything that enters it.
 //!
-//! Keeps I1 (one tracee runs), I2 (nothing leaks in) and I3 (kernel writes are placed). `docs/architecture.md` has them all.
+//! Keeps I1 (one tracee runs), I2 (nothing leaks in) and I3 (kernel writes are placed).
+//! `docs/architecture.md` lists all invariants.
 //!
 //! | module | concept |
 //! |---|---|
 //! | [`launch`] | from `fork` to the program's first instruction |
 //! | [`confined`] | a seccomp filter that we run under |
-//! | [`inherited`] | what rr changes for itself and the program gets back |
+//! | [`inherited`] | state that rr changes for itself and restores for the program |
 //! | [`terminate`] | ending a recording from outside |
-//! | [`session`] | the tasks, and how one of them runs to its next stop |
-//! | `session::events` | the events: their numbers and order, and how they come into the trace |
+//! | [`session`] | the tasks, and running one of them to its next stop |
+//! | `session::events` | the events: their numbers and order, and writing them to the trace |
 //! | `session::end` | the end of a recording |
-//! | `session::turns` | the loop that lets one task go on, and then the next |
+//! | `session::turns` | the loop that runs one task after the other |
 //! | `table` | the table of all tasks |
 //! | `contention` | tasks that starve for a lock |
-//! | [`scheduler`] | whose turn it is |
+//! | [`scheduler`] | the choice of the next task |
 //! | [`chaos`] | the dice of chaos mode |
 //! | `syscall` | system calls: from the entry to the event |
 //! | `scratch` | memory for the outputs of calls that may block |
 //! | `placed` | the outputs of such a call there |
 //! | `buffer` | the library in the tracees |
-//! | `ring` | its buffer where much is recorded |
-//! | `sites` | sending system call sites there |
-//! | `rewritten` | taking that back |
+//! | `ring` | the library's buffer for programs that record much |
+//! | `sites` | sending system call sites to the library |
+//! | `rewritten` | restoring rewritten code |
 //! | `hardware_random` | `RDRAND` and `RDSEED` |
-//! | `special` | calls that shape the address space, and answers of our own |
-//! | `answered` | calls that rr carries out in the kernel's place |
+//! | `special` | calls that shape the address space, and calls that rr answers |
+//! | `answered` | calls that rr carries out instead of the kernel |
 //! | `seccomp` | rr's own filter, and those of the program |
 //! | `prctl` | prctl(2) |
-//! | `advice` | what `madvise` changes |
+//! | `advice` | the effects of `madvise` |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
-//! | `unfinished` | what a killed task leaves in memory that another process shares |
+//! | `unfinished` | memory changed by a killed task that another process shares |
 //! | `exec` | `execve` |
-//! | `privileges` | those that a program does not get while it is traced |
+//! | `privileges` | privileges that a program does not get while it is traced |
 //! | `foreign` | 32-bit code and the vsyscall page: refused |
 //! | `signals` | signals and instructions that trap |
 //! | `ptrace` | ptrace(2) between recorded tasks |
 //! | `groups` | signals to the group that the recorder is in |
-//! | `point` | ending an interval where no event comes |
+//! | `point` | ending an interval without an event of the program |
 //! | `mapped` | mapped files and shared memory |
 //! | `objects` | writes to files that are mapped shared |
 //! | `private_files` | writes to files that are mapped privately |
 //! | [`cores`] | the CPUs that a program sees |
 //! | `own_files` | `/proc/PID/maps` and `mem` of recorded processes |
-//! | `output` | what goes to our own standard output |
+//! | `output` | writes to our own standard output |
 //! | `check` | the model of memory against the kernel's |
 //! | [`capture`] | freezing everything for a checkpoint |
 //! | `capture::forks` | the frozen forks for that |
-//! | [`stats`] | what a recording cost |
+//! | [`stats`] | the costs of a recording |
 
 mod advice;
 mod answered;

@@ -1,18 +1,21 @@
-//! What has not changed since the last checkpoint, as far as the kernel can tell ([`rr_tracee::pagemap::shared`]).
+//! Memory that has not changed since the last checkpoint, as far as the kernel can tell
+//! ([`rr_tracee::pagemap::shared`]).
 //!
-//! Invariant: a [`Baseline`] stands for the capture that was submitted last, and its address space has not been forked since, except
-//! for that capture itself. So a page that it shares with anybody now is as it was then, unless it was moved there. Hence
+//! Invariant: a [`Baseline`] stands for the capture that was submitted last, and its address space has
+//! not been forked since, except for that capture itself. So a page that it now shares with another
+//! process is unchanged since then, unless the page was moved there. Hence
 //!
-//! * a baseline is forgotten when the program forks ([`RecordSession::forget_baseline`]), when a call that moves pages was not carried
-//!   out to its end, and when forks were made for a capture that then was not submitted;
-//! * the frozen fork of a large address space is *kept* when it is read, until the next capture: it is the one that the program
-//!   shares its pages with. The program pays for that with a copy of each page that it writes to, which it would
-//!   have paid for only until the fork was read. So it is not done for small address spaces, which are read as fast; nor where most
-//!   of the memory had changed the last time, or where the machine has no memory to spare. A kept fork can die at any time: then less
-//!   is known.
+//! * a baseline is forgotten when the program forks ([`RecordSession::forget_baseline`]), when a call
+//!   that moves pages fails midway, and when forks were made for a capture that was not submitted;
+//! * the frozen fork of a large address space is *kept* after it was read, until the next capture,
+//!   because the program shares its pages with that fork. The price is a copy of each page that the
+//!   program writes to, which the program would otherwise pay only until the fork was read. So small
+//!   address spaces are not kept, because they are read as fast, nor those whose memory had mostly
+//!   changed the last time. Nothing is kept if the machine has no memory to spare. A kept fork can die
+//!   at any time: then less is known.
 //!
-//! An address space that was read in place, because all its tasks are blocked in the kernel, and none of which has gone on since, is
-//! unchanged as a whole (I3), however small it is.
+//! An address space that was read in place because all its tasks are blocked in the kernel is unchanged
+//! as a whole (I3) until one of these tasks continues, however small it is.
 
 use std::sync::OnceLock;
 
@@ -26,24 +29,24 @@ use super::Capture;
 use crate::session::RecordSession;
 use crate::task::{State, Task};
 
-/// The least anonymous memory of an address space for which a frozen fork is kept.
+/// Minimum anonymous memory of an address space for which a frozen fork is kept.
 const LEAST: u64 = 16 << 20;
 
-/// Moves after which it is not worth remembering more.
+/// Maximum number of moves that are remembered.
 const MOVES: usize = 1000;
 
-/// The last capture of an address space, as long as it can be told what has changed since.
+/// The last capture of an address space, while its changes since then can be told.
 #[derive(Debug)]
 pub(crate) struct Baseline {
     event: EventNumber,
-    /// It was read in place, and no task has gone on since.
+    /// True if the space was read in place, and no task has continued since.
     rests: bool,
-    /// Where pages have been moved to since.
+    /// Ranges that pages have been moved to since.
     moved: Vec<AddrRange>,
 }
 
 impl Baseline {
-    /// Takes notice of a change of the address space. Returns whether it still stands.
+    /// Notes a change of the address space. Returns whether the baseline is still valid.
     pub fn follow(&mut self, op: &SpaceOp) -> bool {
         if let SpaceOp::Move { from, to, .. } = op {
             self.moved.push(AddrRange::sized(*to, from.len()));
@@ -51,12 +54,13 @@ impl Baseline {
         self.moved.len() <= MOVES
     }
 
-    /// A task goes on, or somebody else writes to the memory.
+    /// Called when a task continues, or when the memory is written from outside.
     pub fn disturb(&mut self) {
         self.rests = false;
     }
 
-    /// What has not been written to since, in the address space of `tid`, which does not run.
+    /// The memory that has not been written to since, in the address space of `tid`, which does not
+    /// run.
     fn changes(&self, tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Changes> {
         let pagemap = Pagemap::open(tid)?;
         let mut unchanged = Vec::new();
@@ -80,7 +84,7 @@ impl Baseline {
     }
 }
 
-/// [`LEAST`], but for tests: they let forks of small programs be kept, too.
+/// [`LEAST`], which tests can lower so that forks of small programs are kept, too.
 fn least() -> u64 {
     static LEAST_OF_TEST: OnceLock<Option<u64>> = OnceLock::new();
     let of_test =
@@ -88,7 +92,7 @@ fn least() -> u64 {
     LEAST_OF_TEST.get_or_init(of_test).unwrap_or(LEAST)
 }
 
-/// Lets the frozen fork of this source live on if that is worth what it costs.
+/// Keeps the frozen fork of this source alive if the benefit is worth the cost.
 fn keep_if_worth(source: &SharedSource, changes: &Changes) {
     let bytes = source.anonymous_bytes();
     let is_mostly_changed = match changes {
@@ -101,14 +105,14 @@ fn keep_if_worth(source: &SharedSource, changes: &Changes) {
     if bytes < least() || (is_mostly_changed && least() > 0) || !shared::is_known() {
         return;
     }
-    // If the program writes to all of it, there is twice as much.
+    // If the program writes to all of it, the memory is needed twice.
     if MachineMemory::now().is_some_and(|memory| memory.available / 2 >= bytes) {
         source.keep();
     }
 }
 
 impl Capture {
-    /// Nobody wants to know any more what of this address space has changed.
+    /// Releases the kept forks of an address space: its changes are not needed any more.
     pub(crate) fn let_go(&mut self, space: SpaceId) {
         let kept = self.kept.remove(&space).unwrap_or_default();
         kept.iter().for_each(SharedSource::release);
@@ -120,17 +124,17 @@ impl Capture {
     }
 }
 
-/// What a capture will be the baseline of, if it is submitted.
+/// A capture that becomes a baseline if it is submitted.
 pub(super) struct Captured {
     space: SpaceId,
     source: SharedSource,
-    /// No task of it can go on by itself.
+    /// True if no task of the space can continue by itself.
     is_blocked: bool,
     is_fork: bool,
 }
 
 impl Captured {
-    /// The source of an address space in a capture, made of its task `leader`.
+    /// The source of an address space in a capture, made from its task `leader`.
     pub fn new(space: SpaceId, source: &SharedSource, leader: &State, is_fork: bool) -> Captured {
         Captured {
             space,
@@ -140,14 +144,15 @@ impl Captured {
         }
     }
 
-    /// Keeps its frozen fork if that is worth it.
+    /// Keeps the frozen fork if that is worth its cost.
     pub fn keep(&self, changes: &Changes) {
         keep_if_worth(&self.source, changes);
     }
 }
 
 impl RecordSession {
-    /// The address space of a task is forked, or pages are moved in it, one does not know where to.
+    /// Forgets the baseline: the address space of the task is forked, or pages are moved in it to an
+    /// unknown place.
     pub(crate) fn forget_baseline(&mut self, tid: Tid) {
         let space = self.tasks.get(&tid).map(|t| t.space);
         if let Some(space) = space.and_then(|id| self.spaces.get_mut(&id)) {
@@ -155,9 +160,10 @@ impl RecordSession {
         }
     }
 
-    /// What has not changed in an address space since it was captured last. `leader` is one of its tasks, a stopped one if there is
-    /// one. The baseline is gone: the space is about to be forked, and whether that will be for a capture that is submitted is
-    /// not known yet. (The capture may end with an error: a process was killed.)
+    /// The memory of an address space that has not changed since it was last captured. `leader` is one
+    /// of its tasks, a stopped one if possible. This removes the baseline, because the space is about
+    /// to be forked, and nobody knows yet if the capture will be submitted. (The capture may end with
+    /// an error: a process was killed.)
     pub(super) fn changes(&mut self, id: SpaceId, leader: Tid) -> Changes {
         let baseline = self.spaces.get_mut(&id).and_then(|space| space.baseline.take());
         let (Some(baseline), Some(space)) = (baseline, self.spaces.get(&id)) else {
@@ -174,11 +180,11 @@ impl RecordSession {
         if !kept.is_some_and(|kept| kept.iter().any(SharedSource::is_kept)) {
             return Changes::Unknown;
         }
-        // A task that was killed meanwhile has no memory: the capture will notice.
+        // A task that was killed meanwhile has no memory: the capture will notice that.
         baseline.changes(leader, &space.model).unwrap_or_default()
     }
 
-    /// A capture at `event` was submitted.
+    /// Sets the baselines after a capture at `event` was submitted.
     pub(super) fn set_baselines(&mut self, event: EventNumber, captured: Vec<Captured>) {
         for captured in captured {
             if captured.is_fork {

@@ -1,14 +1,15 @@
 //! A checkpoint before the end: when a signal is about to kill a process.
 //!
-//! Users go to the crash first. So when the last checkpoint is older than some tenths of a second ([`Schedule::is_old`]), one is
-//! taken right after the event of the signal that kills. From there nothing is left to be replayed but the death.
+//! Users look at a crash first. So if the last checkpoint is older than some tenths of a second
+//! ([`Schedule::is_old`]), one is taken right after the event of the fatal signal. From there, replay
+//! only has to replay the death.
 //!
-//! (Nothing like it is done before an `exit_group`: what is there then is asked for less often, and the last checkpoint is
-//! no more than an interval away.)
+//! (An `exit_group` gets no such checkpoint: users look less often at that state, and the last
+//! checkpoint is at most one interval away.)
 //!
-//! The task stands at the delivery stop of the signal. The calls that it makes for us, to fork, end that stop, and the signal is gone.
-//! So it is sent to the task again, and is given what was known of the first one. *No instruction of the program is executed in
-//! between*, and no other task runs.
+//! The task stands at the delivery stop of the signal. Its remote calls for the fork end that stop, and
+//! the signal is lost. So the recorder sends it again and restores the information of the first one.
+//! *No instruction of the program is executed in between*, and no other task runs.
 
 use rr_tracee::task::{Resume, SigInfo, Waited, send_signal, signo};
 use rr_tracee::{Registers, Stop, Stopped, Tid};
@@ -18,8 +19,9 @@ use crate::session::RecordSession;
 use crate::task::State;
 
 impl RecordSession {
-    /// A task stands at the delivery stop of a signal that kills it; the event is recorded, with these registers. Gives it back at
-    /// such a stop. `None`: it has come to its end meanwhile, which is noticed.
+    /// A task stands at the delivery stop of a fatal signal. The event is recorded, with these
+    /// registers. Returns the task at such a stop, or `None` if the task has died meanwhile, which has
+    /// been handled.
     pub(crate) fn checkpoint_before_death(
         &mut self,
         tid: Tid,
@@ -33,8 +35,8 @@ impl RecordSession {
         }
     }
 
-    /// The same for a task that is to be killed otherwise. Gives it back with whether the checkpoint was tried: then it has left the
-    /// stop that it was in.
+    /// Same as [`RecordSession::checkpoint_before_death`], for a task that will be killed in another
+    /// way. Also returns whether the checkpoint was tried: then the task has left its former stop.
     pub(crate) fn checkpoint_before_end(
         &mut self,
         tid: Tid,
@@ -59,7 +61,8 @@ impl RecordSession {
         }
     }
 
-    /// Waits until the writer has room, if there is no other process: at the end of the recording it is waited for in any case.
+    /// Waits until the writer has room, if there is no other process: at the end of the recording rr
+    /// waits for the writer anyway.
     fn wait_if_last(&self, tid: Tid) -> Result<()> {
         let tgid = self.task(tid)?.tgid;
         if self.tasks.values().all(|task| task.tgid == tgid)
@@ -70,7 +73,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Brings a task to the delivery stop of a signal that it does not block.
+    /// Brings a task back to the delivery stop of a signal that it does not block.
     fn send_again(&mut self, tid: Tid, stopped: Stopped, info: &SigInfo) -> Result<Option<Stopped>> {
         let tgid = self.task(tid)?.tgid;
         send_signal(tgid, tid, signo(info))?;
@@ -81,7 +84,7 @@ impl RecordSession {
                     stopped.set_siginfo(info)?;
                     return Ok(Some(stopped));
                 }
-                // Others that were pending: the process does not live to see them.
+                // Other signals were pending. The process does not live to see them.
                 Waited::Stopped(stopped, Stop::Signal(_) | Stop::Event) => waiting = stopped,
                 Waited::Stopped(stopped, stop) => {
                     self.task_mut(tid)?.state = State::Reported(stopped, stop);

@@ -1,15 +1,18 @@
 //! Frozen forks: the processes that hold the pages of a checkpoint until they are written.
 //!
 //! *A frozen fork must be invisible to the program.* It
-//! * is a child of ours, not of the program's: it is made by a helper that dies at once, and is reaped there
-//!   and then. So no `SIGCHLD` comes, no `wait4` sees it, and it is not among the process's children;
+//! * is a child of rr, not of the program. A helper makes it and dies at once, and the helper is reaped
+//!   immediately. So no `SIGCHLD` comes, no `wait4` sees it, and it is not among the process's
+//!   children;
 //! * shares the descriptor table for a moment (`CLONE_FILES`), and then takes an empty one of its own
 //!   (`close_range` with `CLOSE_RANGE_UNSHARE`): it never holds a pipe, a socket or a lock;
 //! * has its own process group, so that `kill(0, …)` does not reach it;
-//! * is killed as soon as its pages are read, or, if it is kept for the next checkpoint ([`super::baseline`]), when that is taken; or
-//!   when a file that it keeps busy is to be written or sealed.
+//! * is killed as soon as its pages are read. If it is kept for the next checkpoint
+//!   ([`super::baseline`]), it is killed when that is taken, or when a file that it keeps busy is to be
+//!   written or sealed.
 //!
-//! Processes in a pid namespace of their own cannot be forked without a trace: they are read in place, and wait for it.
+//! Processes in their own pid namespace cannot be forked without the program noticing: they are read in
+//! place and wait for that.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,7 @@ const CLOSE_RANGE_UNSHARE: u64 = 2;
 const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 
 impl Capture {
-    /// A process is a subreaper (prctl(2)) now, or is none any more.
+    /// Notes that a process has become a subreaper (prctl(2)), or is none any more.
     pub(crate) fn note_subreaper(&mut self, tgid: Tid, on: bool) {
         if on {
             self.subreapers.insert(tgid);
@@ -35,7 +38,7 @@ impl Capture {
         }
     }
 
-    /// Takes a report if it is about a frozen fork.
+    /// Handles a report about a frozen fork. Returns whether it was one.
     pub(crate) fn fork_is_gone(&mut self, report: Report) -> bool {
         if report.is_gone() {
             self.forks.remove(&report.tid)
@@ -69,7 +72,8 @@ impl Capture {
             0,
             0,
         ];
-        // If the helper was killed, there is no fork; if the task is, the fork must not be forgotten.
+        // If the helper was killed, there is no fork. If the task was killed, the fork must not be
+        // forgotten.
         let frozen = frozen.unwrap_or(None);
         self.forks.extend(frozen.as_ref().map(Stopped::tid));
         let reaped = Remote::new(stopped, tgid)
@@ -107,8 +111,8 @@ impl Capture {
         self.forks.iter().for_each(|fork| rr_tracee::task::kill(*fork));
     }
 
-    /// Ends all frozen forks, after a moment of patience for the writer; where no checkpoint is to be skipped, the moment is as
-    /// long as it takes. Says whether there were any.
+    /// Ends all frozen forks, after a moment of patience for the writer. If no checkpoint may be
+    /// skipped, the moment is as long as needed. Returns whether there were any forks.
     pub(crate) fn release_forks(&mut self, why: &'static str) -> bool {
         if self.forks.is_empty() {
             return false;
@@ -131,10 +135,10 @@ impl Capture {
 }
 
 impl RecordSession {
-    /// Makes a frozen fork of a stopped task, with the program's subreapers out of the way.
+    /// Makes a frozen fork of a stopped task, while the program's subreapers are disabled.
     pub(super) fn fork_task(&mut self, tid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
         let tgid = self.task(tid)?.tgid;
-        // A frozen fork shall become our child and nobody else's.
+        // A frozen fork must become our child and nobody else's.
         let (stopped, possible) = self.set_subreapers(false, tgid, stopped)?;
         let (stopped, fork) = if possible {
             self.capture.fork(tgid, stopped)?
@@ -145,11 +149,12 @@ impl RecordSession {
         Ok((stopped, fork))
     }
 
-    /// Lets the program's own subreapers be none for a moment, or be some again; `stopped` is a task of `tgid`.
-    /// `false` if one of them is blocked in the kernel and cannot be asked, or some task is dying.
+    /// Disables the program's own subreapers for a moment, or enables them again. `stopped` is a task
+    /// of `tgid`. Returns `false` if one of them is blocked in the kernel and cannot be changed, or if
+    /// some task is dying.
     fn set_subreapers(&mut self, on: bool, tgid: Tid, mut stopped: Stopped) -> Result<(Stopped, bool)> {
         let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
-        // A task that is on its way out may be leaving orphans just now: they belong to the program's reaper.
+        // A dying task may be leaving orphans now, which belong to the program's subreaper.
         if !on && !self.capture.subreapers.is_empty() && self.tasks.values().any(|t| t.exited) {
             return Ok((stopped, false));
         }
@@ -181,7 +186,7 @@ impl RecordSession {
     }
 }
 
-/// Lets a stopped task clone itself; the clone is stopped and tells us nothing but what we ask for.
+/// Lets a stopped task clone itself. The clone is stopped and has few ptrace options.
 fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Option<Stopped>)> {
     let (mut remote, _) = Remote::new(stopped, tgid)?.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?;
     let child = remote.take_child();
@@ -189,7 +194,7 @@ fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Optio
     let Some(child) = child else {
         return Ok((stopped, None));
     };
-    // Killed meanwhile? Then there is no fork, and its end is reported to whoever waits next.
+    // If the clone was killed meanwhile, there is no fork, and the next wait gets its end.
     let first = match Running::newborn(child).wait() {
         Ok(Waited::Stopped(new, Stop::Event)) => Some(new),
         Ok(Waited::Stopped(dying, _)) => {
@@ -198,7 +203,7 @@ fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Optio
         }
         Ok(Waited::Gone(_)) | Err(_) => None,
     };
-    // Above all, its death must not wait for us. (Our own calls do end with a stop of the filter.)
+    // Its death must not wait for us. (Our remote calls do end with a stop of the filter.)
     let options = libc::PTRACE_O_TRACESYSGOOD
         | libc::PTRACE_O_TRACESECCOMP
         | libc::PTRACE_O_TRACECLONE
@@ -207,18 +212,19 @@ fn clone_task(stopped: Stopped, tgid: Tid, flags: u64) -> Result<(Stopped, Optio
     Ok((stopped, new))
 }
 
-/// Whether orphans among our descendants become our children (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+/// Makes orphans among our descendants our children, or no longer (prctl(2), `PR_SET_CHILD_SUBREAPER`).
 fn subreaper(on: bool) {
     // SAFETY: prctl with plain numbers.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0, 0, 0) };
 }
 
-/// Whether a task can be forked for a snapshot unnoticed: not if its children are in another pid namespace than ours.
-/// There the helper would take a number that the program's own children count on, or be the namespace's first
-/// process and end it with its own end; and orphans would not become our children.
+/// Returns whether a task can be forked for a snapshot unnoticed: not if its children are in another
+/// pid namespace than ours. There the helper would take a number that the program's own children use,
+/// or be the namespace's first process and end the namespace when it exits. Also, orphans would not
+/// become our children.
 pub(super) fn is_forkable(tid: Tid) -> bool {
     let ours = std::fs::read_link("/proc/self/ns/pid");
-    // It leads nowhere while the new namespace has no process yet.
+    // The link leads nowhere while the new namespace has no process.
     let theirs = std::fs::read_link(format!("/proc/{tid}/ns/pid_for_children"));
     matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs)
 }

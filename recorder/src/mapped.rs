@@ -1,8 +1,8 @@
-//! Which shared memory objects there are, and the contents of mapped files.
+//! The shared memory objects, and the contents of mapped files.
 //!
-//! A file that is mapped privately is kept in the trace as it is when it is mapped.
-//! What is mapped shared and writable becomes one emulated object per inode, so that all
-//! processes that map it share it in replay too. So does a file that is mapped privately and changes.
+//! A privately mapped file is kept in the trace as it is when it is mapped. Each inode that is mapped
+//! shared and writable becomes one emulated object, so that all processes that map it share it in
+//! replay, too. The same happens to a privately mapped file that changes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,23 +24,23 @@ pub struct Mapped {
     by_inode: HashMap<(u64, u64), ObjectId>,
     /// Files that were mapped privately.
     private: HashMap<(u64, u64), Private>,
-    /// The paths of files that were mapped privately, and their `ctime`: renaming changes that.
+    /// The paths of privately mapped files, with their `ctime`, which changes when a file is renamed.
     names: HashMap<(u64, u64), ((i64, i64), String)>,
     /// System V segments by their ids.
     by_segment: HashMap<u64, ObjectId>,
     objects: HashMap<ObjectId, Object>,
     last: u32,
     filter: Filter,
-    /// What was found in those that are programs or libraries.
+    /// The places found in programs and libraries.
     pub(crate) searched: Searched,
 }
 
-/// The files that are or were mapped, for the library in the tracees: it leaves writes to these to us.
+/// The files that are or were mapped. The library in the tracees leaves writes to them to us.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter {
     /// See [`rr_preload::layout::filter_bits`].
     pub words: [u64; FILTER_WORDS],
-    /// How often it has changed.
+    /// Number of changes so far.
     pub version: u64,
 }
 
@@ -64,47 +64,47 @@ impl Filter {
     }
 }
 
-/// What is known of a file that was mapped privately.
+/// State of a file that was mapped privately.
 #[derive(Debug, Default)]
 struct Private {
-    /// What is mapped of it in replay: the contents that it had when it was mapped.
+    /// The contents that are mapped in replay: those that the file had when it was mapped.
     contents: Vec<FileId>,
-    /// The size that it had when that was asked last.
+    /// The size that was last read.
     size: u64,
 }
 
-/// The file that an object is in the recording; a System V segment has none, and is read where it is mapped.
+/// The recording's file of an object. A System V segment has none, and is read where it is mapped.
 type Object = Option<File>;
 
-/// How many files rr may have open, as it was when that was asked for first.
+/// Maximum number of open files of rr, as first read.
 fn file_limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
     *LIMIT.get_or_init(|| limits::soft(Tid(0), libc::RLIMIT_NOFILE).unwrap_or(libc::RLIM_INFINITY))
 }
 
-/// What is mapped of a file.
+/// The mappings of a file.
 #[derive(Debug)]
 pub struct MappedFile<'a> {
-    /// The object that it is where it is mapped shared.
+    /// The file's object, if it is mapped shared.
     pub object: Option<ObjectId>,
-    /// What is mapped of it privately in replay.
+    /// The contents of private mappings in replay.
     pub private: &'a [FileId],
     /// Its size in bytes.
     pub size: u64,
-    /// What it was when that was asked last, if it is mapped privately.
+    /// The size that was last read, if the file is mapped privately.
     pub former_size: u64,
     /// Its device and inode.
     pub inode: (u64, u64),
 }
 
-/// What is behind a new mapping.
+/// The backing of a new mapping.
 #[derive(Debug)]
 pub struct Opened {
     /// The backing.
     pub backing: Backing,
     /// Operations that must come before the mapping.
     pub before: Vec<SpaceOp>,
-    /// Path for people.
+    /// The path shown to people.
     pub name: String,
 }
 
@@ -114,12 +114,12 @@ impl Mapped {
         &self.filter
     }
 
-    /// The file that an object is in the recording.
+    /// The recording's file of an object.
     pub fn file(&self, object: ObjectId) -> Option<&File> {
         self.objects.get(&object).and_then(Option::as_ref)
     }
 
-    /// The size that the file of an object has now.
+    /// The current size of an object's file.
     pub fn size(&self, object: ObjectId) -> Option<u64> {
         self.file(object)?.metadata().map(|m| m.len()).ok()
     }
@@ -129,7 +129,7 @@ impl Mapped {
         self.by_inode.values().copied()
     }
 
-    /// What is mapped somewhere of the file at a path of ours, and the file's size; `None` if nothing is.
+    /// The mappings of the file at a path of ours, and the file's size. `None` if it is not mapped.
     pub fn mapped_at(&self, path: impl AsRef<Path>) -> Option<MappedFile<'_>> {
         if self.by_inode.is_empty() && self.private.is_empty() {
             return None;
@@ -148,7 +148,7 @@ impl Mapped {
         })
     }
 
-    /// The file at a path of ours, which is mapped privately, becomes an object: it is going to change.
+    /// Makes an object of the privately mapped file at a path of ours, because the file will change.
     pub fn become_object(&mut self, files: &FileStore, path: &Path) -> Result<Option<(ObjectId, SpaceOp)>> {
         let Some(file) = self.opened(File::open(path))? else {
             return Ok(None);
@@ -163,28 +163,30 @@ impl Mapped {
         Ok(Some((object, op)))
     }
 
-    /// The inode of the file that an object is, and what is mapped of that privately in replay as it was before.
+    /// The inode of an object's file, and the contents that private mappings of the file have in
+    /// replay.
     pub fn private_of(&self, object: ObjectId) -> Option<((u64, u64), &[FileId])> {
         let (inode, _) = self.by_inode.iter().find(|(_, known)| **known == object)?;
         Some((*inode, &self.private.get(inode)?.contents))
     }
 
-    /// Its present size has been taken notice of.
+    /// Remembers the file's current size.
     pub fn note_size(&mut self, inode: (u64, u64), size: u64) {
         if let Some(known) = self.private.get_mut(&inode) {
             known.size = size;
         }
     }
 
-    /// Forgets objects that nobody maps any more: if one is mapped again, its content may have changed.
+    /// Forgets objects that are not mapped any more: if one is mapped again, its contents may have
+    /// changed.
     pub fn retain(&mut self, in_use: impl Fn(ObjectId) -> bool) {
         self.by_inode.retain(|_, object| in_use(*object));
         self.by_segment.retain(|_, object| in_use(*object));
         self.objects.retain(|object, _| in_use(*object));
     }
 
-    /// A file that was to be opened; that there are too many already is no reason to do without. A few descriptors are
-    /// spared for closing the trace.
+    /// The result of opening a file. Having too many open files is an error, because the file is
+    /// needed. A few descriptors are reserved for closing the trace.
     pub fn opened(&self, result: std::io::Result<File>) -> Result<Option<File>> {
         const SPARE: u64 = 16;
         let too_many = match &result {
@@ -199,7 +201,7 @@ impl Mapped {
         Ok(result.ok())
     }
 
-    /// The object that a System V segment is, if it is known.
+    /// The object of a System V segment, if it is known.
     pub fn segment(&self, id: u64) -> Option<ObjectId> {
         self.by_segment.get(&id).copied()
     }
@@ -220,7 +222,7 @@ impl Mapped {
         )
     }
 
-    /// A new object that begins as `content` (zeros without).
+    /// A new object with initial contents `content`, or zeros.
     pub fn create(&mut self, file: File, size: u64, content: Option<FileId>) -> (ObjectId, SpaceOp) {
         self.last += 1;
         let object = ObjectId(self.last);
@@ -235,7 +237,7 @@ impl Mapped {
         )
     }
 
-    /// What is behind descriptor `fd` of task `tid` when mapped from `offset` on, shared or not.
+    /// The backing of a mapping of descriptor `fd` of task `tid` from `offset` on, shared or private.
     pub fn open(
         &mut self,
         (files, objects): (&FileStore, &Objects),
@@ -249,7 +251,7 @@ impl Mapped {
         }
     }
 
-    /// The same for a file that is open.
+    /// Same as [`Mapped::open`], for an open file.
     pub fn open_file(
         &mut self,
         (files, objects): (&FileStore, &Objects),
@@ -263,7 +265,7 @@ impl Mapped {
             return Ok(None);
         };
         if !meta.is_file() {
-            // /dev/zero is memory by another name; of other devices we know nothing.
+            // /dev/zero is anonymous memory. Other devices are unknown.
             let name = name();
             let zero = name == "/dev/zero" && !shared;
             return Ok(zero.then(|| Opened {
@@ -284,7 +286,7 @@ impl Mapped {
                     name
                 }
             };
-            // An object that may have changed shows its changes here too.
+            // A private mapping of an object that may have changed shows the changes.
             if let Some(object) = self.by_inode.get(&key).copied()
                 && objects.get(object).is_some_and(|state| state.content.is_none())
             {
@@ -318,7 +320,7 @@ impl Mapped {
             Some(object) => *object,
             None => {
                 let content = files.add(&file)?;
-                // What is stored, whatever others do to the file meanwhile.
+                // Size of the stored contents, whatever others do to the file meanwhile.
                 let size = files.length(content)?;
                 let (object, op) = self.create(file, size, Some(content));
                 before.push(op);

@@ -1,11 +1,12 @@
-//! Tasks that exist before we know of them: between their creation and their parent's event.
+//! Tasks that the recorder does not know yet: between their creation and their parent's event.
 //!
-//! The kernel attaches a new task to us and lets it report by itself, before or after its parent says that it has
-//! created it; and either of them can be killed in between. Two rules hold:
+//! The kernel attaches a new task to us and lets the task report by itself, before or after its
+//! parent's report of the creation. Either of them can be killed in between. Two rules hold:
 //!
-//! * *The death of one is not the end of the recording.* A new task that was killed before its parent's event is
-//!   not recorded at all: it executed nothing.
-//! * *Nobody stays stopped for ever.* A new task whose parent was killed before its event is killed too. To the
+//! * *The death of one does not end the recording.* A new task that was killed before its parent's
+//!   event is not recorded at all, because it executed nothing.
+//! * *No task stays stopped for ever.* If a parent was killed before its event, the new task is killed,
+//!   too. To the program that looks as if the parent had been killed a moment earlier, before the call.
 //!   program that is as if its parent had been killed a moment earlier, before the call.
 
 use rr_trace::event::CloneInfo;
@@ -20,14 +21,14 @@ use crate::task::{Call, Task};
 use crate::tasks::{CLONE_CHILD_CLEARTID, CLONE_THREAD, CLONE_VM, flags};
 
 impl Call {
-    /// Whether it may create a task of which we have not been told.
+    /// Returns whether the call may create a task that has not been reported yet.
     fn is_creating(&self) -> bool {
         let class = self.spec.map(|spec| spec.class);
         self.created.is_none() && matches!(class, Some(Class::Special(Special::Clone)))
     }
 }
 
-/// Lets a task that we do not know die, if it is about to; otherwise says where it stopped.
+/// Lets an unknown task die, if it is about to. Otherwise returns its stop.
 fn let_die(report: Report) -> Result<Option<Waited>> {
     match Running::newborn(report.tid).waited(report) {
         Ok(Waited::Stopped(stopped, Stop::Exiting)) => {
@@ -40,16 +41,17 @@ fn let_die(report: Report) -> Result<Option<Waited>> {
     }
 }
 
-/// Ends a task that nobody will ever know of.
+/// Ends a task that will never be known.
 fn end_orphan(tid: Tid) {
-    // A thread is left to what killed its group: a signal to it would reach all of them, and they may live on (exec).
+    // A thread dies by whatever killed its group. A signal to it would reach the whole group, whose
+    // other threads may live on (exec).
     if procfs::tgid(tid).is_ok_and(|tgid| tgid == tid) {
         rr_tracee::task::kill(tid);
     }
 }
 
 impl RecordSession {
-    /// Takes notice of a report about a task that is not in the table.
+    /// Handles a report about a task that is not in the table.
     pub(crate) fn note_stranger(&mut self, report: Report) -> Result<()> {
         if self.capture.fork_is_gone(report) {
             return Ok(());
@@ -68,7 +70,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// The first report about a task that was just created. Not that it is about to die: that it is gone then.
+    /// The first report about a task that was just created. A report that it is about to die is
+    /// skipped: then it will be gone.
     fn first_report(&mut self, tid: Tid) -> Result<Waited> {
         loop {
             let Some(report) = self.early.remove(&tid).or_else(|| wait(Some(tid), false)) else {
@@ -83,7 +86,8 @@ impl RecordSession {
         }
     }
 
-    /// The new task `child` of `parent`, made ready to be let go at its parent's event. `None` if it was killed already.
+    /// The new task `child` of `parent`, ready to be resumed at its parent's event. `None` if it was
+    /// killed already.
     pub(crate) fn receive(&mut self, parent: Tid, child: Tid) -> Result<Option<(CloneInfo, Box<Task>)>> {
         match self.try_receive(parent, child) {
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if dead == child => Ok(None),
@@ -93,7 +97,7 @@ impl RecordSession {
 
     fn try_receive(&mut self, parent: Tid, child: Tid) -> Result<Option<(CloneInfo, Box<Task>)>> {
         let waited = self.first_report(child)?;
-        // Whatever else is known of unknown tasks belongs to nobody.
+        // All other unknown tasks are orphans.
         for (_, report) in std::mem::take(&mut self.early) {
             if !report.is_gone() {
                 end_orphan(report.tid);
@@ -152,7 +156,8 @@ impl RecordSession {
         Ok(Some((info, Box::new(task))))
     }
 
-    /// A task is about to be gone: its system call will not return, and what that has created belongs to nobody.
+    /// A task is about to be gone: its system call will not return, and a task that the call has
+    /// created is an orphan.
     pub(crate) fn forget_call(&mut self, tid: Tid) {
         let Some(call) = self.tasks.get_mut(&tid).and_then(|t| t.call.take()) else {
             return;
@@ -172,7 +177,7 @@ impl RecordSession {
         }
     }
 
-    /// `child` was created by a call whose event will never be recorded.
+    /// Ends `child`, which was created by a call whose event will never be recorded.
     pub(crate) fn forget_child(&mut self, child: Tid) {
         if !self.tasks.contains_key(&child) {
             end_orphan(child);

@@ -1,13 +1,14 @@
-//! What the kernel writes into shared memory objects behind the backs of their mappings: `write` and its kin,
-//! `ftruncate`, `fallocate` on a file that is mapped shared. Replay has no such file, only the mapped
-//! memory: so these become writes at the places where it is mapped.
+//! Writes by the kernel into shared memory objects that do not use a mapping: `write` and similar
+//! calls, `ftruncate`, `fallocate` on a file that is mapped shared. Replay has no such file, only the
+//! mapped memory. So these become writes to the addresses where the file is mapped.
 //!
-//! Where it is mapped privately, the kernel shows the change in pages that the process has not written to
-//! ([`crate::private_files`]). What nobody has mapped shared is written into the object itself.
+//! In private mappings, the kernel shows the change in pages that the process has not written to
+//! ([`crate::private_files`]). Bytes that are not mapped shared anywhere are written into the object
+//! itself.
 //!
-//! What happens where nobody has it mapped is not followed: it becomes part of the event that maps it
-//! ([`RecordSession::refresh_objects`]). That needs no look at a clean object ([`rr_tracee::objects`]); so every such
-//! change says of the object that it is one no longer.
+//! Changes of bytes that are not mapped at all are not followed: they become part of the event that
+//! maps them ([`RecordSession::refresh_objects`]). That event need not read a clean object
+//! ([`rr_tracee::objects`]). So every such change marks the object as not clean.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -25,46 +26,47 @@ use crate::session::RecordSession;
 use crate::task::Call;
 
 const O_TRUNC: u64 = libc::O_TRUNC as u64;
-/// `fallocate` modes that change all that comes after the range.
+/// `fallocate` modes that change all bytes behind the range.
 const MOVES_THE_REST: u64 = (libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE) as u64;
 
 const O_APPEND: u64 = libc::O_APPEND as u64;
-/// `ioctl` requests that put another file's contents there (ioctl_ficlone(2)).
+/// `ioctl` requests that copy another file's contents (ioctl_ficlone(2)).
 const FICLONE: u64 = 0x4004_9409;
 const FICLONERANGE: u64 = 0x4020_940d;
 
-/// Where a call has written into a file.
+/// The bytes of a file that a call has written.
 #[derive(Clone, Copy)]
 enum Place {
-    /// In these bytes: start and length.
+    /// These bytes: start and length.
     Range(u64, u64),
-    /// As many bytes as it says, before the position that the descriptor has now.
+    /// The result's number of bytes, before the descriptor's current position.
     Position,
-    /// As many bytes as it says, from here on.
+    /// The result's number of bytes, from this offset on.
     Written(u64),
-    /// As many bytes as it says, before the offset that is at this address now.
+    /// The result's number of bytes, before the offset that is now at this address.
     Pointer(u64),
 }
 
-/// Bytes of one write event at most; more are several.
+/// Maximum number of bytes of one write in an event. Longer writes are split.
 const PIECE: u64 = 1 << 20;
 
-/// A hole at least so long is not written as zeros.
+/// Minimum length of a hole that is not written as zeros.
 const LONG_HOLE: u64 = 16 << 20;
 
-/// What becomes of objects: operations, and writes after them.
+/// A change of objects: operations, and then writes.
 type Change = (Vec<SpaceOp>, Vec<MemWrite>);
 
-/// Bytes of an object, and where they are written.
+/// Bytes of an object, and the address to write them to.
 #[derive(Clone, Copy)]
 struct View {
     bytes: AddrRange,
-    /// Where they are mapped shared; nowhere if none, and then they go into the object itself.
+    /// The address of a shared mapping of the bytes. If `None`, they are written into the object
+    /// itself.
     at: Option<(SpaceId, Addr)>,
 }
 
 impl View {
-    /// The part of it that shows some of these bytes.
+    /// The part of this view that shows some of these bytes.
     fn part(&self, bytes: AddrRange) -> Option<View> {
         let bytes = self.bytes.intersect(bytes)?;
         let distance = bytes.start - self.bytes.start;
@@ -73,7 +75,7 @@ impl View {
     }
 }
 
-/// The parts of these bytes of a file that are no holes (lseek(2)).
+/// The parts of this range of a file that are not holes (lseek(2)).
 fn data_in(file: &File, range: AddrRange) -> Vec<AddrRange> {
     let seek = |at: u64, whence| lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence);
     let mut data = Vec::new();
@@ -82,7 +84,7 @@ fn data_in(file: &File, range: AddrRange) -> Vec<AddrRange> {
         let start = match seek(at, Whence::SeekData) {
             Ok(start) => start as u64,
             Err(Errno::ENXIO) => break,
-            // A file system that knows no holes.
+            // The file system does not know holes.
             Err(_) => at,
         };
         let end = seek(start, Whence::SeekHole).map_or(range.end.0, |end| end as u64);
@@ -94,7 +96,7 @@ fn data_in(file: &File, range: AddrRange) -> Vec<AddrRange> {
 }
 
 impl RecordSession {
-    /// The effect of a call that returned `result` on what is mapped of a file.
+    /// The effect of a call that returned `result` on mappings of a file.
     pub(crate) fn object_effect(
         &mut self,
         tid: Tid,
@@ -107,7 +109,7 @@ impl RecordSession {
             return Ok(none);
         }
         let opened = Some(procfs::fd_path(tid, TraceeFd(result as i32)));
-        // The descriptor of the file that has changed, and where.
+        // The descriptor of the changed file, and the changed bytes.
         let (fd, place) = match entry.syscall() {
             libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => (0, Place::Position),
             libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 if entry.arg(3) as i64 == -1 => {
@@ -142,7 +144,7 @@ impl RecordSession {
         self.file_changed(&path, range)
     }
 
-    /// A file was cut short, perhaps: the one at this path of ours.
+    /// A file was perhaps truncated: the one at this path of ours.
     fn cut(&mut self, path: Option<PathBuf>) -> Result<Change> {
         let mut ops = self.resized();
         let mut writes = Vec::new();
@@ -154,7 +156,8 @@ impl RecordSession {
         Ok((ops, writes))
     }
 
-    /// These bytes of the file at a path of ours have changed, as start and length; and its size, perhaps.
+    /// These bytes of the file at a path of ours have changed, as start and length, and perhaps its
+    /// size.
     fn file_changed(&mut self, path: &Path, (start, len): (u64, u64)) -> Result<Change> {
         let Some(mapped) = self.mapped.mapped_at(path) else {
             return Ok(Change::default());
@@ -186,8 +189,8 @@ impl RecordSession {
         Ok((ops, shown))
     }
 
-    /// Before a call that may cut short a file that is mapped privately: the pages of frozen forks go the way of the program's, so
-    /// these must have been read by then.
+    /// Before a call that may truncate a privately mapped file: waits until frozen forks have been
+    /// read, because the file's pages disappear from them as they do from the program.
     pub(crate) fn before_cut(&mut self, tid: Tid, entry: &Registers) {
         let path = match entry.syscall() {
             libc::SYS_ftruncate => Some(procfs::fd_path(tid, TraceeFd(entry.rdi as i32))),
@@ -218,7 +221,7 @@ impl RecordSession {
         }
     }
 
-    /// Where `path`, a string of a task's, leads us.
+    /// The path by which rr can reach `path`, a string in a task's memory.
     fn named_by(&self, tid: Tid, dir: i32, path: u64) -> Option<PathBuf> {
         let memory = &self.task(tid).ok()?.memory;
         let path = memory.read_cstring(Addr(path), libc::PATH_MAX as usize).ok()?;
@@ -229,13 +232,13 @@ impl RecordSession {
         Some(seen_by(tid, dir, &path))
     }
 
-    /// The bytes of a file, as start and length, that a call has written there.
+    /// The bytes of a file, as start and length, that a call has written.
     fn range_of(&self, tid: Tid, fd: TraceeFd, place: Place, written: u64, size: u64) -> (u64, u64) {
         let upto = |end: u64| (end.saturating_sub(written), written);
         match place {
             Place::Range(start, len) => (start, len),
             Place::Position => upto(procfs::fd_position(tid, fd).unwrap_or(0)),
-            // Linux appends then, whatever the offset (pwrite(2), "Bugs").
+            // Linux then appends, whatever the offset is (pwrite(2), "Bugs").
             Place::Written(_) if procfs::fd_flags(tid, fd) & O_APPEND != 0 => upto(size),
             Place::Written(start) => (start, written),
             Place::Pointer(at) => {
@@ -253,30 +256,31 @@ impl RecordSession {
             .collect()
     }
 
-    /// The operation that tells the size of an object, if that or, with `changed`, its being a file of the trace
-    /// is not as it was.
+    /// The operation that sets the size of an object, if the size has changed. With `changed`, also if
+    /// the object still counts as a file of the trace.
     fn size_op(&self, object: ObjectId, changed: bool) -> Option<SpaceOp> {
         let (known, size) = (self.objects.get(object)?, self.mapped.size(object)?);
         let news = known.size != size || changed && known.content.is_some();
         news.then_some(SpaceOp::ResizeObject { object, size })
     }
 
-    /// A hole was made in an object, perhaps.
+    /// A hole was perhaps made in an object.
     pub(crate) fn hole_in_object(&mut self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
         let (mut ops, writes) = self.object_change(object, start, len)?;
         ops.splice(0..0, self.size_op(object, true));
         Ok((ops, writes))
     }
 
-    /// These bytes of an object, as writes to a place where they are mapped. (What is mapped privately only becomes a write of the
-    /// next event to the object itself.)
+    /// These bytes of an object, as writes to an address where they are mapped. (Bytes that are mapped
+    /// only privately become a write of the next event to the object itself.)
     pub(crate) fn object_change(&mut self, object: ObjectId, start: u64, len: u64) -> Result<Change> {
         let size = self.mapped.size(object).unwrap_or(0);
         let wanted = AddrRange::sized(Addr(start), len.min(size.saturating_sub(start)));
         self.shown(object, self.views_of(object, wanted, &[]))
     }
 
-    /// Where these bytes of an object are mapped, each once: `new` mappings come first, and those that are shared before others.
+    /// The mappings of these bytes of an object, each byte once: `new` mappings come first, and shared
+    /// ones before others.
     fn views_of(&self, object: ObjectId, wanted: AddrRange, new: &[View]) -> Vec<View> {
         let shared = self.spaces.iter().flat_map(|(id, space)| {
             let of_it = space.model.shared().filter(|(o, ..)| *o == object);
@@ -309,10 +313,11 @@ impl RecordSession {
         views
     }
 
-    /// What an object holds there. Long holes are not written out: with them all of the object becomes zero, and then gets
-    /// what it holds wherever it is mapped.
+    /// The object's bytes in these views. Long holes are not written out. Instead, the whole object
+    /// becomes zero, and then gets its bytes wherever it is mapped.
     ///
-    /// A file that becomes empty takes pages with it that processes have copied from it: so not with private mappings.
+    /// A file that becomes empty removes pages that processes have copied from it, so this is not done
+    /// with private mappings.
     fn shown(&mut self, object: ObjectId, views: Vec<View>) -> Result<Change> {
         let Some(file) = self.mapped.file(object) else {
             return Ok(Change::default());
@@ -383,8 +388,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Where an object that exists already, and is no longer a file of the trace, is mapped anew: its present
-    /// contents, which nobody followed while they were mapped nowhere.
+    /// The current contents of an existing object that is no longer a file of the trace and is mapped
+    /// anew. The contents were not followed while they were not mapped.
     pub(crate) fn refresh_objects(&mut self, space: SpaceId, ops: &[SpaceOp]) -> Result<Change> {
         let mut change = Change::default();
         let created = |object| {
@@ -414,7 +419,7 @@ impl RecordSession {
         Ok(change)
     }
 
-    /// Whether one mapping shows all of `view`.
+    /// Returns whether one mapping shows all of `view`.
     fn is_mapped(&self, object: ObjectId, view: AddrRange) -> bool {
         self.spaces
             .values()

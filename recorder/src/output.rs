@@ -1,6 +1,8 @@
-//! What the program writes to the recording's own standard output and error: noted in the events, shown by replay.
+//! The program's writes to the recording's own standard output and error: stored in the events, shown
+//! by replay.
 //!
-//! A tracee's descriptor counts when it is the *same open file* as ours (kcmp(2)), however the tracee came by it.
+//! A tracee's descriptor counts if it is the *same open file* as ours (kcmp(2)), however the tracee got
+//! it.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -18,7 +20,7 @@ use crate::task::Call;
 /// `KCMP_FILE` of `<linux/kcmp.h>`.
 const KCMP_FILE: i32 = 0;
 
-/// Which of our streams a tracee's descriptor is.
+/// The stream of ours that a tracee's descriptor refers to.
 fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
     let me = std::process::id();
     let same = |own: i32| {
@@ -40,8 +42,8 @@ fn stream(tid: Tid, fd: TraceeFd) -> Option<Stdio> {
         .map(|(_, stream)| stream)
 }
 
-/// Where kcmp(2) is not allowed (containers without `CAP_SYS_PTRACE`): whether it is the same file, opened in the same way,
-/// and at the same place of it.
+/// Used where kcmp(2) is not allowed (containers without `CAP_SYS_PTRACE`): returns whether it is the
+/// same file, opened in the same way, and at the same position.
 fn looks_the_same(tid: Tid, fd: TraceeFd, own: i32) -> bool {
     const CLOSE_ON_EXEC: u64 = libc::O_CLOEXEC as u64;
     let (me, own) = (Tid(std::process::id() as i32), TraceeFd(own));
@@ -53,8 +55,8 @@ fn looks_the_same(tid: Tid, fd: TraceeFd, own: i32) -> bool {
     file(tid, fd).is_some_and(|theirs| Some(theirs) == file(me, own))
 }
 
-/// The last `len` bytes that were read from a tracee's file at the position that its descriptor has now, or
-/// that the variable at `position` has.
+/// The last `len` bytes that were read from a tracee's file before the descriptor's current position,
+/// or before `position`.
 fn copied(tid: Tid, fd: TraceeFd, position: Option<u64>, len: u64) -> Option<Vec<u8>> {
     let end = match position {
         Some(position) => position,
@@ -66,7 +68,7 @@ fn copied(tid: Tid, fd: TraceeFd, position: Option<u64>, len: u64) -> Option<Vec
     Some(bytes)
 }
 
-/// The descriptor that a call writes to, of those calls whose output is noted.
+/// The descriptor that a call writes to, if the call's output is stored.
 fn target(entry: &Registers) -> Option<TraceeFd> {
     let arg = match entry.syscall() {
         libc::SYS_write | libc::SYS_pwrite64 => 0,
@@ -78,14 +80,14 @@ fn target(entry: &Registers) -> Option<TraceeFd> {
     Some(TraceeFd(entry.arg(arg) as i32))
 }
 
-/// Writes all of `bytes` to a stream of ours. What cannot be written is not there: the program's own write fails too.
+/// Writes all of `bytes` to a stream of ours. Errors are ignored: the program's own write fails, too.
 fn write_own(stream: Stdio, mut bytes: &[u8]) {
     let fd = match stream {
         Stdio::Out => 1,
         Stdio::Err => 2,
     };
     while !bytes.is_empty() {
-        // SAFETY: writes from a slice that is there, to a descriptor of ours.
+        // SAFETY: writes from a valid slice to a descriptor of ours.
         let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
         match written {
             1.. => bytes = &bytes[written as usize..],
@@ -96,7 +98,7 @@ fn write_own(stream: Stdio, mut bytes: &[u8]) {
                     events: libc::POLLOUT,
                     revents: 0,
                 };
-                // SAFETY: one pollfd, as said.
+                // SAFETY: one valid pollfd.
                 unsafe { libc::poll(&mut ready, 1, -1) };
             }
             _ => return,
@@ -105,8 +107,8 @@ fn write_own(stream: Stdio, mut bytes: &[u8]) {
 }
 
 impl RecordSession {
-    /// At the entry of a call that may write to our standard output or error: writes a mark before it, with the
-    /// number that the event will have in which the call is entered.
+    /// At the entry of a call that may write to our standard output or error: writes a mark first, with
+    /// the number that the event of the call's entry will have.
     pub(crate) fn mark_output(&self, tid: Tid, call: &Call) -> Result<()> {
         if let Some(stream) = target(&call.entry).and_then(|fd| stream(tid, fd)) {
             let (process, event) = (self.task(tid)?.tgid, self.next_entry());
@@ -115,13 +117,13 @@ impl RecordSession {
         Ok(())
     }
 
-    /// What a call that returned `result` wrote to our standard output or error.
+    /// The bytes that a call with result `result` wrote to our standard output or error.
     pub(crate) fn output_of(&self, tid: Tid, call: &Call, result: i64) -> Result<Option<Output>> {
         if call.of_stream {
             return Ok(None);
         }
         if result <= 0 {
-            // The mark is there already: replay shall show it too.
+            // The mark has been written already, so replay must show it, too.
             let marked = target(&call.entry).filter(|_| self.options.mark_stdio);
             return Ok(marked.and_then(|fd| stream(tid, fd)).map(|stream| Output {
                 stream,

@@ -1,9 +1,10 @@
-//! What a program can see and do of memory through `/proc`: it shall not see our pages in
-//! `/proc/PID/maps` and `smaps`, and what it writes through `/proc/PID/mem`, or by `process_vm_writev`, is a change of
-//! memory like any other (I2).
+//! The program's access to memory through `/proc`. It must not see our pages in `/proc/PID/maps` and
+//! `smaps`. Its writes through `/proc/PID/mem`, or by `process_vm_writev`, are changes of memory like
+//! any other (I2).
 //!
-//! A descriptor for `maps` or `smaps` of a recorded process is replaced by one for a memfd, with what the file
-//! held when it was opened less our own pages. (`status` is another matter: [`crate::seccomp`].)
+//! A descriptor for `maps` or `smaps` of a recorded process is replaced by one for a memfd, with the
+//! contents of the file when it was opened, without our own pages. (`status` is handled differently:
+//! [`crate::seccomp`].)
 
 use std::io::Write;
 
@@ -51,7 +52,7 @@ fn without_ours(text: &str, stubs: &[AddrRange]) -> String {
 }
 
 impl RecordSession {
-    /// What a file that would show our pages holds for the program.
+    /// The program's contents of a file that would show our pages.
     fn own_text(&mut self, link: &str) -> Option<String> {
         let (pid, name) = parse(link)?;
         self.status_files |= name == "status";
@@ -70,7 +71,7 @@ impl RecordSession {
         None
     }
 
-    /// After a call that returned a descriptor: replaces it if the program shall see something else in the file.
+    /// After a call that returned a descriptor: replaces it if the program must see other contents.
     pub(crate) fn substitute_file(
         &mut self,
         tid: Tid,
@@ -143,7 +144,7 @@ impl RecordSession {
 }
 
 impl RecordSession {
-    /// Whose memory a call may write into that names it by its process.
+    /// The task whose memory a call may write into, if the call names it by its process.
     fn foreign_target(&self, tid: Tid, entry: &Registers) -> Option<Tid> {
         match entry.syscall() {
             libc::SYS_process_vm_writev => Some(Tid(entry.rdi as i32)),
@@ -163,9 +164,9 @@ impl RecordSession {
         }
     }
 
-    /// Before a call that may write into the memory of another process, which may be blocked: what the writer of
-    /// checkpoints reads there in place is let finish first. Gives the task back, unless the call is answered: at pages of ours
-    /// it ends, as if nothing were there.
+    /// Before a call that may write into the memory of another process, which may be blocked: lets the
+    /// checkpoint writer finish reading that memory in place. Returns the task, unless the call is
+    /// answered: at our pages the call ends as if no memory were there.
     pub(crate) fn before_foreign_write(
         &mut self,
         tid: Tid,
@@ -201,7 +202,7 @@ impl RecordSession {
         Ok(None)
     }
 
-    /// Where such a call wants to write.
+    /// The ranges that such a call wants to write.
     fn foreign_ranges(&self, tid: Tid, entry: &Registers) -> Vec<AddrRange> {
         let fd = TraceeFd(entry.rdi as i32);
         let position = || procfs::fd_position(tid, fd).unwrap_or(0);
@@ -225,7 +226,7 @@ impl RecordSession {
         vec![AddrRange::sized(Addr(start), len)]
     }
 
-    /// What a vector (`struct iovec`) names, as far as it can be read.
+    /// The ranges of a vector (`struct iovec`), as far as it can be read.
     fn vector(&self, tid: Tid, at: Addr, count: u64) -> Vec<AddrRange> {
         const MOST_PARTS: u64 = 1024;
         let word = |at: Addr| self.task(tid).ok()?.memory.read_u64(at).ok();
@@ -233,8 +234,8 @@ impl RecordSession {
         (0..count.min(MOST_PARTS)).map_while(part).collect()
     }
 
-    /// After a `process_vm_writev` to a recorded process: the memory that changed. The result is exact even if the
-    /// kernel came to a bad page (process_vm_readv(2)).
+    /// After a `process_vm_writev` to a recorded process: the memory that changed. The result is exact
+    /// even if the kernel reached a bad page (process_vm_readv(2)).
     pub(crate) fn other_memory_effect(&self, tid: Tid, call: &Call, result: i64) -> Result<Vec<MemWrite>> {
         const MOST_PARTS: u64 = 1024;
         let entry = &call.entry;

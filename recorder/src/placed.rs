@@ -1,6 +1,6 @@
 //! The outputs of a call that may block, in scratch memory instead of the program's (I3).
 //!
-//! Keeps: what is not moved is the program's own pointer, as it gave it; so the kernel finds out what is wrong with that.
+//! Invariant: a pointer that is not moved stays as the program gave it. So the kernel finds its errors.
 
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::syscalls::{Holder, Part};
@@ -9,7 +9,7 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Stopped};
 use crate::error::Result;
 use crate::task::Call;
 
-/// The scratch memory that a call wants.
+/// Amount of scratch memory that a call needs.
 pub(crate) fn room_for(parts: &[Part]) -> u64 {
     parts
         .iter()
@@ -19,12 +19,12 @@ pub(crate) fn room_for(parts: &[Part]) -> u64 {
         .max(1)
 }
 
-/// Moves the parts of a call into scratch memory: copies in what the kernel reads, and lets the arguments and
-/// the pointers in earlier parts point there. `None` if the call refers to no memory.
+/// Moves the parts of a call into scratch memory: copies the bytes that the kernel reads, and changes
+/// the arguments and the pointers in earlier parts. `None` if the call refers to no memory.
 ///
-/// A buffer that does not fit is clipped, where the call has its size: for calls that block, fewer bytes are a valid
-/// answer. What cannot be clipped stays where it is, and so does what the program may not access: the kernel
-/// shall find that out.
+/// A buffer that does not fit is shortened, if an argument or iovec holds its size: for calls that
+/// block, fewer bytes are a valid answer. A part that cannot be shortened stays in place, and so does
+/// one that the program may not access: the kernel must find that error.
 pub(crate) fn place(
     call: &mut Call,
     space: &AddressSpace,
@@ -40,7 +40,8 @@ pub(crate) fn place(
     let mut regs = call.entry;
     let mut placed: Vec<Addr> = Vec::with_capacity(call.parts.len());
     let mut pointers = Vec::new();
-    // What lies within a part that stays where it is cannot be moved: the pointer is the program's own.
+    // A part whose holder stays in place cannot be moved, because the pointer is in the program's own
+    // memory.
     let parts_addr: Vec<Addr> = call.parts.iter().map(|p| p.addr).collect();
     let holders: Vec<usize> = call
         .parts
@@ -67,7 +68,7 @@ pub(crate) fn place(
                 placed[outer] != parts_addr[outer] && (!clipped || is_iovec(number, outer)) && left > 0
             }
         };
-        // Of a clipped buffer only what is left of it must be there: programs say a size that is as large as can be.
+        // Only the shortened part of the buffer must exist: some programs pass the maximum as size.
         let len = part.len.min(left);
         if !movable || !space.grants(AddrRange::sized(part.addr, len), rights) {
             placed.push(part.addr);
@@ -102,7 +103,8 @@ pub(crate) fn place(
     Ok(Some(placed))
 }
 
-/// Whether pointers within this part of a call are those of an iovec, which its length follows as a 64-bit word.
+/// Returns whether pointers within this part of a call are those of an iovec, each followed by its
+/// length as a 64-bit word.
 fn is_iovec(number: i64, holder: usize) -> bool {
     match number {
         libc::SYS_readv | libc::SYS_preadv | libc::SYS_preadv2 => true,
@@ -112,7 +114,8 @@ fn is_iovec(number: i64, holder: usize) -> bool {
     }
 }
 
-/// The argument with the size in bytes of the buffer of a call that may block; a smaller one is a valid request.
+/// The argument with the size in bytes of the buffer of a call that may block. A smaller size is a
+/// valid request.
 fn length_argument(number: i64) -> Option<usize> {
     match number {
         libc::SYS_read | libc::SYS_pread64 | libc::SYS_recvfrom => Some(2),

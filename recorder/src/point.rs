@@ -1,18 +1,21 @@
-//! Execution points: ending an interval where no event comes.
+//! Execution points: end an interval where the program makes no event.
 //!
-//! A task that executes user code for long, without a system call, is interrupted when something waits for the end of
-//! its interval: a signal that it has a handler for, or another task that could run (it may be spinning until that one
-//! does something). Where it then stands has no name but its state: registers, and a digest of what it could have
-//! written ([`rr_trace::event::Point`]). Replay searches for that state, and two things make the search quick:
+//! A task that executes user code for long, without a system call, is interrupted when something waits
+//! for the end of its interval: a signal that it has a handler for, or another task that could run
+//! (this task may be spinning until the other does something). The place where it stands has no name
+//! but its state: the registers, and a digest of the memory that it could have written
+//! ([`rr_trace::event::Point`]). Replay searches for that state, and two things make the search quick:
 //!
-//! * the task is watched for a moment, and the words that it changes meanwhile become part of the name: cheap to
-//!   compare, and likely to differ at every pass of the loop;
-//! * it is stepped on to a place where the five bytes of a jump fit (see [`rr_tracee::code`]).
+//! * The recorder watches the task for a moment. The words that change meanwhile become part of the
+//!   name: they are cheap to compare, and likely to differ at every pass of the loop.
+//! * The recorder steps the task to a place where the five bytes of a jump fit (see
+//!   [`rr_tracee::code`]).
 //!
 //! A task that spins needs neither, and is interrupted early ([`spin`]).
 //!
-//! An interrupt can race with an event of the task's own. Then that event counts, and the stop that is still to
-//! come is taken where nothing has been executed after it: at a system call entry the task is turned back once.
+//! An interrupt can race with an event of the task. Then that event counts, and the stop that is still
+//! to come is taken where nothing has been executed after the event: at a system call entry the task is
+//! turned back once.
 
 mod patience;
 mod place;
@@ -36,22 +39,22 @@ use crate::task::{State, Task};
 pub(crate) use patience::Patience;
 use spin::Doing;
 
-/// Ticks without an event after which a signal is not kept waiting any longer.
+/// Number of ticks without an event after which a signal does not wait any longer.
 const SIGNAL_PATIENCE: u32 = 3;
-/// Ticks without an event after which a checkpoint that is due makes one.
+/// Number of ticks without an event after which a due checkpoint makes one.
 const CHECKPOINT_PATIENCE: u32 = 5;
-/// Processor time that a process must have had since a tick before one of its tasks is looked at whether it spins.
+/// Minimum processor time of a process since a tick before one of its tasks is checked for spinning.
 const SPIN_LEAST: Duration = Duration::from_millis(1);
-/// Short ticks after which a task that others wait for is looked at again whether it spins: at most so many, and twice as many each
-/// time that it does not.
+/// Maximum number of short ticks until a task that others wait for is checked for spinning again. The
+/// number doubles each time that the task does not spin.
 const LOOK_PATIENCE_MAX: u32 = 256;
-/// The same where it spins, and nothing has changed since it was seen to.
+/// Same as [`LOOK_PATIENCE_MAX`], for a task that spins and has seen no change since.
 const IDLE_PATIENCE_MAX: u32 = 16;
 
-/// What a task is interrupted for.
+/// Purpose of an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Purpose {
-    /// To see whether it spins: if not, it goes on.
+    /// Check if the task spins. If not, it continues.
     Look,
     /// Others have waited long enough.
     Others,
@@ -61,12 +64,13 @@ pub(crate) enum Purpose {
 }
 
 impl RecordSession {
-    /// A tick while `tid` executes user code: interrupts it if something has waited long enough.
+    /// Handles a tick while `tid` executes user code: interrupts it if something has waited long
+    /// enough.
     pub(crate) fn on_tick(&mut self, tid: Tid) -> Result<()> {
         let now = self.now();
         let task = self.task_mut(tid)?;
         if task.clocked.is_none() && task.call.is_none() {
-            // Of a task that dies nobody will ask.
+            // A task that is dying has no processor time.
             task.clocked = processor_time(task.tgid).ok().map(|ran| (now, ran));
         }
         if self.ticker.as_ref().is_some_and(Ticker::is_short) {
@@ -75,7 +79,7 @@ impl RecordSession {
         self.on_long_tick(tid)
     }
 
-    /// A tick where several tasks are: now and then one that spins is looked for.
+    /// A tick while there are several tasks: sometimes checks if the task spins.
     fn on_short_tick(&mut self, tid: Tid) -> Result<()> {
         self.short_ticks += 1;
         if self.short_ticks >= SHORT_TICKS {
@@ -88,14 +92,14 @@ impl RecordSession {
         if !is_over && task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
             return Ok(());
         }
-        // On a busy machine a tick says little: it has hardly run.
+        // On a busy machine a tick says little, because the task may hardly have run.
         let ran = |(_, before)| processor_time(task.tgid).is_ok_and(|ran| ran >= before + SPIN_LEAST);
         let is_awake = task.clocked.is_some_and(ran) && procfs::state(tid).is_ok_and(|s| s == 'R');
         if !is_awake || !self.others_can_run(tid)? {
             return Ok(());
         }
         if !self.keep_from_calls(tid)? {
-            // Who makes calls does not spin.
+            // A task that makes calls does not spin.
             let task = self.task_mut(tid)?;
             task.look_at = (2 * task.short_ticks).min(LOOK_PATIENCE_MAX);
             return Ok(());
@@ -117,7 +121,8 @@ impl RecordSession {
             return Ok(());
         }
         let space = task.space;
-        // It was thought that it would not wait there. (Alone it may: nobody else could run meanwhile.)
+        // The task waits in the kernel unexpectedly. (If it is the only task it may: no other could run
+        // meanwhile.)
         let asleep = self.tasks.len() > 1
             && self.spaces[&space].library.installed
             && procfs::state(tid).is_ok_and(|s| s == 'S');
@@ -146,20 +151,20 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task spins there. If nobody has changed anything since it did so last, all others spin or wait for the outside world: then it
-    /// is looked at less and less often.
+    /// Notes that a task spins. If nothing has changed since it last did, all others spin or wait for
+    /// the outside world. Then the task is checked less and less often.
     fn note_spin(&mut self, tid: Tid, state: (Registers, Vec<ChunkSum>)) -> Result<()> {
         let task = self.task_mut(tid)?;
         let again = task.spun_at.as_deref() == Some(&state);
-        // The event that comes next halves it.
+        // The next event halves this.
         let next = if again { 4 * task.look_at } else { 2 };
         task.look_at = next.min(2 * IDLE_PATIENCE_MAX);
         task.spun_at = Some(Box::new(state));
         Ok(())
     }
 
-    /// About how much processor time the task has had since its last event, in microseconds. It was not asked for before the first
-    /// tick, and is taken to have had its part of that time, too.
+    /// Approximate processor time of the task since its last event, in microseconds. For the time
+    /// before the first tick, which was not measured, the same share is assumed.
     pub(crate) fn ran_us(&self, tid: Tid) -> Result<u32> {
         let task = self.task(tid)?;
         let Some((then, ran)) = task.clocked else {
@@ -176,7 +181,7 @@ impl RecordSession {
         Ok(ran.mul_f64(part).as_micros().try_into().unwrap_or(u32::MAX))
     }
 
-    /// Whether a stashed signal would be delivered now.
+    /// Returns whether a stashed signal would be delivered now.
     fn has_deliverable(&self, tid: Tid) -> Result<bool> {
         let stash = &self.task(tid)?.stash;
         if stash.is_empty() {
@@ -196,21 +201,22 @@ impl RecordSession {
         Ok(self.scheduler.others_are_ready(tid))
     }
 
-    /// The stop that an interrupt has brought about.
+    /// Handles the stop of an interrupt.
     pub(crate) fn on_interrupted(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let regs = stopped.regs()?;
         if is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
             if is_inside(regs.rip) {
-                // It waited there, for something that others may have to do first.
+                // The task waited in the library, for something that others may have to do first.
                 self.task_mut(tid)?.interrupted = false;
                 return self.bail_out(tid, stopped);
             }
-            // The kernel is about to make a call again, and would make it by the first single step: with the trap flag in `r11`.
+            // The kernel is about to restart a call, and would do so at the first single step: with the
+            // trap flag in `r11`.
             return self.leave(tid, stopped);
         }
         let task = self.task_mut(tid)?;
         if task.due && (regs.rip, regs.rsp) == (task.boundary.rip, task.boundary.rsp) {
-            // It has executed nothing since its last event, and a signal comes there.
+            // The task has executed nothing since its last event, and a signal arrives there.
             task.interrupted_for = Purpose::Else;
             return self.leave(tid, stopped);
         }
@@ -254,7 +260,8 @@ impl RecordSession {
             sums: digest::sums(tid, &space.model, digest::ALL, |id| self.mapped.file(id))?,
             ran_us,
         };
-        // Of a task that was killed meanwhile the memory may have been gone: it is in no stop any more, and has no registers.
+        // The memory of a task that was killed meanwhile may be gone. Such a task is in no stop and has
+        // no registers.
         if stopped.regs()?.outside_call() != at {
             return Err(rr_tracee::Error::Died(tid).into());
         }
@@ -267,14 +274,14 @@ impl RecordSession {
         }
         let point = Box::new(point);
         self.emit(tid, EventKind::Point { at, point }, vec![], vec![])?;
-        // What is stashed can come now: by a carrier, as at a system call.
+        // A stashed signal can come now: by a carrier, as at a system call.
         let mask = stopped.sigmask()?;
         let task = self.task_mut(tid)?;
         task.boundary = at;
         task.state = State::Ready(stopped);
         match task.stash.iter().map(signo).find(|s| mask & 1 << (s - 1) == 0) {
             Some(signal) => self.send_carrier(tid, signal, mask)?,
-            // Then it is others that wait.
+            // Otherwise other tasks are waiting.
             None => self.yields = true,
         }
         Ok(())

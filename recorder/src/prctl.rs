@@ -1,10 +1,12 @@
-//! prctl(2), as far as rr answers in the kernel's place: where the kernel would answer for rr, and where what the program sets would
-//! keep rr from its work.
+//! prctl(2), as far as rr answers instead of the kernel: if the kernel's answer would show rr, or if
+//! the program's setting would hinder rr.
 //!
-//! * *Dumpable.* rr reads the memory of what it records, and an unprivileged process can do that only with a process that is dumpable.
-//!   So a process stays so for the kernel, and is told what it has set itself.
+//! * *Dumpable.* rr reads the memory of recorded processes, and an unprivileged process can do that
+//!   only if they are dumpable. So a process stays dumpable for the kernel, and reads back its own
+//!   setting.
 //! * *Filters of calls, and privileges.* See [`crate::seccomp`].
-//! * *The time-stamp counter.* It traps, so that rr can record it, and the program is told that it does not.
+//! * *The time-stamp counter.* It traps, so that rr can record it. The program is told that it does not
+//!   trap.
 
 use rr_trace::event::MemWrite;
 use rr_tracee::{Addr, Stopped, Tid};
@@ -29,7 +31,7 @@ const NOT_DUMPABLE: u64 = 0;
 const DUMPABLE: u64 = 1;
 
 impl RecordSession {
-    /// The entry of prctl(2).
+    /// Handles the entry of prctl(2).
     pub(crate) fn begin_prctl(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
         let entry = call.entry;
         let space = self.task(tid)?.space;
@@ -62,7 +64,7 @@ impl RecordSession {
         }
     }
 
-    /// The exit of a prctl(2) that the kernel has made.
+    /// Handles the exit of a prctl(2) that the kernel has made.
     pub(crate) fn finish_prctl(&mut self, tid: Tid, call: &Call, result: i64) -> Result<()> {
         if call.entry.rdi as i32 == pr::SET_CHILD_SUBREAPER && result == 0 {
             let tgid = self.task(tid)?.tgid;

@@ -1,11 +1,13 @@
-//! Files that are mapped privately and change all the same.
+//! Privately mapped files that change.
 //!
-//! Whether a private mapping shows what becomes of its file later is unspecified (mmap(2)); Linux shows it in pages
-//! that the process has not written to, and pages beyond the end of the file come and go with its size. A file of the trace does
-//! not change (I2). So *a file that is mapped privately becomes a shared memory object before it changes*, be it by `write` and its
-//! kin, by another size, or because somebody may write to it through a shared mapping: then all private mappings of the file, in
-//! all address spaces, become private mappings of that object ([`Backing::CopyOnWrite`]), and the kernel does the same in replay
-//! as it did in the recording. Pages that a process had written to by then are among the writes of the event.
+//! Whether a private mapping shows later changes of its file is unspecified (mmap(2)). Linux shows them
+//! in pages that the process has not written to, and pages beyond the end of the file come and go with
+//! its size. A file of the trace does not change (I2). So *a privately mapped file becomes a shared
+//! memory object before it changes*: by `write` and similar calls, by another size, or because some
+//! process may write to it through a shared mapping. Then all private mappings of the file, in all
+//! address spaces, become private mappings of that object ([`Backing::CopyOnWrite`]), and the kernel
+//! shows the same in replay as in the recording. Pages that a process had written to by then are among
+//! the writes of the event.
 
 use std::path::Path;
 
@@ -20,20 +22,22 @@ use rr_tracee::{
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 
-/// What the next event does beside what its call did in the address space of its task.
+/// Additional changes of the next event, outside of its call's changes in the address space of its
+/// task.
 #[derive(Debug, Default)]
 pub(crate) struct Besides {
-    /// In other address spaces, and where mappings of files become those of objects.
+    /// Operations in other address spaces, and for mappings of files that become those of objects.
     pub others: Vec<(SpaceId, SpaceOp)>,
-    /// What the processes' own pages hold there.
+    /// Contents of the processes' own pages there.
     pub writes: Vec<MemWrite>,
-    /// What came into objects where nobody has them mapped shared.
+    /// Writes to bytes of objects that are not mapped shared.
     pub object_writes: Vec<ObjectWrite>,
 }
 
 impl RecordSession {
-    /// The file at a path of ours has changed in the bytes `start..start + len`, or in its size (`sizes`, before and now). If
-    /// a private mapping shows that, it becomes an object: this one, after these operations.
+    /// The file at a path of ours has changed in the bytes `start..start + len`, or in its size
+    /// (`sizes`, before and now). If a private mapping shows the change, the file becomes an object.
+    /// Returns the object, and the operation that creates it.
     pub(crate) fn changed_privately(
         &mut self,
         path: &Path,
@@ -64,8 +68,8 @@ impl RecordSession {
         self.mapped.become_object(&self.files, path)
     }
 
-    /// This object, which has been a file of the trace so far, may change from now on: private mappings of the file are
-    /// mappings of it.
+    /// This object, which was a file of the trace, may change from now on: turns private mappings of
+    /// the file into mappings of the object.
     pub(crate) fn map_object_privately(&mut self, object: ObjectId) -> Result<()> {
         let Some((inode, contents)) = self.mapped.private_of(object) else {
             return Ok(());
@@ -80,7 +84,7 @@ impl RecordSession {
                 continue;
             };
             match self.remap(leader, id, mappings, (object, inode.1)) {
-                // Nothing of it is to be seen any more.
+                // A dead process's memory is not visible any more.
                 Err(Error::Tracee(TraceeError::Died(_))) => {}
                 other => other?,
             }
@@ -95,7 +99,7 @@ impl RecordSession {
         mappings: Vec<Mapping>,
         (object, inode): (ObjectId, u64),
     ) -> Result<()> {
-        // Contents can be those of several files.
+        // Several files can have the same contents.
         let lines = procfs::maps(tid)?;
         let of_file = |m: &Mapping| {
             lines
@@ -107,7 +111,7 @@ impl RecordSession {
                 continue;
             };
             let range = mapping.range;
-            // Code that is rewritten there is the program's own again, as if the program were to write to it.
+            // Restore rewritten code there, as if the program were to write to it.
             let sites = &mut self.space_mut(id).library.sites;
             let restored = sites.follow(&SpaceOp::Protect(range, Prot::RW));
             let mut writes = Vec::new();
@@ -124,13 +128,14 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Whether anybody has mapped these contents, or the object that such a file has become.
+    /// Returns whether any space has mapped these contents, or the object that such a file has become,
+    /// privately.
     pub(crate) fn is_mapped_privately(&self, contents: &[FileId], object: Option<ObjectId>) -> bool {
         let mut spaces = self.spaces.keys();
         spaces.any(|id| self.shows_privately(*id, contents, object))
     }
 
-    /// Whether this space has.
+    /// Same as [`RecordSession::is_mapped_privately`], for one space.
     pub(crate) fn shows_privately(&self, id: SpaceId, contents: &[FileId], object: Option<ObjectId>) -> bool {
         let copies =
             |m: &&Mapping| matches!(m.backing, Backing::CopyOnWrite { object: o, .. } if Some(o) == object);
@@ -138,7 +143,7 @@ impl RecordSession {
         self.mappings_of(id, contents).next().is_some() || mappings.any(|m| copies(&m))
     }
 
-    /// What a space has mapped of these contents.
+    /// The mappings of these contents in a space.
     fn mappings_of(&self, id: SpaceId, contents: &[FileId]) -> impl Iterator<Item = &Mapping> {
         let mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
         mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))

@@ -1,4 +1,4 @@
-//! Privileges that a program does not get because it is traced: those of set-user-ID and set-group-ID files.
+//! Privileges of set-user-ID and set-group-ID files, which a program does not get because it is traced.
 //!
 //! The kernel ignores these bits if the tracer could not have the privileges itself (execve(2)), and under `no_new_privs`, which an
 //! unprivileged rr must set. So the program runs, but perhaps not to its end, and nothing else says why. One warning does.
@@ -12,10 +12,10 @@ use crate::session::RecordSession;
 
 /// The key of the warning, beside the system call numbers.
 const IS_PRIVILEGED: i64 = -4;
-/// A set-group-ID bit means that only if the group may execute the file (inode(7)).
+/// A set-group-ID bit has this meaning only if the group may execute the file (inode(7)).
 const GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
 
-/// Whether the file system is mounted so that its files give no privileges.
+/// Returns whether the file system is mounted so that its files give no privileges.
 fn gives_none(file: &std::fs::File) -> bool {
     // SAFETY: all-zero is a valid statvfs; fstatvfs fills it.
     let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -24,7 +24,8 @@ fn gives_none(file: &std::fs::File) -> bool {
     result == 0 && found.f_flag & libc::ST_NOSUID != 0
 }
 
-/// Whether the program that a task has just executed is to have privileges that the task has not.
+/// Returns whether the program that a task has just executed should have privileges that the task
+/// lacks.
 fn lacks_privileges(tid: Tid) -> Option<bool> {
     let file = std::fs::File::open(format!("/proc/{tid}/exe")).ok()?;
     let found = file.metadata().ok()?;
@@ -39,9 +40,10 @@ fn lacks_privileges(tid: Tid) -> Option<bool> {
 }
 
 impl RecordSession {
-    /// A task has executed a program.
+    /// Warns if a task has executed such a program.
     pub(crate) fn warn_of_lost_privileges(&mut self, tid: Tid, path: &str) {
-        // (What cannot be opened is no set-user-ID program: nobody could have read it into the trace.)
+        // (A file that cannot be opened is no set-user-ID program: nobody could have read it into the
+        // trace.)
         if lacks_privileges(tid).unwrap_or(false) && self.warned.insert(IS_PRIVILEGED) {
             tracing::warn!(
                 "the program executes {path}, which is set-user-ID or set-group-ID, and does not get these privileges while it is \

@@ -1,4 +1,4 @@
-//! Patience: how long others wait for a task that executes user code and makes no event.
+//! Patience: the time that others wait for a task that executes user code and makes no event.
 //!
 //! Such a task may compute. Then an interruption gains nothing, and costs an execution point, in the recording and in each replay.
 //! Or the task waits, in a loop that cannot be proved to spin ([`super::spin`]) because it counts, reads the clock or takes locks. Then
@@ -7,18 +7,19 @@
 
 use std::time::Duration;
 
-/// Short ticks, of 2 ms.
+/// Minimum and maximum, in short ticks of 2 ms.
 const LEAST: u32 = 1;
 const MOST: u32 = 200;
-/// For a task whose loop counts, and does nothing else that can be seen. (Its points cost little, and threads that hand over to each
-/// other in such loops have no events that would say so.)
+/// Maximum for a task whose loop counts, and does nothing else that can be seen. (Its points cost
+/// little, and threads that hand over to each other in such loops make no events that would show it.)
 const MOST_COUNTING: u32 = 5;
 /// In chaos mode decisions should not depend on the clock, so a task is interrupted only if it seems that it never makes an event.
 const LEAST_IN_CHAOS: u32 = 25;
-/// An event that comes so soon after the task goes on, for each tick of patience, says that it had waited: an eighth of the time
-/// that it was let go before.
+/// If an event comes this soon after the task continues, for each tick of patience, the task had
+/// waited. This is an eighth of the time that it was allowed to run before.
 const SOON: Duration = Duration::from_micros(125);
-/// By what part of it patience becomes shorter at an event: it is kept in such parts of a tick.
+/// Patience is counted in these parts of a tick, and becomes shorter by one such part of itself at an
+/// event.
 const PARTS: u32 = 16;
 
 /// The time that others wait for a task.
@@ -26,7 +27,7 @@ const PARTS: u32 = 16;
 pub(crate) struct Patience {
     least: u32,
     parts: u32,
-    /// It was interrupted, and has had no event of its own since.
+    /// True if the task was interrupted, and has had no event of its own since.
     was_cut: bool,
 }
 
@@ -45,12 +46,12 @@ impl Patience {
         }
     }
 
-    /// Returns true if a task has gone on long enough that has had no event for so many short ticks.
+    /// Returns whether a task has run long enough after this many short ticks without an event.
     pub fn is_over(&self, ticks: u32) -> bool {
         PARTS * ticks >= self.parts
     }
 
-    /// The task was interrupted for others, in a loop that counts, or after it had made calls that are no events.
+    /// Notes that the task was interrupted for others: in a loop that counts, or after buffered calls.
     pub fn note_cut(&mut self, counts: bool, made_calls: bool) {
         if std::mem::replace(&mut self.was_cut, true) && made_calls {
             self.parts = (self.parts / 4).max(self.least);
@@ -60,7 +61,7 @@ impl Patience {
         }
     }
 
-    /// The task has had an event of its own, so long after the one before.
+    /// Notes an event of the task, and the time since the event before.
     pub fn note_event(&mut self, took: Duration) {
         let soon = SOON * self.parts / PARTS;
         let had_waited = std::mem::take(&mut self.was_cut) && took < soon;
@@ -79,7 +80,8 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(2);
 
-    /// Lets a task go on for a time without an event, cut by others; returns how often it is cut.
+    /// Lets a task run for a time without an event, with others waiting. Returns the number of
+    /// interruptions.
     fn cuts(patience: &mut Patience, time: Duration) -> u32 {
         let (mut left, mut cuts) = (time, 0);
         let slice = |patience: &Patience| TICK * patience.parts / PARTS;
@@ -98,7 +100,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(cuts(&mut patience, second) < 10);
         assert!(cuts(&mut patience, second) < 6);
-        // Events that are 3 ms apart: one cut for some five of them.
+        // Events that are 3 ms apart: about one interruption for five events.
         let cuts: u32 = (0..1000).map(|_| cuts(&mut patience, second * 3 / 1000)).sum();
         assert!(cuts < 300, "{cuts}");
     }

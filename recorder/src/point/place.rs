@@ -1,7 +1,8 @@
-//! The place for an execution point: near where the task was interrupted, and quick to find again.
+//! The place for an execution point: near the place of the interrupt, and quick to find again.
 //!
-//! The task is stepped for a while, to see which memory it touches; then it is let go for some moments, to see which words
-//! change ([`super::words`]); then it is stepped to an instruction where the jump to a probe fits.
+//! The recorder steps the task for a while, to see the memory that it touches. Then it lets the task
+//! run for some moments, to see the words that change ([`super::words`]). Then it steps the task to an
+//! instruction where the jump to a probe fits.
 
 use std::time::Duration;
 
@@ -17,40 +18,43 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::State;
 
-/// Instructions that the task is stepped over to see which memory it touches: a turn of a small interpreter's loop…
+/// Maximum number of steps to see the memory that the task touches: a turn of a small interpreter's
+/// loop.
 const STEPS: usize = 256;
-/// …but after a short interval fewer, since there is little to search: one for so many microseconds of it (a step takes 25 to 50).
+/// After a short interval fewer steps are made, because there is little to search: one for this many
+/// microseconds (a step takes 25 to 50).
 const STEP_US: usize = 100;
-/// …and at least so many.
+/// Minimum number of steps.
 const STEPS_LEAST: usize = 16;
-/// How often the watched pages are looked at again, and how long the task is let go in between.
+/// Number of times that the watched pages are read again, and time that the task runs in between.
 const SAMPLES: usize = 4;
 const MOMENT: Duration = Duration::from_micros(100);
-/// The least processor time that it must have had in between: where others want the processor too, it would be stopped
-/// again without having run, and nothing would be seen to change.
+/// Minimum processor time of the task in between. If others want the processor, too, the task could be
+/// stopped again without having run, and no change would be seen.
 const RUN_TIME: Duration = Duration::from_micros(50);
-/// The longest that it is let go until the next look at that time.
+/// Maximum time until this is checked again.
 const LONG_MOMENT: Duration = Duration::from_millis(5);
-/// Instructions that are stepped over at most to find a place. The best is an instruction as long as a jump; after some
-/// steps a window will do into which nothing near seems to jump, because each such jump stops the task in replay; and at
-/// last any place.
+/// Maximum number of steps to find a place. The best is an instruction as long as a jump. After some
+/// steps, a window suffices that nothing near seems to jump into (each such jump stops the task in
+/// replay). At last, any place suffices.
 const STEPS_MAX: usize = 400;
 const GOOD_STEPS: usize = STEPS_MAX / 3;
 const ANY_STEPS: usize = STEPS_MAX / 2;
-/// How much code before and behind a window is looked at for such jumps.
+/// Number of bytes before and behind a window that are searched for such jumps.
 const NEAR: u64 = 4096;
 
-/// What became of a task that was let go on for a moment.
+/// Result of letting a task run for a moment.
 pub(super) enum Moment {
-    /// It stands in the middle of its interval.
+    /// The task stands in the middle of its interval.
     Here(Stopped),
-    /// Its interval ended meanwhile, or it cannot be stepped here.
+    /// The task's interval has ended, or the task cannot be stepped here.
     Over,
 }
 
 impl RecordSession {
-    /// Finds words that change, and steps the task on to a good place for a point.
-    /// The interval has taken `ran_us` microseconds of processor time. `touched`: what its loop touches, where that is known.
+    /// Finds words that change, and steps the task to a good place for a point. The interval has taken
+    /// `ran_us` microseconds of processor time. `touched` are the addresses that its loop touches, if
+    /// known.
     pub(super) fn step_to_place(
         &mut self,
         tid: Tid,
@@ -110,7 +114,8 @@ impl RecordSession {
         Ok(None)
     }
 
-    /// Whether code near the window, which is at `at`, may jump to one of its instructions but the first.
+    /// Returns whether code near the window, which is at `at`, may jump to one of its instructions
+    /// except the first.
     fn is_jumped_into(&self, space: SpaceId, memory: &Memory, window: &Window, at: Addr) -> Result<bool> {
         let inner: Vec<Addr> = window.inner_boundaries().iter().map(|n| at + *n as u64).collect();
         let mapping = self.spaces[&space].model.at(at);
@@ -120,8 +125,8 @@ impl RecordSession {
         Ok(branches_to(&code, start, &inner))
     }
 
-    /// Steps the task for a while and notes the pages that it touches: until a pass of its loop touches no other ones. (A step costs
-    /// more than all else here.)
+    /// Steps the task for a while and notes the pages that it touches, until a pass of its loop touches
+    /// no new ones. (A step costs more than anything else here.)
     fn watch(
         &mut self,
         tid: Tid,
@@ -160,7 +165,7 @@ impl RecordSession {
         instruction: Option<&Instruction>,
     ) -> Result<Moment> {
         if !instruction.is_some_and(code::can_be_stepped) {
-            // An event of its own is near, or a place where stepping would show.
+            // An event of the task is near, or a place where stepping would be visible.
             self.leave(tid, stopped)?;
             return Ok(Moment::Over);
         }
@@ -174,8 +179,9 @@ impl RecordSession {
                     return Ok(Moment::Here(self.undo_force(tid, now, &info)?));
                 }
                 Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => stopped = now,
-                // A SIGCONT stops every thread, whenever it comes (ptrace(2), PTRACE_EVENT_STOP): before the instruction, or
-                // behind it with the trap still to come. Resumed, the task makes one step in all.
+                // A SIGCONT stops every thread at any time (ptrace(2), PTRACE_EVENT_STOP): before the
+                // instruction, or behind it with the trap still to come. When resumed, the task makes
+                // one step in all.
                 Waited::Stopped(now, Stop::Event) => stopped = now,
                 other => {
                     // No stop is still to come.
@@ -186,13 +192,14 @@ impl RecordSession {
         }
     }
 
-    /// Signals may come faster than a place is found: those that can wait do not end the search.
+    /// Puts off a signal that can wait: signals may come faster than a place is found, and must not end
+    /// the search.
     fn has_put_off(&mut self, tid: Tid, stopped: &Stopped) -> Result<bool> {
         let info = stopped.siginfo()?;
         Ok(!is_fault(&info) && self.put_off(tid, info)?)
     }
 
-    /// Lets the task run freely for a moment, and until it has had so much processor time.
+    /// Lets the task run freely for a moment, and until it has had the minimum processor time.
     pub(super) fn run_a_moment(
         &mut self,
         tid: Tid,
@@ -218,7 +225,7 @@ impl RecordSession {
                 Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => {
                     running = now.resume(Resume::Cont, None)?;
                 }
-                // The stop that it was asked for is still to come: `interrupted` says so.
+                // The requested stop is still to come: `interrupted` says so.
                 other => return self.moment_over(tid, other),
             }
         }
@@ -232,7 +239,7 @@ impl RecordSession {
         Ok(Moment::Over)
     }
 
-    /// The task goes on from here, and will be interrupted again.
+    /// The task continues from here, and will be interrupted again.
     pub(super) fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let task = self.task_mut(tid)?;
         task.interrupted = false;
@@ -244,7 +251,7 @@ impl RecordSession {
 /// The code at `at`, and its first instruction if there is one.
 pub(super) fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
     if is_inside(at.0) {
-        // What the library does is done otherwise in replay.
+        // Replay does something else in the library.
         return Ok((Vec::new(), None));
     }
     let bytes = memory.read_up_to(at, WINDOW_MAX)?;

@@ -1,12 +1,14 @@
 //! Tasks that spin: they wait in a loop, without a system call, for something that another task has to do.
 //!
-//! Nobody else executes user code meanwhile (I1), so what such a loop reads does not change: if after a pass of it the task is in the
-//! very state that it was in before, registers, extended state and memory, it goes on like that for ever, until another task has its
-//! turn. That is proved by single steps; to be worth them, two looks at the task a moment apart must find it at one place
-//! with the same registers, which a loop that computes does not show.
+//! No other task executes user code meanwhile (I1), so the memory that such a loop reads does not
+//! change. If after a pass the task is in exactly the same state (registers, extended state and
+//! memory), it goes on like that for ever, until another task has its turn. Single steps prove that.
+//! They are made only if two looks at the task a moment apart find it at one place with the same
+//! registers, which is not so in a loop that computes.
 //!
-//! The state of a spinning task is the best name that an execution point can have: the first pass of the loop in replay is it. So
-//! nothing needs to be watched to find words that change, and the interval ends some hundred microseconds after the look.
+//! The state of a spinning task is the best name of an execution point, because the first pass of the
+//! loop in replay has it. So the recorder need not search for words that change, and the interval ends
+//! some hundred microseconds after the look.
 
 use std::time::Duration;
 
@@ -20,28 +22,28 @@ use super::words::{self, Words};
 use crate::error::Result;
 use crate::session::RecordSession;
 
-/// Looks at a task to find it twice at one place, and how long it is let go between two.
+/// Maximum number of looks to find a task twice at one place, and the time between two looks.
 const LOOKS: usize = 5;
 const MOMENT: Duration = Duration::from_micros(20);
-/// Instructions of a pass at most.
+/// Maximum number of instructions of a pass.
 const PASS_MAX: usize = 48;
 
-/// What a task does that was interrupted.
+/// Activity of a task that was interrupted.
 pub(super) enum Doing {
-    /// It spins, and stands at a place where that can be named, with these words.
+    /// The task spins, and stands at a place that can be named, with these words.
     Spins(Stopped, Words),
-    /// It is in a loop that counts, in these words or in registers, and seems to do nothing else.
+    /// The task is in a loop that counts, in these words or in registers, and seems to do nothing else.
     Counts(Stopped, Vec<Addr>),
     /// Something else, as far as can be seen.
     Else(Stopped),
-    /// Its interval ended meanwhile, or it cannot be stepped here.
+    /// The task's interval has ended, or the task cannot be stepped here.
     Over,
 }
 
-/// Bytes that a pass of a loop has written, and what they are.
+/// Bytes that a pass of a loop has written, and their addresses.
 type Written = Vec<(Addr, Vec<u8>)>;
 
-/// What became of one pass of a loop.
+/// Result of one pass of a loop.
 enum Pass {
     /// The task is at the same instruction again.
     Around(Box<Around>),
@@ -52,17 +54,17 @@ enum Pass {
 /// A pass of a loop.
 struct Around {
     stopped: Stopped,
-    /// What the registers hold now.
+    /// Registers after the pass.
     regs: Registers,
     written: Written,
-    /// An instruction where a jump fits best.
+    /// The instruction where a jump fits best.
     place: Addr,
 }
 
-/// The most by which a counter differs from one pass to the next.
+/// Maximum difference of a counter from one pass to the next.
 const COUNT_MAX: u64 = 8;
 
-/// Whether a pass has changed registers as counters change. (Flags follow from them.)
+/// Returns whether a pass has changed registers only as counters change. (Flags follow from them.)
 fn counts(before: &Registers, after: &Registers) -> bool {
     let words = |regs: &Registers| Registers { eflags: 0, ..*regs }.words();
     let steps = |(a, b): (u64, u64)| (b.wrapping_sub(a) as i64).unsigned_abs();
@@ -74,13 +76,13 @@ fn places(written: &Written) -> impl Iterator<Item = (Addr, usize)> {
     written.iter().map(|(addr, bytes)| (*addr, bytes.len()))
 }
 
-/// Registers without what stepping leaves there.
+/// The registers without the effects of stepping.
 fn plain(stopped: &Stopped) -> Result<Registers> {
     Ok(stopped.regs()?.outside_call().without_resume_flag())
 }
 
 impl RecordSession {
-    /// Whether an interrupted task spins.
+    /// Checks if an interrupted task spins.
     pub(super) fn look_for_spin(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
         let mut stopped = stopped;
         let mut seen: Vec<u64> = Vec::with_capacity(LOOKS);
@@ -100,8 +102,8 @@ impl RecordSession {
         }
     }
 
-    /// Steps the task through its loop, once if that changes nothing at all. If it writes or counts, a second pass shows
-    /// whether it writes what is there, and counts only.
+    /// Steps the task through its loop once. If the pass writes or counts, a second pass shows if it
+    /// only writes equal bytes, and only counts.
     fn go_around(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
         let xstate = stopped.xstate()?.normalised();
         let begin = plain(&stopped)?;
@@ -135,14 +137,14 @@ impl RecordSession {
         Ok(Doing::Counts(second.stopped, counters))
     }
 
-    /// One pass of a loop: until the task is where it is now.
+    /// Makes one pass of a loop, until the task is at the same instruction again.
     fn pass(&mut self, tid: Tid, stopped: Stopped) -> Result<Pass> {
         let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
         let begin = plain(&stopped)?;
         let (mut stopped, mut regs) = (stopped, begin);
         let mut places: Vec<Addr> = Vec::new();
         let mut written: Vec<(Addr, usize)> = Vec::new();
-        // Where a jump fits, and how well.
+        // The best place where a jump fits, and whether it is a long instruction.
         let mut best: Option<(bool, Addr)> = None;
         for _ in 0..PASS_MAX {
             let at = Addr(regs.rip);

@@ -1,4 +1,4 @@
-//! The words that tell one moment of a loop from the next: part of the name of an execution point.
+//! The words that distinguish the moments of a loop: part of the name of an execution point.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
@@ -7,37 +7,40 @@ use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot};
 
-/// Pages that are watched.
+/// Maximum number of pages that are watched.
 const PAGES: usize = 64;
-/// Words in the name of a point that were seen to change.
+/// Maximum number of changing words in the name of a point.
 const WORDS: usize = 32;
-/// Words in it from the top of the stack: in a recursion, what tells one pass from the other is in the frames.
+/// Maximum number of words from the top of the stack: in a recursion, the frames distinguish the
+/// passes.
 const STACK_WORDS: usize = 128;
-/// What a function may use below the top of the stack without saying so (x86-64 psABI, "The Stack Frame").
+/// Size of the memory below the top of the stack that a function may use without moving the stack
+/// pointer (x86-64 psABI, "The Stack Frame").
 const RED_ZONE: u64 = 128;
-/// Pages of the stack that are watched whether they are touched or not.
+/// Number of pages of the stack that are watched even if they are not touched.
 const STACK_PAGES: u64 = 8;
 
-/// Words of memory with what they hold.
+/// Words of memory with their values.
 pub(super) type Words = Vec<(Addr, u64)>;
 
-/// What was seen of a word that changed.
+/// Observed changes of a word.
 #[derive(Debug)]
 struct Change {
-    /// In how many samples it had changed.
+    /// Number of samples in which the word had changed.
     times: u32,
     /// The direction of all its changes, if there is one.
     direction: Option<Ordering>,
 }
 
 impl Change {
-    /// Whether it seems to count turns: up or down, and not just once or twice.
+    /// Returns whether the word seems to count turns: it only goes up or only down, and has changed
+    /// more than twice.
     fn counts(&self) -> bool {
         self.direction.is_some() && self.times > 2
     }
 }
 
-/// Memory that is looked at while the task goes on, to find words that change.
+/// Memory that is sampled while the task runs, to find words that change.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     contents: BTreeMap<Addr, Vec<u8>>,
@@ -56,12 +59,13 @@ impl Pages {
         }
     }
 
-    /// How many pages are watched.
+    /// Number of watched pages.
     pub(super) fn count(&self) -> usize {
         self.contents.len()
     }
 
-    /// Adds the top of the stack: where all else repeats, the counter of the turns may stand in a frame far up.
+    /// Adds the top of the stack: if everything else repeats, the counter of the turns may be in a
+    /// frame far up.
     pub(super) fn add_stack(&mut self, memory: &Memory, space: &AddressSpace, rsp: Addr) {
         let Some(stack) = stack_at(space, rsp) else {
             return;
@@ -73,7 +77,7 @@ impl Pages {
         }
     }
 
-    /// Looks again.
+    /// Reads the pages again.
     pub(super) fn sample(&mut self, memory: &Memory) {
         for (page, old) in &mut self.contents {
             let Ok(new) = memory.read_vec(*page, PAGE as usize) else {
@@ -91,8 +95,8 @@ impl Pages {
         }
     }
 
-    /// The words that changed most often; first those that count, because others may have the same value in every turn of
-    /// a loop when it comes by the point.
+    /// The words that changed most often. Words that count come first, because others may have the same
+    /// value in every turn of a loop when it passes the point.
     pub(super) fn best(self, memory: &Memory) -> Words {
         let mut words: Vec<_> = self.changes.into_iter().collect();
         words.sort_by_key(|(addr, change)| (!change.counts(), Reverse(change.times), *addr));
@@ -102,7 +106,8 @@ impl Pages {
     }
 }
 
-/// Adds what is at the top of the stack, and what a function without a frame may have below it.
+/// Adds words from the top of the stack, and the memory that a function without a frame may use below
+/// it.
 pub(super) fn add_stack(words: &mut Words, memory: &Memory, space: &AddressSpace, rsp: Addr) {
     let Some(stack) = stack_at(space, rsp) else {
         return;
@@ -122,7 +127,7 @@ pub(super) fn add_stack(words: &mut Words, memory: &Memory, space: &AddressSpace
     }
 }
 
-/// The mapping with the stack, if it is one.
+/// The mapping that contains the stack, if it is writable.
 fn stack_at(space: &AddressSpace, rsp: Addr) -> Option<AddrRange> {
     let mapping = space.at(rsp).filter(|m| m.prot.has(Prot::RW))?;
     Some(mapping.range)

@@ -1,7 +1,8 @@
 //! Stops of a tracee at the entry and the exit of its system calls (`PTRACE_SYSCALL`).
 //!
-//! At the entry the tracee stays in the recorder's own stop there, with its `SyscallEnter` recorded: then the tracer may change the call,
-//! or take it away, and what it makes of it is made when the tracee goes on. The exit stop comes after the call's event.
+//! At the entry, the tracee stays in the recorder's own stop, with its `SyscallEnter` recorded. There
+//! the tracer may change the call or cancel it, and the result is made when the tracee continues. The
+//! exit stop comes after the call's event.
 //!
 //! ```text
 //! seccomp stop ─► on_entry ─► stop_at_entry: event SyscallEnter ─► the tracer looks, changes registers
@@ -10,7 +11,7 @@
 //!                                             event Syscall ─► call_is_recorded: an exit stop is due
 //! ```
 //!
-//! While its tracer wants to see calls, the tracee's library leaves all of them to the recorder.
+//! While the tracer wants to see calls, the tracee's library leaves all of them to the recorder.
 
 use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -23,11 +24,11 @@ use crate::seccomp::Arch;
 use crate::session::RecordSession;
 use crate::task::{Call, State};
 
-/// The event of a call that a filter leaves to the tracer, as a wait status has it.
+/// The event of a call that a filter leaves to the tracer, in the form of a wait status.
 const EVENT_SECCOMP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_SECCOMP << 8;
 
 impl Tracee {
-    /// The code of a stop at a call.
+    /// Code of a stop at a call.
     pub(super) fn call_code(&self) -> i32 {
         if self.options & libc::PTRACE_O_TRACESYSGOOD as u64 != 0 {
             libc::SIGTRAP | 0x80
@@ -36,20 +37,20 @@ impl Tracee {
         }
     }
 
-    /// Whether its tracer wants to see each of its calls.
+    /// Returns whether the tracer wants to see each call.
     pub fn shows_calls(&self) -> bool {
         self.pace.shows_entries()
     }
 }
 
 impl RecordSession {
-    /// At the entry of a call: whether the task stops there for its tracer.
+    /// At the entry of a call: returns whether the task stops there for its tracer.
     pub(crate) fn stops_at_entry(&self, tid: Tid) -> Result<bool> {
         let tracee = self.task(tid)?.tracee.as_ref();
         Ok(tracee.is_some_and(|t| t.shows_calls() && !t.is_entry_seen))
     }
 
-    /// It does. `restarted` is the call that this one restarts.
+    /// Stops the task there. `restarted` is the call that this one restarts.
     pub(crate) fn stop_at_entry(
         &mut self,
         tid: Tid,
@@ -73,33 +74,35 @@ impl RecordSession {
         self.stop_for_tracer(tid, stop)
     }
 
-    /// At the entry of a call: whether it has been seen, and recorded, already.
+    /// At the entry of a call: returns whether the entry has already been seen by the tracer and
+    /// recorded.
     pub(crate) fn is_entry_seen(&self, tid: Tid) -> Result<bool> {
         let task = self.task(tid)?;
         Ok(task.entered && task.tracee.as_ref().is_some_and(|t| t.is_entry_seen))
     }
 
-    /// Its tracer lets it go on from the entry of a call, which is what the registers say now.
+    /// The tracer resumes the task from the entry of a call, which the registers describe now.
     pub(crate) fn after_entry_stop(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let entry = stopped.regs()?;
         let tracee = self.task_mut(tid)?.tracee.as_mut();
         let is_skipped = tracee.as_ref().is_some_and(|t| t.skips_call);
         let restarted = tracee.and_then(|t| t.restarted.take());
         if entry.orig_rax == NOT_IN_SYSCALL || is_skipped {
-            // It has taken the call away, and says what that returns.
+            // The tracer has cancelled the call and set its result.
             return self.answer(tid, stopped, &entry, entry.result(), vec![]);
         }
         self.begin_call(tid, stopped, entry, restarted)
     }
 
-    /// Whether a task has a tracer that decides on calls which its filters leave to it.
+    /// Returns whether a task has a tracer that decides about calls which its filters leave to it.
     pub(crate) fn decides_on_calls(&self, tid: Tid) -> Result<bool> {
         let tracee = self.task(tid)?.tracee.as_ref();
         Ok(tracee.is_some_and(|t| t.wants(libc::PTRACE_EVENT_SECCOMP)))
     }
 
-    /// At the entry of a call that a filter leaves to the tracer: the task stops there, and its tracer gets the filter's number. When the
-    /// task goes on, the filters are asked again, about the call that it makes then.
+    /// At the entry of a call that a filter leaves to the tracer: the task stops there, and its tracer
+    /// gets the filter's number. When the task continues, the filters are asked again, about the call
+    /// that it then makes.
     pub(crate) fn stop_at_filter(
         &mut self,
         tid: Tid,
@@ -126,7 +129,7 @@ impl RecordSession {
         self.stop_for_tracer(tid, stop)
     }
 
-    /// The event of a call has been recorded.
+    /// Notes that the event of a call has been recorded.
     pub(crate) fn call_is_recorded(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
         self.task_mut(tid)?.is_filter_passed = false;
         if let Some(tracee) = &mut self.task_mut(tid)?.tracee {
@@ -139,7 +142,8 @@ impl RecordSession {
         self.step_is_over(tid)
     }
 
-    /// `PTRACE_GET_SYSCALL_INFO`: at most `addr` bytes; the answer is how many there are.
+    /// `PTRACE_GET_SYSCALL_INFO`: stores at most `addr` bytes. The answer is the size of the whole
+    /// structure.
     pub(super) fn give_call_info(&mut self, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
         const NONE: usize = 24;
         const EXIT: usize = 33;

@@ -1,4 +1,4 @@
-//! Tasks that are born, execute a program, or end while they are traced.
+//! Traced tasks that create tasks, execute a program, or end.
 
 use rr_trace::event::CloneInfo;
 use rr_tracee::{Stop, Stopped, Tid};
@@ -24,7 +24,7 @@ fn event_of(flags: u64) -> Option<i32> {
 }
 
 impl RecordSession {
-    /// A task has created another one, and the event of that call is about to be recorded.
+    /// A task has created another one. The event of that call is about to be recorded.
     pub(crate) fn tracee_creates(&mut self, tid: Tid, new: &CloneInfo) -> Result<()> {
         let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
             return Ok(());
@@ -39,7 +39,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task that waits for `child` (`vfork`) may go on.
+    /// A task that waits for `child` (`vfork`) may continue.
     pub(crate) fn tracee_is_released(&mut self, tid: Tid, child: Tid) -> Result<()> {
         if let Some(tracee) = &mut self.task_mut(tid)?.tracee
             && tracee.wants(libc::PTRACE_EVENT_VFORK_DONE)
@@ -51,7 +51,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task has executed a program (and was `former`), and the event of that call is about to be recorded.
+    /// A task, formerly `former`, has executed a program. The event of that call is about to be
+    /// recorded.
     pub(crate) fn tracee_executes(&mut self, tid: Tid, former: Tid) -> Result<()> {
         let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
             return Ok(());
@@ -63,7 +64,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// That event has been recorded. After the exit of the call comes the signal that tells tracers without events.
+    /// The event of an exec has been recorded. For tracers without exec events, a signal comes after
+    /// the exit of the call.
     pub(crate) fn tracee_has_executed(&mut self, tid: Tid) -> Result<()> {
         if let Some(tracee) = &mut self.task_mut(tid)?.tracee
             && !tracee.is_seized
@@ -74,7 +76,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task is about to end, and its tracer wants to see that. Gives it back if it is to go on.
+    /// A task is about to end, and its tracer wants to see that. Returns the task if it must continue.
     pub(crate) fn stop_at_end(&mut self, tid: Tid, stopped: Stopped) -> Result<Option<Stopped>> {
         let status = stopped.event_message()?;
         let task = self.task_mut(tid)?;

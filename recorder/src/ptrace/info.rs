@@ -1,23 +1,24 @@
-//! The siginfo of signals and stops that the recorder makes up in the kernel's place (sigaction(2), ptrace(2)).
+//! The siginfo of signals and stops that the recorder makes instead of the kernel (sigaction(2),
+//! ptrace(2)).
 
 use std::os::unix::fs::MetadataExt;
 
 use rr_tracee::Tid;
 use rr_tracee::task::SigInfo;
 
-/// The code of what the kernel sends.
+/// Code of a signal that the kernel sends.
 const SI_KERNEL: i32 = 0x80;
 
 fn put(info: &mut SigInfo, at: usize, value: i32) {
     info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
 }
 
-/// Who runs a task; root if nobody can say.
+/// The user of a task; root if unknown.
 pub(super) fn uid(tid: Tid) -> u32 {
     std::fs::metadata(format!("/proc/{tid}")).map_or(0, |m| m.uid())
 }
 
-/// A signal with its code and no more.
+/// A signal with its code and nothing else.
 fn bare(signal: i32, code: i32) -> SigInfo {
     let mut info = [0; 128];
     put(&mut info, 0, signal);
@@ -35,7 +36,7 @@ pub(super) fn born() -> SigInfo {
     bare(libc::SIGSTOP, libc::SI_USER)
 }
 
-/// A stop with `code`, of `tid`: an event.
+/// A stop of `tid` with `code`: an event.
 pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
     sent(code & 0x7f, code, tid)
 }
@@ -55,7 +56,7 @@ pub(super) fn sent(signal: i32, code: i32, by: Tid) -> SigInfo {
     info
 }
 
-/// What a tracer's `SIGCHLD` or waitid(2) says of its tracee.
+/// The contents of a tracer's `SIGCHLD` or waitid(2) about its tracee.
 pub(super) fn child(tid: Tid, code: i32, status: i32) -> SigInfo {
     let mut info = sent(libc::SIGCHLD, code, tid);
     put(&mut info, 24, status);

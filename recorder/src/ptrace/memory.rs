@@ -1,6 +1,7 @@
-//! Words of a tracee's memory (`PTRACE_PEEKTEXT` and its kin).
+//! Words of a tracee's memory (`PTRACE_PEEKTEXT` and similar requests).
 //!
-//! Keeps: the tracer reads the program's bytes. Where code was rewritten it sees what was there before; rr's own pages are not there.
+//! Invariant: the tracer reads the program's bytes. In rewritten code it sees the original bytes, and
+//! rr's own pages do not exist for it.
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
@@ -12,13 +13,14 @@ use crate::session::RecordSession;
 const WORD: usize = 8;
 
 impl RecordSession {
-    /// Whether a range is the program's, and not rr's.
+    /// Returns whether a range belongs to the program, and not to rr.
     fn is_of_program(&self, tid: Tid, range: AddrRange) -> bool {
         range.intersect(rr_area::area()).is_none()
             && !self.stubs_of(tid).iter().any(|s| s.intersect(range).is_some())
     }
 
-    /// Memory of this space is about to be changed for a tracer: the writer of checkpoints may be reading it in place.
+    /// Memory of this space is about to be changed for a tracer: waits for the checkpoint writer, which
+    /// may be reading it in place.
     pub(super) fn finish_reading(&mut self, space: SpaceId) {
         if self.spaces.get(&space).is_some_and(|s| !s.in_place.is_empty()) {
             self.capture.wait_until_read();
@@ -26,7 +28,7 @@ impl RecordSession {
         self.lose_snapshots(space);
     }
 
-    /// A word of a task's memory, as the program has it.
+    /// A word of a task's memory, as the program sees it.
     pub(super) fn peek(&self, tid: Tid, addr: Addr) -> Answered<u64> {
         let range = AddrRange::sized(addr, WORD as u64);
         if !self.is_of_program(tid, range) {
@@ -34,7 +36,7 @@ impl RecordSession {
         }
         let task = self.task(tid)?;
         let mut word = [0; WORD];
-        // Protection does not matter, as it does not to a tracer.
+        // Protection does not matter to a tracer.
         let read = task.memory.read_shared(addr, &mut word);
         read.map_err(|_| Errno::EIO)?;
         if let Some(space) = self.spaces.get(&task.space) {
@@ -52,7 +54,7 @@ impl RecordSession {
         }
         let space = self.task(tid)?.space;
         let model = self.spaces.get(&space).map(|s| &s.model);
-        // What is shared can be changed only where the tracee could do it.
+        // Shared memory can be changed only where the tracee could do it.
         let is_fixed = |at: Addr| {
             model
                 .and_then(|m| m.at(at))
@@ -67,7 +69,7 @@ impl RecordSession {
         written.map_err(|_| Errno::EIO)?;
         let mut writes = vec![MemWrite { space, addr, data }];
         self.undo_overwritten(tid, &mut writes)?;
-        // The event of the tracer's call takes them.
+        // The event of the tracer's call gets them.
         self.besides.writes.extend(writes);
         Ok(0)
     }

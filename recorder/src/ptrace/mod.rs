@@ -1,13 +1,17 @@
 //! ptrace(2) between recorded tasks, emulated.
 //!
-//! A task can have one tracer, and that is the recorder. So what a recorded task (the *tracer*) asks of another one (the *tracee*), the
-//! recorder does for it. The tracer's requests are events like any answered call. What they change is recorded where it changes: memory
-//! as writes, registers as [`SetRegisters`](rr_trace::event::EventKind::SetRegisters) of the tracee. So replay knows nothing of tracers.
+//! A task can have only one tracer, which is the recorder. So if a recorded task (the *tracer*) makes
+//! requests about another one (the *tracee*), the recorder carries them out. The tracer's requests are
+//! events like any answered call. Their changes are recorded where they happen: memory as writes,
+//! registers as [`SetRegisters`](rr_trace::event::EventKind::SetRegisters) of the tracee. So replay
+//! knows nothing of tracers.
 //!
-//! Keeps: *a tracee stops for its tracer only at an event of its own* ([`Tracee::phase`]), or right after one: there its registers are
-//! the program's, and what the tracer changes has a place in the order of intervals. Where it has executed something since its last
-//! event (a fault, a signal at a system call), the stop is that event. A tracee that is stopped for its tracer does not go on
-//! ([`Task::is_runnable`](crate::task::Task::is_runnable)); to the kernel it is in one of the recorder's stops.
+//! Invariant: *a tracee stops for its tracer only at an event of its own* ([`Tracee::phase`]), or right
+//! after one. There its registers are the program's, and the tracer's changes have a place in the order
+//! of intervals. If the tracee has executed something since its last event (a fault, a signal at a
+//! system call), the stop is that event. A tracee that is stopped for its tracer does not continue
+//! ([`Task::is_runnable`](crate::task::Task::is_runnable)). For the kernel it is in one of the
+//! recorder's stops.
 //!
 //! ```text
 //!            PTRACE_ATTACH                             signal, asked for
@@ -19,18 +23,18 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `request` | the call: who may ask whom for what |
+//! | `request` | the call: permissions and dispatch |
 //! | `relation` | attaching, detaching, and the end of either |
 //! | `memory` | words of the tracee's memory |
-//! | `registers` | its registers |
+//! | `registers` | the tracee's registers |
 //! | `stops` | stopping for the tracer, and telling it |
-//! | `resume` | going on, with a signal or without |
+//! | `resume` | continuing, with a signal or without |
 //! | `calls` | stops at the entry and the exit of system calls |
 //! | `steps` | single steps |
 //! | `watches` | debug registers |
-//! | `family` | tasks that are born, execute a program or end while they are traced |
+//! | `family` | traced tasks that create tasks, execute a program or end |
 //! | `wait` | wait4(2) and waitid(2) of tracers |
-//! | `info` | what is made up: siginfo |
+//! | `info` | siginfo made by the recorder |
 
 mod calls;
 mod family;
@@ -60,93 +64,95 @@ use steps::Step;
 /// A task that another one traces.
 #[derive(Debug)]
 pub struct Tracee {
-    /// The task that attached to it: it alone may make requests.
+    /// The task that attached to the tracee: only that task may make requests.
     pub tracer: Tid,
-    /// By `PTRACE_SEIZE`: it stops otherwise, and can be interrupted.
+    /// True after `PTRACE_SEIZE`: the tracee stops differently, and can be interrupted.
     pub is_seized: bool,
-    /// It is a child of the tracer's process: the kernel reports its end there.
+    /// True if the tracee is a child of the tracer's process: the kernel reports its end there.
     pub is_child: bool,
     /// `PTRACE_O_*`.
     pub options: u64,
-    /// What `PTRACE_GETEVENTMSG` says.
+    /// The value that `PTRACE_GETEVENTMSG` returns.
     pub message: u64,
-    /// Stops that it is to make, in this order, before it executes another instruction.
+    /// The stops that the tracee must make, in this order, before it executes another instruction.
     pub due: VecDeque<Cause>,
-    /// Whether it is stopped for its tracer.
+    /// Says if the tracee is stopped for its tracer.
     pub phase: Phase,
-    /// How far it goes when it is let go on.
+    /// The next place where it stops when it is resumed.
     pub pace: Pace,
-    /// A step of one instruction.
+    /// State of a single step.
     pub step: Step,
-    /// The call that it enters is not made.
+    /// True if the call that it enters is not made.
     skips_call: bool,
     /// The number of its last call.
     pub last_call: u64,
-    /// Its tracer has seen the entry of the call that it is in.
+    /// True if the tracer has seen the entry of the current call.
     pub is_entry_seen: bool,
-    /// Its tracer has seen that it is about to end.
+    /// True if the tracer has seen that the tracee is about to end.
     pub is_end_seen: bool,
-    /// The signal that the tracer lets through: it does not stop for that again.
+    /// The signal that the tracer lets through: the tracee does not stop for it again.
     pub passed: Option<i32>,
-    /// A call that the kernel would have restarted, but for the registers that the tracer has set; it may set them back.
+    /// A call that the kernel would have restarted if the tracer had not set registers. The tracer may
+    /// set them back.
     pub put_off: Option<Box<Call>>,
-    /// The call that the one at whose entry it is stopped restarts (`restart_syscall`).
+    /// The call that is restarted by the call at whose entry the tracee is stopped (`restart_syscall`).
     restarted: Option<Box<Call>>,
 }
 
-/// Whether a tracee is stopped for its tracer.
+/// Says if a tracee is stopped for its tracer.
 #[derive(Debug)]
 pub enum Phase {
-    /// It goes on.
+    /// The tracee continues.
     Running,
-    /// It is stopped.
+    /// The tracee is stopped.
     Stopped(TracerStop),
-    /// It stays stopped with its group, but its tracer may ask it for nothing (`PTRACE_LISTEN`).
+    /// The tracee stays stopped with its group, but its tracer may make no requests (`PTRACE_LISTEN`).
     Listening,
 }
 
-/// How far a tracee goes.
+/// The next place where a resumed tracee stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
-    /// To a signal or an event.
+    /// A signal or an event.
     Freely,
-    /// To the next entry or exit of a system call.
+    /// The next entry or exit of a system call.
     ToCall,
-    /// To the next entry of a system call, which is not made (`PTRACE_SYSEMU`).
+    /// The next entry of a system call, which is not made (`PTRACE_SYSEMU`).
     ToEmulatedCall,
-    /// One instruction.
+    /// The next instruction.
     Step,
 }
 
-/// Why a tracee is to stop.
+/// The reason why a tracee must stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// `PTRACE_ATTACH`: it stops as if a `SIGSTOP` were to be delivered.
+    /// `PTRACE_ATTACH`: the tracee stops as if a `SIGSTOP` were to be delivered.
     Attached,
     /// `PTRACE_INTERRUPT`.
     Interrupted,
-    /// It is new, and traced because its creator is.
+    /// The task is new, and traced because its creator is.
     Born,
     /// One of `PTRACE_EVENT_*`, with its message.
     Event(i32, u64),
-    /// It has executed a program, and its tracer has not asked for an event: as if a `SIGTRAP` were to be delivered.
+    /// The tracee has executed a program, and its tracer has not asked for an event: it stops as if a
+    /// `SIGTRAP` were to be delivered.
     Executed,
     /// A system call has returned.
     CallExit,
-    /// An instruction has been executed that is an event of its own.
+    /// An instruction that is an event of its own has been executed.
     Stepped,
 }
 
 /// A stop as the tracer sees it.
 #[derive(Clone, Debug)]
 pub struct TracerStop {
-    /// Which kind.
+    /// Kind of the stop.
     pub kind: StopKind,
     /// The upper bytes of the wait status: a signal, and perhaps an event.
     pub code: i32,
-    /// What `PTRACE_GETSIGINFO` says.
+    /// The value that `PTRACE_GETSIGINFO` returns.
     pub info: SigInfo,
-    /// The tracer has waited for it.
+    /// True if the tracer has waited for the stop.
     pub is_reported: bool,
 }
 
@@ -165,16 +171,17 @@ pub enum StopKind {
     CallExit,
 }
 
-/// What is known of tracers beside their tracees.
+/// State of tracers beside their tracees.
 #[derive(Debug, Default)]
 pub(crate) struct Tracers {
-    /// Tracees that are gone, for whom their tracer has not waited yet.
+    /// Dead tracees that their tracers have not waited for yet.
     dead: Vec<Dead>,
-    /// Tasks that are to wait for tracees without the kernel: it knows of no child that they could wait for.
+    /// Tasks that must wait for tracees without the kernel, which knows no child that they could wait
+    /// for.
     paused: std::collections::HashSet<Tid>,
 }
 
-/// A tracee that is gone.
+/// A dead tracee.
 #[derive(Clone, Copy, Debug)]
 struct Dead {
     tracer: Tid,
@@ -205,17 +212,17 @@ impl Tracee {
         }
     }
 
-    /// Whether its tracer wants to know of an event (`PTRACE_EVENT_*`).
+    /// Returns whether the tracer wants an event (`PTRACE_EVENT_*`).
     fn wants(&self, event: i32) -> bool {
         self.options & 1 << event != 0
     }
 
-    /// Whether its tracer suspends its filters (`PTRACE_O_SUSPEND_SECCOMP`).
+    /// Returns whether the tracer suspends the tracee's filters (`PTRACE_O_SUSPEND_SECCOMP`).
     pub fn has_no_filters(&self) -> bool {
         self.options & libc::PTRACE_O_SUSPEND_SECCOMP as u64 != 0
     }
 
-    /// Whether it is stopped for its tracer.
+    /// Returns whether the tracee is stopped for its tracer.
     pub fn is_stopped(&self) -> bool {
         matches!(self.phase, Phase::Stopped(_))
     }

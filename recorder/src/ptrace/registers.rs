@@ -1,7 +1,7 @@
 //! A tracee's registers: `struct user`, and register sets.
 //!
-//! The kernel's own answers are passed on, since the tracee stands in a stop of the recorder's, at an event of its own. What is set is
-//! an event of the tracee.
+//! The kernel's own answers are passed on, because the tracee stands in a stop of the recorder, at an
+//! event of its own. Setting registers is an event of the tracee.
 
 use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -18,7 +18,7 @@ use crate::task::State;
 /// `NT_PRSTATUS`, `NT_PRFPREG` (`<elf.h>`).
 pub(super) const GENERAL: u64 = 1;
 pub(super) const FLOATING: u64 = 2;
-/// Where the number of the call is in `struct user_regs_struct`.
+/// Offset of the number of the call in `struct user_regs_struct`.
 const ORIG_RAX: u64 = 15 * 8;
 /// `struct user_regs_struct`, `struct user_fpregs_struct`.
 const GENERAL_BYTES: usize = size_of::<libc::user_regs_struct>();
@@ -50,7 +50,7 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// `PTRACE_GETREGSET`: `data` leads to where the bytes go, and how many there is room for.
+    /// `PTRACE_GETREGSET`: `data` is the address of the buffer's address and size.
     pub(super) fn get_regset(&mut self, request: Request, writes: &mut Vec<MemWrite>) -> Answered {
         let (base, len) = self.vector_of(request)?;
         let kind = request.addr;
@@ -65,7 +65,7 @@ impl RecordSession {
         let (base, len) = self.vector_of(request)?;
         let bytes = self.taken(request.by, base, len)?;
         let taken = self.put_regset(request.of, request.addr, &bytes)?;
-        // Of what the kernel did not take it says so. (That is no part of what others see.)
+        // The kernel says how many bytes it has not taken. (No other task sees that.)
         debug_assert!(taken <= len);
         Ok(0)
     }
@@ -94,8 +94,8 @@ impl RecordSession {
         Ok(bytes)
     }
 
-    /// What a tracer is shown as the number of the call that a task is in. At the exit of a call it is still there natively; here the
-    /// task may have left the kernel's stop since, to make remote calls.
+    /// The number of the current call that a tracer is shown. At the exit of a call the number is still
+    /// there natively. Here the task may have left the kernel's stop since, to make remote calls.
     fn number_shown(&mut self, tid: Tid, raw: u64) -> Answered<u64> {
         let is_exit = self.tracer_stop(tid)?.kind == StopKind::CallExit;
         let last = self.tracee_mut(tid)?.last_call;
@@ -131,13 +131,13 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// The tracer has set registers of `tid`, be it to what they were.
+    /// Records that the tracer has set registers of `tid`, even if they are unchanged.
     fn note_registers(&mut self, tid: Tid, is_extended: bool) -> Result<()> {
         let task = self.task(tid)?;
         let (stopped, is_at_entry) = match &task.state {
             State::Ready(stopped) => (stopped, false),
             State::Reported(stopped, Stop::Seccomp) => (stopped, true),
-            // At its end nobody sees them.
+            // At the tracee's end nobody sees them.
             _ => return Ok(()),
         };
         let raw = stopped.regs()?;
@@ -154,7 +154,8 @@ impl RecordSession {
                 SyscallPhase::Entry | SyscallPhase::Seccomp
             )
         {
-            // It stands at the entry of a call that is not made (a remote one): a number would make one of it.
+            // The task stands at the entry of a call that is not made (a remote one). A valid number
+            // would make the call.
             stopped.set_regs(&after)?;
         }
         self.emit(tid, EventKind::SetRegisters { after, xstate }, vec![], vec![])?;
@@ -174,7 +175,7 @@ impl RecordSession {
     }
 }
 
-/// Whether the kernel makes the call again that it has interrupted.
+/// Returns whether the kernel restarts the interrupted call.
 fn will_restart(raw: &Registers) -> bool {
     is_restart(raw.result()) && raw.orig_rax as i64 >= 0
 }

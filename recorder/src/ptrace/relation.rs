@@ -1,4 +1,4 @@
-//! Attaching to a task, detaching from it, and the end of either.
+//! Attaching to a task, detaching from it, and the end of tracer or tracee.
 
 use nix::errno::Errno;
 use rr_tracee::{Tid, procfs};
@@ -52,14 +52,15 @@ impl RecordSession {
         let is_one_space = tracer.space == task.space;
         self.task_mut(request.of)?.tracee = Some(Box::new(tracee));
         if !is_one_space {
-            // It may read code as a file, and write it back after a breakpoint. (A leak checker reads its own memory.)
+            // The tracer may read code as a file, and write it back after a breakpoint. (A leak checker
+            // reads its own memory.)
             self.leave_code_alone(request.of)?;
         }
         let task = self.task_mut(request.of)?;
         if let State::InKernel(running) = &task.state
             && is_group_stopped
         {
-            // It says again that it is stopped, and this time its tracer hears it.
+            // The task reports again that it is stopped, and this time its tracer sees it.
             running.interrupt()?;
         }
         if !is_seized {
@@ -68,7 +69,7 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// `PTRACE_TRACEME`: the tracer is the task that created this one, or what is its parent since.
+    /// `PTRACE_TRACEME`: the tracer is the task that created this one, or its current parent.
     pub(super) fn trace_me(&mut self, tid: Tid) -> Answered {
         let task = self.task(tid)?;
         if task.tracee.is_some() {
@@ -116,7 +117,8 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// A task ends: those that it traces go on, as if nothing had been (or die, if it wanted that).
+    /// A task ends: its tracees continue as if they had not been traced (or die, if the tracer has
+    /// requested that).
     pub(crate) fn tracer_ends(&mut self, tracer: Tid) -> Result<()> {
         self.tracers.dead.retain(|dead| dead.tracer != tracer);
         self.tracers.paused.remove(&tracer);
@@ -133,14 +135,14 @@ impl RecordSession {
                 && stop.kind == StopKind::Signal
                 && !stop.is_reported
             {
-                // (When the tracer has waited for the stop, the kernel has handed the signal over.)
+                // (If the tracer has waited for the stop, the kernel has handed the signal over.)
                 self.pass_signal(tid, stop.info)?;
             }
         }
         Ok(())
     }
 
-    /// A thread that traces others has another tid since its exec.
+    /// A thread that traces others has got another tid by exec.
     pub(crate) fn rename_tracer(&mut self, tid: Tid, former: Tid) {
         let is_meant = |t: &Task| t.tracee.as_ref().is_some_and(|tracee| tracee.tracer == former);
         for task in self.tasks.matching_mut(is_meant) {
@@ -150,7 +152,7 @@ impl RecordSession {
         }
     }
 
-    /// A task is gone: its tracer learns of that, if not from the kernel.
+    /// A task is gone: its tracer is told, unless the kernel does it.
     pub(crate) fn tracee_is_gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         let Some(task) = self.tasks.get_mut(&tid) else {
             return Ok(());

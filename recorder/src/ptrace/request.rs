@@ -1,7 +1,7 @@
-//! The call ptrace(2): who may ask whom for what.
+//! The call ptrace(2): permissions and dispatch of requests.
 //!
-//! Like the kernel: only the task that attached may ask, and, but for a few requests, only while the tracee is stopped for it; else the
-//! answer is `ESRCH`.
+//! As in the kernel, only the task that attached may make requests, most of them only while the tracee
+//! is stopped for it. Otherwise the answer is `ESRCH`.
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
@@ -25,7 +25,7 @@ pub(super) struct Request {
 }
 
 impl RecordSession {
-    /// The entry of ptrace(2).
+    /// Handles the entry of ptrace(2).
     pub(crate) fn begin_ptrace(&mut self, tid: Tid, stopped: Stopped, entry: Registers) -> Result<()> {
         let request = Request {
             by: tid,
@@ -35,7 +35,7 @@ impl RecordSession {
         };
         let mut writes = Vec::new();
         let answered = match self.carry_out(entry.rdi, request, &mut writes) {
-            // The tracee was killed in the middle of it.
+            // The tracee was killed in the middle of the request.
             Err(Failure::Error(Error::Tracee(rr_tracee::Error::Died(dead)))) if dead == request.of => {
                 Err(Errno::ESRCH.into())
             }
@@ -115,7 +115,7 @@ impl RecordSession {
             libc::PTRACE_SINGLESTEP => self.resume_tracee(request, Pace::Step),
             libc::PTRACE_DETACH => self.detach_tracee(request),
             _ => {
-                // Not to be taken for numbers of calls.
+                // The keys must differ from numbers of calls.
                 if self.warned.insert(-1000 - i64::from(number)) {
                     tracing::warn!(
                         "the program makes ptrace request {number:#x}, which rr does not know; it is told EIO"
@@ -126,7 +126,7 @@ impl RecordSession {
         }
     }
 
-    /// The relation of a task to its tracer.
+    /// The state of a tracee.
     pub(super) fn tracee_mut(&mut self, tid: Tid) -> Answered<&mut Tracee> {
         let tracee = self.tasks.get_mut(&tid).and_then(|t| t.tracee.as_deref_mut());
         tracee.ok_or(Errno::ESRCH.into())
@@ -140,7 +140,7 @@ impl RecordSession {
         }
     }
 
-    /// The stop that a task is in for its tracer.
+    /// The stop for its tracer that a task is in.
     pub(super) fn tracer_stop(&self, tid: Tid) -> Answered<&TracerStop> {
         let task = self.tasks.get(&tid);
         let task = task.filter(|t| matches!(t.state, State::Ready(_) | State::Reported(..)));
@@ -155,7 +155,7 @@ impl RecordSession {
         }
     }
 
-    /// Looks at a task that is stopped for its tracer, or changes it.
+    /// Reads or changes a task that is stopped for its tracer.
     pub(super) fn with_stopped<T>(&mut self, tid: Tid, look: impl FnOnce(&mut Stopped) -> T) -> Answered<T> {
         match self.tasks.get_mut(&tid).map(|t| &mut t.state) {
             Some(State::Ready(stopped) | State::Reported(stopped, _)) => Ok(look(stopped)),
@@ -163,7 +163,7 @@ impl RecordSession {
         }
     }
 
-    /// Whether a tracer may set these `PTRACE_O_*`.
+    /// Checks if a tracer may set these `PTRACE_O_*`.
     pub(super) fn check_options(&self, by: Tid, options: u64) -> Answered<()> {
         const SUSPEND_FILTERS: u64 = libc::PTRACE_O_SUSPEND_SECCOMP as u64;
         const KNOWN: u64 = 0xff | (libc::PTRACE_O_EXITKILL as u64) | SUSPEND_FILTERS;

@@ -1,7 +1,8 @@
-//! A tracee goes on, with a signal or without.
+//! Resuming a tracee, with a signal or without.
 //!
-//! A signal that the tracer lets through is stashed and carried ([`crate::carrier`]), as one that came at a bad moment: so the tracee may
-//! be used for remote calls while it is stopped, although these end the kernel's own stop at the delivery.
+//! A signal that the tracer lets through is stashed and carried ([`crate::carrier`]), like a signal
+//! that came at a bad moment. So the tracee can make remote calls while it is stopped, although these
+//! end the kernel's own delivery stop.
 
 use nix::errno::Errno;
 use rr_tracee::task::{Resume, SigInfo, signo};
@@ -18,7 +19,7 @@ use crate::task::State;
 const LAST: u64 = 64;
 
 impl RecordSession {
-    /// `PTRACE_CONT` and its kin; `data` is a signal.
+    /// `PTRACE_CONT` and similar requests. `data` is a signal.
     pub(super) fn resume_tracee(&mut self, request: Request, pace: Pace) -> Answered {
         if request.data > LAST {
             return Err(Errno::EIO.into());
@@ -55,7 +56,7 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// `PTRACE_LISTEN`: the tracee stays stopped with its group, until that goes on.
+    /// `PTRACE_LISTEN`: the tracee stays stopped with its group, until the group continues.
     pub(super) fn listen(&mut self, request: Request) -> Answered {
         let tid = request.of;
         let kind = self.tracer_stop(tid)?.kind;
@@ -66,7 +67,8 @@ impl RecordSession {
         tracee.phase = Phase::Listening;
         match self.task_mut(tid)?.take_state() {
             State::Ready(stopped) => {
-                // It may have left the kernel's stop, to make remote calls: it says once more whether its group is stopped.
+                // The task may have left the kernel's stop, to make remote calls. This makes it report
+                // again if its group is stopped.
                 Running::newborn(tid).interrupt()?;
                 let running = stopped.resume(Resume::Cont, None)?;
                 self.task_mut(tid)?.state = State::InKernel(running);
@@ -88,7 +90,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task gets a signal when it goes on.
+    /// Gives a task a signal, which comes when the task continues.
     pub(crate) fn pass_signal(&mut self, tid: Tid, info: SigInfo) -> Result<()> {
         let signal = signo(&info);
         let task = self.task_mut(tid)?;
@@ -96,7 +98,7 @@ impl RecordSession {
             return Ok(());
         };
         let mask = stopped.sigmask()?;
-        // Before others of its number that have come since.
+        // Before other signals of this number that have come since.
         task.stash.insert(0, info);
         if mask & bit(signal) == 0 {
             self.send_carrier(tid, signal, mask)?;

@@ -1,14 +1,16 @@
 //! `PTRACE_SINGLESTEP`: a tracee executes one instruction.
 //!
-//! The step must happen in replay, too. So it is made a part of what the tracee does: its trap flag is set, as a change of its registers
-//! ([`SetRegisters`](EventKind::SetRegisters)), and the trap after the instruction is a fault like any other; it happens in replay of
-//! itself. At the stop the flag is cleared again.
+//! The step must happen in replay, too. So it becomes a part of the tracee's own state: its trap flag
+//! is set, as a change of its registers ([`SetRegisters`](EventKind::SetRegisters)), and the trap after
+//! the instruction is a fault like any other, which also happens in replay. At the stop the flag is
+//! cleared again.
 //!
-//! An instruction that is an event of its own (a system call, `rdtsc`) is executed without the flag; after its event the step is over.
-//! So it is when the handler of a signal is called.
+//! An instruction that is an event of its own (a system call, `rdtsc`) is executed without the flag.
+//! Its event ends the step. The call of a signal's handler ends the step, too.
 //!
-//! In the address space of a tracee no call goes to the library (unless it is the tracer's own, too): the tracer would see the way there,
-//! in single steps and in the code that it reads, and would write what it has read back when it takes away a breakpoint.
+//! In the address space of a tracee no call goes to the library (unless it is also the tracer's own).
+//! Otherwise the tracer would see the way there in single steps and in the code that it reads, and
+//! would write that code back when it removes a breakpoint.
 
 use rr_trace::event::EventKind;
 use rr_tracee::code::{self, WINDOW_MAX};
@@ -23,17 +25,18 @@ use crate::session::RecordSession;
 /// A step of a tracee.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// None.
+    /// No step.
     No,
-    /// It shall make one.
+    /// The tracee must make a step.
     Wanted,
-    /// It makes one, with the trap flag set. Was the flag set before?
+    /// The tracee makes a step, with the trap flag set. The value says if the flag was set before.
     Flagged(bool),
-    /// It executes an instruction that is an event.
+    /// The tracee executes an instruction that is an event.
     Event,
 }
 
-/// Instructions that are events: system calls, and those that read the time-stamp counter.
+/// Returns whether the code begins with an event: a system call, or an instruction that reads the
+/// time-stamp counter.
 fn is_event(code: &[u8]) -> bool {
     const OPCODES: [&[u8]; 5] = [
         &[0x0f, 0x05],
@@ -46,7 +49,7 @@ fn is_event(code: &[u8]) -> bool {
 }
 
 impl RecordSession {
-    /// From here on no call in the address space of `tid` goes to the library.
+    /// Stops sending calls in the address space of `tid` to the library.
     pub(super) fn leave_code_alone(&mut self, tid: Tid) -> Answered<()> {
         let id = self.task(tid)?.space;
         if self.space_mut(id).library.sites.stepped {
@@ -54,29 +57,29 @@ impl RecordSession {
         }
         self.finish_reading(id);
         if let Some((_, writes)) = self.step_without_sites(tid, Addr::NULL)? {
-            // The event of the tracer's call takes them.
+            // The event of the tracer's call gets them.
             self.besides.writes.extend(writes);
         }
         Ok(())
     }
 
-    /// A tracee is let go on for one instruction.
+    /// Resumes a tracee for one instruction.
     pub(super) fn want_step(&mut self, tid: Tid) -> Answered<()> {
         self.leave_code_alone(tid)?;
         self.tracee_mut(tid)?.step = Step::Wanted;
         Ok(())
     }
 
-    /// Whether a task that could go on is to make a step.
+    /// Returns whether a task that could continue must make a step.
     pub(crate) fn wants_step(&self, tid: Tid) -> Result<bool> {
         let task = self.task(tid)?;
         Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| t.step == Step::Wanted))
     }
 
-    /// Makes the task, which goes on, execute one instruction only.
+    /// Makes the task execute only one instruction when it continues.
     pub(crate) fn begin_step(&mut self, tid: Tid, stopped: &mut Stopped) -> Result<()> {
         if stopped.signal_due()? {
-            // It comes first.
+            // The signal comes first.
             return Ok(());
         }
         let regs = stopped.regs()?;
@@ -104,7 +107,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Whether the instruction there is an event.
+    /// Returns whether the instruction at `at` is an event.
     fn is_event_at(&self, tid: Tid, at: Addr) -> Result<bool> {
         let task = self.task(tid)?;
         let bytes = task.memory.read_up_to(at, WINDOW_MAX)?;
@@ -114,7 +117,7 @@ impl RecordSession {
         Ok(is_trap || is_event(&bytes))
     }
 
-    /// The event of an instruction, or of a signal's handler, has been recorded: a step of `tid` is over.
+    /// The event of an instruction, or of a signal's handler, has been recorded: ends a step of `tid`.
     pub(crate) fn step_is_over(&mut self, tid: Tid) -> Result<()> {
         if let Some(tracee) = &mut self.task_mut(tid)?.tracee
             && tracee.step != Step::No
@@ -125,7 +128,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A tracee stops for its tracer, with these registers: what they are without a step of ours.
+    /// A tracee stops for its tracer with `regs`. Returns the registers without the effects of our
+    /// step.
     pub(super) fn end_step(
         &mut self,
         tid: Tid,
@@ -144,7 +148,7 @@ impl RecordSession {
 }
 
 impl Pace {
-    /// Whether the tracer wants to see the entry of each call.
+    /// Returns whether the tracer wants to see the entry of each call.
     pub(super) fn shows_entries(self) -> bool {
         matches!(self, Pace::ToCall | Pace::ToEmulatedCall)
     }

@@ -1,4 +1,4 @@
-//! Stopping for the tracer, and telling it.
+//! Stops a tracee for its tracer, and tells the tracer.
 
 use rr_trace::event::{Disposition, EventKind, SignalPlace};
 use rr_tracee::task::{SigInfo, is_fault, signo};
@@ -13,7 +13,7 @@ use crate::session::RecordSession;
 use crate::signals::bit;
 use crate::task::State;
 
-/// The event of `PTRACE_INTERRUPT`, as a wait status has it.
+/// The event of `PTRACE_INTERRUPT`, in the form of a wait status.
 const EVENT_STOP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_STOP << 8;
 
 impl TracerStop {
@@ -28,7 +28,8 @@ impl TracerStop {
 }
 
 impl RecordSession {
-    /// Whether a task stops for its tracer when this signal is to be delivered: not if the tracer has just let it through.
+    /// Returns whether a task stops for its tracer at the delivery of this signal: not if the tracer
+    /// has just let the signal through.
     pub(crate) fn stops_for(&mut self, tid: Tid, signal: i32) -> Result<bool> {
         let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
             return Ok(false);
@@ -36,7 +37,7 @@ impl RecordSession {
         Ok(tracee.passed.take_if(|passed| *passed == signal).is_none())
     }
 
-    /// A tracee is to stop, as soon as it can.
+    /// Makes a tracee stop as soon as it can.
     pub(super) fn ask_to_stop(&mut self, tid: Tid, cause: Cause) -> Result<()> {
         let task = self.task_mut(tid)?;
         let Some(tracee) = &mut task.tracee else {
@@ -47,19 +48,19 @@ impl RecordSession {
         }
         match &task.state {
             State::Ready(_) if !task.is_mid_interval() => self.stop_as_due(tid),
-            // It comes out of the call that it waits in, as it would natively.
+            // The interrupt ends the call that it waits in, as it would natively.
             State::InKernel(running) => Ok(running.interrupt()?),
             _ => Ok(()),
         }
     }
 
-    /// Whether a task that could go on is to stop for its tracer instead.
+    /// Returns whether a task that could continue must stop for its tracer instead.
     pub(crate) fn is_stop_due(&self, tid: Tid) -> Result<bool> {
         let task = self.task(tid)?;
         Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| !t.due.is_empty()))
     }
 
-    /// A task, which is `Ready`, makes the stop that is due, unless its tracer does not want that one any more.
+    /// Makes a `Ready` task take its due stop, unless its tracer does not want that stop any more.
     pub(crate) fn stop_as_due(&mut self, tid: Tid) -> Result<()> {
         let task = self.task_mut(tid)?;
         let at = task.boundary.rip;
@@ -103,19 +104,20 @@ impl RecordSession {
     ) -> Result<()> {
         let signal = signo(&info);
         if signal == libc::SIGSTOP && is_ours(&info, false) {
-            // Sent again after remote calls, which it cannot be kept from (`Remote::finish`): who sent it first is not known any more.
+            // Sent again after remote calls, which cannot hold it back (`Remote::finish`). The original
+            // sender is not known any more.
             info = info::attached();
         }
         let after = match &place {
             SignalPlace::Fault(regs) => {
-                // (The resume flag says how the processor came to a stop.)
+                // (The resume flag only tells how the processor came to a stop.)
                 let regs = regs.without_resume_flag();
                 self.end_step(tid, &mut stopped, regs)?
             }
             SignalPlace::Entry(_) | SignalPlace::Here => self.task(tid)?.boundary,
         };
         if place != SignalPlace::Here {
-            // The interval that it has executed ends here: what the tracer changes, it meets in what follows.
+            // The tracee's interval ends here: the tracer's changes take effect in the next one.
             let kind = EventKind::Signal {
                 signo: signal,
                 info: info.to_vec(),
@@ -133,7 +135,8 @@ impl RecordSession {
         self.stop_for_tracer(tid, TracerStop::new(StopKind::Signal, signal, info))
     }
 
-    /// Whether a task's tracer is to be told that its group is stopped: not while it only listens for the end of that.
+    /// Returns whether a task's tracer must be told that its group is stopped: not while the tracer
+    /// only listens for the end of that stop.
     pub(crate) fn tells_of_group(&self, tid: Tid) -> Result<bool> {
         let task = self.task(tid)?;
         let is_told = |t: &Tracee| !matches!(t.phase, Phase::Listening) || !t.due.is_empty();
@@ -158,13 +161,13 @@ impl RecordSession {
         self.stop_for_tracer(tid, TracerStop::new(StopKind::Group, code, info))
     }
 
-    /// Whether a stop has a siginfo.
+    /// Returns whether a stop has a siginfo.
     pub(super) fn has_info(&self, tid: Tid) -> Answered<bool> {
         let stop = self.tracer_stop(tid)?;
         Ok(stop.kind != StopKind::Group)
     }
 
-    /// The task, which is `Ready`, is stopped for its tracer from now on.
+    /// Stops the task, which is `Ready`, for its tracer from now on.
     pub(super) fn stop_for_tracer(&mut self, tid: Tid, stop: TracerStop) -> Result<()> {
         let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
             return Ok(());
@@ -176,12 +179,13 @@ impl RecordSession {
             _ => info::child(tid, libc::CLD_TRAPPED, signal),
         };
         tracee.phase = Phase::Stopped(stop);
-        // Its tracer says anew how it goes on.
+        // Its tracer decides anew how it continues.
         tracee.step = Step::No;
         self.tell_tracer(tracer, tid, news)
     }
 
-    /// There is news of a tracee: its tracer is woken if it waits for that, and gets a `SIGCHLD` that says so.
+    /// There is news of a tracee: wakes its tracer if that waits for it, and sends the tracer a
+    /// `SIGCHLD`.
     pub(super) fn tell_tracer(&mut self, tracer: Tid, tid: Tid, news: SigInfo) -> Result<()> {
         self.wake_waiting(tracer, tid)?;
         let Some(task) = self.tasks.get(&tracer).filter(|t| !t.exited) else {
@@ -201,7 +205,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Whether the signal must not be lost, although it has no effect on the program: a tracer sees all.
+    /// Returns whether the signal must not be lost although it has no effect on the program: a tracer
+    /// sees all signals.
     pub(crate) fn is_seen_by_tracer(&self, tid: Tid, info: &SigInfo) -> Result<bool> {
         Ok(self.task(tid)?.tracee.is_some() && !is_fault(info))
     }

@@ -1,11 +1,11 @@
-//! Taking back what was rewritten: sites become what they were when their way to the library is no more, or when the
-//! program is about to change the code.
+//! Restores rewritten sites when their stub disappears, or when the program is about to change the
+//! code.
 //!
-//! Keeps: no jump leads to where there is no stub, and what the program writes into its code meets the code that it
-//! knows. What is written for that is part of the event that makes it necessary.
+//! Invariant: every jump leads to a stub, and the program's writes into its code change the code that
+//! it knows. The restoring writes are part of the event that requires them.
 //!
-//! A task that executes a stub meanwhile would be lost: but none is stopped there (see `point`), and only the one whose
-//! call this is has run since.
+//! A task that executes a stub meanwhile would be lost. But no task is stopped there (see `point`), and
+//! only the task that makes this call has run since.
 
 use rr_trace::event::MemWrite;
 use rr_tracee::{Addr, AddrRange, ForkPolicy, Prot, SpaceId, SpaceOp, Tid};
@@ -17,11 +17,11 @@ use crate::sites::Sites;
 /// A site whose calls go to the library.
 #[derive(Clone, Debug)]
 pub(crate) struct Rewritten {
-    /// Where the jumps begin.
+    /// Address of the first jump.
     pub start: Addr,
-    /// What they were written over.
+    /// The bytes that the jumps have overwritten.
     pub original: Vec<u8>,
-    /// Where it leads; nowhere if it is no call, but an instruction that was made to trap.
+    /// Address of the stub. `None` if the site is no call, but an instruction that was made to trap.
     pub stub: Option<Addr>,
 }
 
@@ -35,7 +35,7 @@ impl Rewritten {
             .is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
     }
 
-    /// Puts the bytes that it had into `code`, which was read at `at`, as far as they lie there.
+    /// Restores the original bytes in `code`, which was read at `at`, as far as they lie there.
     pub fn restore(&self, code: &mut [u8], at: Addr) {
         for (place, byte) in self.bytes(None) {
             let read = place.0.checked_sub(at.0).and_then(|n| code.get_mut(n as usize));
@@ -45,7 +45,7 @@ impl Rewritten {
         }
     }
 
-    /// The bytes that it had, each with its place, but for those in `gone`.
+    /// The original bytes with their addresses, except those in `gone`.
     fn bytes(&self, gone: Option<AddrRange>) -> impl Iterator<Item = (Addr, u8)> {
         let start = self.start;
         let places = (0..).map(move |n| start + n);
@@ -55,14 +55,14 @@ impl Rewritten {
     }
 }
 
-/// What an operation means for the sites in and the stubs of a range.
+/// Effect of an operation on the sites and stubs in a range.
 struct Effect {
     range: AddrRange,
-    /// The code that was there is there no more, or as it was at first.
+    /// True if the code is gone, or has its original bytes again.
     code_gone: bool,
-    /// The code is about to be changed.
+    /// True if the code is about to be changed.
     code_changes: bool,
-    /// So are stubs, or they are gone.
+    /// True if stubs are about to be changed, or are gone.
     stubs_gone: bool,
 }
 
@@ -76,7 +76,7 @@ impl Effect {
         }
     }
 
-    /// The effects of an operation; what moves is not among them.
+    /// The effects of an operation, except on the pages that it moves.
     fn of(op: &SpaceOp) -> Option<Effect> {
         match op {
             SpaceOp::Map(mapping) => Some(Effect::gone(mapping.range)),
@@ -88,7 +88,7 @@ impl Effect {
                 code_changes: prot.has(Prot::WRITE),
                 stubs_gone: *prot != Prot(Prot::READ.0 | Prot::EXEC.0),
             }),
-            // The child would be without them.
+            // The child would not have the stubs.
             SpaceOp::SetFork(range, policy) => Some(Effect {
                 range: *range,
                 code_gone: false,
@@ -101,7 +101,7 @@ impl Effect {
 }
 
 impl Sites {
-    /// An operation is carried out: the sites that it concerns are rewritten no more. Gives the bytes to be restored.
+    /// Applies an operation: its sites are no longer rewritten. Returns the bytes to be restored.
     pub fn follow(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
         let mut restored = Vec::new();
         if let Some(effect) = Effect::of(op) {
@@ -146,13 +146,13 @@ impl Sites {
         restored
     }
 
-    /// Whether an instruction there was made to trap.
+    /// Returns whether an instruction in the range was made to trap.
     pub fn has_trap_in(&self, range: AddrRange) -> bool {
         let mut traps = self.rewritten.iter().filter(|site| site.stub.is_none());
         traps.any(|site| site.window().intersect(range).is_some())
     }
 
-    /// Puts what was there before into bytes that were read from `addr` on.
+    /// Restores the original code in bytes that were read from `addr` on.
     pub fn show_original(&self, addr: Addr, bytes: &mut [u8]) {
         let range = AddrRange::sized(addr, bytes.len() as u64);
         let hit = |site: &&Rewritten| site.window().intersect(range).is_some();
@@ -168,24 +168,25 @@ impl Sites {
         }
     }
 
-    /// The program steps itself: no site is rewritten any more.
+    /// The program steps itself: restores all sites, and rewrites none from now on.
     fn give_up(&mut self) -> Vec<(Addr, u8)> {
         self.stepped = true;
-        // Those that are made to trap are no way to the library.
+        // Instructions that were made to trap do not lead to the library, and stay.
         let all = std::mem::take(&mut self.rewritten);
         let (led, trap) = all.into_iter().partition::<Vec<_>, _>(|site| site.stub.is_some());
         self.rewritten = trap;
         led.iter().flat_map(|site| site.bytes(None)).collect()
     }
 
-    /// Where a program continues that has executed a jump of ours, and nothing else, to `rip`.
+    /// The address where a program continues that has executed only a jump of ours, to `rip`.
     fn jumped_from(&self, rip: Addr) -> Option<Addr> {
         let jumped =
             |site: &&Rewritten| site.stub == Some(rip) || (site.window().contains(rip) && site.start != rip);
         self.rewritten.iter().find(jumped).map(|site| site.start)
     }
 
-    /// `range` was written to by other means than the program's own instructions: what it has left of a site is restored.
+    /// `range` was written to by other means than the program's own instructions: restores the rest of
+    /// the sites there.
     fn overwritten(&mut self, range: AddrRange) -> Vec<(Addr, u8)> {
         let mut restored = Vec::new();
         let stubs = self.stubs_in(range);
@@ -203,7 +204,8 @@ impl Sites {
 }
 
 impl RecordSession {
-    /// Carries what a call did to its address space into the model; sites that this concerns are as they were.
+    /// Applies a call's changes of its address space to the model, and restores the sites that they
+    /// concern.
     pub(crate) fn apply_ops(
         &mut self,
         tid: Tid,
@@ -219,7 +221,7 @@ impl RecordSession {
         self.restore(tid, id, restored, writes)
     }
 
-    /// These were writes to memory as a file, or by `process_vm_writev`.
+    /// Restores sites after writes to memory as a file, or by `process_vm_writev`.
     pub(crate) fn undo_overwritten(&mut self, tid: Tid, writes: &mut Vec<MemWrite>) -> Result<()> {
         let written: Vec<_> = writes
             .iter()
@@ -234,8 +236,9 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task steps itself (the trap flag), and what it has executed may have been a jump of ours: this program sees its own code from
-    /// now on. Where it continues then; none if there is nothing to be done.
+    /// A task steps itself (the trap flag), and the instruction that it executed may have been a jump
+    /// of ours: the program sees its own code from now on. Returns the address where it continues, or
+    /// `None` if there is nothing to do.
     pub(crate) fn step_without_sites(
         &mut self,
         tid: Tid,
@@ -274,7 +277,7 @@ impl RecordSession {
             let Some(owner) = owner else { continue };
             self.task(owner)?.memory.write_protected(addr, &[byte])?;
             match writes.last_mut() {
-                // Neighbours are one write.
+                // Adjacent bytes become one write.
                 Some(last) if last.space == id && last.addr + last.data.len() as u64 == addr => {
                     last.data.push(byte)
                 }

@@ -1,19 +1,22 @@
 //! The ring: system call buffers in memory that a tracee shares with the recorder.
 //!
-//! What little most intervals record is read out of the tracee's own memory. Where much is recorded that would be half of the
-//! work: so an address space that has recorded [`MUCH`] gets a ring. The library writes into one of its slots
-//! (`rr_preload::layout::Control::records`); a slot with a large interval is *lent* to the thread that writes the trace, which copies
-//! it when its turn comes, and the library goes on in another.
+//! Most intervals record little, which is read out of the tracee's own memory. If much is recorded,
+//! that would be half of the work. So an address space that has recorded [`MUCH`] gets a ring. The
+//! library writes into one of its slots (`rr_preload::layout::Control::records`). A slot with a large
+//! interval is *lent* to the thread that writes the trace, which copies it later, and the library
+//! continues in another.
 //!
-//! Keeps: a slot that is lent is written by nobody, unless the program itself writes into rr's area; so it is copied once, and
-//! only the copy is looked at. If there is no free slot, the recorder copies at once: nobody waits.
+//! Invariant: nobody writes to a lent slot, unless the program itself writes into rr's area. So the
+//! slot is copied once, and only the copy is read. If there is no free slot, the recorder copies at
+//! once: nobody waits.
 //!
 //! ```text
 //! RING ──► slot 0: RECORDS_BYTES | slot 1 | … | slot RING_SLOTS − 1
 //! ```
 //!
-//! The memory is a memfd that the tracee makes and we open through `/proc`; its descriptor is closed before the program goes on.
-//! A fork does not inherit it (`MADV_DONTFORK`): it goes on with its own copy of the buffer at `RECORDS`.
+//! The memory is a memfd that the tracee makes and rr opens through `/proc`. Its descriptor is closed
+//! before the program continues. A fork does not inherit the ring (`MADV_DONTFORK`): it continues with
+//! its own copy of the buffer at `RECORDS`.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -31,26 +34,26 @@ use crate::capture::may_call;
 use crate::error::Result;
 use crate::session::RecordSession;
 
-/// An interval with at least so many bytes of records is a large one.
+/// Minimum number of bytes of records of a large interval.
 pub(crate) const LARGE: usize = 16 << 10;
-/// After so many bytes of records of large intervals an address space gets a ring.
+/// Number of bytes of records in large intervals after which an address space gets a ring.
 const MUCH: u64 = 1 << 20;
 
 /// A ring, mapped into our own memory.
 #[derive(Debug)]
 struct Ring {
     start: NonNull<u8>,
-    /// Slots that hold nothing. The one that was used last comes first: it is in the CPU's caches.
+    /// Slots that hold nothing. The last used one comes first, because it is in the CPU's caches.
     free: Mutex<Vec<u64>>,
 }
 
-// SAFETY: the mapping belongs to no thread; `free` says who may use which part of it.
+// SAFETY: the mapping belongs to no thread. `free` says who may use which part of it.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
 impl Ring {
-    /// Makes the file behind it as large as it has to be, and maps it.
+    /// Sets the size of the ring's file, and maps it.
     fn map(file: &std::fs::File) -> std::io::Result<Ring> {
         file.set_len(layout::RING_BYTES)?;
         let len = const { NonZero::new(layout::RING_BYTES as usize).unwrap() };
@@ -62,7 +65,7 @@ impl Ring {
         })
     }
 
-    /// A slot that holds nothing.
+    /// Takes a slot that holds nothing.
     fn take(self: &Arc<Ring>) -> Option<Arc<Slot>> {
         let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         let ring = Arc::clone(self);
@@ -77,7 +80,7 @@ impl Drop for Ring {
     }
 }
 
-/// A slot in use: by the library, or by who was lent it.
+/// A slot in use: by the library, or by its borrower.
 #[derive(Debug)]
 pub(crate) struct Slot {
     ring: Arc<Ring>,
@@ -85,25 +88,25 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Where it is in the tracee.
+    /// Address of the slot in the tracee.
     fn address(&self) -> Addr {
         rr_area::RING + self.number * layout::RECORDS_BYTES
     }
 
-    /// A part of it.
+    /// A copy of a part of the slot.
     pub fn copy(&self, range: &Range<usize>) -> Vec<u8> {
         let mut copy = Vec::with_capacity(range.len());
         self.copy_to(range, &mut copy);
         copy
     }
 
-    /// Looks at a part of it, while no task of its address space runs.
+    /// Reads a part of the slot in place, while no task of its address space runs.
     fn view<R>(&self, range: &Range<usize>, look: impl FnOnce(&[u8]) -> R) -> R {
         let end = range.end.min(layout::RECORDS_BYTES as usize);
         let start = range.start.min(end);
         let at = self.number as usize * layout::RECORDS_BYTES as usize + start;
-        // SAFETY: the range lies within the slot, and the slot within the mapping; nobody writes there, since the library of a
-        // stopped task does not.
+        // SAFETY: the range lies within the slot, and the slot within the mapping. Nobody writes there,
+        // because the library of a stopped task does not.
         look(unsafe { std::slice::from_raw_parts(self.ring.start.as_ptr().add(at), end - start) })
     }
 
@@ -112,8 +115,9 @@ impl Slot {
         let start = range.start.min(end);
         let at = self.number as usize * layout::RECORDS_BYTES as usize + start;
         buf.reserve(end - start);
-        // SAFETY: the range lies within the slot, and the slot within the mapping; there is room in `buf`. Should the program
-        // write there meanwhile, the bytes are these or those, as any bytes are.
+        // SAFETY: the range lies within the slot, and the slot within the mapping; there is room in
+        // `buf`. If the program writes there meanwhile, the copy has old or new bytes, both of which
+        // are valid.
         unsafe {
             let from = self.ring.start.as_ptr().add(at);
             let to = buf.as_mut_ptr().add(buf.len());
@@ -147,20 +151,20 @@ impl Lend for Lent {
     }
 }
 
-/// Where the library of an address space writes records.
+/// Place where the library of an address space writes records.
 #[derive(Debug, Default)]
 pub(crate) enum Place {
     /// In the tracee's own memory, at `RECORDS`.
     #[default]
     Own,
-    /// As before; a ring cannot be had.
+    /// Same as `Own`, because a ring is not possible.
     OwnForEver,
     /// In a slot of a ring.
     Ring(Arc<Slot>),
 }
 
 impl Place {
-    /// Its address.
+    /// Address of the place.
     pub fn address(&self) -> Addr {
         match self {
             Place::Own | Place::OwnForEver => Addr(layout::RECORDS),
@@ -169,7 +173,7 @@ impl Place {
     }
 }
 
-/// What was taken out of buffers for an event that is still to come: what is our own, and after that what is lent.
+/// Records taken out of buffers for the next event: first those of our own, then those that are lent.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     own: Vec<u8>,
@@ -177,7 +181,7 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// More.
+    /// Adds records.
     pub fn push(&mut self, records: Vec<u8>) {
         self.settle();
         if self.own.is_empty() {
@@ -187,7 +191,7 @@ impl Taken {
         }
     }
 
-    /// More, that stays where it is for now.
+    /// Adds records that stay in their place for now.
     pub fn lend(&mut self, lent: Lent) {
         self.settle();
         self.lent = Some(lent);
@@ -206,7 +210,7 @@ impl Taken {
 }
 
 impl RecordSession {
-    /// Before a task goes on: gives its address space a ring if it has recorded much.
+    /// Before a task continues: gives its address space a ring if it has recorded much.
     pub(crate) fn give_ring(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
         let task = self.task(tid)?;
         let (id, tgid) = (task.space, task.tgid);
@@ -215,7 +219,7 @@ impl RecordSession {
         if !wanted || task.is_mid_interval() || !may_call(&stopped)? {
             return Ok(stopped);
         }
-        // It counts against limits that the program shall not notice.
+        // The ring counts against limits, and the program must not notice that.
         let limited =
             self.file_sizes_limited || limits::soft(tgid, libc::RLIMIT_AS) != Some(libc::RLIM_INFINITY);
         let (stopped, ring) = if limited {
@@ -234,7 +238,8 @@ impl RecordSession {
         Ok(stopped)
     }
 
-    /// At the end of an interval, in an address space with a ring: the records in this part of its slot.
+    /// At the end of an interval, in an address space with a ring: takes the records in this part of
+    /// its slot.
     pub(crate) fn take_from_ring(
         &mut self,
         tid: Tid,
@@ -242,7 +247,7 @@ impl RecordSession {
         slot: &Arc<Slot>,
         range: Range<u64>,
     ) -> Result<()> {
-        // The program may have written there.
+        // The program may have overwritten the length.
         let used = range.end.min(layout::RECORDS_BYTES);
         let range = range.start as usize..used as usize;
         if range.is_empty() {
@@ -272,7 +277,8 @@ impl RecordSession {
     }
 }
 
-/// Makes a ring in the address space of a stopped task. None, if the kernel refuses something: then nothing is left of it.
+/// Makes a ring in the address space of a stopped task. `None` if the kernel refuses a step: then
+/// nothing is left of the ring.
 fn make(remote: Remote) -> Result<(Stopped, Option<Ring>)> {
     let (mut remote, file) = remote.memfd(c"rr records")?;
     let Some((fd, file)) = file else {

@@ -1,18 +1,20 @@
-//! The scheduler: whose turn it is.
+//! The scheduler: chooses the task that runs next.
 //!
-//! Tasks of higher priority (lower nice value) go first; of those of the same priority the one that has waited longest: a new task
-//! waits from its birth on, so those that are born one after the other pass over nobody. A turn ends at an
-//! event: after a number of them, when a task of higher priority can go on, or, at the next tick, when a task has
-//! come out of a call that it waited in. Two things soften the strictness, for programs wait in loops for each other:
-//! `sched_yield` gives everybody else a turn, whatever their priority; and who was passed over for many turns gets one.
+//! Tasks of higher priority (lower nice value) go first; among equals, the task that has waited
+//! longest. A new task waits from its birth on, so tasks that are born one after the other do not pass
+//! over anybody. A turn ends at an event: after a number of them, when a task of higher priority can
+//! run, or, at the next tick, when a task has come out of a call that it waited in. Two rules soften
+//! this, because programs wait in loops for each other: `sched_yield` gives all other tasks a turn,
+//! whatever their priority, and a task that was passed over for many turns gets one.
 //!
-//! *A turn must not end at the same place of a loop always*: that could be where the task holds a lock that others need. So turns
-//! differ a little in length, and after every eighth `sched_yield` the next turn of the task ends some events after its beginning.
-//! A task that starves for a lock all the same gets the next turn when the lock is free (`contention`), and a task
-//! without events is interrupted (`point`), soon if that helps.
+//! *A turn must not always end at the same place of a loop*: the task might hold a lock there that
+//! others need. So turns differ a little in length, and after every eighth `sched_yield` the next turn
+//! of the task ends some events after its beginning. If a task still starves for a lock, it gets the
+//! next turn when the lock is free (`contention`). A task without events is interrupted (`point`), and
+//! soon if that helps.
 //!
-//! Keeps: a decision depends on what the program did, on priorities and on the seed of chaos mode, not on tids. (Only
-//! a turn outside of chaos mode also ends by the clock.)
+//! Invariant: a decision depends on the program's actions, on priorities and on the seed of chaos mode,
+//! not on tids. (Only outside of chaos mode, a turn can also end by the clock.)
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -22,21 +24,21 @@ use rr_tracee::{Tid, tsc};
 
 use crate::chaos::Chaos;
 
-/// How long a task may go on while others are ready, if its events are far apart.
+/// Maximum time that a task may run while others are ready, if its events are far apart.
 const TURN_TIME: Duration = Duration::from_millis(100);
-/// After every so many calls of `sched_yield`, the next turn is a short one.
+/// Number of calls of `sched_yield` after which a task's next turn is a short one.
 const YIELDS: u64 = 8;
-/// So many events a short turn has at most.
+/// Maximum number of events of a short turn.
 const SHORT: u64 = 4;
-/// So many turns of others a ready task of low priority is passed over at most.
+/// Maximum number of turns for which a ready task of low priority is passed over.
 const PATIENCE: u64 = 8;
 
-/// How to schedule.
+/// Parameters of the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// The most events of a turn.
+    /// Maximum number of events of a turn.
     pub turn_events: u64,
-    /// The seed of chaos mode; `None`: the usual order.
+    /// The seed of chaos mode. `None` means the usual order.
     pub chaos: Option<u64>,
 }
 
@@ -49,33 +51,34 @@ impl Default for Schedule {
     }
 }
 
-/// What the scheduler knows of a task.
+/// State of a task in the scheduler.
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    /// Since when it has had no turn: tasks are counted as they come, and again as their turns end. (Tids are not the same in two runs.)
+    /// Age of its wait: the count at its birth, or at the end of its last turn. (Tids differ between
+    /// two runs.)
     since: u64,
     /// The kernel's nice value.
     nice: i32,
     /// Priority in chaos mode.
     lot: i32,
-    /// So many events its next turn has at most; 0 for no such limit.
+    /// Maximum number of events of its next turn; 0 for no such limit.
     short: u64,
-    /// It can go on.
+    /// True if the task can run.
     is_ready: bool,
-    /// How often its class had been passed over when it became ready, or its turn began.
+    /// Value of [`Class::passed`] when the task became ready, or its turn began.
     passed: u64,
 }
 
 /// The tasks of one priority.
 #[derive(Debug, Default)]
 struct Class {
-    /// How many there are.
+    /// Number of tasks.
     members: usize,
-    /// Turns for which others of higher priority went.
+    /// Number of turns that tasks of higher priority got instead.
     passed: u64,
-    /// Those that are ready, by [`Member::since`].
+    /// The ready tasks, by [`Member::since`].
     by_age: BTreeSet<(u64, Tid)>,
-    /// The same, by [`Member::passed`], and then by age.
+    /// The ready tasks, by [`Member::passed`], and then by age.
     by_passed: BTreeSet<(u64, u64, Tid)>,
 }
 
@@ -84,7 +87,7 @@ impl Class {
         !self.by_age.is_empty()
     }
 
-    /// The ready task that was passed over most often, if that was too often; with its age.
+    /// The ready task that was passed over most often, if that was too often, with its age.
     fn starving(&self) -> Option<(u64, Tid)> {
         let (passed, since, tid) = *self.by_passed.first()?;
         (self.passed - passed >= PATIENCE).then_some((since, tid))
@@ -96,20 +99,20 @@ impl Class {
 struct Turn {
     tid: Tid,
     until: EventNumber,
-    /// A time of [`tsc::now`]; `None` in chaos mode.
+    /// Time at which the turn ends, as a time of [`tsc::now`]; `None` in chaos mode.
     deadline: Option<Duration>,
-    /// Given in spite of its priority: others do not cut it short.
+    /// True if the turn was given in spite of the task's priority: others do not cut it short.
     granted: bool,
-    /// It ends after a few events.
+    /// True if the turn ends after a few events.
     short: bool,
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Choice {
     /// Let this task run.
     Run(Tid),
-    /// Wait until a task comes out of the kernel; at most so long, if a time is given.
+    /// Wait until a task comes out of the kernel, with a maximum time if one is given.
     Wait(Option<Duration>),
 }
 
@@ -119,16 +122,17 @@ pub(crate) struct Scheduler {
     schedule: Schedule,
     chaos: Option<Chaos>,
     members: HashMap<Tid, Member>,
-    /// Their classes, by priority: no class is without members.
+    /// The classes of the tasks, by priority. No class is empty.
     classes: BTreeMap<i32, Class>,
-    /// How many tasks are ready.
+    /// Number of ready tasks.
     ready: usize,
-    /// Counts births, and ends of turns.
+    /// Number of births and ends of turns so far.
     count: u64,
-    /// Counts calls of `sched_yield`.
+    /// Number of calls of `sched_yield` so far.
     yields: u64,
     turn: Option<Turn>,
-    /// Who goes after a `sched_yield`, or because a lock is free that it waits for, before priorities count again.
+    /// Tasks that go first, before priorities count again: after a `sched_yield`, or because a lock
+    /// that they wait for is free.
     round: VecDeque<Tid>,
 }
 
@@ -147,7 +151,7 @@ impl Scheduler {
         }
     }
 
-    /// A task has come into being.
+    /// Adds a new task.
     pub fn add(&mut self, tid: Tid, nice: i32) {
         let lot = self.chaos.as_mut().map_or(0, Chaos::priority);
         let since = self.count;
@@ -164,12 +168,12 @@ impl Scheduler {
         self.enter(tid, member);
     }
 
-    /// A task is gone.
+    /// Removes a task that is gone.
     pub fn remove(&mut self, tid: Tid) {
         self.leave(tid);
     }
 
-    /// A task has another tid now.
+    /// Changes the tid of a task.
     pub fn rename(&mut self, former: Tid, tid: Tid) {
         if let Some(member) = self.leave(former) {
             self.remove(tid);
@@ -180,12 +184,12 @@ impl Scheduler {
         }
     }
 
-    /// Takes notice of a nice value.
+    /// Sets the nice value of a task.
     pub fn set_nice(&mut self, tid: Tid, nice: i32) {
         self.change(tid, |member| member.nice = nice);
     }
 
-    /// Takes notice of whether a task can go on.
+    /// Sets whether a task can run.
     pub fn set_ready(&mut self, tid: Tid, is_ready: bool) {
         if self.is_ready(tid) != is_ready {
             self.change(tid, |member| member.is_ready = is_ready);
@@ -196,12 +200,12 @@ impl Scheduler {
         self.members.get(&tid).is_some_and(|m| m.is_ready)
     }
 
-    /// Whether another task than this one can go on.
+    /// Returns whether another task can run.
     pub fn others_are_ready(&self, tid: Tid) -> bool {
         self.ready > usize::from(self.is_ready(tid))
     }
 
-    /// Changes what is known of a task, and with it its place in the order.
+    /// Changes the state of a task, and with it its place in the order.
     fn change(&mut self, tid: Tid, change: impl FnOnce(&mut Member)) {
         if let Some(mut member) = self.leave(tid) {
             change(&mut member);
@@ -238,22 +242,23 @@ impl Scheduler {
         Some(member)
     }
 
-    /// Whose turn it is, if it is not over.
+    /// The task whose turn it is, if the turn is not over.
     pub fn turn(&self) -> Option<Tid> {
         self.turn.as_ref().map(|turn| turn.tid)
     }
 
-    /// Whether the seed alone decides.
+    /// Returns whether only the seed decides.
     pub fn is_chaotic(&self) -> bool {
         self.chaos.is_some()
     }
 
-    /// Whether it matters for decisions who exactly can go on: then nobody must be on the way out of the kernel.
+    /// Returns whether decisions depend on the exact set of ready tasks: then no task may be on its way
+    /// out of the kernel.
     pub fn is_exact(&self) -> bool {
         self.chaos.is_some() || self.classes.len() > 1
     }
 
-    /// Whether somebody has a higher priority than the task whose turn it is, and may come to need the CPU.
+    /// Returns whether a task has a higher priority than the current one, and may come to need the CPU.
     pub fn has_rivals(&self) -> bool {
         let Some(turn) = self.turn.as_ref().filter(|turn| !turn.granted) else {
             return false;
@@ -274,12 +279,12 @@ impl Scheduler {
         }
     }
 
-    /// The task whose turn it is has had its event `now`, at that `time` (of [`tsc::now`]), and may have called
-    /// `sched_yield` with it. Returns whether its turn is over.
+    /// The current task has had its event `now`, at that `time` (of [`tsc::now`]). `yields` says if it
+    /// has called `sched_yield`. Returns whether its turn is over.
     pub fn turn_is_over(&mut self, now: EventNumber, time: Duration, yields: bool) -> bool {
         let Some(turn) = &self.turn else { return true };
         let tid = turn.tid;
-        // Alone.
+        // There is no other task.
         if self.members.len() <= 1 {
             return false;
         }
@@ -302,13 +307,13 @@ impl Scheduler {
         over
     }
 
-    /// The turn is over, in favour of this task.
+    /// Ends the turn in favour of this task.
     pub fn hand_over(&mut self, now: EventNumber, to: Tid) {
         self.round.push_front(to);
         self.end_turn(now);
     }
 
-    /// Takes notice of a `sched_yield`.
+    /// Counts a `sched_yield`.
     fn note_yield(&mut self, tid: Tid) {
         self.yields += 1;
         if self.chaos.is_none()
@@ -319,12 +324,12 @@ impl Scheduler {
         }
     }
 
-    /// Whether the turn ends a few events from its beginning: then every call is to be one.
+    /// Returns whether the turn ends a few events from its beginning: then every call must be an event.
     pub fn counts_events(&self) -> bool {
         self.turn.as_ref().is_some_and(|turn| turn.short)
     }
 
-    /// Somebody waits who has come out of a call that it waited in: the turn is over at the next event.
+    /// Ends the turn at the next event, because a task has come out of a call that it waited in.
     pub fn cut_short(&mut self) {
         if let Some(turn) = &mut self.turn
             && let Some(deadline) = &mut turn.deadline
@@ -333,7 +338,7 @@ impl Scheduler {
         }
     }
 
-    /// The ready tasks, whatever their priority; first those that have waited longest.
+    /// The ready tasks, whatever their priority, in order of their wait.
     fn all_ready(&self) -> VecDeque<Tid> {
         let mut all: Vec<(u64, Tid)> = self
             .classes
@@ -344,7 +349,7 @@ impl Scheduler {
         all.into_iter().map(|(_, tid)| tid).collect()
     }
 
-    /// Gives the next turn.
+    /// Chooses the next turn.
     pub fn choose(&mut self, now: EventNumber) -> Choice {
         while let Some(tid) = self.round.pop_front() {
             if self.is_ready(tid) {
@@ -389,7 +394,7 @@ impl Scheduler {
             Some(chaos) => (chaos.turn(most), None),
             None => (most, Some(tsc::now() + TURN_TIME)),
         };
-        // Up to a quarter less, another number every time.
+        // Up to a quarter fewer, a different number every time.
         let less = if deadline.is_some() {
             self.count % (events / 4 + 1)
         } else {
@@ -397,7 +402,7 @@ impl Scheduler {
         };
         let mut events = events - less;
         let mut short = false;
-        // (That it was passed over is forgotten with it.)
+        // (The count of its passed-over turns is reset, too.)
         self.change(tid, |member| {
             let most = std::mem::take(&mut member.short);
             if most > 0 {
@@ -415,7 +420,7 @@ impl Scheduler {
         Choice::Run(tid)
     }
 
-    /// The turn is over, be it that the task cannot go on.
+    /// Ends the turn, also if the task cannot run.
     pub fn end_turn(&mut self, now: EventNumber) {
         let Some(turn) = self.turn.take() else { return };
         let since = self.count;
@@ -432,7 +437,7 @@ impl Scheduler {
         }
     }
 
-    /// The wait of a [`Choice::Wait`] with a time was in vain.
+    /// The time of a [`Choice::Wait`] has passed in vain.
     pub fn end_interval(&mut self) {
         if let Some(chaos) = &mut self.chaos {
             chaos.end_interval();
@@ -457,14 +462,14 @@ mod tests {
         scheduler
     }
 
-    /// Lets these of the three be ready, and nobody else of them.
+    /// Makes exactly these of the three tasks ready.
     fn only(scheduler: &mut Scheduler, ready: &[Tid]) {
         for tid in [A, B, C] {
             scheduler.set_ready(tid, ready.contains(&tid));
         }
     }
 
-    /// Lets all tasks be ready always; who runs at which event.
+    /// All tasks are always ready. Returns the task that runs at each event.
     fn run(
         scheduler: &mut Scheduler,
         events: std::ops::Range<u64>,
@@ -533,7 +538,7 @@ mod tests {
                 panic!("all are ready")
             };
             ran.push(tid);
-            // Each has a child, and is gone.
+            // Each has a child, and exits.
             scheduler.add(Tid(100 + n as i32), 0);
             scheduler.set_ready(Tid(100 + n as i32), true);
             scheduler.end_turn(now);
@@ -559,7 +564,7 @@ mod tests {
 
     #[test]
     fn who_yields_again_and_again_has_short_turns_between() {
-        // Its second event is a yield always, unless its turn ends before.
+        // Its second event is always a yield, unless its turn ends before.
         let mut scheduler = scheduler(turns_of(100), [0; 3]);
         let (mut event, mut lengths) = (0, std::collections::BTreeSet::new());
         for _ in 0..100 {
@@ -603,7 +608,7 @@ mod tests {
         let mut scheduler = scheduler(turns_of(1), [-5, 0, 0]);
         only(&mut scheduler, &[A, C]);
         let mut ran = run(&mut scheduler, 0..4, |_| false);
-        // B waits longer, but has been able to go on since now only.
+        // B waits longer, but has been ready only since now.
         scheduler.set_ready(B, true);
         ran.extend(run(&mut scheduler, 4..20, |_| false));
         let turn = |tid| ran.iter().position(|t| *t == tid);
@@ -623,7 +628,7 @@ mod tests {
                 run(scheduler, 0..2000, |_| false);
                 begin.elapsed()
             };
-            // Others want the processor, too: the shortest time is the true one.
+            // Others want the processor, too: the shortest time is the right one.
             (0..5).map(|_| turns(&mut scheduler)).min().unwrap()
         };
         let (few, many) = (time(30), time(30_000));
@@ -662,7 +667,7 @@ mod tests {
         while !chaos.in_interval() {
             chaos.turn_over(EventNumber(0));
         }
-        // Whoever sleeps again and again is waited for less and less.
+        // The waits for a task that sleeps again and again become shorter.
         let waits = |scheduler: &mut Scheduler| match scheduler.choose(EventNumber(0)) {
             Choice::Wait(Some(patience)) => patience,
             other => panic!("{other:?}"),

@@ -1,8 +1,9 @@
-//! Scratch memory: where the kernel puts the outputs of calls that may block (I3).
+//! Scratch memory: the kernel puts the outputs of calls that may block there (I3).
 //!
-//! Only a call under way needs some, as much as its outputs take: it gets whole pages of rr's area, and keeps them
-//! until its task enters the next call. Of the area only the beginning is mapped at first, and more when it is needed: what is mapped
-//! counts against the program's limits (`ulimit -v`), which it shall not notice.
+//! Only a current call needs scratch memory, for its outputs. It gets whole pages of rr's area, and
+//! keeps them until its task enters the next call. At first only the beginning of the area is mapped,
+//! and more when it is needed: mapped memory counts against the program's limits (`ulimit -v`), which
+//! the program must not notice.
 
 use rr_tracee::ids::PAGE;
 use rr_tracee::remote::Remote;
@@ -14,17 +15,17 @@ use crate::signals::before_call;
 use crate::syscall::returned;
 use crate::task::State;
 
-/// What is mapped at a time.
+/// Number of bytes that are mapped at a time.
 const STEP: u64 = 1 << 20;
 
 /// The scratch memory of an address space.
 #[derive(Clone, Debug)]
 pub(crate) struct Scratch {
-    /// In order, without overlaps.
+    /// The ranges in use, in order, without overlaps.
     used: Vec<AddrRange>,
-    /// Up to where it is mapped.
+    /// End of the mapped part.
     end: Addr,
-    /// The kernel would not map more.
+    /// True if the kernel refused to map more.
     exhausted: bool,
 }
 
@@ -39,7 +40,7 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// That of a fork: mapped as far, and not used.
+    /// The scratch memory of a fork: the same part is mapped, and none is in use.
     pub fn forked(&self) -> Scratch {
         Scratch {
             used: Vec::new(),
@@ -54,7 +55,8 @@ impl Scratch {
         starts.zip(ends).map(|(start, end)| AddrRange::new(start, end))
     }
 
-    /// Takes `len` bytes, or what there is if the area is full. `Err` is where it would have to be mapped up to.
+    /// Takes `len` bytes, or fewer if the area is full. `Err` is the address up to which the area must
+    /// be mapped first.
     pub fn take(&mut self, len: u64) -> Result<Option<AddrRange>, Addr> {
         let len = len.min(rr_area::SCRATCH_MOST).next_multiple_of(PAGE);
         let limit = if self.exhausted {
@@ -84,7 +86,7 @@ impl Scratch {
 }
 
 impl RecordSession {
-    /// The task needs its scratch memory no more.
+    /// Releases the task's scratch memory.
     pub(crate) fn release_scratch(&mut self, tid: Tid) {
         let Some(task) = self.tasks.get_mut(&tid) else {
             return;
@@ -95,7 +97,8 @@ impl RecordSession {
         }
     }
 
-    /// Maps scratch memory up to `end` at least; the task, which stands at the entry of a call, comes there again.
+    /// Maps scratch memory at least up to `end`. The task, which stands at the entry of a call, comes
+    /// there again.
     pub(crate) fn grow_scratch(
         &mut self,
         tid: Tid,
@@ -145,7 +148,7 @@ mod tests {
         let two = scratch.take(3 * PAGE - 1).unwrap().unwrap();
         assert_eq!(two, AddrRange::sized(one.end, 3 * PAGE));
         scratch.release(one);
-        // Too large for the gap, and then just right.
+        // Too large for the gap, and then exactly its size.
         assert_eq!(scratch.take(2 * PAGE).unwrap().unwrap().start, two.end);
         assert_eq!(scratch.take(PAGE).unwrap().unwrap(), one);
     }

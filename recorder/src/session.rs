@@ -1,9 +1,9 @@
-//! `RecordSession`: the tasks, and how one of them runs to its next stop.
+//! `RecordSession`: the tasks, and running one of them to its next stop.
 //!
-//! Keeps I1: at most one tracee executes user code at any time. One task runs until it blocks in the kernel or the
-//! scheduler ends its turn; the others are looked at
-//! only then. Recorder and tracees share one CPU, where handing over takes 3 µs; so
-//! `sched_yield` is all that it takes to let a resumed task go first, and to find out whether it blocked.
+//! Keeps I1: at most one tracee executes user code at any time. One task runs until it blocks in the
+//! kernel or the scheduler ends its turn. The other tasks are checked only then. Recorder and tracees
+//! share one CPU, where handing over takes 3 µs. So one `sched_yield` lets a resumed task run first,
+//! and shows if it has blocked.
 
 mod end;
 mod events;
@@ -43,30 +43,32 @@ use crate::stats::Stats;
 use crate::table::Tasks;
 use crate::task::{State, Task};
 
-/// How to record.
+/// Options of a recording.
 #[derive(Debug)]
 pub struct Options {
     /// Wait for all processes, not just the first.
     pub wait_for_all: bool,
     /// At every event, compare the model of the address space with `/proc/PID/maps`.
     pub check_maps: bool,
-    /// CPU mask that the program is told it may use (what rr itself had before it bound itself to one).
+    /// CPU mask that the program is told it may use (that of rr before it bound itself to one CPU).
     pub affinity: Vec<u8>,
-    /// The machine is said to have so many CPUs, numbered from 0 (and `affinity` is all of them).
+    /// Number of CPUs that the program is shown, numbered from 0 (`affinity` is then all of them).
     pub cores: Option<usize>,
     /// A signal that never reaches the program.
     pub ignored_signal: Option<i32>,
-    /// A signal that does not kill a program which does not handle it.
+    /// A signal that does not kill a program that does not handle it.
     pub survived_signal: Option<i32>,
-    /// Write `[rr PID EVENT]` before whatever the program writes to our standard output and error.
+    /// Write `[rr PID EVENT]` before everything that the program writes to our standard output and
+    /// error.
     pub mark_stdio: bool,
-    /// Whose turn it is when.
+    /// Parameters of the scheduler.
     pub schedule: Schedule,
     /// Let a library in the tracees make the calls that need no stop.
     pub buffered: bool,
-    /// The longest time that is recorded: then the recording ends where the tasks are ([`End::TimeLimit`]).
+    /// Maximum time of the recording. Then the recording ends where the tasks are ([`End::TimeLimit`]).
     pub time_limit: Option<Duration>,
-    /// How fast the time-stamp counter is. Begun as early as possible: the longer ago that is, the less is waited for its end.
+    /// Measurement of the time-stamp counter's rate. It begins as early as possible, so that nobody has
+    /// to wait for its end.
     pub measurement: tsc::Measurement,
 }
 
@@ -76,24 +78,26 @@ pub(crate) struct Space {
     pub model: AddressSpace,
     /// The program break as the program set it.
     pub brk: u64,
-    /// The main stack, with the room below it.
+    /// The main stack, including the room below it.
     pub stack: Option<AddrRange>,
     /// The program's loader (`ld.so`), if it has one.
     pub loader: Option<FileId>,
-    /// The program has said that it is not to be dumped (`PR_SET_DUMPABLE`). The kernel does not know: rr reads its memory.
+    /// True if the program has asked not to be dumped (`PR_SET_DUMPABLE`). The kernel is not told,
+    /// because rr reads the memory.
     pub not_dumpable: bool,
-    /// Where calls that may block put their outputs.
+    /// Memory for the outputs of calls that may block.
     pub scratch: Scratch,
-    /// The library in it.
+    /// State of the library.
     pub library: Library,
-    /// Snapshots that the checkpoint writer reads in place: to be replaced by forks before a task of this space goes on.
+    /// Snapshots that the checkpoint writer reads in place. They must be replaced by forks before a
+    /// task of this space continues.
     pub in_place: Vec<rr_checkpoint::SharedSource>,
-    /// Its last checkpoint, if what has changed since can be told.
+    /// The last checkpoint, if the changes since then can be told.
     pub baseline: Option<Baseline>,
 }
 
 impl Space {
-    /// Takes notice of a change: the sites that it concerns are rewritten no more. Gives the bytes to be restored.
+    /// Applies a change: its sites are no longer rewritten. Returns the bytes to be restored.
     #[must_use]
     pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
         let restored = self.library.sites.follow(op);
@@ -109,16 +113,16 @@ pub struct RecordSession {
     pub(crate) spaces: BTreeMap<SpaceId, Space>,
     pub(crate) mapped: Mapped,
     pub(crate) known_sites: KnownSites,
-    /// The shared memory objects as the events tell of them.
+    /// The shared memory objects as the events describe them.
     pub(crate) objects: Objects,
-    /// What the next event does in other address spaces, and to objects.
+    /// Changes by the next event in other address spaces, and of objects.
     pub(crate) besides: Besides,
     pub(crate) capture: Capture,
     pub(crate) options: Options,
     pub(crate) files: Arc<FileStore>,
     pub(crate) last_space: u32,
     writer: TraceWriter,
-    /// When the recording began ([`tsc::now`]).
+    /// Time at which the recording began ([`tsc::now`]).
     started: Duration,
     number: EventNumber,
     last_time_ns: u64,
@@ -130,36 +134,37 @@ pub struct RecordSession {
     program: String,
     /// Tasks that entered a system call whose `SyscallEnter` is not recorded yet, in order of their intervals.
     pending_entries: Vec<(Tid, Registers)>,
-    /// Reports about tasks that the kernel attached before we know of them.
+    /// Reports about tasks that the kernel attached before we know them.
     pub(crate) early: HashMap<Tid, Report>,
-    /// What is known of tasks that trace others.
+    /// State of tasks that trace others.
     pub(crate) tracers: Tracers,
-    /// The current task has called `sched_yield`: others go first.
+    /// True if the current task has called `sched_yield`: others go first.
     pub(crate) yields: bool,
-    /// Some task has opened `/proc/PID/mem`.
+    /// True if some task has opened `/proc/PID/mem`.
     pub(crate) memory_files: bool,
-    /// A `status` of `/proc` has been opened: what is read there shows rr.
+    /// True if a `status` of `/proc` has been opened, which would show rr.
     pub(crate) status_files: bool,
-    /// Some task may have a limit of the size of files (`RLIMIT_FSIZE`): what goes beyond causes a signal.
+    /// True if some task may have a limit of the size of files (`RLIMIT_FSIZE`): a write beyond it
+    /// causes a signal.
     pub(crate) file_sizes_limited: bool,
-    /// System calls (and ioctl requests) that the user was warned of.
+    /// System calls (and ioctl requests) that the user has been warned about.
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
     /// The signals that killed processes, the first [`CRASHES`] of them.
     crashes: Vec<Crash>,
-    /// While the recording goes on.
+    /// The ticker, while the recording goes on.
     pub(crate) ticker: Option<Ticker>,
-    /// Short ticks since the last long one.
+    /// Number of short ticks since the last long one.
     pub(crate) short_ticks: u32,
     /// The tasks that wait for locks.
     pub(crate) contention: Contention,
-    /// The place of a lock that was dropped just now, if a task waits for it in vain.
+    /// The address of a lock that was just dropped, if a task waits for it in vain.
     pub(crate) handed_over: Option<Addr>,
-    /// When all tasks that had something to report were taken notice of, as a time of [`tsc::now`].
+    /// Time at which all reports of tasks were last handled, as a time of [`tsc::now`].
     noted: Duration,
-    /// What tasks in the kernel do.
+    /// States of tasks in the kernel.
     states: procfs::States,
-    /// What `rdtsc` gives, once somebody has asked.
+    /// The counter that `rdtsc` reads, once it is needed.
     counter: OnceCell<Counter>,
 }
 
@@ -215,7 +220,7 @@ impl RecordSession {
         Ok(session)
     }
 
-    /// What `rdtsc` gives.
+    /// The counter that `rdtsc` reads.
     pub(crate) fn counter(&self) -> Counter {
         *self.counter.get_or_init(|| self.options.measurement.end())
     }
@@ -230,24 +235,25 @@ impl RecordSession {
         self.root
     }
 
-    /// A task that was killed while it was in our hands (`tid` is the one that ran) is no error: its end will be reported.
+    /// Handles the error that a task was killed while the recorder worked on it (`tid` ran last): its
+    /// end will be reported.
     fn survive(&mut self, tid: Tid, result: Result<()>) -> Result<()> {
         match result {
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
                 self.dying(dead);
                 match wait(Some(dead), true) {
                     Some(report) => self.note(report),
-                    // Reaped already, in the middle of something else: then no report will come. (It may still be
-                    // there, for its parent.)
+                    // Reaped already, in the middle of something else: then no report will come. (The
+                    // task may still exist, for its parent.)
                     None if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => {
                         self.gone(dead, libc::SIGKILL)
                     }
                     None => Ok(()),
                 }
             }
-            // Its end has been noticed, and recorded, in the middle of something else.
+            // Its end has already been noticed and recorded, in the middle of something else.
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if dead == tid => Ok(()),
-            // Without its memory a dying task is a strange sight.
+            // A dying task has no memory, which causes strange errors.
             Err(e @ (Error::Tracee(_) | Error::Unexpected { .. })) => match is_dying(tid) {
                 Some(report) => self.note(report),
                 None => Err(e),
@@ -262,11 +268,12 @@ impl RecordSession {
         }
     }
 
-    /// One step of a runnable task: lets it go on, or handles the stop it is in, which is known to be its last if it was
-    /// reported just now (`fresh`).
+    /// Makes one step of a runnable task: resumes it, or handles its stop. If the stop was reported
+    /// just now (`fresh`), it is known to be its last.
     fn advance(&mut self, tid: Tid, fresh: bool) -> Result<()> {
-        // Another task may have killed it meanwhile (exec, exit_group): then it stands at its exit, which must not be
-        // taken for the stop that we know of. Resumed from there, a leader would be no more and never be reported.
+        // Another task may have killed this one meanwhile (exec, exit_group). Then it stands at its
+        // exit stop, which must not be taken for the known stop: if a leader were resumed from there,
+        // it would be gone and never be reported.
         if !fresh
             && self.tasks.len() > 1
             && let Some(report) = wait(Some(tid), true)
@@ -306,7 +313,7 @@ impl RecordSession {
         let stopped = self.give_ring(tid, stopped)?;
         self.tell_due(tid)?;
         self.tell_library(tid)?;
-        // In the middle of an interval, "before the next instruction" is no name for a place.
+        // In the middle of an interval, "before the next instruction" does not name a place.
         let due = !self.task(tid)?.between && stopped.signal_due()?;
         self.ask_mask(tid, &stopped)?;
         let task = self.task_mut(tid)?;
@@ -320,7 +327,8 @@ impl RecordSession {
         matches!(self.task(tid).map(|t| &t.state), Ok(State::InKernel(_)))
     }
 
-    /// Waits until the task stops, without regard to others: it executes user code, or a call that cannot block.
+    /// Waits until the task stops. Other tasks need not be checked, because it executes user code, or a
+    /// call that cannot block.
     pub(crate) fn await_stop(&mut self, tid: Tid, running: Running) -> Result<()> {
         let several = self.tasks.len() > 1;
         if let Some(ticker) = &mut self.ticker {
@@ -328,7 +336,7 @@ impl RecordSession {
         }
         let task = self.task_mut(tid)?;
         task.state = State::InKernel(running);
-        // While a task stops again and again, ticks come while we are at work, and none ends the wait.
+        // If a task stops again and again, ticks come while the recorder works, and none ends the wait.
         if task.call.is_none() && take_tick() {
             self.on_tick(tid)?;
             if !self.is_in_kernel(tid) {
@@ -347,17 +355,18 @@ impl RecordSession {
                 }
                 None => return Ok(()),
             }
-            // Looking at others may have brought news of this one.
+            // Handling the other tasks may have reported this one.
             if !self.is_in_kernel(tid) {
                 return Ok(());
             }
         }
     }
 
-    /// Waits until the task stops or is found to sleep in the kernel; then others run.
+    /// Waits until the task stops or is found to sleep in the kernel. Then others can run.
     pub(crate) fn await_call(&mut self, tid: Tid, running: Running) -> Result<()> {
         self.task_mut(tid)?.state = State::InKernel(running);
-        // Nobody else could run. (A dead task that we have not reaped counts: its parent may wait for it.)
+        // No other task could run. (A dead task that we have not reaped counts, because its parent may
+        // wait for it.)
         while self.tasks.len() == 1 && !self.is_time_over() {
             match self.sleep() {
                 Some(report) => {
@@ -378,8 +387,8 @@ impl RecordSession {
             }
             match self.states.of(tid) {
                 Ok('R') => {}
-                // It waits for a disk, or for a lock in the kernel; neither takes long. After the lock it may
-                // sleep for another task: so it is not waited for without looking at it again.
+                // The task waits for a disk, or for a lock in the kernel. Neither takes long. After the
+                // lock it may sleep for another task, so its state is checked again.
                 Ok('D') => std::thread::sleep(std::time::Duration::from_micros(20)),
                 // A stop that the next wait reports.
                 Ok('t') => {}
@@ -397,7 +406,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Takes notice of what a wait brought.
+    /// Handles the report of a wait.
     pub(crate) fn note(&mut self, report: Report) -> Result<()> {
         let tid = report.tid;
         let Some(task) = self.tasks.get_mut(&tid) else {
@@ -411,7 +420,7 @@ impl RecordSession {
         match waited {
             Ok(Waited::Stopped(stopped, stop)) => {
                 if let (Stop::Exiting, Some(tracee)) = (stop, &mut task.tracee) {
-                    // Death ends a stop for another task, too.
+                    // Death also ends a stop for a tracer.
                     tracee.phase = Phase::Running;
                 }
                 task.state = State::Reported(stopped, stop);
@@ -428,7 +437,7 @@ impl RecordSession {
 
     pub(crate) fn gone(&mut self, tid: Tid, status: i32) -> Result<()> {
         if self.tasks.get(&tid).is_some_and(|t| !t.exited) {
-            // If it was on its way into a call, that ended its interval.
+            // If the task was on its way into a call, that ended its interval.
             self.flush_entries()?;
             let (mut ops, mut left) = self.left_in_objects(tid)?;
             let (more, writes) = self.left_in_space(tid, true)?;
@@ -450,7 +459,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A task is no longer in this address space.
+    /// Removes an address space that has no task any more.
     pub(crate) fn leave_space(&mut self, id: SpaceId) {
         if !self.tasks.is_inhabited(id) {
             self.spaces.remove(&id);
@@ -458,7 +467,7 @@ impl RecordSession {
         }
     }
 
-    /// The parent that waited for `child` (`vfork`) may go on.
+    /// Lets the parent that waited for `child` (`vfork`) continue.
     pub(crate) fn release_vfork(&mut self, child: Tid) -> Result<()> {
         let mut released = Vec::new();
         for task in self.tasks.matching_mut(|t| t.held_by == Some(child)) {
@@ -486,8 +495,8 @@ impl RecordSession {
         self.spaces.entry(id).or_default()
     }
 
-    /// A thread has taken over the tid of its group's leader (exec): `thread` was `former` and is `tid` now.
-    /// The events up to that of the exec still bear the former tid.
+    /// A thread has taken over the tid of its group's leader (exec): `thread` was `former` and is now
+    /// `tid`. The events up to that of the exec still have the former tid.
     pub(crate) fn rename_task(&mut self, tid: Tid, former: Tid, mut thread: Task) {
         thread.tid = tid;
         thread.memory = rr_tracee::Memory::of(tid);
@@ -500,24 +509,24 @@ impl RecordSession {
         let is_ready = thread.is_runnable();
         self.tasks.insert(tid, thread);
         self.rename_tracer(tid, former);
-        // What is new of the leader is not said of the thread.
+        // News of the leader must not count for the thread.
         self.tell_scheduler();
         self.scheduler.rename(former, tid);
         self.scheduler.set_ready(tid, is_ready);
     }
 
-    /// A task has come into being.
+    /// Adds a new task.
     pub(crate) fn add_task(&mut self, mut task: Task) {
         let (tid, is_ready) = (task.tid, task.is_runnable());
         task.patience = Patience::new(self.options.schedule.chaos.is_some());
         self.tasks.insert(tid, task);
-        // What is new of a task that had this tid before is not said of this one.
+        // News of a task that had this tid before must not count for this one.
         self.tell_scheduler();
         self.scheduler.add(tid, procfs::nice(tid));
         self.scheduler.set_ready(tid, is_ready);
     }
 
-    /// After a call that changes nice values: of whom, only the kernel knows.
+    /// After a call that changes nice values: only the kernel knows whose.
     pub(crate) fn refresh_priorities(&mut self) {
         for tid in self.tasks.keys() {
             self.scheduler.set_nice(*tid, procfs::nice(*tid));
@@ -525,12 +534,12 @@ impl RecordSession {
     }
 }
 
-/// Whether a process (0: our own) has a limit of the size of files.
+/// Returns whether a process (0: our own) has a limit of the size of files.
 pub(crate) fn limits_file_sizes(pid: i32) -> bool {
     limits::soft(Tid(pid), libc::RLIMIT_FSIZE).is_some_and(|limit| limit != libc::RLIM_INFINITY)
 }
 
-/// The report of a task's end, if that is near.
+/// The report of a task's end, if that comes soon.
 fn is_dying(tid: Tid) -> Option<Report> {
     const NEAR: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + NEAR;

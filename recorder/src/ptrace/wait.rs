@@ -31,46 +31,46 @@ use crate::signals::before_call;
 use crate::syscall::{is_restart, returned};
 use crate::task::{Call, State, Task};
 
-/// `struct rusage`, and the part of `siginfo_t` that waitid(2) writes.
+/// Sizes of `struct rusage`, and of the part of `siginfo_t` that waitid(2) writes.
 const RUSAGE: usize = 144;
 const SIGCHLD_INFO: usize = 28;
-/// `ERESTARTSYS`: what wait4(2) is interrupted with.
+/// `ERESTARTSYS`: the kernel's result for an interrupted wait4(2).
 const ERESTARTSYS: i64 = 512;
 
-/// A call of wait4(2) or waitid(2) under way.
+/// A current call of wait4(2) or waitid(2).
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
-    /// The kernel makes pause(2) instead.
+    /// True if the kernel makes pause(2) instead.
     is_paused: bool,
-    /// A tracee has news.
+    /// True if a tracee has news.
     is_woken: bool,
 }
 
-/// Which tracees a call waits for.
+/// The tracees that a call waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Whom {
     Anyone,
     One(Tid),
     Group(i32),
-    /// Not to be told of tracees (by file descriptor).
+    /// No tracees (the call waits for a file descriptor).
     Nobody,
 }
 
-/// What a call that waits asks for.
+/// The parameters of a call that waits.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     whom: Whom,
     options: i32,
-    /// Ends are of interest.
+    /// True if the call waits for ends of tracees.
     ends: bool,
     is_waitid: bool,
-    /// Where the status or the siginfo goes, and where the rusage.
+    /// Address of the status or siginfo, and then of the rusage.
     answer: u64,
     usage: u64,
 }
 
 impl Asked {
-    /// What the call at this entry asks for, if it is one that waits.
+    /// The parameters of the call at this entry, if it is one that waits.
     fn of(entry: &Registers, tgid: Tid) -> Option<Asked> {
         let group = |id: i32| match id {
             0 => Whom::Group(procfs::group(tgid).unwrap_or(0)),
@@ -130,14 +130,14 @@ impl Asked {
 #[derive(Clone, Copy, Debug)]
 struct News {
     tid: Tid,
-    /// As wait4(2) gives it.
+    /// Status in the form of wait4(2).
     status: i32,
-    /// As waitid(2) gives it.
+    /// Code in the form of waitid(2), and then its value.
     code: i32,
     value: i32,
 }
 
-/// Code and value of the end that a wait status tells of, as waitid(2) gives them.
+/// Code and value of an end in the form of waitid(2), from a wait status.
 pub(super) fn ending(status: i32) -> (i32, i32) {
     if libc::WIFEXITED(status) {
         (libc::CLD_EXITED, libc::WEXITSTATUS(status))
@@ -149,7 +149,8 @@ pub(super) fn ending(status: i32) -> (i32, i32) {
 }
 
 impl RecordSession {
-    /// At the entry of a call: answers it if it waits and there is news of a tracee; else the task, for the kernel to make the call.
+    /// At the entry of a call: answers it if it waits and a tracee has news. Otherwise returns the
+    /// task, so that the kernel makes the call.
     pub(crate) fn begin_wait(
         &mut self,
         tid: Tid,
@@ -179,7 +180,8 @@ impl RecordSession {
         self.enter(tid, stopped, call, true).map(|()| None)
     }
 
-    /// At the exit of a call that waited. Gives it back to be recorded as any other, unless it was answered or is made once more.
+    /// At the exit of a call that waited: returns it to be recorded as any other, unless it was
+    /// answered or is made again.
     pub(crate) fn finish_wait(
         &mut self,
         tid: Tid,
@@ -195,14 +197,16 @@ impl RecordSession {
         let is_childless = raw.result() == -i64::from(libc::ECHILD) && self.has_tracees(tid, &asked)?;
         if !is_interrupted && !is_childless {
             let stopped = self.settle_snapshots(tid, stopped)?;
-            // If it has made remote calls, it stands at the entry of another call: the number that it had must not be set there.
+            // If the task has made remote calls, it stands at the entry of another call. Its old call
+            // number must not be set there.
             let raw = stopped.regs()?;
             return Ok(Some((stopped, call, raw)));
         }
         if let Some(news) = self.news_for(tid, &asked)? {
             let (result, writes) = self.report(tid, &asked, news)?;
             let after = returned(&entry, result);
-            // With this result it may make remote calls, which it must not while it is interrupted.
+            // With this result the task may make remote calls, which it may not while its call is
+            // interrupted.
             stopped.set_regs(&after)?;
             let stopped = self.settle_snapshots(tid, stopped)?;
             for write in &writes {
@@ -227,7 +231,7 @@ impl RecordSession {
             return self.repeat_call(tid, stopped, &entry).map(|()| None);
         }
         if wait.is_paused {
-            // Of pause the kernel says something else.
+            // The kernel's result of pause differs from that of wait4.
             after = Registers {
                 rax: -ERESTARTSYS as u64,
                 orig_rax: entry.orig_rax,
@@ -238,7 +242,7 @@ impl RecordSession {
         Ok(Some((stopped, call, after)))
     }
 
-    /// The task goes back to its call, and makes it again.
+    /// Sends the task back to its call, to make it again.
     fn repeat_call(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
         stopped.set_regs(&before_call(entry))?;
         self.is_sent_back(tid, entry)?;
@@ -246,7 +250,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Whether `tracer` is one whose tracees a call of `tid` waits for.
+    /// Returns whether a call of `tid` waits for tracees of `tracer`.
     fn waits_for(&self, tid: Tid, tracer: Tid, asked: &Asked) -> bool {
         if asked.options & libc::__WNOTHREAD != 0 {
             return tracer == tid;
@@ -255,7 +259,7 @@ impl RecordSession {
         of(tid).is_some() && of(tid) == of(tracer)
     }
 
-    /// Whether there is any tracee that the call waits for.
+    /// Returns whether there is any tracee that the call waits for.
     fn has_tracees(&self, tid: Tid, asked: &Asked) -> Result<bool> {
         let dead = self.tracers.dead.iter();
         let mut dead = dead.filter(|d| self.waits_for(tid, d.tracer, asked) && asked.is_for(d.tid, d.tgid));
@@ -269,7 +273,7 @@ impl RecordSession {
         })
     }
 
-    /// News that the call asks for.
+    /// News that the call waits for.
     fn news_for(&self, tid: Tid, asked: &Asked) -> Result<Option<News>> {
         let dead = self.tracers.dead.iter();
         let mut dead = dead
@@ -295,7 +299,7 @@ impl RecordSession {
         }))
     }
 
-    /// Takes the news: the call's result, and what it writes.
+    /// Takes the news. Returns the call's result, and its writes.
     fn report(&mut self, tid: Tid, asked: &Asked, news: News) -> Result<(i64, Vec<MemWrite>)> {
         if asked.options & libc::WNOWAIT == 0 {
             self.take_news(news.tid);
@@ -332,7 +336,7 @@ impl RecordSession {
         }
     }
 
-    /// There is news of `tid`, a tracee of `tracer`: who waits for it is woken.
+    /// There is news of `tid`, a tracee of `tracer`: wakes the tasks that wait for it.
     pub(super) fn wake_waiting(&mut self, tracer: Tid, tid: Tid) -> Result<()> {
         let Some(tgid) = self.tasks.get(&tracer).map(|t| t.tgid) else {
             return Ok(());

@@ -1,10 +1,11 @@
 //! A tracee's debug registers: hardware breakpoints and watchpoints of its tracer.
 //!
-//! They are the kernel's, as the tracer sets them. A hit has no place that replay would come to of itself, where the registers are the
-//! replay's own debugger's. So the place gets a name as an execution point ([`Point`]), and the tracee stops for its tracer right after
-//! that event.
+//! The kernel holds the registers as the tracer sets them. A hit has no place that replay would find by
+//! itself, because in replay the registers belong to the replay's debugger. So the place is named as an
+//! execution point ([`Point`]), and the tracee stops for its tracer right after that event.
 //!
-//! No call of the address space goes to the library then: what it touches would be a hit in code of rr's.
+//! From then on no call of the address space goes to the library: the library's accesses would be hits
+//! in rr's code.
 
 use rr_trace::event::{EventKind, Point};
 use rr_tracee::task::SigInfo;
@@ -25,7 +26,7 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// A debug register has stopped a task in the middle of its interval: this ends there.
+    /// A debug register has stopped a task in the middle of its interval: ends the interval there.
     pub(crate) fn at_watch_hit(&mut self, tid: Tid, stopped: &Stopped, info: &SigInfo) -> Result<()> {
         debug_assert_eq!(rr_tracee::task::si_code(info), TRAP_HWBKPT);
         self.take_records(tid)?;

@@ -1,6 +1,7 @@
 //! The end of a recording.
 //!
-//! No tracee outlives it, and the end mark comes last: a trace that has one is whole, with its last checkpoint.
+//! No tracee outlives the recording, and the end mark comes last: a trace with an end mark is whole,
+//! including its last checkpoint.
 
 use std::time::{Duration, Instant};
 
@@ -12,26 +13,26 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::stats::Stats;
 
-/// How long killed tracees are waited for at the end.
+/// Maximum time to wait for killed tracees at the end.
 const REAPING: Duration = Duration::from_secs(2);
 
-/// What a recording came to.
+/// Result of a recording.
 #[derive(Debug)]
 pub struct Summary {
     /// The last event.
     pub events: EventNumber,
-    /// What became of the checkpoints.
+    /// Results of the checkpoints.
     pub checkpoints: Vec<rr_checkpoint::Outcome>,
     /// The signals that killed processes as a crash does (those that by default dump core, signal(7)), the first hundred of them.
     pub crashes: Vec<Crash>,
-    /// What it cost.
+    /// Costs of the recording.
     pub stats: Stats,
 }
 
-/// How a recording came to its end.
+/// The way in which a recording ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The first process, or all, ended: the wait status of the first one.
+    /// The first process, or all, ended. This is the wait status of the first one.
     Program(i32),
     /// [`crate::Options::time_limit`] was reached: the program was killed where it was.
     TimeLimit,
@@ -50,18 +51,18 @@ impl End {
 /// A signal that killed a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Crash {
-    /// Its event.
+    /// The event of the signal.
     pub event: EventNumber,
-    /// The thread that got it.
+    /// The thread that got the signal.
     pub tid: Tid,
     /// The signal.
     pub signal: i32,
 }
 
-/// As many crashes are listed.
+/// Maximum number of crashes that are listed.
 const CRASHES: usize = 100;
 
-/// Whether a signal dumps core by default (signal(7), "Standard signals").
+/// Returns whether a signal dumps core by default (signal(7), "Standard signals").
 fn dumps_core(signal: i32) -> bool {
     matches!(
         signal,
@@ -79,32 +80,32 @@ fn dumps_core(signal: i32) -> bool {
 }
 
 impl RecordSession {
-    /// The end of the recording, once there is nothing left to record.
+    /// The end of the recording, if there is nothing left to record.
     pub(super) fn end(&self) -> Option<End> {
         let program = self
             .root_status
             .filter(|_| !self.options.wait_for_all || self.tasks.is_empty());
         match program {
             Some(status) => Some(End::Program(status)),
-            // A place that replay can find again: at an event.
+            // Only at an event, which is a place that replay can find again.
             None if self.is_time_over() && !self.is_mid_interval() => Some(End::TimeLimit),
             None => None,
         }
     }
 
-    /// Whether the time limit is reached.
+    /// Returns whether the time limit is reached.
     pub(crate) fn is_time_over(&self) -> bool {
         self.options.time_limit.is_some_and(|limit| self.now() >= limit)
     }
 
-    /// Whether the task that ran last has gone on since its last event.
+    /// Returns whether the task that ran last has run since its last event.
     fn is_mid_interval(&self) -> bool {
         self.tasks
             .get(&self.current)
             .is_some_and(|t| t.ran && t.call.is_none())
     }
 
-    /// Takes notice of the signal of an event that kills a process.
+    /// Notes the signal of an event that kills a process.
     pub(super) fn note_crash(&mut self, kind: &EventKind, event: EventNumber, tid: Tid) {
         if let EventKind::Signal {
             signo,
@@ -122,16 +123,16 @@ impl RecordSession {
         }
     }
 
-    /// Ends the recording: kills what is left, and closes the trace.
+    /// Ends the recording: kills remaining tasks, and closes the trace.
     pub fn finish(mut self, end: End) -> Result<Summary> {
         if end == End::TimeLimit {
             // Replay shows the blocked tasks in their calls.
             self.flush_entries()?;
         }
-        // The writer may be reading from a task that is still there.
+        // The writer may be reading from a task that still exists.
         let checkpoints = self.capture.finish();
         self.kill_all();
-        // The trace is whole only when its last checkpoint is; so the end mark comes last.
+        // The trace is whole only if its last checkpoint is. So the end mark comes last.
         let events = self.number;
         self.stats.events = events.0;
         self.stats.all_stops = rr_tracee::task::reports();
@@ -146,8 +147,8 @@ impl RecordSession {
         })
     }
 
-    /// Ends a recording that failed: kills everything, and closes the trace without an end mark, so that it
-    /// counts as incomplete. What was recorded before can be replayed (I5).
+    /// Ends a recording that failed: kills everything, and closes the trace without an end mark, so
+    /// that it counts as incomplete. Everything recorded before can be replayed (I5).
     pub fn abort(mut self) {
         self.capture.abandon();
         self.kill_all();
@@ -160,8 +161,8 @@ impl RecordSession {
             .values()
             .for_each(|task| rr_tracee::task::kill(task.tid));
         self.capture.kill_forks();
-        // Those that nobody knows of.
-        // (With many processes on the machine, looking for them takes long.)
+        // Kill unknown tracees, too. (If the machine has many processes, looking for tracees takes
+        // long.)
         if rr_tracee::task::any_left() {
             for tracee in procfs::tracees_of(Tid(std::process::id() as i32)) {
                 rr_tracee::task::kill(tracee);
@@ -170,8 +171,8 @@ impl RecordSession {
     }
 }
 
-/// Lets killed tracees die: they stop once more on their way. One that does not, in the time that anybody would wait,
-/// dies with us.
+/// Lets killed tracees die: they stop once more on their way. A tracee that does not die in this time
+/// dies when rr exits.
 fn reap_all() {
     let deadline = Instant::now() + REAPING;
     while Instant::now() < deadline {

@@ -1,8 +1,8 @@
-//! Events: their numbers, their order, and how they come into the trace.
+//! Events: their numbers, their order, and writing them to the trace.
 //!
-//! Events come in the order of their intervals: before an event of one task, the entries of others into system calls
-//! that they made earlier. An entry is held back until then, since mostly the call returns before anybody else
-//! runs: then entry and exit are one event.
+//! Events come in the order of their intervals: before an event of one task come the entries of others
+//! into system calls that they made earlier. An entry is held back until then, because usually the call
+//! returns before another task runs. Then entry and exit are one event.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl RecordSession {
         self.last_time_ns
     }
 
-    /// Others run while a task is in the system call that it has entered: the entry is recorded before their next event.
+    /// Others run while a task is in a system call: its entry must be recorded before their next event.
     pub(super) fn note_pending_entry(&mut self, tid: Tid) {
         let known = self.pending_entries.iter().any(|(pending, _)| *pending == tid);
         if known || self.tasks.get(&tid).is_some_and(|t| t.entered) {
@@ -41,14 +41,15 @@ impl RecordSession {
         Ok(self.writer.start_segment()?)
     }
 
-    /// The event that a system call entered now will be recorded in, be it whole or only its entry: those that were
-    /// entered before it and are not recorded come first.
+    /// The event that will record a system call entered now, the whole call or only its entry. Earlier
+    /// entries that are not recorded yet come first.
     pub(crate) fn next_entry(&self) -> EventNumber {
         EventNumber(self.number.0 + self.pending_entries.len() as u64 + 1)
     }
 
-    /// Records the entries into system calls that must come before the next event of `tid`. Returns whether
-    /// its own call can be recorded as one event: nobody else ran since it was entered.
+    /// Records the entries into system calls that must come before the next event of `tid`. Returns
+    /// whether the call of `tid` can be recorded as one event, because no other task has run since its
+    /// entry.
     pub(crate) fn settle_entry(&mut self, tid: Tid) -> Result<bool> {
         if self.pending_entries.last().is_some_and(|(last, _)| *last == tid) {
             self.pending_entries.pop();
@@ -73,7 +74,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// How long ago the last event was, whoever had it: nobody else has executed user code since.
+    /// Time since the last event of any task. No other task has executed user code since.
     pub(crate) fn since_last_event(&self) -> Duration {
         self.now()
             .saturating_sub(Duration::from_nanos(self.last_time_ns()))
@@ -108,7 +109,8 @@ impl RecordSession {
         self.append(tid, kind, ops, besides)
     }
 
-    /// The objects that these operations of `tid` change, or let the program change, and that nobody could change before.
+    /// The objects that these operations of `tid` change, or let the program change, and that could not
+    /// be changed before.
     fn newly_exposed(&self, tid: Tid, ops: &[SpaceOp]) -> Vec<ObjectId> {
         let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) else {
             return Vec::new();
@@ -150,7 +152,7 @@ impl RecordSession {
             buffered = std::mem::take(&mut task.buffered);
         }
         if matches!(kind, EventKind::Exit { .. }) {
-            // Of an interval that death cut short nothing is replayed.
+            // An interval that death cut short is not replayed.
             buffered = Taken::default();
         }
         let (buffered, lent) = buffered.into_parts();
@@ -170,7 +172,7 @@ impl RecordSession {
         Ok(self.writer.append_with(event, lent)?)
     }
 
-    /// Records the end of a task and releases what it had.
+    /// Records the end of a task and releases its resources.
     pub(crate) fn record_exit(
         &mut self,
         tid: Tid,

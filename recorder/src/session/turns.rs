@@ -1,7 +1,7 @@
-//! Turns: the loop that lets one task go on, and then the next.
+//! Turns: the loop that runs one task, and then the next.
 //!
-//! Keeps I1. Who is next, the [scheduler](crate::scheduler) says; here its decisions are carried out, and it
-//! is told what they rest on: who can go on, and who is out of the kernel by now.
+//! Keeps I1. The [scheduler](crate::scheduler) chooses the next task. This module carries its decisions
+//! out, and tells it their basis: the tasks that can run, and those that are out of the kernel by now.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use crate::scheduler::Choice;
 use crate::session::{End, RecordSession};
 use crate::task::{State, Task};
 
-/// For each task, so much time is between two looks at all of them: some ten times what a look takes.
+/// Time between two checks of all tasks, for each task: about ten times the cost of a check.
 const LOOK: Duration = Duration::from_micros(1);
-/// A call that takes longer sleeps most of that time.
+/// A call that takes longer than this sleeps most of the time.
 const SLEEP: Duration = Duration::from_millis(1);
 
 impl RecordSession {
@@ -45,7 +45,8 @@ impl RecordSession {
                     self.run_turn(tid)?;
                     continue;
                 }
-                // If it is about to die, that belongs to the turn, however soon the kernel says so.
+                // If the task is about to die, its death belongs to the turn, however soon the kernel
+                // reports it.
                 self.settle_wakes()?;
                 if self.end().is_some() || self.urgent().is_some() {
                     continue;
@@ -65,26 +66,26 @@ impl RecordSession {
         }
     }
 
-    /// A task that must be seen to before anybody runs.
+    /// A task that must be handled before any task runs.
     fn urgent(&self) -> Option<Tid> {
         let reported = |t: &Task| matches!(t.state, State::Reported(..)) && t.is_runnable();
         // A stop that ends an interval: intervals are recorded in order.
         if self.tasks.get(&self.current).is_some_and(reported) {
             return Some(self.current);
         }
-        // A dying task holds back others (exec, wait) until it is let go.
+        // A dying task holds up others (exec, wait) until it is resumed.
         self.tasks.dying()
     }
 
-    /// Tells the scheduler who can go on.
+    /// Tells the scheduler which tasks can run.
     pub(crate) fn tell_scheduler(&mut self) {
         for (tid, is_ready) in self.tasks.take_news() {
             self.scheduler.set_ready(tid, is_ready);
         }
     }
 
-    /// Takes notice of what has happened to tasks in the kernel. Where decisions must be exact, and where one may be woken by the
-    /// very event at which the turn ends, those that were woken get the time to come out of it.
+    /// Handles reports of tasks in the kernel. If decisions must be exact, or if the very event that
+    /// ends the turn may wake a task, woken tasks get the time to come out of the kernel.
     fn settle_wakes(&mut self) -> Result<()> {
         if !self.scheduler.is_exact() && !self.scheduler.counts_events() {
             return self.note_at_times();
@@ -92,7 +93,7 @@ impl RecordSession {
         self.let_out()
     }
 
-    /// Gives those that were woken the time to come out of the kernel.
+    /// Gives woken tasks the time to come out of the kernel.
     pub(crate) fn let_out(&mut self) -> Result<()> {
         self.note_all()?;
         while self.is_one_on_its_way() {
@@ -100,11 +101,11 @@ impl RecordSession {
             unsafe { libc::sched_yield() };
             self.note_all()?;
         }
-        // One may have stopped while it was looked at.
+        // A task may have stopped while it was checked.
         self.note_all()
     }
 
-    /// Whether a task in the kernel is executing.
+    /// Returns whether a task in the kernel is executing.
     fn is_one_on_its_way(&mut self) -> bool {
         let states = &mut self.states;
         let in_kernel = |t: &&Task| matches!(t.state, State::InKernel(_));
@@ -112,8 +113,8 @@ impl RecordSession {
         tasks.any(|t| matches!(states.of(t.tid), Ok('R')))
     }
 
-    /// Takes notice of what there is to report, from time to time: to find that there is no more, the kernel looks at all tasks. (If
-    /// nobody can go on, the next report is waited for in any case.)
+    /// Handles reports from time to time: to find that there are none, the kernel looks at all tasks.
+    /// (If no task can run, rr waits for the next report anyway.)
     fn note_at_times(&mut self) -> Result<()> {
         let now = tsc::now();
         if now.saturating_sub(self.noted) >= LOOK * self.tasks.len() as u32 {
@@ -123,7 +124,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Takes notice of all that there is to report.
+    /// Handles all reports that there are.
     pub(crate) fn note_all(&mut self) -> Result<()> {
         while let Some(report) = wait(None, true) {
             self.note(report)?;
@@ -131,9 +132,9 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Lets a task go on until its turn is over or it cannot.
+    /// Runs a task until its turn is over or it cannot continue.
     fn run_turn(&mut self, tid: Tid) -> Result<()> {
-        // Its stop was reported just now: nobody else did anything since.
+        // True if its stop was reported just now: no other task has done anything since.
         let mut fresh = false;
         loop {
             tsc::renew();
@@ -194,7 +195,8 @@ impl RecordSession {
         }
     }
 
-    /// Waits for a report about any task while nobody executes user code: the program sleeps, or works in the kernel.
+    /// Waits for a report about any task while no task executes user code: the program sleeps, or works
+    /// in the kernel.
     pub(crate) fn sleep(&mut self) -> Option<Report> {
         let began = tsc::now();
         let report = loop {
@@ -210,7 +212,7 @@ impl RecordSession {
         report
     }
 
-    /// Waits for any task to come out of the kernel, but at most so long.
+    /// Waits for any task to come out of the kernel, at most for this time.
     fn wait_for_a_while(&mut self, patience: Duration) -> Result<()> {
         let end = Instant::now() + patience;
         loop {

@@ -1,10 +1,11 @@
 //! Rewriting system call sites, so that calls there go through the library (see [`rr_tracee::site`]).
 //!
-//! A site is rewritten when a call that the library knows was made there for the second time: most of a short
-//! program's sites never are. Those that most programs come by are rewritten when their file is mapped (see
-//! [`crate::known_sites`]). The change is part of that call's event, as memory that was written: replay and
-//! checkpoints know nothing else of it. Only code of files that nobody has written to is rewritten: what a program
-//! generates or changes itself stays as it is. What stands in the way of a site is kept, for [`crate::stats`].
+//! A site is rewritten when a call that the library knows was made there for the second time, because
+//! most of a short program's sites are used only once. Sites that most programs use are rewritten when
+//! their file is mapped (see [`crate::known_sites`]). The change is part of that call's event, as
+//! memory that was written. Replay and checkpoints know nothing else of it. Only code of files that
+//! nobody has written to is rewritten: code that a program generates or changes stays as it is. The
+//! obstacle of each site that cannot be rewritten is kept for [`crate::stats`].
 
 use std::collections::HashMap;
 
@@ -27,45 +28,47 @@ use crate::rewritten::Rewritten;
 use crate::session::RecordSession;
 use crate::stats::{Obstacle, Refused, Why};
 
-/// So many calls are made at a site before it is rewritten.
+/// Number of calls at a site until it is rewritten.
 const CALLS: u32 = 2;
-/// A stub page for a site is not farther away than this (and a jump reaches a little more).
+/// Maximum distance of a site's stub page (a jump reaches a little more).
 const REACH: u64 = 0x7000_0000;
-/// What is searched for ways into a window at most: the code, and the data that belong to it.
+/// Maximum size of the code, and of its data, that are searched for jumps into a window.
 const SEARCHED: u64 = 64 << 20;
-/// No mapping is below this (`vm.mmap_min_addr` is at most that in practice).
+/// Lowest address of a mapping (`vm.mmap_min_addr` is not higher in practice).
 const LOWEST: u64 = 0x1_0000;
 
 /// The call sites of an address space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sites {
-    /// The sites that calls were made at.
+    /// The sites where calls were made.
     known: HashMap<Addr, State>,
-    /// The mappings with stubs, and where each is free.
+    /// The mappings with stubs, and the first free address in each.
     stubs: Vec<(AddrRange, Addr)>,
-    /// Those that are rewritten.
+    /// The rewritten sites.
     pub rewritten: Vec<Rewritten>,
-    /// Where these and their stubs are, or were, by the page.
+    /// The pages that contain, or contained, these sites and their stubs.
     guarded: Guarded,
-    /// The library has not been told of all of that.
+    /// True if the library has not been told of all of them.
     grown: bool,
-    /// The program steps itself, or another one traces it: its code stays its own, but for instructions that are made to trap.
+    /// True if the program steps itself, or is traced: its code is not rewritten, except for
+    /// instructions that are made to trap.
     pub stepped: bool,
 }
 
-/// What is known of a call site.
+/// State of a call site.
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// So many calls were made there.
+    /// Number of calls made there.
     Called(u32),
     /// Calls there go to the library.
     Rewritten,
-    /// They cannot be sent there.
+    /// Calls cannot be sent to the library.
     Refused(Refused),
 }
 
 impl Sites {
-    /// Counts a call at `site`: how many there were so far. `None` for a site that was looked at already.
+    /// Counts a call at `site`. Returns the number so far, or `None` for a site that was examined
+    /// already.
     fn count(&mut self, site: Addr) -> Option<u32> {
         match self.known.entry(site).or_insert(State::Called(0)) {
             State::Called(calls) => {
@@ -76,7 +79,7 @@ impl Sites {
         }
     }
 
-    /// The opcode there was made to trap.
+    /// Notes that the opcode at `at` was made to trap.
     pub fn add_trap(&mut self, at: Addr) {
         self.grown |= self.guarded.add(AddrRange::sized(at, 1));
         self.rewritten.push(Rewritten {
@@ -86,18 +89,18 @@ impl Sites {
         });
     }
 
-    /// What was mapped there is gone.
+    /// Forgets a range whose mapping is gone.
     pub fn forget(&mut self, range: AddrRange) {
         self.known.retain(|site, _| !range.contains(*site));
         self.forget_stubs(range);
     }
 
-    /// The stubs there are gone, or the program's.
+    /// Forgets stubs in a range that are gone, or belong to the program.
     pub fn forget_stubs(&mut self, range: AddrRange) {
         self.stubs.retain(|(stubs, _)| stubs.intersect(range).is_none());
     }
 
-    /// The program's own code in a task: up to `len` bytes at `at`, as they were before sites were rewritten.
+    /// The program's own code in a task: up to `len` bytes at `at`, as before sites were rewritten.
     fn read_code(&self, memory: &Memory, at: Addr, len: usize) -> Result<Vec<u8>> {
         let mut code = memory.read_up_to(at, len)?;
         for site in &self.rewritten {
@@ -106,24 +109,24 @@ impl Sites {
         Ok(code)
     }
 
-    /// Ranges with all rewritten code and stubs in them.
+    /// Ranges that contain all rewritten code and stubs.
     pub fn guarded(&self) -> &[AddrRange] {
         self.guarded.ranges()
     }
 
-    /// The mappings with stubs that `range` has a part of.
+    /// The mappings with stubs that overlap `range`.
     pub fn stubs_in(&self, range: AddrRange) -> Vec<AddrRange> {
         let stubs = self.stubs.iter().map(|(stubs, _)| *stubs);
         stubs.filter(|stubs| stubs.intersect(range).is_some()).collect()
     }
 
-    /// Whether a task that stands there executes a stub.
+    /// Returns whether the address is in a stub.
     pub fn is_in_stub(&self, rip: Addr) -> bool {
         self.stubs.iter().any(|(stubs, _)| stubs.contains(rip))
     }
 }
 
-/// The part of a file that a mapping has as code which nobody writes to.
+/// The part of a file that a mapping shows as code, if nobody writes to it.
 fn code_of(mapping: &Mapping) -> Option<(FileId, u64)> {
     let is_code = mapping.prot.has(Prot::EXEC) && !mapping.prot.has(Prot::WRITE);
     match mapping.backing {
@@ -132,7 +135,7 @@ fn code_of(mapping: &Mapping) -> Option<(FileId, u64)> {
     }
 }
 
-/// The code that these operations map: where, and of which part of which file.
+/// The code that these operations map: its address, the file, and the offset.
 pub(crate) fn code_mapped(ops: &[SpaceOp]) -> Vec<(AddrRange, FileId, u64)> {
     let code = |op: &SpaceOp| match op {
         SpaceOp::Map(mapping) => {
@@ -144,12 +147,12 @@ pub(crate) fn code_mapped(ops: &[SpaceOp]) -> Vec<(AddrRange, FileId, u64)> {
     ops.iter().filter_map(code).collect()
 }
 
-/// A free page near `site`, below the mapping that it is in.
+/// A free page near `site`, below the site's mapping.
 fn free_page(space: &AddressSpace, site: Addr) -> Option<AddrRange> {
     let taken: Vec<AddrRange> = space.iter().map(|m| m.range).collect();
     let mut at = taken.iter().rposition(|r| r.start <= site)?;
     loop {
-        // Between this mapping and the one below; a page is left free at both ends.
+        // Between this mapping and the one below. A page stays free at both ends.
         let below = at.checked_sub(1).map_or(LOWEST, |n| taken[n].end.0);
         let above = taken[at].start.0;
         if site.0 - above > REACH {
@@ -162,7 +165,7 @@ fn free_page(space: &AddressSpace, site: Addr) -> Option<AddrRange> {
     }
 }
 
-/// The place of a window and the instruction after it.
+/// The range of a window and the instruction after it.
 fn window_and_call(call: Addr, window: &[u8]) -> AddrRange {
     AddrRange::new(
         Addr(call.0 - window.len() as u64),
@@ -170,13 +173,13 @@ fn window_and_call(call: Addr, window: &[u8]) -> AddrRange {
     )
 }
 
-/// The site of the call at `call`, if in the `code` there `window` stands before it.
+/// The site of the call at `call`, if `window` stands before it in `code`.
 fn known_site(code: &[u8], call: Addr, window: &[u8]) -> Option<Site> {
     let instruction = Instruction::of(code.strip_prefix(window)?)?;
     Site::known(window, call, instruction)
 }
 
-/// Code that was read for the site before: the next one is mostly in the same page.
+/// Code that was read for the last site. The next one is usually in the same page.
 #[derive(Debug, Default)]
 struct Near {
     start: Addr,
@@ -184,7 +187,7 @@ struct Near {
 }
 
 impl Near {
-    /// What is at `place`, in a mapping of this range.
+    /// The bytes at `place`, in a mapping of this range.
     fn read(&mut self, memory: &Memory, mapping: AddrRange, place: AddrRange) -> Result<&[u8]> {
         let end = Addr(self.start.0 + self.bytes.len() as u64);
         if place.start < self.start || place.end > end {
@@ -193,7 +196,7 @@ impl Near {
             self.start = wanted.start;
             self.bytes = memory.read_up_to(wanted.start, wanted.len() as usize)?;
         }
-        // Of another mapping is nothing there.
+        // Empty for another mapping.
         let at = place.start.0.checked_sub(self.start.0);
         let found = at.and_then(|at| self.bytes.get(at as usize..)).unwrap_or(&[]);
         Ok(&found[..found.len().min(place.len() as usize)])
@@ -208,8 +211,8 @@ impl RecordSession {
         mappings.filter(|m| &*m.name == STUBS).map(|m| m.range).collect()
     }
 
-    /// A call was made at a `syscall` instruction, and the task stands behind it. Rewrites the site if it is worth it; what
-    /// changes goes into the call's event.
+    /// A call was made at a `syscall` instruction, and the task stands behind it. Rewrites the site if
+    /// that is worth it. The changes become part of the call's event.
     pub(crate) fn consider_site(
         &mut self,
         tid: Tid,
@@ -224,7 +227,8 @@ impl RecordSession {
         self.consider_place(tid, stopped, Addr(entry.rip - 2), ops, writes)
     }
 
-    /// The same for any instruction that the library can stand in for, at `call`.
+    /// Same as [`RecordSession::consider_site`], for any instruction at `call` that the library can
+    /// stand in for.
     pub(crate) fn consider_place(
         &mut self,
         tid: Tid,
@@ -245,7 +249,7 @@ impl RecordSession {
                 if let Some(place) = self.place_in_file(id, call)
                     && self.known_sites.called(place)
                 {
-                    // It is learnt; what it is, this call need not know.
+                    // This remembers the result, which this call does not need.
                     let _ = self.find_site(tid, id, call)?;
                 }
                 Ok(stopped)
@@ -266,8 +270,8 @@ impl RecordSession {
         }
     }
 
-    /// Code was mapped by `ops`, which the model knows already: rewrites the sites that most programs come by, in the same
-    /// event.
+    /// `ops` have mapped code, and the model has been changed already: rewrites the sites that most
+    /// programs use, in the same event.
     pub(crate) fn rewrite_known(
         &mut self,
         tid: Tid,
@@ -291,7 +295,7 @@ impl RecordSession {
                 let Some(site) = known_site(near.read(memory, range, place)?, call, &window) else {
                     continue;
                 };
-                // What lies there is read as it was before.
+                // The code there is read without pending changes.
                 if !edits.touch(place) && !self.anybody_stands_in(&site.inner()) {
                     stopped = self.rewrite(tid, stopped, id, call, &site, ops, &mut edits)?;
                 }
@@ -301,7 +305,7 @@ impl RecordSession {
         Ok(stopped)
     }
 
-    /// Carries out what was decided about an address space. The changes go into the event.
+    /// Makes the changes of an address space. They become part of the event.
     pub(crate) fn make(
         &mut self,
         tid: Tid,
@@ -322,7 +326,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// Decides on the stub of a site and the jump to it, if there is room near by.
+    /// Plans the stub of a site and the jump to it, if there is room nearby.
     #[allow(clippy::too_many_arguments)] // the parts of an event
     fn rewrite(
         &mut self,
@@ -347,7 +351,7 @@ impl RecordSession {
         }
         let sites = &mut self.space_mut(id).library.sites;
         sites.known.insert(call, State::Rewritten);
-        // Nobody has taken a page away since room was found.
+        // The page still exists, because nothing has run since room was found.
         sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(STUB_ALIGN));
         sites.rewritten.push(Rewritten {
             start: site.start(),
@@ -367,8 +371,9 @@ impl RecordSession {
         Ok(stopped)
     }
 
-    /// Whether a mapping is made by the program's own loader (`ld.so`). That runs natively, and what it maps is code of this
-    /// program; a program that translates code maps it as data, and must find in it what is in the file.
+    /// Returns whether a mapping is made by the program's own loader (`ld.so`). The loader runs
+    /// natively, and maps code of this program. A program that translates code maps it as data, and
+    /// must find the file's bytes there.
     pub(crate) fn is_loader(&self, tid: Tid, entry: &Registers) -> Result<bool> {
         let space = &self.spaces[&self.task(tid)?.space];
         let mapping = space.model.at(Addr(entry.rip.wrapping_sub(2)));
@@ -379,7 +384,7 @@ impl RecordSession {
         Ok(file.is_some() && file == space.loader)
     }
 
-    /// Where in which file the code at `addr` is, if it may be rewritten at all.
+    /// File and offset of the code at `addr`, if it may be rewritten at all.
     fn place_in_file(&self, id: SpaceId, addr: Addr) -> Option<FilePlace> {
         let mapping = self.spaces[&id].model.at(addr)?;
         let (file, offset) = code_of(mapping)?;
@@ -389,7 +394,7 @@ impl RecordSession {
         })
     }
 
-    /// Whether a task is at one of these places: nobody may come into the middle of a jump.
+    /// Returns whether a task stands at one of these places: no task may be in the middle of a jump.
     fn anybody_stands_in(&self, places: &[Addr]) -> bool {
         let stands = |t: &crate::task::Task| places.contains(&Addr(t.boundary.rip));
         !places.is_empty() && self.tasks.values().any(stands)
@@ -408,7 +413,7 @@ impl RecordSession {
         self.count_traced(tid, entry.syscall(), Addr(entry.rip.wrapping_sub(2)));
     }
 
-    /// Counts what had to be traced, at `place`.
+    /// Counts a traced call or counter access at `place`.
     pub(crate) fn count_traced(&mut self, tid: Tid, number: i64, place: Addr) {
         let known = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space));
         let known = known.and_then(|s| s.library.sites.known.get(&place));
@@ -426,7 +431,7 @@ impl RecordSession {
         self.stats.call(number, why);
     }
 
-    /// The site of the call at `call`, or why it may not be rewritten.
+    /// The site of the call at `call`, or the reason why it may not be rewritten.
     fn find_site(&mut self, tid: Tid, id: SpaceId, call: Addr) -> Result<Result<Site, Obstacle>> {
         let Some(place) = self.place_in_file(id, call) else {
             let mapping = self.spaces[&id].model.at(call);
@@ -438,7 +443,7 @@ impl RecordSession {
         };
         let found = match self.known_sites.verdict(place) {
             Some(Verdict::Unfit(obstacle)) => Err(*obstacle),
-            // What lies there is not what is in the file.
+            // If the bytes in memory differ from the file's, the program has written there.
             Some(Verdict::Window(window)) => {
                 let place = window_and_call(call, window);
                 let code = self
@@ -463,13 +468,14 @@ impl RecordSession {
         })
     }
 
-    /// Reads the code around a call that nothing is known of.
+    /// Reads the code around a call that is not known yet.
     fn search_site(&self, tid: Tid, id: SpaceId, call: Addr) -> Result<Result<Site, Obstacle>> {
         let memory = &self.task(tid)?.memory;
         let Some(mapping) = self.spaces[&id].model.at(call) else {
             return Ok(Err(Obstacle::Generated));
         };
-        // Sites near by may be rewritten: a jump there hides where instructions begin, and where branches lead.
+        // Sites nearby may be rewritten. Their jumps hide the beginnings of instructions, and the
+        // targets of branches.
         let sites = &self.spaces[&id].library.sites;
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
         let code = sites.read_code(memory, begin, (call.0 - begin.0) as usize)?;
@@ -481,7 +487,7 @@ impl RecordSession {
         if inner.is_empty() {
             return Ok(Ok(site));
         }
-        // Nobody may come into the middle of the jump: no branch, and no jump table.
+        // No branch and no jump table may lead into the middle of the jump.
         let same_file = |m: &&Mapping| match (&m.backing, &mapping.backing) {
             (Backing::File { file, .. }, Backing::File { file: text, .. }) => file == text,
             _ => false,
@@ -496,7 +502,7 @@ impl RecordSession {
             return Ok(Err(Obstacle::TooLarge));
         }
         for range in program {
-            // What cannot be read (beyond the end of the file) holds nothing.
+            // Memory that cannot be read (beyond the end of the file) holds nothing.
             let bytes = sites.read_code(memory, range.start, range.len() as usize)?;
             if range == mapping.range && branches_to(&bytes, range.start, &inner)
                 || tables_name(&bytes, range.start, mapping.range, &inner)
@@ -507,8 +513,8 @@ impl RecordSession {
         Ok(Ok(site))
     }
 
-    /// Where the next stub for a call at `call` goes: which of [`Sites::stubs`], and the address. A page is mapped for it if
-    /// there is none near.
+    /// The place of the next stub for a call at `call`: index in [`Sites::stubs`], and address. Maps a
+    /// page for it if there is none nearby.
     fn room_for_stub(
         &mut self,
         tid: Tid,

@@ -1,5 +1,5 @@
-//! Calls that the table cannot describe alone: those that shape address spaces, and those whose answer is ours.
-//! (Those that shape tasks are in `tasks.rs` and `exec.rs`.)
+//! Calls that the table alone cannot describe: those that shape address spaces, and those that rr
+//! answers. (Calls that shape tasks are in `tasks.rs` and `exec.rs`.)
 
 use std::collections::HashSet;
 
@@ -17,13 +17,13 @@ use crate::session::RecordSession;
 use crate::syscall::returned;
 use crate::task::{Call, State};
 
-/// `mmap` of shared anonymous memory (`/dev/zero` is another name of it).
+/// Returns whether this `mmap` asks for shared anonymous memory (`/dev/zero` is another name of it).
 fn is_shared_anonymous(entry: &Registers) -> bool {
     let flags = entry.r10 as i32;
     flags & libc::MAP_ANONYMOUS != 0 && flags & libc::MAP_TYPE != libc::MAP_PRIVATE && entry.rsi != 0
 }
 
-/// Whether the library could have made the call: one that shapes memory of no file.
+/// Returns whether the library could have made the call: one that shapes memory without a file.
 fn is_for_the_library(special: Special, entry: &Registers) -> bool {
     match special {
         Special::Mmap => {
@@ -43,7 +43,7 @@ fn is_error(result: i64) -> bool {
 }
 
 impl RecordSession {
-    /// The entry of a special call.
+    /// Handles the entry of a special call.
     pub(crate) fn begin_special(
         &mut self,
         tid: Tid,
@@ -64,18 +64,18 @@ impl RecordSession {
             Special::Clone => self.begin_clone(tid, stopped, call),
             Special::Exec => self.begin_exec(tid, stopped, call),
             Special::Exit => {
-                // What it did before, others may see: so its last interval ends with an event.
+                // Others may see the effects of its last interval, so that interval ends with an event.
                 if !self.task(tid)?.entered {
                     self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
                 }
                 let running = stopped.resume(rr_tracee::task::Resume::Cont, None)?;
                 self.await_stop(tid, running)
             }
-            // Our own pages are not the program's to change.
+            // The program may not change rr's own pages.
             Special::Munmap | Special::Mprotect | Special::Madvise if touches_rr(entry.rdi, entry.rsi) => {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
-            // Not all of our area is mapped: the kernel could take the program at its word.
+            // Not all of our area is mapped, so the kernel could map memory there.
             Special::Mmap
                 if entry.r10 & libc::MAP_FIXED_NOREPLACE as u64 != 0 && touches_rr(entry.rdi, entry.rsi) =>
             {
@@ -136,7 +136,7 @@ impl RecordSession {
         self.enter(tid, stopped, call, false)
     }
 
-    /// The exit of a special call.
+    /// Handles the exit of a special call.
     pub(crate) fn finish_special(
         &mut self,
         tid: Tid,
@@ -147,12 +147,12 @@ impl RecordSession {
     ) -> Result<()> {
         let (entry, result) = (call.entry, raw.result());
         if special == Special::Mmap && raw.rdi != entry.rdi {
-            // A hint that was not passed on.
+            // The address hint was not passed on. Restore it.
             raw.rdi = entry.rdi;
             stopped.set_regs(&raw)?;
         }
         if special == Special::Madvise && raw.rdx != entry.rdx {
-            // It was made as another advice.
+            // The call was made with another advice. Restore the program's.
             raw.rdx = entry.rdx;
             stopped.set_regs(&raw)?;
         }
@@ -215,8 +215,9 @@ impl RecordSession {
         Ok(())
     }
 
-    /// A call of `mprotect` down to the beginning of a stack, if that is the main stack: what it is without that word. The kernel's
-    /// stack ends where the room begins that the stack has in a recording; the program's has no such end.
+    /// For a call of `mprotect` down to the beginning of the main stack: the call without that flag.
+    /// The kernel's stack ends where the stack's reserved room begins in a recording. Without rr there
+    /// is no such end.
     fn stack_protection(&self, tid: Tid, entry: &Registers) -> Result<Option<Registers>> {
         let space = self.spaces.get(&self.task(tid)?.space);
         let Some((space, stack)) = space.and_then(|s| Some((s, s.stack?))) else {
@@ -237,7 +238,7 @@ impl RecordSession {
         }))
     }
 
-    /// What a call did to the address space.
+    /// The changes of the address space by a call.
     fn space_ops(
         &mut self,
         tid: Tid,
@@ -250,10 +251,11 @@ impl RecordSession {
         Ok(match special {
             Special::Mmap if !failed => self.mapped_ops(tid, entry, Addr(result as u64))?,
             Special::Munmap if !failed => vec![SpaceOp::Unmap(range)],
-            // How far down that goes, the kernel knows.
+            // Only the kernel knows how far down that reaches.
             Special::Mprotect if !failed && entry.rdx & PROT_GROWS != 0 => self.half_done(tid)?,
             Special::Mprotect if !failed => vec![SpaceOp::Protect(range, Prot::from_bits(entry.rdx))],
-            // What is in the way is unmapped, or what comes before a hole is changed, before the kernel finds that it cannot go on.
+            // The kernel unmaps what is in the way, or changes what comes before a hole, before it
+            // finds that it cannot continue.
             Special::Munmap | Special::Mprotect => self.half_done(tid)?,
             Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 => self.half_done(tid)?,
             Special::Mremap
@@ -274,8 +276,8 @@ impl RecordSession {
         })
     }
 
-    /// Shared anonymous memory is made of a memfd that we hold too: so its pages can be found and read, whichever
-    /// process has touched them.
+    /// Shared anonymous memory becomes a memfd that rr holds, too. So rr can find and read its pages,
+    /// whichever process has touched them.
     fn map_shared_anonymous(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
         self.forget_unmapped_objects();
         let mut after = returned(entry, -i64::from(libc::ENOMEM));
@@ -357,7 +359,7 @@ impl RecordSession {
                     (opened.backing, opened.name)
                 }
                 None => {
-                    // Memory of a device: what it holds now.
+                    // Memory of a device: store its current contents.
                     tracing::warn!("the program maps a device, whose memory rr cannot follow");
                     let mut bytes = vec![0; range.len() as usize];
                     self.task(tid)?.memory.read_some(at, &mut bytes)?;
@@ -382,7 +384,7 @@ impl RecordSession {
         Ok(ops)
     }
 
-    /// A System V segment (shmat(2)): an object like any other, known by its id.
+    /// The operations for a System V segment (shmat(2)): an object like any other, known by its id.
     pub(crate) fn attached_ops(&mut self, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {
         let maps = procfs::maps(tid)?;
         let Some(line) = maps.iter().find(|l| l.range.start == at) else {
@@ -460,7 +462,7 @@ impl RecordSession {
             });
         }
         if new.len() > old.len() {
-            // The mapping goes on where it ended.
+            // The mapping continues behind its old end.
             let backing = source.backing.advanced(old.end - source.range.start);
             let range = AddrRange::new(to + old.len(), new.end);
             ops.push(SpaceOp::Map(Mapping {

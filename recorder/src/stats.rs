@@ -1,20 +1,20 @@
-//! What a recording cost, for people (`rr record --stats`): stops, the calls that were traced and why, the call sites that
-//! cannot be rewritten.
+//! The costs of a recording, for people (`rr record --stats`): stops, the calls that were traced and
+//! the reasons, the call sites that cannot be rewritten.
 //!
-//! Counting is always on: it is an addition at a stop, which costs some thousand times as much.
+//! Counting is always on: it is one addition at a stop, which costs about a thousand times as much.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use rr_tracee::{Addr, Mapping, Stop, syscalls};
 
-/// So many lines of a list are shown.
+/// Maximum number of lines of a list that are shown.
 const SHOWN: usize = 20;
 
-/// Why a call was traced.
+/// The reason why a call was traced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Why {
-    /// There is no library (`-n`), or it knows nothing of such calls.
+    /// There is no library (`-n`), or it does not know such calls.
     Unknown,
     /// The site was not rewritten yet.
     First,
@@ -28,24 +28,24 @@ impl Why {
     const ALL: [Why; 4] = [Why::Unknown, Why::First, Why::Site, Why::Left];
 }
 
-/// Why a site cannot be rewritten.
+/// The reason why a site cannot be rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Obstacle {
-    /// The code is of no file: the program has made it.
+    /// The code is not in a file: the program has generated it.
     Generated,
-    /// The code is of a file that is mapped shared.
+    /// The code is in a file that is mapped shared.
     Shared,
     /// The program can write to its code.
     Writable,
-    /// Before the instruction there is nothing that a jump can be put over.
+    /// No instructions before the call can be overwritten by a jump.
     NoWindow,
-    /// A branch leads into what the jump would be put over.
+    /// A branch leads into the instructions that the jump would overwrite.
     BranchTarget,
-    /// There is more code than is searched for branches.
+    /// The code is too large to be searched for branches.
     TooLarge,
-    /// A task stands in what the jump would be put over.
+    /// A task stands in the instructions that the jump would overwrite.
     Occupied,
-    /// No page for a stub is free near it.
+    /// There is no free page for a stub nearby.
     NoRoom,
 }
 
@@ -64,38 +64,38 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// A site that cannot be rewritten: its place in [`Stats::refused`].
+/// Index in [`Stats::refused`] of a site that cannot be rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Refused(usize);
 
 #[derive(Debug)]
 struct RefusedSite {
-    /// The file and the offset in it, or what else is known.
+    /// File and offset of the site, or a description.
     place: String,
     obstacle: Obstacle,
-    /// Calls there, since it was looked at.
+    /// Number of calls there since the site was examined.
     calls: u64,
 }
 
-/// What is counted.
+/// The counters of a recording.
 #[derive(Debug, Default)]
 pub struct Stats {
     stops: BTreeMap<&'static str, u64>,
     /// Traced calls, by number.
     calls: HashMap<i64, BTreeMap<Why, u64>>,
     refused: Vec<RefusedSite>,
-    /// Where in `refused` each is.
+    /// Index in `refused` of each site.
     known: HashMap<(String, Obstacle), Refused>,
-    /// Sites that were rewritten.
+    /// Number of rewritten sites.
     rewritten: u64,
-    /// Filled in at the end.
+    /// Set at the end of the recording.
     pub(crate) events: u64,
     pub(crate) buffered_calls: u64,
     pub(crate) all_stops: u64,
 }
 
 impl Stats {
-    /// A tracee has stopped.
+    /// Counts a stop of a tracee.
     pub(crate) fn stop(&mut self, stop: Stop) {
         let name = match stop {
             Stop::Seccomp => "system call entries",
@@ -110,17 +110,17 @@ impl Stats {
         *self.stops.entry(name).or_default() += 1;
     }
 
-    /// A call was traced.
+    /// Counts a traced call.
     pub(crate) fn call(&mut self, number: i64, why: Why) {
         *self.calls.entry(number).or_default().entry(why).or_default() += 1;
     }
 
-    /// A site was rewritten.
+    /// Counts a rewritten site.
     pub(crate) fn rewritten(&mut self) {
         self.rewritten += 1;
     }
 
-    /// The site at `site`, in `mapping`, cannot be rewritten.
+    /// Adds a site that cannot be rewritten, at `site` in `mapping`.
     pub(crate) fn refuse(&mut self, site: Addr, mapping: Option<&Mapping>, obstacle: Obstacle) -> Refused {
         let place = match mapping {
             Some(m) if !m.name.is_empty() => {
@@ -132,7 +132,7 @@ impl Stats {
                 };
                 format!("{}+{:#x}", m.name, site - m.range.start + begin)
             }
-            // Where it lies is by chance.
+            // The address is random, so it is left out.
             _ => "anonymous memory".to_owned(),
         };
         let next = Refused(self.refused.len());
@@ -147,7 +147,7 @@ impl Stats {
         known
     }
 
-    /// A call at a site that cannot be rewritten.
+    /// Counts a call at a site that cannot be rewritten.
     pub(crate) fn call_at(&mut self, site: Refused) {
         if let Some(site) = self.refused.get_mut(site.0) {
             site.calls += 1;

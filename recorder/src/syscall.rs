@@ -1,8 +1,8 @@
 //! System calls: from the entry stop to the event.
 //!
-//! Keeps I2: everything that the kernel writes for a call is part of its event, and a call that is
-//! not in the table is not made. Keeps I3: the outputs of a call that may block go to
-//! the task's scratch slot, and to their place when the event is recorded.
+//! Keeps I2: everything that the kernel writes for a call is part of its event, and a call that is not
+//! in the table is not made. Keeps I3: the outputs of a call that may block go to the task's scratch
+//! memory, and are copied to their place when the event is recorded.
 
 use rr_trace::event::{EventKind, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
@@ -20,8 +20,9 @@ use crate::signals::{Turned, before_call};
 use crate::task::{Call, State};
 use crate::{forced, foreign};
 
-/// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK` (include/linux/errno.h): what the
-/// kernel answers internally when a signal interrupts a call; programs never see them.
+/// Returns whether the result is `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND` or
+/// `ERESTART_RESTARTBLOCK` (include/linux/errno.h). The kernel uses these internally when a signal
+/// interrupts a call. Programs never see them.
 pub(crate) fn is_restart(result: i64) -> bool {
     matches!(result, -512 | -513 | -514 | -516)
 }
@@ -38,7 +39,8 @@ pub(crate) fn returned(entry: &Registers, result: i64) -> Registers {
 impl RecordSession {
     /// Handles a stop of `tid`.
     pub(crate) fn handle(&mut self, tid: Tid, stopped: Stopped, stop: Stop) -> Result<()> {
-        // In a group stop it executes nothing, and must not leave it for us. Who was woken from a wait is answered first.
+        // In a group stop the task executes nothing, and must not leave the stop for us. A task woken
+        // from a wait is answered first.
         let waits = |call: &Call| stop == Stop::Syscall && call.wait.is_some();
         let leaves = matches!(stop, Stop::Exiting | Stop::Exec { .. } | Stop::GroupStop(_))
             || self.task(tid)?.call.as_ref().is_some_and(waits);
@@ -87,7 +89,7 @@ impl RecordSession {
         }
         let task = self.task_mut(tid)?;
         if std::mem::take(&mut task.interrupted) {
-            // The stop that it was asked for may be still to come: it must not interrupt the call.
+            // The requested stop may still be to come. It must not interrupt the call.
             stopped.set_regs(&before_call(&entry))?;
             task.between = true;
             task.state = State::Ready(stopped);
@@ -142,7 +144,8 @@ impl RecordSession {
             wait: None,
         };
         if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
-            // The kernel continues the interrupted call with what it remembers of it, scratch addresses included.
+            // The kernel continues the interrupted call with its own copy of the arguments, including
+            // scratch addresses.
             call = Call { entry, ..*old };
             return self.enter(tid, stopped, call, true);
         }
@@ -224,7 +227,7 @@ impl RecordSession {
         self.task_mut(tid)?.call = Some(call);
         let running = stopped.resume(Resume::Syscall, None)?;
         if may_block && self.task(tid)?.tracee.as_ref().is_some_and(|t| !t.due.is_empty()) {
-            // Its tracer wants it to stop: then it does not wait.
+            // Its tracer wants it to stop, so the call must not wait.
             running.interrupt()?;
         }
         if may_block {
@@ -234,10 +237,10 @@ impl RecordSession {
         }
     }
 
-    /// A task has been sent back to before its call, which it makes again.
+    /// Handles that a task has been sent back to before its call, which it makes again.
     pub(crate) fn is_sent_back(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
         if self.settle_entry(tid)? {
-            // Nobody has seen that it was made: the task is still in its interval.
+            // No other task has seen that the call was made: the task is still in its interval.
             self.task_mut(tid)?.retrying = true;
             return Ok(());
         }
@@ -259,7 +262,7 @@ impl RecordSession {
         let number = entry.syscall();
         if !quiet && self.warned.insert(number) {
             let mut name = syscalls::name(number).into_owned();
-            // Not the whole call: this form of it.
+            // Only this form of the call is refused.
             let form = syscalls::lookup(number).and_then(|spec| spec.refused_if);
             if let Some(form) = form.filter(|f| (f.form)(entry)) {
                 name = format!("{name} ({})", form.what);
@@ -286,7 +289,7 @@ impl RecordSession {
         // With orig_rax −1 the kernel skips the call at a seccomp stop (seccomp(2), SECCOMP_RET_TRACE).
         stopped.set_regs(&after)?;
         let mut ops = vec![];
-        // Some of these answers the library knows, too.
+        // The library knows some of these answers, too.
         let stopped = self.consider_site(tid, stopped, entry, &mut ops, &mut writes)?;
         self.record_call(tid, entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
@@ -306,14 +309,16 @@ impl RecordSession {
         };
         stopped = finished;
         let result = raw.result();
-        // A file cannot be written while it is executed, and cannot be sealed while it is mapped for writing.
+        // A file cannot be written while it is executed, and cannot be sealed while it is mapped for
+        // writing.
         let busy = result == -i64::from(libc::ETXTBSY)
             || (result == -i64::from(libc::EBUSY)
                 && call.entry.syscall() == libc::SYS_fcntl
                 && call.entry.rsi as i32 == libc::F_ADD_SEALS);
         let why = "the program wants to write to an executable that its frozen processes kept busy";
         if busy && self.capture.release_forks(why) {
-            // It may have been our fault: the program asks again, and does not notice.
+            // A frozen fork may have caused the error: the program makes the call again, and does not
+            // notice.
             stopped.set_regs(&before_call(&call.entry))?;
             self.is_sent_back(tid, &call.entry)?;
             self.task_mut(tid)?.state = State::Ready(stopped);
@@ -373,7 +378,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// After a call that may have limited the size of files, of this process or another's.
+    /// Handles a call that may have limited the size of files, of this process or another's.
     fn note_limit(&mut self, tid: Tid, entry: &Registers) {
         let (resource, whose) = match entry.syscall() {
             libc::SYS_setrlimit => (entry.rdi, tid),
@@ -383,7 +388,7 @@ impl RecordSession {
         self.file_sizes_limited |= resource as u32 == libc::RLIMIT_FSIZE && limits_file_sizes(whose.0);
     }
 
-    /// Records a system call's event, alone or as the second half, and the state that it leaves.
+    /// Records a system call's event, whole or as the second half, and the resulting state.
     #[allow(clippy::too_many_arguments)] // the parts of an event
     pub(crate) fn record_call(
         &mut self,
@@ -397,7 +402,7 @@ impl RecordSession {
         output: Option<rr_trace::event::Output>,
     ) -> Result<()> {
         let whole = self.settle_entry(tid)?;
-        // Memory is as the event leaves it.
+        // Memory now is as the event leaves it.
         let payload = Sent::by(entry, after.result()).digest(&self.task(tid)?.memory);
         let kind = EventKind::Syscall {
             entry: whole.then_some(*entry),
@@ -412,7 +417,7 @@ impl RecordSession {
         self.call_is_recorded(tid, entry)
     }
 
-    /// What the kernel wrote for a call.
+    /// The kernel's writes for a call.
     pub(crate) fn gather(&self, tid: Tid, call: &Call, result: i64) -> Result<Vec<MemWrite>> {
         let Some(spec) = call.spec else { return Ok(vec![]) };
         let task = self.task(tid)?;
@@ -424,7 +429,7 @@ impl RecordSession {
         let read = |part: usize, offset: u64, buf: &mut [u8]| task.memory.read(effective(part) + offset, buf);
         let mut written = spec.written(&call.described_by, &call.parts, result, &read)?;
         if result == -i64::from(libc::EFAULT) {
-            // What the kernel wrote before it came to the bad page, nobody says.
+            // The bytes written before the kernel reached the bad page are unknown.
             let in_place = |w: &Written| effective(w.part) == call.parts[w.part].addr;
             written.extend(Spec::touchable(&call.parts, &read)?.into_iter().filter(in_place));
         }
@@ -448,7 +453,8 @@ impl RecordSession {
 /// A key of warnings, beside the system call numbers.
 const SCRATCH_IS_FULL: i64 = -3;
 
-/// Whether a descriptor is a regular file, a directory or a block device: reading it never waits for a tracee.
+/// Returns whether a descriptor is a regular file, a directory or a block device: reading it never
+/// waits for a tracee.
 pub(crate) fn is_plain_file(tid: Tid, fd: TraceeFd) -> bool {
     use std::os::unix::fs::FileTypeExt;
     // A descriptor that is not open gives an error at once.

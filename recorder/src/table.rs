@@ -1,8 +1,9 @@
 //! The table of all tasks.
 //!
-//! With a thousand tasks nobody can look at all of them at each event. So what is asked at each event (who can go on, who is dying, who
-//! shares an address space) is kept beside the tasks, and brought up to date for those that have changed since. Keeps: a task can only
-//! be changed through this table, which notes it; so what is kept is never older than the tasks.
+//! With a thousand tasks rr cannot look at all of them at each event. So the answers needed at each
+//! event (which tasks can run, are dying, or share an address space) are stored beside the tasks, and
+//! updated for those that have changed since. Invariant: a task can only be changed through this table,
+//! which notes that. So the stored answers are never older than the tasks.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,25 +20,25 @@ pub(crate) struct Tasks {
     known: RefCell<Known>,
 }
 
-/// What is kept of all tasks.
+/// Stored answers about all tasks.
 #[derive(Debug, Default)]
 struct Known {
-    /// The tasks that have come, gone, or been open to changes. (One can be named more than once.)
+    /// The tasks that were added, removed, or open to changes. (A task can be listed more than once.)
     changed: Vec<Tid>,
     facts: HashMap<Tid, Facts>,
     dying: BTreeSet<Tid>,
-    /// Which processes live in an address space, and with how many threads.
+    /// The processes in each address space, with their numbers of threads.
     homes: BTreeMap<SpaceId, BTreeMap<Tid, usize>>,
-    /// Whose being able to go on has changed, and how, since the scheduler was told.
+    /// Tasks that have become able or unable to run since the scheduler was last told.
     news: Vec<(Tid, bool)>,
 }
 
-/// What is kept of one task.
+/// Stored answers about one task.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Facts {
     is_runnable: bool,
     is_dying: bool,
-    /// The address space and the process that it lives in.
+    /// The task's address space and process.
     home: Option<(SpaceId, Tid)>,
 }
 
@@ -59,7 +60,7 @@ impl Known {
         }
     }
 
-    /// Takes in what has changed.
+    /// Updates the answers for changed tasks.
     fn follow(&mut self, all: &BTreeMap<Tid, Task>) {
         while let Some(tid) = self.changed.pop() {
             let now = all.get(&tid).map(Facts::of);
@@ -102,33 +103,33 @@ impl Known {
 }
 
 impl Tasks {
-    /// A task, to be changed.
+    /// A task that may be changed.
     pub fn get_mut(&mut self, tid: &Tid) -> Option<&mut Task> {
         let task = self.all.get_mut(tid)?;
         self.known.get_mut().note(*tid);
         Some(task)
     }
 
-    /// All tasks of which this is true, to be changed.
+    /// All tasks for which this is true. They may be changed.
     pub fn matching_mut(&mut self, is_meant: impl Fn(&Task) -> bool) -> impl Iterator<Item = &mut Task> {
         let known = self.known.get_mut();
         let meant = self.all.values_mut().filter(move |task| is_meant(task));
         meant.inspect(|task| known.note(task.tid))
     }
 
-    /// Adds a task, or puts another one in its place.
+    /// Adds or replaces a task.
     pub fn insert(&mut self, tid: Tid, task: Task) {
         self.known.get_mut().note(tid);
         self.all.insert(tid, task);
     }
 
-    /// Takes a task out.
+    /// Removes a task.
     pub fn remove(&mut self, tid: &Tid) -> Option<Task> {
         self.known.get_mut().note(*tid);
         self.all.remove(tid)
     }
 
-    /// Who can go on now and could not before, and the other way round, since this was last asked.
+    /// The tasks that have become able (or unable) to run since the last call.
     pub fn take_news(&mut self) -> Vec<(Tid, bool)> {
         let known = self.known.get_mut();
         known.follow(&self.all);
@@ -142,7 +143,7 @@ impl Tasks {
         known.dying.first().copied()
     }
 
-    /// Whether a process other than `tgid` lives in an address space.
+    /// Returns whether a process other than `tgid` lives in an address space.
     pub fn share(&self, space: SpaceId, tgid: Tid) -> bool {
         let mut known = self.known.borrow_mut();
         known.follow(&self.all);
@@ -150,7 +151,7 @@ impl Tasks {
         processes.any(|process| *process != tgid)
     }
 
-    /// Whether anybody lives in an address space.
+    /// Returns whether any task lives in an address space.
     pub fn is_inhabited(&self, space: SpaceId) -> bool {
         let mut known = self.known.borrow_mut();
         known.follow(&self.all);

@@ -1,4 +1,4 @@
-//! What the recorder knows of one task.
+//! The recorder's state of one task.
 
 use std::time::Duration;
 
@@ -16,46 +16,47 @@ use crate::seccomp::Confined;
 use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
 
-/// Where a task is.
+/// State of a task.
 #[derive(Debug)]
 pub enum State {
-    /// Stopped after its last event, with nothing to be handled: it can go on.
+    /// Stopped after its last event, with nothing to be handled: the task can continue.
     Ready(Stopped),
     /// Stopped for a reason that has not been handled yet.
     Reported(Stopped, Stop),
     /// In the kernel: in a system call that has not returned, in a group stop, or dying.
     InKernel(Running),
-    /// Being handled: the `Stopped` is in the hands of the code that handles it.
+    /// Being handled: other code holds the `Stopped`.
     Busy,
 }
 
-/// A system call under way.
+/// A current system call.
 #[derive(Debug)]
 pub struct Call {
-    /// What the table says; `None` for calls that are not in it.
+    /// The call's table entry. `None` if the call is not in the table.
     pub spec: Option<&'static Spec>,
     /// Registers at the entry, with the program's own arguments.
     pub entry: Registers,
-    /// The registers that describe the call: those at the entry, or for `restart_syscall` at that of the call
-    /// that it restarts.
+    /// The registers that describe the call: those at its entry, or for `restart_syscall` those at the
+    /// entry of the call that is restarted.
     pub described_by: Registers,
-    /// The memory that it refers to.
+    /// The memory that the call refers to.
     pub parts: Vec<Part>,
-    /// Where in scratch memory each part lies, if the parts were moved (I3).
+    /// Address in scratch memory of each part, if the parts were moved (I3).
     pub placed: Option<Vec<Addr>>,
-    /// Extended state at the entry, if a checkpoint may have to be taken while the call blocks.
+    /// Extended state at the entry, if a checkpoint may be taken while the call blocks.
     pub xstate: Option<ExtendedState>,
-    /// What it will have set, if it succeeds, as the action of a signal that the kernel forces for our sake.
+    /// The action that the call sets if it succeeds, for a signal that the kernel forces because of rr.
     pub action: Option<(i32, Action)>,
-    /// The tid of the task that it created, as soon as we are told.
+    /// The tid of the task that the call has created, once reported.
     pub created: Option<Tid>,
-    /// The task that it created, until the call's event is recorded; none if it has died already.
+    /// The task that the call has created, until the call's event is recorded. `None` if that task has
+    /// died already.
     pub new_task: Option<(CloneInfo, Box<Task>)>,
-    /// The parent waits for the child to execute a program or exit (`vfork`).
+    /// True if the parent waits for the child to execute a program or exit (`vfork`).
     pub vfork: bool,
-    /// Its descriptor is a pipe or socket, and not our standard output or error.
+    /// True if the descriptor is a pipe or socket, and not our standard output or error.
     pub of_stream: bool,
-    /// It waits for children, or for tracees.
+    /// State of the call if it waits for children or tracees.
     pub wait: Option<Wait>,
 }
 
@@ -70,7 +71,7 @@ pub struct Task {
     pub space: SpaceId,
     /// Its scratch memory in that space, if its last call needed some.
     pub scratch: Option<AddrRange>,
-    /// Where it is.
+    /// The task's state.
     pub state: State,
     /// Its memory.
     pub memory: Memory,
@@ -78,77 +79,82 @@ pub struct Task {
     pub exe: String,
     /// Registers after its last event (`orig_rax` is −1).
     pub boundary: Registers,
-    /// The system call under way.
+    /// The current system call.
     pub call: Option<Call>,
-    /// What it is doing to memory that another process shares.
+    /// The current call's changes of memory that another process shares.
     pub unfinished: Option<Box<Unfinished>>,
-    /// What the kernel writes into the memory that it leaves if it executes a program now.
+    /// The kernel's writes into the old memory if the task executes a program now.
     pub leaving: Option<Box<Leaving>>,
-    /// The `SyscallEnter` event of the call under way has been recorded.
+    /// True if the `SyscallEnter` event of the current call has been recorded.
     pub entered: bool,
-    /// The kernel will restart this call, unless a signal handler comes first.
+    /// The call that the kernel will restart, unless a signal handler comes first.
     pub restarting: Option<Box<Call>>,
-    /// A signal was pending when the task was last resumed: the next stop comes before any instruction.
+    /// True if a signal was pending when the task was last resumed: the next stop comes before any
+    /// instruction.
     pub due: bool,
-    /// The task was turned back from this system call entry to take a stashed signal.
+    /// The entry of the system call from which the task was turned back to take a stashed signal.
     pub turned_back: Option<Registers>,
-    /// It was sent back to repeat a system call that failed through our fault.
+    /// True if the task was sent back to repeat a system call that failed because of rr.
     pub retrying: bool,
     /// Extended state in a group stop, if checkpoints are taken.
     pub group_stop: Option<ExtendedState>,
-    /// It was asked to stop (`PTRACE_INTERRUPT`), and that stop may be still to come.
+    /// True if the task was asked to stop (`PTRACE_INTERRUPT`), and that stop may still be to come.
     pub interrupted: bool,
-    /// It is stopped in the middle of an interval, at a place that has no name.
+    /// True if the task is stopped in the middle of an interval, at a place that has no name.
     pub between: bool,
-    /// It has been let go on since its last event: what it has executed by now is part of no event.
+    /// True if the task has been resumed since its last event: the code executed since is part of no
+    /// event.
     pub ran: bool,
-    /// Ticks since its last event while it ran.
+    /// Number of ticks since the last event while the task ran.
     pub ticks: u32,
-    /// At the first of them: the time, and the processor time of its process.
+    /// The time, and the processor time of its process, at the first of these ticks.
     pub clocked: Option<(Duration, Duration)>,
-    /// How long others wait for it before it is interrupted.
+    /// Time that others wait for the task before it is interrupted.
     pub patience: Patience,
-    /// Short ticks since its last event while it ran and other tasks were.
+    /// Number of short ticks since the last event while the task ran and other tasks existed.
     pub short_ticks: u32,
-    /// At which of them it is looked at whether it spins.
+    /// Number of short ticks at which the task is checked for spinning.
     pub look_at: u32,
-    /// What it was interrupted for last.
+    /// Purpose of the last interrupt.
     pub interrupted_for: Purpose,
-    /// Calls that the library made for it in the interval that ended last.
+    /// Number of calls that the library made for the task in the last interval.
     pub calls: u64,
-    /// The point at which it was last seen to spin.
+    /// The state in which the task was last seen to spin.
     pub spun_at: Option<Box<(Registers, Vec<ChunkSum>)>>,
-    /// What the buffered calls of its interval gave, for the event that ends it.
+    /// Records of the buffered calls of its interval, for the event that ends the interval.
     pub buffered: Taken,
-    /// The last thing that it did is that its library left a call to us, as it may have to wait for the other end of a pipe or
-    /// socket (which is not our standard output or error).
+    /// True if the task's last action is that its library left a call to us, because the call may have
+    /// to wait for the other end of a pipe or socket (which is not our standard output or error).
     pub left: bool,
-    /// Signals that hit it where no event was; delivered at the next one.
+    /// Signals that arrived where no event was. They are delivered at the next one.
     pub stash: Vec<SigInfo>,
-    /// The carriers of stashed signals that were sent to it and have not come yet, bit n−1 for signal n ([`crate::carrier`]). There
-    /// can be several: another signal's handler may block one that is pending.
+    /// The carriers of stashed signals that were sent to the task and have not arrived, bit n−1 for signal n
+    /// ([`crate::carrier`]). There can be several: another signal's handler may block a pending one.
     pub carriers: u64,
-    /// Which of the signals that the kernel forces on it for our sake are blocked; `None` if that is to be asked.
+    /// The blocked signals among those that the kernel forces on the task because of rr. `None` if they
+    /// must be read.
     pub blocked: Option<u64>,
-    /// What its process does with these.
+    /// The actions of these signals in the task's process.
     pub actions: Actions,
-    /// Where the kernel clears a word when the task exits (`set_tid_address(2)`); null for none.
+    /// Address of the word that the kernel clears when the task exits (`set_tid_address(2)`); null for
+    /// none.
     pub clear_child_tid: Addr,
-    /// Waits for this task to execute a program or exit (`vfork(2)`).
+    /// The task that this one waits for to execute a program or exit (`vfork(2)`).
     pub held_by: Option<Tid>,
-    /// Its `Exit` event has been recorded.
+    /// True if the task's `Exit` event has been recorded.
     pub exited: bool,
-    /// CPU mask that the program has set, as its own `sched_getaffinity` shall answer.
+    /// CPU mask that the program has set, for the answer of its `sched_getaffinity`.
     pub affinity: Option<Vec<u8>>,
-    /// The tid that its events bear until its exec is recorded, if it changed by that exec.
+    /// The tid in the task's events until its exec is recorded, if that exec has changed the tid.
     pub recorded_as: Option<Tid>,
-    /// What it has confined itself with.
+    /// The task's seccomp mode and filters.
     pub confined: Confined,
-    /// Its tracer has seen the call that it enters, and lets it be made, as a filter wanted.
+    /// True if the tracer has seen the call that the task enters, and lets it be made, as a filter
+    /// required.
     pub is_filter_passed: bool,
-    /// Another recorded task traces it.
+    /// State of tracing, if another recorded task traces this one.
     pub tracee: Option<Box<Tracee>>,
-    /// The task that is its parent by birth.
+    /// The task's parent by birth.
     pub parent: Option<Tid>,
 }
 
@@ -203,30 +209,31 @@ impl Task {
         }
     }
 
-    /// Takes the state for handling.
+    /// Takes the state out for handling.
     pub fn take_state(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Busy)
     }
 
-    /// Whether it was stopped between two events: it has executed what no event has ended yet.
+    /// Returns whether the task was stopped between two events: it has executed code that no event has
+    /// ended yet.
     pub fn is_mid_interval(&self) -> bool {
         self.turned_back.is_some() || self.retrying || self.between
     }
 
-    /// Whether it is stopped for another recorded task, which traces it.
+    /// Returns whether the task is stopped for another recorded task, which traces it.
     pub fn is_stopped_for_tracer(&self) -> bool {
         self.tracee.as_ref().is_some_and(|tracee| tracee.is_stopped())
     }
 
-    /// Whether the kernel would restart a call, but for the registers that its tracer has set for the time being: it makes no remote
-    /// calls until it goes on, as these would end the interruption.
+    /// Returns whether the kernel would restart a call if the tracer had not set registers for now. The
+    /// task then makes no remote calls until it continues, because these would end the interruption.
     pub fn has_call_put_off(&self) -> bool {
         self.tracee
             .as_ref()
             .is_some_and(|tracee| tracee.put_off.is_some())
     }
 
-    /// Whether the scheduler can do something with it now.
+    /// Returns whether the scheduler can do something with the task now.
     pub fn is_runnable(&self) -> bool {
         match self.state {
             State::Ready(_) => self.held_by.is_none() && !self.exited && !self.is_stopped_for_tracer(),

@@ -1,8 +1,8 @@
-//! Tasks come and go: `clone` and its kin, and exit.
+//! Creation and end of tasks: `clone` and similar calls, and exit.
 //!
-//! `vfork` is made as a `clone` without `CLONE_VFORK`, and the scheduler keeps the parent waiting: so
-//! the parent is stopped at its event and not somewhere in the kernel, and looks like any other
-//! task to checkpoints and replay.
+//! `vfork` is made as a `clone` without `CLONE_VFORK`, and the scheduler makes the parent wait. So the
+//! parent is stopped at its event and not somewhere in the kernel, and looks like any other task to
+//! checkpoints and replay.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -39,19 +39,19 @@ pub(crate) fn flags(entry: &Registers) -> u64 {
     }
 }
 
-/// Words that the kernel writes when a task lets go of its memory: the locks of its robust list, which it marks, and that of
-/// `set_tid_address(2)`, which it clears if others have that memory too.
+/// Words that the kernel writes when a task leaves its memory: it marks the locks of the task's robust
+/// list, and clears the word of `set_tid_address(2)` if other tasks have that memory, too.
 #[derive(Debug)]
 pub struct Leaving {
     space: SpaceId,
-    /// Those in memory that is the address space's own.
+    /// Words in the address space's own memory.
     words: Vec<Addr>,
     /// Locks in shared memory objects, as object and offset.
     shared: Vec<(ObjectId, u64)>,
 }
 
 impl RecordSession {
-    /// What the kernel writes when a task, whose memory is still there, lets go of it.
+    /// The words that the kernel writes when a task, whose memory still exists, leaves it.
     pub(crate) fn leaving(&self, tid: Tid) -> Result<Leaving> {
         let task = self.task(tid)?;
         let space = task.space;
@@ -61,7 +61,7 @@ impl RecordSession {
         Ok(Leaving { space, words, shared })
     }
 
-    /// What the kernel has written there.
+    /// The contents of these words after the kernel has written them.
     pub(crate) fn left_behind(&mut self, tid: Tid, leaving: &Leaving) -> Result<Vec<MemWrite>> {
         let mut writes = Vec::new();
         for (object, offset) in &leaving.shared {
@@ -110,7 +110,7 @@ impl RecordSession {
         self.enter(tid, stopped, call, false)
     }
 
-    /// The parent stops in the middle of the call, with the child in existence.
+    /// Handles the parent's stop in the middle of the call. The child exists.
     pub(crate) fn on_new_task(&mut self, tid: Tid, stopped: Stopped, child: Tid) -> Result<()> {
         let call = self.task(tid)?.call.as_ref();
         if call.is_none_or(|call| flags(&call.entry) & CLONE_VM == 0) {
@@ -164,7 +164,7 @@ impl RecordSession {
         };
         let parent = self.task(tid)?;
         let parent_space = parent.space;
-        // A bad address is none of the kernel's concern, and none of ours.
+        // The kernel ignores a bad address, and so does rr.
         let word = |memory: &Memory, space, addr| -> Result<MemWrite> {
             Ok(MemWrite {
                 space,
@@ -211,14 +211,16 @@ impl RecordSession {
             None,
         )?;
         self.task_mut(tid)?.state = State::Ready(stopped);
-        // Its tracer hears of the child before it waits for that (`vfork`), and is not told of the exit of the call until then.
+        // Its tracer hears of the child before the parent waits for that (`vfork`). The exit of the
+        // call is reported only after the wait.
         match self.task(tid)?.tracee.as_ref().and_then(|t| t.due.front()) {
             Some(Cause::Event(..)) => self.stop_as_due(tid),
             _ => Ok(()),
         }
     }
 
-    /// Takes those words that lie in shared memory objects out of `words`: as object and offset.
+    /// Removes the words that lie in shared memory objects from `words`, and returns them as object and
+    /// offset.
     fn shared_words(&self, space: SpaceId, words: &mut Vec<Addr>) -> Vec<(ObjectId, u64)> {
         let mut shared = Vec::new();
         let Some(space) = self.spaces.get(&space) else {
@@ -235,15 +237,15 @@ impl RecordSession {
         shared
     }
 
-    /// A thread exits that did not ask for it alone: all threads of its group were killed with it. Those that were
-    /// stopped are on their way to their own exit stops.
+    /// Handles the exit of a thread that did not ask to exit alone: all threads of its group were
+    /// killed with it. Those that were stopped are on their way to their own exit stops.
     ///
-    /// None of them may be resumed as if it still stood where it was. It could have reached its exit stop
-    /// meanwhile, unseen, and would leave that: a leader then becomes a zombie without a report, and waiting
-    /// for it, while its threads wait for us in their exit stops, would never end.
+    /// No thread may be resumed as if it were still in its former stop. It could have reached its exit
+    /// stop meanwhile, unseen, and would leave that stop. A leader would then become a zombie without a
+    /// report, and waiting for it would never end, because its threads wait for us in their exit stops.
     ///
-    /// There is no checkpoint until all are gone: those that wait in calls see memory of an interval that is not replayed, and
-    /// words that the kernel has written for the dead.
+    /// There is no checkpoint until all threads are gone. Threads that wait in calls see memory of an
+    /// interval that is not replayed, and words that the kernel has written for the dead ones.
     pub(crate) fn group_is_dying(&mut self, tgid: Tid) {
         let has_xstate = |t: &Task| t.call.as_ref().is_some_and(|call| call.xstate.is_some());
         let waiting = self.tasks.matching_mut(|t| t.tgid == tgid && has_xstate(t));
@@ -263,7 +265,7 @@ impl RecordSession {
         }
     }
 
-    /// A task of another process in the memory of `tid` (`vfork`, `CLONE_VM`).
+    /// A task of another process that shares the memory of `tid` (`vfork`, `CLONE_VM`).
     pub(crate) fn survivor(&self, tid: Tid) -> Option<Tid> {
         let task = self.tasks.get(&tid)?;
         if !self.tasks.share(task.space, task.tgid) {
@@ -273,8 +275,9 @@ impl RecordSession {
         self.tasks.values().find(other).map(|t| t.tid)
     }
 
-    /// A process that shares another's memory is killed, in the middle of an interval or of a call (`interrupted`) that is not
-    /// replayed: all that the other one can see of it becomes part of its end. That is much, and seldom.
+    /// A process that shares another's memory is killed, in the middle of an interval or of a call
+    /// (`interrupted`) that is not replayed. All its changes that the other can see become part of its
+    /// end. That is much data, but rare.
     pub(crate) fn left_in_space(
         &mut self,
         tid: Tid,
@@ -303,7 +306,7 @@ impl RecordSession {
         Ok((ops, writes))
     }
 
-    /// What is in those pages of `range` that are there, as `tid` sees them.
+    /// The contents of the existing pages of `range`, as `tid` sees them.
     fn pages_there(&self, tid: Tid, range: AddrRange) -> Result<Vec<MemWrite>> {
         const PIECE: u64 = 1 << 20;
         let task = self.task(tid)?;
@@ -322,8 +325,8 @@ impl RecordSession {
         Ok(writes)
     }
 
-    /// A task dies in the middle of an interval, which is not replayed: what it may have written to memory that other
-    /// processes share is part of its end. Which pages these are, its page table says.
+    /// A task dies in the middle of an interval, which is not replayed: its possible writes to memory
+    /// that other processes share become part of its end. The page table says which pages these are.
     fn left_in_shared(&self, tid: Tid) -> Result<Vec<MemWrite>> {
         let task = self.task(tid)?;
         let mut writes = Vec::new();
@@ -342,8 +345,9 @@ impl RecordSession {
         Ok(writes)
     }
 
-    /// The same when the task is gone already: it was killed while it stood in another stop, and we let it go from there
-    /// when it had come to that of its end. Its page table is gone, too: so it is all of what it could write to.
+    /// Same as [`RecordSession::left_in_shared`], for a task that is already gone: it was killed in
+    /// another stop, and we resumed it from there when it had reached its exit stop. Its page table is
+    /// gone, too, so this takes all memory that it could write to.
     pub(crate) fn left_in_objects(&mut self, tid: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let task = self.task(tid)?;
         let (mut ops, mut writes) = (Vec::new(), Vec::new());
@@ -385,8 +389,9 @@ impl RecordSession {
         Ok((ops, writes))
     }
 
-    /// A fault kills the first process of a pid namespace, but not while it is traced: its signal would have no effect, and the
-    /// instruction cause it again, for ever. So it is let go; then its next instruction is its last, and we are told no more.
+    /// A fault kills the first process of a pid namespace, but not while it is traced: the signal would
+    /// have no effect, and the instruction would cause it again, for ever. So the task is detached.
+    /// Then its next instruction is its last, and there are no more reports.
     pub(crate) fn die_untraced(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
         let task = self.task(tid)?;
         let (space, tgid) = (task.space, task.tgid);
@@ -395,7 +400,8 @@ impl RecordSession {
         let leaving = self.leaving(tid)?;
         stopped.detach()?;
         self.group_is_dying(tgid);
-        // Its siblings are stopped once more on their way, and it is not waited for by its parent until they are gone.
+        // Its sibling threads are stopped once more on their way, and its parent cannot reap it until
+        // they are gone.
         let deadline = Instant::now() + MOMENT;
         while !matches!(procfs::state(tid), Ok('Z') | Err(_)) && Instant::now() < deadline {
             // SAFETY: sched_yield has no arguments.
@@ -406,7 +412,7 @@ impl RecordSession {
         self.gone(tid, signal)
     }
 
-    /// A task is about to exit: its memory is still there.
+    /// Handles a task that is about to exit: its memory still exists.
     pub(crate) fn on_exiting(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let status = stopped.event_message()? as i32;
         let task = self.task(tid)?;
@@ -424,14 +430,15 @@ impl RecordSession {
             .values()
             .any(|t| t.space == space && t.tid != tid && !t.exited);
         self.lose_snapshots(space);
-        // If it is on its way into a call, that ends its interval.
+        // If the task is on its way into a call, that ends its interval.
         self.flush_entries()?;
         let mut writes = self.left_in_shared(tid)?;
         let leaving = self.leaving(tid)?;
         let running = stopped.resume(Resume::Cont, None)?;
         self.task_mut(tid)?.state = State::InKernel(running);
-        // The kernel marks the robust locks that it held, and clears a word when it lets go of memory that others
-        // share (set_tid_address(2)); it must have done so before any of them runs.
+        // The kernel marks the robust locks that the task held, and clears a word when the task leaves
+        // memory that others share (set_tid_address(2)). It must have done so before any other task
+        // runs.
         let mut gone = None;
         if witness || !leaving.shared.is_empty() {
             gone = wait_for_end(tid, tid == tgid);
@@ -448,7 +455,7 @@ impl RecordSession {
     }
 }
 
-/// How long the end of a task is waited for that we no longer trace.
+/// Maximum time to wait for the end of a task that is no longer traced.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// The futex words of the robust locks that a task holds: the kernel marks them when it dies (get_robust_list(2),
@@ -484,8 +491,8 @@ fn robust_words(tid: Tid, memory: &Memory) -> Vec<Addr> {
     words
 }
 
-/// Waits until a dying task has let go of its memory: until it is gone, or, for the leader of a group that lives
-/// on (whose end is reported only later), until it is a zombie.
+/// Waits until a dying task has left its memory: until it is gone, or, for the leader of a group that
+/// lives on (whose end is reported only later), until it is a zombie.
 fn wait_for_end(tid: Tid, leader: bool) -> Option<rr_tracee::task::Report> {
     if !leader {
         return wait(Some(tid), false);

@@ -1,11 +1,12 @@
-//! Ending a recording from outside: what becomes of `SIGTERM` and `SIGHUP` sent to rr.
+//! Ending a recording from outside: handles `SIGTERM` and `SIGHUP` sent to rr.
 //!
-//! They are blocked in all threads ([`crate::inherited`]); one thread waits for them, so that nothing else is ever
-//! interrupted and none gets lost. It passes them on to the program's first process. After `SIGTERM` the program has
-//! `PATIENCE` to end; then all tracees are killed, and the recording ends with their ends recorded. If that does not
-//! help in the same time (the disk hangs, say), rr gives up: what was flushed can be replayed (I5).
+//! They are blocked in all threads ([`crate::inherited`]). One thread waits for them, so that nothing
+//! else is interrupted and no signal gets lost. It passes them on to the program's first process. After
+//! `SIGTERM` the program has `PATIENCE` to end. Then all tracees are killed, and the recording ends
+//! with their ends recorded. If that does not succeed in the same time (for example, the disk hangs),
+//! rr gives up: flushed data can be replayed (I5).
 //!
-//! `SIGHUP` is passed on and nothing more: many programs take it for something else than their end.
+//! `SIGHUP` is only passed on, because many programs use it for another purpose.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use rr_tracee::{Tid, procfs};
 use crate::error::{Error, Result};
 use crate::inherited::ending_set;
 
-/// How long each step may take.
+/// Maximum time of each step.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often tracees are looked for that were created while the others were killed.
+/// Time between searches for tracees that were created while the others were killed.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// The thread that waits for signals.
@@ -30,14 +31,14 @@ pub struct Terminator {
 }
 
 impl Terminator {
-    /// Starts it for a recording whose first process is `root`. `give_up` must end rr.
+    /// Starts the thread for a recording whose first process is `root`. `give_up` must end rr.
     pub fn start(root: Tid, give_up: impl Fn() + Send + 'static) -> Result<Terminator> {
         let failed = |what, errno| Error::Capability {
             what,
             errno,
             advice: "the machine is short of resources, or its kernel older than Linux 5.3",
         };
-        // Not its number: that may be another process's by then.
+        // A descriptor, because the number may belong to another process by then.
         // SAFETY: plain numbers; the result is a new descriptor or -1.
         let root = match unsafe { libc::syscall(libc::SYS_pidfd_open, root.0, 0) } {
             fd if fd < 0 => return Err(failed("pidfd_open", Errno::last())),
@@ -58,7 +59,8 @@ impl Terminator {
         Ok(Terminator { ended })
     }
 
-    /// The program has ended, and the trace is being closed: that is let finish, unless rr is asked to end again.
+    /// Notes that the program has ended, and the trace is being closed. That may finish, unless rr is
+    /// asked to end again.
     pub fn program_ended(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -74,11 +76,13 @@ fn run(root: &OwnedFd, ended: &AtomicBool, give_up: &dyn Fn()) {
             give_up();
             return;
         }
-        // A terminal's hang-up reaches the whole foreground group, unless we lead the session: then us alone.
+        // A terminal's hang-up reaches the whole foreground group. But if we lead the session, it
+        // reaches only us.
         // SAFETY: these two take and return plain numbers.
         let have_it_already = from_terminal && unsafe { libc::getsid(0) != libc::getpid() };
         if !have_it_already {
-            // SAFETY: a descriptor of ours, a signal number, and no siginfo. It may be gone already.
+            // SAFETY: a descriptor of ours, a signal number, and no siginfo. The process may be gone
+            // already.
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, root.as_raw_fd(), signal, 0usize, 0) };
         }
         if signal == libc::SIGTERM {
@@ -87,14 +91,14 @@ fn run(root: &OwnedFd, ended: &AtomicBool, give_up: &dyn Fn()) {
     }
 }
 
-/// From a `SIGTERM` on.
+/// Ends the program and the recording, after a `SIGTERM`.
 fn end(ended: &AtomicBool, give_up: &dyn Fn()) {
     let until = |deadline: Instant, pause: Duration| {
         if ended.load(Ordering::Relaxed) {
             return false;
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        // More signals of the kind say nothing new.
+        // Further signals of this kind are ignored.
         wait_for_signal(Some(left.min(pause)));
         !left.is_zero()
     };
@@ -111,7 +115,8 @@ fn end(ended: &AtomicBool, give_up: &dyn Fn()) {
     }
 }
 
-/// Waits for a signal that asks us to end. Says also whether the kernel sent it, on behalf of a terminal.
+/// Waits for a signal that asks us to end. Also returns whether the kernel sent it, on behalf of a
+/// terminal.
 fn wait_for_signal(most: Option<Duration>) -> Option<(i32, bool)> {
     let set = ending_set();
     // SAFETY: an all-zero siginfo_t is a valid one, to be filled.

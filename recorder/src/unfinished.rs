@@ -1,9 +1,10 @@
-//! What a task that was killed in the middle of a call has left of it in memory that another process shares (`vfork`,
-//! `CLONE_VM`).
+//! Changes of memory that another process shares (`vfork`, `CLONE_VM`), made by a call in the middle of
+//! which its task was killed.
 //!
-//! The call has no event, and its effect is part of the end of the task: where the kernel's mappings and the model differ, the
-//! kernel is right. What is mapped there, the kernel does not say well enough (a file may be deleted, a descriptor closed by
-//! then); so before such a call is made it is noted what it is going to map ([`Unfinished`]).
+//! The call has no event, and its effect becomes part of the task's end. Where the kernel's mappings
+//! differ from the model, the kernel is right. But the kernel does not say exactly what is mapped there
+//! (a file may be deleted, a descriptor closed by then). So the file to be mapped is noted before such
+//! a call is made ([`Unfinished`]).
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -18,17 +19,18 @@ use rr_tracee::{
 use crate::error::Result;
 use crate::session::RecordSession;
 
-/// A call that changes an address space in which a task of another process lives on, should this one be killed.
+/// A call that changes an address space in which a task of another process lives on if this task is
+/// killed.
 #[derive(Debug)]
 pub struct Unfinished {
     special: Special,
     entry: Registers,
-    /// The file that it maps.
+    /// The file that the call maps.
     file: Option<File>,
 }
 
 impl Unfinished {
-    /// Whether it maps the file of this line.
+    /// The call's file, if this line shows a mapping of it.
     fn maps(&self, line: &MapsLine) -> Option<&File> {
         let same = |file: &&File| file.metadata().is_ok_and(|m| m.ino() == line.inode);
         self.file.as_ref().filter(same)
@@ -36,7 +38,7 @@ impl Unfinished {
 }
 
 impl RecordSession {
-    /// A task is about to make a call that changes its address space.
+    /// Notes that a task is about to make a call that changes its address space.
     pub(crate) fn note_unfinished(&mut self, tid: Tid, special: Special, entry: &Registers) -> Result<()> {
         let shapes = matches!(
             special,
@@ -58,7 +60,7 @@ impl RecordSession {
         Ok(())
     }
 
-    /// It maps this file, which is new.
+    /// Notes that the call maps this file, which is new.
     pub(crate) fn note_unfinished_file(&mut self, tid: Tid, file: &File) -> Result<()> {
         if let Some(unfinished) = &mut self.task_mut(tid)?.unfinished {
             unfinished.file = file.try_clone().ok();
@@ -66,13 +68,13 @@ impl RecordSession {
         Ok(())
     }
 
-    /// What a call that failed has changed all the same: where the kernel and the model differ.
+    /// The changes made by a call that failed: the differences between the kernel and the model.
     pub(crate) fn half_done(&mut self, tid: Tid) -> Result<Vec<SpaceOp>> {
         Ok(self.carried_out(tid, tid)?.0)
     }
 
-    /// What a call of `dead` that was not finished has changed in its address space, in which `survivor` lives on: where the
-    /// kernel and the model differ.
+    /// The changes that an unfinished call of `dead` has made in its address space, in which `survivor`
+    /// lives on: the differences between the kernel and the model.
     pub(crate) fn carried_out(&mut self, dead: Tid, survivor: Tid) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
         let unfinished = self.task_mut(dead)?.unfinished.take();
         self.forget_baseline(survivor);
@@ -124,7 +126,8 @@ impl RecordSession {
         Ok((ops, writes))
     }
 
-    /// What is mapped in a part of the address space that the model does not know, and what comes before it.
+    /// The backing of a part of the address space that the model does not know, and the operations that
+    /// must come first.
     fn mapped_there(
         &mut self,
         tid: Tid,
@@ -146,7 +149,7 @@ impl RecordSession {
             }
         }
         match unfinished {
-            // What was elsewhere before.
+            // The mapping was moved from another place.
             Some(moved) if moved.special == Special::Mremap => {
                 let id = self.task(tid)?.space;
                 let source = self
@@ -180,15 +183,15 @@ impl RecordSession {
             }
             _ => {}
         }
-        // A device, say: what it holds now.
+        // For example a device: store its current contents.
         let mut bytes = vec![0; line.range.len() as usize];
         self.task(tid)?.memory.read_some(line.range.start, &mut bytes)?;
         let file = self.files.add_bytes(&bytes)?;
         Ok((vec![], Backing::File { file, offset: 0 }))
     }
 
-    /// What an advice about this range, of which nobody knows whether it was taken, may have thrown away: what is not there (then
-    /// it makes no difference whether it ever was).
+    /// The pages of this range that an advice may have thrown away, if nobody knows whether it was
+    /// taken: the missing ones (for these it makes no difference).
     pub(crate) fn advised(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
         let id = self.task(tid)?.space;
         let parts = self
@@ -211,7 +214,7 @@ impl RecordSession {
         Ok(ops)
     }
 
-    /// A call that changes an address space is over.
+    /// Notes that a call that changes an address space is over.
     pub(crate) fn finished(&mut self, tid: Tid) -> Result<()> {
         self.task_mut(tid)?.unfinished = None;
         Ok(())

@@ -8,7 +8,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use rr_trace::Header;
 use rr_tracee::Tid;
-use rr_tracee::cpus::Cpus;
+use rr_tracee::cpus::{Claim, Cpus};
 
 /// The CPU for a replay: that of the recording if we may use it, because `cpuid` tells a program on which CPU it
 /// runs, and where it cannot be intercepted the answer must be the same.
@@ -25,6 +25,14 @@ pub fn cpu_for_replay(cpus: &Cpus, header: &Header) -> usize {
         );
     }
     cpu
+}
+
+/// Claims the CPU for a replay ([`cpu_for_replay`]): where `cpuid` can be intercepted, the one with the fewest claims.
+pub fn claim_for_replay(cpus: &Cpus, header: &Header) -> Claim {
+    match header.cpuid_faulting {
+        true => Claim::least(cpus),
+        false => Claim::of(cpu_for_replay(cpus, header)),
+    }
 }
 
 /// Binds the calling thread to a CPU until it is dropped.

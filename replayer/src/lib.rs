@@ -91,7 +91,7 @@ pub mod verify;
 mod watch;
 mod words;
 
-pub use affinity::cpu_for_replay;
+pub use affinity::{claim_for_replay, cpu_for_replay};
 pub use compare::Mismatch;
 pub use error::{Divergence, Error, Result};
 pub use interrupt::{Interrupt, Never};

@@ -3,6 +3,10 @@
 //! A tracee runs on one CPU at a time (I1), and its tracer on the same CPU: waking a task on another
 //! CPU costs many times more. The other CPUs are left to threads that compress, read ahead or restore.
 
+mod claim;
+
+pub use claim::Claim;
+
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Tid;

@@ -14,7 +14,7 @@ use rr_recorder::{
 };
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
-use rr_tracee::cpus::{Cpus, bind_thread, set_of};
+use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
 use crate::budget::BudgetOption;
@@ -81,7 +81,7 @@ pub struct Options {
     /// Tell the program that the machine has N CPUs (1 to 128)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
     num_cores: Option<u16>,
-    /// Bind recorder and program to this CPU: a number, or `any`
+    /// Bind recorder and program to this CPU: a number, or `any` (the one with the fewest recordings and replays under way)
     #[arg(long, value_name = "CPU", default_value = "any")]
     bind_to_cpu: String,
     /// Accepted for compatibility: recorder and program share one CPU all the same
@@ -127,13 +127,17 @@ impl Options {
         Ok(Some(seed))
     }
 
-    /// The CPU to bind to, of those that there are.
-    fn choose_cpu(&self, cpus: &mut Cpus) -> Result<()> {
+    /// Chooses the CPU of recorder and program; it is claimed as long as the recording goes on.
+    fn choose_cpu(&self, cpus: &mut Cpus) -> Result<Claim> {
         if self.cpu_unbound {
             tracing::warn!("recorder and program share one CPU: this rr ignores --cpu-unbound");
         }
         match self.bind_to_cpu.as_str() {
-            "any" | "p-core" => Ok(()),
+            "any" | "p-core" => {
+                let claim = Claim::least(cpus);
+                cpus.bound = claim.cpu();
+                Ok(claim)
+            }
             number => {
                 let wanted = number
                     .parse()
@@ -146,7 +150,7 @@ impl Options {
                         )
                     })?;
                 cpus.bound = wanted;
-                Ok(())
+                Ok(Claim::of(wanted))
             }
         }
     }
@@ -230,7 +234,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     // Threads inherit the signal mask: before the first of them.
     let inherited = Inherited::take(started::broken_pipe_ignored());
     let mut cpus = Cpus::survey();
-    options.choose_cpu(&mut cpus)?;
+    let _claim = options.choose_cpu(&mut cpus)?;
     let chaos = options.chosen_seed()?;
     let background = match cpus.others() {
         others if others.is_empty() => vec![cpus.bound],

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rr_replayer::stretch::Stored;
-use rr_replayer::{ReplaySession, cpu_for_replay};
+use rr_replayer::{ReplaySession, claim_for_replay};
 use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventKind, EventNumber};
 use rr_trace::processes::{self, Process};
@@ -251,7 +251,8 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
         echo = echo.into_file(path)?;
     }
     let cpus = Cpus::survey();
-    let bound = cpu_for_replay(&cpus, reader.header());
+    let claim = claim_for_replay(&cpus, reader.header());
+    let bound = claim.cpu();
     let began = Instant::now();
     let goto = options.goto.map(EventNumber);
     let mut session = match goto {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rr_debugger::ReplayTarget;
 use rr_replayer::timeline::{Setup, Timeline};
-use rr_replayer::{Interrupt, Never, Position, ReplaySession, cpu_for_replay};
+use rr_replayer::{Interrupt, Never, Position, ReplaySession, claim_for_replay};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::processes::Process;
-use rr_tracee::cpus::{Cpus, bind_thread, set_of};
+use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
 use rr_tracee::{Backing, Prot, Tid};
 
 use crate::echo::Echo;
@@ -32,6 +32,8 @@ pub struct Made {
     pub target: ReplayTarget,
     /// They are.
     pub files_are_here: bool,
+    /// The CPU that it runs on.
+    pub _claim: Claim,
 }
 
 /// The process that is first in the recording, from its beginning.
@@ -67,7 +69,8 @@ pub fn make_at(
     mut echo: Option<Echo>,
     interrupt: &mut dyn Interrupt,
 ) -> Result<Option<Made>> {
-    let bound = cpu_for_replay(&Cpus::survey(), reader.header());
+    let claim = claim_for_replay(&Cpus::survey(), reader.header());
+    let bound = claim.cpu();
     let shown = Arc::clone(&reader);
     let mut timeline = Timeline::new(Setup {
         reader: Arc::clone(&reader),
@@ -90,6 +93,7 @@ pub fn make_at(
     Ok(Some(Made {
         target: ReplayTarget::new(timeline, processes),
         files_are_here,
+        _claim: claim,
     }))
 }
 

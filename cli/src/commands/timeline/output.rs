@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use rr_replayer::{ReplaySession, cpu_for_replay};
+use rr_replayer::{ReplaySession, claim_for_replay};
 use rr_trace::TraceReader;
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 
@@ -17,7 +17,8 @@ const MOST: usize = 200;
 pub fn add(timeline: &mut Timeline, reader: &Arc<TraceReader>) -> Result<()> {
     let steps = timeline.steps.iter().enumerate();
     let by_number: HashMap<u64, usize> = steps.map(|(n, step)| (step.number.0, n)).collect();
-    let cpu = cpu_for_replay(&Cpus::survey(), reader.header());
+    let claim = claim_for_replay(&Cpus::survey(), reader.header());
+    let cpu = claim.cpu();
     let mut session = ReplaySession::start(Arc::clone(reader), Some(cpu))?;
     bind_thread(&set_of(&[cpu]));
     while let Some(replayed) = session.step()? {

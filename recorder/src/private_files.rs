@@ -1,6 +1,6 @@
 //! Privately mapped files that change.
 //!
-//! Whether a private mapping shows later changes of its file is unspecified (mmap(2)). Linux shows them
+//! It is unspecified if a private mapping shows later changes of its file (mmap(2)). Linux shows them
 //! in pages that the process has not written to, and pages beyond the end of the file come and go with
 //! its size. A file of the trace does not change (I2). So *a privately mapped file becomes a shared
 //! memory object before it changes*: by `write` and similar calls, by another size, or because some

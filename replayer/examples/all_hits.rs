@@ -1,5 +1,5 @@
-//! Prints all executions of a function of the first program, over the whole trace. The trace is cut at its checkpoints, and the
-//! pieces are searched on all CPUs at once.
+//! Prints all executions of a function of the first program, over the whole trace. The trace is cut at
+//! its checkpoints, and the pieces are searched on all CPUs in parallel.
 //!
 //! `cargo run -p rr-replayer --example all_hits -- TRACE FUNCTION [THREADS]`
 //!
@@ -9,9 +9,9 @@
 //!      thread 0   thread 1   thread 0   thread 1
 //! ```
 //!
-//! A program can see on which CPU it runs where `cpuid` cannot be intercepted (`rr_replayer::stretch`). Programs that look in
-//! the middle of a run are rare, and a replay that differs is an error and not a wrong answer; with 1 thread, it runs on the CPU
-//! of the recording.
+//! Where `cpuid` cannot be intercepted, a program can see the CPU that it runs on
+//! (`rr_replayer::stretch`). Programs that look in the middle of a run are rare, and a differing replay
+//! is an error and not a wrong answer. With 1 thread, the example runs on the CPU of the recording.
 
 mod common;
 
@@ -28,7 +28,7 @@ use rr_tracee::cpus::Cpus;
 
 use common::Result;
 
-/// The hits of a stretch: the event that comes before each, and the thread.
+/// The hits of a stretch: the event before each, and the thread.
 type Hits = Vec<(EventNumber, Tid)>;
 
 fn main() -> Result<()> {
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
             }
         }
     };
-    // Each thread takes the next stretch that nobody has taken.
+    // Each thread takes the next untaken stretch.
     let next = AtomicUsize::new(0);
     let found: Mutex<BTreeMap<usize, Result<Hits>>> = Mutex::default();
     let others = cpus.all().into_iter().filter(|cpu| *cpu != home);

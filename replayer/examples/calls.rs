@@ -1,8 +1,9 @@
-//! Prints all system calls of a trace, those that the library in the program made without a stop among them.
+//! Prints all system calls of a trace, including those that the library in the program made without a
+//! stop.
 //!
 //! `cargo run -p rr-replayer --example calls -- TRACE`
 //!
-//! Nothing is replayed: the calls stand in the events.
+//! Nothing is replayed: the events contain the calls.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,12 +17,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os().nth(1).ok_or("usage: calls TRACE")?;
     let reader = TraceReader::open(Path::new(&path))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    // Calls that other tasks went on during: one event for the entry, one for the return.
+    // Calls during which other tasks ran have one event for the entry and one for the return.
     let mut entered: HashMap<Tid, i64> = HashMap::new();
     for event in reader.events_from(EventNumber(1))? {
         let event = event?;
         let (tid, number) = (event.tid, event.number);
-        // They come before what ends the interval.
+        // These come before the event that ends the interval.
         let mut buffered = Vec::new();
         event
             .buffered

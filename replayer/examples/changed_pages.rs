@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p rr-replayer --example changed_pages -- TRACE EVENT EVENT`
 //!
-//! Nothing is replayed: the contents of pages stand in the checkpoints. A page that a checkpoint does not have is as it was
-//! when it was mapped (zeros, or the bytes of a file).
+//! Nothing is replayed: the checkpoints contain the pages. A page that a checkpoint does not contain is
+//! unchanged since it was mapped (zeros, or the bytes of a file).
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -15,7 +15,7 @@ use rr_trace::{EventNumber, TraceReader};
 use rr_tracee::Addr;
 use rr_tracee::ids::PAGE;
 
-/// The pages that a checkpoint has of an address space.
+/// The pages of an address space that a checkpoint contains.
 fn pages(checkpoint: &Checkpoint, target: PageTarget) -> Result<BTreeSet<u64>, Box<dyn Error>> {
     let runs = checkpoint.pages(target)?;
     Ok(runs
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         for page in all {
             let addr = Addr(page * PAGE);
-            // What has been unmapped is gone.
+            // The page has been unmapped.
             let Some(mapping) = space.space.at(addr) else {
                 continue;
             };

@@ -1,5 +1,5 @@
-//! What live checkpoints cost: `freeze TRACE [EVENT]` replays to the event (the last one before the first exit, otherwise) and
-//! prints medians of freezing, thawing and dropping there.
+//! Measures live checkpoints: `freeze TRACE [EVENT]` replays to the event (by default the last one
+//! before the first exit) and prints medians of freezing, thawing and dropping there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

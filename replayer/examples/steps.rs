@@ -1,5 +1,6 @@
-//! How long it takes to go backwards: `steps TRACE ADDRESS`. From the end of the trace, 21 steps back; then back to a
-//! breakpoint at the address, and again; then forwards over it with a condition that is never true.
+//! Measures going backwards: `steps TRACE ADDRESS`. From the end of the trace, 21 steps back; then back
+//! to a breakpoint at the address, and again; then forwards over it with a condition that is never
+//! true.
 
 use std::error::Error;
 use std::path::Path;
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         show: Box::new(|_, _| {}),
     })?;
     let began = Instant::now();
-    // The signal that ends it.
+    // Before the signal that ends the program.
     let end = Position::before_event(EventNumber(reader.last_event().0 - 2));
     timeline.seek(&end, &mut Never)?;
     println!("to the end: {:?}", began.elapsed());

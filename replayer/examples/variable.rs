@@ -1,4 +1,4 @@
-//! Runs to an event, and prints a variable of the first program as it is there.
+//! Runs to an event, and prints the value of a variable of the first program there.
 //!
 //! `cargo run -p rr-replayer --example variable -- TRACE EVENT NAME`
 //!

@@ -1,5 +1,5 @@
-//! Walks along a trace at random, forwards and backwards, and compares each place that it comes to with an independent
-//! replay that goes straight there: `walk TRACE SEED STEPS`.
+//! Walks along a trace at random, forwards and backwards, and compares each place that it reaches with
+//! an independent replay that goes straight there: `walk TRACE SEED STEPS`.
 
 #[path = "../../tests/tests/walks/driver.rs"]
 mod driver;

@@ -1,20 +1,20 @@
-//! Where an event's interval ends: what its task is expected to run to, in the recorded state (I7).
+//! The end of an event's interval: the recorded state to which its task must run (I7).
 
 use std::fmt;
 
 use rr_trace::event::{EventKind, SignalPlace};
 use rr_tracee::{Registers, syscalls};
 
-/// What a task is expected to run to.
+/// The state to which a task must run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
     /// The entry of a system call, with these registers.
     Entry(&'a Registers),
     /// An instruction that traps with this signal, in this state.
     Fault(i32, &'a Registers),
-    /// An execution point, with these registers and more.
+    /// An execution point, with these registers and a digest.
     Point(&'a Registers),
-    /// Where the library asks that the change which a call of this number makes to the address space be carried out.
+    /// The library's request to make a change of the address space, for a call of this number.
     Change(i64),
 }
 

@@ -1,6 +1,6 @@
-//! What mappings of replayed tasks are mappings of: files of the trace, and shared memory objects.
+//! The backings of replayed tasks' mappings: files of the trace, and shared memory objects.
 //!
-//! Keeps: all replayed tasks have a file, or an object, open under the same number.
+//! Invariant: all replayed tasks have a file, or an object, open under the same descriptor number.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,12 +15,12 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::family::{Family, MappedFile};
 
-/// A shared memory object: a file that all replayed tasks have open under the same number, and we too.
+/// A shared memory object: a file that all replayed tasks have open under the same number, and rr, too.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub file: Arc<File>,
     pub fd: i32,
-    /// It is a file of the trace, and not a memfd.
+    /// True if the object is a file of the trace, and not a memfd.
     pub original: bool,
 }
 
@@ -29,11 +29,11 @@ pub(crate) struct Object {
 pub(crate) struct Backings {
     pub family: Rc<Family>,
     pub objects: HashMap<ObjectId, Object>,
-    /// With so many objects, those that nobody maps any more are looked for.
+    /// Number of objects at which unmapped ones are looked for.
     pub sweep_at: usize,
 }
 
-/// Fewer objects than this are not worth a look.
+/// Minimum number of objects for which looking is worth the time.
 pub(crate) const FEW_OBJECTS: usize = 32;
 
 impl Backings {
@@ -45,7 +45,7 @@ impl Backings {
         }
     }
 
-    /// The descriptor of a file of the trace, opened now if it was not yet.
+    /// The descriptor of a file of the trace, which is opened if needed.
     pub fn file(
         &mut self,
         mut remote: Remote,
@@ -55,7 +55,7 @@ impl Backings {
         if let Some(mapped) = self.family.file(file) {
             return Ok((remote, mapped));
         }
-        // A missing or odd file is found here, with its name.
+        // A missing or unusual file is detected here, and the error names it.
         let member = reader.open_file(file)?;
         let path = self.family.absolute(member.file_path());
         let fd = match self.family.descriptor(&path) {
@@ -85,7 +85,8 @@ impl Backings {
         Ok((remote, mapped))
     }
 
-    /// The descriptor of an empty file: whoever touches a page of it gets a `SIGBUS`, as beyond the end of every file (mmap(2)).
+    /// The descriptor of an empty file: touching a page of it gives a `SIGBUS`, as beyond the end of
+    /// every file (mmap(2)).
     pub fn empty(&mut self, mut remote: Remote) -> Result<(Remote, i32), Failure> {
         if let Some(fd) = self.family.empty() {
             return Ok((remote, fd));

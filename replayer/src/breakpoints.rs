@@ -1,9 +1,10 @@
 //! Breakpoints of the debugger in one process, put into its code as `int3`.
 //!
-//! Keeps I8: they are part of the address space's [`CodeOverlay`], so neither the program nor whoever reads memory sees
-//! them, and they are the debugged process's alone: others that share its address space pass over them. Where a site is
-//! rewritten, the program's instructions of its window are not executed in place; a breakpoint on one of
-//! them is put at the beginning of the site, and the window executed by single steps.
+//! Keeps I8: breakpoints are part of the address space's [`CodeOverlay`], so neither the program nor a
+//! reader of memory sees them. They belong only to the debugged process: other processes in its address
+//! space pass over them. In a rewritten site, the program's instructions of the window are not executed
+//! in place. A breakpoint on one of them is put at the beginning of the site, and the window is
+//! executed by single steps.
 
 mod set;
 
@@ -23,13 +24,13 @@ use crate::sites::Sites;
 pub(crate) use set::{Breakpoints, Halting};
 
 impl ReplaySession {
-    /// The process that is debugged, and the places where it stops before it executes what is there.
+    /// Sets the debugged process, and the places where it stops before it executes the instruction.
     pub fn set_breakpoints(&mut self, process: Tid, wanted: BTreeSet<Addr>) -> Result<()> {
         let halting = wanted.into_iter().map(|addr| (addr, Vec::new()));
         self.set_counted(process, halting.collect(), WhereTrue::Stops, BTreeMap::new())
     }
 
-    /// The same, and places that are counted without a stop.
+    /// Same as [`ReplaySession::set_breakpoints`], and places that are counted without a stop.
     pub(crate) fn set_counted(
         &mut self,
         process: Tid,
@@ -50,7 +51,7 @@ impl ReplaySession {
         if let Some(pending) = &self.pending {
             let event = Arc::clone(&pending.event);
             self.remove_passes(&event)?;
-            // A probe that is in the way of one of them has to be another.
+            // A probe that is in the way of a breakpoint must be made anew.
             if !same {
                 self.remove_probe(&event)?;
             }
@@ -74,7 +75,7 @@ impl ReplaySession {
         &self.breakpoints.wanted
     }
 
-    /// Whether there may be code that is not the program's in the task's way.
+    /// Returns whether the task may meet code that is not the program's.
     pub(crate) fn has_foreign_code(&self, tid: Tid) -> bool {
         let Some(task) = self.tasks.get(&tid) else {
             return false;
@@ -83,13 +84,13 @@ impl ReplaySession {
         patched || self.breakpoints.process == Some(task.tgid) && !self.breakpoints.wanted.is_empty()
     }
 
-    /// Whether the task stops before it executes what is at `rip`.
+    /// Returns whether the task stops before it executes the instruction at `rip`.
     pub(crate) fn is_breakpoint(&self, tid: Tid, rip: Addr) -> bool {
         self.breakpoints.wanted.contains(&rip)
             && self.tasks.get(&tid).map(|t| t.tgid) == self.breakpoints.process
     }
 
-    /// Whether what is at `rip` must be executed by a single step.
+    /// Returns whether the instruction at `rip` must be executed by a single step.
     pub(crate) fn must_step(&self, tid: Tid, rip: Addr) -> bool {
         let Some(space) = self.tasks.get(&tid).map(|t| t.space) else {
             return false;
@@ -99,7 +100,7 @@ impl ReplaySession {
         patched && self.stub_around(rip).is_none() || site.is_some_and(|site| site.is_within(rip))
     }
 
-    /// Puts the breakpoints that are wanted into the code of the event's task, and takes away those that are not.
+    /// Puts the wanted breakpoints into the code of the event's task, and removes the others.
     pub(crate) fn sync_breakpoints(&mut self, event: &Event) -> Result<()> {
         let task = self.task(event)?;
         let (space, memory, tgid) = (task.space, task.memory(), task.tgid);
@@ -139,8 +140,8 @@ impl ReplaySession {
         })
     }
 
-    /// The memory of an address space is about to change in a range: patches there are taken away, and what was known of
-    /// its sites is forgotten.
+    /// The memory of an address space is about to change in a range: removes patches there, and forgets
+    /// its sites.
     pub(crate) fn code_changes(&mut self, space: SpaceId, range: AddrRange) -> rr_tracee::Result<()> {
         let overlay = self.overlays.get_mut(&space).filter(|o| !o.is_empty());
         if overlay.is_none() && !self.sites.contains_key(&space) && self.breakpoints.wanted.is_empty() {
@@ -164,7 +165,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// The same for operations on an address space.
+    /// Same as [`ReplaySession::code_changes`], for operations on an address space.
     pub(crate) fn code_is_mapped(&mut self, space: SpaceId, ops: &[SpaceOp]) -> rr_tracee::Result<()> {
         for op in ops {
             match op {
@@ -188,12 +189,12 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// A process has another address space: breakpoints are put there, too.
+    /// Notes that a process has a new address space, which needs the breakpoints, too.
     pub(crate) fn space_begins(&mut self) {
         self.breakpoints.stale = true;
     }
 
-    /// An address space is gone.
+    /// Forgets an address space that is gone.
     pub(crate) fn forget_code(&mut self, space: SpaceId) {
         self.overlays.remove(&space);
         self.sites.remove(&space);
@@ -201,7 +202,7 @@ impl ReplaySession {
         self.breakpoints.stale = true;
     }
 
-    /// Does something while all memory is the program's own.
+    /// Calls `what` while all memory has the program's own bytes.
     pub(crate) fn with_own_code<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
         self.lift_code()?;
         let done = what();
@@ -214,7 +215,7 @@ impl ReplaySession {
         self.each_overlay(|overlay, memory| overlay.lift(memory, ALL))
     }
 
-    /// Ends what [`ReplaySession::lift_code`] began.
+    /// Reverts [`ReplaySession::lift_code`].
     pub(crate) fn put_code_back(&self) -> Result<()> {
         self.each_overlay(|overlay, memory| overlay.put_back(memory, ALL))
     }
@@ -231,7 +232,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// A new address space is a copy of another, patches and all: it gets the program's own bytes.
+    /// A new address space is a copy of another, including patches: restores the program's own bytes.
     pub(crate) fn clean_copy(&mut self, from: SpaceId, memory: &Memory) -> rr_tracee::Result<()> {
         match self.overlays.get(&from) {
             Some(overlay) => overlay.lift(memory, ALL),
@@ -251,7 +252,7 @@ fn sync(
         put.remove(&addr);
     }
     for addr in wanted {
-        // Where nothing is mapped (yet), nothing can be put.
+        // Nothing can be put where nothing is mapped (yet).
         if !put.contains(addr) && overlay.put(memory, *addr, &[INT3])? {
             put.insert(*addr);
         }

@@ -1,4 +1,4 @@
-//! The library in replayed tasks: it gives back what the buffered calls of an interval gave while recording.
+//! The library in replayed tasks: it returns the recorded results of the buffered calls of an interval.
 //!
 //! Keeps I7: the library compares number and registers of every buffered call, and all records of an interval must be
 //! used up where it ends.
@@ -28,10 +28,12 @@ pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
     memory.write(field!(mode), &mode::REPLAY.to_le_bytes())
 }
 
-/// A buffered call that changes the address space: its number, and what is to be done when the task is there.
+/// A buffered call that changes the address space: its number, and the change to make when the task
+/// reaches the call.
 pub(crate) type Change = (i64, Option<SpaceOp>);
 
-/// Gives a task the records of its next interval. Returns the changes of its address space that they tell of, in order.
+/// Gives a task the records of its next interval. Returns the changes of its address space in these
+/// records, in order.
 pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::new();
     let mut possible = true;
@@ -57,12 +59,12 @@ pub(crate) fn load(memory: &Memory, given: &Bytes) -> Result<Vec<Change>, Failur
     Ok(changes)
 }
 
-/// How much of the records a task has used.
+/// Number of bytes of records that a task has used.
 pub(crate) fn used(memory: &Memory) -> rr_tracee::Result<u64> {
     memory.read_u64(field!(used))
 }
 
-/// What is wrong if a task that was given records has arrived and not used them up.
+/// A description of the error if a task has arrived without using up its records.
 pub(crate) fn left_over(memory: &Memory, given: &Bytes) -> rr_tracee::Result<Option<String>> {
     let used = used(memory)?;
     Ok((used != given.len() as u64).then(|| {
@@ -75,7 +77,7 @@ pub(crate) fn left_over(memory: &Memory, given: &Bytes) -> rr_tracee::Result<Opt
     }))
 }
 
-/// Why the library stopped, if a task stands in it: the call under way, and the one that was recorded there.
+/// The reason why the library stopped, if a task stands in it: the current call, and the recorded one.
 pub(crate) fn mismatch(memory: &Memory, rip: u64) -> Option<(String, String)> {
     /// The number of the call.
     const FRAME_RAX: u64 = layout::FRAME + offset_of!(Frame, rax) as u64;

@@ -1,14 +1,15 @@
-//! Captures: what the checkpoint writer makes a stored checkpoint of, taken from a replay at an event.
+//! Captures: the data for a stored checkpoint, taken from a replay at an event.
 //!
-//! [`ReplaySession::capture`] gives what the recorder gives at the same event (`rr_recorder::Capture`). Keeps I4: image and
-//! pages are those of the recording, so nothing of rr's is in them: breakpoints and probes are lifted meanwhile (I8), and
-//! rr's own pages are not part of a snapshot.
+//! [`ReplaySession::capture`] returns what the recorder captures at the same event
+//! (`rr_recorder::Capture`). Keeps I4: image and pages are those of the recording, so nothing of rr is
+//! in them. Breakpoints and probes are lifted meanwhile (I8), and rr's own pages are not part of a
+//! snapshot.
 //!
-//! | what | comes from |
+//! | data | source |
 //! |---|---|
 //! | private memory | a frozen fork of one task of each address space. The writer kills it as soon as it is read |
-//! | what a fork omits or wipes (madvise(2)) | a copy that is taken at once |
-//! | shared memory objects | a copy that is taken at once, of what is mapped; those that are files of the trace need none |
+//! | memory that a fork omits or wipes (madvise(2)) | a copy that is made at once |
+//! | shared memory objects | a copy of the mapped parts that is made at once. Objects that are files of the trace need none |
 
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use crate::position::Position;
 use crate::session::ReplaySession;
 
 impl ReplaySession {
-    /// Everything that a stored checkpoint of this place is made from. The session can go on at once; its forks live until
-    /// the writer has read them, or the request is dropped.
+    /// Captures everything for a stored checkpoint of this place. The session can continue at once. Its
+    /// forks live until the writer has read them, or the request is dropped.
     ///
     /// Only at an event ([`Error::InsideInterval`]), and if there is a task ([`Error::NoTask`]).
     pub fn capture(&mut self) -> Result<CaptureRequest> {
@@ -38,7 +39,7 @@ impl ReplaySession {
         }
         let _beside = Beside::cpu(self.backings.family.cpu());
         let began = tsc::now();
-        // Not in the forks alone: what they share with the session is copied, too.
+        // Not only in the forks: memory that they share with the session is copied, too.
         self.lift_code()?;
         let captured = self.capture_own();
         self.put_code_back()?;
@@ -47,7 +48,7 @@ impl ReplaySession {
         Ok(request)
     }
 
-    /// The same while all memory is the program's own.
+    /// Same as [`ReplaySession::capture`], while all memory has the program's own bytes.
     fn capture_own(&mut self) -> Result<CaptureRequest> {
         let event = self.last;
         let failed = |source| Error::Tracee { event, source };
@@ -95,7 +96,7 @@ impl ReplaySession {
     fn fork_frozen(&mut self, tid: Tid) -> rr_tracee::Result<Tid> {
         let task = self.tasks.get_mut(&tid).ok_or(rr_tracee::Error::Died(tid))?;
         let mut stopped = task.take()?;
-        // Not every stop has one.
+        // Not every stop has a siginfo.
         let info = stopped.siginfo().ok();
         let fork;
         (stopped, fork) = blank::try_clone(stopped, false)?;

@@ -12,21 +12,23 @@ use crate::error::Result;
 use crate::session::ReplaySession;
 use crate::symbols;
 
-/// In what a session and a checkpoint differ.
+/// The differences between a session and a checkpoint.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Mismatch {
-    /// Tasks, registers and mappings, in words: first as stored, then as replayed.
+    /// Differences of tasks, registers and mappings, in words: first the stored value, then the
+    /// replayed one.
     pub image: Vec<String>,
-    /// How many pages differ.
+    /// Number of pages that differ.
     pub pages: u64,
-    /// The first of them, ascending in each address space.
+    /// The first of these pages, ascending in each address space.
     pub first: Vec<Difference>,
-    /// The symbol that the first byte of the first of them belongs to, with the distance from its beginning.
+    /// The symbol that contains the first differing byte, with the distance from the symbol's
+    /// beginning.
     pub symbol: Option<String>,
 }
 
 impl Mismatch {
-    /// Whether nothing differs.
+    /// Returns whether there is no difference.
     pub fn is_empty(&self) -> bool {
         self.image.is_empty() && self.pages == 0
     }
@@ -71,7 +73,8 @@ impl fmt::Display for Mismatch {
 }
 
 impl ReplaySession {
-    /// Compares the session with a checkpoint at the same event: image and every page. Tells at most `limit` pages.
+    /// Compares the session with a checkpoint at the same event: image and every page. Reports at most
+    /// `limit` pages.
     pub fn compare(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Mismatch> {
         self.with_own_code(|| self.compare_all(checkpoint, limit))
     }
@@ -100,7 +103,7 @@ impl ReplaySession {
             mismatch.pages += found.pages;
             mismatch.first.extend(found.first);
         }
-        // Those that are files of the trace have been compared with the image.
+        // Objects that are files of the trace have been compared with the image.
         for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
             if let Some(made) = self.backings.objects.get(&object.id) {
                 let found = compare_object(checkpoint, object.id, &made.file, limit)?;

@@ -1,11 +1,12 @@
 //! Adding checkpoints to a trace by replaying it.
 //!
-//! A checkpoint at an event is what the recorder would have stored there (I4). Which events get one is decided as while
-//! recording ([`Schedule`]), by what the events say of themselves: their numbers, the calls that were buffered before them, and
-//! their times. (What a replay takes is not asked, so that the same request always means the same events; a sleep counts as
-//! time, because the events do not tell it.) A checkpoint that is there counts as taken. So the same request, made again, finds
-//! nothing to do; made again after an interruption, it finds what is left. Keeps I5: each checkpoint gets its name when it is
-//! whole and on the disk.
+//! A checkpoint at an event is what the recorder would have stored there (I4). The choice of events
+//! follows the same rules as while recording ([`Schedule`]), from data in the events: their numbers,
+//! the numbers of buffered calls before them, and their times. (The replay's own time does not count,
+//! so that the same request always selects the same events. A sleep counts as time, because the events
+//! do not show it.) An existing checkpoint counts as taken. So repeating a request does nothing, and
+//! repeating it after an interruption makes the missing checkpoints. Keeps I5: each checkpoint gets its
+//! name when it is whole and on the disk.
 //!
 //! ```text
 //!          stored                       stored
@@ -15,21 +16,23 @@
 //!                  stored checkpoint       one before goes on, if the way is short
 //! ```
 //!
-//! *On the CPU of the recording, one stretch after the other.* The writer's threads use all CPUs: pages are read,
-//! hashed and compressed there. Stretches are not replayed at the same time, as [`crate::verify`] does, because
+//! *On the CPU of the recording, one stretch after the other.* The writer's threads use all CPUs: pages
+//! are read, hashed and compressed there. Stretches are not replayed in parallel, as [`crate::verify`]
+//! does, for two reasons:
 //!
-//! * away from the recorded CPU that is unsound where `cpuid` cannot be intercepted. A stretch that ends in the state
-//!   that is stored at its end ([`crate::stretch`]) proves nothing of what lies between: a process that starts in the
-//!   stretch notes the number of its CPU (the dynamic loader does), and keeps it as long as it lives. If it ends
-//!   before the stretch does, every checkpoint between holds the wrong number, and the end does not show it. (Where
-//!   `cpuid` can be intercepted it would be sound. It is not built: no machine that we have could test it.)
-//! * on the recorded CPU alone it gains nothing: one session runs at a time there, and what can be done beside it is
-//!   done on the other CPUs already.
+//! * On other CPUs than the recorded one this is unsound where `cpuid` cannot be intercepted. If a
+//!   stretch ends in the state that is stored at its end ([`crate::stretch`]), that proves nothing
+//!   about the middle. A process that starts in the stretch stores the number of its CPU (the dynamic
+//!   loader does), and keeps it as long as it lives. If it ends before the stretch does, every
+//!   checkpoint in between holds the wrong number, and the end does not show it. (Where `cpuid` can be
+//!   intercepted it would be sound. It is not implemented, because no machine that we have could test it.)
+//! * On the recorded CPU alone there is no gain: one session runs at a time there, and the rest of the
+//!   work is already done on the other CPUs.
 //!
-//! Several writers in one directory would need what one does not: the lock keeps others out, because whoever starts
-//! sweeps away unfinished files; events must ascend, because a block is referred to by later checkpoints only; names
-//! are given in that order. Each stretch would need a table of known contents of its own, whose first checkpoint
-//! stores everything again.
+//! Several writers in one directory would need more: the lock keeps others out, because a starting
+//! writer removes unfinished files. Events must ascend, because only later checkpoints refer to a
+//! block, and names are given in that order. Each stretch would need its own table of known contents,
+//! so its first checkpoint would store everything again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,46 +49,46 @@ use crate::position::Position;
 use crate::session::ReplaySession;
 use crate::stretch::{self, Stored};
 
-/// To replay so many steps takes longer than to load a checkpoint.
+/// Minimum number of steps whose replay takes longer than loading a checkpoint.
 const WORTH_STEPS: u64 = 2000;
-/// So does what took so long when it was recorded.
+/// Minimum recorded time whose replay takes longer than loading a checkpoint.
 const WORTH_TIME: Duration = Duration::from_millis(200);
 
-/// Which checkpoints there are to be.
+/// The wanted checkpoints.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The distance between two.
+    /// The distance between two checkpoints.
     pub interval: Interval,
-    /// One is at this event, and none before; without, the first one is due after an interval.
+    /// The event of the first checkpoint. If `None`, the first one is due after an interval.
     pub start: Option<EventNumber>,
-    /// None is after this event.
+    /// No checkpoint is after this event.
     pub end: EventNumber,
 }
 
-/// What a request means for a trace.
+/// The effect of a request on a trace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// The events that are to get a checkpoint.
     missing: BTreeMap<EventNumber, Progress>,
-    /// Those between them that have one.
+    /// The events in the same range that already have one.
     there: BTreeMap<EventNumber, Progress>,
 }
 
-/// What has come of a plan.
+/// Result of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Account {
-    /// Checkpoints that are on the disk now.
+    /// Number of checkpoints that were written to the disk.
     pub written: u64,
-    /// Those that could not be written; the writer has said why.
+    /// Number of checkpoints that could not be written. The writer has given the reasons.
     pub failed: u64,
-    /// Events after which there is nothing to store.
+    /// Number of events after which there is nothing to store.
     pub impossible: u64,
-    /// A file could not be written: the next one could not either.
+    /// True if a file could not be written: the next ones would fail, too.
     pub is_full: bool,
 }
 
 impl Account {
-    /// Counts what the writer has done.
+    /// Counts the writer's results.
     pub fn add(&mut self, outcomes: Vec<Outcome>) {
         for outcome in outcomes {
             match outcome.result {
@@ -99,26 +102,26 @@ impl Account {
     }
 }
 
-/// How it has ended.
+/// The way in which the work ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// All was tried.
+    /// All checkpoints were tried.
     Done,
-    /// The user has interrupted it.
+    /// The user has interrupted the work.
     Interrupted,
 }
 
-/// What is told meanwhile.
+/// Progress reports.
 #[derive(Debug)]
 pub enum Told {
     /// The replay has passed one more of the events.
     Passed,
-    /// There is nothing to store at one of them.
+    /// There is nothing to store at one of the events.
     Impossible(Error),
 }
 
 impl Plan {
-    /// Reads the events of a trace and decides. `None`: interrupted. Calls `read` with the number of each event.
+    /// Reads the events of a trace and decides. Calls `read` with the number of each event. `None` means interrupted.
     pub fn make(
         stored: &Stored,
         request: &Request,
@@ -143,17 +146,17 @@ impl Plan {
         Ok(Some(planner.plan))
     }
 
-    /// How many checkpoints are missing.
+    /// Number of missing checkpoints.
     pub fn missing(&self) -> usize {
         self.missing.len()
     }
 
-    /// How many of those that are wanted are there.
+    /// Number of wanted checkpoints that already exist.
     pub fn there(&self) -> usize {
         self.there.len()
     }
 
-    /// Leaves out what has been stored meanwhile.
+    /// Removes checkpoints that have been stored meanwhile.
     pub fn leave_out(&mut self, stored: &Stored) {
         for at in stored.events() {
             if let Some(place) = self.missing.remove(at) {
@@ -162,7 +165,7 @@ impl Plan {
         }
     }
 
-    /// Whether from one place to another a checkpoint is worth loading.
+    /// Returns whether loading a checkpoint at `to` is faster than replaying from `from` to `to`.
     fn is_far(&self, from: EventNumber, to: EventNumber) -> bool {
         let place = |at| self.missing.get(&at).or_else(|| self.there.get(&at));
         let (Some(from), Some(to)) = (place(from), place(to)) else {
@@ -173,12 +176,12 @@ impl Plan {
     }
 }
 
-/// Decides, event after event.
+/// Decides for one event after the other.
 struct Planner<'a> {
     schedule: Schedule,
     stored: &'a [EventNumber],
     start: Option<EventNumber>,
-    /// The calls that were buffered so far.
+    /// Number of buffered calls so far.
     calls: u64,
     has_begun: bool,
     plan: Plan,
@@ -220,7 +223,7 @@ impl<'a> Planner<'a> {
         if !is_there && self.start != Some(number) && !self.schedule.is_due(now) {
             return;
         }
-        // A replay stands still for nobody.
+        // A replay does not pause for checkpoints.
         self.schedule.taken(now, Duration::ZERO);
         let places = match is_there {
             true => &mut self.plan.there,
@@ -230,8 +233,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Makes the checkpoints of a plan: gives the writer a capture at each event. What the writer has not done at the end is to be
-/// counted by the caller ([`CheckpointWriter::finish`]).
+/// Makes the checkpoints of a plan: gives the writer a capture at each event. The caller must count the
+/// writer's remaining results at the end ([`CheckpointWriter::finish`]).
 pub fn create(
     stored: &Stored,
     plan: &Plan,
@@ -261,7 +264,7 @@ pub fn create(
         let mut session = match under_way.take() {
             Some(session) if here.is_some_and(|here| !plan.is_far(here, stretch.from)) => session,
             before => {
-                // Its memory is given back first.
+                // Release its memory first.
                 drop(before);
                 let near = stored.session_near(stretch.from, |at| stored.session_beside(at, cpu))?;
                 near.session
@@ -342,7 +345,7 @@ mod tests {
         assert_eq!(missing("2s"), [20]);
         assert_eq!(missing("auto"), [10, 20, 30]);
         assert_eq!(numbers(&plan(&[], "10e", Some(7), 7..=30).missing), [7, 17, 27]);
-        // The beginning was deleted.
+        // The beginning of the trace was deleted.
         assert_eq!(
             numbers(&plan(&[], "10e", None, 101..=130).missing),
             [110, 120, 130]
@@ -355,7 +358,7 @@ mod tests {
             let first = plan(&[13, 14], interval, None, 1..=50);
             assert_eq!(numbers(&first.there), [13, 14], "{interval}");
             assert_eq!(numbers(&first.missing), [10, 24, 34, 44], "{interval}");
-            // Interrupted after the first; then again; then nothing is left.
+            // Interrupted after the first; then repeated; then nothing is left.
             let again = plan(&[10, 13, 14], interval, None, 1..=50);
             assert_eq!(numbers(&again.missing), [24, 34, 44], "{interval}");
             let done = plan(&[10, 13, 14, 24, 34, 44], interval, None, 1..=50);

@@ -1,9 +1,10 @@
-//! A diversion: a copy of a session in which a task is let go where the recording never went, to be thrown away.
+//! A diversion: a copy of a session in which a task leaves the recording. It is thrown away afterwards.
 //!
-//! The debugger calls functions of the program in it, and changes its memory and registers. Keeps I8: nothing that
-//! happens here has an effect on the replay, or outside of rr but for what the program prints. Only the chosen task runs.
-//! Its system calls are not made: memory calls are carried out on the copy, a few are answered from the recording, writes
-//! to standard output and error are handed over, and all others fail with `ENOSYS`.
+//! The debugger calls functions of the program in it, and changes its memory and registers. Keeps I8:
+//! nothing that happens here affects the replay, or anything outside of rr except the program's output.
+//! Only the chosen task runs. Its system calls are not made: memory calls are carried out on the copy,
+//! a few are answered from the recording, writes to standard output and error are passed on, and all
+//! others fail with `ENOSYS`.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,7 @@ use crate::probe::INT3;
 use crate::session::ReplaySession;
 use crate::task::Ran;
 
-/// Why a diverted task has stopped.
+/// The reason why a diverted task has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Diverted {
     /// It is about to execute an instruction with a breakpoint.
@@ -34,9 +35,9 @@ pub enum Diverted {
     Stepped,
     /// A signal is about to be delivered.
     Signal(i32),
-    /// The user wants it to stop.
+    /// The user has interrupted the task.
     Interrupted,
-    /// It wants to exit, or is gone.
+    /// The task is about to exit, or is gone.
     Exited(i32),
 }
 
@@ -45,7 +46,7 @@ pub enum Diverted {
 pub struct Diversion {
     session: ReplaySession,
     breakpoints: BTreeSet<Addr>,
-    /// What the program has written to standard output and error.
+    /// Output of the program to standard output and error.
     output: Vec<u8>,
 }
 
@@ -63,7 +64,7 @@ impl Diversion {
             source: std::io::ErrorKind::NotFound.into(),
         })?;
         let (memory, space) = (task.memory(), task.space);
-        // The library has nothing to give back: all calls come to us.
+        // The library has no records, so all calls come to us.
         let end = Addr(layout::CONTROL + std::mem::offset_of!(Control, used) as u64);
         let failed = |source| Error::Tracee {
             event: session.last,
@@ -85,12 +86,12 @@ impl Diversion {
         })
     }
 
-    /// The diverted session, to be looked at.
+    /// The diverted session, for reading.
     pub fn session(&mut self) -> &mut ReplaySession {
         &mut self.session
     }
 
-    /// What the program has written since this was asked last.
+    /// The program's output since the last call.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
     }
@@ -107,7 +108,7 @@ impl Diversion {
         let Some(task) = self.session.tasks.get_mut(&tid) else {
             return Ok(());
         };
-        // A task that is inside a call is no more: it goes on where it is told to.
+        // A task that was in a call has left it: it continues where it is told to.
         task.in_syscall = false;
         let set = task.stopped().and_then(|s| {
             s.set_regs(&regs.outside_call())?;
@@ -124,7 +125,7 @@ impl Diversion {
         memory.write(addr, bytes).map_err(|source| self.failed(source))
     }
 
-    /// Where the task stops.
+    /// Sets the places where the task stops.
     pub fn set_breakpoints(&mut self, breakpoints: BTreeSet<Addr>) {
         self.breakpoints = breakpoints;
     }
@@ -153,7 +154,7 @@ impl Diversion {
         overlay: &mut CodeOverlay,
         interrupt: &mut dyn Interrupt,
     ) -> rr_tracee::Result<Diverted> {
-        // Over a breakpoint where it stands.
+        // Step over a breakpoint at the current place.
         let rip = self.regs(tid)?.rip;
         let over = self.breakpoints.contains(&Addr(rip));
         let mut how = if step || over {
@@ -192,7 +193,7 @@ impl Diversion {
                         continue;
                     }
                     if signal == libc::SIGTRAP && code != TRAP_INT3 {
-                        // Inside the library is no place to stop.
+                        // The task must not stop inside the library.
                         let inside = rr_area::code().contains(Addr(regs.rip));
                         if step && !inside {
                             return Ok(Diverted::Stepped);
@@ -234,12 +235,13 @@ impl Diversion {
         self.stopped(tid)?.regs()
     }
 
-    /// `rdtsc` traps in replayed tasks, and so do `rdrand` and `rdseed`: the counter is the time of the last event.
+    /// `rdtsc`, `rdrand` and `rdseed` trap in replayed tasks. The counter is the time of the last
+    /// event.
     fn read_counter(&mut self, tid: Tid, memory: &Memory, mut regs: Registers) -> rr_tracee::Result<bool> {
         let mut code = [0; 15];
         let got = memory.read_some(Addr(regs.rip), &mut code)?;
         if let Some(access) = Access::of(&code[..got]) {
-            // Any value will do: a diversion is thrown away.
+            // Any value is right, because a diversion is thrown away.
             let after = access.carried_out(&regs, hardware_random::value());
             self.stopped(tid)?.set_regs(&after)?;
             return Ok(true);
@@ -261,7 +263,7 @@ impl Diversion {
         Ok(true)
     }
 
-    /// Answers a system call at whose entry the task stands.
+    /// Answers the system call at whose entry the task stands.
     fn system_call(
         &mut self,
         tid: Tid,
@@ -295,10 +297,11 @@ impl Diversion {
                 old => answer(memory.write(Addr(old), &[0; 8])),
             },
             libc::SYS_sched_yield | libc::SYS_set_robust_list | libc::SYS_madvise => 0,
-            // Who would wait would wait for ever.
+            // A waiter would wait for ever.
             libc::SYS_futex if a != 0 && matches!(b & 0x7f, 0 | 9) => -i64::from(libc::EAGAIN),
             libc::SYS_futex => 0,
-            // The program's break is a mapping like others: it cannot be moved here, and malloc(3) maps memory instead.
+            // The program's break is an ordinary mapping here and cannot be moved. malloc(3) then maps
+            // memory instead.
             libc::SYS_brk => {
                 let heap = self.session.space_of(tid).and_then(|space| {
                     let heaps = space.iter().filter(|m| &*m.name == "[heap]");
@@ -331,7 +334,7 @@ impl Diversion {
         Ok(None)
     }
 
-    /// Makes a call that concerns nothing but the copy's memory.
+    /// Makes a call that affects only the copy's memory.
     fn for_real(&mut self, tid: Tid, regs: Registers) -> rr_tracee::Result<Option<Diverted>> {
         let args = std::array::from_fn(|n| regs.arg(n));
         let own = AddrRange::sized(Addr(args[0]), args[1]).intersect(rr_area::area());

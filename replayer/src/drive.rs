@@ -1,7 +1,7 @@
-//! Driving a session by hand: by single halts instead of whole events, always knowing the position.
+//! Drives a session in single halts instead of whole events, and always knows the position.
 //!
-//! The timeline is built on this. Keeps: the position is exact ([`crate::position`]); whatever a call returns, every
-//! task is stopped and can be looked at.
+//! The timeline uses this. Invariant: the position is exact ([`crate::position`]); whatever a call
+//! returns, every task is stopped and can be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::probe::WhereTrue;
 use crate::session::ReplaySession;
 
 impl ReplaySession {
-    /// Whether the next event's task has arrived there, and the event is not applied.
+    /// Returns whether the next event's task has arrived at the event, which is not applied yet.
     pub(crate) fn has_arrived(&self) -> bool {
         self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived)
     }
 
-    /// Where the replay is.
+    /// The position of the replay.
     pub fn position(&self) -> Position {
         let arrived = self.has_arrived();
         Position {
@@ -42,15 +42,17 @@ impl ReplaySession {
         }
     }
 
-    /// The event that comes next, without doing anything for it; `None` at the end of the trace.
+    /// The next event, without replaying it; `None` at the end of the trace.
     pub fn next_event(&mut self) -> Result<Option<Arc<Event>>> {
         self.fetch()?;
         Ok(self.pending.as_ref().map(|p| Arc::clone(&p.event)))
     }
 
-    /// Lets the next event's task run on. At the end of the trace, there is nothing to be done: it has arrived.
+    /// Lets the next event's task run on. At the end of the trace this does nothing and reports
+    /// arrival.
     ///
-    /// A caller that steps, or halts again and again, is interrupted between two calls: the task stays where it is.
+    /// A caller that steps, or halts again and again, is interrupted between two calls: the task stays
+    /// in place.
     pub(crate) fn proceed(&mut self, pace: Pace, interrupt: &mut dyn Interrupt) -> Result<Halt> {
         if !self.fetch()? {
             return Ok(Halt::Arrived);
@@ -80,7 +82,7 @@ impl ReplaySession {
         Ok(halt)
     }
 
-    /// The watched places, with their numbers, whose bits are set.
+    /// The watched places whose bits are set, with their numbers.
     pub(crate) fn hit_watches(&self, hits: u8) -> impl DoubleEndedIterator<Item = (usize, Watch)> + use<> {
         let watches = self.watches().to_vec();
         let numbered = watches.into_iter().enumerate();
@@ -95,7 +97,7 @@ impl ReplaySession {
         self.arm_marks();
     }
 
-    /// All breakpoints and watches are counted from the base of the position on.
+    /// Counts all breakpoints and watches from the base of the position on.
     pub(crate) fn arm_marks(&mut self) {
         let marks: Vec<Mark> = self.marks().collect();
         for mark in marks {
@@ -108,7 +110,7 @@ impl ReplaySession {
         execute.chain(self.watches().iter().map(|watch| Mark::Access(*watch)))
     }
 
-    /// What stops the process that is debugged; the position stays exact.
+    /// Sets the stops of the debugged process. The position stays exact.
     pub(crate) fn set_stops(
         &mut self,
         process: Tid,
@@ -119,7 +121,8 @@ impl ReplaySession {
         self.set_counting_stops(process, breakpoints, where_true, watches, BTreeMap::new())
     }
 
-    /// The same, and places that are counted without a stop (`true`: the last pass is noted).
+    /// Same as [`ReplaySession::set_stops`], and places that are counted without a stop (`true`: the
+    /// last pass is noted).
     pub(crate) fn set_counting_stops(
         &mut self,
         process: Tid,
@@ -139,8 +142,8 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// What ends the counting: this halts where it is met. A stub that counts there already, out of a live checkpoint, knows
-    /// nothing of it, and is made anew.
+    /// Sets the end of the counting, which causes a halt. An existing stub from a live checkpoint does
+    /// not know the goal, and is made anew.
     pub(crate) fn set_goal(&mut self, goal: Goal) -> Result<()> {
         if let Some(pending) = &self.pending
             && self.breakpoints.passes.has(goal.addr())
@@ -152,7 +155,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// The last pass, since the last time, of a breakpoint that is only counted, if it is noted.
+    /// The last pass, since the last call, of a breakpoint that is only counted, if it is noted.
     pub(crate) fn take_last_pass(&mut self) -> Option<LastPass> {
         self.breakpoints.last.take()
     }
@@ -168,7 +171,8 @@ impl ReplaySession {
         self.tasks.get(&tid).map(|t| &*t.exe)
     }
 
-    /// The name of a task, as the kernel would have it: what it was given, or that of its program.
+    /// The name of a task as the kernel would show it: a name that it was given, or that of its
+    /// program.
     pub fn name_of(&self, tid: Tid) -> Option<String> {
         let task = self.tasks.get(&tid)?;
         let program = || {
@@ -183,7 +187,7 @@ impl ReplaySession {
         self.tasks.get(&tid)?.xstate().ok()
     }
 
-    /// The number of the system call that a task is inside of.
+    /// The number of the system call that a task is in.
     pub fn system_call_of(&self, tid: Tid) -> Option<i64> {
         let task = self.tasks.get(&tid).filter(|t| t.in_syscall)?;
         task.regs().ok().map(|regs| regs.syscall())
@@ -194,7 +198,8 @@ impl ReplaySession {
         self.spaces.get(&self.tasks.get(&tid)?.space)
     }
 
-    /// Reads memory as the program has it, from `addr` on. Returns how many bytes could be read.
+    /// Reads memory as the program sees it, from `addr` on. Returns the number of bytes that could be
+    /// read.
     pub fn read_memory(&mut self, tid: Tid, addr: Addr, buf: &mut [u8]) -> usize {
         let Some(task) = self.tasks.get(&tid) else {
             return 0;
@@ -202,7 +207,7 @@ impl ReplaySession {
         let (memory, space) = (task.memory(), task.space);
         let mut got = memory.read_some(addr, buf).unwrap_or(0);
         if got < buf.len() {
-            // Protected pages can be read all the same, page by page.
+            // Protected pages can be read, too, page by page.
             while got < buf.len() {
                 let at = addr + got as u64;
                 let len = ((at.page_floor() + rr_tracee::ids::PAGE) - at).min((buf.len() - got) as u64);
@@ -230,7 +235,7 @@ impl ReplaySession {
         got
     }
 
-    /// When the last event was recorded: nanoseconds since the recording began.
+    /// Time at which the last event was recorded, in nanoseconds since the recording began.
     pub fn time_ns(&self) -> u64 {
         self.time_ns
     }

@@ -1,4 +1,4 @@
-//! What can end a replay early.
+//! Errors that end a replay early.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use rr_tracee::{Registers, Tid};
 
 use crate::position::Position;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The replay cannot go on.
+/// The replay cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It does not do what was recorded (I7).
+    /// The replay differs from the recording (I7).
     #[error(transparent)]
     Divergence(Box<Divergence>),
     /// A replayed task could not be handled.
@@ -21,7 +21,7 @@ pub enum Error {
     Tracee {
         /// The event that was being replayed.
         event: EventNumber,
-        /// What went wrong.
+        /// The failure.
         source: rr_tracee::Error,
     },
     /// The trace could not be read.
@@ -33,51 +33,51 @@ pub enum Error {
     /// The kernel refused something that replay needs.
     #[error("{what}")]
     Os {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// A stored checkpoint is at an event, and the replay is not.
+    /// A checkpoint can be stored only at an event, and the replay is inside an interval.
     #[error("a checkpoint can be stored only at an event, and this is inside an interval ({here})")]
     InsideInterval {
-        /// Where the replay is; the event before is part of it.
+        /// The position of the replay, which includes the event before.
         here: Box<Position>,
     },
-    /// Nothing is left that a checkpoint could hold.
+    /// No task is left that a checkpoint could hold.
     #[error("after event {event} no task is left: there is nothing to store")]
     NoTask {
         /// The event.
         event: EventNumber,
     },
-    /// The trace has fewer events than are to be replayed.
+    /// The trace has fewer events than were requested.
     #[error("the trace ends at event {event}, before event {wanted}")]
     Ended {
-        /// Its last event.
+        /// The last event of the trace.
         event: EventNumber,
-        /// The one that was wanted.
+        /// The requested event.
         wanted: EventNumber,
     },
-    /// The beginning of the trace was deleted, and there is nothing to start from.
+    /// The beginning of the trace was deleted, and there is no checkpoint to start from.
     #[error("the recording begins with event {first}, and no checkpoint before event {event} can be used")]
     NoStart {
-        /// Its first event.
+        /// The first event of the trace.
         first: EventNumber,
-        /// The one that was wanted.
+        /// The requested event.
         event: EventNumber,
     },
     /// The clock that a search is interrupted by could not be started.
     #[error(transparent)]
     Ticker(#[from] rr_tracee::ticker::NoTicker),
-    /// A place that the timeline has a name for is not there: a fault of rr.
+    /// A named place of the timeline was not found: a fault of rr.
     #[error("the replay is at {here} and does not come to {goal}; this is a fault of rr")]
     Lost {
         /// The place.
         goal: String,
-        /// Where the replay is.
+        /// The position of the replay.
         here: String,
     },
-    /// A place where the user has interrupted a task, too many interrupts ago.
+    /// A place where the user has interrupted a task, and whose state has been forgotten since.
     #[error(
         "the place where the task was interrupted ({goal}) is not known any more: only the last ones are"
     )]
@@ -85,12 +85,12 @@ pub enum Error {
         /// The place.
         goal: String,
     },
-    /// The trace says something that cannot be.
+    /// The trace contains something impossible.
     #[error("at event {event}: {what}; the trace is damaged or was made by a faulty recorder")]
     BadTrace {
         /// The event.
         event: EventNumber,
-        /// What is wrong.
+        /// The impossible contents.
         what: String,
     },
 }
@@ -102,11 +102,11 @@ pub struct Divergence {
     pub event: EventNumber,
     /// The recorded task.
     pub tid: Tid,
-    /// What was recorded.
+    /// The recorded behaviour.
     pub expected: String,
-    /// What replay saw.
+    /// The replayed behaviour.
     pub seen: String,
-    /// Registers that differ: name, recorded, seen.
+    /// Registers that differ: name, recorded value, replayed value.
     pub registers: Vec<(&'static str, u64, u64)>,
 }
 
@@ -160,7 +160,7 @@ pub(crate) fn failed(event: &Event, source: rr_tracee::Error) -> Error {
     }
 }
 
-/// The trace says of this event what cannot be.
+/// The error for impossible contents of this event.
 pub(crate) fn bad(event: &Event, what: &str) -> Error {
     Error::BadTrace {
         event: event.number,

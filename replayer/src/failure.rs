@@ -4,11 +4,11 @@ use rr_trace::event::EventNumber;
 
 use crate::error::Error;
 
-/// Why an operation failed; the event is added by the caller.
+/// The reason why an operation failed. The caller adds the event.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Tracee(rr_tracee::Error),
-    /// The trace says something that cannot be.
+    /// The trace contains something impossible.
     Bad(String),
     Other(Box<Error>),
 }

@@ -1,6 +1,6 @@
-//! The frozen forks that captures are made of.
+//! The frozen forks of captures.
 //!
-//! Keeps: those that have been killed are reaped before more are made, and when a session ends.
+//! Invariant: killed forks are reaped before more are made, and when a session ends.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,8 @@ use rr_tracee::Tid;
 use rr_tracee::task::wait;
 
 thread_local! {
-    /// Frozen forks that have not been reaped. A tracee is its thread's: whichever session it came from, it is reaped here.
+    /// Frozen forks that have not been reaped. A tracee belongs to its thread: whatever its session, it
+    /// is reaped here.
     static FROZEN: RefCell<Vec<Tid>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -23,7 +24,7 @@ pub(crate) fn reap() {
     });
 }
 
-/// A fork is frozen from now on, until somebody kills it.
+/// Adds a fork, which stays frozen until it is killed.
 pub(crate) fn add(fork: Tid) {
     FROZEN.with_borrow_mut(|frozen| frozen.push(fork));
 }

@@ -1,20 +1,20 @@
-//! How a task is to go on, and why it has stopped.
+//! Ways to run a task, and reasons why it has stopped.
 
 use rr_tracee::Addr;
 
-/// How the task goes on.
+/// The way to run a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pace {
-    /// Until something is to be looked at.
+    /// Until a stop must be handled.
     Free,
     /// One instruction of the program.
     Step,
 }
 
-/// Why the task has stopped.
+/// The reason why the task has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Halt {
-    /// It is where the event happened; the event is not applied yet.
+    /// The task is at the place of the event, which is not applied yet.
     Arrived,
     /// It has executed one instruction.
     Stepped,
@@ -22,6 +22,6 @@ pub(crate) enum Halt {
     Breakpoint(Addr),
     /// It has executed an instruction that accessed watched places (bit n for watch n).
     Watchpoint(u8),
-    /// The user wants it to stop.
+    /// The user has interrupted the task.
     Interrupted,
 }

@@ -1,12 +1,12 @@
-//! The user's wish that a replay stops.
+//! The user's request to stop a replay.
 
-/// Asked from time to time while tasks run.
+/// Called from time to time while tasks run.
 pub trait Interrupt {
-    /// Whether to stop now.
+    /// Returns whether to stop now.
     fn is_requested(&mut self) -> bool;
 }
 
-/// Nobody interrupts.
+/// Never interrupts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 

@@ -1,11 +1,13 @@
-//! Where a condition that is evaluated in the task does not read: there the task stops, and it is asked on our side.
+//! Memory that a condition evaluated in the task must not read. If it would, the task stops, and the
+//! replayer evaluates the condition.
 //!
-//! Keeps I8: a condition sees the program's own bytes. Code of ours lies over the program's at patches and rewritten sites.
-//! And nobody sees the condition: a watchpoint for reads would take it for the program.
+//! Keeps I8: a condition sees the program's own bytes. At patches and rewritten sites, our code lies
+//! over the program's. And the condition must not be noticed: a watchpoint for reads would take it for
+//! the program.
 //!
-//! The task compares each address with [`RANGES`] ranges. So what lies closest together becomes one range: what lies
-//! between is asked for, too, which is only slower. (The pages of rr's own are in none of them: there is nothing of the
-//! program's, and a condition that reads them may see what it likes.)
+//! The task compares each address with [`RANGES`] ranges. So the closest ranges are joined. The memory
+//! between them then stops the task, too, which is only slower. (rr's own pages are in none of the
+//! ranges: nothing of the program is there, and any result of reading them is right.)
 
 use rr_trace::event::Event;
 use rr_tracee::AddrRange;
@@ -30,7 +32,7 @@ impl ReplaySession {
     }
 }
 
-/// At most so many ranges that cover all of these: split where the gaps are widest.
+/// Joins these ranges into at most `most` ranges, split at the widest gaps.
 pub(crate) fn together(mut ranges: Vec<AddrRange>, most: usize) -> Vec<AddrRange> {
     ranges.sort_by_key(|range| range.start);
     let mut joined: Vec<AddrRange> = Vec::new();

@@ -1,24 +1,26 @@
-//! The key of an execution point: the one register or word that tells it best from other passes of its instruction.
+//! The key of an execution point: the one register or word that best distinguishes it from other passes
+//! of its instruction.
 //!
-//! A probe compares it first, so that nearly all passes cost next to nothing. It is chosen by what is seen at the first passes: best
-//! is what has another value each time and does not come back, like the count of all turns; the count of an inner loop does, and what
-//! stays the same for long tells little. Keeps: a key decides nothing but how quickly a pass is told from the point; whatever it is, the
-//! point is where all of the state is equal (I7).
+//! A probe compares the key first, so that nearly all passes cost almost nothing. The key is chosen
+//! from the first passes. The best key has another value each time and never an old one, like the count
+//! of all turns. The count of an inner loop comes back, and a value that stays the same for long
+//! distinguishes little. Invariant: a key decides only how quickly a pass is rejected. Whatever the key
+//! is, the point is the pass where the whole state is equal (I7).
 
 use std::collections::BTreeSet;
 
 use rr_tracee::{Addr, Registers};
 
-/// Passes that are looked at before a key is chosen: a task that stops more often at a breakpoint in one interval gets a copy of the
-/// instruction ([`crate::passes`]), which would be for nothing.
+/// Number of passes before a key is chosen. If a task stops more often at a breakpoint in one interval,
+/// it gets a copy of the instruction ([`crate::passes`]), which would be wasted here.
 pub(crate) const SAMPLES: usize = 4;
 
-/// Where it is.
+/// The place of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     /// The register with this number in machine code.
     Register(u8),
-    /// The word there.
+    /// The word at this address.
     Word(Addr),
 }
 
@@ -29,12 +31,12 @@ pub(crate) struct Key {
     pub value: u32,
 }
 
-/// What was seen at one pass: the lower halves of registers and words.
+/// The lower halves of registers and words at one pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample(Vec<(Place, u32)>);
 
 impl Sample {
-    /// Of registers, and of words that can be read at any time while the point is looked for.
+    /// A sample of registers, and of words that can always be read during the search.
     pub fn new(regs: &Registers, words: &[(Addr, u64)]) -> Sample {
         let registers = std::iter::once((0, regs.rax)).chain(numbered(regs));
         let registers = registers.map(|(number, value)| (Place::Register(number), value as u32));
@@ -51,7 +53,8 @@ impl Sample {
 }
 
 impl Key {
-    /// The best key for a point, by what was seen at some passes, one after the other. `None`: all were as the point in everything.
+    /// The best key for a point, from the samples of consecutive passes. `None` if all passes were
+    /// equal to the point.
     pub fn choose(point: &Sample, seen: &[Sample]) -> Option<Key> {
         let mut best: Option<(Worth, Key)> = None;
         for (place, value) in &point.0 {
@@ -59,7 +62,7 @@ impl Key {
             let Some(worth) = values.and_then(|values| Worth::of(*value, &values)) else {
                 continue;
             };
-            // Registers come first: they cost less.
+            // Registers are tried first, because they cost less.
             if best.as_ref().is_none_or(|(before, _)| worth > *before) {
                 let key = Key {
                     place: *place,
@@ -72,17 +75,17 @@ impl Key {
     }
 }
 
-/// How well something tells a point from other passes.
+/// A measure of how well a value distinguishes a point from other passes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Worth {
-    /// So many different values it had, that of the point included.
+    /// Number of different values, including that of the point.
     different: usize,
-    /// So many passes it takes, at the least, until it has the value of the point, if it goes on as it did.
+    /// Minimum number of passes until the value of the point comes, if the value changes as before.
     passes: u32,
 }
 
 impl Worth {
-    /// `None` if it was as at the point always.
+    /// `None` if the value was always that of the point.
     fn of(point: u32, values: &[u32]) -> Option<Worth> {
         let different = values.iter().chain([&point]).collect::<BTreeSet<_>>().len();
         if different < 2 {
@@ -102,7 +105,7 @@ impl Worth {
     }
 }
 
-/// The registers that a stub compares where they are, by their numbers in machine code: all but `rax`.
+/// The registers that a stub compares in place, with their numbers in machine code: all but `rax`.
 pub(crate) fn numbered(r: &Registers) -> [(u8, u64); 15] {
     [
         (1, r.rcx),

@@ -1,4 +1,4 @@
-//! What several examples need: the trace, its first program, and addresses of names.
+//! Code for several examples: opens the trace, finds its first program, and addresses of symbols.
 
 use std::error::Error;
 use std::path::Path;
@@ -17,7 +17,7 @@ use rr_replayer::{Never, Position};
 /// Any failure.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A program of a recording: the process that executes it, and the event of that.
+/// A program of a recording: the process that executes it, and the event of the exec.
 pub struct Program {
     /// The process.
     pub process: Process,
@@ -40,7 +40,7 @@ pub fn open(path: &str) -> Result<(Arc<TraceReader>, Program)> {
     Ok((reader, program))
 }
 
-/// A timeline of a program, at an event. It belongs to the calling thread, which goes to that CPU.
+/// A timeline of a program, at an event. It belongs to the calling thread, which is bound to that CPU.
 pub fn timeline_at(
     reader: &Arc<TraceReader>,
     program: &Program,
@@ -54,14 +54,14 @@ pub fn timeline_at(
         begin: program.begin,
         show: Box::new(|_, _| {}),
     })?;
-    // Waking a tracee on another CPU takes longer than most of what it does.
+    // Waking a tracee on another CPU takes longer than most of its work.
     bind_thread(&set_of(&[cpu]));
     timeline.seek(&Position::at_event(event), &mut Never)?;
     Ok(timeline)
 }
 
-/// The address and the size of a function or variable of the program. The file is read from the trace, so it need not be on
-/// this machine.
+/// The address and the size of a function or variable of the program. The file is read from the trace,
+/// so it need not exist on this machine.
 pub fn symbol(timeline: &Timeline, name: &str, path: &str) -> Result<(Addr, u64)> {
     let session = timeline.session();
     let threads = session.threads_of(timeline.process());
@@ -80,7 +80,8 @@ pub fn symbol(timeline: &Timeline, name: &str, path: &str) -> Result<(Addr, u64)
     let elf = ElfFile64::<Endianness, _>::parse(&cache)?;
     let found = elf.symbols().find(|s| s.name() == Ok(name) && s.is_definition());
     let found = found.ok_or_else(|| format!("{path} has no symbol {name}"))?;
-    // Executables with a fixed place have addresses in their symbols, others have distances from their first byte.
+    // Symbols of executables with a fixed address are addresses. Others are offsets from the first
+    // byte.
     let base = match elf.kind() {
         ObjectKind::Executable => 0,
         _ => start.0,

@@ -1,4 +1,4 @@
-//! The breakpoints of the debugged process, and what is known of how they are passed.
+//! The breakpoints of the debugged process, and the ways in which they are passed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::passes::{LastPass, Passes};
 use crate::place::Goal;
 use crate::probe::WhereTrue;
 
-/// Places that stop a task, with what it can find out itself about their conditions: it need not stop where all of these
-/// programs are false. Without any, it stops always.
+/// Places that stop a task, with the parts of their conditions that the task can evaluate: it need not
+/// stop if all of these programs are false. Without any, it always stops.
 pub(crate) type Halting = BTreeMap<Addr, Vec<Arc<Program>>>;
 
 /// The breakpoints of the debugged process.
@@ -20,31 +20,31 @@ pub(crate) struct Breakpoints {
     /// Its recorded pid.
     pub(super) process: Option<Tid>,
     pub(super) wanted: BTreeSet<Addr>,
-    /// Those of them that stop nobody, but are counted; and whether the last pass of them is noted.
+    /// The breakpoints that are counted instead of stopping; true if the last pass is noted.
     pub counted: BTreeMap<Addr, bool>,
-    /// Those that stop somebody only if one of these is true, or cannot be told.
+    /// The breakpoints that stop only if one of these conditions is true, or cannot be evaluated.
     pub conditions: Halting,
-    /// What the task does where one is true.
+    /// The task's action if one is true.
     pub where_true: WhereTrue,
-    /// What ends the counting.
+    /// The condition that ends the counting.
     pub goal: Option<Goal>,
     /// The last pass that was noted.
     pub last: Option<LastPass>,
-    /// How they are passed.
+    /// The ways in which breakpoints are passed.
     pub passes: Passes,
-    /// Where `int3` has been put for them.
+    /// Addresses where `int3` has been put.
     pub(super) put: HashMap<SpaceId, BTreeSet<Addr>>,
-    /// What has been put may not be what is wanted.
+    /// True if the placed breakpoints may differ from the wanted ones.
     pub(super) stale: bool,
 }
 
 impl Breakpoints {
-    /// Whether one is wanted in a range.
+    /// Returns whether a breakpoint is wanted in a range.
     pub fn within(&self, range: AddrRange) -> bool {
         self.wanted.range(range.start..range.end).next().is_some()
     }
 
-    /// Whether an `int3` has been put there.
+    /// Returns whether an `int3` has been put at `addr`.
     pub fn is_put(&self, space: SpaceId, addr: Addr) -> bool {
         self.put.get(&space).is_some_and(|put| put.contains(&addr))
     }

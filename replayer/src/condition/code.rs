@@ -1,12 +1,14 @@
 //! Machine code of a condition.
 //!
-//! The values lie in the words of the stack ([`crate::words`]), each operation loads what it needs and stores what it
-//! gives: the processor forwards the stores, so it costs about a nanosecond. `rax`, `rcx`, `rdx` and the flags are used;
-//! the stub saves and restores them. Keeps: the code writes nothing but those words.
+//! The values lie in the words of the stack ([`crate::words`]). Each operation loads its operands and
+//! stores its result. The processor forwards the stores, so an operation costs about a nanosecond. The
+//! code uses `rax`, `rcx`, `rdx` and the flags, which the stub saves and restores. Invariant: the code
+//! writes only to those words.
 //!
-//! It reads the program's memory as the program would, but for two things. What cannot be read is a fault, which the
-//! replayer knows by its place. And what is not the program's there (patches), or would be seen (a watched place), is in
-//! one of the ranges that each address is compared with first: then the task stops, and the condition is asked.
+//! It reads the program's memory as the program would, with two exceptions. Unreadable memory causes a
+//! fault, which the replayer recognises by its place. Each address is first compared with ranges of
+//! memory that is not the program's own (patches), or where a read would be noticed (watched places).
+//! In these ranges the task stops, and the replayer evaluates the condition.
 
 use rr_tracee::Addr;
 
@@ -32,15 +34,15 @@ const JB: u8 = 0x82;
 const JE: u8 = 0x84;
 const JNE: u8 = 0x85;
 
-/// Where a jump leads.
+/// Target of a jump.
 enum Label {
     /// To an operation.
     Op(usize),
-    /// Behind the program: the condition is false.
+    /// The end of the program: the condition is false.
     Behind,
 }
 
-/// The code of one program as it is written.
+/// The code of one program while it is written.
 struct Writer<'a> {
     code: &'a mut Vec<u8>,
     exits: &'a mut Exits,
@@ -50,14 +52,14 @@ struct Writer<'a> {
 /// The displacements of jumps out of conditions, to be set by [`set_target`].
 #[derive(Debug, Default)]
 pub(crate) struct Exits {
-    /// Where a condition is true.
+    /// Jumps if a condition is true.
     pub trues: Vec<usize>,
-    /// Where the task cannot tell.
+    /// Jumps if the task cannot evaluate the condition.
     pub asks: Vec<usize>,
 }
 
-/// Appends the code of a condition for a breakpoint at `at`: it falls through if the condition is false, and jumps
-/// elsewhere if not.
+/// Appends the code of a condition for a breakpoint at `at`: it falls through if the condition is
+/// false, and otherwise jumps to an exit.
 pub(crate) fn compile(program: &Program, at: Addr, code: &mut Vec<u8>, exits: &mut Exits) {
     let mut writer = Writer {
         code,
@@ -84,19 +86,19 @@ pub(crate) fn compile(program: &Program, at: Addr, code: &mut Vec<u8>, exits: &m
     }
 }
 
-/// Lets the jump with its displacement at `place` lead to `to`.
+/// Sets the target of the jump with its displacement at `place` to `to`.
 pub(crate) fn set_target(code: &mut [u8], place: usize, to: usize) {
     let distance = (to as u32).wrapping_sub(place as u32 + 4);
     code[place..place + 4].copy_from_slice(&distance.to_le_bytes());
 }
 
-/// Saves what conditions use beside `rax` and the flags.
+/// Saves the registers that conditions use, except `rax` and the flags.
 pub(crate) fn save_scratch(code: &mut Vec<u8>) {
     word(code, STORE, RCX, SAVED_RCX);
     word(code, STORE, RDX, SAVED_RDX);
 }
 
-/// Restores it.
+/// Restores these registers.
 pub(crate) fn restore_scratch(code: &mut Vec<u8>) {
     word(code, LOAD, RCX, SAVED_RCX);
     word(code, LOAD, RDX, SAVED_RDX);
@@ -126,14 +128,14 @@ impl Writer<'_> {
         word(self.code, STORE, register, stack_word(value));
     }
 
-    /// `jcc` to where the task stops, because it cannot tell.
+    /// `jcc` to the exit for a condition that cannot be evaluated.
     fn ask_if(&mut self, condition: u8) {
         self.bytes(&[0x0f, condition]);
         self.exits.asks.push(self.code.len());
         self.bytes(&[0; 4]);
     }
 
-    /// `jne` to where the condition is true.
+    /// `jne` to the exit for a true condition.
     fn true_if_not_zero(&mut self) {
         self.bytes(&[0x0f, JNE]);
         self.exits.trues.push(self.code.len());
@@ -153,10 +155,10 @@ impl Writer<'_> {
         self.bytes(&[0]);
     }
 
-    /// One operation, before which there are `depth` values.
+    /// Writes one operation. There are `depth` values before it.
     fn op(&mut self, op: Op, depth: usize, at: Addr) {
         debug_assert!(depth <= STACK_MOST);
-        // The values that it takes: what lies there before, and the place of the new one.
+        // The operands: the topmost values, and the place of the new one.
         let [new, top, below, third] = [0, 1, 2, 3].map(|n| depth.saturating_sub(n));
         match op {
             Op::Constant(value) => self.constant(value, new),
@@ -294,7 +296,7 @@ impl Writer<'_> {
                 if binary == Binary::DivUnsigned { RAX } else { RDX }
             }
             Binary::DivSigned => {
-                // By −1, the quotient of the smallest number would be a fault: neg rax.
+                // By −1, the quotient of the smallest number would be a fault, so this uses neg rax.
                 self.divisor(a, b);
                 self.divide_signed(&[0x48, 0xf7, 0xd8]);
                 RAX
@@ -332,7 +334,7 @@ impl Writer<'_> {
         RAX
     }
 
-    /// `rcx` and `rax` for a division, if it can be made.
+    /// Loads `rcx` and `rax` for a division. Asks if the divisor is zero.
     fn divisor(&mut self, a: usize, b: usize) {
         // test rcx, rcx
         self.load(RCX, b);

@@ -1,10 +1,11 @@
 //! Conditions of breakpoints in a form that can be executed in the task ([`Program`]): a stack machine that only goes
 //! forwards.
 //!
-//! A [`Program`] is what a condition says, so far as that can be said in this form. Machine code is made of it that runs in
-//! the stub of the breakpoint (`passes`, `code`), a few nanoseconds per pass; it stops the task where the condition is
-//! true, or where it cannot be told. There the condition itself is asked, on our side. Keeps: where the task does not
-//! stop, the condition is false; so a program may stop too often, never too seldom.
+//! A [`Program`] is a condition, as far as it can be expressed in this form. It is compiled to machine
+//! code that runs in the stub of the breakpoint (`passes`, `code`), in a few nanoseconds per pass. The
+//! code stops the task if the condition is true, or cannot be evaluated. Then the replayer evaluates
+//! the condition itself. Invariant: if the task does not stop, the condition is false. So a program may
+//! stop too often, but never too seldom.
 //!
 //! ```text
 //! break f if n == 3      Register(Rbp) Constant(-20) Add Read(Four) SignExtend(32) Constant(3) Equal End
@@ -40,7 +41,7 @@ pub enum Register {
     R15 = 15,
 }
 
-/// How many bytes are read.
+/// Number of bytes that are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Width {
@@ -50,14 +51,15 @@ pub enum Width {
     Eight,
 }
 
-/// What is done with two values, `a` below `b`. All numbers have 64 bits and wrap; what compares gives 1 or 0.
+/// An operation on two values, `a` below `b`. All numbers have 64 bits and wrap. Comparisons give 1 or
+/// 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Binary {
     Add,
     Sub,
     Mul,
-    /// By zero, it cannot be told whether the condition holds; the same for the three that follow.
+    /// Division by zero: the condition cannot be evaluated. The same is true for the next three.
     DivSigned,
     DivUnsigned,
     RemSigned,
@@ -67,7 +69,7 @@ pub enum Binary {
     Xor,
     /// By 64 bits or more: 0.
     ShiftLeft,
-    /// By 64 bits or more: as by 63.
+    /// By 64 bits or more: same as by 63.
     ShiftRightSigned,
     /// By 64 bits or more: 0.
     ShiftRightUnsigned,
@@ -85,20 +87,20 @@ pub enum Op {
     Register(Register),
     /// Pushes the address of the breakpoint.
     Place,
-    /// An address becomes what lies there, without a sign. If it cannot be read, it cannot be told whether the
-    /// condition holds.
+    /// Replaces an address by the memory there, as an unsigned number. If the memory cannot be read,
+    /// the condition cannot be evaluated.
     Read(Width),
-    /// Two values become one.
+    /// Replaces two values by one.
     Binary(Binary),
-    /// 1 for zero, 0 for all else.
+    /// 1 for zero, 0 otherwise.
     IsZero,
-    /// All bits change.
+    /// Inverts all bits.
     Invert,
     /// The lowest bits (1 to 64) as a signed number.
     SignExtend(u8),
-    /// The lowest bits (1 to 64) as a number without a sign.
+    /// The lowest bits (1 to 64) as an unsigned number.
     ZeroExtend(u8),
-    /// Pushes the value that lies so many below the top (0: the top).
+    /// Pushes a copy of the value this many below the top (0: the top).
     Pick(usize),
     /// Drops the top.
     Pop,
@@ -106,16 +108,16 @@ pub enum Op {
     Swap,
     /// `a b c ⇒ c a b`
     Rotate,
-    /// Takes a value; if it is not zero, goes on at the operation with this number, which comes later.
+    /// Takes a value. If it is not zero, jumps to the operation with this number, which comes later.
     JumpIf(usize),
-    /// Goes on at the operation with this number, which comes later.
+    /// Jumps to the operation with this number, which comes later.
     Jump(usize),
-    /// The top is what the condition gives: true if it is not zero.
+    /// Ends with the top as result: true if it is not zero.
     End,
 }
 
 impl Op {
-    /// How many values it needs, and how many there are in their place afterwards.
+    /// Number of operands, and number of results.
     fn effect(self) -> (usize, usize) {
         match self {
             Op::Constant(_) | Op::Register(_) | Op::Place => (0, 1),
@@ -133,16 +135,18 @@ impl Op {
 
 /// A condition as operations.
 ///
-/// Keeps: each operation finds the values that it needs, whichever way it is come to; jumps go forwards, so it ends.
+/// Invariant: each operation finds its operands on every path to it; jumps go forwards, so the program
+/// ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program {
     ops: Vec<Op>,
-    /// How many values there are before each operation; `None` if it is never come to.
+    /// Number of values before each operation; `None` if it cannot be reached.
     depths: Vec<Option<usize>>,
 }
 
 impl Program {
-    /// A program of these operations. `None` if it would not keep what programs keep, or needs too many values at a time.
+    /// A program of these operations. `None` if it would break the invariant, or needs too many values
+    /// at a time.
     pub fn new(ops: Vec<Op>) -> Option<Program> {
         let mut depths = vec![None; ops.len()];
         *depths.first_mut()? = Some(0);
@@ -173,7 +177,7 @@ impl Program {
         Some(Program { ops, depths })
     }
 
-    /// The operations that are come to: their number, how many values there are before, and what they do.
+    /// The reachable operations: number, number of values before, and the operation.
     fn reached(&self) -> impl Iterator<Item = (usize, usize, Op)> {
         let all = self.ops.iter().zip(&self.depths).enumerate();
         all.filter_map(|(n, (op, depth))| Some((n, (*depth)?, *op)))
@@ -200,7 +204,7 @@ mod tests {
         // Two ways with different numbers of values.
         assert!(Program::new(vec![one, Op::JumpIf(3), one, one, Op::End]).is_none());
         assert!(Program::new(vec![one, one, Op::JumpIf(4), Op::Invert, Op::End]).is_some());
-        // What is not come to may be anything.
+        // Unreachable operations are not checked.
         assert!(Program::new(vec![one, Op::Jump(3), Op::Rotate, Op::End]).is_some());
         // Too many values.
         let many = |n| [vec![one; n], vec![Op::End]].concat();

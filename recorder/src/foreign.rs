@@ -149,6 +149,7 @@ impl RecordSession {
 
     /// Refuses a system call made by `int 0x80`, at which the filter has stopped the task.
     pub(crate) fn refuse_int80(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+        self.take_records(tid)?;
         let Some((stopped, _)) = self.pass_filters(tid, stopped, entry, Arch::I386, None)? else {
             return Ok(());
         };

@@ -44,7 +44,8 @@ impl RecordSession {
     pub(crate) fn warn_of_lost_privileges(&mut self, tid: Tid, path: &str) {
         // (A file that cannot be opened is no set-user-ID program: nobody could have read it into the
         // trace.)
-        if lacks_privileges(tid).unwrap_or(false) && self.warned.insert(IS_PRIVILEGED) {
+        let has_promised = self.tasks.get(&tid).is_some_and(|t| t.confined.no_new_privs);
+        if !has_promised && lacks_privileges(tid).unwrap_or(false) && self.warned.insert(IS_PRIVILEGED) {
             tracing::warn!(
                 "the program executes {path}, which is set-user-ID or set-group-ID, and does not get these privileges while it is \
                  traced; it does if root records it"

@@ -202,6 +202,7 @@ impl RecordSession {
         }
         if signal == libc::SIGSEGV
             && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)
+            && !self.task(tid)?.confined.is_strict()
             && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
         {
             let stopped = self.undo_force(tid, stopped, &info)?;

@@ -80,6 +80,37 @@ static void by_priority(void) {
     expect(SYS_getsid, 0, 0, 3);
 }
 
+/* Calls that the vDSO saves a C library are refused only where the program makes them itself. */
+static void by_caller(void) {
+    install_for(SYS_clock_gettime, SECCOMP_RET_ERRNO | EDOM);
+    install_for(SYS_time, SECCOMP_RET_KILL_PROCESS);
+    struct timespec now;
+    for (int i = 0; i < 4; i++) {
+        CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec > 0 && time(NULL) > 0);
+        expect(SYS_clock_gettime, CLOCK_REALTIME, (long)(uintptr_t)&now, EDOM);
+        /* A clock of a process is no matter of the vDSO. */
+        CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) == -1 && errno == EDOM);
+    }
+}
+
+/* A signal that is ignored does not interrupt a call: so there is none that restarts it. */
+static void by_restart(void) {
+    install_for(SYS_restart_syscall, SECCOMP_RET_KILL_PROCESS);
+    const pid_t self = getpid();
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        for (int i = 0; i < 5; i++) {
+            sleep_ms(10);
+            CHECK(kill(self, SIGURG) == 0);
+        }
+        _exit(0);
+    }
+    struct timespec wait = {0, 70000000};
+    CHECK(clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, NULL) == 0);
+    expect_exit(child, 0);
+}
+
 /* A filter that looks where a call is made. */
 static void by_place(void) {
     struct filter f = {.length = 0};
@@ -103,7 +134,7 @@ int main(void) {
     expect_status(before, 0, 0);
     promise();
     expect_status(before, 0, 1);
-    void (*const all[])(void) = {by_number, by_arguments, by_priority, by_place};
+    void (*const all[])(void) = {by_number, by_arguments, by_priority, by_caller, by_restart, by_place};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         pid_t child = fork();
         CHECK(child >= 0);

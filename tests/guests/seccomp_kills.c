@@ -89,6 +89,13 @@ static void strictly_exits(void) { strictly(SYS_exit); }
 static void strictly_forbidden(void) { strictly(SYS_exit_group); }
 static void strictly_asks(void) { strictly(SYS_getpid); }
 
+/* Not even the time-stamp counter may be read. */
+static void strictly_reads_counter(void) {
+    CHECK(__builtin_ia32_rdtsc() != 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
+    syscall(SYS_exit, __builtin_ia32_rdtsc() != 0 ? 5 : 6);
+}
+
 static void on_signal(int signal) { (void)signal; }
 static void strictly_returns(void) {
     signal(SIGALRM, on_signal);
@@ -140,6 +147,7 @@ int main(void) {
         run(strictly_exits, 0, 5, 3);
         run(strictly_forbidden, SIGKILL, 0, 3);
         run(strictly_asks, SIGKILL, 0, 3);
+        run(strictly_reads_counter, SIGSEGV, 0, 0);
 
         CHECK(pipe(line) == 0);
         pid_t child = fork();

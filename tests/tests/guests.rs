@@ -173,6 +173,7 @@ guests! {
         reserved
         seccomp_errors
         seccomp_install
+        seccomp_int80
         seccomp_kills
         seccomp_threads
         seccomp_trap

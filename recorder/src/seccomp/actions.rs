@@ -77,9 +77,15 @@ impl RecordSession {
         let verdict = match &task.confined.mode {
             Mode::Free => Verdict::Allow,
             _ if task.tracee.as_ref().is_some_and(|t| t.has_no_filters()) => Verdict::Allow,
+            // Under a tracer even signals that are ignored interrupt a call, and the kernel restarts it. Natively there is no other call.
+            _ if restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall => Verdict::Allow,
             Mode::Strict if is_strictly_allowed(asked.number, arch) => Verdict::Allow,
-            Mode::Strict => return self.end_strictly(tid, stopped, entry).map(|()| None),
-            Mode::Filtered(filter) => filter.verdict(&asked),
+            Mode::Strict => Verdict::Strict,
+            Mode::Filtered(filter) => match filter.verdict(&asked) {
+                Verdict::Allow => Verdict::Allow,
+                _ if arch == Arch::X86_64 && self.is_for_want_of_vdso(tid, entry) => Verdict::Allow,
+                verdict => verdict,
+            },
         };
         let error = |errno: u16| -i64::from(errno.min(MAX_ERRNO));
         match verdict {
@@ -94,6 +100,7 @@ impl RecordSession {
             }
             Verdict::Errno(errno) => self.answer(tid, stopped, entry, error(errno), vec![])?,
             Verdict::Trap(data) => self.trap_call(tid, stopped, entry, &info_of(&asked, data))?,
+            Verdict::Strict => self.end_strictly(tid, stopped, entry)?,
             Verdict::KillThread if !self.is_last_thread(tid)? => self.end_thread(tid, stopped, entry)?,
             Verdict::KillThread | Verdict::KillProcess => {
                 self.end_by_filter(tid, stopped, entry, &info_of(&asked, 0))?;

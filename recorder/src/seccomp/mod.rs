@@ -23,6 +23,7 @@
 //! | `allowed` | calls that a filter allows whatever their arguments |
 //! | `install` | the calls by which a program confines itself |
 //! | `actions` | what happens to calls that are not allowed |
+//! | `vdso` | calls that natively are none |
 //! | `shown` | what a program reads of all this in `/proc` |
 
 mod actions;
@@ -34,6 +35,7 @@ mod run;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod vdso;
 
 pub use allowed::Allowed;
 
@@ -74,9 +76,11 @@ pub struct Filter {
     allowed: Allowed,
 }
 
-/// What filters say of a call.
+/// What filters, or strict mode, say of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
+    /// Strict mode does not know the call.
+    Strict,
     /// The process dies.
     KillProcess,
     /// The thread does.
@@ -213,7 +217,7 @@ impl Verdict {
     /// The more restrictive of two, without regard to the number; the first if they are the same.
     fn more_restrictive(self, older: Verdict) -> Verdict {
         let rank = |verdict: Verdict| match verdict {
-            Verdict::KillProcess => 0,
+            Verdict::Strict | Verdict::KillProcess => 0,
             Verdict::KillThread => 1,
             Verdict::Trap(_) => 2,
             Verdict::Errno(_) => 3,

@@ -100,7 +100,13 @@ impl RecordSession {
             Mode::Filtered(filter) => filter.all().count(),
             Mode::Free | Mode::Strict => 0,
         };
-        let tracer = task.tracee.as_ref().map_or(0, |tracee| tracee.tracer.0);
+        // In the numbers of the same namespace as all others of the file.
+        let shown_numbers = procfs::numbers_in(value_of(text, "NSpid:").unwrap_or_default()).len();
+        let depth = procfs::numbers(tid).len().saturating_sub(shown_numbers);
+        let tracer = task.tracee.as_ref().map(|tracee| procfs::numbers(tracee.tracer));
+        let tracer = tracer
+            .and_then(|numbers| numbers.get(depth).copied())
+            .unwrap_or(0);
         let mut shown = String::with_capacity(text.len());
         for line in text.split_inclusive('\n') {
             let (key, value) = line.split_once(':').unwrap_or_default();

@@ -9,7 +9,7 @@ use rr_tests::imports::{Circle, Imports};
 
 /// Crates that still have circles, and the number of files in them. The numbers may only shrink. Crates
 /// not listed here have no circles.
-const WITH_CIRCLES: [(&str, usize); 3] = [("bench/src", 10), ("preload/library", 9), ("recorder/src", 36)];
+const WITH_CIRCLES: [(&str, usize); 3] = [("bench/src", 10), ("preload/library", 9), ("recorder/src", 34)];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -18,7 +18,9 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo};
 use rr_tracee::{Registers, Running, Stopped, Tid, procfs, rr_area};
 
-use super::{Arch, Asked, Mode, Verdict, ours};
+use super::confined::Mode;
+use super::ours;
+use super::verdict::{Arch, Asked, Verdict};
 use crate::error::Result;
 use crate::foreign::SYS_SECCOMP;
 use crate::session::RecordSession;

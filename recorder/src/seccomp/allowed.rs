@@ -6,7 +6,8 @@
 use rr_preload::layout::ALLOWED_WORDS;
 
 use super::program::Program;
-use super::{Arch, Verdict, run};
+use super::run;
+use super::verdict::{Arch, Verdict};
 
 /// A set of numbers of calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

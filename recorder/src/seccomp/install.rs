@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Stopped, Tid, procfs};
 
+use super::confined::Mode;
+use super::filter::Filter;
 use super::program::{MOST, Program, Raw};
-use super::{Confined, Filter, Mode};
 use crate::answered::Answered;
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -39,39 +40,6 @@ const MODE_FILTER: u64 = 2;
 /// Instructions that the filters of a task may have together (`MAX_INSNS_PER_PATH`), and what each filter counts beside its own.
 const MOST_TOGETHER: usize = (1 << 18) / Raw::BYTES;
 const PENALTY: usize = 4;
-
-/// Whether the recorder itself is confined, and with it all that it records.
-fn is_confined_outside() -> bool {
-    // SAFETY: prctl with plain numbers.
-    unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) > 0 }
-}
-
-impl Confined {
-    /// What the first program inherits.
-    pub fn inherited() -> Confined {
-        // SAFETY: prctl with plain numbers.
-        let no_new_privs = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
-        Confined {
-            mode: Mode::Free,
-            no_new_privs,
-        }
-    }
-
-    /// Whether any call may be refused.
-    pub fn is_confined(&self) -> bool {
-        self.mode_number() != 0
-    }
-
-    /// What `PR_GET_SECCOMP` says.
-    pub(super) fn mode_number(&self) -> i32 {
-        match self.mode {
-            Mode::Free if is_confined_outside() => 2,
-            Mode::Free => 0,
-            Mode::Strict => 1,
-            Mode::Filtered(_) => 2,
-        }
-    }
-}
 
 /// Whether a thread can be given the filter that comes behind `newest`.
 fn can_follow(thread: &Task, newest: Option<&Arc<Filter>>) -> bool {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
-use super::Mode;
+use super::confined::Mode;
 use crate::error::Result;
 use crate::session::RecordSession;
 

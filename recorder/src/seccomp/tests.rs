@@ -2,8 +2,10 @@
 
 use nix::errno::Errno;
 
+use super::filter::Filter;
 use super::program::{DATA, Invalid, Program, Raw};
-use super::{Arch, Asked, Filter, Verdict, run};
+use super::run;
+use super::verdict::{Arch, Asked, Verdict};
 
 /// Calls beyond this number are not there: those that a filter allows fail with `ENOSYS`, and have no effect.
 const FIRST: u32 = 1000;

@@ -1,0 +1,53 @@
+//! A filter, and those that were installed before it: all are asked about each call.
+
+use std::sync::Arc;
+
+use super::allowed::Allowed;
+use super::program::Program;
+use super::run;
+use super::verdict::{Asked, Verdict};
+
+/// A filter, and those that were installed before it: all are asked.
+#[derive(Debug)]
+pub struct Filter {
+    pub(super) program: Program,
+    pub(super) before: Option<Arc<Filter>>,
+    /// Calls that this one and all before it allow.
+    pub(super) allowed: Allowed,
+}
+
+impl Filter {
+    /// A filter behind others.
+    pub(super) fn new(program: Program, before: Option<Arc<Filter>>) -> Filter {
+        let mut allowed = Allowed::by(&program);
+        if let Some(before) = &before {
+            allowed.restrict(&before.allowed);
+        }
+        Filter {
+            program,
+            before,
+            allowed,
+        }
+    }
+
+    /// This one and those before it, newest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Filter> {
+        std::iter::successors(Some(self), |filter| filter.before.as_deref())
+    }
+
+    /// What they say of a call. Of several with the same action the newest counts.
+    pub(super) fn verdict(&self, asked: &Asked) -> Verdict {
+        let words = asked.words();
+        let verdicts = self
+            .all()
+            .map(|filter| Verdict::of(run::answer(&filter.program, &words)));
+        verdicts
+            .reduce(Verdict::more_restrictive)
+            .unwrap_or(Verdict::Allow)
+    }
+
+    /// Whether `other` is this one, or was installed after it.
+    pub(super) fn is_ancestor_of(&self, other: &Filter) -> bool {
+        other.all().any(|filter| std::ptr::eq(filter, self))
+    }
+}

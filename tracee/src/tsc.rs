@@ -57,7 +57,7 @@ impl GivenUp {
     }
 }
 
-/// Takes the counter away again if it had to be given back to this thread, after [`PATIENCE`] calls.
+/// Takes the counter away again if it had to be given back to this thread, after `PATIENCE` calls.
 pub fn renew() {
     if !GIVEN_BACK.get() {
         return;

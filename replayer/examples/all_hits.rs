@@ -9,7 +9,7 @@
 //!      thread 0   thread 1   thread 0   thread 1
 //! ```
 //!
-//! Where `cpuid` cannot be intercepted, a program can see the CPU that it runs on
+//! If `cpuid` cannot be intercepted, a program can see the CPU that it runs on
 //! (`rr_replayer::stretch`). Programs that look in the middle of a run are rare, and a differing replay
 //! is an error and not a wrong answer. With 1 thread, the example runs on the CPU of the recording.
 

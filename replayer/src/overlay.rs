@@ -1,10 +1,11 @@
 //! `CodeOverlay`: the one owner of bytes in a replayed address space that are not the program's.
 //!
-//! Breakpoints of the debugger and probes for execution points are written over the program's code. Keeps I8: what is
-//! read through the overlay is the program's own, what events write goes under it, and whoever compares or digests
-//! memory lifts it meanwhile.
+//! Breakpoints of the debugger and probes for execution points are written over the program's code.
+//! Keeps I8: reads through the overlay see the program's own bytes, writes of events go under it, and
+//! code that compares or digests memory lifts it meanwhile.
 //!
-//! Patches do not overlap. A patch that the program itself has overwritten is no longer ours: it is not put back.
+//! Patches do not overlap. A patch that the program itself has overwritten is no longer ours, and is
+//! not put back.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,19 +15,19 @@ use std::sync::Arc;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Result};
 
-/// Shared memory behind code that the task itself may not write: a debugger may not either (ptrace(2), `EIO`), so
-/// patches are written into the object.
+/// Shared memory behind code that the task itself may not write to. A debugger may not either
+/// (ptrace(2), `EIO`), so patches are written into the object.
 #[derive(Clone, Debug)]
 pub(crate) struct Through {
     /// The object.
     pub object: ObjectId,
-    /// What it is in this session.
+    /// The object's file in this session.
     pub file: Arc<File>,
-    /// Where the patch is in it.
+    /// Offset of the patch in the object.
     pub offset: u64,
 }
 
-/// What is written over a place, and what was there.
+/// The bytes written over a place, and the original bytes.
 #[derive(Clone, Debug)]
 struct Patch {
     ours: Vec<u8>,
@@ -35,10 +36,10 @@ struct Patch {
 }
 
 impl Patch {
-    /// Writes bytes to its place, which is at `addr`.
+    /// Writes bytes to the patch's place, which is at `addr`.
     fn write(&self, memory: &Memory, addr: Addr, bytes: &[u8]) -> Result<()> {
         match &self.through {
-            // The object is there, and large enough, as long as it is mapped.
+            // The object exists, and is large enough, as long as it is mapped.
             Some(through) => {
                 let written = through.file.write_all_at(bytes, through.offset);
                 written.map_err(|e| memory.error("writing", addr, bytes.len(), &e))
@@ -55,22 +56,23 @@ pub(crate) struct CodeOverlay {
 }
 
 impl CodeOverlay {
-    /// Whether nothing is patched.
+    /// Returns whether there are no patches.
     pub fn is_empty(&self) -> bool {
         self.patches.is_empty()
     }
 
-    /// Whether a patch begins there.
+    /// Returns whether a patch begins at `addr`.
     pub fn has(&self, addr: Addr) -> bool {
         self.patches.contains_key(&addr)
     }
 
-    /// Writes `ours` over a place. Nothing is written, and `false` returned, if the place cannot be read or is patched.
+    /// Writes `ours` over a place. If the place cannot be read or is patched, writes nothing and
+    /// returns `false`.
     pub fn put(&mut self, memory: &Memory, addr: Addr, ours: &[u8]) -> Result<bool> {
         self.put_through(memory, addr, ours, None)
     }
 
-    /// The same in code of shared memory.
+    /// Same as [`CodeOverlay::put`], in code of shared memory.
     pub fn put_through(
         &mut self,
         memory: &Memory,
@@ -94,7 +96,8 @@ impl CodeOverlay {
         Ok(true)
     }
 
-    /// The program has just written to `written`, over the patch at `addr`: what it wrote is the program's.
+    /// The program has just written to `written`, over the patch at `addr`: its new bytes belong to the
+    /// program.
     pub fn note_written(&mut self, memory: &Memory, addr: Addr, written: &[AddrRange]) -> Result<()> {
         let Some(patch) = self.patches.get_mut(&addr) else {
             return Ok(());
@@ -105,14 +108,14 @@ impl CodeOverlay {
             let at = addr + n as u64;
             if byte != patch.ours[n] || written.iter().any(|range| range.contains(at)) {
                 patch.original[n] = byte;
-                // Whatever is there now is not ours.
+                // The current byte is not ours.
                 patch.ours[n] = byte;
             }
         }
         Ok(())
     }
 
-    /// Takes the patch at a place away; no error if there is none.
+    /// Removes the patch at a place. No error if there is none.
     pub fn remove(&mut self, memory: &Memory, addr: Addr) -> Result<()> {
         match self.patches.remove(&addr) {
             Some(patch) => give_back(memory, addr, &patch),
@@ -120,7 +123,7 @@ impl CodeOverlay {
         }
     }
 
-    /// Takes away all patches that touch a range: the program's memory there is about to change.
+    /// Removes all patches that touch a range, because the program's memory there is about to change.
     pub fn clear(&mut self, memory: &Memory, range: AddrRange) -> Result<()> {
         for addr in self.touching(range).map(|(addr, _)| addr).collect::<Vec<_>>() {
             self.remove(memory, addr)?;
@@ -128,13 +131,13 @@ impl CodeOverlay {
         Ok(())
     }
 
-    /// Gives a range its own bytes until [`CodeOverlay::put_back`].
+    /// Restores the original bytes of a range until [`CodeOverlay::put_back`].
     pub fn lift(&self, memory: &Memory, range: AddrRange) -> Result<()> {
         self.touching(range)
             .try_for_each(|(addr, patch)| give_back(memory, addr, patch))
     }
 
-    /// Ends what [`CodeOverlay::lift`] began: the memory is as it was then.
+    /// Reverts [`CodeOverlay::lift`]: the memory is as it was before.
     pub fn put_back(&self, memory: &Memory, range: AddrRange) -> Result<()> {
         self.touching(range)
             .try_for_each(|(addr, patch)| patch.write(memory, addr, &patch.ours))
@@ -154,7 +157,7 @@ impl CodeOverlay {
         }
     }
 
-    /// The session has other files for its objects now.
+    /// Updates the patches after the session has got other files for its objects.
     pub fn rebind(&mut self, file_of: impl Fn(ObjectId) -> Option<Arc<File>>) {
         for through in self.patches.values_mut().filter_map(|p| p.through.as_mut()) {
             if let Some(file) = file_of(through.object) {
@@ -163,15 +166,15 @@ impl CodeOverlay {
         }
     }
 
-    /// Where the patches are.
+    /// The ranges of the patches.
     pub fn ranges(&self) -> impl Iterator<Item = AddrRange> {
         let all = self.patches.iter();
         all.map(|(addr, patch)| AddrRange::sized(*addr, patch.ours.len() as u64))
     }
 
-    /// The patches that have a byte in a range.
+    /// The patches that overlap a range.
     fn touching(&self, range: AddrRange) -> impl Iterator<Item = (Addr, &Patch)> {
-        /// No patch is longer.
+        /// Maximum length of a patch.
         const LONGEST: u64 = 32;
         let from = Addr(range.start.0.saturating_sub(LONGEST));
         self.patches
@@ -181,10 +184,10 @@ impl CodeOverlay {
     }
 }
 
-/// Writes the program's bytes, but for those that it has overwritten itself.
+/// Writes the original bytes, except where the program has overwritten the patch.
 fn give_back(memory: &Memory, addr: Addr, patch: &Patch) -> Result<()> {
     let mut now = vec![0; patch.ours.len()];
-    // It is mapped no more: then there is nothing to give back.
+    // If the place is not mapped any more, there is nothing to restore.
     if memory.read(addr, &mut now).is_err() {
         return Ok(());
     }

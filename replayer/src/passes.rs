@@ -1,8 +1,9 @@
-//! Passing over breakpoints: what is at one is executed elsewhere, and what only counts does not stop the task.
+//! Passing over breakpoints: the instruction at a breakpoint is executed elsewhere, and a breakpoint
+//! that only counts does not stop the task.
 //!
-//! An `int3` that does not stop the user costs a stop of the task and a single step. So a breakpoint that is passed again
-//! and again in an interval gets a copy of its instruction; and one that is only counted gets a [`Stub`] that counts in
-//! the task itself.
+//! An `int3` that does not stop the user costs a stop of the task and a single step. So a breakpoint
+//! that is passed again and again in an interval gets a copy of its instruction. A breakpoint that is
+//! only counted gets a [`Stub`] that counts in the task itself.
 //!
 //! ```text
 //!                          per pass    what the task meets
@@ -12,10 +13,10 @@
 //! a condition              nothing     jump to the stub: evaluate; false: as a count; true: a stop
 //! ```
 //!
-//! Keeps: positions and counts are exactly those of stops at every pass. So no stub is used where it could count
-//! otherwise, and a task that is interrupted in one goes on to where it is at an instruction of the program. Stubs and copies live
-//! from when they are needed until the task arrives at its event, a buffered call changes the address space, or other
-//! places are to be counted: no event meets them.
+//! Invariant: positions and counts are exactly those of stops at every pass. So no stub is used where
+//! it could count differently, and a task that is interrupted in a stub continues to an instruction of
+//! the program. Stubs and copies exist until the task arrives at its event, a buffered call changes the
+//! address space, or other places are to be counted: no event meets them.
 
 mod state;
 
@@ -35,13 +36,15 @@ use crate::words::{COUNT_WORDS, COUNTERS, COUNTS, GOALS, KEPT_OFF, LAST, LEFT, R
 use state::Pass;
 pub(crate) use state::{LastPass, Passes, Trapped};
 
-/// Passes of a breakpoint in one interval before it is worth a stub.
+/// Number of passes of a breakpoint in one interval before it gets a stub.
 const PASSES: u32 = 4;
-/// So often a task may come between the replaced instructions before it is asked if the stub is worth that.
+/// Number of times that a task may come between the replaced instructions before the stub's benefit is
+/// checked.
 const DETOURS: u64 = 16;
 
 impl ReplaySession {
-    /// The task is about to execute what is at a breakpoint: whether it is only counted, and now has been.
+    /// The task is about to execute an instruction with a breakpoint. Returns whether the breakpoint is
+    /// only counted, and counts it.
     pub(crate) fn is_only_counted(&mut self, event: &Event, rip: Addr) -> Result<bool> {
         let Some(is_noted) = self.breakpoints.counted.get(&rip).copied() else {
             return Ok(false);
@@ -72,13 +75,13 @@ impl ReplaySession {
         Ok(true)
     }
 
-    /// How often the goal has been met.
+    /// Number of times that the goal has been met.
     fn goals(&self) -> u64 {
         let goal = self.breakpoints.goal.as_ref().map(Goal::addr);
         goal.map_or(0, |addr| self.progress.counted(Mark::Execute(addr)))
     }
 
-    /// Where a task goes on that stands before a breakpoint, if it need not be stepped.
+    /// The address where a task before a breakpoint continues, if it need not be stepped.
     pub(crate) fn way_past(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
         if !self.is_breakpoint(event.tid, rip) && !self.is_probed_by_int3(event, rip) {
             return Ok(None);
@@ -102,7 +105,7 @@ impl ReplaySession {
         let Some(space) = self.spaces.get(&id) else {
             return Ok(());
         };
-        // Code that the program can change need not stay what it is.
+        // Code that the program can write to may change.
         let is_fixed = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC) && !m.prot.has(Prot::WRITE);
         let is_put = self.breakpoints.is_put(id, at) || self.is_probed_by_int3(event, at);
         if !space.at(at).is_some_and(is_fixed) || !is_put {
@@ -142,7 +145,7 @@ impl ReplaySession {
             let inside = AddrRange::new(at + 1, at + w.len() as u64);
             let all = AddrRange::sized(at, w.len() as u64);
             let is_apart = |p: AddrRange| p.end <= all.start || all.end <= p.start || p.start == at;
-            // Who has a goal knows that it is before the execution point: the probe can wait.
+            // The goal comes before the execution point, so the probe can wait.
             let is_clear = goal.is_some() || probed.is_none_or(is_apart);
             !self.breakpoints.within(inside) && is_clear && is_free(w)
         });
@@ -208,7 +211,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// The window at the event's execution point, if it is one: there is a probe, or will be.
+    /// The window at the event's execution point, if the event is one: there is a probe, or will be.
     pub(crate) fn probed(&self, event: &Event) -> Option<AddrRange> {
         let EventKind::Point { at, .. } = &event.kind else {
             return None;
@@ -229,7 +232,7 @@ impl ReplaySession {
         probed.is_some_and(|probed| probed.intersect(window).is_some())
     }
 
-    /// Whether the stub of the goal is where the event's probe should be.
+    /// Returns whether the stub of the goal is where the event's probe should be.
     pub(crate) fn has_probe_to_wait(&self, event: &Event) -> bool {
         let mut goals = self
             .breakpoints
@@ -240,7 +243,7 @@ impl ReplaySession {
         goals.any(|pass| pass.goal.is_some_and(|window| self.is_in_the_way(event, window)))
     }
 
-    /// Takes all stubs and copies away.
+    /// Removes all stubs and copies.
     pub(crate) fn remove_passes(&mut self, event: &Event) -> Result<()> {
         let passes = std::mem::take(&mut self.breakpoints.passes);
         for (at, pass) in &passes.here {
@@ -267,7 +270,7 @@ impl ReplaySession {
         if !self.breakpoints.passes.here.contains_key(&at) {
             return Ok(());
         }
-        // Numbers of counters are not used again, so all are made anew.
+        // Numbers of counters are not reused, so all stubs are made anew.
         let passed = self.breakpoints.passes.passed.clone();
         self.remove_passes(event)?;
         let again = passed.into_iter().map(|(at, n)| (at, n.min(PASSES - 1)));
@@ -275,7 +278,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Maps a stub's room and writes its code; `false` if there is no room.
+    /// Maps a stub's room and writes its code. Returns `false` if there is no room.
     pub(crate) fn map_stub(&mut self, event: &Event, stub: &Stub) -> rr_tracee::Result<bool> {
         let Some(task) = self.tasks.get_mut(&event.tid) else {
             return Ok(false);
@@ -297,7 +300,7 @@ impl ReplaySession {
         Ok(true)
     }
 
-    /// Takes a stub's room away.
+    /// Unmaps a stub's room.
     pub(crate) fn unmap_stub(&mut self, event: &Event, stub: &Stub) -> rr_tracee::Result<()> {
         let Some(task) = self.tasks.get_mut(&event.tid) else {
             return Ok(());
@@ -307,7 +310,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Gives the stubs what they count from: the counts of the position.
+    /// Sets the stubs' counters to the counts of the position.
     pub(crate) fn give_counts(&mut self, event: &Event) -> Result<()> {
         if self.breakpoints.passes.counters.is_empty() {
             return Ok(());
@@ -322,7 +325,7 @@ impl ReplaySession {
         }
         if self.breakpoints.passes.ask() {
             for (n, range) in self.kept_off(event)?.iter().enumerate() {
-                // Whatever touches the range with one of up to eight bytes.
+                // The range is widened by seven bytes, because an access has up to eight bytes.
                 words[KEPT_OFF + 2 * n] = range.start.0.saturating_sub(7);
                 words[KEPT_OFF + 2 * n + 1] = range.len() + 7;
             }
@@ -332,7 +335,7 @@ impl ReplaySession {
         written.map_err(|e| failed(event, e))
     }
 
-    /// Takes what the stubs have counted into the position.
+    /// Adds the stubs' counts to the position.
     pub(crate) fn take_counts(&mut self, event: &Event) -> Result<()> {
         if self.breakpoints.passes.counters.is_empty() {
             return Ok(());
@@ -359,7 +362,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// What it means that the task has executed an `int3` that ends at `rip`, if that is a stub's.
+    /// The meaning of an `int3` that ends at `rip`, if it belongs to a stub.
     pub(crate) fn at_stub(&self, rip: Addr) -> Option<Trapped> {
         for (at, pass) in &self.breakpoints.passes.here {
             let int3 = Addr(rip.0.wrapping_sub(1));
@@ -375,7 +378,8 @@ impl ReplaySession {
         None
     }
 
-    /// Where a task goes on that has met, within a jump, what is no instruction; and where that jump is.
+    /// The address where a task continues that has met an invalid instruction within a jump, and the
+    /// address of that jump.
     pub(crate) fn moved_from(&self, rip: Addr) -> Option<(Addr, Addr)> {
         let passes = self.breakpoints.passes.here.iter();
         let stubs = passes.filter(|(_, pass)| pass.is_patched);
@@ -386,13 +390,14 @@ impl ReplaySession {
             .find_map(|(at, stub)| Some((at, stub.moved_from(rip)?)))
     }
 
-    /// Where a task goes on that has met a fault at `rip`, if a condition could not be read.
+    /// The address where a task continues after a fault at `rip`, if a condition could not be read.
     pub(crate) fn after_fault(&self, rip: Addr) -> Option<Addr> {
         self.breakpoints.passes.around(rip)?.stub.after_fault(rip)
     }
 
-    /// A task has come between instructions that the jump at `at` replaces, which costs a stop. Where that happens more
-    /// often than the breakpoint is passed, the breakpoint gets its `int3` back; the stub is a copy from then on.
+    /// Notes that a task has come between instructions that the jump at `at` replaces, which costs a
+    /// stop. If that happens more often than the breakpoint is passed, the breakpoint gets its `int3`
+    /// back, and the stub becomes a copy.
     pub(crate) fn note_detour(&mut self, event: &Event, at: Addr) -> Result<()> {
         let passed = self.progress.counted(Mark::Execute(at));
         let Some(pass) = self
@@ -418,7 +423,8 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Whether the passes of the instruction at a place can be counted in the task, as far as its code shows.
+    /// Returns whether the passes of the instruction at `at` can be counted in the task, as far as its
+    /// code shows.
     pub(crate) fn can_be_counted(&mut self, event: &Event, at: Addr) -> bool {
         self.sites_of(event);
         let Some(task) = self.tasks.get(&event.tid) else {
@@ -440,7 +446,7 @@ impl ReplaySession {
         is_plain && !in_site && self.spaces.get(&task.space).is_some_and(fits)
     }
 
-    /// The stub or copy that a task stands in.
+    /// The stub or copy that contains this address.
     pub(crate) fn stub_around(&self, rip: Addr) -> Option<&Stub> {
         let pass = self.breakpoints.passes.around(rip).map(|pass| &pass.stub);
         pass.or_else(|| self.probe_stub().filter(|stub| stub.room.contains(rip)))

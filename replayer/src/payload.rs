@@ -1,8 +1,9 @@
-//! What a replayed call hands to the outside world, compared with what was recorded (I7).
+//! The payload that a replayed call hands to the outside world, compared with the recorded one (I7).
 //!
-//! The trace has a digest of it ([`rr_preload::payload`] says of what, and when). At a traced call it is computed here; at a
-//! buffered one the library in the task does that, and stops where it differs. Then it is computed here once more: the library
-//! sees the bytes of the debugger in code that is written out, too.
+//! The trace has a digest of the payload ([`rr_preload::payload`] defines it). For a traced call it is
+//! computed here. For a buffered one the library in the task computes it, and stops at a difference.
+//! Then it is computed here once more, because the library sees the debugger's bytes in code that is
+//! written out.
 
 use std::mem::offset_of;
 
@@ -19,7 +20,7 @@ use crate::error::{Divergence, Error, Result, failed};
 use crate::overlay::CodeOverlay;
 use crate::session::ReplaySession;
 
-/// The program's memory without what the replayer has written over it.
+/// The program's memory without the bytes that the replayer has written over it.
 struct Own<'a> {
     memory: Memory,
     overlay: Option<&'a CodeOverlay>,
@@ -46,9 +47,9 @@ impl ReadMemory for Own<'_> {
     }
 }
 
-/// The call of the program that the library in a task is busy with.
+/// The call of the program that the library in a task is handling.
 fn call_in_library(memory: &Memory, result: i64) -> rr_tracee::Result<Sent> {
-    /// In the order of a call's arguments.
+    /// Offsets of a call's arguments, in order.
     const ARGS: [usize; 6] = [
         offset_of!(Frame, rdi),
         offset_of!(Frame, rsi),
@@ -80,7 +81,7 @@ impl ReplaySession {
         })
     }
 
-    /// The event's call has been carried out; compares what it has handed out.
+    /// Compares the payload of the event's call, which has been carried out.
     pub(crate) fn check_payload(&mut self, event: &Event, sent: &Sent, recorded: Digest) -> Result<()> {
         let own = self.own_memory(event)?;
         let seen = sent.digest(&own);
@@ -90,8 +91,8 @@ impl ReplaySession {
         Err(divergence(event, sent, recorded, seen, &own))
     }
 
-    /// The task has stopped with `SIGILL`. If the library stands where the payload of a call differs: whether that is so, as an
-    /// error, or where it goes on.
+    /// The task has stopped with `SIGILL`. If the library stopped at a differing payload of a call:
+    /// returns an error if the payload does differ, and otherwise the address where the task continues.
     pub(crate) fn recheck_payload(&mut self, event: &Event, regs: &Registers) -> Result<Option<Addr>> {
         /// Length of `ud2`.
         const UD2: u64 = 2;

@@ -1,4 +1,5 @@
-//! The event under way: what of it has been replayed, so that a replay can stop anywhere and go on.
+//! The pending event: how much of it has been replayed, so that a replay can stop anywhere and
+//! continue.
 //!
 //! ```text
 //! Fetched ── its buffered calls are given to the task ──► Running ── the task arrives ──► Arrived ── applied ──► (none)
@@ -12,14 +13,15 @@ use rr_trace::event::Event;
 use crate::buffer::Change;
 use crate::point::Search;
 
-/// How far the event under way has come.
+/// Progress of the pending event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
-    /// It is known; its task is where the event before left it.
+    /// The event is known. Its task is where the event before left it.
     Fetched,
-    /// Its task has been given what its buffered calls return, and may have executed some of the interval.
+    /// The task has been given the results of its buffered calls, and may have executed a part of the
+    /// interval.
     Running,
-    /// Its task stands where the event happened; registers have been compared.
+    /// The task stands where the event happened. Registers have been compared.
     Arrived,
 }
 
@@ -28,16 +30,16 @@ pub(crate) enum Stage {
 pub(crate) struct Pending {
     /// The event.
     pub event: Arc<Event>,
-    /// How far it has come.
+    /// Progress of the event.
     pub stage: Stage,
-    /// What the interval's buffered calls are still to change in the address space, in order.
+    /// The remaining changes of the address space by the interval's buffered calls, in order.
     pub changes: VecDeque<Change>,
     /// The search for its execution point, if it is one.
     pub search: Search,
 }
 
 impl Pending {
-    /// An event that nothing has been done for.
+    /// An event before any work on it.
     pub fn new(event: Arc<Event>) -> Pending {
         Pending {
             event,

@@ -1,12 +1,13 @@
 //! A place that is named by its state: where the user has interrupted a task.
 //!
-//! Nothing counts the instructions of a task that runs freely, so the place has no name at first. It gets one when it is
-//! needed: the interval is run again, and where its state is the place's the passes of its instruction have been counted.
-//! Keeps: two moments of an interval with the same state are the same place, since the same follows from both. The state is
-//! that of an execution point (I7), and how far the task has come with its buffered calls.
+//! Nothing counts the instructions of a task that runs freely, so the place has no name at first. It
+//! gets one when needed: the interval is run again, counting the passes of the place's instruction
+//! until the state is equal. Invariant: two moments of an interval with the same state are the same
+//! place, because the same follows from both. The state is that of an execution point (I7), and the
+//! number of buffered calls that the task has used.
 //!
-//! A loop that repeats its registers is passed quickly because the search learns: a word of memory that has told a
-//! moment from the place is compared in the task from then on.
+//! A loop that repeats its registers is passed quickly, because the search learns: a word of memory
+//! that distinguished a moment from the place is compared in the task from then on.
 
 mod state;
 
@@ -21,10 +22,11 @@ use crate::session::ReplaySession;
 
 pub(crate) use state::{Goal, Place};
 
-/// The most words that are compared in the task.
+/// Maximum number of words that are compared in the task.
 const WORDS_MOST: usize = 64;
 
-/// How much a task has used of what the buffered calls of the interval return. (Without any, the word means nothing.)
+/// Number of bytes of the interval's records that a task has used. (Without records, the word means
+/// nothing.)
 fn used(event: &Event, memory: &Memory) -> Result<u64> {
     match event.buffered.is_empty() {
         true => Ok(0),
@@ -33,7 +35,8 @@ fn used(event: &Event, memory: &Memory) -> Result<u64> {
 }
 
 impl ReplaySession {
-    /// The state of the event's task. The session must live, and stay where it is, as long as the place is looked for.
+    /// The state of the event's task. The session must live, and stay where it is, while the place is
+    /// searched.
     pub(crate) fn place(&mut self, event: &Event) -> Result<Place> {
         let regs = self.regs_of(event)?.of_program();
         let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
@@ -68,7 +71,8 @@ impl ReplaySession {
         digest::sums(task.real, space, within, object)
     }
 
-    /// Whether the event's task is at a place. If only memory differs, a word of it is compared from now on.
+    /// Returns whether the event's task is at a place. If only memory differs, a differing word is
+    /// compared from now on.
     pub(crate) fn is_at_place(&mut self, event: &Event, place: &mut Place) -> Result<bool> {
         if self.pending.as_ref().map_or(0, |p| p.changes.len()) != place.changes
             || self.regs_of(event)?.of_program() != place.regs
@@ -117,7 +121,7 @@ impl ReplaySession {
         ))
     }
 
-    /// The first word of a chunk that is another at the place, and what it is there.
+    /// The first word of a chunk that differs from the place, with its value at the place.
     fn word_that_differs(&self, event: &Event, place: &Place, chunk: Addr) -> Option<(Addr, u64)> {
         const PAGE: u64 = rr_tracee::ids::PAGE;
         let task = self.tasks.get(&event.tid)?;

@@ -1,15 +1,16 @@
 //! Finding an execution point: a moment of an interval that is named by its state.
 //!
-//! Keeps I7: a moment counts as the point only when *all* of the state is equal: general and extended registers, and
-//! the digest of the memory that the task could have written. A [`Stub`] in the task finds the moments
-//! that are worth a look; where there is no room for one, or a breakpoint of the debugger is in its way, an `int3` at the
-//! point does, slowly.
+//! Keeps I7: a moment counts as the point only if the *whole* state is equal: general and extended
+//! registers, and the digest of the memory that the task could have written. A [`Stub`] in the task
+//! finds moments that may be the point. If there is no room for a stub, or a breakpoint of the debugger
+//! is in its way, an `int3` at the point does the same, slowly.
 //!
-//! Code that is generated or changed in the very interval would overwrite the probe, and the point would be passed unseen. So where
-//! the program can write to its code, the debug registers watch the probe's place, also where the same memory is mapped once more;
-//! after a write the probe is made anew, of the code that is there then: an `int3` first, for the code may not be complete. Which bytes were
-//! written is not always certain where they are those of a stub's jump; should the point not come then, the search begins anew at the
-//! live checkpoint before it, without a stub ([`crate::sprint`]).
+//! If code is generated or changed in the same interval, it would overwrite the probe, and the point
+//! would be missed. So if the program can write to its code, the debug registers watch the probe's
+//! place, also where the same memory is mapped once more. After a write the probe is made anew, from
+//! the new code: an `int3` first, because the code may be incomplete. Within a stub's jump it is not
+//! always certain which bytes were written. If the point then does not come, the search begins anew at
+//! the live checkpoint before it, without a stub ([`crate::sprint`]).
 
 mod search;
 
@@ -30,21 +31,23 @@ use search::Probe;
 
 pub(crate) use search::Search;
 
-/// So many words of a point are keys at most: the first ones are those that were seen to change.
+/// Maximum number of words of a point that can be keys. The first words are those that were seen to
+/// change.
 const KEY_WORDS: usize = 32;
 
-/// Where a stop of the probe has left the task.
+/// Place of the task after a stop of the probe.
 pub(crate) enum Found {
     /// At the point.
     Here,
-    /// Before a patch: it is to be stepped over.
+    /// Before a patch, which must be stepped over.
     AtPatch,
-    /// At another moment; it goes on.
+    /// At another moment, from which the task continues.
     Elsewhere,
 }
 
-/// What the instruction before `regs.rip` has written to one of these ranges: the longest one that can have ended there. (Of string
-/// instructions, which change their own addresses, nothing is found.)
+/// The write of the instruction before `regs.rip` to one of these ranges: that of the longest
+/// instruction that can have ended there. (Of string instructions, which change their own addresses,
+/// nothing is found.)
 fn last_store(memory: &Memory, regs: &Registers, ranges: &[AddrRange]) -> Vec<(Addr, usize)> {
     let is_there = |(addr, len): &(Addr, usize)| {
         let written = AddrRange::sized(*addr, *len as u64);
@@ -72,7 +75,7 @@ fn point_of(event: &Event) -> Option<(&Registers, &Point)> {
 }
 
 impl ReplaySession {
-    /// Whether the event is an execution point, and its task is there.
+    /// Returns whether the event is an execution point, and its task is there.
     pub(crate) fn is_at_point(&mut self, event: &Event) -> Result<bool> {
         let Some((at, point)) = point_of(event) else {
             return Ok(false);
@@ -97,7 +100,7 @@ impl ReplaySession {
         same.map_err(|e| failed(event, e))
     }
 
-    /// Whether the rest of the state is the point's, too.
+    /// Returns whether the rest of the state is equal to the point's.
     fn has_state(&mut self, event: &Event, memory: &Memory, point: &Point) -> rr_tracee::Result<bool> {
         for (addr, value) in &point.words {
             if memory.read_u64(*addr)? != *value {
@@ -130,14 +133,14 @@ impl ReplaySession {
         Ok(differs.is_none())
     }
 
-    /// Whether the point is looked for on the way of the task.
+    /// Turns the search for the point on or off.
     pub(crate) fn set_probing(&mut self, is_on: bool) {
         if let Some(pending) = &mut self.pending {
             pending.search.is_off = !is_on;
         }
     }
 
-    /// The program has written where the probe is, by the instruction before `regs.rip`.
+    /// The program has written over the probe, by the instruction before `regs.rip`.
     pub(crate) fn note_overwritten(&mut self, event: &Event, regs: &Registers) -> Result<()> {
         let (Some(pending), Some((at, _))) = (&mut self.pending, point_of(event)) else {
             return Ok(());
@@ -152,7 +155,7 @@ impl ReplaySession {
         let mut aliases = self.writable_at(event, own);
         aliases.push(own);
         let store = last_store(&memory, regs, &aliases);
-        // The same bytes where the code is executed.
+        // The same bytes at the address where the code is executed.
         let in_code = |(addr, len): (Addr, usize)| {
             let written = AddrRange::sized(addr, len as u64);
             let alias = aliases.iter().find(|alias| alias.intersect(written).is_some())?;
@@ -165,20 +168,20 @@ impl ReplaySession {
         noted.map_err(|e| failed(event, e))
     }
 
-    /// Looks for the point with an `int3`.
+    /// From now on searches for the point only with an `int3`.
     pub(crate) fn use_only_int3(&mut self) {
         if let Some(pending) = &mut self.pending {
             pending.search.only_int3 = true;
         }
     }
 
-    /// Whether the program can write to its code at the point.
+    /// Returns whether the program can write to its code at the point.
     pub(crate) fn is_point_writable(&self, event: &Event) -> bool {
         let place = point_of(event).map(|(at, _)| AddrRange::sized(Addr(at.rip), 1));
         place.is_some_and(|place| !self.writable_at(event, place).is_empty())
     }
 
-    /// What patches of code have to be written through.
+    /// The object that patches of code have to be written to, if any.
     fn through(&self, event: &Event, place: Addr) -> Option<Through> {
         let space = self.spaces.get(&self.tasks.get(&event.tid)?.space)?;
         let mapping = space.at(place).filter(|m| !m.prot.has(Prot::WRITE))?;
@@ -195,7 +198,7 @@ impl ReplaySession {
         self.pending.as_ref().is_some_and(|p| p.search.is_overwritten)
     }
 
-    /// The words of a point that the probe may compare: not those where it has written itself.
+    /// The words of a point that the probe may compare: not those that the probe has overwritten.
     fn comparable(&self, event: &Event, at: &Registers, point: &Point) -> Vec<(Addr, u64)> {
         let own = AddrRange::sized(Addr(at.rip), WINDOW_MAX as u64);
         let mut patched = self.writable_at(event, own);
@@ -208,7 +211,7 @@ impl ReplaySession {
         words.filter(|(addr, _)| is_clear(*addr)).copied().collect()
     }
 
-    /// Where the program can write to the code in `range`; empty if it cannot.
+    /// The addresses by which the program can write to the code in `range`. Empty if it cannot.
     fn writable_at(&self, event: &Event, range: AddrRange) -> Vec<AddrRange> {
         let space = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space));
         let Some(mapping) = space.and_then(|space| space.at(range.start)) else {
@@ -233,12 +236,12 @@ impl ReplaySession {
         ranges
     }
 
-    /// Puts the probe into the code, if the event is an execution point and it is not there yet.
+    /// Puts the probe into the code, if the event is an execution point and the probe is not there yet.
     pub(crate) fn install_probe(&mut self, event: &Event) -> Result<()> {
         let Some((at, point)) = point_of(event) else {
             return Ok(());
         };
-        // What it reads may be watched.
+        // Memory that the probe reads may be watched.
         let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
         if !self.watches().is_empty() && probe.is_some_and(Probe::reads_always) {
             self.remove_probe(event)?;
@@ -298,20 +301,22 @@ impl ReplaySession {
         if !self.guard(event, AddrRange::sized(place, INSTRUCTION_MOST as u64)) {
             self.guard(event, AddrRange::sized(place, 1));
         }
-        // A breakpoint of the debugger may be there: it does as well.
+        // An existing breakpoint of the debugger serves as well.
         let overlay = self.overlays.entry(id).or_default();
         overlay.put_through(&memory, place, &[INT3], through)?;
         Ok(Probe::Int3 { is_first })
     }
 
-    /// Guards the place of a probe, as far as the program can write there; `false` if there are too few debug registers.
+    /// Guards the place of a probe against the program's writes. Returns `false` if there are too few
+    /// debug registers.
     fn guard(&mut self, event: &Event, range: AddrRange) -> bool {
         let ranges = self.writable_at(event, range);
         self.set_guard(&ranges)
     }
 
-    /// What a key can be made of: registers, and these words if they can be read always. (The address space stays as it is while a
-    /// probe is there, but for a stack that grows where it is touched; and that something is read must not be seen.)
+    /// Candidates for a key: registers, and these words if they can always be read. (While a probe
+    /// exists, the address space stays unchanged, except that a stack grows when touched. Reads must
+    /// not be noticed.)
     fn sample(&self, event: &Event, regs: &Registers, words: &[(Addr, u64)]) -> Sample {
         let space = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space));
         let is_fixed = |addr: Addr| {
@@ -331,8 +336,8 @@ impl ReplaySession {
         }
     }
 
-    /// The task stands at the probe, and not at the point. Once it has been there often enough, the probe is a stub that knows
-    /// what to compare first. Returns where the task goes on then.
+    /// The task stands at the probe, but not at the point. After enough such passes, makes a stub with
+    /// a key. Returns the address where the task then continues.
     fn learn(&mut self, event: &Event) -> Result<Option<Addr>> {
         let Some((at, point)) = point_of(event) else {
             return Ok(None);
@@ -355,7 +360,7 @@ impl ReplaySession {
         Ok(self.probe_stub().map(|stub| stub.moved))
     }
 
-    /// Takes the probe out of the code.
+    /// Removes the probe from the code.
     pub(crate) fn remove_probe(&mut self, event: &Event) -> Result<()> {
         self.unput_probe(event).map_err(|e| failed(event, e))
     }
@@ -364,7 +369,7 @@ impl ReplaySession {
         let search = self.pending.as_mut().map(|p| &mut p.search);
         let probe = search.and_then(|search| {
             if std::mem::take(&mut search.is_overwritten) {
-                // What is being generated there is not to be copied before it is executed.
+                // Code that is being generated there must not be copied before it is executed.
                 search.seen.clear();
             }
             search.probe.take()
@@ -390,7 +395,7 @@ impl ReplaySession {
         }
     }
 
-    /// The task has executed an `int3` that ends at `rip`. `None`: it is not the probe's.
+    /// The task has executed an `int3` that ends at `rip`. `None` means that it is not the probe's.
     pub(crate) fn at_probe(&mut self, event: &Event, rip: Addr) -> Result<Option<Found>> {
         let Some((at, _)) = point_of(event) else {
             return Ok(None);
@@ -434,7 +439,7 @@ impl ReplaySession {
         }
     }
 
-    /// Whether the probe is an `int3` there.
+    /// Returns whether the probe is an `int3` at `at`.
     pub(crate) fn is_probed_by_int3(&self, event: &Event, at: Addr) -> bool {
         let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
         matches!(probe, Some(Probe::Int3 { .. })) && point_of(event).is_some_and(|(regs, _)| regs.rip == at.0)

@@ -1,8 +1,9 @@
 //! Positions: names for the places of a replay, exact without any counter of the processor.
 //!
-//! An interval is deterministic. So a place inside it is named by a *path* from its beginning: "until the instruction at A
-//! is about to be executed for the n-th time, then s single steps, then …". The same path leads every session to the
-//! same place. Keeps: a path is extended only by what the session has counted itself since the path's end.
+//! An interval is deterministic. So a place inside it is named by a *path* from its beginning: "until
+//! the instruction at A is about to be executed for the n-th time, then s single steps, then …". The
+//! same path leads every session to the same place. Invariant: a path is extended only by counts of the
+//! session itself since the path's end.
 //!
 //! ```text
 //! event 41 ─────────────────── interval ──────────────────── event 42
@@ -18,7 +19,7 @@ use rr_trace::event::EventNumber;
 use rr_tracee::Addr;
 use rr_tracee::task::Watch;
 
-/// What can be counted while a task runs.
+/// An occurrence that can be counted while a task runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Mark {
     /// The instruction at this address is about to be executed.
@@ -30,20 +31,20 @@ pub enum Mark {
 /// One part of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Move {
-    /// Until this has happened so many times.
+    /// Until this mark has occurred this many times.
     Until(Mark, u64),
-    /// So many instructions.
+    /// This many instructions.
     Step(u64),
-    /// To where the task was when it was interrupted: only a live checkpoint with this number is there.
+    /// To the place where the task was interrupted: only a live checkpoint with this number knows it.
     Interrupted(u64),
 }
 
-/// A place inside an interval, from its beginning on.
+/// A place inside an interval, as moves from its beginning.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Path(pub Vec<Move>);
 
 impl Path {
-    /// Adds a move; neighbours of one kind become one.
+    /// Adds a move. Adjacent moves of one kind become one.
     pub fn push(&mut self, next: Move) {
         match (self.0.last_mut(), next) {
             (Some(Move::Step(steps)), Move::Step(more)) => *steps += more,
@@ -52,7 +53,7 @@ impl Path {
         }
     }
 
-    /// Whether it is the beginning.
+    /// Returns whether the path is the interval's beginning.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -63,9 +64,10 @@ impl Path {
 pub struct Position {
     /// The last event that has been applied.
     pub last: EventNumber,
-    /// Where in the interval of the next event.
+    /// The place in the interval of the next event.
     pub path: Path,
-    /// The task of the next event has arrived there; the event is not applied. (The path is empty then.)
+    /// True if the task of the next event has arrived at the event, which is not applied yet. (The path
+    /// is then empty.)
     pub arrived: bool,
 }
 
@@ -106,33 +108,34 @@ impl fmt::Display for Position {
     }
 }
 
-/// What a session knows of where in the interval it is.
+/// A session's knowledge of its place in the interval.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
-    /// The last place that had a name of its own.
+    /// The last named place.
     base: Path,
-    /// What has been counted since.
+    /// Counts since that place.
     counts: BTreeMap<Mark, u64>,
     here: Here,
-    /// The step that ends `base` has left the instruction that it began at.
+    /// True if the step that ends `base` has left the instruction at which it began.
     has_left: bool,
 }
 
-/// How the task came to where it stands.
+/// The way by which the task came to its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Here {
-    /// It is at the base.
+    /// The task is at the base.
     #[default]
     Base,
-    /// This has just been counted.
+    /// This mark has just been counted.
     At(Mark),
-    /// By the interrupt with this number.
+    /// The task was stopped by the interrupt with this number.
     Nowhere(u64),
 }
 
 impl Progress {
-    /// Whether a breakpoint where the task stands has been counted, or stepped on to. After an access it has not: the task may
-    /// have come to the breakpoint by that very instruction (a turn of a `rep`).
+    /// Returns whether a breakpoint at the task's place has been counted, or reached by a step. After
+    /// an access it has not: the task may have reached the breakpoint by that very instruction (a turn
+    /// of a `rep`).
     pub fn is_reported(&self) -> bool {
         match self.here {
             Here::Base => !self.base.is_empty(),
@@ -141,18 +144,18 @@ impl Progress {
         }
     }
 
-    /// This has happened once more.
+    /// Counts a mark once.
     pub fn count(&mut self, mark: Mark) {
         *self.counts.entry(mark).or_default() += 1;
         self.here = Here::At(mark);
     }
 
-    /// So often this has happened since the base.
+    /// Sets the count of a mark since the base.
     pub fn set_counted(&mut self, mark: Mark, count: u64) {
         self.counts.insert(mark, count);
     }
 
-    /// The place where the task was when this had just been counted for the n-th time.
+    /// The place where the task was when this mark had just been counted for the n-th time.
     pub fn path_at(&self, mark: Mark, count: u64) -> Path {
         let mut there = self.clone();
         there.set_counted(mark, count);
@@ -160,7 +163,7 @@ impl Progress {
         there.path()
     }
 
-    /// The place that an interrupt with this number has left is known by this path now.
+    /// The place of the interrupt with this number is now known by this path.
     pub fn rename(&mut self, number: u64, path: &Path) {
         if self.here == Here::Nowhere(number) {
             self.set_path(path.clone());
@@ -174,12 +177,12 @@ impl Progress {
         }
     }
 
-    /// How often this has happened since the base.
+    /// Count of a mark since the base.
     pub fn counted(&self, mark: Mark) -> u64 {
         self.counts.get(&mark).copied().unwrap_or(0)
     }
 
-    /// The task was interrupted. Returns the number that this place has until it has a name.
+    /// The task was interrupted. Returns the number of this place, which has no name yet.
     pub fn interrupted(&mut self) -> u64 {
         static INTERRUPTS: AtomicU64 = AtomicU64::new(1);
         let number = INTERRUPTS.fetch_add(1, Ordering::Relaxed);
@@ -187,7 +190,7 @@ impl Progress {
         number
     }
 
-    /// One instruction was executed; `left` is the one, if the task is not there again.
+    /// One instruction was executed. `left` is its address, if the task is not there again.
     pub fn stepped(&mut self, left: Option<Addr>) {
         self.commit();
         let from = match self.base.0.last() {
@@ -198,7 +201,7 @@ impl Progress {
         self.has_left = from.is_some() && from == left;
     }
 
-    /// The place of the task becomes the base: what is counted from now on, is counted from here.
+    /// Makes the task's place the base, from which later counts begin.
     pub fn commit(&mut self) {
         match self.here {
             Here::Base => {}
@@ -212,7 +215,8 @@ impl Progress {
         self.here = Here::Base;
     }
 
-    /// Adds to the base. "A for the a-th time, a step away from there, A for the b-th time" is A for the (a+b)-th time.
+    /// Adds to the base. "A for the a-th time, a step away from there, A for the b-th time" becomes A
+    /// for the (a+b)-th time.
     fn append(&mut self, mark: Mark, count: u64) {
         if self.has_left
             && let [.., Move::Until(same, before), Move::Step(1)] = &mut self.base.0[..]
@@ -226,7 +230,7 @@ impl Progress {
         self.has_left = false;
     }
 
-    /// The place of the task.
+    /// The path of the task's place.
     pub fn path(&self) -> Path {
         let mut named = self.clone();
         named.commit();
@@ -241,13 +245,13 @@ impl Progress {
         };
     }
 
-    /// If the task has not passed the place that `path` names: what is left of the path from here, if that can be told.
+    /// The rest of `path` from here, if the task has not passed its end, and if that can be told.
     pub fn remainder(&self, path: &Path) -> Option<Vec<Move>> {
         let mut rest = strip(&self.base.0, &path.0)?;
         if self.here == Here::Base {
             return Some(rest);
         }
-        // All of the marks that are counted are counted from the base on.
+        // All counted marks are counted from the base on.
         let Some(Move::Until(mark, count)) = rest.first_mut() else {
             return None;
         };
@@ -261,36 +265,37 @@ impl Progress {
         Some(rest)
     }
 
-    /// Whether the place of the task, and all it is counted from, have names.
+    /// Returns whether the task's place, and the base of its counts, have names.
     pub fn is_named(&self) -> bool {
         let is_nameless = |m: &Move| matches!(m, Move::Interrupted(_));
         !matches!(self.here, Here::Nowhere(_)) && !self.base.0.iter().any(is_nameless)
     }
 
-    /// Whether from the same base on, less of these marks has been counted here than there.
+    /// Returns whether both have the same base, and fewer of these marks have been counted here than
+    /// there.
     pub fn counts_less(&self, there: &Progress, marks: &[Mark]) -> bool {
         let is_less = |mark: &Mark| self.counted(*mark) < there.counted(*mark);
         let is_more = |mark: &Mark| self.counted(*mark) > there.counted(*mark);
         self.base == there.base && marks.iter().any(is_less) && !marks.iter().any(is_more)
     }
 
-    /// Where counting began, if nothing of these marks has been counted since.
+    /// The base, if none of these marks has been counted since.
     pub fn base_before(&self, marks: &[Mark]) -> Option<Path> {
         let is_counted = |mark: &Mark| self.counted(*mark) > 0;
         (!marks.iter().any(is_counted)).then(|| self.base.clone())
     }
 
-    /// Starts to count a mark: only what happens from now on.
+    /// Starts to count a mark from now on.
     pub fn arm(&mut self, mark: Mark) {
         self.counts.entry(mark).or_default();
     }
 
-    /// Whether a mark is counted.
+    /// Returns whether a mark is counted.
     pub fn is_armed(&self, mark: Mark) -> bool {
         self.counts.contains_key(&mark)
     }
 
-    /// Marks that are not counted any more.
+    /// Stops counting all marks except those to keep.
     pub fn disarm(&mut self, keep: impl Fn(Mark) -> bool) {
         if let Here::At(mark) = self.here
             && !keep(mark)
@@ -301,7 +306,7 @@ impl Progress {
     }
 }
 
-/// What is left of `path` after `base`, which may end in the middle of one of its moves.
+/// The rest of `path` after `base`, which may end in the middle of one of its moves.
 fn strip(base: &[Move], path: &[Move]) -> Option<Vec<Move>> {
     let Some((last, before)) = base.split_last() else {
         return Some(path.to_vec());
@@ -346,7 +351,7 @@ mod tests {
             progress.remainder(&goal).unwrap(),
             [Move::Until(A, 3), Move::Step(1)]
         );
-        // The first of them is behind.
+        // The first of these moves is already behind.
         assert_eq!(progress.remainder(&Path(vec![Move::Until(B, 1)])), None);
         assert_eq!(progress.remainder(&Path(vec![Move::Until(A, 2)])), Some(vec![]));
     }
@@ -357,7 +362,7 @@ mod tests {
         for _ in 0..3 {
             progress.arm(A);
             progress.count(A);
-            // gdb takes its breakpoints away, steps, and puts them back.
+            // gdb removes its breakpoints, steps, and inserts them again.
             progress.disarm(|_| false);
             progress.stepped(Some(Addr(0x1000)));
         }

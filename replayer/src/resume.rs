@@ -1,4 +1,4 @@
-//! Images out of a replay and into one.
+//! Makes images of a replay, and starts a replay from one.
 
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use crate::session::ReplaySession;
 use crate::space::{hits_our_code, perform};
 
 impl ReplaySession {
-    /// A replay that begins at a checkpoint (I6), with the replayed tasks bound to `cpu`. Pages are read on the CPUs that
-    /// the checkpoint's threads may use ([`Checkpoint::set_cpus`]); the calling thread is bound to `cpu` meanwhile.
+    /// A replay that begins at a checkpoint (I6), with the replayed tasks bound to `cpu`. Pages are
+    /// read on the CPUs of the checkpoint's threads ([`Checkpoint::set_cpus`]). The calling thread is
+    /// bound to `cpu` meanwhile.
     pub fn resume(
         reader: Arc<TraceReader>,
         checkpoint: &Checkpoint,
@@ -23,7 +24,7 @@ impl ReplaySession {
         let image = checkpoint.image();
         let event = image.event;
         let cursor = EventSource::new(Arc::clone(&reader)).from(event.next())?;
-        // Not before: the thread that reads the events goes where it likes.
+        // Only now, because the thread that reads the events must not be bound.
         let _beside = Beside::cpu(cpu);
         let family = Family::new(&reader, cpu)?;
         let mut session = ReplaySession::empty(reader, cursor, family);

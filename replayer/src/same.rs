@@ -1,7 +1,7 @@
-//! Whether two sessions of one trace are in the same state: images, and every byte that their programs can see.
+//! Compares two sessions of one trace: images, and every byte that their programs can see.
 //!
-//! Two sessions at one place of a trace are equal however they came there (I4). Tests check that here, and a search that
-//! ends where the state is that of a live checkpoint can.
+//! Two sessions at one place of a trace are equal however they came there (I4). Tests check that with
+//! this module. A search that ends at the state of a live checkpoint can use it, too.
 
 use rr_checkpoint::compare_images;
 use rr_tracee::pagemap::Pagemap;
@@ -10,14 +10,16 @@ use rr_tracee::{Addr, AddrRange, Backing, Mapping, Memory};
 use crate::error::{Error, Result};
 use crate::session::ReplaySession;
 
-/// Bytes that are read at once.
+/// Number of bytes that are read at once.
 const PIECE: u64 = 1 << 20;
-/// Of shared memory, so much is read as a whole; of larger parts only the pages that one of the two has touched.
+/// Maximum size of a part of shared memory that is read as a whole. Of larger parts, only pages touched
+/// by one of the two are read.
 const WHOLE_MOST: u64 = 64 << 20;
 const PAGE: u64 = rr_tracee::ids::PAGE;
 
 impl ReplaySession {
-    /// What differs between two sessions: nothing if they are in the same state. Says at most about `limit` pages.
+    /// The differences between two sessions; empty if they are in the same state. Reports about `limit`
+    /// pages at most.
     pub fn differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
         self.with_own_code(|| other.with_own_code(|| self.find_differences(other, limit)))
     }
@@ -76,13 +78,13 @@ fn to_read(mapping: &Mapping, maps: &(Pagemap, Pagemap)) -> rr_tracee::Result<Ve
     if whole {
         return Ok(vec![mapping.range]);
     }
-    // What both have is read twice.
+    // Pages that both have are read twice.
     let mut runs = maps.0.populated(mapping.range)?;
     runs.extend(maps.1.populated(mapping.range)?);
     Ok(runs.into_iter().map(|(range, _)| range).collect())
 }
 
-/// The pages of a range that are not the same; what neither can read (beyond the end of a file) is.
+/// The pages of a range that differ. Pages that neither can read (beyond the end of a file) are equal.
 fn different(memories: &(Memory, Memory), range: AddrRange) -> Vec<Addr> {
     let mut found = Vec::new();
     let mut at = range.start;
@@ -102,7 +104,7 @@ fn different(memories: &(Memory, Memory), range: AddrRange) -> Vec<Addr> {
     found
 }
 
-/// The first bytes of a page that differ, in words.
+/// The first differing bytes of a page, as text.
 fn first_difference(memories: &(Memory, Memory), page: Addr) -> String {
     use rr_tracee::memory::ReadMemory;
     let read = |memory: &Memory| memory.read_vec(page, PAGE as usize).unwrap_or_default();
@@ -114,7 +116,7 @@ fn first_difference(memories: &(Memory, Memory), page: Addr) -> String {
     format!(": at {}: {} and {}", page + n as u64, some(&a), some(&b))
 }
 
-/// The bytes of a range, up to where they cannot be read.
+/// The pages of a range; `None` for those that cannot be read.
 fn pages(memory: &Memory, range: AddrRange) -> Vec<Option<Vec<u8>>> {
     use rr_tracee::memory::ReadMemory;
     if let Ok(all) = memory.read_vec(range.start, range.len() as usize) {

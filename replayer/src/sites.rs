@@ -1,9 +1,10 @@
-//! Rewritten sites in a replay: where calls go to the library, and what the program's own code is there.
+//! Rewritten sites in a replay: the places whose calls go to the library, and the program's own code
+//! there.
 //!
-//! Keeps, with `overlay`, I8: a debugger sees the code that the program was built with. The sites are found by their
-//! stubs ([`rr_tracee::stubs`]), and instructions that were made to trap as the recorder has found them
-//! ([`rr_tracee::hardware_random`]); the original bytes come from the trace's copy of the mapped file, since only code of
-//! files that nobody has written to is rewritten.
+//! With `overlay`, keeps I8: a debugger sees the code that the program was built with. The sites are
+//! found by their stubs ([`rr_tracee::stubs`]). Instructions that were made to trap are found as the
+//! recorder has found them ([`rr_tracee::hardware_random`]). The original bytes come from the trace's
+//! copy of the mapped file, because only code of files that nobody has written to is rewritten.
 //!
 //! ```text
 //! start ─► jmp stub  ┐            inside, the program's instructions are executed one by one (`run::step`);
@@ -22,31 +23,31 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory, Prot, ReadAt};
 use crate::family::Family;
 use crate::overlay::CodeOverlay;
 
-/// The longest window.
+/// Maximum length of a window.
 const WINDOW_MOST: u64 = 24;
 
 /// A rewritten site.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    /// Where the jump to the stub is.
+    /// Address of the jump to the stub.
     pub start: Addr,
-    /// Where callers come in behind padding, if they are sent back from there.
+    /// Address where callers come in behind padding, if they are sent back from there.
     pub entry: Option<Addr>,
-    /// The instruction that the library stands in for.
+    /// Address of that instruction.
     pub call: Addr,
-    /// Which instruction that is.
+    /// The instruction that the library stands in for.
     pub instruction: Instruction,
-    /// What the program has from `start` to `call`.
+    /// The program's bytes from `start` to `call`.
     pub original: Vec<u8>,
-    /// What is there now.
+    /// The bytes that are there now.
     pub rewritten: Vec<u8>,
-    /// The code that the jump leads to.
+    /// The code of the stub.
     pub stub: AddrRange,
 }
 
 impl Site {
-    /// Whether a task that stands there is on its way to the call, but not at its beginning: there is no code of the
-    /// program's to run there.
+    /// Returns whether a task at `rip` is on its way to the call, but not at the site's beginning. Such
+    /// a place has no code of the program to run.
     pub fn is_within(&self, rip: Addr) -> bool {
         self.start < rip && rip <= self.call && Some(rip) != self.entry
     }
@@ -55,7 +56,7 @@ impl Site {
 /// The rewritten sites of an address space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sites {
-    /// Of system calls and the like, in order.
+    /// The sites of system calls and counters, in order.
     calls: Vec<Site>,
     /// The bytes of instructions that may have been made to trap, in order.
     traps: Vec<Addr>,
@@ -70,7 +71,7 @@ impl Sites {
         }
     }
 
-    /// Finds them, in memory that `overlay` has patches in.
+    /// Finds the sites, in memory that has the patches of `overlay`.
     pub fn of(
         space: &AddressSpace,
         memory: &Memory,
@@ -102,7 +103,7 @@ impl Sites {
         Sites { calls: sites, traps }
     }
 
-    /// The site that a place from its jump up to its call belongs to, the call included.
+    /// The site that contains an address from its jump up to its call, including the call.
     pub fn around(&self, addr: Addr) -> Option<&Site> {
         let n = self
             .calls
@@ -111,14 +112,14 @@ impl Sites {
         self.calls.get(n).filter(|site| addr <= site.call)
     }
 
-    /// Where memory is not the program's own.
+    /// The ranges where memory differs from the program's own.
     pub fn ranges(&self) -> impl Iterator<Item = AddrRange> {
         let calls = self.calls.iter();
         let calls = calls.map(|site| AddrRange::sized(site.start, site.rewritten.len() as u64));
         calls.chain(self.traps.iter().map(|at| AddrRange::sized(*at, 1)))
     }
 
-    /// The site whose stub a task stands in.
+    /// The site whose stub contains `rip`.
     pub fn by_stub(&self, rip: Addr) -> Option<&Site> {
         self.calls.iter().find(|site| site.stub.contains(rip))
     }
@@ -148,7 +149,7 @@ impl Sites {
     }
 }
 
-/// The site of a stub; `None` if nothing leads to it (any more).
+/// The site of a stub; `None` if nothing leads to the stub (any more).
 fn site_of(
     stub: &stubs::Stub,
     space: &AddressSpace,
@@ -183,7 +184,7 @@ fn site_of(
         .ok()?
         .read_exact_at(&mut original, place)
         .ok()?;
-    // The jump back of those who come in behind padding.
+    // The jump back for callers that come in behind padding.
     let entry = (JUMP_LEN..rewritten.len().saturating_sub(1))
         .find(|n| rewritten[*n] == 0xeb && original[*n..*n + 2] != rewritten[*n..*n + 2]);
     Some(Site {

@@ -1,4 +1,4 @@
-//! Address spaces of a replay: the model, and the same operations done for real.
+//! Address spaces of a replay: the model, and the same operations on real memory.
 
 use rr_trace::TraceReader;
 use rr_tracee::memory::ReadMemory;
@@ -68,7 +68,7 @@ pub(crate) fn perform(
                 size,
                 content,
             } => {
-                // What the same event makes writable need not be the file first.
+                // Memory that the same event makes writable need not be the file first.
                 let nowhere = AddressSpace::new();
                 let may_change = ops.iter().any(|op| exposed(op, &nowhere).contains(object));
                 backings.create_object(remote, real, reader, (*object, *size, *content), may_change)?
@@ -78,7 +78,7 @@ pub(crate) fn perform(
     Ok(remote.finish()?)
 }
 
-/// `madvise`; passes over holes, as the recorded call did, and over kinds of memory that the advice is not for.
+/// `madvise`. Ignores holes, as the recorded call did, and kinds of memory that the advice is not for.
 fn advise(remote: Remote, range: AddrRange, advice: i32) -> Result<Remote, Failure> {
     let (remote, result) = remote.call(
         libc::SYS_madvise,
@@ -105,10 +105,10 @@ fn map(
     reader: &TraceReader,
 ) -> Result<Remote, Failure> {
     let range = mapping.range;
-    // What of it is backed by the descriptor.
+    // The part that the descriptor backs.
     let mut backed = range;
     let (mut remote, sharing, fd, offset) = match mapping.backing {
-        // It is there already.
+        // It exists already.
         Backing::Rr => return Ok(remote),
         Backing::Anonymous => (remote, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         Backing::File { file, offset } => {
@@ -153,13 +153,13 @@ fn map(
     if !backed.is_empty() {
         remote = map_part(remote, backed, fd, offset)?;
     }
-    // Beyond the end of a member of a pack there are other members.
+    // Behind the end of a member of a pack there are other members.
     if backed.end < range.end {
         let empty;
         (remote, empty) = backings.empty(remote)?;
         remote = map_part(remote, AddrRange::new(backed.end, range.end), empty, 0)?;
     }
-    // In an image a mapping comes with its policy.
+    // A mapping of an image has its own policy.
     match mapping.fork {
         ForkPolicy::Copy => {}
         ForkPolicy::Omit => remote = advise(remote, range, madv::DONTFORK)?,
@@ -168,8 +168,8 @@ fn map(
     Ok(remote)
 }
 
-/// The bytes at these places of a task's memory, one after the other. What a trace says of lengths is not believed:
-/// no more is allocated than can be read, and than one system call can write.
+/// The bytes at these places of a task's memory, one after the other. Lengths in a trace are not
+/// trusted: the memory allocated is at most what can be read, and what one system call can write.
 pub(crate) fn collect(memory: &Memory, ranges: &[(Addr, u64)]) -> Result<Vec<u8>, Failure> {
     /// `MAX_RW_COUNT` of the kernel (write(2)).
     const MOST: u64 = 0x7fff_f000;
@@ -191,7 +191,7 @@ pub(crate) fn collect(memory: &Memory, ranges: &[(Addr, u64)]) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// rr's own pages are not a trace's to change: there is the instruction that our system calls are made with.
+/// A trace must not change rr's own pages, which contain the instruction for our system calls.
 fn check(op: &SpaceOp) -> Result<(), Failure> {
     let own = |range: &AddrRange| range.to_pages().intersect(rr_area::area()).is_some();
     let allowed = match op {
@@ -213,7 +213,7 @@ fn check(op: &SpaceOp) -> Result<(), Failure> {
     }
 }
 
-/// Whether a write would change the code that our system calls are made with.
+/// Returns whether a write would change the code of our system calls.
 pub(crate) fn hits_our_code(addr: Addr, len: usize) -> bool {
     let code = rr_area::code();
     AddrRange::sized(addr, len as u64).intersect(code).is_some()

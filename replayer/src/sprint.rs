@@ -1,7 +1,8 @@
 //! Sprints: a task executes most of a long interval that ends at an execution point without a probe in its way.
 //!
-//! A probe costs a nanosecond or two at each pass, and a short loop takes no longer itself. But the point says about how much processor
-//! time the task had in its interval. For most of that time it runs freely; only then is the point looked for.
+//! A probe costs a nanosecond or two at each pass, and a short loop takes no longer itself. But the
+//! point contains the approximate processor time of the task in its interval. The task runs freely for
+//! most of that time. Only then the search for the point begins.
 //!
 //! ```text
 //! event 41 ──────────────── freely ────────────────►──── with the probe ────► event 42, an execution point
@@ -9,11 +10,11 @@
 //!     └───────── the point was passed: back to the live checkpoint, and all the way with the probe ────┘
 //! ```
 //!
-//! Keeps I7: the point is where all of its state is equal, as ever. A run that has passed it is undone without a trace; so only a search
-//! that has seen the whole interval can find that the replay diverges.
+//! Keeps I7: the point is still where the whole state is equal. A run that has passed the point is
+//! undone completely. So only a search over the whole interval can find that the replay diverges.
 //!
-//! How long the task may run freely is learned from the points before: this machine need not be as fast as the one that
-//! recorded.
+//! The time that the task may run freely is learned from earlier points, because this machine may be
+//! slower or faster than the one that recorded.
 
 mod share;
 
@@ -34,27 +35,28 @@ use crate::session::ReplaySession;
 
 pub(crate) use share::Sprints;
 
-/// Not with more processes than these, or more bytes of shared memory: a live checkpoint copies them all.
+/// Limits for sprints, because a live checkpoint copies all processes and all shared memory.
 const PROCESSES_MOST: usize = 16;
 const SHARED_MOST: u64 = 64 << 20;
-/// So many times what is left of the recorded time, and so much more, the point is looked for after a sprint.
+/// The search after a sprint takes at most this many times the rest of the recorded time, plus this
+/// minimum.
 const PATIENCE: u32 = 10;
 const PATIENCE_LEAST: Duration = Duration::from_millis(5);
-/// How often it is looked how long the task has run.
+/// Time between two checks of the task's running time.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The way to an execution point.
+/// The plan for reaching an execution point.
 struct Way {
     event: Arc<Event>,
-    /// How long its interval took.
+    /// Processor time of its interval.
     recorded: Duration,
-    /// How long its task may run freely, if that is worth it.
+    /// Time that its task may run freely, if that is worth it.
     freely: Option<Duration>,
-    /// The program can write to the code at the point, and so to the probe.
+    /// True if the program can write to the code at the point, and so to the probe.
     is_writable: bool,
 }
 
-/// Ends a run when a process has had so much processor time.
+/// Ends a run when a process has used this processor time.
 struct Until {
     process: Tid,
     time: Duration,
@@ -62,19 +64,21 @@ struct Until {
 
 impl Interrupt for Until {
     fn is_requested(&mut self) -> bool {
-        // If it is gone, the run ends anyway.
+        // If the process is gone, the run ends anyway.
         processor_time(self.process).is_ok_and(|time| time >= self.time)
     }
 }
 
 impl ReplaySession {
-    /// Lets tasks run freely for so many times what an interval took when it was recorded: for tests.
+    /// For tests: sets the time that tasks run freely, as a multiple of the recorded time of an
+    /// interval.
     #[doc(hidden)]
     pub fn set_sprint_share(&mut self, share: f64) {
         self.sprints.share = share;
     }
 
-    /// Brings the task of the next event, which is an execution point, there by a sprint; `false`: nothing was done.
+    /// Brings the task of the next event, which is an execution point, there by a sprint. Returns
+    /// `false` if nothing was done.
     pub(crate) fn sprint(&mut self) -> Result<bool> {
         let Some(Way {
             event,
@@ -95,7 +99,7 @@ impl ReplaySession {
         }
         let with_probe_only = is_writable.then_some(None);
         for freely in freely.map(Some).into_iter().chain(with_probe_only) {
-            // Whatever goes wrong, does so behind the point or will do so again.
+            // Any failure is behind the point, or will happen again.
             if let Ok(Some((before, with_probe))) = self.run_ahead(&event, recorded, freely) {
                 if freely.is_some() {
                     self.sprints.note_found();
@@ -124,7 +128,8 @@ impl ReplaySession {
         Ok(false)
     }
 
-    /// The way to the next event, if a sprint is worth it or a search may have to begin anew, and if nobody wants to stop on the way.
+    /// The plan for the next event, if a sprint is worth it or a search may have to begin anew, and if
+    /// nobody wants to stop on the way.
     fn way_to_sprint(&mut self) -> Option<Way> {
         let pending = self.pending.as_ref().filter(|p| p.stage == Stage::Fetched)?;
         let event = Arc::clone(&pending.event);
@@ -148,7 +153,7 @@ impl ReplaySession {
         })
     }
 
-    /// How much shared memory a live checkpoint has to copy.
+    /// Number of bytes of shared memory that a live checkpoint has to copy.
     fn shared_bytes(&self) -> u64 {
         /// The unit of `st_blocks` (stat(2)).
         const BLOCK: u64 = 512;
@@ -157,7 +162,8 @@ impl ReplaySession {
         used.map(|m| m.blocks() * BLOCK).sum()
     }
 
-    /// Lets the task run freely, if it is to, and then to the point. Returns how much processor time that took; `None` if the point does not come.
+    /// Lets the task run freely, if wanted, and then to the point. Returns the processor time of both
+    /// parts; `None` if the point does not come.
     fn run_ahead(
         &mut self,
         event: &Event,

@@ -1,4 +1,5 @@
-//! Names for places in an address space: the nearest symbol of the executable or library there, whose file is in the trace.
+//! Names for places in an address space: the nearest symbol of the executable or library there, whose
+//! file is in the trace.
 
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSegment, ObjectSymbol, ReadCache, SymbolKind};
@@ -6,13 +7,15 @@ use rr_trace::TraceReader;
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddressSpace, Backing, FileId, Mapping};
 
-/// The symbol at or before an address, as `name+0x8 (file)`. `None`: the address belongs to no file that has symbols.
+/// The symbol at or before an address, as `name+0x8 (file)`. `None` if the address belongs to no file
+/// with symbols.
 pub(crate) fn nearest(reader: &TraceReader, space: &AddressSpace, addr: Addr) -> Option<String> {
     let (mapping, file) = beginning(space, addr)?;
-    // A file that cannot be read has no names to offer; whoever needs its contents says why.
+    // A file that cannot be read has no names. Code that needs its contents reports the reason.
     let cache = ReadCache::new(reader.open_file(file).ok()?.reader());
     let elf = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
-    // Where the file's first page is in its own numbering: 0 but for executables that have a fixed place.
+    // Address of the file's first page in its own numbering: 0 except for executables with a fixed
+    // address.
     let first = elf.segments().find(|s| s.file_range().0 < PAGE)?;
     let base = first.address().wrapping_sub(first.file_range().0);
     let own = (addr - mapping.range.start).checked_add(base)?;
@@ -47,7 +50,7 @@ fn beginning(space: &AddressSpace, addr: Addr) -> Option<(&Mapping, FileId)> {
         })
 }
 
-/// The last symbol at or before an address, and how far before.
+/// The last symbol at or before an address, and the distance from it.
 fn at_or_before<'data>(
     symbols: impl Iterator<Item = impl ObjectSymbol<'data>>,
     own: u64,
@@ -68,7 +71,7 @@ fn at_or_before<'data>(
                 s.name().ok().filter(|name| !name.is_empty())?.to_owned(),
             ))
         })
-        // Of several at one place, the one that has a size.
+        // Of several symbols at one address, the one with a size.
         .max_by_key(|(address, size, _)| (*address, *size))
         .map(|(address, _, name)| (name, own - address))
 }

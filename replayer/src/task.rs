@@ -22,24 +22,24 @@ pub(crate) struct Task {
     pub exe: String,
     /// The name that it has given itself (prctl(2), `PR_SET_NAME`).
     pub name: Option<String>,
-    /// It is inside a system call whose return is an event to come.
+    /// True if the task is in a system call whose return is a later event.
     pub in_syscall: bool,
-    /// The real task; absent only while it is in the hands of other code.
+    /// The real task. `None` only while other code holds it.
     stopped: Option<Stopped>,
-    /// Its registers, if they are known. (Asking the kernel again and again is what a stop costs.)
+    /// The task's registers, if known. (Asking the kernel repeatedly is what makes a stop expensive.)
     regs: Cell<Option<Registers>>,
     /// Its real tid.
     pub real: Tid,
-    /// Which generation of watches its debug registers are of.
+    /// Generation of watches in the debug registers.
     pub watches: u64,
 }
 
-/// How a run of a task has ended.
+/// Result of a run of a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ran {
-    /// It has stopped; `asked` says that it was asked to.
+    /// The task has stopped. `asked` says that it was asked to.
     Stopped { stop: Stop, asked: bool },
-    /// It is gone; status as in wait(2).
+    /// The task is gone. The status is as in wait(2).
     Gone(i32),
 }
 
@@ -59,21 +59,23 @@ impl Task {
         }
     }
 
-    /// Gives the real task away; it must be given back. (One that a failed operation has lost is got back here.)
+    /// Takes the real task, which must be given back. (A task that a failed operation has lost is
+    /// recovered here.)
     pub fn take(&mut self) -> rr_tracee::Result<Stopped> {
         self.regs.set(None);
         let stopped = self.stopped.take().or_else(|| Stopped::reclaim(self.real));
         stopped.ok_or(TraceeError::Died(self.real))
     }
 
-    /// Gets the real task back, or another one in its place.
+    /// Gives the real task back, or another one instead.
     pub fn give(&mut self, stopped: Stopped) {
         self.real = stopped.tid();
         self.regs.set(None);
         self.stopped = Some(stopped);
     }
 
-    /// Lets the task go on until it stops. If the user wants it to stop, it is asked to (`PTRACE_INTERRUPT`).
+    /// Runs the task until it stops. If the user requests it, the task is asked to stop
+    /// (`PTRACE_INTERRUPT`).
     pub fn run(&mut self, how: Resume, interrupt: &mut dyn Interrupt) -> rr_tracee::Result<Ran> {
         let real = self.real;
         let mut running = Some(self.take()?.resume(how, None)?);
@@ -103,7 +105,7 @@ impl Task {
         }
     }
 
-    /// The real task, to be changed.
+    /// The real task, for changes.
     pub fn stopped(&mut self) -> rr_tracee::Result<&mut Stopped> {
         self.regs.set(None);
         if self.stopped.is_none() {
@@ -112,7 +114,7 @@ impl Task {
         self.stopped.as_mut().ok_or(TraceeError::Died(self.real))
     }
 
-    /// The real task, to be looked at.
+    /// The real task, for reading.
     pub fn seen(&self) -> rr_tracee::Result<&Stopped> {
         self.stopped.as_ref().ok_or(TraceeError::Died(self.real))
     }
@@ -127,7 +129,7 @@ impl Task {
         Ok(regs)
     }
 
-    /// Lets it go on at another place.
+    /// Moves the task to another address.
     pub fn move_to(&mut self, to: rr_tracee::Addr) -> rr_tracee::Result<()> {
         let mut regs = self.all_regs()?;
         regs.rip = to.0;
@@ -140,7 +142,7 @@ impl Task {
         Memory::of(self.real)
     }
 
-    /// Takes notice of the name that a system call gives the task.
+    /// Remembers the name that a system call gives the task.
     pub fn note_name(&mut self, entry: Option<&Registers>) {
         /// `TASK_COMM_LEN` without the end of the string.
         const NAME_MOST: usize = 15;
@@ -153,7 +155,7 @@ impl Task {
         }
     }
 
-    /// Its general registers as an image has them.
+    /// The task's general registers in the form of an image.
     pub fn regs(&self) -> rr_tracee::Result<Registers> {
         let regs = self.all_regs()?;
         Ok(if self.in_syscall {

@@ -1,11 +1,13 @@
-//! Verifying: whether a replay gives back what was recorded (I4), at every stored checkpoint.
+//! Verification: checks if a replay gives the recorded state (I4), at every stored checkpoint.
 //!
-//! Each stretch ([`crate::stretch`]) begins with a session restored from its checkpoint, which is compared with the checkpoint
-//! before anything runs; at its end the session is compared with the checkpoint there. Keeps: a trace is called good only if
-//! every stretch was compared whole, and one that differs was replayed on the CPU of the recording.
+//! Each stretch ([`crate::stretch`]) begins with a session restored from its checkpoint, which is
+//! compared with the checkpoint before anything runs. At its end the session is compared with the
+//! checkpoint there. Invariant: a trace is called good only if every stretch was compared completely. A
+//! stretch that differs was replayed on the CPU of the recording.
 //!
-//! What a stretch with a large process costs is not replay but memory: pages are written once and read twice. So blocks are
-//! decompressed once for all of it and its neighbours ([`rr_checkpoint::BlockCache`], `cache_bytes`).
+//! The cost of a stretch with a large process is not replay but memory: pages are written once and read
+//! twice. So blocks are decompressed once for the whole stretch and its neighbours
+//! ([`rr_checkpoint::BlockCache`], `cache_bytes`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,31 +27,33 @@ use crate::session::ReplaySession;
 use crate::stretch::pool::{self, Walked};
 use crate::stretch::{self, Stored, Stretch};
 
-/// Decompressed blocks that are kept at most, and at least. Below, a process of this size is decompressed anew each time.
+/// Limits of the cache for decompressed blocks. With less, a process of this size would be decompressed
+/// anew each time.
 const CACHE: std::ops::RangeInclusive<usize> = 64 << 20..=4 << 30;
 
-/// What came of a stretch.
+/// Result of a stretch.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Image and all pages are the same; without a checkpoint at its end, every event came out as recorded.
+    /// Image and all pages are equal. Without a checkpoint at its end: every event was replayed as
+    /// recorded.
     Same,
-    /// They are not.
+    /// Image or pages differ.
     Differs {
-        /// At the beginning already: what was restored is not what was stored.
+        /// True if they differ at the beginning already: the restored state is not the stored one.
         restored: bool,
-        /// In what.
+        /// The differences.
         mismatch: Box<Mismatch>,
     },
-    /// It could not be replayed to its end: a divergence, or a checkpoint that cannot be read.
+    /// The stretch could not be replayed to its end: a divergence, or a checkpoint that cannot be read.
     Failed(Error),
-    /// It was given up because the user has interrupted it all.
+    /// The stretch was given up because the user has interrupted the verification.
     GivenUp,
 }
 
-/// A stretch and what came of it.
+/// A stretch and its result.
 #[derive(Debug)]
 pub struct Verified {
-    /// From where to where.
+    /// The stretch.
     pub stretch: Stretch,
     /// The result.
     pub verdict: Verdict,
@@ -60,14 +64,14 @@ pub struct Verified {
 pub struct Verifier {
     stored: Stored,
     cpus: Cpus,
-    /// Oldest first.
+    /// The stretches, oldest first.
     stretches: Vec<Stretch>,
-    /// The most pages that are told for one stretch.
+    /// Maximum number of pages that are reported for one stretch.
     pub tell: usize,
 }
 
 impl Verifier {
-    /// Verifies all of a trace.
+    /// A verification of the whole trace.
     pub fn new(reader: Arc<TraceReader>, cpus: Cpus) -> Result<Verifier> {
         let last = reader.last_event();
         let cache = BlockCache::new(cache_bytes());
@@ -75,7 +79,7 @@ impl Verifier {
         let end = Position::at_event(last);
         let mut stretches = stretch::between(stored.events(), stored.has_start(), EventNumber(0), &end);
         stretches.reverse();
-        // One at the very end begins no stretch, and is a start all the same.
+        // A checkpoint at the very end begins no stretch, but is a start all the same.
         if stored.events().last() == Some(&last) {
             stretches.push(Stretch {
                 from: last,
@@ -91,26 +95,28 @@ impl Verifier {
         })
     }
 
-    /// Only the stretch that begins with the checkpoint at this event (0: at the start). `false`: there is none.
+    /// Keeps only the stretch that begins with the checkpoint at this event (0: at the start). Returns
+    /// `false` if there is none.
     pub fn only_from(&mut self, event: EventNumber) -> bool {
         self.stretches.retain(|stretch| stretch.from == event);
         !self.stretches.is_empty()
     }
 
-    /// Only the stretch that ends with the checkpoint at this event. `false`: there is none.
+    /// Keeps only the stretch that ends with the checkpoint at this event. Returns `false` if there is
+    /// none.
     pub fn only_checkpoint(&mut self, event: EventNumber) -> bool {
         self.stretches
             .retain(|s| s.ends_stored && s.to.last == event && s.from != event);
         !self.stretches.is_empty()
     }
 
-    /// What is verified, oldest first.
+    /// The stretches to verify, oldest first.
     pub fn stretches(&self) -> &[Stretch] {
         &self.stretches
     }
 
-    /// Verifies on at most so many CPUs. Calls `told` after each stretch, as they end, from several threads. Returns all,
-    /// oldest first.
+    /// Verifies on at most `jobs` CPUs. Calls `told` after each stretch, in order of their ends, from
+    /// several threads. Returns all results, oldest first.
     pub fn run(
         &self,
         jobs: usize,
@@ -135,14 +141,15 @@ impl Verifier {
             &others,
             &|n, cpu, wanted| {
                 let stretch = &self.stretches[n];
-                // Nothing at its end would show that the program has looked at the number of its CPU.
+                // If the program has looked at the number of its CPU, nothing at the end of this
+                // stretch would show it.
                 if !counts_anywhere && !stretch.ends_stored {
                     return Walked::AtHome;
                 }
                 let verdict = self.verify(stretch, cpu, wanted);
                 match verdict {
                     Ok(verdict @ (Verdict::Same | Verdict::GivenUp)) => verified(n, verdict),
-                    // Perhaps it has.
+                    // Perhaps the program has.
                     other if !counts_anywhere => {
                         tracing::debug!("{stretch} on CPU {cpu}: {other:?}; again on the recorded CPU");
                         Walked::AtHome
@@ -206,7 +213,7 @@ impl Verifier {
     }
 }
 
-/// How many bytes of decompressed blocks are kept: a quarter of the memory that is free.
+/// Number of bytes of decompressed blocks to keep: a quarter of the free memory.
 fn cache_bytes() -> usize {
     let available = MachineMemory::now().map_or(0, |memory| memory.available);
     ((available / 4) as usize).clamp(*CACHE.start(), *CACHE.end())

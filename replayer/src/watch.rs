@@ -1,10 +1,11 @@
 //! Debug registers: watchpoints of the debugger in one process, and the guard of a probe.
 //!
-//! The processor traps after an instruction of the program that accesses a watched place. What an event writes
-//! traps nothing: whoever drives the session compares the values before and after ([`ReplaySession::watched_values`]).
+//! The processor traps after an instruction of the program that accesses a watched place. Writes of
+//! events cause no trap: the driver of the session compares the values before and after
+//! ([`ReplaySession::watched_values`]).
 //!
-//! The *guard* are those registers that the debugger leaves free: they watch the code where a probe is ([`crate::point`]) if the program
-//! can write there.
+//! The *guard* consists of the registers that the debugger leaves free. They watch the code of a probe
+//! ([`crate::point`]) if the program can write there.
 
 mod set;
 
@@ -19,20 +20,20 @@ use crate::session::ReplaySession;
 
 pub(crate) use set::Watches;
 
-/// Bytes that one debug register watches at most.
+/// Maximum number of bytes that one debug register watches.
 const PIECE: u64 = 8;
 
-/// What a task has accessed.
+/// Accesses of a task.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Hits {
-    /// Places that the debugger watches, one bit for each.
+    /// Accessed places of the debugger, one bit for each.
     pub watched: u8,
-    /// What the guard watches.
+    /// True if the guard was accessed.
     pub guard: bool,
 }
 
 impl ReplaySession {
-    /// The process that is debugged, and the places that it stops after accessing.
+    /// Sets the debugged process, and the places that stop it after an access.
     pub fn set_watches(&mut self, process: Tid, places: Vec<Watch>) {
         let watches = &mut self.watches;
         if watches.process != Some(process) || watches.places != places {
@@ -47,8 +48,8 @@ impl ReplaySession {
         &self.watches.places
     }
 
-    /// Guards these ranges in the address space of the event's task against the program's own writes; `false` if there are too
-    /// few debug registers.
+    /// Guards these ranges in the address space of the event's task against the program's own writes.
+    /// Returns `false` if there are too few debug registers.
     pub(crate) fn set_guard(&mut self, ranges: &[AddrRange]) -> bool {
         let pieces = ranges.iter().flat_map(|range| {
             let first = range.start.0 / PIECE;
@@ -72,7 +73,7 @@ impl ReplaySession {
         has_room
     }
 
-    /// Sets the debug registers of the event's task, if they are not what they should be.
+    /// Sets the debug registers of the event's task, if they are out of date.
     pub(crate) fn arm_watches(&mut self, event: &Event) -> Result<()> {
         let (process, generation) = (self.watches.process, self.watches.generation);
         let Some(task) = self.tasks.get_mut(&event.tid) else {
@@ -91,7 +92,7 @@ impl ReplaySession {
         armed.map_err(|source| failed(event, source))
     }
 
-    /// What the event's task has accessed.
+    /// Returns the accesses of the event's task.
     pub(crate) fn take_hits(&mut self, event: &Event) -> Result<Hits> {
         let tgid = self.task(event)?.tgid;
         let debugged = self.watches.process == Some(tgid);
@@ -107,7 +108,7 @@ impl ReplaySession {
         })
     }
 
-    /// What the watched places hold; nothing for those that cannot be read.
+    /// Values of the watched places; `None` for those that cannot be read.
     pub fn watched_values(&self) -> Vec<Option<Vec<u8>>> {
         let task = self.tasks.values().find(|t| Some(t.tgid) == self.watches.process);
         let memory = task.map(|t| t.memory());

@@ -1,4 +1,4 @@
-//! Traces that no recorder would write: each is refused in words, and does no harm.
+//! Traces that no recorder would write: each is refused with an error, and does no harm.
 
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -95,7 +95,7 @@ fn event(number: u64, kind: EventKind, ops: Vec<SpaceOp>, writes: Vec<MemWrite>)
     }
 }
 
-/// Extended state that the kernel takes: that of a stopped child of ours.
+/// Extended state that the kernel accepts: that of a stopped child of ours.
 fn own_xstate() -> ExtendedState {
     use rr_tracee::task::{Waited, kill, wait};
     // SAFETY: the child only waits.
@@ -133,7 +133,7 @@ fn call(output: Option<Output>, task: Option<TaskOp>) -> EventKind {
     }
 }
 
-/// Replays these events; what the last of them comes to.
+/// Replays these events. Returns the result of the last.
 fn replay(events: Vec<Event>) -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace");
@@ -227,7 +227,7 @@ fn output_of_absurd_length() {
     }
 }
 
-/// Results of buffered calls that are none, that nobody asks for, or where nothing is executed.
+/// Invalid results of buffered calls, results that are not used, or results where nothing is executed.
 #[test]
 fn buffered_results() {
     let with = |kind, buffered: Vec<u8>| Event {
@@ -249,7 +249,7 @@ fn buffered_results() {
     }
     let mut endless = record.clone();
     endless[1] = 0xf0;
-    // Records of munmap (11): that it unmaps a page, one that is none, nothing at all.
+    // Records of munmap (11): one that unmaps a page, an invalid one, an empty one.
     let unmap = |start: u64| {
         [11 | 24 << 12, 0, start, 0x1000, 0]
             .map(u64::to_le_bytes)
@@ -283,7 +283,7 @@ fn tasks_that_exist_already() {
         ..start(vec![], vec![])
     };
     refused(vec![start(vec![], vec![]), second], "a second time");
-    // A task that becomes another one by exec.
+    // A task gets another tid by exec.
     let (_, entry, after) = registers();
     let exec = EventKind::Syscall {
         entry: Some(Registers {

@@ -1,4 +1,4 @@
-//! What there is in the task for breakpoints that are passed, and the last pass.
+//! The stubs and copies in the task for breakpoints that are passed, and the last pass.
 
 use std::collections::BTreeMap;
 
@@ -6,39 +6,39 @@ use rr_tracee::{Addr, AddrRange};
 
 use crate::probe::Stub;
 
-/// The breakpoint that was passed last of those that are counted and noted.
+/// The last pass of the breakpoints that are counted and noted.
 #[derive(Clone, Debug)]
 pub(crate) struct LastPass {
     pub addr: Addr,
-    /// How often it had been passed by then.
+    /// Number of passes of this breakpoint by then.
     pub count: u64,
-    /// How often the goal had been met by then, this pass included.
+    /// Number of times that the goal had been met by then, including this pass.
     pub goals: u64,
 }
 
-/// What is in the code of the event's task for breakpoints that are passed.
+/// The stubs and copies in the code of the event's task for breakpoints that are passed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Passes {
-    /// How often each was passed.
+    /// Number of passes of each breakpoint.
     pub(super) passed: BTreeMap<Addr, u32>,
     pub(super) here: BTreeMap<Addr, Pass>,
     /// The counters in use, by number.
     pub(super) counters: Vec<Addr>,
-    /// Where rewritten sites are, roughly.
+    /// Approximate ranges of rewritten sites.
     pub sites: Vec<AddrRange>,
 }
 
-/// A copy of what is at one breakpoint, or a stub for it.
+/// A copy of the instruction at a breakpoint, or a stub for it.
 #[derive(Clone, Debug)]
 pub(super) struct Pass {
     pub(super) stub: Stub,
-    /// Its jump has been written over the program's instructions.
+    /// True if the jump has been written over the program's instructions.
     pub(super) is_patched: bool,
-    /// The window, if it is that of the goal.
+    /// The window, if the stub is at the goal.
     pub(super) goal: Option<AddrRange>,
-    /// How often the breakpoint had been counted when the stub was made.
+    /// Count of the breakpoint when the stub was made.
     pub(super) counted: u64,
-    /// How often a task has come between the replaced instructions since.
+    /// Number of times that a task has come between the replaced instructions since.
     pub(super) detours: u64,
 }
 
@@ -47,12 +47,12 @@ impl Passes {
         self.here.values().map(|pass| pass.stub.room)
     }
 
-    /// Whether there is a stub or a copy for a place.
+    /// Returns whether there is a stub or a copy for a place.
     pub fn has(&self, at: Addr) -> bool {
         self.here.contains_key(&at)
     }
 
-    /// Whether the task itself reads memory for conditions.
+    /// Returns whether the task itself reads memory for conditions.
     pub(super) fn ask(&self) -> bool {
         self.here.values().any(|pass| pass.stub.asking.is_some())
     }
@@ -62,10 +62,10 @@ impl Passes {
     }
 }
 
-/// What an `int3` of a stub means.
+/// Meaning of a stub's `int3`.
 pub(crate) enum Trapped {
-    /// It is the end of a count: the task is to be before the breakpoint.
+    /// The end of a count: the task must be moved before the breakpoint.
     At(Addr),
-    /// The task has jumped into the window of this breakpoint: there it goes on.
+    /// The task has jumped into the window of this breakpoint, and continues at the second address.
     Moved(Addr, Addr),
 }

@@ -1,4 +1,4 @@
-//! The state that names a place, and what counting can lead to.
+//! The state that names a place, and the goals of counting.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,12 +8,12 @@ use rr_tracee::{Addr, ExtendedState, Memory, Registers};
 
 use crate::overlay::CodeOverlay;
 
-/// What ends the counting of breakpoints that do not stop the user.
+/// Goal that ends the counting of breakpoints that do not stop the user.
 #[derive(Clone, Debug)]
 pub(crate) enum Goal {
     /// The instruction is about to be executed for this time, as the position counts.
     Count(Addr, u64),
-    /// The state is this.
+    /// The state is equal to this.
     Place(Rc<RefCell<Place>>),
 }
 
@@ -33,15 +33,15 @@ pub(crate) struct Place {
     pub(super) regs: Registers,
     pub(super) xstate: ExtendedState,
     pub(super) sums: Vec<ChunkSum>,
-    /// The changes of the address space that are still to be made.
+    /// Number of changes of the address space that are still to be made.
     pub(super) changes: usize,
-    /// How much of what the buffered calls return is used.
+    /// Number of bytes of the interval's records that are used.
     pub(super) used: u64,
-    /// Words that have told other moments from this one.
+    /// Words that have distinguished other moments from this one.
     pub(super) words: Vec<(Addr, u64)>,
     /// The chunk that differed last.
     pub(super) suspect: Option<Addr>,
-    /// Where its memory can be read.
+    /// Source of its memory.
     pub(super) memory: Memory,
     pub(super) overlay: CodeOverlay,
 }

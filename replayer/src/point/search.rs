@@ -1,4 +1,4 @@
-//! The search for an execution point, as far as it has come.
+//! Progress of the search for an execution point.
 
 use rr_trace::event::Event;
 use rr_tracee::Addr;
@@ -9,31 +9,32 @@ use crate::probe::Stub;
 /// The search for an execution point.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
-    /// What is in the task's code to find it.
+    /// The probe in the task's code.
     pub(super) probe: Option<Probe>,
-    /// The chunk of memory that differed last: looked at first, because it is likely to differ again.
+    /// The chunk of memory that differed last. It is compared first, because it is likely to differ
+    /// again.
     pub suspect: Option<Addr>,
-    /// How often the task was looked at because it might be there.
+    /// Number of times that the task's state was compared.
     pub(super) looks: u64,
-    /// How often it came between replaced instructions.
+    /// Number of times that the task came between replaced instructions.
     pub(super) detours: u64,
-    /// There is no probe for now.
+    /// True if there must be no probe for now.
     pub(super) is_off: bool,
-    /// The program has written where the probe is.
+    /// True if the program has written over the probe.
     pub(super) is_overwritten: bool,
-    /// The probe is an `int3` and no stub: the only one that is exact wherever the program writes.
+    /// True if the probe must be an `int3` and no stub: only that is exact wherever the program writes.
     pub(super) only_int3: bool,
-    /// The first passes of the instruction, as far as a key is still to be chosen by them.
+    /// The first passes of the instruction, while a key is still to be chosen from them.
     pub(super) seen: Vec<Sample>,
 }
 
 impl Search {
-    /// Says what it took, once the point is found.
+    /// Logs the effort of the search, once the point is found.
     pub fn tell(&self, event: &Event) {
         let by = match &self.probe {
             Some(Probe::Stub { .. }) => "",
             Some(Probe::Int3 { .. }) => ", by breakpoint",
-            // The task was there when it was first looked at.
+            // The task was already there at the first comparison.
             None => return,
         };
         let (looks, detours) = (self.looks, self.detours);
@@ -44,12 +45,12 @@ impl Search {
     }
 }
 
-/// What is in the code of the task while the point is looked for.
+/// The code in the task while the point is searched.
 #[derive(Clone, Debug)]
 pub(super) enum Probe {
-    /// A jump to a stub that compares, this first.
+    /// A jump to a stub that compares, first this key.
     Stub { stub: Box<Stub>, key: Option<Key> },
-    /// An `int3` at the point, for good or until a key for a stub is known.
+    /// An `int3` at the point, permanently or until a key for a stub is known.
     Int3 { is_first: bool },
 }
 
@@ -61,7 +62,7 @@ impl Probe {
         }
     }
 
-    /// Whether it reads memory at each pass.
+    /// Returns whether the probe reads memory at each pass.
     pub(super) fn reads_always(&self) -> bool {
         matches!(self, Probe::Stub { key: Some(key), .. } if matches!(key.place, Place::Word(_)))
     }

@@ -1,7 +1,8 @@
-//! Through the library: a buffered call is one instruction of the program.
+//! Running through the library: a buffered call is one instruction of the program.
 //!
-//! The library is entered as a rewritten site's stub enters it, and runs on to where the program continues: the
-//! instruction itself, which the library has left to the kernel, or the one behind it. There an `int3` ends the run.
+//! The task enters the library as if from a rewritten site's stub, and runs on to where the program
+//! continues: at the instruction itself, if the library has left it to the kernel, or behind it. There
+//! an `int3` ends the run.
 
 use std::mem::offset_of;
 
@@ -17,12 +18,14 @@ use crate::error::Result;
 use crate::interrupt::Never;
 use crate::session::ReplaySession;
 
-/// Bytes in which both exits of the library are: the longest instruction, and the first byte behind it.
+/// Number of bytes that contain both exits of the library: the longest instruction, and the first byte
+/// behind it.
 const EXIT_BYTES: usize = Instruction::LONGEST + 1;
 
 impl ReplaySession {
-    /// Lets the library handle the instruction at `call`, where the task stands, as if it had come through the stub. The
-    /// task then stands there (the library has left it alone) or behind it. Returns the watched places that were accessed.
+    /// Lets the library handle the instruction at `call`, where the task stands, as if it had come
+    /// through the stub. The task then stands there (the library has left it alone) or behind it.
+    /// Returns the watched places that were accessed.
     pub(super) fn call_library(&mut self, event: &Event, call: Addr, instruction: Instruction) -> Result<u8> {
         let memory = self.task(event)?.memory();
         let control = |field: usize| Addr(layout::CONTROL + field as u64);
@@ -36,13 +39,13 @@ impl ReplaySession {
         self.finish_library(event)
     }
 
-    /// Runs the task out of the library, in which it is.
+    /// Runs the task out of the library.
     pub(super) fn finish_library(&mut self, event: &Event) -> Result<u8> {
         let memory = self.task(event)?.memory();
         let space = self.task(event)?.space;
         let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
         let go_on = Addr(written(event, memory.read_u64(at))?);
-        // The program's own bytes there, whatever is patched, and a trap at each exit.
+        // The program's own bytes there, without patches, and a trap at each exit.
         let range = AddrRange::sized(go_on, EXIT_BYTES as u64);
         if let Some(overlay) = self.overlays.get(&space) {
             written(event, overlay.lift(&memory, range))?;

@@ -1,8 +1,9 @@
-//! The one runner: how the pending event's task executes, freely or by single instructions, until something is to be
-//! looked at.
+//! The one runner: runs the pending event's task, freely or by single instructions, until something
+//! must be handled.
 //!
-//! Keeps I7 (the task arrives at its event in the recorded state or the replay ends with a report) and I8 (a step is a
-//! step of the program: a rewritten site, a probe or a call of the library is nothing that can be stopped in).
+//! Keeps I7 (the task arrives at its event in the recorded state or the replay ends with a report) and
+//! I8 (a step is a step of the program: the task cannot stop inside a rewritten site, a probe or a call
+//! of the library).
 //!
 //! ```text
 //!            ┌────────────────────────── nothing to see ◄────────────────────────┐
@@ -15,7 +16,7 @@
 //!
 //! The library in the task is code of ours, too (`library`).
 //!
-//! Whatever happens, the stopped task is back in the session before anything can fail, so that it can be looked at.
+//! The stopped task is always back in the session before anything can fail, so that it can be read.
 
 mod library;
 
@@ -43,26 +44,27 @@ use crate::task::Ran;
 /// After the library's `syscall` instruction.
 const PAST_CALL: u64 = layout::SYSCALL + 2;
 
-/// What a stop means.
+/// Meaning of a stop.
 enum Seen {
-    /// Nothing: the task goes on as before.
+    /// Nothing: the task continues as before.
     Nothing,
-    /// A system call was refused, as recorded: an instruction is done.
+    /// A system call was refused, as recorded. That completes an instruction.
     Refused,
     /// The task has arrived at the event.
     Arrived,
-    /// It stands before a patch of ours.
+    /// The task stands before a patch of ours.
     AtPatch,
-    /// It has executed one instruction.
+    /// The task has executed one instruction.
     Stepped,
-    /// It has accessed watched places.
+    /// The task has accessed watched places.
     Watch(u8),
-    /// It was interrupted.
+    /// The task was interrupted.
     Interrupted,
 }
 
 impl ReplaySession {
-    /// Runs the pending event's task. With `reported`, a breakpoint where it stands has been reported already.
+    /// Runs the pending event's task. `reported` says that a breakpoint at its place has been reported
+    /// already.
     pub(crate) fn advance(
         &mut self,
         pace: Pace,
@@ -110,18 +112,18 @@ impl ReplaySession {
         mut reported: bool,
         interrupt: &mut dyn Interrupt,
     ) -> Result<Halt> {
-        // Steps may have led into the window of a site: the program's instructions of it are not in their place.
+        // Steps may have led into the window of a site, whose instructions are not in their place.
         let mut is_in_site = !self.sites.is_empty() && {
             let rip = Addr(self.regs_of(event)?.rip);
             self.must_step(event.tid, rip)
         };
-        // Whether it has been looked if the task is at the execution point where it stands.
+        // True if the task has been compared with the execution point at its place.
         let mut is_looked_at = true;
         loop {
             if self.is_probe_overwritten() {
                 match self.leave_our_code(event, Halt::Stepped)? {
                     Halt::Stepped => {
-                        // What was copied of the code there is no longer the program's.
+                        // Copies of the code there differ from the program's new code.
                         self.remove_passes(event)?;
                         self.remove_probe(event)?;
                     }
@@ -132,7 +134,8 @@ impl ReplaySession {
                 }
             }
             if std::mem::take(&mut is_in_site) || self.has_foreign_code(event.tid) {
-                // A stop in between may have left it right there, where the probe would be stepped over.
+                // A stop in between may have left the task right there, where the probe would be
+                // stepped over.
                 if !is_looked_at && self.is_at_point(event)? {
                     return self.arrived(event);
                 }
@@ -176,8 +179,8 @@ impl ReplaySession {
         }
     }
 
-    /// A task that was interrupted leaves code of ours, and goes on by a few instructions to where it can be found again
-    /// quickly.
+    /// An interrupted task leaves our code, and continues by a few instructions to a place that can be
+    /// found again quickly.
     fn halt_here(&mut self, event: &Event) -> Result<Halt> {
         const MOST: usize = 32;
         match self.leave_our_code(event, Halt::Interrupted)? {
@@ -230,7 +233,7 @@ impl ReplaySession {
         let readable = written(event, memory.read_some(rip, &mut code))?;
         let seen = loop {
             match self.resume_task(event, Resume::SysemuStep, &mut Never) {
-                // Not of the step's making: its trap is still to come.
+                // Not caused by the step: its trap is still to come.
                 Ok(Seen::Nothing) => {}
                 other => break other,
             }
@@ -257,7 +260,7 @@ impl ReplaySession {
         }
     }
 
-    /// `pushf` under a single step has stored the trap flag.
+    /// `pushf` under a single step has stored the trap flag: clears it.
     fn hide_trap_flag(&mut self, event: &Event, memory: &Memory) -> Result<()> {
         let regs = self.regs_of(event)?;
         if regs.eflags & TF != 0 {
@@ -269,7 +272,7 @@ impl ReplaySession {
         written(event, memory.write(Addr(regs.rsp), &flags.to_le_bytes()))
     }
 
-    /// A task that was stopped somewhere in code of ours goes on to where the program continues.
+    /// A task that was stopped somewhere in our code continues to where the program continues.
     fn leave_our_code(&mut self, event: &Event, halt: Halt) -> Result<Halt> {
         let mut hits = 0;
         let halted = |hits| match halt {
@@ -282,7 +285,8 @@ impl ReplaySession {
             if rr_area::code().contains(rip) {
                 hits |= self.finish_library(event)?;
             } else if let Some(stub) = self.stub_around(rip) {
-                // The first of the moved instructions may have been counted already: the task goes on to the next.
+                // The first of the moved instructions may have been counted already, so the task
+                // continues to the next.
                 if let Some(place) = stub.program_place(rip).filter(|_| rip != stub.moved) {
                     self.move_to(event, place)?;
                     return Ok(halted(hits));
@@ -304,12 +308,13 @@ impl ReplaySession {
         }
     }
 
-    /// Resumes the event's task, waits for it, and finds out what its stop means.
+    /// Resumes the event's task, waits for it, and returns the meaning of its stop.
     fn resume_task(&mut self, event: &Event, how: Resume, interrupt: &mut dyn Interrupt) -> Result<Seen> {
         self.resume_to(event, how, interrupt, &[])
     }
 
-    /// The same, with an `int3` at each of these places: there the task stops as before a patch.
+    /// Same as [`ReplaySession::resume_task`], with an `int3` at each of these places, which stops the
+    /// task as before a patch.
     fn resume_to(
         &mut self,
         event: &Event,
@@ -337,7 +342,7 @@ impl ReplaySession {
         self.interpret(event, stop, how, asked)
     }
 
-    /// A fault of an instruction that was executed elsewhere is one of the program's.
+    /// Moves a fault of an instruction that was executed elsewhere to the instruction's own place.
     fn give_fault_back(&mut self, event: &Event, regs: &mut Registers) -> Result<()> {
         let rip = Addr(regs.rip);
         let place = self.stub_around(rip).and_then(|stub| stub.program_place(rip));
@@ -353,7 +358,7 @@ impl ReplaySession {
         let mut regs = self.regs_of(event)?;
         match stop {
             Stop::Syscall => {
-                // The instruction keeps the flags in r11, and with them that it was stepped over.
+                // The instruction stores the flags in r11, including the trap flag of the step.
                 if how == Resume::SysemuStep && regs.eflags & TF == 0 && regs.r11 & TF != 0 {
                     regs.r11 &= !TF;
                     let set = self.task(event)?.stopped().and_then(|s| s.set_regs(&regs));
@@ -365,7 +370,7 @@ impl ReplaySession {
                 let info = self.task(event)?.seen().and_then(|s| s.siginfo());
                 let code = info.map_or(0, |info| si_code(&info));
                 if code <= 0 {
-                    // Somebody outside sent it; it is not part of the recording.
+                    // A process outside sent the signal. It is not part of the recording.
                     return Ok(Seen::Nothing);
                 }
                 if signal == libc::SIGILL
@@ -391,8 +396,8 @@ impl ReplaySession {
                 if signal != libc::SIGTRAP {
                     self.give_fault_back(event, &mut regs)?;
                 }
-                // The trap after a step comes with the resume flag if the instruction, one with a `rep`, was interrupted by a page
-                // fault before: whether there is one depends on which pages are there.
+                // After a step, the resume flag is set if the instruction, one with a `rep`, was
+                // interrupted by a page fault before, which depends on the pages that exist.
                 let is_same = |at: &Registers| match code {
                     TRAP_TRACE => regs.outside_call().without_resume_flag() == at.without_resume_flag(),
                     _ => regs.outside_call() == *at,
@@ -400,7 +405,7 @@ impl ReplaySession {
                 if let Some(Target::Fault(expected, at)) = self.target(event)
                     && expected == signal
                     && is_same(at)
-                    // A fault is not the end of a step, whatever its code.
+                    // A fault is not the end of a step, whatever its code is.
                     && (signal != libc::SIGTRAP
                         || how != Resume::SysemuStep
                         || code != TRAP_TRACE
@@ -440,9 +445,9 @@ impl ReplaySession {
                     _ => Err(self.unexpected(event, stop, &regs)),
                 }
             }
-            // A trap that the task has run into at the same time comes first.
+            // A trap that the task has met at the same time comes first.
             Stop::Event if asked && !self.is_signal_due(event)? => Ok(Seen::Interrupted),
-            // A SIGCONT from outside stops a task besides (ptrace(2)).
+            // A SIGCONT from outside also stops a task (ptrace(2)).
             Stop::Event => Ok(Seen::Nothing),
             _ => Err(self.unexpected(event, stop, &regs)),
         }
@@ -453,7 +458,7 @@ impl ReplaySession {
         due.map_err(|source| failed(event, source))
     }
 
-    /// The task stands at the entry of a system call, which is not performed.
+    /// Handles a task at the entry of a system call, which is not performed.
     fn at_system_call(&mut self, event: &Event, regs: &Registers) -> Result<Seen> {
         let change = self.pending.as_ref().and_then(|p| p.changes.front());
         if let Some((number, _)) = change
@@ -470,7 +475,7 @@ impl ReplaySession {
         {
             return Ok(Seen::Arrived);
         }
-        // A filter around the recording refused it before the recorder saw it: it is no event.
+        // A filter outside the recording refused the call before the recorder saw it: it is no event.
         if let Some(errno) = self.reader.header().refused.get(&regs.syscall()) {
             let after = Registers {
                 rax: -i64::from(*errno) as u64,
@@ -492,7 +497,7 @@ impl ReplaySession {
         }
     }
 
-    /// The task has executed an `int3`. `None`: it is not one of ours.
+    /// The task has executed an `int3`. `None` means that it is not one of ours.
     fn at_int3(&mut self, event: &Event, regs: &Registers) -> Result<Option<Seen>> {
         if let Some(seen) = self.at_probe(event, Addr(regs.rip))? {
             return Ok(Some(seen_of_probe(seen)));
@@ -521,7 +526,7 @@ impl ReplaySession {
         Ok(Some(Seen::AtPatch))
     }
 
-    /// Lets the event's task go on at another place.
+    /// Moves the event's task to another address.
     pub(crate) fn move_to(&mut self, event: &Event, to: Addr) -> Result<()> {
         let moved = self.task(event)?.move_to(to);
         moved.map_err(|source| failed(event, source))
@@ -533,7 +538,7 @@ impl ReplaySession {
         regs.map_err(|source| failed(event, source))
     }
 
-    /// What the event's task is expected to run to.
+    /// The state to which the event's task must run.
     fn target<'e>(&self, event: &'e Event) -> Option<Target<'e>> {
         Target::of(&event.kind)
     }

@@ -1,34 +1,35 @@
-//! How long a task may run freely: learned from the points before, because this machine need not be as fast as the one that recorded.
+//! The time that a task may run freely: learned from earlier points, because this machine may be slower
+//! or faster than the one that recorded.
 
 use std::time::Duration;
 
-/// Shorter intervals are not worth it.
+/// Minimum length of an interval for a sprint.
 const WORTH: Duration = Duration::from_millis(5);
-/// A live checkpoint may take this part of the interval.
+/// Maximum cost of a live checkpoint: the interval divided by this.
 const COST_MOST: u32 = 16;
-/// So many intervals are left out after a checkpoint that took longer.
+/// Number of intervals without sprints after a checkpoint that took longer.
 const PAUSE: u32 = 16;
-/// The share of its recorded time that a task runs freely in the first interval…
+/// Share of its recorded time that a task runs freely in the first interval.
 const SHARE: f64 = 0.7;
-/// …what it comes to while points are found, as a part of the highest one that may be possible…
+/// Share that is approached while points are found, as a part of the highest possible one.
 const OF_HIGHEST: f64 = 0.92;
-/// …by how much that seems higher each time…
+/// Growth of the highest possible share after each found point.
 const HIGHER: f64 = 1.01;
-/// …and what part is left when a point was passed.
+/// Factor for the share after a passed point.
 const LESS: f64 = 0.75;
-/// After so many failures in a row there are no sprints any more.
+/// Number of failures in a row after which there are no sprints any more.
 const FAILURES: u32 = 4;
 
-/// What is known of the sprints of a session.
+/// State of the sprints of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sprints {
     /// The share of its recorded time that the task runs freely.
     pub(super) share: f64,
-    /// This much was too much.
+    /// Highest share that may be possible.
     highest: f64,
-    /// How often in a row a point was passed.
+    /// Number of points passed in a row.
     failures: u32,
-    /// So many intervals are still to be left out.
+    /// Number of intervals that are still to be left out.
     pause: u32,
 }
 
@@ -44,7 +45,7 @@ impl Default for Sprints {
 }
 
 impl Sprints {
-    /// How long a task may run freely in an interval that took so long when it was recorded.
+    /// Time that a task may run freely in an interval with this recorded time.
     pub(super) fn length(&mut self, recorded: Duration) -> Option<Duration> {
         if self.failures >= FAILURES || recorded < WORTH {
             return None;
@@ -56,28 +57,28 @@ impl Sprints {
         Some(recorded.mul_f64(self.share))
     }
 
-    /// A live checkpoint took so long.
+    /// Notes the cost of a live checkpoint.
     pub(super) fn note_cost(&mut self, cost: Duration, recorded: Duration) {
         if cost * COST_MOST > recorded {
             self.pause = PAUSE;
         }
     }
 
-    /// The point was found.
+    /// Notes that the point was found.
     pub(super) fn note_found(&mut self) {
         self.failures = 0;
         self.highest = (self.highest * HIGHER).min(1.0);
         self.share = self.share.max((self.share + OF_HIGHEST * self.highest) / 2.0);
     }
 
-    /// It was passed.
+    /// Notes that the point was passed.
     pub(super) fn note_passed(&mut self) {
         self.failures += 1;
         self.highest = self.share;
         self.share *= LESS;
     }
 
-    /// There are to be none any more.
+    /// Stops sprints.
     pub(super) fn stop(&mut self) {
         self.failures = FAILURES;
     }
@@ -89,7 +90,8 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(100);
 
-    /// Sprints through so many intervals that take only a part of their recorded time; how many points were passed.
+    /// Makes sprints through intervals that take only a part of their recorded time. Returns the number
+    /// of passed points.
     fn passed(sprints: &mut Sprints, real: Duration, intervals: usize) -> usize {
         let passes = |sprints: &mut Sprints| {
             let is_passed = sprints.length(INTERVAL).unwrap() > real;

@@ -8,16 +8,19 @@
 //!       CPU 0      CPU 1      CPU 0       CPU 1
 //! ```
 //!
-//! Each stretch is walked by a session of its own, from one stored checkpoint to the next ([`between`] cuts, `pool`
-//! runs). Searching backwards (`timeline::parallel`) and [`crate::verify`] do so on all CPUs, [`crate::create`] on one.
+//! Each stretch is replayed by its own session, from one stored checkpoint to the next ([`between`]
+//! cuts, `pool` runs). Searching backwards (`timeline::parallel`) and [`crate::verify`] use all CPUs,
+//! [`crate::create`] one.
 //!
-//! *The number of the CPU.* Where `cpuid` cannot be intercepted, a program sees on which CPU it runs (APIC id, Intel SDM
-//! vol. 2A, CPUID leaves 1, 0BH and 1FH). The dynamic loader looks when it starts and stores the number; libraries look when
-//! they are loaded; in the middle of a program next to nothing does. So a stretch is walked on any CPU, but if that was not the
-//! one of the recording, its outcome counts only if at its end image and all memory are those of the stored checkpoint there
-//! (I4): then nothing that was executed has depended on the CPU and left a trace of it. Else the stretch is walked again on
-//! the recorded CPU, which is the CPU of the calling thread, *home*. (What would escape: code that looks at the number, acts on
-//! it, and forgets it before the next event. Registers are compared at every event, I7.)
+//! *The number of the CPU.* Where `cpuid` cannot be intercepted, a program sees the CPU that it runs on
+//! (APIC id, Intel SDM vol. 2A, CPUID leaves 1, 0BH and 1FH). The dynamic loader reads the number when
+//! it starts, and stores it. Libraries read it when they are loaded. In the middle of a program almost
+//! nothing does. So a stretch is replayed on any CPU. If that was not the recorded one, its outcome
+//! counts only if image and all memory at its end are those of the stored checkpoint there (I4): then
+//! nothing that was executed has depended on the CPU and left a trace of it. Otherwise the stretch is
+//! replayed again on the recorded CPU, which is the CPU of the calling thread, *home*. (Undetected
+//! would be code that reads the number, acts on it, and forgets it before the next event. Registers are
+//! compared at every event, I7.)
 
 pub(crate) mod pool;
 mod stored;
@@ -30,19 +33,19 @@ use crate::position::Position;
 
 pub use stored::Stored;
 
-/// From a stored checkpoint to where the stretch after it begins, or to the end.
+/// A part of a trace from a stored checkpoint to the beginning of the next stretch, or to the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stretch {
-    /// The event of the checkpoint; 0: the start of the recording.
+    /// The event of the checkpoint, or 0 for the start of the recording.
     pub from: EventNumber,
-    /// Where it ends.
+    /// End of the stretch.
     pub to: Position,
-    /// Whether it ends at a stored checkpoint.
+    /// True if the stretch ends at a stored checkpoint.
     pub ends_stored: bool,
 }
 
 impl Stretch {
-    /// Whether it begins at the start of the recording.
+    /// Returns whether the stretch begins at the start of the recording.
     pub fn is_first(&self) -> bool {
         self.from.0 == 0
     }
@@ -61,14 +64,15 @@ impl fmt::Display for Stretch {
     }
 }
 
-/// The stretches of a trace before `end`, newest first, up to the one that `begin` lies in. `stored` are the events of the
-/// checkpoints, ascending; `starts`: the trace has its beginning (else what lies before the first checkpoint is left out).
+/// The stretches of a trace before `end`, newest first, up to the one that contains `begin`. `stored`
+/// are the events of the checkpoints, ascending. `starts` says that the trace has its beginning
+/// (otherwise the part before the first checkpoint is left out).
 pub fn between(stored: &[EventNumber], starts: bool, begin: EventNumber, end: &Position) -> Vec<Stretch> {
     let mut stretches = Vec::new();
     let mut to = end.clone();
     while to.last > begin || to.last == begin && to != Position::at_event(begin) {
         let is_at_event = to == Position::at_event(to.last);
-        // A checkpoint at the end begins the stretch after it.
+        // A checkpoint at the end begins the next stretch.
         let before = match is_at_event {
             true => stored.partition_point(|at| *at < to.last),
             false => stored.partition_point(|at| *at <= to.last),

@@ -1,10 +1,12 @@
-//! Walking stretches on all CPUs at once.
+//! Replays stretches on all CPUs in parallel.
 //!
-//! The calling thread is *home*: it walks the first stretch, others as they come, and those that have to be walked on its CPU.
-//! One thread for each other CPU is *away*. ptrace belongs to a thread: whoever walks a stretch opens it, and ends it.
+//! The calling thread is *home*: it takes the first stretch, others in order, and those that must be
+//! replayed on its CPU. One thread for each other CPU is *away*. ptrace belongs to a thread, so the
+//! thread that replays a stretch opens and ends its session.
 //!
-//! Keeps: the outcomes are those of a walk at home from the first stretch to the last. A stretch whose outcome depends on the
-//! CPU is walked at home; one after a stretch whose outcome is enough has none.
+//! Invariant: the outcomes are those of a replay at home from the first stretch to the last. A stretch
+//! whose outcome depends on the CPU is replayed at home. A stretch after one whose outcome is enough
+//! has no outcome.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,53 +17,53 @@ use rr_tracee::ticker::Ticker;
 
 use crate::interrupt::Interrupt;
 
-/// The most threads beside the one at home: each keeps events that it has read.
+/// Maximum number of threads away, because each keeps events that it has read.
 const AWAY_MOST: usize = 15;
-/// What is between two looks whether those away are done.
+/// Time between two checks if the threads away are done.
 const WAIT: Duration = Duration::from_millis(2);
 
-/// How a stretch was walked.
+/// Result of a stretch.
 #[derive(Debug)]
 pub(crate) enum Walked<T> {
-    /// This came of it.
+    /// This outcome.
     Done(T),
-    /// The same, and stretches after it are of no interest.
+    /// This outcome, and later stretches are not needed.
     Enough(T),
-    /// Nothing that counts: it has to be walked at home. (At home itself: there is no outcome.)
+    /// No valid outcome: the stretch must be replayed at home. (At home: there is no outcome.)
     AtHome,
 }
 
-/// What came of it all.
+/// Result of all stretches.
 #[derive(Debug)]
 pub(crate) struct Ended<T> {
-    /// By the number of the stretch.
+    /// The outcomes by the number of the stretch.
     pub outcomes: BTreeMap<usize, T>,
-    /// The user has interrupted it.
+    /// True if the user has interrupted the work.
     pub is_interrupted: bool,
 }
 
-/// What all threads share.
+/// State shared by all threads.
 struct Pool<T> {
     count: usize,
     /// The next stretch that nobody has taken. The first one is taken at home.
     next: AtomicUsize,
-    /// Stretches after this one are of no interest.
+    /// Stretches after this one are not needed.
     enough: AtomicUsize,
-    /// The user, or a panic, ends it all.
+    /// True if the user, or a panic, ends the work.
     is_over: AtomicBool,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
     outcomes: BTreeMap<usize, T>,
-    /// Stretches that have to be walked at home.
+    /// Stretches that must be replayed at home.
     at_home: Vec<usize>,
-    /// Threads that are at work away.
+    /// Number of threads away that are at work.
     underway: usize,
 }
 
-/// Walks `count` stretches by their numbers: `home` here, `away` on each of `cpus`. Both are given who to ask whether the
-/// stretch is still wanted.
+/// Replays `count` stretches by their numbers: `home` here, `away` on each of `cpus`. Both get an
+/// interrupt that says if the stretch is still wanted.
 pub(crate) fn run<T: Send>(
     count: usize,
     cpus: &[usize],
@@ -84,7 +86,7 @@ pub(crate) fn run<T: Send>(
         let _over = Over(&pool.is_over);
         for cpu in cpus.iter().take(count.saturating_sub(1).min(AWAY_MOST)) {
             let pool = &pool;
-            // One less is only slower.
+            // With one thread less it is only slower.
             let _ = std::thread::Builder::new()
                 .name(format!("rr-stretch-{cpu}"))
                 .spawn_scoped(scope, move || pool.work(*cpu, away));
@@ -99,7 +101,7 @@ pub(crate) fn run<T: Send>(
 }
 
 impl<T> Pool<T> {
-    // What a thread that died of a panic has done to it is done whole.
+    // A thread that panics has completed its changes of the state.
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,11 +127,12 @@ impl<T> Pool<T> {
         }
     }
 
-    /// A thread away: walks stretches until there are no more.
+    /// A thread away: replays stretches until there are no more.
     fn work(&self, cpu: usize, away: &(dyn Fn(usize, usize, &mut dyn Interrupt) -> Walked<T> + Sync)) {
         let Ok(_ticker) = Ticker::start() else { return };
         loop {
-            // Not between the two: this thread counts as at work until nobody else can find something to do.
+            // Begin before taking: this thread must count as at work until nobody else can find
+            // something to do.
             let _underway = Underway::begin(self);
             let Some(n) = self.take() else { return };
             let walked = away(n, cpu, &mut Wanted { pool: self, n });
@@ -137,7 +140,7 @@ impl<T> Pool<T> {
         }
     }
 
-    /// What is done at home. Returns whether the user has interrupted it.
+    /// The work at home. Returns whether the user has interrupted it.
     fn take_part(
         &self,
         home: &mut dyn FnMut(usize, &mut dyn Interrupt) -> Walked<T>,
@@ -169,7 +172,7 @@ impl<T> Pool<T> {
             let state = self.state();
             let wanted = self.enough.load(Ordering::Relaxed).saturating_add(1);
             let is_done = (0..self.count.min(wanted)).all(|n| state.outcomes.contains_key(&n));
-            // Nobody is at work, and nothing is left: a thread could not begin.
+            // No thread is at work, and nothing is left: a thread could not begin.
             if is_done || state.underway == 0 && state.at_home.is_empty() {
                 return false;
             }
@@ -179,7 +182,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// A thread away that is at work, whatever happens to it.
+/// Marks a thread away as at work, until dropped.
 struct Underway<'a, T>(&'a Pool<T>);
 
 impl<'a, T> Underway<'a, T> {
@@ -195,7 +198,7 @@ impl<T> Drop for Underway<'_, T> {
     }
 }
 
-/// Asks whether a stretch is still wanted.
+/// Says if a stretch is still wanted.
 struct Wanted<'a, T> {
     pool: &'a Pool<T>,
     n: usize,
@@ -207,7 +210,7 @@ impl<T> Interrupt for Wanted<'_, T> {
     }
 }
 
-/// Asks the user too.
+/// Asks the user, too.
 struct User<'a, T> {
     wanted: Wanted<'a, T>,
     user: &'a mut dyn Interrupt,
@@ -222,7 +225,7 @@ impl<T> Interrupt for User<'_, T> {
     }
 }
 
-/// Ends the other threads' work, whatever happens.
+/// Ends the other threads' work when dropped.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -264,7 +267,7 @@ mod tests {
             assert!(!ended.is_interrupted);
             let expected: Vec<_> = (0..20).map(|n| (n, n * 10)).collect();
             assert_eq!(ended.outcomes.into_iter().collect::<Vec<_>>(), expected);
-            // Every third one, if not more.
+            // At least every third one.
             assert_eq!(home.into_inner() & 0x49249, 0x49249);
         }
     }

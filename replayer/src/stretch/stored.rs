@@ -1,4 +1,4 @@
-//! The stored checkpoints of a trace, as places where sessions begin.
+//! The stored checkpoints of a trace, as starts of sessions.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::session::ReplaySession;
 #[derive(Clone, Debug)]
 pub struct Stored {
     reader: Arc<TraceReader>,
-    /// Those that can be used as far as is known, ascending.
+    /// The events of the checkpoints that can be used as far as is known, ascending.
     events: Vec<EventNumber>,
-    /// Where the threads run that read checkpoints.
+    /// The CPUs of the threads that read checkpoints.
     cpus: CpuSet,
     cache: Option<Arc<BlockCache>>,
 }
 
 impl Stored {
-    /// Those of a trace. They are read on these CPUs.
+    /// The stored checkpoints of a trace. They are read on these CPUs.
     pub fn new(reader: Arc<TraceReader>, cpus: CpuSet) -> Result<Stored> {
         Ok(Stored {
             events: reader.checkpoints()?,
@@ -35,7 +35,7 @@ impl Stored {
         })
     }
 
-    /// Lets all that are opened from here share decompressed blocks.
+    /// Lets all checkpoints that are opened from here share decompressed blocks.
     pub fn sharing(mut self, cache: BlockCache) -> Stored {
         self.cache = Some(Arc::new(cache));
         self
@@ -51,35 +51,35 @@ impl Stored {
         self.cpus
     }
 
-    /// Their events, ascending.
+    /// The events of the checkpoints, ascending.
     pub fn events(&self) -> &[EventNumber] {
         &self.events
     }
 
-    /// The last one at or before an event.
+    /// The last checkpoint at or before an event.
     pub fn before(&self, event: EventNumber) -> Option<EventNumber> {
         let n = self.events.partition_point(|at| *at <= event);
         self.events.get(n.checked_sub(1)?).copied()
     }
 
-    /// Whether the trace has its beginning, so that a session can start there.
+    /// Returns whether the trace has its beginning, so that a session can start there.
     pub fn has_start(&self) -> bool {
         self.reader.first_event().0 <= 1
     }
 
-    /// One that is not to be used.
+    /// Removes a checkpoint that must not be used.
     pub(crate) fn forget(&mut self, event: EventNumber) {
         self.events.retain(|at| *at != event);
     }
 
-    /// One that has been stored.
+    /// Adds a checkpoint that has been stored.
     pub(crate) fn add(&mut self, event: EventNumber) {
         if let Err(place) = self.events.binary_search(&event) {
             self.events.insert(place, event);
         }
     }
 
-    /// Opens the one at an event.
+    /// Opens the checkpoint at an event.
     pub fn open(&self, at: EventNumber) -> rr_checkpoint::Result<Checkpoint> {
         let mut checkpoint = Checkpoint::open_at(&*self.reader, at, &self.reader.header().uuid)?;
         checkpoint.set_cpus(self.cpus);
@@ -89,7 +89,7 @@ impl Stored {
         Ok(checkpoint)
     }
 
-    /// A session at the one at `from`; 0: at the start.
+    /// A session at the checkpoint at `from`, or at the start if that is 0.
     pub fn session(&self, from: EventNumber, cpu: Option<usize>) -> Result<ReplaySession> {
         match from.0 {
             0 => ReplaySession::start(Arc::clone(&self.reader), cpu),
@@ -97,18 +97,20 @@ impl Stored {
         }
     }
 
-    /// The same, with the calling thread beside it from then on. Checkpoints and events are read on all CPUs.
+    /// Same as [`Stored::session`], with the calling thread on the same CPU from then on. Checkpoints
+    /// and events are read on all CPUs.
     pub(crate) fn session_beside(&self, from: EventNumber, cpu: usize) -> Result<ReplaySession> {
-        // The threads that this starts go where they like.
+        // The threads that this starts must not be bound.
         bind_thread(&self.cpus);
         let session = self.session(from, Some(cpu));
-        // Only speed depends on it: a wake-up across CPUs is slow.
+        // Only speed depends on this: waking a task on another CPU is slow.
         let _ = affinity::bind(Tid(0), cpu);
         session
     }
 
-    /// A session that `open` makes at the last one at or before an event that can be used, or at the start. The user is told of
-    /// each that cannot be used. *This is the one way past them.*
+    /// A session that `open` makes at the last usable checkpoint at or before an event, or at the
+    /// start. The user is told of each checkpoint that cannot be used. *This is the only code that
+    /// skips them.*
     pub fn session_near(
         &self,
         event: EventNumber,
@@ -120,7 +122,7 @@ impl Stored {
             match open(from) {
                 Err(Error::Checkpoint(e)) => {
                     match e.is_missing() {
-                        // It was removed since the trace was opened.
+                        // The checkpoint was removed since the trace was opened.
                         true => tracing::debug!("the checkpoint at event {from} is gone: {e}"),
                         false => tracing::warn!("the checkpoint at event {from} cannot be used: {e}"),
                     }
@@ -143,8 +145,8 @@ impl Stored {
 /// A session at or before an event.
 #[derive(Debug)]
 pub struct Near {
-    /// It stands at the checkpoint's event, or at the start.
+    /// The session at the checkpoint's event, or at the start.
     pub session: ReplaySession,
-    /// Checkpoints that were nearer, and cannot be used.
+    /// Nearer checkpoints that cannot be used.
     pub unusable: Vec<EventNumber>,
 }

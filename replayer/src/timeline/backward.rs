@@ -1,5 +1,6 @@
-//! Backwards: a session runs forwards from a checkpoint before to where the user is; the last of what it meets is where
-//! going back ends. If it meets nothing, another one runs from the checkpoint before to that checkpoint.
+//! Going backwards: a session runs forwards from an earlier checkpoint to the user's place. The last
+//! stop that it meets is the answer. If it meets none, another session runs from the checkpoint before
+//! to that checkpoint.
 
 use super::parallel::Found;
 use super::seek::{Met, Walk, Way};
@@ -11,14 +12,14 @@ use crate::position::{Mark, Position, Progress};
 use crate::session::ReplaySession;
 
 impl Timeline {
-    /// Goes back to the last stop before. If it is interrupted, the user is where they were.
+    /// Goes back to the last stop before. If interrupted, the user's place is unchanged.
     pub fn reverse_continue(&mut self, user: &mut dyn Interrupt) -> Result<Stop> {
         let _beside = Beside::cpu(self.cpu);
         let Some(mut end) = self.here(user)? else {
             return Ok(Stop::Interrupted);
         };
         let marks = self.marks();
-        // Where a search has begun in vain that no other can end at.
+        // Start of a search in vain: no other search may end there.
         let mut tried: Option<(Position, Progress)> = None;
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
@@ -56,14 +57,14 @@ impl Timeline {
         }
     }
 
-    /// What is counted on the way back.
+    /// The marks that are counted on the way back.
     pub(super) fn marks(&self) -> Vec<Mark> {
         let execute = self.stops.breakpoints.keys().map(|addr| Mark::Execute(*addr));
         let access = self.stops.debug_registers().unwrap_or_default();
         execute.chain(access.into_iter().map(Mark::Access)).collect()
     }
 
-    /// A session at a checkpoint strictly before a position, and where that is.
+    /// A session at a checkpoint strictly before a position, and its position.
     fn start_before(
         &mut self,
         end: &Position,
@@ -99,7 +100,7 @@ impl Timeline {
 
     fn go_to(&mut self, met: Met, user: &mut dyn Interrupt) -> Result<Stop> {
         let position = match met.stop {
-            // Before the access: what is watched is as it was.
+            // Before the access: the watched place has its old value.
             Stop::Watchpoint { .. } => match self.one_before(&met.position, user)? {
                 Ok(before) => before.unwrap_or(met.position),
                 Err(Way::Interrupted | Way::Done) => return Ok(Stop::Interrupted),

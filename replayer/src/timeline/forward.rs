@@ -1,4 +1,4 @@
-//! Forwards: the session where the user is runs to the next stop.
+//! Going forwards: the user's session runs to the next stop.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::interrupt::Interrupt;
 use crate::position::Move;
 use crate::session::ReplaySession;
 
-/// So many events are replayed before the user is asked again (a system call).
+/// Number of events between two questions to the user (each is a system call).
 const ASKED_EVERY: u64 = 16;
 
 impl Timeline {
     /// Runs to the next stop. Live checkpoints are left behind, so that going back is quick.
     pub fn resume(&mut self, action: Action, interrupt: &mut dyn Interrupt) -> Result<Stop> {
-        // Who waits on another CPU is woken there, which costs more than the stop.
+        // A waiting thread on another CPU costs more to wake than the stop itself.
         let _beside = Beside::cpu(self.cpu);
         let stop = self.go_on(action, interrupt);
         let remembered = self.remember_interrupt();
@@ -67,7 +67,7 @@ impl Timeline {
         }
     }
 
-    /// Whether the steps of a range go on.
+    /// Returns whether the steps of a range continue.
     fn is_in_range(&mut self, action: Action, tid: Tid) -> bool {
         let Action::StepRange(_, range) = action else {
             return false;
@@ -76,7 +76,7 @@ impl Timeline {
         rip.is_some_and(|rip| range.contains(rip) && !self.stops.holds(&mut self.session, tid, rip))
     }
 
-    /// Lets the event's task go on inside its interval.
+    /// Lets the event's task continue inside its interval.
     fn halt(&mut self, event: &Event, step: bool, paced: &mut Paced<'_>) -> Result<Option<Stop>> {
         let pace = if step { Pace::Step } else { Pace::Free };
         let halt = self.session.proceed(pace, paced)?;
@@ -102,7 +102,8 @@ impl Timeline {
         Ok(())
     }
 
-    /// Where an interrupt, by the user or by the clock, has left the user's session, is kept until the place has a name.
+    /// Keeps the place where an interrupt, by the user or the clock, has stopped the user's session,
+    /// until it has a name.
     fn remember_interrupt(&mut self) -> Result<()> {
         if let Some(Move::Interrupted(number)) = self.session.position().path.0.last()
             && !self.names.knows(*number)
@@ -125,7 +126,7 @@ impl Timeline {
     }
 }
 
-/// Applies the event that a session has arrived at; says if that stops the process.
+/// Applies the event at which a session has arrived. Returns the stop, if the event stops the process.
 pub(super) fn apply(
     session: &mut ReplaySession,
     stops: &super::Stops,

@@ -1,22 +1,23 @@
-//! The places where the user has interrupted a task: live checkpoints of those without a name, and names (`names` finds them).
+//! The places where the user has interrupted a task: live checkpoints of places without a name, and
+//! names (`names` finds them).
 
 use crate::live::LiveCheckpoint;
 use crate::position::Path;
 
-/// The most live checkpoints of places without a name.
+/// Maximum number of live checkpoints of places without a name.
 const MOST: usize = 12;
 
-/// Where the user has interrupted a task.
+/// Places where the user has interrupted a task.
 #[derive(Default)]
 pub(super) struct Names {
-    /// Until the places have names: where they are.
+    /// Live checkpoints of places without names.
     pub(super) nameless: Vec<(u64, LiveCheckpoint)>,
-    /// Their names.
+    /// The names.
     pub(super) named: Vec<(u64, Path)>,
 }
 
 impl Names {
-    /// A place that has no name yet. Of too many, the first is forgotten.
+    /// Adds a place that has no name yet. If there are too many, the oldest is forgotten.
     pub fn add(&mut self, number: u64, live: LiveCheckpoint) {
         self.nameless.push((number, live));
         if self.nameless.len() > MOST {
@@ -24,7 +25,7 @@ impl Names {
         }
     }
 
-    /// Whether a place can be named, or is.
+    /// Returns whether a place has a name, or can be named.
     pub fn knows(&self, number: u64) -> bool {
         self.of(number).is_some() || self.nameless.iter().any(|(n, _)| *n == number)
     }

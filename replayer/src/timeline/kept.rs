@@ -1,7 +1,9 @@
-//! The live checkpoints of a timeline: bounded in number and memory, dense near the last use and ever sparser away from it.
+//! The live checkpoints of a timeline: limited in number and memory, dense near the last use and
+//! sparser away from it.
 //!
-//! A live checkpoint holds the pages that have been written since: how many these are, nobody says at once. So the
-//! bound is what is left for everybody else: when less than an eighth of the machine's memory is available, half of the checkpoints go.
+//! A live checkpoint holds the pages that have been written since, and their number is not known at
+//! once. So the limit is the memory left for other programs: if less than an eighth of the machine's
+//! memory is available, half of the checkpoints are removed.
 
 use rr_checkpoint::retention::{Absence, least_missed};
 use rr_trace::event::EventNumber;
@@ -10,17 +12,17 @@ use rr_tracee::procfs::MachineMemory;
 use crate::live::LiveCheckpoint;
 use crate::position::{Mark, Move, Path, Position, Progress};
 
-/// The most live checkpoints that are kept.
+/// Maximum number of live checkpoints.
 const MOST: usize = 40;
-/// So many are kept however little memory is left.
+/// Number of checkpoints that are kept however little memory is left.
 const FEW: usize = 4;
-/// This part of the machine's memory is left for others: one in so many.
+/// Part of the machine's memory that is left for other programs: one divided by this.
 const LEFT_FOR_OTHERS: u64 = 8;
 
-/// A live checkpoint, and where it is.
+/// A live checkpoint, and its position.
 struct Entry {
     position: Position,
-    /// Grows with every checkpoint that is made or used.
+    /// Time of last use: grows with every checkpoint that is made or used.
     used: u64,
     live: LiveCheckpoint,
 }
@@ -33,7 +35,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Adds one; another one may have to go for it.
+    /// Adds a checkpoint. Another one may be removed for it.
     pub fn add(&mut self, live: LiveCheckpoint) {
         self.clock += 1;
         let position = live.position();
@@ -52,7 +54,8 @@ impl Kept {
         }
     }
 
-    /// Ends the one that is missed least: what is left gets sparser with the time since it was used.
+    /// Removes the checkpoint that is missed least: the rest becomes sparser with the time since its
+    /// use.
     fn thin(&mut self) {
         let absence = |n: usize| {
             let event = |n: usize| self.entries.get(n).map(|e| e.position.last.0);
@@ -68,8 +71,8 @@ impl Kept {
         }
     }
 
-    /// The best one to go to a position from: the nearest that is known to be at or before it, and what of the position's
-    /// path is left from there.
+    /// The best checkpoint to reach a position from: the nearest that is known to be at or before it.
+    /// Also returns its event.
     pub fn nearest(&mut self, goal: &Position) -> Option<(&LiveCheckpoint, EventNumber)> {
         let n = self.find(goal)?;
         self.clock += 1;
@@ -78,9 +81,9 @@ impl Kept {
         Some((&entry.live, entry.position.last))
     }
 
-    /// The nearest that is known to be strictly before a position, and from which on `marks` can be counted: where a clock
-    /// has stopped a task, only what is counted already can be.
-    /// Of those, only such that have counted less than `tried`.
+    /// The nearest checkpoint that is known to be strictly before a position, and from which on `marks`
+    /// can be counted: where a clock has stopped a task, only marks that are counted already can be.
+    /// With `tried`, only checkpoints that have counted less.
     pub fn before(
         &mut self,
         goal: &Position,
@@ -106,7 +109,8 @@ impl Kept {
         Some((&entry.live, entry.position.clone()))
     }
 
-    /// The nearest with a name from which only `mark` is to be counted to a position inside an interval; and how often.
+    /// The nearest named checkpoint from which only `mark` must be counted to reach a position inside
+    /// an interval, with the count.
     pub fn counting_before(&self, goal: &Position, mark: Mark) -> Option<(Position, u64)> {
         let candidates = (0..self.entries.len()).filter_map(|n| {
             let entry = &self.entries[n];
@@ -123,13 +127,13 @@ impl Kept {
 
     fn find(&self, goal: &Position) -> Option<usize> {
         let usable = (0..self.entries.len()).filter_map(|n| Some((n, self.remainder(n, goal)?)));
-        // Of those in the goal's own interval the one from which the least is left.
+        // In the goal's own interval, the one with the shortest rest.
         usable
             .max_by_key(|(n, left)| self.nearness(*n, left))
             .map(|(n, _)| n)
     }
 
-    /// Larger for those that are nearer to a goal.
+    /// Larger for checkpoints nearer to a goal.
     fn nearness(&self, n: usize, left: &[Move]) -> impl Ord + use<> {
         (
             self.entries[n].position.last,
@@ -138,7 +142,7 @@ impl Kept {
         )
     }
 
-    /// What is left of the goal's path from a checkpoint, if that is at or before the goal.
+    /// The rest of the goal's path from a checkpoint, if that is at or before the goal.
     fn remainder(&self, n: usize, goal: &Position) -> Option<Vec<Move>> {
         let entry = self.entries.get(n)?;
         if entry.position.last < goal.last {
@@ -154,12 +158,12 @@ impl Kept {
     }
 }
 
-/// Whether there is little memory left on the machine.
+/// Returns whether the machine has little memory left.
 fn is_memory_short() -> bool {
     MachineMemory::now().is_some_and(|memory| memory.available < memory.total / LEFT_FOR_OTHERS)
 }
 
-/// How much is left, roughly: for comparing ways with one end.
+/// Approximate length of the rest, to compare ways with one end.
 fn distance(left: &[Move]) -> (usize, u64) {
     let first = match left.first() {
         Some(Move::Until(_, count) | Move::Step(count)) => *count,

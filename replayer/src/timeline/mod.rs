@@ -1,8 +1,9 @@
 //! `Timeline`: the replay seen as a line that one can move along in both directions.
 //!
-//! A timeline has one session, which is where the user is, and live checkpoints behind it. Forwards, the session runs.
-//! Backwards, a session runs forwards from a checkpoint before, live or stored, and what it meets on its way to where
-//! the user is, is remembered: the last of that is where going back ends (`backward`).
+//! A timeline has one session, which is at the user's place, and live checkpoints behind it. Going
+//! forwards runs the session. Going backwards runs a session forwards from an earlier checkpoint, live
+//! or stored, and notes the stops that it meets on its way to the user's place. The last of them is the
+//! answer (`backward`).
 //!
 //! ```text
 //!  stored            live    live live   user
@@ -11,8 +12,9 @@
 //!                      └── sweep ─ hit ─ hit ┘   the last hit is the answer
 //! ```
 //!
-//! Keeps: a place that is reached twice is the same place (registers and all memory), however it was reached; a search
-//! that is interrupted leaves the session where it was; what the user does never changes what a later replay does (I8).
+//! Invariant: a place that is reached twice is the same place (registers and all memory), however it
+//! was reached; an interrupted search leaves the session where it was; the user's actions never change
+//! later replays (I8).
 
 mod backward;
 mod forward;
@@ -43,18 +45,18 @@ pub use stops::{Condition, Stop, Stops};
 
 use kept::Kept;
 
-/// How far to go forwards.
+/// The distance to go forwards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// To the next stop.
     Continue,
-    /// One instruction of this thread; others run before, if that is how it was recorded.
+    /// One instruction of this thread. Other threads run before, if they did in the recording.
     Step(Tid),
     /// Steps of this thread while it is in the range.
     StepRange(Tid, AddrRange),
 }
 
-/// Shows what an event that was replayed forwards wrote.
+/// Shows the output of an event that was replayed forwards.
 pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
 
 /// A replay of one process that can be moved along in both directions.
@@ -91,18 +93,18 @@ pub struct Timeline {
     reader: Arc<TraceReader>,
     session: ReplaySession,
     process: Tid,
-    /// The event that the process begins with.
+    /// The first event of the process.
     begin: EventNumber,
-    /// What stops the process.
+    /// The stops of the process.
     pub stops: Stops,
     kept: Kept,
     /// Stored checkpoints that can be used.
     stored: Stored,
     show: Show,
     cpu: Option<usize>,
-    /// The places where the user has interrupted a task.
+    /// Places where the user has interrupted a task.
     names: interrupted::Names,
-    /// Lets a task that runs for long be interrupted.
+    /// Allows interrupting a task that runs for long.
     _ticker: Ticker,
 }
 
@@ -115,23 +117,23 @@ impl std::fmt::Debug for Timeline {
     }
 }
 
-/// What a timeline is made of.
+/// The parts of a timeline.
 pub struct Setup {
     /// The trace.
     pub reader: Arc<TraceReader>,
-    /// Where the replayed tasks run.
+    /// The CPU of the replayed tasks.
     pub cpu: Option<usize>,
     /// The process that is debugged.
     pub process: Tid,
-    /// The event that it begins with.
+    /// The first event of the process.
     pub begin: EventNumber,
     /// Shows output.
     pub show: Show,
 }
 
 impl Timeline {
-    /// A timeline at its beginning (of the trace, not of the process). Searches use all CPUs that the calling thread may
-    /// use now, whatever it is bound to later.
+    /// A timeline at its beginning (of the trace, not of the process). Searches use all CPUs that the
+    /// calling thread may use now, whatever it is bound to later.
     pub fn new(setup: Setup) -> Result<Timeline> {
         let Setup {
             reader,
@@ -143,7 +145,7 @@ impl Timeline {
         let stored = Stored::new(Arc::clone(&reader), cpus::allowed())?;
         let start = match stored.has_start() {
             true => EventNumber(0),
-            // The beginning was deleted: the first checkpoint is where it begins.
+            // The beginning was deleted: the trace begins at the first checkpoint.
             false => stored.events().first().copied().unwrap_or(reader.last_event()),
         };
         let session = stored.session(start, cpu)?;
@@ -162,12 +164,12 @@ impl Timeline {
         })
     }
 
-    /// The session where the user is.
+    /// The session at the user's place.
     pub fn session(&self) -> &ReplaySession {
         &self.session
     }
 
-    /// The same, to be looked at in ways that need it to be changed (memory is read through caches).
+    /// The session, for reading that needs a mutable reference (memory is read through caches).
     pub fn session_mut(&mut self) -> &mut ReplaySession {
         &mut self.session
     }
@@ -177,17 +179,17 @@ impl Timeline {
         self.process
     }
 
-    /// The event that the process begins with.
+    /// The first event of the process.
     pub fn begin(&self) -> EventNumber {
         self.begin
     }
 
-    /// The task of an event; `None` if there is no such event, or it cannot be read.
+    /// The task of an event. `None` if there is no such event, or it cannot be read.
     pub fn event_tid(&self, number: EventNumber) -> Option<Tid> {
         self.session.event(number).ok()?.map(|event| event.tid)
     }
 
-    /// Where the user is.
+    /// The user's place.
     pub fn position(&self) -> Position {
         self.session.position()
     }
@@ -197,7 +199,7 @@ impl Timeline {
         self.stored.events()
     }
 
-    /// A copy of the session where the user is: what is done to it has no effect on the timeline.
+    /// A copy of the session at the user's place. Changes of the copy do not affect the timeline.
     pub fn diversion(&mut self) -> Result<ReplaySession> {
         self.session.freeze()?.thaw()
     }

@@ -1,9 +1,10 @@
 //! Names for the places where the user has interrupted a task.
 //!
-//! Such a place is known by a number and by a live checkpoint at first. It is named when somebody goes back from there,
-//! or comes back: the interval is run from the last place before that has a name, and the passes of the place's instruction
-//! are counted until the state is that of the live checkpoint ([`crate::place`]). Keeps: a walk is only given named
-//! positions, so it depends on no live checkpoint.
+//! At first such a place is known by a number and by a live checkpoint. It gets a name when somebody
+//! goes back from there, or returns to it: the interval is run from the last named place before it,
+//! counting the passes of the place's instruction until the state is that of the live checkpoint
+//! ([`crate::place`]). Invariant: a walk gets only named positions, so it depends on no live
+//! checkpoint.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,14 +21,14 @@ use crate::probe::WhereTrue;
 use crate::session::ReplaySession;
 
 impl Timeline {
-    /// Where the user is, by a name that every replay of the trace understands; `None` if the user has interrupted the
-    /// search for it.
+    /// The user's place, by a name that every replay of the trace understands. `None` if the user has
+    /// interrupted the search for it.
     pub fn here(&mut self, user: &mut dyn Interrupt) -> Result<Option<Position>> {
         self.named(&self.session.position(), user)
     }
 
-    /// A position with a name. Of the interrupts in its path only the last one matters: its name leads there from the
-    /// beginning of the interval.
+    /// A position with a name. Of the interrupts in its path only the last one matters: its name leads
+    /// there from the beginning of the interval.
     pub fn named(&mut self, position: &Position, user: &mut dyn Interrupt) -> Result<Option<Position>> {
         let moves = &position.path.0;
         let interrupts = moves.iter().enumerate().filter_map(|(at, next)| match next {
@@ -39,7 +40,7 @@ impl Timeline {
             return Ok(Some(position.clone()));
         };
         if self.names.of(number).is_none() {
-            // One before has a name, or the path does without interrupts up to the first.
+            // An earlier interrupt has a name, or the path has no interrupts up to the first.
             let earlier = interrupts
                 .iter()
                 .rev()
@@ -61,7 +62,7 @@ impl Timeline {
         Ok(Some(Position { path, ..*position }))
     }
 
-    /// The path to where an interrupt has left the task, after `base`.
+    /// The path after `base` to the place where an interrupt has stopped the task.
     fn find_name(
         &mut self,
         number: u64,
@@ -88,7 +89,7 @@ impl Timeline {
         Ok(Some(way))
     }
 
-    /// Runs a session to where another one is, inside one interval. Returns the path to there.
+    /// Runs a session to the place of another one, inside one interval. Returns the path to it.
     fn count_to(
         &mut self,
         session: &mut ReplaySession,

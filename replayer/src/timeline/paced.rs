@@ -1,4 +1,4 @@
-//! Interrupts by the user, and by the clock: when a live checkpoint is due.
+//! Interrupts by the user, and by the clock when a live checkpoint is due.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 
 /// Time of replay between two live checkpoints, if they cost little.
 const SPACING: Duration = Duration::from_millis(50);
-/// A live checkpoint takes at most this part of the time: one in so many.
+/// Maximum part of the time for live checkpoints: one divided by this.
 const SHARE: u32 = 20;
 
 /// Asks the user, and the clock.
@@ -18,18 +18,18 @@ pub(super) struct Paced<'a> {
     due: Duration,
 }
 
-/// When the next live checkpoint is due, after one that took this time.
+/// Time at which the next live checkpoint is due, after one that took this time.
 pub(super) fn due_after(took: Duration) -> Duration {
     tsc::now() + SPACING.max(took * SHARE)
 }
 
 impl<'a> Paced<'a> {
-    /// The first live checkpoint is due in a while.
+    /// Interrupts by this user. The first live checkpoint is due after a while.
     pub fn new(user: &'a mut dyn Interrupt) -> Paced<'a> {
         Paced::until(user, due_after(Duration::ZERO))
     }
 
-    /// The first live checkpoint is due then.
+    /// Interrupts by this user. The first live checkpoint is due at this time.
     pub fn until(user: &'a mut dyn Interrupt, due: Duration) -> Paced<'a> {
         Paced {
             user,
@@ -44,17 +44,17 @@ impl<'a> Paced<'a> {
         self.is_asked
     }
 
-    /// Whether the user wants it to stop.
+    /// Returns whether the user has requested an interrupt.
     pub fn user_has_asked(&self) -> bool {
         self.is_asked
     }
 
-    /// Whether a live checkpoint is due.
+    /// Returns whether a live checkpoint is due.
     pub fn is_due(&self) -> bool {
         tsc::now() >= self.due
     }
 
-    /// One has been made, which took this time.
+    /// Notes that a live checkpoint has been made, and its cost.
     pub fn next_after(&mut self, took: Duration) {
         self.due = due_after(took);
     }

@@ -1,7 +1,8 @@
-//! Searching backwards on all CPUs at once.
+//! Searching backwards on all CPUs in parallel.
 //!
-//! The stretches ([`crate::stretch`]) before the user are searched newest first, each by a session of its own. The last stop of
-//! the newest stretch that has any is the answer; as soon as a stretch has one, those before it are given up.
+//! The stretches ([`crate::stretch`]) before the user's place are searched newest first, each by its
+//! own session. The last stop of the newest stretch that has any is the answer. As soon as a stretch
+//! has one, earlier stretches are given up.
 //!
 //! ```text
 //!  stored     stored     stored     stored       user
@@ -10,8 +11,8 @@
 //!       away       away       away      home, then 1, 2, … as they come
 //! ```
 //!
-//! Keeps: the answer is that of a search on one CPU. (For code that looks at the number of its CPU: what would escape is code
-//! that looks, comes by a breakpoint or not because of it, and forgets it before the next event.)
+//! Invariant: the answer is that of a search on one CPU. (Undetected would be code that reads the
+//! number of its CPU, meets a breakpoint or not because of it, and forgets it before the next event.)
 
 use std::sync::Arc;
 
@@ -29,17 +30,17 @@ use crate::session::ReplaySession;
 use crate::stretch::pool::{self, Walked};
 use crate::stretch::{self, Stored, Stretch};
 
-/// The end of a search.
+/// Result of a search.
 pub(super) enum Found {
     /// The last stop.
     Met(Met),
-    /// There is no stop before.
+    /// There is no earlier stop.
     Nothing,
-    /// The user has interrupted it.
+    /// The user has interrupted the search.
     Interrupted,
 }
 
-/// How a stretch has ended.
+/// Result of a stretch.
 enum Outcome {
     Met(Box<Met>),
     Nothing,
@@ -47,7 +48,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// What is before a stop, or a failure, is of no interest.
+    /// Stretches before a stop, or a failure, are not needed.
     fn walked(self) -> Walked<Outcome> {
         match self {
             Outcome::Nothing => Walked::Done(self),
@@ -60,7 +61,7 @@ impl Outcome {
     }
 }
 
-/// What all threads share.
+/// State shared by all threads.
 struct Search<'a> {
     stored: &'a Stored,
     process: Tid,
@@ -73,7 +74,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Walks a stretch.
+    /// Replays a stretch.
     fn walk(
         &self,
         n: usize,
@@ -87,7 +88,7 @@ impl Search<'_> {
         Ok((way, met))
     }
 
-    /// Whether a session at the end of its stretch is what was recorded.
+    /// Returns whether a session at the end of its stretch has the recorded state.
     fn is_as_recorded(&self, n: usize, session: &ReplaySession) -> Result<bool> {
         let stretch = &self.stretches[n];
         if !stretch.ends_stored {
@@ -123,13 +124,14 @@ impl Search<'_> {
                 tracing::debug!("from event {from} on CPU {cpu}: {e}; again on the recorded CPU");
                 Walked::AtHome
             }
-            // At home it is tried with the checkpoint before.
+            // At home, the checkpoint before is tried.
             Err(Error::Checkpoint(_)) => Walked::AtHome,
             Err(e) => Outcome::Failed(e).walked(),
         }
     }
 
-    /// Searches a stretch at home, from an older checkpoint if its own cannot be used. Live checkpoints are left behind.
+    /// Searches a stretch at home, from an older checkpoint if its own cannot be used. Leaves live
+    /// checkpoints behind.
     fn home(
         &self,
         n: usize,
@@ -148,8 +150,8 @@ impl Search<'_> {
 }
 
 impl Timeline {
-    /// Searches all stretches before `end` at once, if there are several, and no live checkpoint is nearer than the stored
-    /// ones; else `None`.
+    /// Searches all stretches before `end` in parallel. `None` if there are not several stretches, or if a live
+    /// checkpoint is nearer than the stored ones.
     pub(super) fn search_stored(
         &mut self,
         end: &Position,

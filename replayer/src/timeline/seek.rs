@@ -1,7 +1,7 @@
-//! Going to a position: from the nearest checkpoint before it, or from where a session is.
+//! Going to a position, from the nearest checkpoint before it, or from a session's place.
 //!
-//! A *walk* takes a session forwards to a position. On its way it leaves live checkpoints behind, and, if it is asked
-//! to, says what would have stopped the user there.
+//! A *walk* takes a session forwards to a position. On its way it leaves live checkpoints behind. If
+//! requested, it reports the stops that the user would have seen on the way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,42 +27,42 @@ use crate::position::{Mark, Move, Position};
 use crate::probe::WhereTrue;
 use crate::session::ReplaySession;
 
-/// Where live checkpoints are left behind before the end of many steps: so many before it, in a sequence.
+/// Distances from the end of many steps at which live checkpoints are left behind.
 const RUNGS: [u64; 4] = [16, 128, 1024, 8192];
 
-/// How a walk or a search has ended.
+/// Result of a walk or a search.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(super) enum Way {
-    /// At its end.
+    /// It has reached its end.
     Done,
     /// The user has interrupted it.
     Interrupted,
 }
 
-/// What would have stopped the user on the way, and where.
+/// The stop that the user would have seen on the way, and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Met {
     pub stop: Stop,
     pub position: Position,
 }
 
-/// How a session walks.
+/// The state of a walk.
 pub(super) struct Walk<'a> {
     pub process: Tid,
-    /// What is looked out for; nothing if the way is of no interest.
+    /// The stops to look for; `None` if they are not wanted.
     pub stops: Option<&'a Stops>,
-    /// Where live checkpoints are left behind.
+    /// The collection for live checkpoints left behind.
     pub kept: &'a mut Kept,
     pub user: &'a mut dyn Interrupt,
-    /// The last of what was met.
+    /// The last stop that was met.
     pub met: Option<Met>,
-    /// The last pass of a breakpoint that is only counted, in what has run last.
+    /// The last pass, in the last run, of a breakpoint that is only counted.
     pub passed: Option<LastPass>,
     due: Duration,
-    /// Where it goes.
+    /// The end of the walk.
     goal: Option<Position>,
-    /// What is done now ends at the goal, whatever the place is called then.
+    /// True if the current move ends at the goal, whatever the place's name is then.
     is_last_move: bool,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes a session to a position, which must not be behind it.
+    /// Takes a session to a position, which must not be before the session's place.
     pub fn to(&mut self, session: &mut ReplaySession, goal: &Position) -> Result<Way> {
         self.goal = Some(goal.clone());
         while session.last_event() < goal.last {
@@ -117,8 +117,9 @@ impl<'a> Walk<'a> {
         Ok(Way::Done)
     }
 
-    /// Arms what is looked out for, and `mark`. Breakpoints without a condition are only counted: of them, the last pass is
-    /// what matters. Those with one are, too, where the task itself can tell that it is true; else they halt.
+    /// Arms the wanted stops, and `mark`. Breakpoints without a condition are only counted, because
+    /// only their last pass matters. Breakpoints with a condition are counted, too, if the task itself
+    /// can evaluate it; otherwise they halt.
     fn arm(&self, session: &mut ReplaySession, mark: Option<Mark>) -> Result<()> {
         let mut breakpoints = Halting::new();
         let mut counted: BTreeMap<Addr, bool> = BTreeMap::new();
@@ -142,7 +143,7 @@ impl<'a> Walk<'a> {
             }
             Some(Mark::Access(watch)) => {
                 if !watches.contains(&watch) {
-                    // There are few debug registers: what the way depends on goes first.
+                    // There are few debug registers: the mark of the path goes first.
                     watches.truncate(rr_tracee::task::WATCHES - 1);
                     watches.push(watch);
                 }
@@ -153,7 +154,7 @@ impl<'a> Walk<'a> {
         session.set_counting_stops(process, breakpoints, WhereTrue::Notes, watches, counted)
     }
 
-    /// Takes note of the last pass of a breakpoint that is only counted.
+    /// Notes the last pass of a breakpoint that is only counted.
     fn meet_pass(&mut self, session: &mut ReplaySession) -> Result<()> {
         self.passed = session.take_last_pass();
         let Some(pass) = self.passed.clone() else {
@@ -175,7 +176,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// At the goal only an access that it lies behind is on the way.
+    /// Notes a stop. At the goal, only an access counts, because the goal lies behind it.
     fn meet(&mut self, session: &ReplaySession, stop: Stop) {
         let position = session.position();
         if self.goal.as_ref() != Some(&position) || matches!(stop, Stop::Watchpoint { .. }) {
@@ -183,7 +184,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes note of a halt on the way.
+    /// Notes a halt on the way.
     fn meet_halt(&mut self, session: &mut ReplaySession, tid: Tid, halt: Halt) {
         if let Some(stops) = self.stops
             && let Some(stop) = stops.at_halt(session, self.process, tid, halt)
@@ -192,13 +193,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Lets the session run on. The clock halts it, too: a live checkpoint is left behind then.
+    /// Lets the session run on. The clock halts it, too, and then a live checkpoint is left behind.
     pub fn proceed(&mut self, session: &mut ReplaySession, pace: Pace) -> Result<Result<Halt, Way>> {
         let mut paced = Paced::until(self.user, self.due);
         let halt = session.proceed(pace, &mut paced)?;
         let is_asked = paced.user_has_asked();
         self.meet_pass(session)?;
-        // Whatever has halted it at the same time.
+        // Whatever else has halted it at the same time.
         if is_asked {
             return Ok(Err(Way::Interrupted));
         }
@@ -216,7 +217,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Replays what is left of one event.
+    /// Replays the rest of one event.
     pub fn event(&mut self, session: &mut ReplaySession) -> Result<Way> {
         let Some(event) = session.next_event()? else {
             return Err(lost(session, &session.position()));
@@ -262,7 +263,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Runs until a mark has been met so many times.
+    /// Runs until a mark has occurred this many times.
     fn until(&mut self, session: &mut ReplaySession, mark: Mark, count: u64, goal: &Position) -> Result<Way> {
         let event = expect_event(session, goal)?;
         self.arm(session, Some(mark))?;
@@ -285,7 +286,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Makes so many steps.
+    /// Makes this many steps.
     fn steps(&mut self, session: &mut ReplaySession, count: u64, goal: &Position) -> Result<Way> {
         let event = expect_event(session, goal)?;
         self.arm(session, None)?;
@@ -294,7 +295,7 @@ impl<'a> Walk<'a> {
                 match self.proceed(session, Pace::Step)? {
                     Err(way) => return Ok(way),
                     Ok(Halt::Arrived) => return Err(lost(session, goal)),
-                    // The clock, before the step.
+                    // Halted by the clock, before the step.
                     Ok(Halt::Interrupted) => {}
                     Ok(halt) => break halt,
                 }
@@ -318,7 +319,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The process whose task is under way.
+/// The process of the pending event's task.
 fn owner(session: &mut ReplaySession) -> Result<Option<Tid>> {
     let event = session.next_event()?;
     Ok(event.and_then(|event| session.process_of(event.tid)))
@@ -331,7 +332,7 @@ fn expect_event(session: &mut ReplaySession, goal: &Position) -> Result<Arc<Even
     }
 }
 
-/// A position is not where it should be.
+/// The error that a position was not found.
 pub(super) fn lost(session: &ReplaySession, goal: &Position) -> Error {
     Error::Lost {
         goal: goal.to_string(),
@@ -340,7 +341,7 @@ pub(super) fn lost(session: &ReplaySession, goal: &Position) -> Error {
 }
 
 impl Timeline {
-    /// A session at a position. The user's session is not touched.
+    /// A session at a position. The user's session is not changed.
     pub(super) fn session_at(
         &mut self,
         goal: &Position,
@@ -354,7 +355,7 @@ impl Timeline {
         })
     }
 
-    /// A session from which a position can be walked to.
+    /// A session from which a position can be reached.
     fn start_for(&mut self, goal: &Position) -> Result<ReplaySession> {
         let stored = self.stored.before(goal.last);
         if let Some((live, at)) = self.kept.nearest(goal)
@@ -368,7 +369,7 @@ impl Timeline {
         }
     }
 
-    /// A session at a stored checkpoint, or, if that cannot be used, at one before or at the start.
+    /// A session at a stored checkpoint. If that cannot be used, at an earlier one or at the start.
     pub(super) fn load(&mut self, at: EventNumber) -> Result<ReplaySession> {
         let mut near = self
             .stored
@@ -386,7 +387,7 @@ impl Timeline {
         ReplaySession::start(Arc::clone(&self.reader), self.cpu)
     }
 
-    /// Moves the user to a position. `false`: interrupted, and the user is where they were.
+    /// Moves the user to a position. `false` means interrupted: the user's place is unchanged.
     pub fn seek(&mut self, goal: &Position, user: &mut dyn Interrupt) -> Result<bool> {
         let _beside = Beside::cpu(self.cpu);
         if self.session.position() == *goal {

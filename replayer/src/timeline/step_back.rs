@@ -1,9 +1,10 @@
-//! One step back: to where a thread was before its last instruction.
+//! One step back: to the place of a thread before its last instruction.
 //!
-//! A position that is named by single steps has a predecessor: one step less. Any other is approached from before: what
-//! is executed near a place of the interval is likely to be executed near its end again. So a few instructions are
-//! stepped through, and the last time that one of them is executed before the end is nearer to it. When only few
-//! instructions are left, they are counted by single steps.
+//! A position named by single steps has a predecessor: one step less. Any other position is approached
+//! from before. Instructions executed near some place of the interval are likely to be executed near
+//! its end again. So a few instructions are stepped through, and the last execution of one of them
+//! before the end is nearer to the end. When only few instructions are left, they are counted by single
+//! steps.
 //!
 //! ```text
 //!  ●──── steps ────┐                                      ● end
@@ -31,25 +32,25 @@ use crate::position::{Mark, Move, Path, Position};
 use crate::probe::{Stub, WhereTrue};
 use crate::session::ReplaySession;
 
-/// Steps before the way is shortened; it doubles when that does not help.
+/// Number of steps before the way is shortened. It doubles if that does not help.
 const FEW_STEPS: u64 = 48;
 const MANY_STEPS: u64 = 1 << 14;
-/// The most instructions whose last execution is looked for at a time.
+/// Maximum number of instructions whose last execution is searched at a time.
 const CANDIDATES: usize = 12;
-/// Passes before the last one at which live checkpoints are left behind.
+/// Numbers of passes before the last one at which live checkpoints are left behind.
 const RUNGS: [u64; 5] = [1 << 20, 1 << 16, 1 << 12, 256, 16];
 
-/// What ends a stretch of an interval.
+/// The end of a part of an interval.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// The task arrives at its event.
     Arrival,
-    /// This is met for the n-th time from where the stretch begins.
+    /// The mark occurs for the n-th time from the beginning of the part.
     Met(Mark, u64),
 }
 
 impl Timeline {
-    /// Goes back by one instruction of a thread. If it is interrupted, the user is where they were.
+    /// Goes back by one instruction of a thread. If interrupted, the user's place is unchanged.
     pub fn reverse_step(&mut self, tid: Tid, user: &mut dyn Interrupt) -> Result<Stop> {
         let _beside = Beside::cpu(self.cpu);
         let Some(here) = self.here(user)? else {
@@ -69,7 +70,8 @@ impl Timeline {
         }
     }
 
-    /// The position one instruction of whoever executed last before another one; `None` at the beginning of everything.
+    /// The position one instruction before another, of the task that executed last. `None` at the
+    /// beginning of the recording.
     pub(super) fn one_before(
         &mut self,
         here: &Position,
@@ -85,14 +87,14 @@ impl Timeline {
         }
     }
 
-    /// The position of a thread before its last step; `None` if it has made none.
+    /// The position of a thread before its last step. `None` if it has made none.
     fn step_before(
         &mut self,
         tid: Tid,
         here: &Position,
         user: &mut dyn Interrupt,
     ) -> Result<Result<Option<Position>, Way>> {
-        // In the interval under way.
+        // In the current interval.
         if (!here.path.is_empty() || here.arrived)
             && let Some(event) = self.session.event(here.last.next())?
             && event.tid == tid
@@ -102,7 +104,7 @@ impl Timeline {
                 found => return Ok(found),
             }
         }
-        // In one of the intervals before.
+        // In an earlier interval.
         let mut number = here.last;
         while number >= self.begin && number.0 > 0 {
             if user.is_requested() {
@@ -139,8 +141,8 @@ impl Timeline {
         Ok(Ok(None))
     }
 
-    /// The position one instruction before one that is inside an interval, or at its end; `None` if no instruction is
-    /// executed before it.
+    /// The position one instruction before a position that is inside an interval, or at its end. `None`
+    /// if no instruction is executed before it.
     fn inside(&mut self, here: &Position, user: &mut dyn Interrupt) -> Result<Result<Option<Position>, Way>> {
         if let Some((mut path, Move::Step(steps))) = split_last(&here.path) {
             if steps > 1 {
@@ -161,7 +163,7 @@ impl Timeline {
         self.approach(&base, end, here, user)
     }
 
-    /// Comes ever nearer to the end of a stretch that begins at `base`.
+    /// Approaches the end of a part of an interval that begins at `base`.
     fn approach(
         &mut self,
         base: &Position,
@@ -217,15 +219,15 @@ impl Timeline {
             if let End::Met(_, left) = &mut end {
                 *left -= passed;
             }
-            // Code without loops comes no nearer this way than by its steps.
+            // Code without loops is approached only by steps.
             most = (most * 2).min(MANY_STEPS);
         }
     }
 }
 
 impl Timeline {
-    /// A session at where `addr` is executed for the n-th time after a position. Live checkpoints are left behind ever closer
-    /// before it: who goes on backwards from there needs them.
+    /// A session at the n-th execution of `addr` after a position. Leaves live checkpoints behind at
+    /// shrinking distances before it, which the next step backwards from there needs.
     fn climb(
         &mut self,
         from: &Position,
@@ -258,15 +260,15 @@ impl Timeline {
     }
 }
 
-/// Where single steps have led.
+/// Result of single steps.
 enum Stepped {
-    /// To the end, with so many.
+    /// The end was reached, with this many steps.
     End(u64),
-    /// They are used up; these instructions were executed.
+    /// All steps were made. These instructions were executed.
     More(Vec<Addr>),
 }
 
-/// Steps to the end of a stretch, with `most` steps.
+/// Steps to the end of a part of an interval, with at most `most` steps.
 fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped> {
     let (breakpoints, watches) = match end {
         End::Met(Mark::Access(watch), _) => (Halting::new(), vec![watch]),
@@ -290,7 +292,7 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
                 return Ok(Stepped::End(steps));
             }
         }
-        // The first time at the beginning of an interval counts.
+        // The first occurrence at the beginning of an interval counts.
         if steps == 0
             && let End::Met(Mark::Execute(addr), count) = end
             && rip == addr
@@ -305,7 +307,7 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
         match session.proceed(Pace::Step, &mut Never)? {
             Halt::Arrived => {
                 return match end {
-                    // It may be there without having executed anything.
+                    // The task may have arrived without executing anything.
                     End::Arrival if steps == 0 && is_unmoved(session, &event.kind, rip) => {
                         Ok(Stepped::End(0))
                     }
@@ -330,13 +332,15 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
     Ok(Stepped::More(visited))
 }
 
-/// Whether a task has arrived at its event without executing anything: only an execution point can be so.
+/// Returns whether a task has arrived at its event without executing anything: only possible at an
+/// execution point.
 fn is_unmoved(session: &ReplaySession, kind: &EventKind, before: Addr) -> bool {
     matches!(kind, EventKind::Point { at, .. } if Addr(at.rip) == before) && session.position().arrived
 }
 
-/// Which of these instructions is executed last before the end: how often it is executed from here on, and how often
-/// what the end is counted by is met up to there. `None` if none is executed again.
+/// The instruction among these that is executed last before the end, the number of its executions from
+/// here on, and the number of occurrences of the end's mark up to there. `None` if none is executed
+/// again.
 #[allow(clippy::type_complexity)]
 fn last_of(
     session: &mut ReplaySession,
@@ -374,7 +378,7 @@ fn last_of(
     loop {
         let halt = walk.proceed(session, Pace::Free)?;
         if let Some(pass) = walk.passed.take() {
-            // Accesses halt the task: all passes since the last halt are after the same number of them.
+            // Accesses halt the task, so all passes since the last halt follow the same number of them.
             let goals = match goal {
                 Some(Mark::Execute(_)) => pass.goals - before,
                 _ => passed,
@@ -392,16 +396,16 @@ fn last_of(
     Ok(Ok(last))
 }
 
-/// The window at a place, of the program's own code.
+/// The window at an address, in the program's own code.
 fn window_at(session: &mut ReplaySession, tid: Tid, at: Addr) -> Option<Window> {
     let mut code = [0; WINDOW_MAX];
     let got = session.read_memory(tid, at, &mut code);
     Window::new(&code[..got], at)
 }
 
-/// Instructions to look out for: those that were come by last, because they are the likeliest to be near the end. If
-/// possible only such that can be counted in the task itself: none is in the window of another, or in the way of the
-/// goal, and no jump leads into a window.
+/// Instructions to look for: the last ones executed, because they are the likeliest to be near the end.
+/// If possible, only instructions that can be counted in the task itself: none is in the window of
+/// another, or in the way of the goal, and no jump leads into a window.
 fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal: Option<Addr>) -> Vec<Addr> {
     let tid = event.tid;
     let probed = session.probed(event);

@@ -1,4 +1,4 @@
-//! What stops the debugged process, and why it has stopped.
+//! The stops of the debugged process, and their reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use crate::error::Result;
 use crate::halt::Halt;
 use crate::session::ReplaySession;
 
-/// Decides with the registers, and with what it reads of memory.
+/// Decides by the registers, and by memory that it reads.
 type Holds = dyn Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool + Send + Sync;
 
-/// Decides whether a breakpoint stops the program.
+/// Decides if a breakpoint stops the program.
 pub struct Condition {
     holds: Box<Holds>,
     program: Option<Arc<Program>>,
 }
 
 impl Condition {
-    /// One that `holds` decides. Where `program` is false, `holds` must be, too: then it need not be asked.
+    /// A condition that `holds` decides. If `program` is false, `holds` must be false, too: then it
+    /// need not be asked.
     pub fn new(
         holds: impl Fn(&Registers, &mut dyn FnMut(Addr, &mut [u8]) -> bool) -> bool + Send + Sync + 'static,
         program: Option<Arc<Program>>,
@@ -34,29 +35,30 @@ impl Condition {
     }
 }
 
-/// What a task can find out itself about the conditions of a breakpoint: nothing, unless about all.
+/// The parts of a breakpoint's conditions that a task can evaluate: empty unless it can evaluate all of
+/// them.
 pub(super) fn programs(conditions: &[Condition]) -> Vec<Arc<Program>> {
     let all = conditions.iter().map(|condition| condition.program.clone());
     all.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// Why the debugged process has stopped.
+/// The reason why the debugged process has stopped.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stop {
-    /// It is about to execute an instruction with a breakpoint.
+    /// The process is about to execute an instruction with a breakpoint.
     Breakpoint {
         /// The thread.
         tid: Tid,
         /// The place.
         addr: Addr,
     },
-    /// A watched place was accessed, or changed by an event. (Going back, it is about to be.)
+    /// A watched place was accessed, or changed by an event. (When going back, it is about to be.)
     Watchpoint {
         /// The thread.
         tid: Tid,
         /// The watched place.
         range: AddrRange,
-        /// How it is watched.
+        /// The accesses that are watched.
         kind: WatchKind,
     },
     /// The thread has made its step.
@@ -77,7 +79,7 @@ pub enum Stop {
         tid: Tid,
         /// Its number.
         number: i64,
-        /// It is about to be made.
+        /// True before the call, false after it.
         entry: bool,
     },
     /// The process forked.
@@ -86,7 +88,7 @@ pub enum Stop {
         tid: Tid,
         /// The new process.
         child: Tid,
-        /// By vfork(2).
+        /// True for vfork(2).
         vfork: bool,
     },
     /// The process executes another program.
@@ -96,42 +98,43 @@ pub enum Stop {
         /// The program.
         path: String,
     },
-    /// The user wants it to stop.
+    /// The user has interrupted the process.
     Interrupted,
     /// The last thread of the process is about to exit.
     Exiting {
         /// The thread.
         tid: Tid,
     },
-    /// The process is gone; status as in wait(2).
+    /// The process is gone. The status is as in wait(2).
     Exited {
         /// The status.
         status: i32,
     },
-    /// Before the first event of the process nothing can be debugged.
+    /// The beginning of the process's history: nothing before its first event can be debugged.
     HistoryBegin,
-    /// The trace ends, or the last event that is wanted ([`Stops::until`]) has happened, and the process lives.
+    /// The trace ends, or the last wanted event ([`Stops::until`]) has happened, while the process is
+    /// alive.
     HistoryEnd,
 }
 
-/// What stops the process besides the end of a step.
+/// The stops of the process besides the end of a step.
 #[derive(Default)]
 pub struct Stops {
-    /// Breakpoints; without a condition, or where one of the conditions holds.
+    /// Breakpoints. They stop without a condition, or if one of the conditions holds.
     pub breakpoints: BTreeMap<Addr, Vec<Condition>>,
     /// Watched places.
     pub watches: Vec<(AddrRange, WatchKind)>,
     /// Signals that are passed without a stop.
     pub pass_signals: BTreeSet<i32>,
-    /// System calls that stop it: an empty list means all.
+    /// System calls that stop the process: an empty set means all.
     pub catch_syscalls: Option<BTreeSet<i64>>,
-    /// Fork stops it.
+    /// True if fork stops the process.
     pub forks: bool,
-    /// vfork stops it.
+    /// True if vfork stops the process.
     pub vforks: bool,
-    /// exec stops it.
+    /// True if exec stops the process.
     pub execs: bool,
-    /// Going forwards ends after this event.
+    /// The last event when going forwards.
     pub until: Option<EventNumber>,
 }
 
@@ -144,7 +147,7 @@ impl std::fmt::Debug for Stops {
     }
 }
 
-/// The aligned pieces that debug registers can watch a place with.
+/// The aligned pieces of a place that debug registers can watch.
 fn pieces(range: AddrRange, kind: WatchKind) -> Vec<Watch> {
     let mut pieces = Vec::new();
     let mut at = range.start;
@@ -165,11 +168,11 @@ fn pieces(range: AddrRange, kind: WatchKind) -> Vec<Watch> {
 }
 
 impl Stops {
-    /// The debug registers for all watched places; `None` if there are not enough.
+    /// The debug registers for all watched places. `None` if there are not enough.
     pub fn debug_registers(&self) -> Option<Vec<Watch>> {
         let mut all = Vec::new();
         for (range, kind) in &self.watches {
-            // Longer ones need too many in any case.
+            // Longer places always need too many.
             if range.len() > 8 * WATCHES as u64 {
                 return None;
             }
@@ -182,14 +185,14 @@ impl Stops {
         (all.len() <= WATCHES).then_some(all)
     }
 
-    /// The watched place that a debug register belongs to.
+    /// The watched place of a debug register.
     fn place_of(&self, watch: Watch) -> Option<(AddrRange, WatchKind)> {
         let belongs =
             |(range, kind): &&(AddrRange, WatchKind)| *kind == watch.kind && range.contains(watch.addr);
         self.watches.iter().find(belongs).copied()
     }
 
-    /// Lets a session stop at all of this.
+    /// Arms all of these stops in a session.
     pub(crate) fn arm(&self, session: &mut ReplaySession, process: Tid) -> Result<()> {
         let breakpoints = self.breakpoints.iter();
         let breakpoints = breakpoints.map(|(addr, conditions)| (*addr, programs(conditions)));
@@ -198,7 +201,7 @@ impl Stops {
         session.set_stops(process, breakpoints, watches)
     }
 
-    /// Whether a halt inside an interval stops the process.
+    /// The stop for a halt inside an interval, if the halt stops the process.
     pub(crate) fn at_halt(
         &self,
         session: &mut ReplaySession,
@@ -222,7 +225,7 @@ impl Stops {
         }
     }
 
-    /// Whether there is a breakpoint at a place whose conditions let the thread stop there.
+    /// Returns whether a breakpoint at `addr` has conditions that stop the thread there.
     pub(crate) fn holds(&self, session: &mut ReplaySession, tid: Tid, addr: Addr) -> bool {
         let Some(conditions) = self.breakpoints.get(&addr) else {
             return false;
@@ -237,7 +240,7 @@ impl Stops {
                 .any(|condition| (condition.holds)(&regs, &mut read))
     }
 
-    /// Whether the process stops where its task has arrived at an event, before it is applied.
+    /// The stop of a process whose task has arrived at an event, before the event is applied.
     pub(crate) fn before(&self, session: &ReplaySession, process: Tid, event: &Event) -> Option<Stop> {
         let tid = event.tid;
         if session.process_of(tid) != Some(process) {
@@ -265,8 +268,7 @@ impl Stops {
         caught.is_some_and(|numbers| numbers.is_empty() || numbers.contains(&number))
     }
 
-    /// Whether the process stops after an event; `own` says that it was the process's, `number` the system call that the
-    /// task was in before.
+    /// The stop of a process after an event. `number` is the system call that the task was in before.
     pub(crate) fn after(&self, process: Tid, event: &Event, number: Option<i64>) -> Option<Stop> {
         let tid = event.tid;
         let EventKind::Syscall { task, .. } = &event.kind else {
@@ -291,8 +293,8 @@ impl Stops {
         }
     }
 
-    /// The first watched place whose value is another than before. One that could not be read before, or cannot be now,
-    /// has not been accessed: it was mapped, or belongs to another program.
+    /// The first watched place whose value has changed. A place that could not be read before, or
+    /// cannot be now, has not been accessed: it was mapped, or belongs to another program.
     pub(crate) fn changed(
         &self,
         session: &ReplaySession,
@@ -308,7 +310,7 @@ impl Stops {
     }
 }
 
-/// Whether an event that its task made one step of the program with: what a step ends with.
+/// Returns whether an event completes one step of the program.
 pub(crate) fn is_step(kind: &EventKind) -> bool {
     match kind {
         EventKind::Syscall { .. } | EventKind::Trap { .. } => true,

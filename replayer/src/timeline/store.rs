@@ -1,4 +1,4 @@
-//! Storing a checkpoint of the place where the user is.
+//! Stores a checkpoint of the user's place.
 
 use rr_checkpoint::{CheckpointWriter, Maker, Options};
 
@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::frozen;
 
 impl Timeline {
-    /// Stores a checkpoint of the place where the user is in the trace, and uses it from now on. `false`: there is one
-    /// already.
+    /// Stores a checkpoint of the user's place in the trace, and uses it from now on. `false` means
+    /// that there is one already.
     ///
     /// Only at an event ([`crate::Error::InsideInterval`]).
     pub fn write_checkpoint(&mut self) -> Result<bool> {
@@ -17,7 +17,7 @@ impl Timeline {
         if self.stored.events().binary_search(&event).is_ok() {
             return Ok(false);
         }
-        // One that another rr has stored meanwhile is left alone: later ones may refer to it.
+        // A checkpoint that another rr has stored meanwhile stays, because later ones may refer to it.
         let is_new = self.stored.open(event).is_err();
         if is_new {
             let (dir, uuid) = (self.reader.checkpoint_dir()?, self.reader.header().uuid);

@@ -8,8 +8,8 @@ use rr_tracee::task::Watch;
 pub(crate) struct Watches {
     pub(super) process: Option<Tid>,
     pub(super) places: Vec<Watch>,
-    /// The guard: of the task of the pending event.
+    /// The guard for the task of the pending event.
     pub(super) guard: Vec<Watch>,
-    /// Counts the changes: a task whose debug registers are of another is armed anew.
+    /// Number of changes: a task whose debug registers have another generation is armed anew.
     pub(super) generation: u64,
 }

@@ -1,15 +1,16 @@
-//! Signals: which become events where.
+//! Signals: decides which signals become events, and where.
 //!
-//! * One caused by an instruction (a *fault*) happens at the same place in replay.
-//! * One that is pending when a task is resumed after an event hits it before the
-//!   next instruction: it belongs to that place.
-//! * Any other hits the task at a place that has no name. It is stashed, and the task
-//!   goes on to its next system call; there it is turned back from the entry, and the signal
-//!   is sent to it again (a *carrier*, whose siginfo is replaced by the stashed one).
-//!   If it is blocked by then, it becomes pending in the kernel, as if it came only now: so the call can see it.
-//!   If its only effect is to kill, that is not worth waiting for: the task dies where it is.
+//! * A signal caused by an instruction (a *fault*) happens at the same place in replay.
+//! * A signal that is pending when a task is resumed after an event hits the task before its next
+//!   instruction: the signal belongs to that place.
+//! * Any other signal hits the task at a place that has no name in the trace. The recorder stashes the
+//!   signal, and the task goes on to its next system call. There the recorder turns the task back from
+//!   the entry, and sends the signal to the task again (a *carrier*, whose siginfo is replaced by the
+//!   stashed one). If the task blocks the signal by then, the signal becomes pending in the kernel, as
+//!   if it had arrived only now: so the call can see it. If the only effect of the signal is to kill,
+//!   the recorder does not wait: the task dies where it is.
 //!
-//! Handler frames are made by the kernel and recorded as memory.
+//! The kernel makes the handlers' frames, and the recorder records them as memory.
 
 use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
@@ -28,15 +29,15 @@ use crate::ptrace::TRAP_HWBKPT;
 use crate::session::{Options, RecordSession};
 use crate::task::State;
 
-/// The code of a fault that the kernel knows no address of (`<asm-generic/siginfo.h>`).
+/// The `si_code` of a fault whose address the kernel does not know (`<asm-generic/siginfo.h>`).
 const SI_KERNEL: i32 = 0x80;
 
-/// The bit of a signal in a mask.
+/// Returns the bit of a signal in a mask.
 pub(crate) fn bit(signal: i32) -> u64 {
     1 << ((signal - 1) & 63)
 }
 
-/// What happens to `signal` in a process that neither catches nor ignores it (signal(7)).
+/// Returns the effect of `signal` in a process that neither catches nor ignores it (signal(7)).
 fn default_action(signal: i32) -> Disposition {
     match signal {
         libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT => Disposition::Ignored,
@@ -47,7 +48,7 @@ fn default_action(signal: i32) -> Disposition {
 
 fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
     let signal = signo(info);
-    // A fault that has no effect would happen again and again.
+    // A fault cannot be ignored: the instruction would fault again and again.
     if options.ignored_signal == Some(signal) && !is_fault(info) {
         return Ok(Disposition::Ignored);
     }
@@ -58,7 +59,7 @@ fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result
         Disposition::Ignored
     } else {
         match default_action(signal) {
-            // The kernel would not have told us, were it not traced.
+            // If the task were not traced, the kernel would not have reported the signal at all.
             Disposition::Fatal | Disposition::Stopped
                 if !is_fault(info)
                     && !matches!(signal, libc::SIGKILL | libc::SIGSTOP)
@@ -72,7 +73,7 @@ fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result
     })
 }
 
-/// The registers before the system call instruction, from those at the entry.
+/// Returns the registers before the system call instruction, given those at the entry.
 pub(crate) fn before_call(entry: &Registers) -> Registers {
     Registers {
         rip: entry.rip - 2,
@@ -82,7 +83,8 @@ pub(crate) fn before_call(entry: &Registers) -> Registers {
     }
 }
 
-/// The bytes of the signal frame that the kernel has just pushed (x86-64 `struct rt_sigframe`):
+/// Reads the signal frame that the kernel has just pushed (x86-64 `struct rt_sigframe`): its address
+/// and its bytes.
 ///
 /// ```text
 /// rsp ─► return address  8
@@ -107,7 +109,8 @@ fn frame(memory: &Memory, rsp: Addr) -> Result<(Addr, Vec<u8>)> {
 }
 
 impl RecordSession {
-    /// At a system call entry: if a signal is stashed, turns the task back from the call, to take it or to have it pending.
+    /// At a system call entry: if a signal is stashed, turns the task back from the call, so that the
+    /// task takes the signal or the signal becomes pending.
     pub(crate) fn turn_back_for_signal(
         &mut self,
         tid: Tid,
@@ -136,19 +139,21 @@ impl RecordSession {
         Ok(Turned::Back)
     }
 
-    /// Gives the stashed signals back to the kernel, which must block them all: as pending, with what was known
-    /// of them. The task does that itself, because nobody else may say that the kernel or another process was the sender.
+    /// Gives the stashed signals back to the kernel, all of which the task must block: they become
+    /// pending again with their original siginfo. The task itself queues them, because no other task
+    /// may claim that the kernel or another process was the sender.
     ///
-    /// One for the whole process must stay one, where that can be done: another thread may be waiting for it.
+    /// A signal for the whole process stays one where that is possible, because another thread may be
+    /// waiting for the signal.
     fn make_pending(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
         let stash = std::mem::take(&mut self.task_mut(tid)?.stash);
         self.requeue(tid, stopped, stash)
     }
 
-    /// Makes blocked signals pending.
+    /// Makes blocked signals pending again.
     pub(crate) fn requeue(&mut self, tid: Tid, stopped: Stopped, stash: Vec<SigInfo>) -> Result<Stopped> {
         let tgid = self.task(tid)?.tgid;
-        // Its ids may be others in its own namespace.
+        // The task's ids may be different in its own pid namespace.
         let (remote, pid) = Remote::new(stopped, tgid)?.call(libc::SYS_getpid, [0; 6])?;
         let (mut remote, own) = remote.call(libc::SYS_gettid, [0; 6])?;
         for info in stash {
@@ -157,7 +162,8 @@ impl RecordSession {
                 continue;
             }
             let at = remote.param(&info)?.0;
-            // For other threads than the first the kernel does not allow all codes with rt_sigqueueinfo.
+            // For a thread other than the first, the kernel does not allow every code with
+            // rt_sigqueueinfo.
             let mine = pid != own || matches!(si_code(&info), libc::SI_TKILL | libc::SI_TIMER);
             let (number, args) = if mine {
                 (
@@ -184,10 +190,12 @@ impl RecordSession {
     pub(crate) fn on_signal(&mut self, tid: Tid, mut stopped: Stopped, signal: i32) -> Result<()> {
         let mut info = stopped.siginfo()?;
         if signo(&info) != signal {
-            // It was killed since, and this is about the stop at its end.
+            // The task was killed since, and the siginfo belongs to the stop at its end.
             return Err(rr_tracee::Error::Died(tid).into());
         }
         let regs = stopped.regs()?;
+        // Stops that are not signals of the program: single steps, rr's own code, `int 0x80`, and
+        // trapped instructions.
         let stepped = signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE;
         if stepped && let Some((rip, writes)) = self.step_without_sites(tid, Addr(regs.rip))? {
             return self.first_step(tid, stopped, info, (regs, rip), writes);
@@ -215,6 +223,7 @@ impl RecordSession {
             let stopped = self.undo_force(tid, stopped, &info)?;
             return self.after_random(tid, stopped, &regs, access);
         }
+        // A carrier gives way to the stashed signal.
         match self.carried(tid, &info)? {
             Carried::Nothing => {}
             Carried::Stashed(stashed) => {
@@ -230,6 +239,7 @@ impl RecordSession {
             self.at_watch_hit(tid, &stopped, &info)?;
             return self.deliver(tid, stopped, info, SignalPlace::Here);
         }
+        // Decides at which place the signal happens.
         let task = self.task_mut(tid)?;
         let at_boundary = regs.rip == task.boundary.rip && regs.rsp == task.boundary.rsp;
         let place = if task.restarting.is_some() || (task.due && at_boundary) {
@@ -238,7 +248,7 @@ impl RecordSession {
             self.take_records(tid)?;
             SignalPlace::Fault(regs.outside_call())
         } else {
-            // Death needs no place.
+            // A signal that kills needs no place.
             let passed_on = (!self.put_off(tid, info)?).then_some(signal);
             let running = stopped.resume(Resume::Cont, passed_on)?;
             return self.await_stop(tid, running);
@@ -247,7 +257,7 @@ impl RecordSession {
         self.deliver(tid, stopped, info, place)
     }
 
-    /// The task has read the time-stamp counter.
+    /// Records that the task has read the time-stamp counter.
     fn after_rdtsc(
         &mut self,
         tid: Tid,
@@ -268,7 +278,8 @@ impl RecordSession {
         self.after_trap(tid, stopped, (at, after), ops, writes)
     }
 
-    /// An instruction has trapped, and was carried out: where the task stood, and its registers now.
+    /// Records an instruction that trapped and that the recorder has carried out: `at` and `after` are
+    /// the registers before and after the instruction.
     pub(crate) fn after_trap(
         &mut self,
         tid: Tid,
@@ -284,8 +295,9 @@ impl RecordSession {
         self.step_is_over(tid)
     }
 
-    /// The first trap of a program that steps itself: it has no rewritten sites from here on, and goes on at `rip`. If that is not
-    /// where it stands it has executed nothing of its own, and will trap again.
+    /// Handles the first trap of a program that single-steps itself. The program has no rewritten sites
+    /// from here on, and goes on at `rip`. If `rip` differs from the current address, the program has
+    /// not executed an instruction of its own yet, and will trap again.
     fn first_step(
         &mut self,
         tid: Tid,
@@ -315,8 +327,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// An asynchronous signal has come in the middle of an interval: it is kept for the end of that, or dropped if it has no
-    /// effect. `false` if it kills.
+    /// Handles an asynchronous signal in the middle of an interval: keeps the signal for the end of the
+    /// interval, or drops it if it has no effect. Returns `false` if the signal kills.
     pub(crate) fn put_off(&mut self, tid: Tid, info: SigInfo) -> Result<bool> {
         let signal = signo(&info);
         self.cancel_opposite(tid, signal)?;
@@ -327,7 +339,7 @@ impl RecordSession {
             Disposition::Ignored if !is_seen => {}
             _ => {
                 let stash = &mut self.task_mut(tid)?.stash;
-                // Of an ordinary signal only one is pending at a time (signal(7)).
+                // At most one ordinary signal of each number is pending at a time (signal(7)).
                 if signal >= FIRST_REAL_TIME || !stash.iter().any(|i| signo(i) == signal) {
                     stash.push(info);
                 }
@@ -358,7 +370,7 @@ impl RecordSession {
         };
         match disposition {
             Disposition::Ignored if is_fault(&info) => {
-                // It stopped the task where no other event is.
+                // The fault stopped the task at a place where no other event is.
                 self.emit(tid, event(disposition, boundary, None), vec![], vec![])?;
                 let task = self.task_mut(tid)?;
                 task.boundary = boundary;
@@ -366,7 +378,8 @@ impl RecordSession {
                 Ok(())
             }
             Disposition::Ignored => {
-                // No effect, so no event: except that it may have turned the task back, which is none either.
+                // The signal has no effect, so it is no event. If it has turned the task back, that is
+                // no event either.
                 self.task_mut(tid)?.state = State::Ready(stopped);
                 Ok(())
             }
@@ -377,7 +390,8 @@ impl RecordSession {
                     Waited::Gone(_) => return Err(rr_tracee::Error::Died(tid).into()),
                 };
                 if stop != Stop::Signal(libc::SIGTRAP) {
-                    // No room for the frame: the kernel sends SIGSEGV instead. What stops the task in replay is the first.
+                    // The frame did not fit, and the kernel sends SIGSEGV instead. In replay, the first
+                    // signal stops the task.
                     if matches!(place, SignalPlace::Fault(_)) {
                         self.emit(tid, event(Disposition::Ignored, boundary, None), vec![], vec![])?;
                         self.task_mut(tid)?.boundary = boundary;
@@ -424,7 +438,8 @@ impl RecordSession {
         }
     }
 
-    /// If the task stands at an instruction that reads the time-stamp counter, the registers after it.
+    /// Returns the registers after the instruction, if the task stands at an instruction that reads the
+    /// time-stamp counter.
     fn carry_out_rdtsc(&self, tid: Tid, regs: &Registers) -> Result<Option<Registers>> {
         let mut code = [0u8; Instruction::LONGEST];
         let got = self.task(tid)?.memory.read_some(Addr(regs.rip), &mut code)?;
@@ -447,10 +462,10 @@ impl RecordSession {
     }
 }
 
-/// Whether a task was turned back from a system call.
+/// Result of an attempt to turn a task back from a system call.
 pub(crate) enum Turned {
-    /// No: here it is.
+    /// The task was not turned back: here it is.
     No(Stopped),
-    /// Yes: its next stop is a signal.
+    /// The task was turned back: its next stop is a signal.
     Back,
 }

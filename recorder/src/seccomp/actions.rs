@@ -1,14 +1,14 @@
-//! What happens to a call that a program's filters, or strict mode, do not allow.
+//! Handles calls that a program's filters, or strict mode, do not allow.
 //!
-//! Nothing of it is made up where the kernel can do it. A task that is to die dies of a filter: the recorder installs one that kills,
-//! and lets the task make the call once more. So the end is the kernel's own, with its status and its core dump, whatever
-//! the program does with signals.
+//! The kernel ends the task wherever it can: if a filter kills a task, the recorder installs a real
+//! filter that kills and lets the task make the call again. So the end is the kernel's own, with its
+//! status and its core dump, whatever the program does with signals.
 //!
 //! | verdict | events |
 //! |---|---|
 //! | an error | the call, with that result |
 //! | `SIGSYS` | the call, which changes nothing, and the signal |
-//! | the tracer decides | the entry of the call; then what becomes of it |
+//! | the tracer decides | the entry of the call; then the outcome of the tracer's decision |
 //! | the thread dies | the entry of the call, and the end |
 //! | the process dies | the call, which changes nothing; the signal; the end |
 
@@ -30,7 +30,7 @@ use crate::task::{Call, State};
 /// The largest error number (`MAX_ERRNO`).
 const MAX_ERRNO: u16 = 4095;
 
-/// The number of a call that strict mode allows: read, write, exit, and the end of a handler.
+/// True if strict mode allows the call: read, write, exit, and the return from a signal handler.
 fn is_strictly_allowed(number: i32, arch: Arch) -> bool {
     match arch {
         Arch::X86_64 => matches!(
@@ -42,7 +42,8 @@ fn is_strictly_allowed(number: i32, arch: Arch) -> bool {
     }
 }
 
-/// The registers after a call that a filter has not let happen: the number is where the result would be.
+/// Returns the registers after a call that a filter stopped: `rax` holds the call's number, not a
+/// result.
 fn rolled_back(entry: &Registers) -> Registers {
     Registers {
         rax: entry.orig_rax,
@@ -51,7 +52,8 @@ fn rolled_back(entry: &Registers) -> Registers {
     }
 }
 
-/// The siginfo of the `SIGSYS` (sigaction(2)): its `si_errno` is the filter's number.
+/// Returns the siginfo of the `SIGSYS` (sigaction(2)). Its `si_errno` is the number that the filter
+/// gave.
 fn info_of(asked: &Asked, data: u16) -> SigInfo {
     let mut info = [0; 128];
     let mut put = |at: usize, bytes: &[u8]| info[at..at + bytes.len()].copy_from_slice(bytes);
@@ -65,7 +67,8 @@ fn info_of(asked: &Asked, data: u16) -> SigInfo {
 }
 
 impl RecordSession {
-    /// At the entry of a call (`restarted` is the one that it restarts): gives the task back if the call is to be made.
+    /// Asks the filters at the entry of a call (`restarted` is the call that this one restarts). Gives
+    /// the task back if the filters allow the call.
     pub(crate) fn pass_filters(
         &mut self,
         tid: Tid,
@@ -79,7 +82,9 @@ impl RecordSession {
         let verdict = match &task.confined.mode {
             Mode::Free => Verdict::Allow,
             _ if task.tracee.as_ref().is_some_and(|t| t.has_no_filters()) => Verdict::Allow,
-            // Under a tracer even signals that are ignored interrupt a call, and the kernel restarts it. Natively there is no other call.
+            // Under a tracer, even an ignored signal interrupts a call, and the kernel restarts the
+            // call by `restart_syscall`. Without rr there is no such second call, so the filters are
+            // not asked.
             _ if restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall => Verdict::Allow,
             Mode::Strict if is_strictly_allowed(asked.number, arch) => Verdict::Allow,
             Mode::Strict => Verdict::Strict,
@@ -92,7 +97,7 @@ impl RecordSession {
         let error = |errno: u16| -i64::from(errno.min(MAX_ERRNO));
         match verdict {
             Verdict::Allow => return Ok(Some((stopped, restarted))),
-            // Its tracer has seen the call, and lets it be made.
+            // The program's tracer has seen the call, and allows it.
             Verdict::Trace(_) if task.is_filter_passed => return Ok(Some((stopped, restarted))),
             Verdict::Trace(data) if self.decides_on_calls(tid)? => {
                 self.stop_at_filter(tid, stopped, *entry, restarted, data)?;
@@ -111,7 +116,7 @@ impl RecordSession {
         Ok(None)
     }
 
-    /// Whether all other threads of a task's process have ended.
+    /// True if all other threads of the task's process have ended.
     fn is_last_thread(&self, tid: Tid) -> Result<bool> {
         let tgid = self.task(tid)?.tgid;
         Ok(!self
@@ -120,7 +125,7 @@ impl RecordSession {
             .any(|t| t.tgid == tgid && t.tid != tid && !t.exited))
     }
 
-    /// The call becomes a `SIGSYS`.
+    /// Turns the call into a `SIGSYS`.
     fn trap_call(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers, info: &SigInfo) -> Result<()> {
         let table = procfs::signal_dispositions(tid)?;
         let is_handled = table.caught & !table.blocked & bit(libc::SIGSYS) != 0;
@@ -131,14 +136,14 @@ impl RecordSession {
         stopped.set_regs(&after)?;
         self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
         if !is_handled {
-            // The tracer may still save it.
+            // The program's own tracer may still suppress the signal.
             stopped = self.force_default(tid, stopped, libc::SIGSYS)?;
         }
         self.task_mut(tid)?.state = State::Ready(stopped);
         self.pass_signal(tid, *info)
     }
 
-    /// The process dies of `SIGSYS`.
+    /// Ends the process with `SIGSYS`.
     fn end_by_filter(
         &mut self,
         tid: Tid,
@@ -164,10 +169,11 @@ impl RecordSession {
         }
     }
 
-    /// The thread dies alone.
+    /// Ends this thread alone.
     fn end_thread(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
         self.note_entry(tid, entry)?;
-        // It is to be seen that its group lives on: so it exits.
+        // The trace must show that the thread group lives on, so the call that ends the thread is an
+        // exit.
         let rax = libc::SYS_exit as u64;
         let exit = Registers {
             rax,
@@ -176,8 +182,8 @@ impl RecordSession {
         self.die(tid, stopped, exit, libc::SECCOMP_RET_KILL_THREAD)
     }
 
-    /// Strict mode kills the thread. (If it is the first of several, the status of the process will once be that of `SIGSYS`, and not
-    /// of `SIGKILL`.)
+    /// Ends the thread as strict mode does. (If this is the first of several threads, the exit status
+    /// of the process will later be that of `SIGSYS` instead of `SIGKILL`.)
     fn end_strictly(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
         if !self.is_last_thread(tid)? {
             return self.end_thread(tid, stopped, entry);
@@ -189,7 +195,8 @@ impl RecordSession {
         Ok(())
     }
 
-    /// The interval ends at the entry of a call that does not return.
+    /// Ends the interval at the entry of a call that does not return, unless the entry is recorded
+    /// already.
     fn note_entry(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
         if self.task(tid)?.entered {
             return Ok(());
@@ -198,7 +205,7 @@ impl RecordSession {
         self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])
     }
 
-    /// Makes a call that no task survives: that of the registers, which stand before it.
+    /// Makes a call that the task does not survive. `call` holds the registers before the call.
     fn die(&mut self, tid: Tid, stopped: Stopped, call: Registers, action: u32) -> Result<()> {
         let tgid = self.task(tid)?.tgid;
         let bytes = ours::deadly(action, rr_area::PARAM.0);
@@ -216,7 +223,7 @@ impl RecordSession {
             );
         }
         stopped.set_regs(&call)?;
-        // No handler comes in between.
+        // No signal handler may run before the call.
         stopped.set_sigmask(!0)?;
         let running = stopped.resume(Resume::Cont, None)?;
         self.await_stop(tid, running)

@@ -1,7 +1,9 @@
-//! Calls that filters allow whatever their arguments: those the library may go on making without a stop.
+//! Calls that the filters allow whatever their arguments: the library may go on making these without a
+//! stop.
 //!
-//! Keeps: a call of a number in the set is allowed by each filter, from each place and with any arguments. Nothing is known of a
-//! number that is not in the set: such a call is traced, and the filters are asked.
+//! Invariant: if a number is in the set, every filter allows the call from every address and with any
+//! arguments. If a number is not in the set, nothing is known of it: such a call is traced, and the
+//! filters are asked.
 
 use rr_preload::layout::ALLOWED_WORDS;
 
@@ -9,7 +11,7 @@ use super::program::Program;
 use super::run;
 use super::verdict::{Arch, Verdict};
 
-/// A set of numbers of calls.
+/// A set of system call numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allowed([u64; ALLOWED_WORDS]);
 
@@ -20,14 +22,14 @@ impl Default for Allowed {
 }
 
 impl Allowed {
-    /// All that the library knows.
+    /// All numbers that the library knows.
     pub const ALL: Allowed = Allowed([!0; ALLOWED_WORDS]);
 
-    /// Those that a filter allows.
+    /// Returns the numbers of the calls that a filter always allows.
     pub(super) fn by(program: &Program) -> Allowed {
         let mut words = [0; ALLOWED_WORDS];
         for number in 0..ALLOWED_WORDS as u32 * u64::BITS {
-            // Of `struct seccomp_data`: the number and the architecture.
+            // The first two words of `struct seccomp_data`: the number and the architecture.
             let mut known = [None; super::program::DATA];
             known[0] = Some(number);
             known[1] = Some(Arch::X86_64 as u32);
@@ -38,14 +40,14 @@ impl Allowed {
         Allowed(words)
     }
 
-    /// Leaves those that are in the other set, too.
+    /// Removes the numbers that are not in the other set.
     pub(super) fn restrict(&mut self, other: &Allowed) {
         for (word, other) in self.0.iter_mut().zip(other.0) {
             *word &= other;
         }
     }
 
-    /// As the library has it (`rr_preload::layout::Control::allowed`).
+    /// Returns the set in the form that the library uses (`rr_preload::layout::Control::allowed`).
     pub fn words(&self) -> [u64; ALLOWED_WORDS] {
         self.0
     }

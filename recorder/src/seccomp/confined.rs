@@ -1,39 +1,41 @@
-//! What a task is confined by: its mode, its filters, and the promise to get no privileges.
+//! A task's confinement: its mode, its filters, and the promise to get no privileges.
 
 use std::sync::Arc;
 
 use super::allowed::Allowed;
 use super::filter::Filter;
 
-/// Whether the recorder itself is confined, and with it all that it records.
+/// True if the recorder itself runs under a seccomp filter, which then also applies to all that it
+/// records.
 fn is_confined_outside() -> bool {
     // SAFETY: prctl with plain numbers.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) > 0 }
 }
 
-/// What a task has confined itself with. Threads and children inherit it, and exec(2) keeps it.
+/// The confinement that a task has asked for. Threads and children inherit this, and exec(2) keeps it.
 #[derive(Clone, Debug, Default)]
 pub struct Confined {
-    /// Its mode.
+    /// The seccomp mode.
     pub mode: Mode,
-    /// It gets no privileges by exec (`PR_SET_NO_NEW_PRIVS`). For the kernel that can be so for rr's sake.
+    /// True if the program has given up new privileges by exec (`PR_SET_NO_NEW_PRIVS`). The kernel's
+    /// flag may be set although this one is not, because rr's own filter needs it.
     pub no_new_privs: bool,
 }
 
-/// The mode of a task (`PR_GET_SECCOMP`).
+/// The seccomp mode of a task (`PR_GET_SECCOMP`).
 #[derive(Clone, Debug, Default)]
 pub enum Mode {
     /// All calls are allowed.
     #[default]
     Free,
-    /// read(2), write(2), exit(2) and rt_sigreturn(2) are.
+    /// Only read(2), write(2), exit(2) and rt_sigreturn(2) are allowed.
     Strict,
     /// Filters decide.
     Filtered(Arc<Filter>),
 }
 
 impl Confined {
-    /// What the first program inherits.
+    /// Returns the confinement that the first program inherits.
     pub fn inherited() -> Confined {
         // SAFETY: prctl with plain numbers.
         let no_new_privs = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } == 1;
@@ -43,12 +45,12 @@ impl Confined {
         }
     }
 
-    /// Whether any call may be refused.
+    /// True if any call may be refused.
     pub fn is_confined(&self) -> bool {
         self.mode_number() != 0
     }
 
-    /// What `PR_GET_SECCOMP` says.
+    /// Returns the result of `PR_GET_SECCOMP`.
     pub(super) fn mode_number(&self) -> i32 {
         match self.mode {
             Mode::Free if is_confined_outside() => 2,
@@ -58,17 +60,17 @@ impl Confined {
         }
     }
 
-    /// Calls that its library may make without asking.
+    /// Returns the calls that the task's library may make without asking the filters.
     pub fn allowed(&self) -> Allowed {
         match &self.mode {
             Mode::Free => Allowed::ALL,
-            // All is left to the recorder.
+            // In strict mode the recorder handles every call.
             Mode::Strict => Allowed::ALL,
             Mode::Filtered(filter) => filter.allowed,
         }
     }
 
-    /// Whether even the time-stamp counter is forbidden.
+    /// True in strict mode, which forbids even reading the time-stamp counter.
     pub fn is_strict(&self) -> bool {
         matches!(self.mode, Mode::Strict)
     }

@@ -1,4 +1,4 @@
-//! A filter, and those that were installed before it: all are asked about each call.
+//! A filter together with the filters installed before it: all of them are asked about each call.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use super::program::Program;
 use super::run;
 use super::verdict::{Asked, Verdict};
 
-/// A filter, and those that were installed before it: all are asked.
+/// A filter together with the filters installed before it.
 #[derive(Debug)]
 pub struct Filter {
     pub(super) program: Program,
     pub(super) before: Option<Arc<Filter>>,
-    /// Calls that this one and all before it allow.
+    /// Calls that this filter and all filters before it allow.
     pub(super) allowed: Allowed,
 }
 
 impl Filter {
-    /// A filter behind others.
+    /// Makes a filter that follows `before`.
     pub(super) fn new(program: Program, before: Option<Arc<Filter>>) -> Filter {
         let mut allowed = Allowed::by(&program);
         if let Some(before) = &before {
@@ -30,12 +30,13 @@ impl Filter {
         }
     }
 
-    /// This one and those before it, newest first.
+    /// Returns this filter and those before it, newest first.
     pub(super) fn all(&self) -> impl Iterator<Item = &Filter> {
         std::iter::successors(Some(self), |filter| filter.before.as_deref())
     }
 
-    /// What they say of a call. Of several with the same action the newest counts.
+    /// Returns the verdict of all filters on a call. If several filters give the same action, the
+    /// newest counts.
     pub(super) fn verdict(&self, asked: &Asked) -> Verdict {
         let words = asked.words();
         let verdicts = self
@@ -46,7 +47,7 @@ impl Filter {
             .unwrap_or(Verdict::Allow)
     }
 
-    /// Whether `other` is this one, or was installed after it.
+    /// True if `other` is this filter, or was installed after it.
     pub(super) fn is_ancestor_of(&self, other: &Filter) -> bool {
         other.all().any(|filter| std::ptr::eq(filter, self))
     }

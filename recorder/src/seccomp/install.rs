@@ -1,9 +1,9 @@
 //! The calls by which a program confines itself: seccomp(2), and prctl(2) with `PR_SET_SECCOMP`, `PR_GET_SECCOMP`,
 //! `PR_SET_NO_NEW_PRIVS` and `PR_GET_NO_NEW_PRIVS`.
 //!
-//! Keeps: what the kernel would refuse is refused, with the same error and in the same order (`do_seccomp` in kernel/seccomp.c). One
-//! thing more is refused: a filter whose calls another process decides (`SECCOMP_FILTER_FLAG_NEW_LISTENER`), as by a kernel from before
-//! there were such filters.
+//! The recorder refuses all that the kernel would refuse, with the same error and in the same order of
+//! checks (`do_seccomp` in kernel/seccomp.c). It also refuses filters whose calls another process
+//! decides (`SECCOMP_FILTER_FLAG_NEW_LISTENER`), as a kernel does that is older than this flag.
 
 use std::sync::Arc;
 
@@ -26,22 +26,25 @@ mod operation {
     pub const GET_ACTION_AVAIL: u32 = 2;
 }
 
-/// `SECCOMP_FILTER_FLAG_*`. (A listener is refused by the table, and `WAIT_KILLABLE_RECV` means nothing without one.)
+/// `SECCOMP_FILTER_FLAG_*`. (The table of calls refuses a listener, and `WAIT_KILLABLE_RECV` has no
+/// meaning without one.)
 mod flag {
     pub const TSYNC: u32 = 1;
     pub const TSYNC_ESRCH: u32 = 16;
-    /// With `LOG` and `SPEC_ALLOW`, which change nothing here.
+    /// All accepted flags: also `LOG` and `SPEC_ALLOW`, which have no effect here.
     pub const ALL: u32 = TSYNC | 2 | 4 | TSYNC_ESRCH;
 }
 
-/// `PR_SET_SECCOMP` with these modes.
+/// Modes of `PR_SET_SECCOMP`.
 const MODE_STRICT: u64 = 1;
 const MODE_FILTER: u64 = 2;
-/// Instructions that the filters of a task may have together (`MAX_INSNS_PER_PATH`), and what each filter counts beside its own.
+/// Maximum number of instructions of all filters of a task (`MAX_INSNS_PER_PATH`), and the number that
+/// each earlier filter adds to its own.
 const MOST_TOGETHER: usize = (1 << 18) / Raw::BYTES;
 const PENALTY: usize = 4;
 
-/// Whether a thread can be given the filter that comes behind `newest`.
+/// True if a thread can be given a new filter that follows `newest`: its own filters must be `newest`
+/// or older ones of the same chain.
 fn can_follow(thread: &Task, newest: Option<&Arc<Filter>>) -> bool {
     match (&thread.confined.mode, newest) {
         (Mode::Free, _) => true,
@@ -51,7 +54,7 @@ fn can_follow(thread: &Task, newest: Option<&Arc<Filter>>) -> bool {
 }
 
 impl RecordSession {
-    /// The entry of seccomp(2).
+    /// Handles the entry of seccomp(2).
     pub(crate) fn begin_seccomp(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
         let entry = call.entry;
         let (flags, at) = (entry.rsi as u32, entry.rdx);
@@ -67,7 +70,7 @@ impl RecordSession {
         self.answer_with(tid, stopped, &entry, answered, vec![])
     }
 
-    /// The entry of prctl(2) with one of the four.
+    /// Handles the entry of prctl(2) with one of the four options.
     pub(crate) fn begin_confinement(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
         let entry = call.entry;
         let rest = [entry.rsi, entry.rdx, entry.r10, entry.r8];
@@ -89,7 +92,7 @@ impl RecordSession {
         self.answer_with(tid, stopped, &entry, answered, vec![])
     }
 
-    /// Whether a program asks if `SECCOMP_RET_USER_NOTIF` is there.
+    /// True if the program asks if the kernel knows `SECCOMP_RET_USER_NOTIF`.
     fn asks_for_listener(&self, tid: Tid, at: u64) -> Result<bool> {
         let action = self.task(tid)?.memory.read_u32(Addr(at));
         Ok(action.is_ok_and(|action| action == libc::SECCOMP_RET_USER_NOTIF))
@@ -148,9 +151,9 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// The program behind a `struct sock_fprog`.
+    /// Reads the filter's program that a `struct sock_fprog` points to.
     fn filter_at(&self, tid: Tid, at: u64) -> Answered<Program> {
-        // Length (2 bytes), a gap, and the address of the instructions.
+        // The layout: length (2 bytes), a gap, and the address of the instructions.
         let header = self.taken(tid, at, 16)?;
         let word = |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied();
         let len = usize::from(u16::from_le_bytes([header[0], header[1]]));

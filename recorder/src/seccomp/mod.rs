@@ -1,9 +1,10 @@
 //! seccomp(2): rr's own filter, and those of recorded programs.
 //!
-//! rr's own filter ([`ours`]) turns every call of a tracee into a stop. A program's filters are never given to the kernel, because
-//! they would answer calls before rr hears of them, and rr's own calls too. The recorder runs them itself, at the entry of each
-//! traced call, and does what they say. To replay, a call that they refuse is a call with a result, a signal or an end like any other:
-//! so replay knows nothing of filters.
+//! rr's own filter ([`ours`]) turns every call of a tracee into a stop. The kernel never gets a
+//! program's filters, because they would answer calls before rr sees them, and would also apply to rr's
+//! own calls. Instead, the recorder runs them at the entry of each traced call, and acts on their
+//! answer. In the trace, a refused call is a call with a result, a signal or an end like any other, so
+//! the replayer knows nothing of filters.
 //!
 //! ```text
 //! call of the program ─► library ─── is the number in the bitmap? ── yes ─► made without a stop, as every filter allows it
@@ -13,20 +14,21 @@
 //!                                                                    └─ else: actions.rs
 //! ```
 //!
-//! Keeps: what the kernel would have refused is not made; and what rr does on its own account is never subject to a program's filter.
+//! Invariants: a call that the kernel would have refused is not made; and calls that rr makes for
+//! itself are never subject to a program's filter.
 //!
 //! | module | concept |
 //! |---|---|
 //! | [`ours`] | the filter that makes recording possible |
 //! | `program` | a filter's program, checked and decoded |
-//! | `verdict` | a call, and what filters say of it |
-//! | `filter` | a filter and those before it |
-//! | `confined` | what a task is confined by |
-//! | `run` | running it |
+//! | `verdict` | a call, and the filters' answer to it |
+//! | `filter` | a filter together with those before it |
+//! | `confined` | a task's confinement |
+//! | `run` | running a filter's program |
 //! | `allowed` | calls that a filter allows whatever their arguments |
 //! | `install` | the calls by which a program confines itself |
-//! | `actions` | what happens to calls that are not allowed |
-//! | `vdso` | calls that natively are none |
+//! | `actions` | handling of calls that are not allowed |
+//! | `vdso` | calls that the vDSO would have answered without a system call |
 //! | `shown` | what a program reads of all this in `/proc` |
 
 mod actions;

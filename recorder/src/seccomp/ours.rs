@@ -1,6 +1,6 @@
-//! The seccomp-bpf filter that turns every system call of a tracee into a ptrace stop, except those made by
-//! the one instruction of rr's own code page. Calls of another architecture (`int 0x80`), whose numbers mean something
-//! else, become a `SIGSYS`.
+//! The seccomp-bpf filter that turns every system call of a tracee into a ptrace stop, except calls
+//! made by the one system call instruction of rr's own code page. Calls of another architecture (`int
+//! 0x80`), whose numbers have other meanings, become a `SIGSYS`.
 //!
 //! ```text
 //!   A = architecture
@@ -33,7 +33,7 @@ const fn op(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// The address after the instruction whose calls pass.
+/// Address after the instruction whose calls are not traced.
 const PASS: u64 = rr_area::SYSCALL_INSN.0 + 2;
 
 static PROGRAM: [libc::sock_filter; 9] = [
@@ -48,8 +48,8 @@ static PROGRAM: [libc::sock_filter; 9] = [
     op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0),
 ];
 
-/// A filter that does `action` at each call but that by which remote calls end: `struct sock_fprog` and what it leads to, for the address
-/// `at`.
+/// Returns the bytes of a `struct sock_fprog` and its instructions, to be placed at the address `at`.
+/// The filter does `action` at each call except the call that ends remote calls.
 pub(super) fn deadly(action: u32, at: u64) -> Vec<u8> {
     const HEADER: u64 = 16;
     let program = [

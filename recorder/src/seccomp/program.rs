@@ -1,28 +1,28 @@
 //! A filter's program: classic BPF, checked as the kernel checks it and decoded.
 //!
-//! Keeps: a [`Program`] ends. Every jump leads forwards and to an instruction, the last instruction returns, and no word of memory is
-//! read before it is written on every way there.
+//! Invariant: a [`Program`] ends. Every jump leads forwards to an instruction, the last instruction
+//! returns, and every path writes a word of memory before it reads that word.
 //!
 //! Sources: Documentation/networking/filter.rst, seccomp(2), `<linux/bpf_common.h>`.
 
-/// An instruction as programs give it (`struct sock_filter`).
+/// An instruction as the program gives it (`struct sock_filter`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Raw {
-    /// What it does.
+    /// The operation.
     pub code: u16,
-    /// How many instructions are passed over if the comparison holds…
+    /// Number of instructions to skip if the comparison holds.
     pub yes: u8,
-    /// …and if it does not.
+    /// Number of instructions to skip if the comparison does not hold.
     pub no: u8,
-    /// A number.
+    /// The constant operand.
     pub k: u32,
 }
 
 impl Raw {
-    /// Its length in memory.
+    /// Size in memory.
     pub const BYTES: usize = 8;
 
-    /// From memory.
+    /// Decodes the fields from memory.
     pub fn from_bytes(b: [u8; Raw::BYTES]) -> Raw {
         Raw {
             code: u16::from_le_bytes([b[0], b[1]]),
@@ -33,14 +33,14 @@ impl Raw {
     }
 }
 
-/// The most instructions of a program (`BPF_MAXINSNS`).
+/// Maximum number of instructions of a program (`BPF_MAXINSNS`).
 pub const MOST: usize = 4096;
-/// Words of memory (`BPF_MEMWORDS`).
+/// Number of words of memory (`BPF_MEMWORDS`).
 pub const MEMORY: usize = 16;
-/// Words of `struct seccomp_data`.
+/// Number of words of `struct seccomp_data`.
 pub const DATA: usize = 16;
 
-/// One operand of a calculation or a comparison; the other one is the accumulator.
+/// The second operand of a calculation or a comparison; the first one is the accumulator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operand {
     /// A number.
@@ -71,11 +71,11 @@ pub enum Comparison {
     Equal,
     Greater,
     GreaterOrEqual,
-    /// There are bits that both have.
+    /// The accumulator and the operand have a set bit in common.
     Common,
 }
 
-/// Where a value comes from.
+/// Source of a loaded value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// A number.
@@ -95,39 +95,39 @@ pub enum Register {
     Index,
 }
 
-/// An instruction. Jumps say where they lead to.
+/// An instruction. Jumps hold the index of their target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instruction {
-    /// Into a register.
+    /// Loads a value into a register.
     Load(Register, Source),
-    /// From a register into a word of memory.
+    /// Stores a register in a word of memory.
     Store(Register, usize),
-    /// The result goes into the accumulator.
+    /// Calculates with the accumulator; the result goes into the accumulator.
     Calculate(Calculation, Operand),
-    /// The accumulator becomes its own negative.
+    /// Negates the accumulator.
     Negate,
     /// Copies the other register into this one.
     Copy(Register),
-    /// Goes on there.
+    /// Jumps to the instruction of this index.
     Jump(usize),
-    /// Goes on here or there.
+    /// Jumps to one of two instructions.
     Branch {
-        /// Of the accumulator and the operand.
+        /// The comparison between the accumulator and the operand.
         comparison: Comparison,
-        /// The other value.
+        /// The second operand of the comparison.
         operand: Operand,
-        /// If it holds.
+        /// Target if the comparison holds.
         yes: usize,
-        /// If it does not.
+        /// Target if the comparison does not hold.
         no: usize,
     },
-    /// The answer.
+    /// Returns this answer.
     Return(u32),
-    /// The answer is in the accumulator.
+    /// Returns the accumulator as the answer.
     ReturnAccumulator,
 }
 
-/// The kernel refuses the program, with `EINVAL`.
+/// Error: the kernel refuses the program with `EINVAL`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Invalid;
 
@@ -135,11 +135,11 @@ pub struct Invalid;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program(Vec<Instruction>);
 
-/// The size of `struct seccomp_data`: what programs get for the length of a packet.
+/// Size of `struct seccomp_data`. Programs get this value as the length of a packet.
 const DATA_BYTES: u32 = 4 * DATA as u32;
 
 impl Program {
-    /// Checks a program.
+    /// Checks and decodes a program.
     pub fn new(raw: &[Raw]) -> Result<Program, Invalid> {
         if raw.is_empty() || raw.len() > MOST {
             return Err(Invalid);
@@ -157,12 +157,13 @@ impl Program {
         Ok(program)
     }
 
-    /// Its instructions.
+    /// Returns the instructions of the program.
     pub fn instructions(&self) -> &[Instruction] {
         &self.0
     }
 
-    /// No word of memory is read before it is written. (The kernel refuses that also in code that cannot be reached.)
+    /// Checks that no word of memory is read before it is written. (The kernel refuses that also in
+    /// unreachable code.)
     fn check_memory(&self) -> Result<(), Invalid> {
         const ALL: u16 = !0;
         let mut at_target = vec![ALL; self.0.len()];
@@ -189,8 +190,9 @@ impl Program {
         Ok(())
     }
 
-    /// How many instructions the kernel makes of it (extended BPF, `bpf_convert_filter` in net/core/filter.c): it limits the sum for
-    /// all filters of a task.
+    /// Returns the number of instructions after the kernel's conversion to extended BPF
+    /// (`bpf_convert_filter` in net/core/filter.c). The kernel limits the sum of these for all filters
+    /// of a task.
     pub fn kernel_len(&self) -> usize {
         const PROLOGUE: usize = 3;
         let len = |(at, instruction): (usize, &Instruction)| match *instruction {
@@ -216,7 +218,7 @@ impl Program {
     }
 }
 
-/// Instruction number `at` of a program that has `len`.
+/// Decodes instruction number `at` of a program with `len` instructions.
 fn decode(raw: Raw, at: usize, len: usize) -> Result<Instruction, Invalid> {
     const CLASS: u16 = 0x07;
     const LD: u16 = 0x00;
@@ -227,7 +229,7 @@ fn decode(raw: Raw, at: usize, len: usize) -> Result<Instruction, Invalid> {
     const JMP: u16 = 0x05;
     const RET: u16 = 0x06;
     const MISC: u16 = 0x07;
-    /// With the index register.
+    /// Flag of a code that uses the index register.
     const X: u16 = 0x08;
 
     let target = |over: u32| {

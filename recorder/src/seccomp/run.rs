@@ -1,6 +1,7 @@
-//! Running a filter's program: on one call, or on all calls of a number at once.
+//! Runs a filter's program: on one call, or on all calls of a number at once.
 //!
-//! Keeps: what [`always_allows`] says of a number, [`answer`] says of each call of that number. Both calculate by the same functions.
+//! Invariant: if [`always_allows`] returns true for a number, [`answer`] allows each call of that
+//! number. Both use the same functions for calculations.
 
 use super::program::{
     Calculation, Comparison, DATA, Instruction, MEMORY, Operand, Program, Register, Source,
@@ -9,7 +10,8 @@ use super::program::{
 /// A call as filters see it: the words of `struct seccomp_data`.
 pub type Words = [u32; DATA];
 
-/// What a calculation gives; `None` for a division by zero, which ends the program with the answer 0.
+/// Returns the result of a calculation; `None` for a division by zero, which ends the program with the
+/// answer 0.
 fn calculate(calculation: Calculation, a: u32, b: u32) -> Option<u32> {
     Some(match calculation {
         Calculation::Add => a.wrapping_add(b),
@@ -18,7 +20,7 @@ fn calculate(calculation: Calculation, a: u32, b: u32) -> Option<u32> {
         Calculation::Divide => a.checked_div(b)?,
         Calculation::Or => a | b,
         Calculation::And => a & b,
-        // As the processor shifts.
+        // The processor's shift: only the low bits of the count are used.
         Calculation::ShiftLeft => a.wrapping_shl(b),
         Calculation::ShiftRight => a.wrapping_shr(b),
         Calculation::Xor => a ^ b,
@@ -34,7 +36,7 @@ fn holds(comparison: Comparison, a: u32, b: u32) -> bool {
     }
 }
 
-/// What a program returns for a call.
+/// Returns the answer of a program for a call.
 pub fn answer(program: &Program, data: &Words) -> u32 {
     let (mut a, mut x, mut memory) = (0u32, 0u32, [0u32; MEMORY]);
     let code = program.instructions();
@@ -87,7 +89,7 @@ pub fn answer(program: &Program, data: &Words) -> u32 {
     0
 }
 
-/// What is known of the registers at a place: `None` is any value.
+/// Known values of the registers and the memory at an instruction: `None` stands for any value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Known {
     a: Option<u32>,
@@ -106,10 +108,11 @@ impl Known {
     }
 }
 
-/// Whether a program allows a call of which only these words are known, whatever the others are. (`false` may also mean that this
-/// cannot be shown.)
+/// Returns whether a program allows a call of which only some words are known, whatever the other words
+/// are. (`false` may also mean that this cannot be shown.)
 ///
-/// Jumps lead forwards: so when the walk comes to an instruction, all ways to it are known.
+/// Jumps lead only forwards: so when the walk reaches an instruction, all paths to that instruction are
+/// known.
 pub fn always_allows(program: &Program, data: &[Option<u32>; DATA], is_allowed: fn(u32) -> bool) -> bool {
     let code = program.instructions();
     let mut states: Vec<Option<Known>> = vec![None; code.len()];

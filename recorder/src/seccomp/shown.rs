@@ -1,7 +1,8 @@
-//! What a program reads in `/proc/PID/status` of what confines it, and of who traces it: as if there were no rr.
+//! Lines of `/proc/PID/status` about a task's confinement and its tracer: a program reads there what it
+//! would read without rr.
 //!
-//! Such a file is often kept open and read again and again, by other processes too. So the descriptor is the kernel's, and it is at each
-//! read that the recorder answers in the kernel's place.
+//! Programs, and other processes too, often keep such a file open and read it again and again. So the
+//! descriptor is a real one of the kernel, and the recorder answers each read in the kernel's place.
 
 use std::fmt::Write as _;
 
@@ -12,13 +13,14 @@ use super::confined::Mode;
 use crate::error::Result;
 use crate::session::RecordSession;
 
-/// The value of a line of `status`.
+/// Returns the value of a line of `status`.
 fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key))
 }
 
 impl RecordSession {
-    /// At the entry of a call: if it reads a `status` of a recorded task it is answered. Gives the task back if not.
+    /// At the entry of a call: answers the call if it reads the `status` of a recorded task. Otherwise
+    /// gives the task back.
     pub(crate) fn read_status(
         &mut self,
         tid: Tid,
@@ -60,14 +62,16 @@ impl RecordSession {
         Ok(None)
     }
 
-    /// What the program is to see in a file, if that is the `status` of a recorded task.
+    /// Returns the text that the program must see in the file, if the file is the `status` of a
+    /// recorded task.
     fn status_at(&self, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
         let path = procfs::fd_path(tid, fd);
         let is_status = std::fs::read_link(&path).is_ok_and(|link| link.ends_with("status"));
         if !is_status || procfs::fd_flags(tid, fd) & libc::O_PATH as u64 != 0 {
             return Ok(None);
         }
-        // As the program's own `/proc` says, which may be that of another pid namespace.
+        // Reads the file through the program's descriptor: the program's `/proc` may belong to another
+        // pid namespace.
         let Ok(text) = std::fs::read_to_string(&path) else {
             return Ok(None);
         };
@@ -77,8 +81,9 @@ impl RecordSession {
         }
     }
 
-    /// The recorded task that a `status` read by `reader` is about: it has these numbers. (Of tasks with the same numbers in different
-    /// namespaces, the reader means one of its own.)
+    /// Finds the recorded task whose `status` the task `reader` reads, by the numbers in the text. (If
+    /// several tasks have the same numbers in different namespaces, a task in the reader's namespace is
+    /// preferred.)
     fn owner_of(&self, reader: Tid, text: &str) -> Option<Tid> {
         let shown = procfs::numbers_in(value_of(text, "NSpid:")?);
         let first = Tid(*shown.first()?);
@@ -92,7 +97,7 @@ impl RecordSession {
         own.or(meant.first()).copied()
     }
 
-    /// The text of a task's `status`, as the program is to see it.
+    /// Returns the text of a task's `status` as the program must see it.
     fn status_shown(&self, tid: Tid, text: &str) -> Result<String> {
         let task = self.task(tid)?;
         let confined = &task.confined;
@@ -100,7 +105,7 @@ impl RecordSession {
             Mode::Filtered(filter) => filter.all().count(),
             Mode::Free | Mode::Strict => 0,
         };
-        // In the numbers of the same namespace as all others of the file.
+        // The tracer's number is given in the namespace of the other numbers in the file.
         let shown_numbers = procfs::numbers_in(value_of(text, "NSpid:").unwrap_or_default()).len();
         let depth = procfs::numbers(tid).len().saturating_sub(shown_numbers);
         let tracer = task.tracee.as_ref().map(|tracee| procfs::numbers(tracee.tracer));
@@ -113,7 +118,8 @@ impl RecordSession {
             let value: i64 = match key {
                 "NoNewPrivs" => confined.no_new_privs.into(),
                 "Seccomp" => confined.mode_number().into(),
-                // Those around rr are the program's, too, and one is rr's.
+                // The kernel counts filters that rr itself runs under, which the program inherits
+                // natively too, and rr's own filter, which must not be counted.
                 "Seccomp_filters" => value.trim().parse().map_or(0, |all: i64| all - 1) + own as i64,
                 "TracerPid" => tracer.into(),
                 _ => {

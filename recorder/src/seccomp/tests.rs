@@ -1,4 +1,5 @@
-//! Programs against the kernel: it takes the same ones, and they answer the same. Random programs, from seeds that a failure names.
+//! Compares [`Program`] with the kernel: both must accept the same programs, and must give the same
+//! answers. The programs are random, from seeds that a failure prints.
 
 use nix::errno::Errno;
 
@@ -7,10 +8,11 @@ use super::program::{DATA, Invalid, Program, Raw};
 use super::run;
 use super::verdict::{Arch, Asked, Verdict};
 
-/// Calls beyond this number are not there: those that a filter allows fail with `ENOSYS`, and have no effect.
+/// From this number on there are no calls: a call that a filter allows fails with `ENOSYS`, and has no
+/// effect.
 const FIRST: u32 = 1000;
 const NUMBERS: u32 = 4;
-/// Calls that each program is asked about.
+/// Number of calls that each program is asked about.
 const CALLS: usize = 12;
 
 /// xorshift64*.
@@ -28,7 +30,7 @@ impl Random {
         (self.next() >> 32) % bound
     }
 
-    /// Often small, often near the ends.
+    /// Returns a number that is often small, and often near a limit.
     fn number(&mut self) -> u32 {
         let any = self.next() as u32;
         match self.below(5) {
@@ -56,7 +58,7 @@ const fn raw(code: u16, k: u32) -> Raw {
     }
 }
 
-/// At the beginning: what is no call of the test is allowed.
+/// Returns the beginning of a program: it allows all calls that do not belong to the test.
 fn beginning() -> Vec<Raw> {
     let ge = Raw {
         code: 0x35,
@@ -67,7 +69,8 @@ fn beginning() -> Vec<Raw> {
     vec![raw(0x20, 0), ge, raw(0x06, libc::SECCOMP_RET_ALLOW)]
 }
 
-/// At the end: an error number in which each bit of the accumulator has a share.
+/// Returns the end of a program: it answers with an error number that depends on every bit of the
+/// accumulator.
 fn ending() -> Vec<Raw> {
     let fold = [raw(0x07, 0), raw(0x74, 12), raw(0xac, 0)];
     [
@@ -78,7 +81,7 @@ fn ending() -> Vec<Raw> {
     .concat()
 }
 
-/// A program that the kernel is likely to take.
+/// Returns a program that the kernel is likely to accept.
 fn likely(random: &mut Random) -> Vec<Raw> {
     // All codes but returns and jumps.
     const CODES: &[u16] = &[
@@ -87,7 +90,7 @@ fn likely(random: &mut Random) -> Vec<Raw> {
     ];
     const BRANCHES: &[u16] = &[0x15, 0x1d, 0x25, 0x2d, 0x35, 0x3d, 0x45, 0x4d];
     let mut program = beginning();
-    // Memory that is written before.
+    // Writes the memory first.
     program.extend([
         raw(0x20, 16),
         raw(0x02, 0),
@@ -119,11 +122,11 @@ fn likely(random: &mut Random) -> Vec<Raw> {
     program
 }
 
-/// A program that the kernel is likely to refuse.
+/// Returns a program that the kernel is likely to refuse.
 fn unlikely(random: &mut Random) -> Vec<Raw> {
     let mut program = likely(random);
     for _ in 0..1 + random.below(2) {
-        // (The beginning lets the child exit.)
+        // The beginning stays as it is, because it lets the child exit.
         let start = beginning().len();
         let at = start + random.below((program.len() - start) as u64) as usize;
         program[at] = match random.below(3) {
@@ -138,14 +141,14 @@ fn unlikely(random: &mut Random) -> Vec<Raw> {
     program
 }
 
-/// What the kernel says: the error with which it refuses the program, or the results of calls.
+/// The kernel's answer: the error with which it refuses the program, or the results of the calls.
 type Said = Result<[i64; CALLS], Errno>;
 
-/// Makes a call that there is not: its result, and the place where it returns to.
+/// Makes a call that does not exist. Returns its result, and the address that it returns to.
 #[inline(never)]
 fn call(number: u32, [a, b, c, d, e, f]: &[u64; 6]) -> (i64, u64) {
     let (mut rax, mut rcx) = (u64::from(number), 0u64);
-    // SAFETY: the call has no effect. The kernel leaves in `rcx` where it returns to.
+    // SAFETY: the call has no effect. The kernel leaves the return address in `rcx`.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -158,7 +161,8 @@ fn call(number: u32, [a, b, c, d, e, f]: &[u64; 6]) -> (i64, u64) {
     (rax as i64, rcx)
 }
 
-/// Asks the kernel, in a child. The memory that they share has the error, the results, and the place that calls are made from.
+/// Asks the kernel, in a child. The memory shared with the child holds the error, the address that
+/// calls are made from, and the results.
 fn ask_kernel(program: &[Raw], calls: &[(u32, [u64; 6]); CALLS]) -> (Said, u64) {
     let code: Vec<libc::sock_filter> = program
         .iter()
@@ -184,7 +188,7 @@ fn ask_kernel(program: &[Raw], calls: &[(u32, [u64; 6]); CALLS]) -> (Said, u64) 
     };
     assert_ne!(shared, libc::MAP_FAILED);
     let words = shared.cast::<i64>();
-    // SAFETY: the child makes nothing but system calls, on memory that is there already.
+    // SAFETY: the child makes only system calls, and uses only memory that exists already.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", Errno::last()),
         // SAFETY: as above; the words are in the mapping.
@@ -214,9 +218,9 @@ fn ask_kernel(program: &[Raw], calls: &[(u32, [u64; 6]); CALLS]) -> (Said, u64) 
             assert_eq!(status, 0, "the child's status");
         }
     }
-    // SAFETY: the mapping has so many words.
+    // SAFETY: the mapping has `WORDS` words.
     let said: Vec<i64> = (0..WORDS).map(|n| unsafe { *words.add(n) }).collect();
-    // SAFETY: nobody uses it any more.
+    // SAFETY: nobody uses the mapping any more.
     unsafe { libc::munmap(shared, WORDS * 8) };
     let results = match said[0] {
         0 => Ok(std::array::from_fn(|n| said[2 + n])),
@@ -225,7 +229,7 @@ fn ask_kernel(program: &[Raw], calls: &[(u32, [u64; 6]); CALLS]) -> (Said, u64) 
     (results, said[1] as u64)
 }
 
-/// The same of our own.
+/// Asks our own implementation the same.
 fn ask_us(
     program: &[Raw],
     calls: &[(u32, [u64; 6]); CALLS],
@@ -248,7 +252,7 @@ fn check(seed: u64, make: fn(&mut Random) -> Vec<Raw>) -> bool {
     let program = make(&mut random);
     let calls = std::array::from_fn(|_| random.call());
     let ours = ask_us(&program, &calls, 0);
-    // A division by 0 kills; the child would not live to say so.
+    // A division by 0 kills the child, which then cannot report its result.
     let kills = |verdicts: &[Verdict; CALLS]| {
         let is_survived = |v: &Verdict| matches!(v, Verdict::Errno(_) | Verdict::Allow);
         !verdicts.iter().all(is_survived)
@@ -287,14 +291,14 @@ fn programs_are_taken_as_by_the_kernel() {
     assert!(checked > 400, "{checked}");
 }
 
-/// What is said of all calls of a number holds for each.
+/// If a number is always allowed, each call of that number is allowed.
 #[test]
 fn what_is_always_allowed_is_allowed() {
     let mut always = 0;
     for seed in 1..4000u64 {
         let mut random = Random(seed << 8 | 1);
         let mut program = likely(&mut random);
-        // Two answers, so that there is something to allow.
+        // The end gives one of two answers, so that some calls are allowed.
         let end = program.len() - 3;
         program.truncate(end);
         let mask = 1 << random.below(12);
@@ -335,7 +339,7 @@ fn what_is_always_allowed_is_allowed() {
     assert!(always > 100, "{always}");
 }
 
-/// The usual filters leave the library what they do not look at.
+/// Common filters leave the library the calls whose arguments they do not check.
 #[test]
 fn a_list_of_numbers_is_told_apart_from_arguments() {
     let eq = |k: u32, yes: u8, no: u8| Raw {
@@ -351,7 +355,7 @@ fn a_list_of_numbers_is_told_apart_from_arguments() {
         raw(0x20, 0),
         eq(libc::SYS_read as u32, 5, 0),
         eq(libc::SYS_ioctl as u32, 0, 3),
-        // Of ioctl, one request.
+        // Allows one request of ioctl.
         raw(0x20, 24),
         eq(0x5401, 2, 0),
         raw(0x06, libc::SECCOMP_RET_ERRNO | 1),

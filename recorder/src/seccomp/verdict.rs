@@ -1,23 +1,24 @@
-//! A call as filters see it, and what they say of it.
+//! A call as filters see it, and the filters' answer to it.
 
 use rr_tracee::Registers;
 
 use super::run::Words;
 
-/// What filters, or strict mode, say of a call.
+/// Answer of filters, or of strict mode, to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Strict mode does not know the call.
+    /// Strict mode does not allow the call.
     Strict,
     /// The process dies.
     KillProcess,
-    /// The thread does.
+    /// The thread dies.
     KillThread,
-    /// A `SIGSYS` with this number.
+    /// The task gets a `SIGSYS` with this number.
     Trap(u16),
     /// The call fails with this error.
     Errno(u16),
-    /// Another process decides: there is none, since rr does not let programs ask for that.
+    /// Another process decides. There is no such process, because rr does not let programs install a
+    /// listener.
     Notify,
     /// The task's tracer decides, and gets this number.
     Trace(u16),
@@ -26,7 +27,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// What a filter's answer means. (The kernel's log of calls is not kept by rr.)
+    /// Decodes the answer of a filter's program. (rr does not keep the kernel's log of calls.)
     pub(super) fn of(answer: u32) -> Verdict {
         let data = (answer & libc::SECCOMP_RET_DATA) as u16;
         match answer & libc::SECCOMP_RET_ACTION_FULL {
@@ -36,7 +37,7 @@ impl Verdict {
             libc::SECCOMP_RET_USER_NOTIF => Verdict::Notify,
             libc::SECCOMP_RET_TRACE => Verdict::Trace(data),
             libc::SECCOMP_RET_LOG | libc::SECCOMP_RET_ALLOW => Verdict::Allow,
-            // `SECCOMP_RET_KILL_PROCESS`, and all that the kernel does not know.
+            // `SECCOMP_RET_KILL_PROCESS`, and all answers that the kernel does not know.
             _ => Verdict::KillProcess,
         }
     }
@@ -57,13 +58,13 @@ pub enum Arch {
 pub(super) struct Asked {
     pub(super) number: i32,
     pub(super) arch: Arch,
-    /// Behind the instruction.
+    /// Address after the system call instruction.
     pub(super) instruction_pointer: u64,
     pub(super) args: [u64; 6],
 }
 
 impl Asked {
-    /// The call at this entry.
+    /// Returns the call at this entry.
     pub(super) fn at(entry: &Registers, arch: Arch) -> Asked {
         let low = |word: u64| word & 0xffff_ffff;
         Asked {
@@ -77,7 +78,8 @@ impl Asked {
         }
     }
 
-    /// `struct seccomp_data`: number, architecture, instruction pointer and arguments, the lower half of each first.
+    /// Returns the words of `struct seccomp_data`: number, architecture, instruction pointer and
+    /// arguments, the lower half of each first.
     pub(super) fn words(&self) -> Words {
         let mut words = [
             self.number as u32,
@@ -106,7 +108,8 @@ impl Asked {
 }
 
 impl Verdict {
-    /// The more restrictive of two, without regard to the number; the first if they are the same.
+    /// Returns the more restrictive of two verdicts, without regard to their numbers; the newer one
+    /// (`self`) if the actions are the same.
     pub(super) fn more_restrictive(self, older: Verdict) -> Verdict {
         let rank = |verdict: Verdict| match verdict {
             Verdict::Strict | Verdict::KillProcess => 0,

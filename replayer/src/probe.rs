@@ -24,77 +24,30 @@
 //! that the jump's bytes there are `int3` (or, if that is out of reach, no instruction at all), and the replayer sends the
 //! task on to the moved instruction.
 
-use std::sync::Arc;
+mod counting;
+mod emit;
+mod trial;
 
 use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
 
-use crate::condition::{self, Exits, Program};
-use crate::key::{Key, Place, numbered};
-use crate::words::{GOALS, IS_TRUE, LAST, LEFT, SAVED_FLAGS, SAVED_RAX, SAVED_RCX, count_word};
+use crate::condition;
+use crate::key::Key;
+use crate::words::{LEFT, count_word};
+use emit::*;
 
-/// `int3`.
-pub(crate) const INT3: u8 = 0xcc;
+pub(crate) use counting::{Counting, End, WhereTrue};
+pub(crate) use emit::INT3;
+pub use trial::Trial;
+
 /// No instructions in 64-bit mode, whatever follows (Intel SDM vol. 2, appendix A.3).
 const INVALID: [u8; 6] = [0x06, 0x0e, 0x16, 0x1e, 0x27, 0x37];
-/// Most words that a stub compares; the replayer looks at all.
-const WORDS_MAX: usize = 160;
-/// Most bytes of code for the conditions of a breakpoint.
-const CONDITIONS_MOST: usize = 5000;
 /// Bytes of address space for one stub: the largest (35 bytes a word, and its conditions) takes three pages, and may
 /// begin anywhere in one.
 const ROOM: u64 = 4 * PAGE;
 /// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
 const TOP: Addr = Addr(0x7fff_ffff_f000);
-/// What a stub counts.
-#[derive(Clone, Debug)]
-pub(crate) struct Counting<'a> {
-    /// The number of its counter.
-    pub counter: usize,
-    /// Whether it notes that it was passed last.
-    pub is_noted: bool,
-    /// Whether it is at the goal.
-    pub is_goal: bool,
-    /// When it traps, before it counts.
-    pub end: End<'a>,
-    /// Where one of these cannot be told, it traps, too, before it counts.
-    pub conditions: &'a [Arc<Program>],
-    /// What it does where one is true.
-    pub where_true: WhereTrue,
-}
-
-/// What a task does at a breakpoint with a condition that is true.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum WhereTrue {
-    /// It stops.
-    #[default]
-    Stops,
-    /// It notes that it was there last. Where no condition is true it notes nothing.
-    Notes,
-}
-
-impl Counting<'_> {
-    /// Whether it notes the last pass, or the last one where a condition is true.
-    fn notes(&self) -> bool {
-        match self.conditions {
-            [] => self.is_noted,
-            _ => self.where_true == WhereTrue::Notes,
-        }
-    }
-}
-
-/// When a counting stub traps.
-#[derive(Clone, Debug)]
-pub(crate) enum End<'a> {
-    /// Never.
-    Never,
-    /// When the goal has been met as often as it is to be met.
-    Enough,
-    /// When the registers and words are these.
-    State(&'a Registers, &'a [(Addr, u64)]),
-}
-
 /// The part of a stub that stops the task so that the condition is asked on our side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asking {
@@ -337,266 +290,4 @@ fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[Addr
         }
     }
     None
-}
-
-/// Restores and traps (`int3`) unless `check` jumps to behind that; returns where the `int3` is.
-fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>)) -> usize {
-    let mut misses = Vec::new();
-    check(code, &mut misses);
-    restore(code);
-    let hit = code.len();
-    code.push(INT3);
-    let miss = code.len();
-    for at in misses {
-        condition::set_target(code, at, miss);
-    }
-    hit
-}
-
-/// Evaluates the conditions of the breakpoint at `at`. Where one cannot be told, the code restores and traps: the result says where
-/// that begins, and where the `int3` is. Where one is true, it does the same, or keeps that in [`IS_TRUE`]. `None` if the code would be
-/// too long.
-fn evaluate(
-    code: &mut Vec<u8>,
-    conditions: &[Arc<Program>],
-    at: Addr,
-    where_true: WhereTrue,
-) -> Option<(usize, usize)> {
-    let begin = code.len();
-    let mut exits = Exits::default();
-    condition::save_scratch(code);
-    for program in conditions {
-        condition::compile(program, at, code, &mut exits);
-    }
-    let mut ends = Vec::new();
-    match where_true {
-        WhereTrue::Stops => exits.asks.append(&mut exits.trues),
-        WhereTrue::Notes => {
-            set_word(code, IS_TRUE, 0);
-            condition::restore_scratch(code);
-            ends.push(jump(code));
-            let is_true = code.len();
-            for jump in exits.trues {
-                condition::set_target(code, jump, is_true);
-            }
-            set_word(code, IS_TRUE, 1);
-        }
-    }
-    condition::restore_scratch(code);
-    ends.push(jump(code));
-    let start = code.len();
-    for jump in exits.asks {
-        condition::set_target(code, jump, start);
-    }
-    condition::restore_scratch(code);
-    restore(code);
-    let int3 = code.len();
-    code.push(INT3);
-    let end = code.len();
-    for jump in ends {
-        condition::set_target(code, jump, end);
-    }
-    (end - begin <= CONDITIONS_MOST).then_some((start, int3))
-}
-
-/// `jmp`; returns where its displacement is.
-fn jump(code: &mut Vec<u8>) -> usize {
-    code.push(0xe9);
-    let place = code.len();
-    code.extend([0; 4]);
-    place
-}
-
-/// `mov qword [addr], value`, which leaves the flags alone.
-fn set_word(code: &mut Vec<u8>, addr: u32, value: u32) {
-    code.extend([0x48, 0xc7, 0x04, 0x25]);
-    code.extend(addr.to_le_bytes());
-    code.extend(value.to_le_bytes());
-}
-
-/// Compares the key: falls through, with all registers as they were, if it is equal. Returns the jump that is taken if not.
-/// It leaves the flags alone, so they need not be saved.
-fn compare_key(code: &mut Vec<u8>, key: &Key) -> usize {
-    /// The bytes of the restoring, and of the jump that follows it.
-    const RESTORE_AND_JUMP: u8 = 8 + 5;
-    let restore = |code: &mut Vec<u8>| {
-        // mov rcx, [SAVED_RCX]
-        code.extend([0x48, 0x8b, 0x0c, 0x25]);
-        code.extend(SAVED_RCX.to_le_bytes());
-    };
-    // mov [SAVED_RCX], rcx
-    code.extend([0x48, 0x89, 0x0c, 0x25]);
-    code.extend(SAVED_RCX.to_le_bytes());
-    let number = match key.place {
-        Place::Register(number) => number,
-        Place::Word(addr) => {
-            // mov rcx, addr; mov ecx, [rcx]
-            code.extend([0x48, 0xb9]);
-            code.extend(addr.0.to_le_bytes());
-            code.extend([0x8b, 0x09]);
-            1
-        }
-    };
-    // lea ecx, [register − value]
-    if number >= 8 {
-        code.push(0x41);
-    }
-    code.extend([0x8d, 0x88 | number & 7]);
-    if number & 7 == 4 {
-        code.push(0x24);
-    }
-    code.extend(key.value.wrapping_neg().to_le_bytes());
-    // jrcxz to behind the jump
-    code.extend([0xe3, RESTORE_AND_JUMP]);
-    restore(code);
-    let elsewhere = jump(code);
-    restore(code);
-    elsewhere
-}
-
-/// Compares registers and words.
-fn compare(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers, words: &[(Addr, u64)]) {
-    for (number, value) in numbered(regs) {
-        compare_register(code, misses, number, value);
-    }
-    compare_saved(code, misses, regs);
-    // With equal registers, the words of a frame can be read if they could when this was recorded.
-    for (addr, value) in words.iter().take(WORDS_MAX) {
-        compare_word(code, misses, *addr, *value);
-    }
-}
-
-/// Counts. The counter goes before the note: whoever stops between them finds the note later, with the right count.
-fn count(code: &mut Vec<u8>, what: &Counting<'_>) {
-    // add qword [counter], 1
-    code.extend([0x48, 0x83, 0x04, 0x25]);
-    code.extend(count_word(what.counter).to_le_bytes());
-    code.push(1);
-    if what.is_goal {
-        // add qword [GOALS], 256
-        code.extend([0x48, 0x81, 0x04, 0x25]);
-        code.extend(count_word(GOALS).to_le_bytes());
-        code.extend(256u32.to_le_bytes());
-    }
-    if what.notes() {
-        let mut over = Vec::new();
-        if !what.conditions.is_empty() {
-            // cmp qword [IS_TRUE], 1; jne
-            code.extend([0x48, 0x83, 0x3c, 0x25]);
-            code.extend(IS_TRUE.to_le_bytes());
-            code.push(1);
-            jump_if_different(code, &mut over);
-        }
-        // mov rax, [GOALS]; lea rax, [rax + counter + 1]; mov [LAST], rax
-        code.extend([0x48, 0x8b, 0x04, 0x25]);
-        code.extend(count_word(GOALS).to_le_bytes());
-        code.extend([0x48, 0x8d, 0x40, what.counter as u8 + 1]);
-        code.extend([0x48, 0x89, 0x04, 0x25]);
-        code.extend(count_word(LAST).to_le_bytes());
-        let end = code.len();
-        for jump in over {
-            condition::set_target(code, jump, end);
-        }
-    }
-}
-
-/// `mov [SAVED_RAX], rax; lahf; seto al; mov [SAVED_FLAGS], ax`
-fn save(code: &mut Vec<u8>) {
-    code.extend([0x48, 0x89, 0x04, 0x25]);
-    code.extend(SAVED_RAX.to_le_bytes());
-    code.extend([0x9f, 0x0f, 0x90, 0xc0]);
-    code.extend([0x66, 0x89, 0x04, 0x25]);
-    code.extend(SAVED_FLAGS.to_le_bytes());
-}
-
-/// `mov ax, [SAVED_FLAGS]; add al, 0x7f; sahf; mov rax, [SAVED_RAX]`: the addition overflows exactly if `al` is 1.
-fn restore(code: &mut Vec<u8>) {
-    code.extend([0x66, 0x8b, 0x04, 0x25]);
-    code.extend(SAVED_FLAGS.to_le_bytes());
-    code.extend([0x04, 0x7f, 0x9e]);
-    code.extend([0x48, 0x8b, 0x04, 0x25]);
-    code.extend(SAVED_RAX.to_le_bytes());
-}
-
-/// `jne miss`, with the place of its displacement noted.
-fn jump_if_different(code: &mut Vec<u8>, misses: &mut Vec<usize>) {
-    code.extend([0x0f, 0x85]);
-    misses.push(code.len());
-    code.extend([0; 4]);
-}
-
-/// `mov rax, value`
-fn load(code: &mut Vec<u8>, value: u64) {
-    code.extend([0x48, 0xb8]);
-    code.extend(value.to_le_bytes());
-}
-
-/// `mov rax, value; cmp register, rax; jne miss`
-fn compare_register(code: &mut Vec<u8>, misses: &mut Vec<usize>, number: u8, value: u64) {
-    load(code, value);
-    code.extend([0x48 | number >> 3, 0x39, 0xc0 | number & 7]);
-    jump_if_different(code, misses);
-}
-
-/// `mov rax, addr; cmp dword [rax], low; jne miss; cmp dword [rax + 4], high; jne miss`
-fn compare_word(code: &mut Vec<u8>, misses: &mut Vec<usize>, addr: Addr, value: u64) {
-    load(code, addr.0);
-    let bytes = value.to_le_bytes();
-    code.extend([0x81, 0x38]);
-    code.extend(&bytes[..4]);
-    jump_if_different(code, misses);
-    code.extend([0x81, 0x78, 0x04]);
-    code.extend(&bytes[4..]);
-    jump_if_different(code, misses);
-}
-
-/// Compares the saved `rax` and flags.
-fn compare_saved(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers) {
-    // cmp [SAVED_RAX], rax
-    load(code, regs.rax);
-    code.extend([0x48, 0x39, 0x04, 0x25]);
-    code.extend(SAVED_RAX.to_le_bytes());
-    jump_if_different(code, misses);
-    // ah as `lahf` has it: sign, zero, adjust, parity, carry, and bit 1, which is always set; al: overflow.
-    const OVERFLOW: u64 = 1 << 11;
-    let ah = (regs.eflags as u8 & 0xd5) | 2;
-    let al = u8::from(regs.eflags & OVERFLOW != 0);
-    // cmp word [SAVED_FLAGS], ax
-    code.extend([0x66, 0x81, 0x3c, 0x25]);
-    code.extend(SAVED_FLAGS.to_le_bytes());
-    code.extend([al, ah]);
-    jump_if_different(code, misses);
-}
-
-/// Code that evaluates a condition and traps in either case, for tests: what a stub does, but for the program's
-/// instructions.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Trial {
-    /// The code.
-    pub code: Vec<u8>,
-    /// The `int3` where the condition is true.
-    pub yes: usize,
-    /// Where a task goes on that could not read something.
-    pub after_fault: usize,
-    /// The `int3` where it is false.
-    pub no: usize,
-}
-
-impl Trial {
-    /// The code for a breakpoint at `at`.
-    pub fn of(program: &Arc<Program>, at: Addr) -> Option<Trial> {
-        let mut code = Vec::new();
-        save(&mut code);
-        let (after_fault, yes) = evaluate(&mut code, std::slice::from_ref(program), at, WhereTrue::Stops)?;
-        restore(&mut code);
-        let no = code.len();
-        code.push(INT3);
-        Some(Trial {
-            code,
-            yes,
-            after_fault,
-            no,
-        })
-    }
 }

@@ -1,7 +1,7 @@
 //! The stream reader: whatever the bytes, it returns, and without much memory.
 //!
 //! An input that begins like a segment is read as one, an input that begins like a trace header as that, an input that begins
-//! with `columns` as what is in a frame of that codec below brotli: 4096 bytes of payload in columns; anything else is
+//! with `record_delta` as what is in a frame of that codec below brotli: 4096 bytes of payload in deltas; anything else is
 //! taken for the frames of a segment. Checksums count as right (feature `fuzzing` of rr-trace).
 //!
 //! ```text
@@ -19,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
         let _ = Header::from_bytes(data);
     } else if data.starts_with(b"rr-segm\n") {
         let _ = segment::read_all(data);
-    } else if let Some(columns) = data.strip_prefix(b"columns\n") {
-        let _ = rr_trace::columns::decode(columns, &mut [0; 4096]);
+    } else if let Some(deltas) = data.strip_prefix(b"deltas\n") {
+        let _ = rr_trace::record_delta::decode(deltas, &mut [0; 4096]);
     } else {
         let header = segment::encode_header(&[0; 16], EventNumber(1));
         let _ = segment::read_all(&[&header, data].concat());

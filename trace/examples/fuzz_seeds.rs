@@ -51,8 +51,8 @@ fn main() {
     }
     let record = |n: u64| [228 | 16 << 12 | 5 << 32, 0, 1000, n * n];
     let raw: Vec<u8> = (0..128).flat_map(record).flat_map(u64::to_le_bytes).collect();
-    let columns = rr_trace::columns::encode(&raw, [raw.len()]).unwrap();
-    std::fs::write(out.join("columns"), [&b"columns\n"[..], &columns].concat()).unwrap();
+    let deltas = rr_trace::record_delta::encode(&raw, [raw.len()]).unwrap();
+    std::fs::write(out.join("deltas"), [&b"deltas\n"[..], &deltas].concat()).unwrap();
     println!(
         "{} seeds in {}",
         std::fs::read_dir(&out).unwrap().count(),

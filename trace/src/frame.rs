@@ -3,8 +3,8 @@
 //! ```text
 //! offset size
 //!      0    4  magic "rrF1"
-//!      4    1  kind: 1 Data, 2 Events, 3 End, 4 Pieces (module `pieces`)
-//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932), 2 zeros (nothing is stored), 3 columns (module `columns`):
+//!      4    1  kind: 1 Data, 2 Events, 3 End, 4 Extents (module `extents`)
+//!      5    1  codec of the payload: 0 stored as it is, 1 brotli (RFC 7932), 2 zeros (nothing is stored), 3 record deltas (module `record_delta`):
 //!                their length as a number of 4 bytes, at most the raw length, then they in brotli; only Data has it.
 //!                In packs that share: 4 a dictionary (module `dictionary`)
 //!      6    2  zero
@@ -24,11 +24,11 @@ use std::io::{self, IoSlice, Write};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::columns;
 use crate::compress::{self, QUALITY_OF_PACKS};
 use crate::dictionary::Dictionaries;
 use crate::error::{Error, Malformed};
 use crate::event::EventNumber;
+use crate::record_delta;
 
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_LEN: usize = 48;
@@ -49,7 +49,7 @@ pub enum FrameKind {
     /// The end of the recording: a packed `End` message. Nothing follows.
     End = 3,
     /// A description of how the data of the next Events frame are put together from the bytes of its Data frames.
-    Pieces = 4,
+    Extents = 4,
 }
 
 /// The encoding of a payload.
@@ -61,15 +61,15 @@ pub enum Codec {
     Brotli = 1,
     /// Not at all: it is zeros.
     Zeros = 2,
-    /// Records as their differences from earlier ones, in columns, and those in brotli.
-    Columns = 3,
+    /// Records as their differences from earlier ones, and those in brotli.
+    RecordDelta = 3,
     /// As what differs from a dictionary.
     Dictionary = 4,
 }
 
-/// The effort of compressing.
+/// How hard a payload is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Effort {
+pub enum CompressionLevel {
     /// Not at all.
     None,
     /// With this brotli quality.
@@ -136,14 +136,14 @@ impl FrameHeader {
             1 => FrameKind::Data,
             2 => FrameKind::Events,
             3 => FrameKind::End,
-            4 => FrameKind::Pieces,
+            4 => FrameKind::Extents,
             kind => return Err(Malformed::new(format!("unknown kind of frame {kind}"))),
         };
         let codec = match bytes[5] {
             0 => Codec::Stored,
             1 => Codec::Brotli,
             2 => Codec::Zeros,
-            3 if kind == FrameKind::Data => Codec::Columns,
+            3 if kind == FrameKind::Data => Codec::RecordDelta,
             4 => Codec::Dictionary,
             codec => return Err(Malformed::new(format!("unknown codec {codec}"))),
         };
@@ -158,7 +158,7 @@ impl FrameHeader {
         };
         let lengths_fit = match codec {
             Codec::Stored => header.stored_len == header.raw_len,
-            Codec::Brotli | Codec::Columns | Codec::Dictionary => header.stored_len < header.raw_len,
+            Codec::Brotli | Codec::RecordDelta | Codec::Dictionary => header.stored_len < header.raw_len,
             Codec::Zeros => header.stored_len == 0,
         };
         if header.raw_len == 0 || header.raw_len > FRAME_RAW_MAX || !lengths_fit {
@@ -224,9 +224,9 @@ impl FrameHeader {
             },
             Codec::Brotli => compress::decompress_into(stored, raw)?,
             Codec::Zeros => raw.fill(0),
-            Codec::Columns => {
-                let columns = columns_in(stored, raw.len())?;
-                columns::decode(&columns, raw)?;
+            Codec::RecordDelta => {
+                let deltas = deltas_in(stored, raw.len())?;
+                record_delta::decode(&deltas, raw)?;
             }
             Codec::Dictionary => {
                 return Err(Malformed::new("a dictionary is named, and this is no pack"));
@@ -242,10 +242,10 @@ pub fn append_frame(
     kind: FrameKind,
     span: (EventNumber, EventNumber),
     raw: &[u8],
-    effort: Effort,
+    level: CompressionLevel,
 ) {
     // Writing into memory does not fail.
-    let _ = write_frame(out, kind, span, &[raw], effort);
+    let _ = write_frame(out, kind, span, &[raw], level);
 }
 
 /// Writes a whole frame whose payload is these parts, one after the other: as [`append_frame`], without copying what is stored
@@ -255,7 +255,7 @@ pub(crate) fn write_frame(
     kind: FrameKind,
     (first, last): (EventNumber, EventNumber),
     parts: &[&[u8]],
-    effort: Effort,
+    level: CompressionLevel,
 ) -> io::Result<()> {
     // System calls and checksums of many small parts cost more than putting them together.
     const SMALL_PART: usize = 1 << 10;
@@ -264,7 +264,7 @@ pub(crate) fn write_frame(
     let together;
     let single;
     let mut parts = parts;
-    if parts.len() > 1 && (raw_len / parts.len() < SMALL_PART || effort != Effort::None) {
+    if parts.len() > 1 && (raw_len / parts.len() < SMALL_PART || level != CompressionLevel::None) {
         together = parts.concat();
         single = [&*together];
         parts = &single;
@@ -284,7 +284,7 @@ pub(crate) fn write_frame(
         (header.codec, header.stored_len) = (Codec::Zeros, 0);
         parts = &[];
     } else if let [raw] = parts
-        && let Some((codec, bytes)) = compressed_by(effort, kind, raw, given)
+        && let Some((codec, bytes)) = compressed_by(level, kind, raw, given)
     {
         compressed = bytes;
         shorter = [&*compressed];
@@ -323,12 +323,12 @@ pub(crate) fn recompress(
             (codec, shortest) = (other, bytes);
         }
     };
-    if old.codec == Codec::Columns {
-        // The caller knows the records, and has decided if columns are worth it.
-        let columns = columns_in(&stored, raw.len())?;
-        if let Some(bytes) = compress::compress(&columns, QUALITY_OF_PACKS) {
-            let len = (columns.len() as u32).to_le_bytes();
-            take(Codec::Columns, [&len[..], &bytes].concat());
+    if old.codec == Codec::RecordDelta {
+        // The caller knows the records, and has decided if deltas are worth it.
+        let deltas = deltas_in(&stored, raw.len())?;
+        if let Some(bytes) = compress::compress(&deltas, QUALITY_OF_PACKS) {
+            let len = (deltas.len() as u32).to_le_bytes();
+            take(Codec::RecordDelta, [&len[..], &bytes].concat());
         }
     }
     if old.codec != Codec::Zeros
@@ -349,14 +349,14 @@ pub(crate) fn recompress(
     Ok(frame)
 }
 
-/// The columns of a payload of `raw_len` bytes, out of their stored form.
-fn columns_in(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Malformed> {
+/// The deltas of a payload of `raw_len` bytes, out of their stored form.
+fn deltas_in(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Malformed> {
     let (len, stored) = stored
         .split_first_chunk()
-        .ok_or_else(|| Malformed::new("columns without a length"))?;
+        .ok_or_else(|| Malformed::new("deltas without a length"))?;
     let len = u32::from_le_bytes(*len) as usize;
     if len > raw_len {
-        let why = format!("columns: {len} bytes for {raw_len} of payload");
+        let why = format!("deltas: {len} bytes for {raw_len} of payload");
         return Err(Malformed::new(why));
     }
     compress::decompress(stored, len)
@@ -379,11 +379,16 @@ fn is_zeros(bytes: &[u8]) -> bool {
     bytes.iter().take(64).all(|b| *b == 0) && bytes.iter().all(|b| *b == 0)
 }
 
-/// A payload that was put together from these parts, compressed with this effort, if that makes it shorter.
-fn compressed_by(effort: Effort, kind: FrameKind, raw: &[u8], parts: &[&[u8]]) -> Option<(Codec, Vec<u8>)> {
-    // Higher ones find little more in columns, and take three times as long.
-    const QUALITY_OF_COLUMNS: i32 = 2;
-    let Effort::Brotli(quality) = effort else {
+/// A payload that was put together from these parts, compressed at this level, if that makes it shorter.
+fn compressed_by(
+    level: CompressionLevel,
+    kind: FrameKind,
+    raw: &[u8],
+    parts: &[&[u8]],
+) -> Option<(Codec, Vec<u8>)> {
+    // Higher ones find little more in deltas, and take three times as long.
+    const QUALITY_OF_DELTAS: i32 = 2;
+    let CompressionLevel::Brotli(quality) = level else {
         return None;
     };
     let ends = parts.iter().scan(0, |end, part| {
@@ -391,11 +396,11 @@ fn compressed_by(effort: Effort, kind: FrameKind, raw: &[u8], parts: &[&[u8]]) -
         Some(*end)
     });
     if kind == FrameKind::Data
-        && let Some(columns) = columns::encode(raw, ends)
-        && let Some(bytes) = compress::compress(&columns, QUALITY_OF_COLUMNS)
+        && let Some(deltas) = record_delta::encode(raw, ends)
+        && let Some(bytes) = compress::compress(&deltas, QUALITY_OF_DELTAS)
     {
-        let len = (columns.len() as u32).to_le_bytes();
-        return Some((Codec::Columns, [&len[..], &bytes].concat()));
+        let len = (deltas.len() as u32).to_le_bytes();
+        return Some((Codec::RecordDelta, [&len[..], &bytes].concat()));
     }
     let brotli = worth_compressing(raw).then(|| compress::compress(raw, quality_for(raw, quality)))?;
     Some((Codec::Brotli, brotli?))
@@ -443,7 +448,7 @@ mod tests {
             FrameKind::Events,
             (EventNumber(3), EventNumber(4)),
             b"abc",
-            Effort::Brotli(5),
+            CompressionLevel::Brotli(5),
         );
         assert_eq!(&out[0..16], b"rrF1\x02\0\0\0\x03\0\0\0\x03\0\0\0");
         assert_eq!(&out[48..], b"abc");
@@ -506,7 +511,7 @@ mod tests {
             FrameKind::Data,
             (EventNumber(1), EventNumber(1)),
             &noise,
-            Effort::Brotli(5),
+            CompressionLevel::Brotli(5),
         );
         assert_eq!(out[5], Codec::Stored as u8);
         let zeros = vec![0; 1 << 20];
@@ -516,7 +521,7 @@ mod tests {
             FrameKind::Data,
             (EventNumber(1), EventNumber(1)),
             &zeros,
-            Effort::Brotli(5),
+            CompressionLevel::Brotli(5),
         );
         assert!(out.len() < 200);
         let header = FrameHeader::decode(&bytes_at(&out, 0)).unwrap();
@@ -530,9 +535,9 @@ mod tests {
         words.flat_map(u64::to_le_bytes).collect()
     }
 
-    fn frame_of(kind: FrameKind, raw: &[u8], effort: Effort) -> (FrameHeader, Vec<u8>) {
+    fn frame_of(kind: FrameKind, raw: &[u8], level: CompressionLevel) -> (FrameHeader, Vec<u8>) {
         let mut out = Vec::new();
-        append_frame(&mut out, kind, (EventNumber(1), EventNumber(1)), raw, effort);
+        append_frame(&mut out, kind, (EventNumber(1), EventNumber(1)), raw, level);
         let header = FrameHeader::decode(&bytes_at(&out, 0)).unwrap();
         (header, out[FRAME_HEADER_LEN..].to_vec())
     }
@@ -540,22 +545,22 @@ mod tests {
     #[test]
     fn records_are_stored_in_columns() {
         let raw = records(10_000);
-        let (header, stored) = frame_of(FrameKind::Data, &raw, Effort::Brotli(5));
-        assert_eq!(header.codec, Codec::Columns);
+        let (header, stored) = frame_of(FrameKind::Data, &raw, CompressionLevel::Brotli(5));
+        assert_eq!(header.codec, Codec::RecordDelta);
         assert_eq!(header.payload(stored).unwrap(), raw);
-        let (header, _) = frame_of(FrameKind::Events, &raw, Effort::Brotli(5));
+        let (header, _) = frame_of(FrameKind::Events, &raw, CompressionLevel::Brotli(5));
         assert_eq!(header.codec, Codec::Brotli);
-        let (header, _) = frame_of(FrameKind::Data, &raw, Effort::None);
+        let (header, _) = frame_of(FrameKind::Data, &raw, CompressionLevel::None);
         assert_eq!(header.codec, Codec::Stored);
         let text = b"so it was written, and so it is read; ".repeat(2000);
-        let (header, _) = frame_of(FrameKind::Data, &text, Effort::Brotli(5));
+        let (header, _) = frame_of(FrameKind::Data, &text, CompressionLevel::Brotli(5));
         assert_eq!(header.codec, Codec::Brotli);
     }
 
     #[test]
     fn wrong_columns_are_refused() {
         let raw = records(1000);
-        let (header, stored) = frame_of(FrameKind::Data, &raw, Effort::Brotli(5));
+        let (header, stored) = frame_of(FrameKind::Data, &raw, CompressionLevel::Brotli(5));
         let other = FrameHeader {
             kind: FrameKind::Events,
             ..header

@@ -151,7 +151,7 @@ impl Header {
             .join("-")
     }
 
-    /// Writes the header of a new trace. The first thing that the writer's thread does is to make it durable (`pump`): a
+    /// Writes the header of a new trace. The first thing that the writer's thread does is to make it durable (`writer_thread`): a
     /// disk can be slow, and nothing is said to be safe before that.
     pub(crate) fn write(&self, dir: &TraceDir) -> Result<()> {
         const TEMPORARY: &str = ".header.tmp";

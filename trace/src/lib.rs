@@ -25,15 +25,15 @@
 //! 0000000000000402.seg  | header | Events 402-800 | … | End |
 //! ```
 //!
-//! Bytes that the data of a group have twice are stored once, and zeros not at all. Then a Pieces frame between Data and Events
-//! says how the data are put together (`pieces`).
+//! Bytes that the data of a group have twice are stored once, and zeros not at all. Then an Extents frame between Data and Events
+//! says how the data are put together (`extents`).
 //!
 //! A frame needs nothing from another frame but its own group's data; so reading can start at any group, and deleting
 //! segments from the front leaves a trace that replays from the next checkpoint on (flight recorder). A new segment starts at
 //! every checkpoint that is made while recording, so that reading from a checkpoint begins with the first frame of a file.
 //!
 //! Limits that a reader enforces before it allocates: a frame's payload has at most 8 MiB before compression, an Events
-//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event (and no Pieces frame); an unpacked
+//! frame at most 65536 events, its data are at most 8 MiB, or 4 GiB if it holds a single event (and no Extents frame); an unpacked
 //! message has at most 32 MiB.
 //!
 //! # Invariants
@@ -51,7 +51,7 @@
 //! | [`header`] | facts about the recording: program, machine, options |
 //! | [`error`] | errors that name file and offset |
 //! | [`writer`] | [`TraceWriter`]: where events go |
-//! | `queue`, `pump`, `effort` | the writer's thread, and how hard it compresses |
+//! | `queue`, `writer_thread`, `compression_level` | the writer's thread, and how hard it compresses |
 //! | [`reader`] | [`TraceReader`]: an opened trace |
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
@@ -59,7 +59,7 @@
 //! | `name`, `dir`, `member`, `members` | names, and the way to what they name: files of a directory, or parts of a pack |
 //! | [`files`], `copy`, [`prune`] | [`FileStore`]: contents of mapped files; how they come into the trace; cleaning the store |
 //! | [`segment`], [`frame`] | a segment file: frames in groups |
-//! | `pieces`, [`columns`], `delta`, [`compress`] | encodings of a frame's contents |
+//! | `extents`, [`record_delta`], `delta`, [`compress`] | encodings of a frame's contents |
 //! | `message`, [`convert`] | events as Cap'n Proto messages; types of rr-tracee as messages |
 //! | [`pack`], [`packing`], `recompress` | a trace in one file: reading it, writing it, making its segments smaller |
 //! | [`mod@unpack`] | a directory out of a pack |
@@ -73,17 +73,17 @@ extern crate self as rr_trace;
 mod test_events;
 
 pub mod bytes;
-pub mod columns;
 pub mod compress;
+mod compression_level;
 pub mod convert;
 mod copy;
 pub mod cursor;
 mod delta;
 mod dictionary;
 mod dir;
-mod effort;
 pub mod error;
 pub mod event;
+mod extents;
 pub mod files;
 pub mod frame;
 pub mod header;
@@ -94,18 +94,18 @@ mod name;
 pub mod pack;
 pub mod packing;
 pub mod parallel;
-mod pieces;
 pub mod processes;
 pub mod prune;
-mod pump;
 mod queue;
 pub mod reader;
 mod recompress;
+pub mod record_delta;
 pub mod records;
 pub mod segment;
 pub mod source;
 pub mod unpack;
 pub mod writer;
+mod writer_thread;
 
 pub use bytes::{Bytes, Lend};
 pub use cursor::EventCursor;

@@ -1,7 +1,7 @@
 //! The state that the recorder's thread and the writer's thread share.
 //!
 //! The recorder's thread only ever pushes into [`State`] under a lock that is held for some tens of nanoseconds;
-//! encoding, compressing and writing happen on the other side (`pump`). Invariants: jobs are done in order; `backlog`
+//! encoding, compressing and writing happen on the other side (`writer_thread`). Invariants: jobs are done in order; `backlog`
 //! counts everything accepted and not yet written, and exceeds the limit only by a single event; after a
 //! failure nothing is written any more, and everybody is told.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use rr_tracee::tsc;
 
 use crate::bytes::Lend;
-use crate::effort::{Load, Recent};
+use crate::compression_level::{Load, Recent};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::message::BATCH_DATA_MAX;

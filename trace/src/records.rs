@@ -13,7 +13,7 @@ const SHORT: usize = 64;
 
 /// A record of a buffered call, with the beginning of its outputs.
 #[derive(Clone, Copy, Debug)]
-pub struct Brief {
+pub struct RecordPrefix {
     number: i64,
     result: i64,
     outputs: [u8; SHORT],
@@ -21,7 +21,7 @@ pub struct Brief {
     end: usize,
 }
 
-impl Brief {
+impl RecordPrefix {
     /// It as a record that ends as far from its own beginning as the whole one.
     pub fn record(&self) -> Record<'_> {
         Record {
@@ -32,14 +32,14 @@ impl Brief {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Brief> {
+    fn read(reader: &mut Reader<'_>) -> Option<RecordPrefix> {
         let head = Head::of(reader.word()?);
         let result = reader.word()? as i64;
         let mut outputs = [0; SHORT];
         let len = head.outputs.min(SHORT);
         let rest = head.record() - RECORD_BYTES as usize - len;
         let whole = reader.fill(&mut outputs[..len]) && reader.skip(rest);
-        whole.then_some(Brief {
+        whole.then_some(RecordPrefix {
             number: head.number,
             result,
             outputs,
@@ -50,7 +50,7 @@ impl Brief {
 }
 
 impl Bytes {
-    /// Calls `each` with every record, as [`Brief`] has it. Says whether there are whole records and nothing else.
+    /// Calls `each` with every record, as [`RecordPrefix`] has it. Says whether there are whole records and nothing else.
     pub fn each_record(&self, mut each: impl FnMut(&Record<'_>)) -> bool {
         let mut reader = self.reader();
         while !reader.is_at_end() {
@@ -61,7 +61,7 @@ impl Bytes {
                 each(&Record { outputs, ..record });
                 continue;
             }
-            let Some(brief) = Brief::read(&mut reader) else {
+            let Some(brief) = RecordPrefix::read(&mut reader) else {
                 return false;
             };
             each(&brief.record());
@@ -70,9 +70,9 @@ impl Bytes {
     }
 
     /// The record that begins `at` bytes from the beginning.
-    pub fn record_at(&self, at: usize) -> Option<Brief> {
+    pub fn record_at(&self, at: usize) -> Option<RecordPrefix> {
         let mut reader = self.reader();
-        reader.skip(at).then(|| Brief::read(&mut reader)).flatten()
+        reader.skip(at).then(|| RecordPrefix::read(&mut reader)).flatten()
     }
 }
 

@@ -28,13 +28,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::dictionary::Dictionaries;
 use crate::error::{Error, Malformed, Result};
 use crate::event::{Event, EventNumber};
+use crate::extents::{Assembly, Extents};
 use crate::frame::{
     Codec, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RAW_MAX, FrameHeader, FrameKind, bytes_at, sum_is,
 };
 use crate::header::{FORMAT_VERSION, check_prefix};
 use crate::member::Member;
 use crate::message::{self, BATCH_DATA_MAX, EVENT_DATA_MAX};
-use crate::pieces::{Assembly, Pieces};
 
 /// Bytes before the first frame.
 pub const SEGMENT_HEADER_LEN: usize = 48;
@@ -128,15 +128,15 @@ pub(crate) struct Stream<S> {
     next: EventNumber,
     /// Data frames that wait for their Events frame.
     data: Vec<Frame>,
-    /// The Pieces frame that waits for it.
-    pieces: Option<Frame>,
+    /// The Extents frame that waits for it.
+    extents: Option<Frame>,
     /// The contents of the Data frames of the last groups: the memory is used again when no event shares it any more.
     pools: Vec<Arc<Vec<u8>>>,
     /// First and last event of the group under way.
     group: Option<(EventNumber, EventNumber)>,
     /// Bytes of data of the group under way.
     data_len: u64,
-    /// Its Pieces frame was there: no data follow.
+    /// Its Extents frame was there: no data follow.
     whole_data: bool,
     ended: bool,
 }
@@ -181,7 +181,7 @@ impl<S: Source> Stream<S> {
             offset,
             next,
             data: Vec::new(),
-            pieces: None,
+            extents: None,
             pools: Vec::new(),
             group: None,
             data_len: 0,
@@ -276,7 +276,7 @@ impl<S: Source> Stream<S> {
                 }
                 self.ended = true;
             }
-            FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {
+            FrameKind::Data | FrameKind::Extents | FrameKind::Events => {
                 if first != self.next
                     || last.0 == u64::MAX
                     || self.group.is_some_and(|group| group != (first, last))
@@ -291,7 +291,7 @@ impl<S: Source> Stream<S> {
                     if self.data_len > EVENT_DATA_MAX {
                         return Err(self.damaged(offset, "more data than a group of frames may have"));
                     }
-                } else if header.kind == FrameKind::Pieces {
+                } else if header.kind == FrameKind::Extents {
                     self.group = Some((first, last));
                     self.whole_data = true;
                 } else {
@@ -365,8 +365,8 @@ impl<S: Source> Stream<S> {
             match frame.header.kind {
                 FrameKind::Data if frame.header.last >= from => self.data.push(frame),
                 FrameKind::Events if frame.header.last >= from => return self.events(frame).map(Some),
-                FrameKind::Pieces if frame.header.last >= from => self.pieces = Some(frame),
-                FrameKind::Data | FrameKind::Pieces | FrameKind::Events => {}
+                FrameKind::Extents if frame.header.last >= from => self.extents = Some(frame),
+                FrameKind::Data | FrameKind::Extents | FrameKind::Events => {}
                 FrameKind::End => return self.ending(&frame).map(|end| Some(Batch::End(end))),
             }
         }
@@ -401,7 +401,7 @@ impl<S: Source> Stream<S> {
         let frames = std::mem::take(&mut self.data);
         let announced = lengths.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
         let present: u64 = frames.iter().map(|f| u64::from(f.header.raw_len)).sum();
-        let pieces = match self.pieces.take() {
+        let extents = match self.extents.take() {
             None if announced != present => {
                 let why =
                     format!("events with {announced} bytes of data, but {present} bytes in the data frames");
@@ -409,16 +409,16 @@ impl<S: Source> Stream<S> {
             }
             None => None,
             Some(frame) => {
-                let read = Pieces::read(&self.payload(&frame)?, present, announced);
+                let read = Extents::read(&self.payload(&frame)?, present, announced);
                 Some(read.map_err(|e| e.at(&self.path, frame.offset))?)
             }
         };
         if present <= BATCH_DATA_MAX {
             let pool = self.load(&frames, present as usize)?;
-            let mut data = Assembly::new(&pool, present as usize, pieces);
+            let mut data = Assembly::new(&pool, present as usize, extents);
             message::fill(&mut events, lengths, &mut data)?;
         } else {
-            // A single event: a Pieces frame would have been refused.
+            // A single event: an Extents frame would have been refused.
             let mut data = Frames {
                 stream: self,
                 frames: frames.iter(),
@@ -504,7 +504,7 @@ impl<S: Source> Stream<S> {
             Ok(_) => {}
             // Data without events do not count anyway.
             Err(Error::Damaged { .. })
-                if matches!(frame.header.kind, FrameKind::Data | FrameKind::Pieces) => {}
+                if matches!(frame.header.kind, FrameKind::Data | FrameKind::Extents) => {}
             Err(Error::Damaged { .. }) => whole = before,
             Err(e) => return Err(e),
         }
@@ -523,7 +523,7 @@ impl<S: Source> Stream<S> {
                     return Ok(Some(offset + i as u64));
                 }
             }
-            // The next piece begins with what may be the start of a header.
+            // The next extent begins with what may be the start of a header.
             offset += (len - FRAME_HEADER_LEN + 1) as u64;
         }
         Ok(None)

@@ -1,8 +1,8 @@
 //! Writing a trace.
 //!
 //! [`TraceWriter::append`] is meant to cost the recorder next to nothing: it takes a lock and pushes. A background
-//! thread does the rest (`pump`), at the latest some hundred milliseconds later, so that little is lost when the
-//! recorder is killed. Memory is bounded: when the thread falls behind it compresses less, in the end not at all (`effort`);
+//! thread does the rest (`writer_thread`), at the latest some hundred milliseconds later, so that little is lost when the
+//! recorder is killed. Memory is bounded: when the thread falls behind it compresses less, in the end not at all (`compression_level`);
 //! when the queue is full all the same, because the disk is slower than the program, `append` waits.
 
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use crate::event::{Event, EventNumber};
 use crate::files::FileStore;
 use crate::header::Header;
 use crate::message::{self, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
-use crate::pump::{Pump, PumpOptions};
 use crate::queue::{Job, Shared, Size};
+use crate::writer_thread::{ThreadOptions, WriterThread};
 
 /// The settings of a writer.
 #[derive(Clone, Debug)]
@@ -80,13 +80,13 @@ impl TraceWriter {
             let _ = std::fs::remove_dir_all(dir.path());
         })?;
         let shared = Arc::new(Shared::new(dir.path().to_owned()));
-        let pump_options = PumpOptions {
+        let pump_options = ThreadOptions {
             flush_after: options.flush_after,
             queue_bytes: options.queue_bytes,
             quality: options.quality.min(11).into(),
             cpus: options.background_cpus,
         };
-        let pump = Pump::new(
+        let thread = WriterThread::new(
             shared.clone(),
             pump_options,
             (dir.clone(), Arc::clone(&files)),
@@ -94,7 +94,7 @@ impl TraceWriter {
         );
         let thread = std::thread::Builder::new()
             .name("rr-trace-write".into())
-            .spawn(|| pump.run())
+            .spawn(|| thread.run())
             .map_err(|e| Error::io(dir.path(), "starting a thread to write", e))?;
         Ok(TraceWriter {
             dir,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::{event, header, message, numbered, typical};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use rr_trace::frame::{Effort, FrameKind, append_frame};
+use rr_trace::frame::{CompressionLevel, FrameKind, append_frame};
 use rr_trace::segment::read_all;
 use rr_trace::{Error, Event, EventNumber, TraceReader, TraceWriter, WriterOptions};
 
@@ -262,7 +262,7 @@ impl Forged {
             kind,
             (EventNumber(first), EventNumber(last)),
             raw,
-            Effort::None,
+            CompressionLevel::None,
         );
         self
     }
@@ -276,7 +276,7 @@ fn forged_streams() {
     };
     let one = message(&[typical(1, vec![])]);
     let with_data = message(&[typical(1, b"12345".to_vec())]);
-    // The pieces are good.
+    // The extents are good.
     let good =
         Forged::new()
             .frame(FrameKind::Data, 1, 1, b"12345")

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::frame::Effort;
+use crate::frame::CompressionLevel;
 
 /// Bytes that came so long ago count a third (1/e) as much as bytes that come now.
 const RECENT: Duration = Duration::from_millis(200);
@@ -55,14 +55,14 @@ pub(crate) struct Load {
 
 impl Load {
     /// Chooses how hard to compress the next frame. `queue` says how much may wait, `quality` is the best quality.
-    pub(crate) fn effort(self, queue: u64, quality: i32) -> Effort {
+    pub(crate) fn level(self, queue: u64, quality: i32) -> CompressionLevel {
         let part = if self.ending { ENDING } else { 1 };
         if self.pressure <= queue / BEST && !self.ending {
-            Effort::Brotli(quality)
+            CompressionLevel::Brotli(quality)
         } else if self.pressure <= queue / FAST / part {
-            Effort::Brotli(quality.min(FAST_QUALITY))
+            CompressionLevel::Brotli(quality.min(FAST_QUALITY))
         } else {
-            Effort::None
+            CompressionLevel::None
         }
     }
 }
@@ -74,34 +74,34 @@ mod tests {
     const QUEUE: u64 = 256 << 20;
     const MIB: u64 = 1 << 20;
 
-    fn effort(pressure: u64, ending: bool) -> Effort {
-        Load { pressure, ending }.effort(QUEUE, 5)
+    fn level(pressure: u64, ending: bool) -> CompressionLevel {
+        Load { pressure, ending }.level(QUEUE, 5)
     }
 
     #[test]
     fn less_is_compressed_the_more_waits() {
-        assert_eq!(effort(0, false), Effort::Brotli(5));
-        assert_eq!(effort(8 * MIB, false), Effort::Brotli(5));
-        assert_eq!(effort(8 * MIB + 1, false), Effort::Brotli(2));
-        assert_eq!(effort(32 * MIB, false), Effort::Brotli(2));
-        assert_eq!(effort(32 * MIB + 1, false), Effort::None);
-        assert_eq!(effort(QUEUE, false), Effort::None);
+        assert_eq!(level(0, false), CompressionLevel::Brotli(5));
+        assert_eq!(level(8 * MIB, false), CompressionLevel::Brotli(5));
+        assert_eq!(level(8 * MIB + 1, false), CompressionLevel::Brotli(2));
+        assert_eq!(level(32 * MIB, false), CompressionLevel::Brotli(2));
+        assert_eq!(level(32 * MIB + 1, false), CompressionLevel::None);
+        assert_eq!(level(QUEUE, false), CompressionLevel::None);
         let load = Load {
             pressure: 9 * MIB,
             ending: false,
         };
         assert_eq!(
-            load.effort(QUEUE, 0),
-            Effort::Brotli(0),
+            load.level(QUEUE, 0),
+            CompressionLevel::Brotli(0),
             "never better than asked for"
         );
     }
 
     #[test]
     fn little_is_compressed_when_somebody_waits_for_the_end() {
-        assert_eq!(effort(0, true), Effort::Brotli(2));
-        assert_eq!(effort(MIB, true), Effort::Brotli(2));
-        assert_eq!(effort(2 * MIB, true), Effort::None);
+        assert_eq!(level(0, true), CompressionLevel::Brotli(2));
+        assert_eq!(level(MIB, true), CompressionLevel::Brotli(2));
+        assert_eq!(level(2 * MIB, true), CompressionLevel::None);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
             now += step;
             recent.add(MIB / 10, now);
             if recent.bytes(now) < 4 * MIB {
-                assert_eq!(effort(recent.bytes(now), false), Effort::Brotli(5));
+                assert_eq!(level(recent.bytes(now), false), CompressionLevel::Brotli(5));
             }
         }
         assert!(recent.bytes(now) < 4 * MIB);

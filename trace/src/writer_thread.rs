@@ -18,14 +18,14 @@ use rr_tracee::tsc;
 use crate::dir::{HEADER, Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
+use crate::extents;
 use crate::files::FileStore;
-use crate::frame::{Effort, FRAME_RAW_MAX, FrameKind, write_frame};
+use crate::frame::{CompressionLevel, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
-use crate::pieces;
 use crate::queue::{Group, Job, Shared};
 use crate::segment::encode_header;
 
-/// The size of payloads of Data frames before compression. The effort of compressing is chosen for each anew.
+/// The size of payloads of Data frames before compression. The compression level is chosen for each anew.
 const DATA_FRAME: usize = 1 << 20;
 
 /// Closed segments are made durable no more often than this.
@@ -36,7 +36,7 @@ const SYNC_EACH_MAX: usize = 16;
 
 /// The settings of the thread.
 #[derive(Clone, Debug)]
-pub(crate) struct PumpOptions {
+pub(crate) struct ThreadOptions {
     pub(crate) flush_after: Duration,
     pub(crate) queue_bytes: u64,
     pub(crate) quality: i32,
@@ -44,9 +44,9 @@ pub(crate) struct PumpOptions {
 }
 
 /// The thread's own state.
-pub(crate) struct Pump {
+pub(crate) struct WriterThread {
     shared: Arc<Shared>,
-    options: PumpOptions,
+    options: ThreadOptions,
     dir: TraceDir,
     files: Arc<FileStore>,
     uuid: [u8; 16],
@@ -87,14 +87,14 @@ impl Drop for Guard {
     }
 }
 
-impl Pump {
+impl WriterThread {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        options: PumpOptions,
+        options: ThreadOptions,
         (dir, files): (TraceDir, Arc<FileStore>),
         uuid: [u8; 16],
-    ) -> Pump {
-        Pump {
+    ) -> WriterThread {
+        WriterThread {
             shared,
             options,
             dir,
@@ -207,9 +207,9 @@ impl Pump {
     }
 
     /// Chooses how hard to compress now.
-    fn effort(&self) -> Effort {
+    fn level(&self) -> CompressionLevel {
         let load = self.shared.lock().load();
-        load.effort(self.options.queue_bytes, self.options.quality)
+        load.level(self.options.queue_bytes, self.options.quality)
     }
 
     fn write_events(&mut self, events: &[Event]) -> Result<()> {
@@ -226,7 +226,7 @@ impl Pump {
         self.open_segment(span.0)?;
         let result = self
             .write_data(events, span)
-            .and_then(|()| self.write_frame(FrameKind::Events, span, &[&message], self.effort()));
+            .and_then(|()| self.write_frame(FrameKind::Events, span, &[&message], self.level()));
         self.commit(result)?;
         self.last = span.1;
         Ok(())
@@ -234,16 +234,16 @@ impl Pump {
 
     /// Writes the data of a group: what is to be stored of them, cut into frames, and how they are put together from that.
     fn write_data(&mut self, events: &[Event], span: (EventNumber, EventNumber)) -> Result<()> {
-        let plan = pieces::plan(events);
+        let plan = extents::plan(events);
         let mut frame: Vec<&[u8]> = Vec::new();
         let mut room = DATA_FRAME;
         for mut bytes in plan.stored.iter().copied() {
             while bytes.len() > room {
-                // The rest of the records still begins with a whole word (`columns`).
+                // The rest of the records still begins with a whole word (`record_delta`).
                 let (now, later) = bytes.split_at(room / 8 * 8);
                 bytes = later;
                 frame.push(now);
-                self.write_frame(FrameKind::Data, span, &frame, self.effort())?;
+                self.write_frame(FrameKind::Data, span, &frame, self.level())?;
                 frame.clear();
                 room = DATA_FRAME;
             }
@@ -251,10 +251,10 @@ impl Pump {
             frame.push(bytes);
         }
         if !frame.is_empty() {
-            self.write_frame(FrameKind::Data, span, &frame, self.effort())?;
+            self.write_frame(FrameKind::Data, span, &frame, self.level())?;
         }
         match plan.payload() {
-            Some(payload) => self.write_frame(FrameKind::Pieces, span, &[&payload], self.effort()),
+            Some(payload) => self.write_frame(FrameKind::Extents, span, &[&payload], self.level()),
             None => Ok(()),
         }
     }
@@ -274,7 +274,12 @@ impl Pump {
         if self.segment.is_none() {
             self.open_segment(self.last.next())?;
         }
-        let result = self.write_frame(FrameKind::End, (self.last, self.last), &[&message], Effort::None);
+        let result = self.write_frame(
+            FrameKind::End,
+            (self.last, self.last),
+            &[&message],
+            CompressionLevel::None,
+        );
         self.commit(result)
     }
 
@@ -284,7 +289,7 @@ impl Pump {
         kind: FrameKind,
         span: (EventNumber, EventNumber),
         parts: &[&[u8]],
-        effort: Effort,
+        level: CompressionLevel,
     ) -> Result<()> {
         let Some(segment) = &mut self.segment else {
             return Ok(());
@@ -299,7 +304,7 @@ impl Pump {
                 limit,
             });
         }
-        write_frame(&mut segment.file, kind, span, parts, effort)
+        write_frame(&mut segment.file, kind, span, parts, level)
             .map_err(|e| Error::io(&segment.path, "writing", e))
     }
 

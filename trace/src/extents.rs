@@ -1,16 +1,16 @@
-//! Pieces: the data of a group without what it holds already.
+//! Extents: the data of a group without what it holds already.
 //!
 //! The next program reads from a pipe the bytes that one program writes into it, and both are recorded: the same bytes stand
-//! in a group twice, a moment apart. Data frames then hold them once, and a Pieces frame says how the data are put together:
+//! in a group twice, a moment apart. Data frames then hold them once, and an Extents frame says how the data are put together:
 //!
 //! ```text
 //! data        | A: 128 KiB read from a file      | B, C, …: 16 KiB read from the pipe, each a part of A     | 64 KiB of zeros |
 //! Data frames | A                                |
-//! Pieces      | 0, 128 Ki                        | 0, 16 Ki | 16 Ki, 16 Ki | …                             | ZEROS, 64 Ki    |
+//! Extents      | 0, 128 Ki                        | 0, 16 Ki | 16 Ki, 16 Ki | …                             | ZEROS, 64 Ki    |
 //! ```
 //!
 //! The payload is a list of entries of 8 bytes, two little-endian numbers of 32 bits: where in the Data frames of the
-//! group the piece begins (all ones: it is zeros), and its length, which is not 0. A group with a Pieces frame has at most
+//! group the extent begins (all ones: it is zeros), and its length, which is not 0. A group with an Extents frame has at most
 //! [`BATCH_DATA_MAX`] bytes of data.
 //!
 //! References never leave their group, so reading can begin at any group as before; and a copy refers to stored bytes,
@@ -30,7 +30,7 @@ use crate::error::{Malformed, Result};
 use crate::event::Event;
 use crate::message::{self, BATCH_DATA_MAX, Data};
 
-/// The place of a piece that is zeros.
+/// The place of an extent that is zeros.
 const ZEROS: u32 = u32::MAX;
 /// Bytes of an entry.
 const ENTRY: usize = 8;
@@ -51,7 +51,7 @@ const SLOTS: usize = 4096;
 
 /// A part of the data of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Piece {
+struct Extent {
     /// Its offset in the stored bytes, or [`ZEROS`].
     at: u32,
     len: u32,
@@ -63,7 +63,7 @@ pub(crate) struct Plan<'a> {
     /// The bytes to store, in order.
     pub(crate) stored: Vec<&'a [u8]>,
     stored_len: u32,
-    pieces: Vec<Piece>,
+    extents: Vec<Extent>,
     /// There are zeros or copies.
     saves: bool,
 }
@@ -89,18 +89,18 @@ struct Planner<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// The payload of the Pieces frame, if one is needed.
+    /// The payload of the Extents frame, if one is needed.
     pub(crate) fn payload(&self) -> Option<Vec<u8>> {
-        let entry = |p: &Piece| [p.at.to_le_bytes(), p.len.to_le_bytes()].concat();
-        self.saves.then(|| self.pieces.iter().flat_map(entry).collect())
+        let entry = |p: &Extent| [p.at.to_le_bytes(), p.len.to_le_bytes()].concat();
+        self.saves.then(|| self.extents.iter().flat_map(entry).collect())
     }
 
-    fn piece(&mut self, at: u32, len: usize) {
+    fn extent(&mut self, at: u32, len: usize) {
         let len = len as u32;
-        match self.pieces.last_mut() {
+        match self.extents.last_mut() {
             Some(last) if at != ZEROS && last.at != ZEROS && last.at + last.len == at => last.len += len,
             Some(last) if at == ZEROS && last.at == ZEROS => last.len += len,
-            _ => self.pieces.push(Piece { at, len }),
+            _ => self.extents.push(Extent { at, len }),
         }
     }
 
@@ -108,7 +108,7 @@ impl<'a> Plan<'a> {
         if bytes.is_empty() {
             return;
         }
-        self.piece(self.stored_len, bytes.len());
+        self.extent(self.stored_len, bytes.len());
         self.stored_len += bytes.len() as u32;
         self.stored.push(bytes);
     }
@@ -187,11 +187,11 @@ impl<'a> Planner<'a> {
             self.stored_run(&bytes[from..at]);
             self.plan.saves = true;
             if let Some(((source, offset), len)) = found {
-                self.plan.piece(self.sources[source].at + offset as u32, len);
+                self.plan.extent(self.sources[source].at + offset as u32, len);
                 self.expected = (source, offset + len);
                 at += len;
             } else {
-                self.plan.piece(ZEROS, zeros);
+                self.plan.extent(ZEROS, zeros);
                 at += zeros;
             }
             from = at;
@@ -210,7 +210,7 @@ impl<'a> Planner<'a> {
 
     /// Finds stored bytes that begin like these: their place, and how many are equal.
     fn find(&self, rest: &[u8]) -> Option<(Place, usize)> {
-        // Bytes that were read in two pieces may be written in one, and the other way round.
+        // Bytes that were read in two parts may be written in one, and the other way round.
         let (source, offset) = self.expected;
         let here = self.sources.get(source)?;
         let expected = if offset < here.bytes.len() {
@@ -269,65 +269,65 @@ fn zeros_at(bytes: &[u8]) -> usize {
     blocks.map(<[u8]>::len).sum()
 }
 
-/// The pieces that a Pieces frame tells of.
-pub(crate) struct Pieces(Vec<Piece>);
+/// The extents that an Extents frame tells of.
+pub(crate) struct Extents(Vec<Extent>);
 
-impl Pieces {
+impl Extents {
     /// From the payload. `stored` is how many bytes the Data frames of the group have, `total` how many the events.
-    pub(crate) fn read(payload: &[u8], stored: u64, total: u64) -> Result<Pieces, Malformed> {
+    pub(crate) fn read(payload: &[u8], stored: u64, total: u64) -> Result<Extents, Malformed> {
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n: u32, b| n << 8 | u32::from(*b));
         let (entries, odd) = payload.split_at(payload.len() / ENTRY * ENTRY);
-        let pieces: Vec<Piece> = entries
+        let extents: Vec<Extent> = entries
             .chunks_exact(ENTRY)
-            .map(|entry| Piece {
+            .map(|entry| Extent {
                 at: number(&entry[..4]),
                 len: number(&entry[4..]),
             })
             .collect();
         let mut sum = 0;
-        for Piece { at, len } in &pieces {
+        for Extent { at, len } in &extents {
             sum += u64::from(*len);
             if *len == 0 || *at != ZEROS && u64::from(*at) + u64::from(*len) > stored {
                 return Err(Malformed::new(format!(
-                    "a piece of {len} bytes from byte {at} on, of {stored} that are stored"
+                    "an extent of {len} bytes from byte {at} on, of {stored} that are stored"
                 )));
             }
         }
         if !odd.is_empty() || sum != total || total > BATCH_DATA_MAX || stored > BATCH_DATA_MAX {
             return Err(Malformed::new(format!(
-                "events with {total} bytes of data, but {sum} bytes in pieces of {stored} that are stored"
+                "events with {total} bytes of data, but {sum} bytes in extents of {stored} that are stored"
             )));
         }
-        Ok(Pieces(pieces))
+        Ok(Extents(extents))
     }
 }
 
 /// The data of a group, put together: gives the next bytes, as many as it is asked for.
 pub(crate) struct Assembly<'a> {
     stored: &'a Arc<Vec<u8>>,
-    pieces: std::vec::IntoIter<Piece>,
-    /// The rest of the piece under way.
-    current: Piece,
+    extents: std::vec::IntoIter<Extent>,
+    /// The rest of the extent under way.
+    current: Extent,
 }
 
 impl<'a> Assembly<'a> {
-    /// From what the Data frames hold, the first `len` bytes of `stored`, and the pieces, if there are any.
-    pub(crate) fn new(stored: &'a Arc<Vec<u8>>, len: usize, pieces: Option<Pieces>) -> Assembly<'a> {
+    /// From what the Data frames hold, the first `len` bytes of `stored`, and the extents, if there are any.
+    pub(crate) fn new(stored: &'a Arc<Vec<u8>>, len: usize, extents: Option<Extents>) -> Assembly<'a> {
         let len = len as u32;
-        let pieces = pieces.unwrap_or(Pieces(vec![Piece { at: 0, len }]));
+        let extents = extents.unwrap_or(Extents(vec![Extent { at: 0, len }]));
         Assembly {
             stored,
-            pieces: pieces.0.into_iter(),
-            current: Piece { at: ZEROS, len: 0 },
+            extents: extents.0.into_iter(),
+            current: Extent { at: ZEROS, len: 0 },
         }
     }
 
-    /// Takes the next piece, or as much as `most` of it; `None` if there is none.
+    /// Takes the next extent, or as much as `most` of it; `None` if there is none.
     fn next(&mut self, most: usize) -> Option<(u32, usize)> {
         if self.current.len == 0 {
-            self.current = self.pieces.next()?;
+            self.current = self.extents.next()?;
         }
-        let Piece { at, len } = self.current;
+        let Extent { at, len } = self.current;
         let now = most.min(len as usize);
         if at != ZEROS {
             self.current.at += now as u32;
@@ -338,7 +338,7 @@ impl<'a> Assembly<'a> {
 }
 
 impl Data for Assembly<'_> {
-    // They are there: the lengths were compared, and the pieces are within what is stored.
+    // They are there: the lengths were compared, and the extents are within what is stored.
     fn take(&mut self, len: u64) -> Result<Vec<u8>> {
         let len = len.min(BATCH_DATA_MAX) as usize;
         let mut out = Vec::with_capacity(len);

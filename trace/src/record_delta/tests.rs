@@ -26,22 +26,22 @@ fn whole(raw: &[u8]) -> Option<Vec<u8>> {
     encode(raw, [raw.len()])
 }
 
-fn decoded(columns: &[u8], len: usize) -> Result<Vec<u8>, Malformed> {
+fn decoded(deltas: &[u8], len: usize) -> Result<Vec<u8>, Malformed> {
     // Bytes that were there before must not matter.
     let mut out = noise(7, len);
-    decode(columns, &mut out).map(|()| out)
+    decode(deltas, &mut out).map(|()| out)
 }
 
-/// The columns are shorter than that part of `raw`, and give it back.
+/// The deltas are shorter than that part of `raw`, and give it back.
 #[track_caller]
-fn expect_shorter(raw: &[u8], columns: &[u8], part: usize) {
+fn expect_shorter(raw: &[u8], deltas: &[u8], part: usize) {
     assert!(
-        columns.len() < raw.len() / part,
+        deltas.len() < raw.len() / part,
         "{} of {}",
-        columns.len(),
+        deltas.len(),
         raw.len()
     );
-    assert_eq!(decoded(columns, raw.len()).unwrap(), raw);
+    assert_eq!(decoded(deltas, raw.len()).unwrap(), raw);
 }
 
 #[test]
@@ -50,8 +50,8 @@ fn times_become_an_eighth_at_most() {
     // A frame begins anywhere, in whole words.
     for cut in [0, 8, 16, 24] {
         let raw = &all[cut..];
-        let columns = whole(raw).unwrap();
-        expect_shorter(raw, &columns, 8);
+        let deltas = whole(raw).unwrap();
+        expect_shorter(raw, &deltas, 8);
     }
 }
 
@@ -72,8 +72,8 @@ fn a_loop_of_different_calls_is_followed() {
         .concat()
     };
     let raw: Vec<u8> = (0..1000).flat_map(file).collect();
-    let columns = whole(&raw).unwrap();
-    expect_shorter(&raw, &columns, 15);
+    let deltas = whole(&raw).unwrap();
+    expect_shorter(&raw, &deltas, 15);
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn bytes_of_odd_lengths_between_records_do_no_harm() {
         raw.extend(noise(n, n as usize));
         ends.push(raw.len());
     }
-    let columns = encode(&raw, ends).unwrap();
-    expect_shorter(&raw, &columns, 8);
+    let deltas = encode(&raw, ends).unwrap();
+    expect_shorter(&raw, &deltas, 8);
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn what_is_no_records_is_left_alone() {
     }
 }
 
-/// Columns of these parts.
-fn columns(steps: &[u8], differences: &[u8], literals: &[u8]) -> Vec<u8> {
-    let lengths = [steps, differences].map(|column| (column.len() as u32).to_le_bytes());
+/// Deltas of these parts.
+fn deltas(steps: &[u8], differences: &[u8], literals: &[u8]) -> Vec<u8> {
+    let lengths = [steps, differences].map(|stream| (stream.len() as u32).to_le_bytes());
     [&lengths[0], &lengths[1], steps, differences, literals].concat()
 }
 
@@ -116,57 +116,49 @@ fn every_damage_is_noticed() {
     let first = record_of(228, 1, 0, &[5, 6]);
     let stat = record_of(262, 1, 0, &[1; 18]);
     let second = record_of(228, 1, 0, &[5, 7]);
-    let good = columns(&[1, 0, 32, 1 << 3 | 1, 32], &[2], &first);
+    let good = deltas(&[1, 0, 32, 1 << 3 | 1, 32], &[2], &first);
     assert_eq!(decoded(&good, 64).unwrap(), [&first[..], &second].concat());
     let zeros = record_of(228, 0, 0, &[5, 6]);
     let long = record_of(228, 1, 0, &[0; 40]);
     for (what, bytes, len) in [
         ("ends", vec![], 8),
         ("ends", good[..7].to_vec(), 64),
-        ("ends", columns(&[1, 0, 33], &[], &first), 33),
-        ("ends", columns(&[1, 0, 32], &[], &first), 64),
-        ("ends", columns(&[1, 0, 32, 8 | 1], &[2], &first), 64),
-        ("ends", columns(&[1, 0, 32, 8 | 1, 32], &[], &first), 64),
-        ("ends", columns(&[1, 0, 32, 8 | 1, 32], &[0x80], &first), 64),
-        ("ends", columns(&[1, 0, 160, 1, 1, 160, 1], &[], &stat), 320),
+        ("ends", deltas(&[1, 0, 33], &[], &first), 33),
+        ("ends", deltas(&[1, 0, 32], &[], &first), 64),
+        ("ends", deltas(&[1, 0, 32, 8 | 1], &[2], &first), 64),
+        ("ends", deltas(&[1, 0, 32, 8 | 1, 32], &[], &first), 64),
+        ("ends", deltas(&[1, 0, 32, 8 | 1, 32], &[0x80], &first), 64),
+        ("ends", deltas(&[1, 0, 160, 1, 1, 160, 1], &[], &stat), 320),
         ("ends", u32::MAX.to_le_bytes().repeat(3), 64),
-        ("left", columns(&[1, 0, 32, 8 | 1, 32, 0], &[2], &first), 64),
-        ("left", columns(&[1, 0, 32, 8 | 1, 32], &[2, 2], &first), 64),
-        ("left", columns(&[1, 0, 32], &[], &[&*first, &[1]].concat()), 32),
-        ("left", columns(&[], &[], &[1]), 0),
-        ("a run", columns(&[1, 0, 0], &[], &[]), 8),
-        ("a run", columns(&[1, 0, 33], &[], &[0; 33]), 32),
-        ("a run", columns(&[9, 0, 32], &[], &first), 32),
-        ("no record", columns(&[0], &[], &[]), 32),
-        ("no record", columns(&[1, 0, 32, 0], &[], &first), 64),
-        ("no record", columns(&[1, 0, 32, 1, 33], &[], &first), 64),
-        ("no record", columns(&[1, 0, 32, 1, 7], &[], &first), 64),
-        ("no record", columns(&[1, 0, 32, 1, 32], &[], &zeros), 64),
-        (
-            "no record",
-            columns(&[1, 0, 0xd0, 2, 1, 0xd0, 2], &[], &long),
-            672,
-        ),
-        ("does not fit", columns(&[1, 0, 32, 1, 32], &[], &first), 63),
+        ("left", deltas(&[1, 0, 32, 8 | 1, 32, 0], &[2], &first), 64),
+        ("left", deltas(&[1, 0, 32, 8 | 1, 32], &[2, 2], &first), 64),
+        ("left", deltas(&[1, 0, 32], &[], &[&*first, &[1]].concat()), 32),
+        ("left", deltas(&[], &[], &[1]), 0),
+        ("a run", deltas(&[1, 0, 0], &[], &[]), 8),
+        ("a run", deltas(&[1, 0, 33], &[], &[0; 33]), 32),
+        ("a run", deltas(&[9, 0, 32], &[], &first), 32),
+        ("no record", deltas(&[0], &[], &[]), 32),
+        ("no record", deltas(&[1, 0, 32, 0], &[], &first), 64),
+        ("no record", deltas(&[1, 0, 32, 1, 33], &[], &first), 64),
+        ("no record", deltas(&[1, 0, 32, 1, 7], &[], &first), 64),
+        ("no record", deltas(&[1, 0, 32, 1, 32], &[], &zeros), 64),
+        ("no record", deltas(&[1, 0, 0xd0, 2, 1, 0xd0, 2], &[], &long), 672),
+        ("does not fit", deltas(&[1, 0, 32, 1, 32], &[], &first), 63),
         (
             "does not fit",
-            columns(&[1, 0, 40, 1, 8], &[], &[&*first, &first[..8]].concat()),
+            deltas(&[1, 0, 40, 1, 8], &[], &[&*first, &first[..8]].concat()),
             100,
         ),
-        ("beyond", columns(&[1, 0, 32, 16 | 1, 32], &[2], &first), 64),
+        ("beyond", deltas(&[1, 0, 32, 16 | 1, 32], &[2], &first), 64),
         (
             "beyond",
-            columns(&[1, 0, 160, 1, 1, 160, 1, 0, 16], &[2], &stat),
+            deltas(&[1, 0, 160, 1, 1, 160, 1, 0, 16], &[2], &stat),
             320,
         ),
+        ("64 bits", deltas(&[1, 0, 32, 8 | 1, 32], &[0xff; 11], &first), 64),
         (
             "64 bits",
-            columns(&[1, 0, 32, 8 | 1, 32], &[0xff; 11], &first),
-            64,
-        ),
-        (
-            "64 bits",
-            columns(&[[1].as_slice(), &[0xff; 11]].concat(), &[], &first),
+            deltas(&[[1].as_slice(), &[0xff; 11]].concat(), &[], &first),
             64,
         ),
     ] {
@@ -206,26 +198,26 @@ proptest! {
         let ends = parts.iter().scan(0, |end, part| { *end += part.len(); Some(*end) });
         let ends: Vec<usize> = ends.map(|end| end.saturating_sub(cut)).collect();
         raw.drain(..cut);
-        let columns = encode(&raw, ends).unwrap();
-        prop_assert!(columns.len() <= raw.len() / 2);
-        prop_assert!(decoded(&columns, raw.len()).unwrap() == raw);
-        if let Some(columns) = whole(&raw) {
-            prop_assert!(decoded(&columns, raw.len()).unwrap() == raw);
+        let deltas = encode(&raw, ends).unwrap();
+        prop_assert!(deltas.len() <= raw.len() / 2);
+        prop_assert!(decoded(&deltas, raw.len()).unwrap() == raw);
+        if let Some(deltas) = whole(&raw) {
+            prop_assert!(decoded(&deltas, raw.len()).unwrap() == raw);
         }
     }
 
     #[test]
     fn wrong_ends_do_no_harm(records in records(), ends in vec(0..9000usize, 0..6)) {
         let raw = [clock(30 + records.len() as u64 / 8), records].concat();
-        if let Some(columns) = encode(&raw, ends) {
-            prop_assert!(decoded(&columns, raw.len()).unwrap() == raw);
+        if let Some(deltas) = encode(&raw, ends) {
+            prop_assert!(decoded(&deltas, raw.len()).unwrap() == raw);
         }
     }
 
     #[test]
     fn arbitrary_bytes_come_back(raw in vec(any::<u8>(), 0..2000)) {
-        if let Some(columns) = whole(&raw) {
-            prop_assert!(decoded(&columns, raw.len()).unwrap() == raw);
+        if let Some(deltas) = whole(&raw) {
+            prop_assert!(decoded(&deltas, raw.len()).unwrap() == raw);
         }
     }
 
@@ -236,12 +228,12 @@ proptest! {
         len in 0..3000usize,
     ) {
         let raw = [records.clone(), clock(50), records.clone(), clock(50 + records.len() as u64 / 8)].concat();
-        let mut columns = whole(&raw).unwrap();
+        let mut deltas = whole(&raw).unwrap();
         for (place, byte) in damage {
-            *place.get_mut(&mut columns) = byte;
+            *place.get_mut(&mut deltas) = byte;
         }
-        let _ = decoded(&columns, raw.len());
-        let _ = decoded(&columns, len);
+        let _ = decoded(&deltas, raw.len());
+        let _ = decoded(&deltas, len);
     }
 
     #[test]
@@ -251,7 +243,7 @@ proptest! {
         differences in 0..100usize,
     ) {
         let (differences, literals) = rest.split_at(differences.min(rest.len()));
-        let _ = decoded(&columns(&steps, differences, literals), 200);
+        let _ = decoded(&deltas(&steps, differences, literals), 200);
         let _ = decoded(&rest, 100);
     }
 }

@@ -1,4 +1,4 @@
-//! Columns: records of buffered calls, each as its difference from an earlier one.
+//! Record deltas: records of buffered calls, each as its difference from an earlier one.
 //!
 //! A program that does the same again and again writes records (`preload/src/layout.rs` draws them) that resemble each
 //! other: the same first word, the same result or one a little larger, outputs that differ in few words and by little.
@@ -8,7 +8,7 @@
 //! payload of the frame  | the rest of a record | A₁     | B₁     | A₂     | B₂     | A₃     | …
 //! steps                 | as they are                   | A₁ + … | B₁ + … | A₂ + … | …
 //!
-//! columns   offset size
+//! deltas    offset size
 //!                0    4  bytes of the steps: s
 //!                4    4  bytes of the differences: d
 //!                8    s  steps
@@ -28,7 +28,7 @@
 //! low ones first, bit 7 in all bytes but the last.
 //!
 //! The encoder does not know where records begin, only where they can: it takes for a record what begins with a word with which
-//! another one seemed to begin. If it is wrong, the columns are longer; what is decoded is the payload in any case.
+//! another one seemed to begin. If it is wrong, the deltas are longer; what is decoded is the payload in any case.
 
 use rr_preload::records::Head;
 
@@ -38,7 +38,7 @@ use crate::error::Malformed;
 const WORD: usize = 8;
 /// Records are at most as long as this: outputs of 144 bytes (`struct stat`). Longer ones are bytes as they are.
 const RECORD_MAX: usize = 160;
-/// Bytes in front of the columns.
+/// Bytes in front of the deltas.
 const PREFIX: usize = 8;
 /// A smaller payload is not looked at.
 const SMALLEST: usize = 512;
@@ -61,9 +61,9 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*word))
 }
 
-/// The columns of a payload, if they are at most half as long. The payload is put together from parts that end at `ends`
+/// The deltas of a payload, if they are at most half as long. The payload is put together from parts that end at `ends`
 /// (ascending); no record lies in two of them, and one may begin at multiples of 8 from the beginning of a part. Wrong ends
-/// make longer columns.
+/// make longer deltas.
 pub fn encode(raw: &[u8], ends: impl IntoIterator<Item = usize>) -> Option<Vec<u8>> {
     if raw.len() < SMALLEST {
         return None;
@@ -76,7 +76,7 @@ pub fn encode(raw: &[u8], ends: impl IntoIterator<Item = usize>) -> Option<Vec<u
         distance: 0,
     };
     let mut table = [NOWHERE; SLOTS];
-    // Records before `from` are in the columns already.
+    // Records before `from` are in the deltas already.
     let (mut from, mut at, mut trial) = (0, 0, TRIAL);
     for end in ends {
         let end = end.clamp(at, raw.len());
@@ -186,23 +186,23 @@ fn push_varint(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
-/// Fills `out` with the payload that these are the columns of.
-pub fn decode(columns: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
-    let mut columns = Columns::of(columns)?;
+/// Fills `out` with the payload that these are the deltas of.
+pub fn decode(deltas: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+    let mut deltas = Deltas::of(deltas)?;
     let (mut at, mut distance) = (0, 0);
     while at < out.len() {
-        let step = columns.steps.byte()?;
+        let step = deltas.steps.byte()?;
         if step & 1 != 0 {
-            let told = columns.steps.varint()?;
+            let told = deltas.steps.varint()?;
             if told == 0 {
-                let len = columns.steps.varint()?;
+                let len = deltas.steps.varint()?;
                 let len = usize::try_from(len)
                     .ok()
                     .filter(|len| (1..=out.len() - at).contains(len));
                 let (Some(len), 1) = (len, step) else {
-                    return Err(Malformed::new("columns: a run of bytes that cannot be"));
+                    return Err(Malformed::new("deltas: a run of bytes that cannot be"));
                 };
-                out[at..at + len].copy_from_slice(columns.literals.take(len)?);
+                out[at..at + len].copy_from_slice(deltas.literals.take(len)?);
                 at += len;
                 continue;
             }
@@ -212,65 +212,63 @@ pub fn decode(columns: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
         let there = at.checked_sub(distance).and_then(|there| before.get(there..));
         let len = there.and_then(|there| record(word(there, 0)?));
         let (Some(there), Some(len)) = (there, len) else {
-            return Err(Malformed::new("columns: no record to be like"));
+            return Err(Malformed::new("deltas: no record to be like"));
         };
         let (Some(there), Some(now)) = (there.get(..len), rest.get_mut(..len)) else {
-            return Err(Malformed::new("columns: a record that does not fit"));
+            return Err(Malformed::new("deltas: a record that does not fit"));
         };
         now.copy_from_slice(there);
         let mut differ = u32::from(step & !1);
         for n in 0..more_bytes(len) {
-            differ |= u32::from(columns.steps.byte()?) << (8 * (n + 1));
+            differ |= u32::from(deltas.steps.byte()?) << (8 * (n + 1));
         }
         let words = now.as_chunks_mut::<WORD>().0;
         while differ != 0 {
             let Some(word) = words.get_mut(differ.trailing_zeros() as usize) else {
-                return Err(Malformed::new("columns: a difference beyond a record's end"));
+                return Err(Malformed::new("deltas: a difference beyond a record's end"));
             };
             differ &= differ - 1;
-            let difference = columns.differences.varint()?;
+            let difference = deltas.differences.varint()?;
             let difference = (difference >> 1) ^ (difference & 1).wrapping_neg();
             *word = u64::from_le_bytes(*word).wrapping_add(difference).to_le_bytes();
         }
         at += len;
     }
-    columns.are_used_up()
+    deltas.are_used_up()
 }
 
-/// The rest of the columns.
-struct Columns<'a> {
-    steps: Column<'a>,
-    differences: Column<'a>,
-    literals: Column<'a>,
+/// The rest of the deltas.
+struct Deltas<'a> {
+    steps: Stream<'a>,
+    differences: Stream<'a>,
+    literals: Stream<'a>,
 }
 
-impl<'a> Columns<'a> {
-    fn of(columns: &'a [u8]) -> Result<Columns<'a>, Malformed> {
-        let mut rest = Column(columns);
+impl<'a> Deltas<'a> {
+    fn of(deltas: &'a [u8]) -> Result<Deltas<'a>, Malformed> {
+        let mut rest = Stream(deltas);
         let lengths = [rest.length()?, rest.length()?];
-        Ok(Columns {
-            steps: Column(rest.take(lengths[0])?),
-            differences: Column(rest.take(lengths[1])?),
+        Ok(Deltas {
+            steps: Stream(rest.take(lengths[0])?),
+            differences: Stream(rest.take(lengths[1])?),
             literals: rest,
         })
     }
 
     fn are_used_up(&self) -> Result<(), Malformed> {
-        let left = [&self.steps, &self.differences, &self.literals].map(|column| column.0.len());
+        let left = [&self.steps, &self.differences, &self.literals].map(|stream| stream.0.len());
         if left == [0; 3] {
             Ok(())
         } else {
-            Err(Malformed::new(format!(
-                "columns: {left:?} bytes are left of them"
-            )))
+            Err(Malformed::new(format!("deltas: {left:?} bytes are left of them")))
         }
     }
 }
 
-/// The rest of a column.
-struct Column<'a>(&'a [u8]);
+/// The rest of a stream.
+struct Stream<'a>(&'a [u8]);
 
-impl<'a> Column<'a> {
+impl<'a> Stream<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (now, later) = self.0.split_at_checked(len).ok_or_else(ends)?;
         self.0 = later;
@@ -298,12 +296,12 @@ impl<'a> Column<'a> {
                 return Ok(n);
             }
         }
-        Err(Malformed::new("columns: a number of more than 64 bits"))
+        Err(Malformed::new("deltas: a number of more than 64 bits"))
     }
 }
 
 fn ends() -> Malformed {
-    Malformed::new("columns: one of them ends too early")
+    Malformed::new("deltas: one of them ends too early")
 }
 
 #[cfg(test)]

@@ -42,9 +42,9 @@ fn stored(events: &[Event]) -> usize {
     match plan.payload() {
         None => assert_eq!(stored, data.concat()),
         Some(payload) => {
-            let pieces = Pieces::read(&payload, stored.len() as u64, total).unwrap();
+            let extents = Extents::read(&payload, stored.len() as u64, total).unwrap();
             let block = Arc::new(stored.clone());
-            let again = || Pieces(pieces.0.clone());
+            let again = || Extents(extents.0.clone());
             let mut taken = Assembly::new(&block, stored.len(), Some(again()));
             let mut shared = Assembly::new(&block, stored.len(), Some(again()));
             for blob in data {
@@ -60,7 +60,7 @@ fn stored(events: &[Event]) -> usize {
 #[test]
 fn what_goes_through_a_pipe_is_stored_once() {
     let file = noise(1, 1 << 20);
-    // Read in large pieces, buffered; written into a pipe; read from there in small ones, some of them traced.
+    // Read in large extents, buffered; written into a pipe; read from there in small ones, some of them traced.
     let mut events = Vec::new();
     for large in file.chunks(128 << 10) {
         events.push(event(record(large), vec![]));
@@ -114,7 +114,7 @@ fn what_saves_nothing_costs_nothing() {
 #[test]
 fn damaged_pieces_are_refused() {
     let entry = |at: u32, len: u32| [at.to_le_bytes(), len.to_le_bytes()].concat();
-    let read = |payload: &[u8], stored, total| Pieces::read(payload, stored, total).map(|p| p.0.len());
+    let read = |payload: &[u8], stored, total| Extents::read(payload, stored, total).map(|p| p.0.len());
     assert_eq!(read(&[entry(0, 100), entry(ZEROS, 50)].concat(), 100, 150), Ok(2));
     for (payload, stored, total) in [
         // Beyond what is stored, by one and by all that fits into the numbers.
@@ -172,9 +172,9 @@ proptest! {
         stored in 0..3000u64,
         total in 0..3000u64,
     ) {
-        if let Ok(pieces) = Pieces::read(&payload, stored, total) {
+        if let Ok(extents) = Extents::read(&payload, stored, total) {
             let block = Arc::new(vec![1; stored as usize]);
-            let mut assembly = Assembly::new(&block, block.len(), Some(pieces));
+            let mut assembly = Assembly::new(&block, block.len(), Some(extents));
             prop_assert_eq!(assembly.take(total).unwrap().len() as u64, total);
         }
     }

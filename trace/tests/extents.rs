@@ -8,7 +8,7 @@ mod common;
 use std::path::Path;
 
 use common::{header, noise, typical};
-use rr_trace::frame::{Effort, FrameKind, append_frame};
+use rr_trace::frame::{CompressionLevel, FrameKind, append_frame};
 use rr_trace::segment::{encode_header, read_all};
 use rr_trace::{Error, Event, EventNumber, TraceReader, TraceWriter, WriterOptions};
 
@@ -88,7 +88,7 @@ fn forged(frames: &[(FrameKind, &[u8])]) -> Vec<u8> {
     let mut bytes = encode_header(&[0; 16], EventNumber(1)).to_vec();
     let one = EventNumber(1);
     for (kind, raw) in frames {
-        append_frame(&mut bytes, *kind, (one, one), raw, Effort::None);
+        append_frame(&mut bytes, *kind, (one, one), raw, CompressionLevel::None);
     }
     bytes
 }
@@ -100,7 +100,7 @@ fn message(len: usize) -> Vec<u8> {
 
 #[test]
 fn forged_references() {
-    use FrameKind::{Data, Events, Pieces};
+    use FrameKind::{Data, Events, Extents};
     let entries = |entries: &[(u32, u32)]| -> Vec<u8> {
         let words = entries.iter().flat_map(|(at, len)| [*at, *len]);
         words.flat_map(u32::to_le_bytes).collect()
@@ -108,12 +108,12 @@ fn forged_references() {
     let event = message(300);
     let data = noise(1, 200);
     let good = entries(&[(100, 100), (u32::MAX, 100), (0, 100)]);
-    let (read, _) = read_all(&forged(&[(Data, &data), (Pieces, &good), (Events, &event)])).unwrap();
+    let (read, _) = read_all(&forged(&[(Data, &data), (Extents, &good), (Events, &event)])).unwrap();
     let expected = [&data[100..], &[0; 100], &data[..100]].concat();
     assert_eq!(read[0].writes[0].data, expected);
     // No data at all are needed for zeros.
     let zeros = entries(&[(u32::MAX, 300)]);
-    let (read, _) = read_all(&forged(&[(Pieces, &zeros), (Events, &event)])).unwrap();
+    let (read, _) = read_all(&forged(&[(Extents, &zeros), (Events, &event)])).unwrap();
     assert_eq!(read[0].writes[0].data, [0; 300]);
 
     let damaged = |frames: &[(FrameKind, &[u8])], what: &str| match read_all(&forged(frames)) {
@@ -127,29 +127,34 @@ fn forged_references() {
         (entries(&[(u32::MAX, u32::MAX)]), "four gigabytes of zeros"),
         (entries(&[(0, 100)]), "too few bytes"),
         (entries(&[(0, 200), (0, 200)]), "too many bytes"),
-        (entries(&[(0, 0), (0, 200), (0, 100)]), "an empty piece"),
+        (entries(&[(0, 0), (0, 200), (0, 100)]), "an empty extent"),
         (good[1..].to_vec(), "half an entry"),
     ] {
-        damaged(&[(Data, &data), (Pieces, &bad), (Events, &event)], what);
+        damaged(&[(Data, &data), (Extents, &bad), (Events, &event)], what);
     }
-    damaged(&[(Pieces, &good), (Events, &event)], "nothing is stored");
+    damaged(&[(Extents, &good), (Events, &event)], "nothing is stored");
     damaged(
-        &[(Data, &data), (Pieces, &good), (Pieces, &good), (Events, &event)],
+        &[
+            (Data, &data),
+            (Extents, &good),
+            (Extents, &good),
+            (Events, &event),
+        ],
         "twice",
     );
     damaged(
-        &[(Pieces, &good), (Data, &data), (Events, &event)],
-        "data after the pieces",
+        &[(Extents, &good), (Data, &data), (Events, &event)],
+        "data after the extents",
     );
     // The event announces 2^63 bytes and more; its length is the only word with these bytes.
     let at = event.windows(2).position(|w| w == 300u16.to_le_bytes()).unwrap();
     let mut huge = event.clone();
     huge[at..at + 2].copy_from_slice(&[0xff, 0xff]);
     damaged(
-        &[(Data, &data), (Pieces, &good), (Events, &huge)],
-        "other lengths than the pieces",
+        &[(Data, &data), (Extents, &good), (Events, &huge)],
+        "other lengths than the extents",
     );
     // Nothing follows: a torn end, and no error.
-    let (read, _) = read_all(&forged(&[(Data, &data), (Pieces, &good)])).unwrap();
+    let (read, _) = read_all(&forged(&[(Data, &data), (Extents, &good)])).unwrap();
     assert_eq!(read, []);
 }

@@ -18,13 +18,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, fallocate};
 use rr_trace::event::EventNumber;
+use rr_tracee::sparse;
 
 use crate::error::{Error, Result};
 use crate::file::{
@@ -361,38 +361,16 @@ pub(crate) fn open_referred(dir: &Path, event: EventNumber) -> Result<(PathBuf, 
 pub(crate) fn revive(dir: &Path, event: EventNumber, into: &File) -> Result<u64> {
     let path = blocks_path(dir, event);
     match open_file(&path, "opening the blocks of a removed checkpoint") {
-        Ok(left) => copy(&left, into).map_err(Error::io("copying the blocks of a removed checkpoint", &path)),
+        Ok(left) => {
+            let copied = left.metadata().and_then(|meta| {
+                sparse::copy(&left, 0..meta.len(), into, 0)?;
+                Ok(meta.len().max(HEADER_LEN as u64))
+            });
+            copied.map_err(Error::io("copying the blocks of a removed checkpoint", &path))
+        }
         Err(e) if e.is_missing() => Ok(HEADER_LEN as u64),
         Err(e) => Err(e),
     }
-}
-
-/// Copies all but holes. Returns the length.
-fn copy(from: &File, to: &File) -> io::Result<u64> {
-    let seek = |at: u64, whence| {
-        // SAFETY: plain numbers and our descriptor.
-        let found = unsafe { libc::lseek(from.as_raw_fd(), at as i64, whence) };
-        u64::try_from(found).map_err(|_| io::Error::last_os_error())
-    };
-    let len = from.metadata()?.len();
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        match seek(at, libc::SEEK_DATA) {
-            Ok(data) => at = data,
-            // Nothing but a hole up to the end.
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => break,
-            Err(e) => return Err(e),
-        }
-        let end = seek(at, libc::SEEK_HOLE)?;
-        while at < end {
-            let n = buffer.len().min((end - at) as usize);
-            from.read_exact_at(&mut buffer[..n], at)?;
-            to.write_all_at(&buffer[..n], at)?;
-            at += n as u64;
-        }
-    }
-    Ok(len.max(HEADER_LEN as u64))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | [`image`] | a session at an event, without its pages |
 //! | [`source`] | the sources of an address space while its program runs on |
-//! | [`capture`] | the parts that a recorder hands over, and the walk over their pages |
+//! | [`capture`] | the parts that a recorder hands over |
+//! | `walk` | the walk over their pages |
 //! | [`schedule`] | when checkpoints are due |
 //! | [`writer`] | the threads that make checkpoint files of it, and the one that reads |
 //! | `store` | one capture being read: its new and its known contents |
@@ -67,6 +68,7 @@ pub mod stats;
 mod store;
 mod temporary;
 pub mod verify;
+mod walk;
 mod write_status;
 pub mod writer;
 

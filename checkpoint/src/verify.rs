@@ -12,14 +12,16 @@ use std::fs::File;
 use rr_trace::Member;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::Pagemap;
-use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Memory, ObjectId, ReadAt, SpaceId};
+use rr_tracee::{
+    Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Memory, ObjectId, ReadAt, SpaceId, sparse,
+};
 
 pub use difference::{Difference, Differences, Line};
 pub use images::compare_images;
 pub use pair::compare_checkpoints;
 
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
-use crate::capture::{must_read, next_data};
+use crate::capture::must_read;
 use crate::error::{BoxedError, Error, Result};
 use crate::index::{PageTarget, captured};
 use crate::restore::Checkpoint;
@@ -199,8 +201,8 @@ pub fn compare_object(
     for part in checkpoint.image().mapped_parts(object) {
         let end = size.min(part.end.0);
         let mut at = part.start.0;
-        while let Some(data) = next_data(live, at, end).map_err(failed)? {
-            let data = AddrRange::new(Addr(at.max(data.start.0)), data.end).to_pages();
+        while let Some(data) = sparse::next_data(live, at, end).map_err(failed)? {
+            let data = AddrRange::new(Addr(at.max(data.start)), Addr(data.end)).to_pages();
             for rest in without(data, &stored) {
                 let mut at = rest.start;
                 while at < rest.end {

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::fcntl::Flock;
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::CpuSet;
 use rr_trace::Progress;
 use rr_trace::event::EventNumber;
 use rr_tracee::cpus::bind_thread;
@@ -42,7 +42,7 @@ use rr_tracee::{AddrRange, Tid};
 use crate::assemble;
 use crate::block::{BLOCK_PAGES, PAGE_BYTES};
 use crate::budget::{Budget, Keeper};
-use crate::capture::{CaptureRequest, Changes, PageSink, SpaceSource, WalkError, walk_object, walk_space};
+use crate::capture::{CaptureRequest, Changes, SpaceSource};
 use crate::compression::Compressor;
 use crate::content_index::ContentIndex;
 use crate::error::{Error, Result};
@@ -52,6 +52,7 @@ use crate::pipeline::{CapturedImage, Message, Outcome};
 use crate::publish;
 use crate::stats::{CheckpointStats, Maker};
 use crate::store::{Buffers, Job, Store, StoreContext};
+use crate::walk::{PageSink, WalkError, walk_object, walk_space};
 use crate::write_status::WriteStatus;
 
 /// The time between two looks for room.
@@ -303,7 +304,7 @@ impl Threads {
     fn let_go_on(&self, cpus: &CpuSet) {
         for tid in self.all().iter() {
             // As above.
-            let _ = sched_setaffinity(tid.pid(), cpus);
+            let _ = rr_tracee::cpus::bind(*tid, cpus);
         }
     }
 }

@@ -4,11 +4,10 @@
 //! a wake-up across CPUs costs many times one on the same CPU. Where it then runs is the caller's choice
 //! ([`cpu_for_replay`]).
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::sched::{CpuSet, sched_getaffinity};
 use rr_trace::Header;
 use rr_tracee::Tid;
-use rr_tracee::cpus::{Claim, Cpus};
+use rr_tracee::cpus::{self, Claim, Cpus};
 
 /// The CPU for a replay: that of the recording if we may use it, because `cpuid` tells a program on which CPU it
 /// runs, and where it cannot be intercepted the answer must be the same.
@@ -41,8 +40,7 @@ pub(crate) struct Beside(Option<CpuSet>);
 
 impl Beside {
     pub fn cpu(cpu: Option<usize>) -> Beside {
-        let thread = Pid::from_raw(0);
-        let before = sched_getaffinity(thread).ok();
+        let before = sched_getaffinity(Tid(0).pid()).ok();
         // Nothing to do, and to be undone.
         if before.is_some() && before == cpu.and_then(|cpu| only(cpu).ok()) {
             return Beside(None);
@@ -56,14 +54,14 @@ impl Drop for Beside {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             // It was so before.
-            let _ = sched_setaffinity(Pid::from_raw(0), before);
+            let _ = cpus::bind(Tid(0), before);
         }
     }
 }
 
 /// Binds a task (0: the calling thread) to a CPU.
 pub(crate) fn bind(task: Tid, cpu: usize) -> nix::Result<()> {
-    sched_setaffinity(task.pid(), &only(cpu)?)
+    cpus::bind(task, &only(cpu)?)
 }
 
 fn only(cpu: usize) -> nix::Result<CpuSet> {

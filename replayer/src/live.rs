@@ -32,16 +32,14 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{
     Addr, AddressSpace, Backing, Error as TraceeError, ExtendedState, ForkPolicy, Memory, ObjectId, Objects,
-    Registers, SpaceId, SpaceOp, Stopped, Tid,
+    Registers, SpaceId, SpaceOp, Stopped, Tid, sparse,
 };
 
 use crate::affinity::{self, Beside};
 use crate::backings::Object;
-use crate::blank;
 use crate::breakpoints::Breakpoints;
 use crate::error::{Error, Result};
 use crate::family::Family;
-use crate::objects::copy_sparse;
 use crate::overlay::CodeOverlay;
 use crate::pending::Pending;
 use crate::position::{Position, Progress};
@@ -50,6 +48,7 @@ use crate::sites::Sites;
 use crate::space::perform;
 use crate::task::Task;
 use crate::watch::Watches;
+use crate::blank;
 
 /// A session as it was once. It keeps processes and memory as long as it lives.
 #[derive(Debug)]
@@ -252,7 +251,7 @@ impl ReplaySession {
                     None => copies.insert(memory_file().map_err(copying(*id))?),
                 };
                 let size = object.file.metadata().map_err(copying(*id))?.len();
-                copy_sparse(&object.file, 0..size, to, end).map_err(copying(*id))?;
+                sparse::copy(&object.file, 0..size, to, end).map_err(copying(*id))?;
                 let part = end..end + Addr(size).page_ceil().0;
                 end = part.end;
                 Content::Copy(part)

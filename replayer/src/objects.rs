@@ -14,7 +14,9 @@ use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventNumber};
 use rr_tracee::objects::{exposed, objects_in};
 use rr_tracee::remote::Remote;
-use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs};
+use rr_tracee::{
+    Addr, AddrRange, AddressSpace, FileId, ObjectId, SpaceOp, Stopped, Tid, TraceeFd, procfs, sparse,
+};
 
 use crate::backings::{Backings, FEW_OBJECTS, Object};
 use crate::error::{Error, Result};
@@ -84,7 +86,7 @@ impl Backings {
             .open(procfs::fd_path(real, TraceeFd(fd)))
             .map_err(failed("opening", object))?;
         if let Some((content, part)) = content {
-            copy_sparse(content, part, &file, 0).map_err(failed("filling", object))?;
+            sparse::copy(content, part, &file, 0).map_err(failed("filling", object))?;
         }
         file.set_len(Addr(size).page_ceil().0)
             .map_err(failed("sizing", object))?;
@@ -142,35 +144,6 @@ impl Backings {
     fn is_original(&self, object: ObjectId) -> bool {
         self.objects.get(&object).is_some_and(|o| o.original)
     }
-}
-
-/// Copies what is not a hole (lseek(2), `SEEK_DATA`) of a part of a file to a place in another.
-pub(crate) fn copy_sparse(from: &File, part: Range<u64>, to: &File, to_at: u64) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::FileExt;
-    let size = part.end.min(from.metadata()?.len());
-    let mut buffer = vec![0; (1 << 20).min(size.saturating_sub(part.start) as usize)];
-    let mut at = part.start;
-    while at < size {
-        // SAFETY: lseek takes plain numbers.
-        let data = unsafe { libc::lseek(from.as_raw_fd(), at as i64, libc::SEEK_DATA) };
-        if data < 0 {
-            break;
-        }
-        // SAFETY: lseek takes plain numbers.
-        let end = unsafe { libc::lseek(from.as_raw_fd(), data, libc::SEEK_HOLE) }.max(0) as u64;
-        at = data as u64;
-        while at < end.min(size) {
-            let len = buffer.len().min((end.min(size) - at) as usize);
-            from.read_exact_at(&mut buffer[..len], at)?;
-            to.write_all_at(&buffer[..len], to_at + (at - part.start))?;
-            at += len as u64;
-        }
-        if end == 0 {
-            break;
-        }
-    }
-    Ok(())
 }
 
 impl ReplaySession {

@@ -5,12 +5,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
-use rr_tracee::FileId;
+use rr_tracee::{FileId, sparse};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 const CHUNK: usize = 1 << 20;
@@ -139,7 +138,14 @@ fn walk_in(
     let mut offset = 0;
     loop {
         let (data, hole) = match may_seek {
-            true => next_extent(file, part.start.saturating_add(offset))?,
+            true => match sparse::next_data(file, part.start.saturating_add(offset), u64::MAX)? {
+                Some(data) => (data.start, data.end),
+                // Nothing but a hole up to the end.
+                None => {
+                    let end = file.metadata()?.len();
+                    (end, end)
+                }
+            },
             false => (part.start.saturating_add(offset), u64::MAX),
         };
         let within = |at: u64| at.saturating_sub(part.start).min(most).max(offset);
@@ -173,24 +179,6 @@ fn walk_in(
             sink(offset, &buffer[..n])?;
             offset += n as u64;
         }
-    }
-}
-
-/// Start and end of the next data at or after `offset`; twice the end of the file if there is none (lseek(2)).
-fn next_extent(file: &File, offset: u64) -> io::Result<(u64, u64)> {
-    let seek = |at: u64, whence| lseek(file.as_fd(), i64::try_from(at).unwrap_or(i64::MAX), whence);
-    match seek(offset, Whence::SeekData) {
-        Ok(data) => {
-            let hole = seek(data as u64, Whence::SeekHole)?;
-            Ok((data as u64, hole.max(data) as u64))
-        }
-        Err(Errno::ENXIO) => {
-            let end = (seek(0, Whence::SeekEnd)? as u64).max(offset);
-            Ok((end, end))
-        }
-        // A file system that knows no holes.
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok((offset, u64::MAX)),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -89,10 +89,15 @@ pub fn set_of(cpus: &[usize]) -> CpuSet {
     set
 }
 
+/// Binds a thread (0: the calling one), and all threads that it creates from now on, to these CPUs.
+pub fn bind(thread: Tid, cpus: &CpuSet) -> nix::Result<()> {
+    sched_setaffinity(thread.pid(), cpus)
+}
+
 /// Binds the calling thread, and all threads that it creates from now on, to these CPUs. If that fails,
 /// the thread stays on its CPUs, because only speed depends on it.
 pub fn bind_thread(cpus: &CpuSet) {
-    if let Err(errno) = sched_setaffinity(Tid(0).pid(), cpus) {
+    if let Err(errno) = bind(Tid(0), cpus) {
         tracing::debug!("a thread stays on its CPUs: sched_setaffinity: {errno}");
     }
 }

@@ -11,8 +11,6 @@
 //! ```
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,7 +18,9 @@ use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, ObjectId, PAGE, Tid};
 use crate::memory::Memory;
 use crate::pagemap::Pagemap;
+use crate::read_at::ReadAt;
 use crate::space::{AddressSpace, Backing, Prot};
+use crate::sparse;
 
 /// Size of a chunk in bytes.
 pub const CHUNK: u64 = 2 << 20;
@@ -136,32 +136,17 @@ impl Sums {
         Ok(())
     }
 
-    /// Adds pages of a file that is mapped from `offset` on. Holes are zeros (lseek(2), `SEEK_DATA`).
+    /// Adds pages of a file that is mapped from `offset` on. Holes are zeros.
     fn file(&mut self, file: &File, offset: u64, range: AddrRange, buffer: &mut [u8]) -> std::io::Result<()> {
         let end = offset + range.len();
-        let seek = |at: u64, whence| {
-            // SAFETY: lseek takes plain numbers.
-            let found = unsafe { libc::lseek(file.as_raw_fd(), at as i64, whence) };
-            u64::try_from(found).unwrap_or(end).min(end)
-        };
         let mut at = offset;
-        while at < end {
-            let data = seek(at, libc::SEEK_DATA) & !(PAGE - 1);
-            let hole = seek(data, libc::SEEK_HOLE).next_multiple_of(PAGE).min(end);
-            at = at.max(data);
-            if at >= end || hole <= at {
-                break;
-            }
+        while let Some(data) = sparse::next_data(file, at, end)? {
+            let hole = data.end.next_multiple_of(PAGE).min(end);
+            at = at.max(data.start & !(PAGE - 1));
             while at < hole {
                 let len = (hole - at).min(PIECE) as usize;
                 buffer[..len].fill(0);
-                let mut got = 0;
-                while got < len {
-                    match file.read_at(&mut buffer[got..len], at + got as u64)? {
-                        0 => break,
-                        n => got += n,
-                    }
-                }
+                file.read_up_to(&mut buffer[..len], at)?;
                 for (n, page) in buffer[..len].chunks_exact(PAGE as usize).enumerate() {
                     self.page(range.start + (at - offset) + n as u64 * PAGE, page);
                 }
@@ -179,6 +164,8 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
     use crate::space::{ForkPolicy, Mapping};
 

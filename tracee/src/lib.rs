@@ -18,6 +18,7 @@
 //! | [`stubs`] | the rewritten sites of an address space, found by their stubs |
 //! | [`memory`] | reading and writing another address space |
 //! | [`read_at`] | bytes that can be read at any place |
+//! | [`sparse`] | the data of files with holes |
 //! | [`remote`] | system calls performed in a stopped task for us |
 //! | [`space`] | the model of an address space and the operations on it |
 //! | [`limits`] | resource limits of a process |
@@ -57,6 +58,7 @@ pub mod rr_area;
 pub mod shaping;
 pub mod site;
 pub mod space;
+pub mod sparse;
 pub mod stubs;
 pub mod syscalls;
 pub mod task;

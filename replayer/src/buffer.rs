@@ -21,7 +21,7 @@ macro_rules! field {
 }
 pub(crate) use field;
 
-/// Puts the library into the template of all replayed processes.
+/// Puts the library into the zygote of all replayed processes.
 pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
     memory.write(rr_area::CODE, rr_preload::IMAGE)?;
     memory.write(field!(entry), &layout::ENTRY.to_le_bytes())?;

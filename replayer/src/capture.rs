@@ -17,11 +17,11 @@ use rr_checkpoint::{CaptureRequest, Changes, ObjectSource, SharedSource, SpaceSo
 use rr_tracee::{SpaceId, Tid, tsc};
 
 use crate::affinity::Beside;
-use crate::blank;
 use crate::error::{Error, Result};
 use crate::frozen;
 use crate::position::Position;
 use crate::session::ReplaySession;
+use crate::zygote;
 
 impl ReplaySession {
     /// Captures everything for a stored checkpoint of this place. The session can continue at once. Its
@@ -99,7 +99,7 @@ impl ReplaySession {
         // Not every stop has a siginfo.
         let info = stopped.siginfo().ok();
         let fork;
-        (stopped, fork) = blank::try_clone(stopped, false)?;
+        (stopped, fork) = zygote::try_clone(stopped, false)?;
         let given = info.map_or(Ok(()), |info| stopped.set_siginfo(&info));
         task.give(stopped);
         let fork = fork?.tid();

@@ -1,8 +1,8 @@
 //! What the sessions of one family share: a session that was started or resumed, its live checkpoints, and the sessions
 //! that come of them.
 //!
-//! All their tasks are clones, directly or not, of one blank template, and so share one descriptor table (`CLONE_FILES`). Keeps:
-//! the template and the trace's files, opened in that table, live as long as the last session or checkpoint of the family; the
+//! All their tasks are clones, directly or not, of one zygote, and so share one descriptor table (`CLONE_FILES`). Keeps:
+//! the zygote and the trace's files, opened in that table, live as long as the last session or checkpoint of the family; the
 //! memfds of a session are its own, and are closed in the table when it goes.
 
 use std::cell::{Cell, RefCell};
@@ -16,8 +16,8 @@ use rr_tracee::remote::Remote;
 use rr_tracee::{Error as TraceeError, FileId, Stopped, Tid, hardware_random};
 
 use crate::affinity;
-use crate::blank;
 use crate::error::{Error, Result};
+use crate::zygote;
 
 /// A file of the trace that replayed tasks have open.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +30,11 @@ pub(crate) struct MappedFile {
     pub end: Option<u64>,
 }
 
-/// A template and its descriptor table. It belongs to the thread that traces the tasks.
+/// A zygote and its descriptor table. It belongs to the thread that traces the tasks.
 #[derive(Debug)]
 pub(crate) struct Family {
     /// Absent only while it is in the hands of other code, and once it has died.
-    template: RefCell<Option<Stopped>>,
+    zygote: RefCell<Option<Stopped>>,
     real: Tid,
     /// The trace's files that are open.
     files: RefCell<HashMap<FileId, MappedFile>>,
@@ -60,10 +60,10 @@ impl Family {
             what: reader.path().display().to_string(),
             source,
         })?;
-        let template = blank::template(cpu)?;
+        let zygote = zygote::start(cpu)?;
         Ok(Rc::new(Family {
-            real: template.tid(),
-            template: RefCell::new(Some(template)),
+            real: zygote.tid(),
+            zygote: RefCell::new(Some(zygote)),
             files: RefCell::default(),
             opened: RefCell::default(),
             empty: Cell::new(None),
@@ -86,15 +86,15 @@ impl Family {
         affinity::bind(self.real, cpu)
     }
 
-    /// A new blank process.
-    pub fn blank(&self) -> rr_tracee::Result<Stopped> {
-        let (template, new) = blank::try_clone(self.take()?, false)?;
-        self.template.replace(Some(template));
+    /// A new process with nothing in it.
+    pub fn empty_process(&self) -> rr_tracee::Result<Stopped> {
+        let (zygote, new) = zygote::try_clone(self.take()?, false)?;
+        self.zygote.replace(Some(zygote));
         new
     }
 
     fn take(&self) -> rr_tracee::Result<Stopped> {
-        self.template.take().ok_or(TraceeError::Died(self.real))
+        self.zygote.take().ok_or(TraceeError::Died(self.real))
     }
 
     /// The absolute path of a file of the trace: the trace itself, something in it, or what it shares with others.
@@ -175,13 +175,13 @@ impl Family {
             let args = [*first as u64, *last as u64, 0, 0, 0, 0];
             remote = remote.call(libc::SYS_close_range, args)?.0;
         }
-        self.template.replace(Some(remote.finish()?));
+        self.zygote.replace(Some(remote.finish()?));
         Ok(())
     }
 }
 
 impl Drop for Family {
     fn drop(&mut self) {
-        blank::end(self.real);
+        zygote::end(self.real);
     }
 }

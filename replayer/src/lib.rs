@@ -33,7 +33,7 @@
 //! | `objects` | shared memory objects, done for real |
 //! | `buffer` | the library in the tasks, and what it is given |
 //! | `payload` | what calls hand to the outside world, compared with what was recorded |
-//! | `blank` | empty processes that replayed tasks are made from |
+//! | `zygote` | empty processes that replayed tasks are made from |
 //! | `family` | what a session, its live checkpoints and the sessions from those share |
 //! | [`live`] | live checkpoints |
 //! | `capture` | what a stored checkpoint is made of |
@@ -49,7 +49,6 @@
 mod affinity;
 mod arrival;
 mod backings;
-mod blank;
 mod breakpoints;
 mod buffer;
 mod capture;
@@ -90,6 +89,7 @@ pub mod timeline;
 pub mod verify;
 mod watch;
 mod words;
+mod zygote;
 
 pub use affinity::{claim_for_replay, cpu_for_replay};
 pub use compare::Mismatch;

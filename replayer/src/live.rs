@@ -48,7 +48,7 @@ use crate::sites::Sites;
 use crate::space::perform;
 use crate::task::Task;
 use crate::watch::Watches;
-use crate::blank;
+use crate::zygote;
 
 /// A session as it was once. It keeps processes and memory as long as it lives.
 #[derive(Debug)]
@@ -286,7 +286,7 @@ impl ReplaySession {
         };
         let copied = copied_pages(leader.real, &model).map_err(failed)?;
         let stopped = advise(leader.take().map_err(failed)?, &lift)?;
-        let (stopped, fork) = blank::try_clone(stopped, false).map_err(failed)?;
+        let (stopped, fork) = zygote::try_clone(stopped, false).map_err(failed)?;
         let fork = fork.map(|fork| FrozenSpace {
             id,
             model,
@@ -309,13 +309,13 @@ impl ReplaySession {
         let failed = |source| Error::Tracee { event, source };
         let fork = frozen.fork.take();
         let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
-        let (fork, leader) = blank::try_clone(fork, false).map_err(failed)?;
+        let (fork, leader) = zygote::try_clone(fork, false).map_err(failed)?;
         frozen.fork.replace(Some(fork));
         let leader = leader.map_err(failed)?;
         let real = leader.tid();
-        let made = blank::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
+        let made = zygote::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
         // It has no place yet that it would be ended from.
-        let made = made.inspect_err(|_| blank::end(real)).map_err(failed)?;
+        let made = made.inspect_err(|_| zygote::end(real)).map_err(failed)?;
         let all = std::iter::once(made.0).chain(made.1);
         for (task, stopped) in frozen.tasks.iter().zip(all) {
             let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
@@ -470,6 +470,6 @@ impl LiveCheckpoint {
 impl Drop for LiveCheckpoint {
     fn drop(&mut self) {
         let forks: Vec<Tid> = self.spaces.iter().map(|space| space.real).collect();
-        blank::end_all(&forks);
+        zygote::end_all(&forks);
     }
 }

@@ -19,7 +19,6 @@ use rr_tracee::{
 
 use crate::affinity;
 use crate::backings::Backings;
-use crate::blank;
 use crate::breakpoints::Breakpoints;
 use crate::buffer;
 use crate::error::{Divergence, Error, Result, bad, failed};
@@ -35,6 +34,7 @@ use crate::space::{close, collect, hits_our_code, perform};
 use crate::sprint::Sprints;
 use crate::task::Task;
 use crate::watch::Watches;
+use crate::zygote;
 
 /// One replay.
 ///
@@ -491,10 +491,10 @@ impl ReplaySession {
 impl Drop for ReplaySession {
     fn drop(&mut self) {
         let tasks: Vec<Tid> = self.tasks.values().map(|task| task.real).collect();
-        blank::end_all(&tasks);
+        zygote::end_all(&tasks);
         frozen::reap();
         let family = &self.backings.family;
-        // Of the last of a family nothing is left that could be open. (Nor is it if the template has died.)
+        // Of the last of a family nothing is left that could be open. (Nor is it if the zygote has died.)
         if Rc::strong_count(family) > 1 {
             let objects = self.backings.objects.values();
             let _ = family.close(objects.filter(|o| !o.original).map(|o| o.fd).collect());

@@ -7,14 +7,14 @@ use rr_trace::event::{CloneInfo, Event, EventNumber, ExecInfo};
 use rr_tracee::{AddressSpace, ExtendedState, Registers, SpaceId, Stopped, Tid};
 
 use super::{ReplaySession, bad};
-use crate::blank;
 use crate::error::{Error, Result, failed};
 use crate::task::Task;
+use crate::zygote;
 
 impl ReplaySession {
-    fn blank(&mut self, event: EventNumber) -> Result<Stopped> {
+    fn empty_process(&mut self, event: EventNumber) -> Result<Stopped> {
         let failed = |source| Error::Tracee { event, source };
-        self.backings.family.blank().map_err(failed)
+        self.backings.family.empty_process().map_err(failed)
     }
 
     /// Every task has a tid of its own; a second one would take the first one's place, which nobody would end.
@@ -36,7 +36,7 @@ impl ReplaySession {
         exe: &str,
     ) -> Result<()> {
         self.check_new(event, tid)?;
-        let stopped = self.blank(event)?;
+        let stopped = self.empty_process(event)?;
         self.tasks
             .insert(tid, Task::new(tid, tgid, space, exe.to_owned(), stopped));
         Ok(())
@@ -59,7 +59,7 @@ impl ReplaySession {
         };
         self.check_new(event, new.0)?;
         let from = self.tasks.get_mut(&parent).ok_or_else(missing)?;
-        let (stopped, child) = blank::clone_of(from.take().map_err(failed)?, share).map_err(failed)?;
+        let (stopped, child) = zygote::clone_of(from.take().map_err(failed)?, share).map_err(failed)?;
         from.give(stopped);
         self.tasks
             .insert(new.0, Task::new(new.0, new.1, space, exe.to_owned(), child));
@@ -145,7 +145,7 @@ impl ReplaySession {
         let Some(task) = self.tasks.remove(&tid) else {
             return;
         };
-        blank::end(task.real);
+        zygote::end(task.real);
         if !self.tasks.values().any(|t| t.space == task.space) {
             self.spaces.remove(&task.space);
             self.forget_code(task.space);

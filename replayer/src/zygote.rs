@@ -1,6 +1,6 @@
-//! Blank tasks: processes with nothing in them but rr's own pages.
+//! The zygote: a process with nothing in it but rr's own pages, which all replayed processes are clones of.
 //!
-//! Every replayed task is a clone of the blank template or of another replayed task. All have
+//! Every replayed task is a clone of the zygote or of another replayed task. All have
 //! the replayer as their parent (`CLONE_PARENT`), so that it reaps them whoever created them, and share one descriptor table
 //! (`CLONE_FILES`), in which the trace's files are opened once. They have no signal handlers and no
 //! kernel state of the recorded program.
@@ -41,8 +41,8 @@ fn tracee(source: rr_tracee::Error) -> Error {
     }
 }
 
-/// Makes the template: a forked child of ours, emptied, bound to `cpu`.
-pub(crate) fn template(cpu: Option<usize>) -> Result<Stopped> {
+/// Starts a zygote: a forked child of ours, emptied, bound to `cpu`.
+pub(crate) fn start(cpu: Option<usize>) -> Result<Stopped> {
     // SAFETY: an all-zero cpu_set_t is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     if let Some(cpu) = cpu.filter(|cpu| *cpu < 8 * size_of::<libc::cpu_set_t>()) {
@@ -269,10 +269,10 @@ mod tests {
         }
     }
 
-    /// `syscall; nop; syscall; int3` in a blank task, which stands at the entry of the first call.
+    /// `syscall; nop; syscall; int3` in a clone of a zygote, which stands at the entry of the first call.
     fn at_an_entry() -> (Stopped, Stopped, Registers) {
-        let template = template(None).unwrap();
-        let (template, task) = clone_of(template, false).unwrap();
+        let zygote = start(None).unwrap();
+        let (zygote, task) = clone_of(zygote, false).unwrap();
         let range = AddrRange::sized(CODE, 0x1000);
         let remote = Remote::ours(task).unwrap();
         let mut task = remote
@@ -281,15 +281,15 @@ mod tests {
             .unwrap();
         let code = [0x0f, 0x05, 0x90, 0x0f, 0x05, 0xcc];
         Memory::of(task.tid()).write(CODE, &code).unwrap();
-        let blank = task.regs().unwrap();
+        let there = task.regs().unwrap();
         let regs = Registers {
             rip: CODE.0,
             // A call that would end it if it were made.
             rax: libc::SYS_exit_group as u64,
             orig_rax: u64::MAX,
             eflags: 0x202,
-            cs: blank.cs,
-            ss: blank.ss,
+            cs: there.cs,
+            ss: there.ss,
             ..Registers::default()
         };
         task.set_regs(&regs).unwrap();
@@ -298,7 +298,7 @@ mod tests {
         let entry = task.regs().unwrap();
         assert_eq!(entry.orig_rax, libc::SYS_exit_group as u64);
         assert_eq!(entry.rip, CODE.0 + 2);
-        (template, task, entry)
+        (zygote, task, entry)
     }
 
     /// Who is killed has no time to end its children.
@@ -338,14 +338,14 @@ mod tests {
     #[test]
     fn a_task_at_the_entry_of_a_call_goes_on_as_before_when_it_was_cloned() {
         // How it would go on if nobody had cloned it.
-        let (template_1, task, entry) = at_an_entry();
+        let (zygote_1, task, entry) = at_an_entry();
         let (mut task, stop) = run(task, Resume::SysemuStep);
         let stepped = (stop, task.regs().unwrap());
         (task, _) = run(task, Resume::Sysemu);
         let next = task.regs().unwrap();
-        end_all(&[template_1.tid(), task.tid()]);
+        end_all(&[zygote_1.tid(), task.tid()]);
 
-        let (template_2, task, again) = at_an_entry();
+        let (zygote_2, task, again) = at_an_entry();
         assert_eq!(again, entry);
         let (task, frozen) = clone_of(task, false).unwrap();
         let (task, threads) = clone_threads(task, 20).unwrap();
@@ -363,7 +363,7 @@ mod tests {
             assert_eq!(task.regs().unwrap(), next);
             end(tid);
         }
-        end_all(&[template_2.tid(), frozen.tid()]);
+        end_all(&[zygote_2.tid(), frozen.tid()]);
         end_all(&threads.iter().map(Stopped::tid).collect::<Vec<_>>());
     }
 }

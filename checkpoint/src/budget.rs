@@ -26,6 +26,18 @@ pub struct Budget {
     pub kept: Vec<EventNumber>,
 }
 
+impl Budget {
+    /// Says if the budget is the reason that so many checkpoints are missing, where `checkpoints` take `used` bytes: they were made before,
+    /// and removed. If they were made again, they would be removed again.
+    pub fn is_full_for(&self, missing: u64, used: u64, checkpoints: u64) -> bool {
+        let Some(each) = used.checked_div(checkpoints) else {
+            return false;
+        };
+        let free = self.bytes.saturating_sub(used);
+        used / 3 >= self.bytes / 4 && each.saturating_mul(missing) > free
+    }
+}
+
 /// The part of the budget that is free after checkpoints were removed, as its reciprocal.
 const FREE: u64 = 8;
 
@@ -100,5 +112,25 @@ impl Keeper {
                 self.budget.bytes
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_full_if_it_is_the_reason_that_checkpoints_are_missing() {
+        let budget = Budget {
+            bytes: 1200,
+            kept: vec![],
+        };
+        assert!(!budget.is_full_for(9, 0, 0));
+        // Two more of 100 bytes have room.
+        assert!(!budget.is_full_for(2, 1000, 10));
+        assert!(budget.is_full_for(3, 1000, 10));
+        // What is there was not thinned.
+        assert!(!budget.is_full_for(30, 800, 8));
+        assert!(budget.is_full_for(1, 1300, 13));
     }
 }

@@ -1,5 +1,6 @@
 //! ^C as a question that long work asks between two steps, so that it can end in order.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -31,8 +32,11 @@ pub fn is_requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
-/// The status after ^C, as shells have it.
-pub const STATUS: u8 = 128 + libc::SIGINT as u8;
+/// The end of a command after ^C, with the status that shells have for it; `what` says what became of the command's work.
+pub fn ended(what: &str) -> ExitCode {
+    eprintln!("rr: interrupted; {what}");
+    ExitCode::from(128 + libc::SIGINT as u8)
+}
 
 /// Asks whether one has come.
 #[derive(Clone, Copy, Debug)]

@@ -95,7 +95,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     );
     bar.finish_and_clear();
     let Some(mut plan) = plan? else {
-        return Ok(interrupted());
+        return Ok(interrupt::ended("the same command goes on from here"));
     };
     if plan.missing() == 0 {
         println!("0 checkpoints written, {} were there already", plan.there());
@@ -104,21 +104,23 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let dir = reader.checkpoint_dir()?;
     access(&dir, AccessFlags::W_OK)
         .with_context(|| format!("cannot write checkpoints into {}", dir.display()))?;
-    let room = Room {
-        budget: options.budget.bytes(&dir)?,
-        used: bytes_on_disk(&dir)?,
-        checkpoints: stored.events().len() as u64,
+    // Replay begins at the first checkpoint if the beginning is gone.
+    let first = stored.events().first().filter(|_| !stored.has_start());
+    let budget = Budget {
+        bytes: options.budget.bytes(&dir)?,
+        kept: first.copied().into_iter().collect(),
     };
+    let (used, missing) = (bytes_on_disk(&dir)?, plan.missing() as u64);
     // A single event is asked for by name: it is worth another checkpoint's room.
     let is_named = options.start.is_some() && options.start == options.end;
-    if !is_named && room.is_full_for(plan.missing() as u64) {
+    if !is_named && budget.is_full_for(missing, used, stored.events().len() as u64) {
         println!(
             "0 checkpoints written, {} were there already; {} more have no room: those that are there take {} of {} \
              (--checkpoint-budget)",
             plan.there(),
-            plan.missing(),
-            Size(room.used),
-            Size(room.budget),
+            missing,
+            Size(used),
+            Size(budget.bytes),
         );
         return Ok(ExitCode::SUCCESS);
     }
@@ -126,17 +128,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         queue: QUEUE,
         cpus: Some(cpus.set()),
         maker: Maker::CreateCheckpoints,
-        budget: Some(Budget {
-            bytes: room.budget,
-            // Replay begins at the first checkpoint if the beginning is gone.
-            kept: stored
-                .events()
-                .first()
-                .filter(|_| !stored.has_start())
-                .copied()
-                .into_iter()
-                .collect(),
-        }),
+        budget: Some(budget),
         ..Default::default()
     };
     let mut writer = CheckpointWriter::start(dir, reader.header().uuid, writer_options)?;
@@ -177,7 +169,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     end?;
     if is_interrupted {
-        return Ok(interrupted());
+        return Ok(interrupt::ended("the same command goes on from here"));
     }
     if account.failed > 0 {
         let left = plan.missing() as u64 - account.written - account.impossible;
@@ -185,28 +177,4 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The bytes of checkpoints on the disk before any is made.
-struct Room {
-    budget: u64,
-    used: u64,
-    checkpoints: u64,
-}
-
-impl Room {
-    /// Says if the budget is the reason that so many checkpoints are missing: they were made before, and removed. If they
-    /// were made again, they would be removed again.
-    fn is_full_for(&self, missing: u64) -> bool {
-        let Some(each) = self.used.checked_div(self.checkpoints) else {
-            return false;
-        };
-        let free = self.budget.saturating_sub(self.used);
-        self.used / 3 >= self.budget / 4 && each.saturating_mul(missing) > free
-    }
-}
-
-fn interrupted() -> ExitCode {
-    eprintln!("rr: interrupted; the same command goes on from here");
-    ExitCode::from(interrupt::STATUS)
 }

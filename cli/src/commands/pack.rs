@@ -68,10 +68,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let packed = names.into_iter().try_for_each(|name| one(name, options));
     match packed {
-        Err(_) if interrupt::is_requested() => {
-            eprintln!("rr: interrupted; nothing is left of it");
-            Ok(ExitCode::from(interrupt::STATUS))
-        }
+        Err(_) if interrupt::is_requested() => Ok(interrupt::ended("nothing is left of it")),
         packed => packed.map(|()| ExitCode::SUCCESS),
     }
 }

@@ -38,10 +38,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         })
     });
     match rr_trace::unpack::unpack(&pack, &to, &interrupt::is_requested) {
-        Err(rr_trace::Error::Interrupted) => {
-            eprintln!("rr: interrupted; nothing is left of it");
-            Ok(ExitCode::from(interrupt::STATUS))
-        }
+        Err(rr_trace::Error::Interrupted) => Ok(interrupt::ended("nothing is left of it")),
         made => {
             made?;
             println!("{}", to.display());

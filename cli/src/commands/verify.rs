@@ -91,11 +91,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     if !is_whole {
-        eprintln!(
-            "rr: interrupted; {compared} of {} stretches were verified, and are what was recorded",
-            verifier.stretches().len()
-        );
-        return Ok(ExitCode::from(interrupt::STATUS));
+        let all = verifier.stretches().len();
+        let what = format!("{compared} of {all} stretches were verified, and are what was recorded");
+        return Ok(interrupt::ended(&what));
     }
     if options.json {
         return Ok(ExitCode::SUCCESS);

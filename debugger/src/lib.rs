@@ -15,6 +15,7 @@
 //! | [`replay`] | a replay as a [`Target`] |
 //! | [`server`] | the loop, the state between packets, stop replies |
 //! | `packets` | one file for each packet or family |
+//! | `open_files` | the files that a client has open |
 //! | [`registers`] | the target description, and registers in its order |
 //! | [`agent`] | conditions of breakpoints |
 //! | [`signals`] | gdb's numbers of signals and Linux's |

@@ -29,14 +29,16 @@
 //! | `watch` | the debugger's watchpoints |
 //! | [`timeline`] | the replay as a line to move along, forwards and backwards |
 //! | `task` | one replayed task |
+//! | `halt`, `interrupt` | how a task goes on and why it stops, and the user's wish that it does |
 //! | `space` | operations on address spaces, done for real |
 //! | `objects` | shared memory objects, done for real |
+//! | `backings` | what mappings are mappings of: files of the trace, and those objects |
 //! | `buffer` | the library in the tasks, and what it is given |
 //! | `payload` | what calls hand to the outside world, compared with what was recorded |
 //! | `zygote` | empty processes that replayed tasks are made from |
 //! | `family` | what a session, its live checkpoints and the sessions from those share |
 //! | [`live`] | live checkpoints |
-//! | `capture` | what a stored checkpoint is made of |
+//! | `capture`, `frozen` | what a stored checkpoint is made of, and the forks for it |
 //! | [`stretch`] | a trace cut at its stored checkpoints, replayed on all CPUs |
 //! | [`mod@verify`] | whether a replay gives back what was recorded |
 //! | [`create`] | adding checkpoints to a trace |

@@ -11,6 +11,7 @@
 //! | [`ids`] | newtypes: tids, addresses, ranges, spaces, files |
 //! | [`regs`] | general registers and extended state |
 //! | [`task`] | `Stopped`/`Running`, ptrace stops |
+//! | `kill` | killing a process |
 //! | `task::signals` | the signals of a stopped task |
 //! | `task::debug` | its debug registers |
 //! | [`cpus`] | which CPUs there are, and which is used for what |

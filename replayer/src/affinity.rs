@@ -1,7 +1,8 @@
-//! On which CPU replayed tasks run, and who restores them.
+//! Choice of the CPU that replayed tasks run on, and binding of threads to CPUs.
 //!
-//! Only speed depends on where a task is restored (nothing of the program runs): beside the thread that restores it, because
-//! a wake-up across CPUs costs many times one on the same CPU. Where it then runs is the caller's choice
+//! While a task is restored nothing of the program runs, so the CPU then matters only for speed: the
+//! task is restored on the CPU of the thread that restores it, because a wake-up across CPUs costs many
+//! times as much as one on the same CPU. The caller chooses the CPU that the task runs on later
 //! ([`cpu_for_replay`]).
 
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -9,8 +10,9 @@ use rr_trace::Header;
 use rr_tracee::Tid;
 use rr_tracee::cpus::{self, Claim, Cpus};
 
-/// The CPU for a replay: that of the recording if we may use it, because `cpuid` tells a program on which CPU it
-/// runs, and where it cannot be intercepted the answer must be the same.
+/// Chooses the CPU for a replay: the CPU of the recording if we may use it. `cpuid` tells a program on
+/// which CPU it runs, and where `cpuid` cannot be intercepted, the answer must be the same as in the
+/// recording.
 pub fn cpu_for_replay(cpus: &Cpus, header: &Header) -> usize {
     let recorded = header.bound_cpu.map(|cpu| cpu as usize);
     let (cpu, is_recorded) = cpus.for_replay(recorded);
@@ -26,7 +28,8 @@ pub fn cpu_for_replay(cpus: &Cpus, header: &Header) -> usize {
     cpu
 }
 
-/// Claims the CPU for a replay ([`cpu_for_replay`]): where `cpuid` can be intercepted, the one with the fewest claims.
+/// Claims the CPU for a replay ([`cpu_for_replay`]). If `cpuid` can be intercepted, this is the CPU
+/// with the fewest claims.
 pub fn claim_for_replay(cpus: &Cpus, header: &Header) -> Claim {
     match header.cpuid_faulting {
         true => Claim::least(cpus),
@@ -34,14 +37,14 @@ pub fn claim_for_replay(cpus: &Cpus, header: &Header) -> Claim {
     }
 }
 
-/// Binds the calling thread to a CPU until it is dropped.
+/// Binds the calling thread to a CPU until this guard is dropped.
 #[derive(Debug)]
 pub(crate) struct Beside(Option<CpuSet>);
 
 impl Beside {
     pub fn cpu(cpu: Option<usize>) -> Beside {
         let before = sched_getaffinity(Tid(0).pid()).ok();
-        // Nothing to do, and to be undone.
+        // The thread is bound to this CPU already: there is nothing to do, and nothing to undo.
         if before.is_some() && before == cpu.and_then(|cpu| only(cpu).ok()) {
             return Beside(None);
         }
@@ -53,7 +56,8 @@ impl Beside {
 impl Drop for Beside {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // It was so before.
+            // The thread was allowed these CPUs before, so this can fail only if the allowed set has
+            // changed since.
             let _ = cpus::bind(Tid(0), before);
         }
     }

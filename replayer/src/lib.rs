@@ -1,52 +1,53 @@
-//! `ReplaySession`: events back into tasks.
+//! `ReplaySession`: plays the recorded events back into tasks.
 //!
-//! Replay needs no knowledge of system calls: what a call did to tasks, address spaces and memory stands in its
-//! event. (Only what it handed out is looked at, to compare it.) No kernel object of the recorded program (file, socket, timer) exists here. Keeps I7 (no silent
-//! divergence) and, with the `checkpoint` crate, I4 and I6.
+//! Replay needs no knowledge of system calls: each event contains the effects of its call on tasks,
+//! address spaces and memory. (Replay looks only at the data that a call handed out, to compare it.)
+//! Kernel objects of the recorded program (files, sockets, timers) do not exist in a replay.
+//! Invariants: I7 (no silent divergence) and, with the `checkpoint` crate, I4 and I6.
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`session`] | events, one after the other |
-//! | `session::tasks` | how tasks come and go |
+//! | [`session`] | replay of the events, one after the other |
+//! | `session::tasks` | creation and end of tasks |
 //! | `pending` | the event under way |
-//! | [`diversion`] | a copy that goes where the recording never went |
-//! | `drive` | the session by single halts, with its position |
-//! | `run` | the one runner: how a task executes up to its event |
-//! | `arrival` | where an interval ends |
+//! | [`diversion`] | a copy of a session that leaves the recorded course |
+//! | `drive` | the session in single halts, with its position |
+//! | `run` | the one runner: it executes a task up to its event |
+//! | `arrival` | the end of an interval |
 //! | [`position`] | names for the places of a replay |
-//! | `point` | finding an execution point |
-//! | `probe` | the code that looks for it in the task itself |
-//! | `key` | what that compares first |
-//! | `sprint` | most of the way there without it |
-//! | `overlay` | bytes in the code that are not the program's |
+//! | `point` | search for an execution point |
+//! | `probe` | code that searches for the point in the task itself |
+//! | `key` | the first comparison of that code |
+//! | `sprint` | fast execution of most of the way to a point |
+//! | `overlay` | bytes in the code that do not belong to the program |
 //! | `breakpoints` | the debugger's breakpoints among them |
 //! | `sites` | rewritten system call sites, and the program's code there |
 //! | `passes` | passing over breakpoints, and counting without stops |
 //! | [`condition`] | conditions of breakpoints, evaluated in the task |
-//! | `kept_off` | what such conditions do not read |
-//! | `words` | where code of ours in a task keeps what it works with |
-//! | `place` | places that are named by their state |
+//! | `kept_off` | memory that such conditions do not read |
+//! | `words` | memory in a task that our own code works with |
+//! | `place` | places named by their state |
 //! | `watch` | the debugger's watchpoints |
 //! | [`timeline`] | the replay as a line to move along, forwards and backwards |
 //! | `task` | one replayed task |
-//! | `halt`, `interrupt` | how a task goes on and why it stops, and the user's wish that it does |
-//! | `space` | operations on address spaces, done for real |
-//! | `objects` | shared memory objects, done for real |
-//! | `backings` | what mappings are mappings of: files of the trace, and those objects |
-//! | `buffer` | the library in the tasks, and what it is given |
-//! | `payload` | what calls hand to the outside world, compared with what was recorded |
+//! | `halt`, `interrupt` | resuming a task, the reasons for its stops, and the user's interrupt |
+//! | `space` | operations on address spaces, made on real processes |
+//! | `objects` | shared memory objects, as real files |
+//! | `backings` | the files behind mappings: files of the trace, and shared memory objects |
+//! | `buffer` | the library in the tasks, and the data that it is given |
+//! | `payload` | comparison of the data that calls hand to the outside world with the recorded data |
 //! | `zygote` | empty processes that replayed tasks are made from |
-//! | `family` | what a session, its live checkpoints and the sessions from those share |
+//! | `family` | state shared by a session, its live checkpoints and the sessions from those |
 //! | [`live`] | live checkpoints |
-//! | `capture`, `frozen` | what a stored checkpoint is made of, and the forks for it |
+//! | `capture`, `frozen` | the contents of a stored checkpoint, and the forks for it |
 //! | [`stretch`] | a trace cut at its stored checkpoints, replayed on all CPUs |
-//! | [`mod@verify`] | whether a replay gives back what was recorded |
+//! | [`mod@verify`] | check that a replay reproduces the recording |
 //! | [`create`] | adding checkpoints to a trace |
 //! | `compare` | comparing a session with a stored checkpoint |
 //! | `symbols` | names for places in the files of a trace |
-//! | `affinity` | on which CPU |
-//! | `resume` | from a checkpoint, and to an image |
-//! | `same` | comparing two sessions |
+//! | `affinity` | choice of the CPU |
+//! | `resume` | starting from a checkpoint, and from there to an image |
+//! | `same` | comparison of two sessions |
 
 mod affinity;
 mod arrival;

@@ -1,20 +1,22 @@
-//! Live checkpoints: a replay frozen where it is, to be gone on with from there as often as one likes.
+//! Live checkpoints: a replay frozen at its current position, which can be continued from there any
+//! number of times.
 //!
-//! [`ReplaySession::freeze`] forks every address space once. The forks are never let go; [`LiveCheckpoint::thaw`] clones
-//! them for a new session and makes its threads anew, with the registers that were written down. Keeps I4: whatever the
-//! session that was frozen and those that come of it do, a thawed session is in the very state that was frozen, anywhere: after an event, or
+//! [`ReplaySession::freeze`] forks every address space once. The forks never run;
+//! [`LiveCheckpoint::thaw`] clones them for a new session and makes the threads of the session anew,
+//! with the saved registers. Invariant I4: whatever the frozen session and the sessions thawed from it
+//! do, a thawed session is in exactly the state that was frozen, at any position: after an event, or
 //! inside an interval.
 //!
-//! | what | who holds it |
+//! | state | kept in |
 //! |---|---|
 //! | private memory | the forks, copy on write |
-//! | memory that a fork omits or wipes (madvise(2)) | the same: the advice is lifted for the fork, and given again in the thawed session |
-//! | shared memory objects | a copy in a memfd that only we have open, one for all; each thawed session gets a memfd of its own, which takes the object's place wherever it is mapped. Objects that are files of the trace cannot change: all sessions share them |
+//! | memory that a fork omits or wipes (madvise(2)) | the forks: the advice is lifted for the fork, and given again in the thawed session |
+//! | shared memory objects | one memfd with copies of all of them, which only we have open; each thawed session gets a memfd of its own for each object, which takes the object's place wherever it is mapped. Objects that are files of the trace cannot change: all sessions share them |
 //! | registers, extended state, the siginfo of the last stop | plain data |
-//! | pages that are copies of those of such an object | plain data: a fork would lose them when the object is cut short |
-//! | hardware breakpoints | nobody: a fork has none |
+//! | pages that are private copies of an object's pages | plain data: a fork would lose them when the object is truncated |
+//! | hardware breakpoints | nothing: a fork has none |
 //!
-//! What a session shares with its checkpoints and the sessions from them is their `Family`.
+//! The state that a session shares with its checkpoints and the sessions from them is their `Family`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -50,7 +52,7 @@ use crate::task::Task;
 use crate::watch::Watches;
 use crate::zygote;
 
-/// A session as it was once. It keeps processes and memory as long as it lives.
+/// A frozen session. It keeps processes and memory as long as it lives.
 #[derive(Debug)]
 pub struct LiveCheckpoint {
     reader: Arc<TraceReader>,
@@ -60,19 +62,19 @@ pub struct LiveCheckpoint {
     cpu: Option<usize>,
     last: EventNumber,
     time_ns: u64,
-    /// The number of the event that comes next out of the source.
+    /// Number of the next event of the source.
     next: EventNumber,
     midway: Midway,
     position: Position,
     spaces: Vec<FrozenSpace>,
     objects: Objects,
     contents: Vec<(ObjectId, Content)>,
-    /// What the objects hold that can change, one after the other.
+    /// The contents of all objects that can change, one after the other.
     copies: Option<File>,
     sweep_at: usize,
 }
 
-/// What a session that has stopped inside an interval knows.
+/// The state of a session that has stopped inside an interval.
 #[derive(Clone, Debug)]
 struct Midway {
     pending: Option<Pending>,
@@ -83,16 +85,16 @@ struct Midway {
     watches: Watches,
 }
 
-/// An address space, with the tasks that are in it.
+/// An address space, with its tasks.
 #[derive(Debug)]
 struct FrozenSpace {
     id: SpaceId,
     model: AddressSpace,
-    /// Absent only while it is cloned, and once it has died.
+    /// The fork of the address space. `None` only while it is being cloned, and after it has died.
     fork: RefCell<Option<Stopped>>,
     real: Tid,
     tasks: Vec<FrozenTask>,
-    /// Pages that are copies of an object's, and what they hold.
+    /// Pages that are private copies of an object's pages, and their contents.
     copied: Vec<(Addr, Vec<u8>)>,
 }
 
@@ -106,7 +108,7 @@ struct FrozenTask {
     state: State,
 }
 
-/// What a task has beside its memory, as ptrace(2) gives it.
+/// The state of a task beside its memory, as ptrace(2) gives it.
 #[derive(Debug)]
 struct State {
     regs: Registers,
@@ -114,12 +116,12 @@ struct State {
     info: Option<SigInfo>,
 }
 
-/// What a shared memory object holds.
+/// Contents of a shared memory object.
 #[derive(Debug)]
 enum Content {
     /// A file of the trace, and its descriptor in the family's table.
     Original(Rc<File>, i32),
-    /// This part of the copies.
+    /// A part of the checkpoint's copies.
     Copy(Range<u64>),
 }
 
@@ -128,7 +130,7 @@ impl State {
         Ok(State {
             regs: stopped.regs()?,
             xstate: stopped.xstate()?,
-            // Not every stop has one.
+            // Not every stop has a siginfo.
             info: stopped.siginfo().ok(),
         })
     }
@@ -147,7 +149,8 @@ impl State {
     }
 }
 
-/// Operations that take away what keeps parts of the space from a fork, and those that give it again.
+/// Returns the operations that make a fork copy all parts of the space, and the operations that restore
+/// the original advice.
 fn fork_advice(space: &AddressSpace) -> (Vec<SpaceOp>, Vec<SpaceOp>) {
     let kept_back = space.iter().filter(|m| m.fork != ForkPolicy::Copy);
     kept_back
@@ -168,30 +171,33 @@ fn copying(object: ObjectId) -> impl FnOnce(std::io::Error) -> Error {
     os(format!("copying shared memory object {}", object.0))
 }
 
-/// A file in memory that no task has open.
+/// Creates a file in memory that no task has open.
 fn memory_file() -> std::io::Result<File> {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"rr-frozen".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new, and has no other owner.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// What the objects hold, and the copies.
+/// The contents of the objects, and the file with the copies.
 type Contents = (Vec<(ObjectId, Content)>, Option<File>);
 
 impl ReplaySession {
-    /// A live checkpoint of the session where it is. All its tasks are left as they were (with all hardware breakpoints), but
-    /// [`rr_tracee::task::Stopped::syscall_phase`] no longer says that a task is at the entry of a system call.
+    /// Makes a live checkpoint of the session at its current position. All tasks of the session are
+    /// left as they were (with all hardware breakpoints), but
+    /// [`rr_tracee::task::Stopped::syscall_phase`] no longer says that a task is at the entry of a
+    /// system call.
     ///
-    /// If there cannot be a checkpoint, because there are too many processes, say, the session can be gone on with all the same.
+    /// If the checkpoint cannot be made, for example because there are too many processes, the session
+    /// can still be continued.
     pub fn freeze(&mut self) -> Result<LiveCheckpoint> {
         let family = Rc::clone(&self.backings.family);
         let _beside = Beside::cpu(family.cpu());
         let source = Arc::clone(self.cursor.source());
-        // Who freezes means to go back.
+        // A caller that freezes a session means to return, so the source keeps more of the events.
         self.cursor.keep(rr_trace::source::KEEP_MOST);
         let mut frozen = LiveCheckpoint {
             reader: Arc::clone(&self.reader),
@@ -314,7 +320,7 @@ impl ReplaySession {
         let leader = leader.map_err(failed)?;
         let real = leader.tid();
         let made = zygote::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
-        // It has no place yet that it would be ended from.
+        // The new process is in no table yet, so nothing else would end it.
         let made = made.inspect_err(|_| zygote::end(real)).map_err(failed)?;
         let all = std::iter::once(made.0).chain(made.1);
         for (task, stopped) in frozen.tasks.iter().zip(all) {
@@ -327,7 +333,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Gives the session objects of its own, and the tasks what is theirs.
+    /// Gives the session its own objects, and its tasks their mappings, copied pages and registers.
     fn furnish(&mut self, checkpoint: &LiveCheckpoint) -> Result<()> {
         let event = self.last;
         let failed = |source| Error::Tracee { event, source };
@@ -382,13 +388,13 @@ impl ReplaySession {
 }
 
 impl ReplaySession {
-    /// The real processes that its tasks are, for tests and for `/proc`.
+    /// Returns the real processes of the session's tasks, for tests and for `/proc`.
     pub fn processes(&self) -> impl Iterator<Item = Tid> {
         self.tasks.values().map(|task| task.real)
     }
 }
 
-/// The pages of private mappings of objects that the process has written to.
+/// Returns the pages of private mappings of objects that the process has written to.
 fn copied_pages(tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Vec<(Addr, Vec<u8>)>> {
     let private = |m: &&rr_tracee::Mapping| matches!(m.backing, Backing::CopyOnWrite { .. });
     let memory = Memory::of(tid);
@@ -403,7 +409,7 @@ fn copied_pages(tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Vec<(Addr, 
     Ok(pages)
 }
 
-/// Sessions keep their tables together; this says that one did not.
+/// Error for a task that is missing in a table of the session.
 fn missing(event: EventNumber) -> Error {
     Error::BadTrace {
         event,
@@ -412,12 +418,12 @@ fn missing(event: EventNumber) -> Error {
 }
 
 impl LiveCheckpoint {
-    /// The last event that had been replayed.
+    /// Returns the last event that had been replayed.
     pub fn event(&self) -> EventNumber {
         self.last
     }
 
-    /// Where it is.
+    /// Returns the position of the checkpoint.
     pub fn position(&self) -> Position {
         self.position.clone()
     }
@@ -426,17 +432,17 @@ impl LiveCheckpoint {
         &self.midway.progress
     }
 
-    /// The recorded tids of all tasks in it.
+    /// Returns the recorded tids of all tasks in the checkpoint.
     pub fn tasks(&self) -> impl Iterator<Item = Tid> {
         self.spaces.iter().flat_map(|s| s.tasks.iter().map(|t| t.tid))
     }
 
-    /// How many processes it keeps.
+    /// Returns the number of processes that the checkpoint keeps.
     pub fn processes(&self) -> usize {
         self.spaces.len()
     }
 
-    /// A new session in the state that was frozen.
+    /// Returns a new session in the state that was frozen.
     pub fn thaw(&self) -> Result<ReplaySession> {
         let _beside = Beside::cpu(self.cpu);
         let cursor = self.source.from(self.next)?;

@@ -1,9 +1,10 @@
-//! Shared memory objects of a replay, done for real.
+//! Shared memory objects of a replay, as real files.
 //!
-//! An object that is a file of the trace ([`rr_tracee::objects`]) is that file, mapped as it is: that costs nothing, however
-//! large it is. Nobody can write to it: it is open for reading only. Before an event changes such an object, or lets the
-//! program change it, the object becomes a memfd with a copy of the file, and takes its place in all address spaces. In a pack the
-//! file is a part of another, and the object is a copy from the beginning.
+//! If an object is a file of the trace ([`rr_tracee::objects`]), that file is mapped directly: this
+//! costs nothing, whatever its size. Nothing can write to it, because it is open for reading only.
+//! Before an event changes such an object, or lets the program change it, a memfd with a copy of the
+//! file takes the object's place in all address spaces. In a pack a file is only a part of a larger
+//! file, so there the object is a copy from the beginning.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -30,7 +31,8 @@ fn failed(what: &str, object: ObjectId) -> impl FnOnce(std::io::Error) -> Failur
 }
 
 impl Backings {
-    /// Makes an object that begins as `content` (zeros without): the file itself, or a copy if it `may_change`.
+    /// Makes an object with the contents `content` (zeros if `None`): the file itself, or a copy if the
+    /// object `may_change`.
     pub fn create_object(
         &mut self,
         remote: Remote,
@@ -52,7 +54,7 @@ impl Backings {
             let event = EventNumber::default();
             return Err(Failure::Other(Box::new(Error::BadTrace { event, what })));
         }
-        // In a pack, other members follow.
+        // In a pack, other files follow in the same file.
         if may_change || !file.is_whole_file() {
             let part = file.start()..file.start() + size;
             return self.create_memfd(remote, real, object, size, Some((file.file(), part)));
@@ -96,7 +98,8 @@ impl Backings {
         Ok(remote)
     }
 
-    /// A memfd with a copy takes the place of an object that is a file of the trace. It is to be mapped anew.
+    /// Replaces an object that is a file of the trace by a memfd with a copy. The caller maps the
+    /// memfd.
     fn copy_original(&mut self, stopped: Stopped, object: ObjectId) -> Result<Stopped, Failure> {
         let Some(old) = self.objects.remove(&object) else {
             return Ok(stopped);
@@ -112,7 +115,7 @@ impl Backings {
         let Some(known) = self.objects.get(&object) else {
             return Ok(());
         };
-        // Nobody has it mapped any more, or it would be a copy by now.
+        // Nobody has the object mapped any more: otherwise it would be a copy by now.
         if known.original {
             return Ok(());
         }
@@ -124,9 +127,10 @@ impl Backings {
             .map_err(failed("resizing", object))
     }
 
-    /// Forgets the objects that none of these spaces maps, if there are many objects: a memfd holds two descriptors.
-    /// They will not be mapped again: before the recorder makes a new object, it forgets those itself. Returns the
-    /// tasks' descriptors, to be closed (those of the trace's files stay open).
+    /// Forgets the objects that none of these spaces maps, if there are many objects: each memfd uses
+    /// two descriptors. Such an object will not be mapped again, because the recorder forgets it too
+    /// before it makes a new object. Returns the descriptors in the tasks' table that the caller must
+    /// close (the trace's files stay open).
     pub fn forget_unmapped<'a>(&mut self, spaces: impl Iterator<Item = &'a AddressSpace>) -> Vec<i32> {
         if self.objects.len() < self.sweep_at {
             return Vec::new();
@@ -147,7 +151,8 @@ impl Backings {
 }
 
 impl ReplaySession {
-    /// Before these operations of an event: the objects that they change, or let the program change, become copies.
+    /// Before these operations of an event: copies the objects that the operations change, or let the
+    /// program change.
     pub(crate) fn copy_exposed(&mut self, event: &Event, ops: &[SpaceOp]) -> Result<()> {
         if !self.backings.has_originals() {
             return Ok(());
@@ -159,7 +164,7 @@ impl ReplaySession {
         self.copy_originals(event.number, exposed)
     }
 
-    /// Before the writes of an event: the objects that they go to become copies.
+    /// Before the writes of an event: copies the objects that are written.
     pub(crate) fn copy_written(&mut self, event: &Event) -> Result<()> {
         if !self.backings.has_originals() {
             return Ok(());
@@ -173,14 +178,14 @@ impl ReplaySession {
         self.copy_originals(event.number, written)
     }
 
-    /// Takes notice of what operations that have been carried out for `tid` did to the objects.
+    /// Updates the objects after operations that have been carried out for `tid`.
     pub(crate) fn follow_ops(&mut self, tid: Tid, ops: &[SpaceOp]) {
         if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
             self.objects.follow(ops, space);
         }
     }
 
-    /// The same for writes.
+    /// Updates the objects after the writes of an event.
     pub(crate) fn follow_writes(&mut self, event: &Event) {
         for write in &event.object_writes {
             self.objects.written_directly(write.object);
@@ -193,7 +198,7 @@ impl ReplaySession {
         }
     }
 
-    /// Those of `objects` that are files of the trace become copies, wherever they are mapped.
+    /// Replaces those of `objects` that are files of the trace by copies, wherever they are mapped.
     fn copy_originals(&mut self, event: EventNumber, objects: Vec<ObjectId>) -> Result<()> {
         for object in objects {
             if self.backings.is_original(object) {

@@ -1,7 +1,8 @@
-//! A probe: stops a replayed task where its registers, and some words of its memory, are those of an execution point.
+//! Probes: a probe stops a replayed task when its registers, and some words of its memory, are those of
+//! an execution point.
 //!
-//! The instructions at the point are replaced by a jump to a stub that compares in the task itself, a few
-//! nanoseconds per pass, and traps only when all is equal:
+//! The instructions at the point are replaced by a jump to a stub. The stub compares in the task
+//! itself, which costs a few nanoseconds per pass, and traps only if everything is equal:
 //!
 //! ```text
 //! point:  jmp stub             stub:  compare the key; different ─► moved       (a register or word, without flags)
@@ -15,14 +16,16 @@
 //!
 //! Nearly all passes end at the key ([`crate::key`]), which costs a nanosecond or two.
 //!
-//! A stub of the same make counts: how often the instructions are executed, and when that has been often enough
-//! ([`Stub::counting`]), or where a condition is true ([`crate::condition`]); one that neither compares nor counts is a copy of instructions whose own place is patched
-//! ([`Stub::copy`]). Keeps I8: registers and flags are the program's wherever its instructions are executed, and every
-//! place in the moved instructions stands for one in the program ([`Stub::program_place`]).
+//! Stubs of the same form also count: how often the instructions are executed, and trap when that
+//! number is reached ([`Stub::counting`]), or when a condition is true ([`crate::condition`]). A stub
+//! that neither compares nor counts is a copy of instructions whose original place is patched
+//! ([`Stub::copy`]). Invariant I8: registers and flags are the program's whenever its instructions are
+//! executed, and every place in the moved instructions corresponds to a place in the program
+//! ([`Stub::program_place`]).
 //!
-//! Should the program jump between the replaced instructions, it must not execute half a jump: the stub is placed so
-//! that the jump's bytes there are `int3` (or, if that is out of reach, no instruction at all), and the replayer sends the
-//! task on to the moved instruction.
+//! If the program jumps to one of the replaced instructions, it must not execute half of our jump. So
+//! the stub is placed such that the bytes of our jump at these instructions are `int3` (or, if that is
+//! out of reach, an invalid instruction), and the replayer sends the task on to the moved instruction.
 
 mod counting;
 mod emit;
@@ -41,26 +44,27 @@ pub(crate) use counting::{Counting, End, WhereTrue};
 pub(crate) use emit::INT3;
 pub use trial::Trial;
 
-/// No instructions in 64-bit mode, whatever follows (Intel SDM vol. 2, appendix A.3).
+/// Bytes that begin no valid instruction in 64-bit mode, whatever follows (Intel SDM vol. 2, appendix
+/// A.3).
 const INVALID: [u8; 6] = [0x06, 0x0e, 0x16, 0x1e, 0x27, 0x37];
-/// Bytes of address space for one stub: the largest (35 bytes a word, and its conditions) takes three pages, and may
-/// begin anywhere in one.
+/// Bytes of address space for one stub: the largest stub (35 bytes for each word, and its conditions)
+/// takes three pages, and may begin anywhere in a page.
 const ROOM: u64 = 4 * PAGE;
-/// Where the kernel lets nobody map any more (x86-64 with four levels of page tables).
+/// First address that the kernel does not let anybody map (x86-64 with four levels of page tables).
 const TOP: Addr = Addr(0x7fff_ffff_f000);
-/// The part of a stub that stops the task so that the condition is asked on our side.
+/// The part of a stub that stops the task so that the replayer evaluates the condition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asking {
-    /// Where it begins: here a task goes on that could not read what a condition reads.
+    /// Address of this part. A task continues here if a condition could not read its memory.
     pub start: Addr,
-    /// Its `int3`.
+    /// Address of its `int3`.
     pub int3: Addr,
 }
 
-/// Where a stub traps, in its code.
+/// Offsets of the traps in the code of a stub.
 struct Traps {
     hit: usize,
-    /// Where the asking begins, and its `int3`.
+    /// Start of the asking part, and its `int3`.
     asking: Option<(usize, usize)>,
 }
 
@@ -70,34 +74,35 @@ impl Traps {
     }
 }
 
-/// A stub, ready to be written.
+/// A stub that is ready to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Stub {
-    /// The place of the window.
+    /// Address of the window.
     pub at: Addr,
-    /// What must be mapped for it.
+    /// Range that must be mapped for the stub.
     pub room: AddrRange,
-    /// Where its code begins.
+    /// Address of the stub's code.
     pub place: Addr,
     /// The code.
     pub code: Vec<u8>,
-    /// What is written over the instructions at the point.
+    /// Bytes that replace the instructions at the point.
     pub patch: [u8; JUMP_LEN],
-    /// The `int3` of a match.
+    /// Address of the `int3` of a match.
     pub hit: Addr,
-    /// If it has conditions, what ends it where one is true.
+    /// The asking part, if the stub has conditions.
     pub asking: Option<Asking>,
-    /// Where the task goes on after a match that was none.
+    /// Address where the task continues after a match that the replayer rejects.
     pub moved: Addr,
-    /// Where instructions begin that the jump overwrites, and where they are now.
+    /// Addresses of the instructions that the jump overwrites, and their new addresses.
     inner: Vec<(Addr, Addr)>,
-    /// Where each instruction, and what follows the last, is now, and where in the program.
+    /// New address of each instruction, and of the end of the last one, with the address in the
+    /// program.
     places: Vec<(Addr, Addr)>,
 }
 
 impl Stub {
-    /// A stub for the window at `regs.rip`, in a place that is not in `taken` either. `None` if there is no room for it
-    /// in reach.
+    /// Makes a stub for the window at `regs.rip`, outside of the space's mappings and of `taken`.
+    /// Returns `None` if there is no room in reach of a jump.
     pub fn new(
         window: &Window,
         regs: &Registers,
@@ -120,7 +125,7 @@ impl Stub {
         Stub::build(window, Addr(regs.rip), space, taken, make)
     }
 
-    /// One that counts how often the window at `at` is passed.
+    /// Makes a stub that counts the passes of the window at `at`.
     pub fn counting(
         window: &Window,
         at: Addr,
@@ -154,18 +159,19 @@ impl Stub {
         Stub::build(window, at, space, taken, make)
     }
 
-    /// Whether there can be a stub for the window at `at`.
+    /// True if there is room for a stub for the window at `at`.
     pub fn fits(window: &Window, at: Addr, space: &AddressSpace) -> bool {
         let place = find_place(at, &window.inner_boundaries(), space, &[]);
         place.is_some_and(|place| window.moved(place).is_some())
     }
 
-    /// A copy of the window at `at`: nothing leads to it.
+    /// Makes a copy of the window at `at`. Nothing jumps to the copy.
     pub fn copy(window: &Window, at: Addr, space: &AddressSpace, taken: &[AddrRange]) -> Option<Stub> {
         Stub::build(window, at, space, taken, |_| Some(Traps::at(usize::MAX)))
     }
 
-    /// One with code before the moved window; `make` says where in it it traps, or that it would be too long.
+    /// Makes a stub with code before the moved window. `make` returns the offsets of the traps in that
+    /// code, or `None` if the code would be too long.
     fn build(
         window: &Window,
         at: Addr,
@@ -218,39 +224,42 @@ impl Stub {
         })
     }
 
-    /// Whether the task traps so that the replayer looks at it: the `int3` there.
+    /// True if the `int3` at this address traps so that the replayer checks the task.
     pub fn traps_at(&self, int3: Addr) -> bool {
         int3 == self.hit || self.asking.is_some_and(|asking| asking.int3 == int3)
     }
 
-    /// Where a task goes on that has met a fault at `rip`, if it was a condition that could not read something.
+    /// Returns the address where a task continues after a fault at `rip`, if a condition caused the
+    /// fault because it could not read memory.
     pub fn after_fault(&self, rip: Addr) -> Option<Addr> {
         let asking = self.asking?;
         (self.place <= rip && rip < asking.start).then_some(asking.start)
     }
 
-    /// How many bytes of the program's code it stands for.
+    /// Number of bytes of the program's code that the stub replaces.
     pub fn window_len(&self) -> u64 {
         self.places
             .last()
             .map_or(JUMP_LEN as u64, |(_, end)| *end - self.at)
     }
 
-    /// Where a task goes on that has come to an instruction that the jump overwrites.
+    /// Returns the address where a task continues that has reached an instruction that the jump
+    /// overwrites.
     pub fn moved_from(&self, at: Addr) -> Option<Addr> {
         let found = self.inner.iter().find(|(old, _)| *old == at);
         found.map(|(_, new)| *new)
     }
 
-    /// Where in the program a task is that stands at this place of the moved instructions; `None` if it is on its way to
-    /// the first of them, or within one.
+    /// Returns the program's address for a task that stands at this place of the moved instructions;
+    /// `None` if the task has not reached the first of them yet, or is within one.
     pub fn program_place(&self, rip: Addr) -> Option<Addr> {
         let found = self.places.iter().find(|(new, _)| *new == rip);
         found.map(|(_, old)| *old)
     }
 }
 
-/// A free place in reach of a jump at `at` whose displacement is `int3` at these bytes of the jump.
+/// Finds a free place in reach of a jump at `at`. The displacement of the jump must be `int3` at the
+/// bytes `boundaries` of the jump.
 fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[AddrRange]) -> Option<Addr> {
     let taken: Vec<AddrRange> = space.iter().map(|m| m.range).collect();
     let is_free = |room: AddrRange| {
@@ -258,10 +267,11 @@ fn find_place(at: Addr, boundaries: &[usize], space: &AddressSpace, ours: &[Addr
         let is_clear = |t: &AddrRange| t.start >= room.end || t.end <= room.start;
         taken.get(next).is_none_or(is_clear) && ours.iter().all(is_clear)
     };
-    // Choices for byte `n` of the displacement; the highest first near, then ever farther.
+    // The choices for byte `n` of the displacement. Near places come first, then ever farther ones.
     let choices = |n: usize, free: Vec<u8>| {
         if boundaries.contains(&(n + 1)) {
-            // An `int3` there leads 800 MiB down, which is below a program that is linked to a low place.
+            // An `int3` in the highest byte leads 800 MiB down, which is not possible for a program
+            // linked to a low address.
             if n == 3 {
                 [&[INT3], &INVALID[..]].concat()
             } else {

@@ -1,7 +1,7 @@
 //! `ReplaySession`: plays the events of a trace back into tasks.
 //!
-//! Keeps I7: before an event is applied, the task has run to where it happened, and its registers
-//! are compared with the recorded ones. Nothing is retried or skipped.
+//! Invariant I7: before an event is applied, the task has run to the place of the event, and its
+//! registers are compared with the recorded ones. Nothing is retried or skipped.
 
 mod tasks;
 
@@ -38,7 +38,7 @@ use crate::zygote;
 
 /// One replay.
 ///
-/// It belongs to the thread that has made it, because ptrace does. Its tasks end with it.
+/// A session belongs to the thread that made it, because ptrace does. Its tasks end with the session.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -63,47 +63,48 @@ pub struct ReplaySession {
     pub(crate) cursor: EventPosition,
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
-    /// The shared memory objects as the events tell of them.
+    /// The shared memory objects as the events describe them.
     pub(crate) objects: Objects,
     pub(crate) backings: Backings,
     pub(crate) last: EventNumber,
     pub(crate) time_ns: u64,
-    /// The event under way.
+    /// The event that is being replayed.
     pub(crate) pending: Option<Pending>,
-    /// Where in its interval the task is.
+    /// The task's progress in its interval.
     pub(crate) progress: Progress,
-    /// What is in the code of the tasks that is not the program's.
+    /// Bytes in the tasks' code that do not belong to the program.
     pub(crate) overlays: BTreeMap<SpaceId, CodeOverlay>,
     /// The rewritten sites, as far as they are known.
     pub(crate) sites: BTreeMap<SpaceId, Sites>,
     pub(crate) breakpoints: Breakpoints,
     pub(crate) watches: Watches,
-    /// The program's bytes where the run out of the library is to end.
+    /// The program's bytes at the address where the run out of the library ends.
     pub(crate) exits: Option<(Addr, Vec<u8>)>,
-    /// How runs to execution points are made quick.
+    /// State of fast runs to execution points.
     pub(crate) sprints: Sprints,
-    /// Since the first step, which is made by the thread that makes all.
+    /// Forbids this thread to read the time-stamp counter: set at the first step, because the same
+    /// thread makes all steps.
     without_tsc: Option<tsc::GivenUp>,
 }
 
-/// One event, replayed.
+/// One replayed event.
 #[derive(Debug)]
 pub struct Replayed {
     /// The event.
     pub event: Arc<Event>,
-    /// What the program wrote to standard output or error.
+    /// Bytes that the program wrote to standard output or error.
     pub output: Option<(Stdio, Vec<u8>)>,
 }
 
 impl ReplaySession {
-    /// A replay from the first event on, with the replayed tasks bound to `cpu`.
+    /// Starts a replay at the first event, with the replayed tasks bound to `cpu`.
     pub fn start(reader: Arc<TraceReader>, cpu: Option<usize>) -> Result<ReplaySession> {
         let cursor = EventSource::new(Arc::clone(&reader)).from(EventNumber(1))?;
         let family = Family::new(&reader, cpu)?;
         Ok(ReplaySession::empty(reader, cursor, family))
     }
 
-    /// One without tasks, whose next event is the cursor's.
+    /// Makes a session without tasks, whose next event is the cursor's.
     pub(crate) fn empty(
         reader: Arc<TraceReader>,
         cursor: EventPosition,
@@ -130,12 +131,12 @@ impl ReplaySession {
         }
     }
 
-    /// The last event that has been replayed.
+    /// Returns the last event that has been replayed.
     pub fn last_event(&self) -> EventNumber {
         self.last
     }
 
-    /// Binds the replayed tasks, and those to come, to another CPU.
+    /// Binds the replayed tasks, and future ones, to another CPU.
     pub fn bind(&mut self, cpu: usize) -> Result<()> {
         let tasks = self
             .tasks
@@ -149,19 +150,20 @@ impl ReplaySession {
             })
     }
 
-    /// Replays the next event; `None` at the end of the trace.
+    /// Replays the next event. Returns `None` at the end of the trace.
     pub fn step(&mut self) -> Result<Option<Replayed>> {
         if !self.fetch()? {
             return Ok(None);
         }
-        // Whoever wants to stop at a breakpoint does not step by events.
+        // Breakpoints are not looked for here: a caller that stops at breakpoints does not step by
+        // events.
         if !self.sprint()? {
             while self.proceed(Pace::Free, &mut Never)? != Halt::Arrived {}
         }
         self.apply()
     }
 
-    /// Makes sure that the next event is known; `false` at the end of the trace.
+    /// Makes sure that the next event is known. Returns `false` at the end of the trace.
     pub(crate) fn fetch(&mut self) -> Result<bool> {
         self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
         tsc::renew();
@@ -171,7 +173,7 @@ impl ReplaySession {
         Ok(self.pending.is_some())
     }
 
-    /// Gives the pending event's task what the buffered calls of its interval return.
+    /// Gives the pending event's task the results of the buffered calls of its interval.
     pub(crate) fn load(&mut self) -> Result<()> {
         let Some(pending) = &self.pending else {
             return Ok(());
@@ -199,7 +201,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// A system call is entered once, and returns once.
+    /// Checks that a system call is entered once, and returns once.
     fn check_entered(&mut self, event: &Event) -> Result<()> {
         let EventKind::Syscall { entry, .. } = &event.kind else {
             return Ok(());
@@ -299,7 +301,8 @@ impl ReplaySession {
         Ok(None)
     }
 
-    /// Carries out the next change that the interval's buffered calls make in the address space: the task is there.
+    /// Makes the next change of the address space by the interval's buffered calls: the task has
+    /// reached the call.
     pub(crate) fn make_change(&mut self, event: &Event) -> Result<()> {
         let change = self.pending.as_mut().and_then(|p| p.changes.pop_front());
         if let Some((_, Some(op))) = change {
@@ -310,7 +313,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// The task has arrived: it has made all buffered calls of the interval.
+    /// The task has arrived: checks that it has made all buffered calls of the interval.
     pub(crate) fn check_used_up(&mut self, event: &Event) -> Result<()> {
         if event.buffered.is_empty() {
             return Ok(());
@@ -338,7 +341,7 @@ impl ReplaySession {
             .ok_or_else(|| bad(event, "there is no such task"))
     }
 
-    /// Steps 3 to 5 of an event: operations, writes, registers.
+    /// Carries out steps 3 to 5 of an event: operations, writes, registers.
     fn settle(&mut self, event: &Event, after: &Registers, xstate: Option<&ExtendedState>) -> Result<()> {
         let failed = |source| Error::Tracee {
             event: event.number,
@@ -354,7 +357,8 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Carries out operations on the address space of the event's task: all of the event, or one of its interval.
+    /// Carries out operations on the address space of the event's task: either all of the event, or one
+    /// of its interval.
     fn perform(&mut self, event: &Event, ops: &[SpaceOp]) -> Result<()> {
         if ops.is_empty() {
             return Ok(());
@@ -363,7 +367,7 @@ impl ReplaySession {
         self.perform_by(event, event.tid, ops)
     }
 
-    /// The same on the address space of another task.
+    /// Carries out operations on the address space of another task.
     fn perform_by(&mut self, event: &Event, tid: Tid, ops: &[SpaceOp]) -> Result<()> {
         let missing = || bad(event, "there is no such task");
         let id = self.tasks.get(&tid).ok_or_else(missing)?.space;
@@ -397,7 +401,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Carries out what becomes of other address spaces.
+    /// Carries out the event's operations on other address spaces.
     fn perform_others(&mut self, event: &Event) -> Result<()> {
         for same in event.others.chunk_by(|a, b| a.0 == b.0) {
             let id = same[0].0;
@@ -460,7 +464,8 @@ impl ReplaySession {
         })
     }
 
-    /// Writes into a shared memory object that the task itself may only read.
+    /// Writes into a shared memory object that the task itself may only read. Returns `false` if there
+    /// is no such object, or if the write does not fit.
     fn write_object(&self, write: &MemWrite) -> bool {
         let mapping = self
             .spaces
@@ -476,12 +481,12 @@ impl ReplaySession {
         fits && object.file.write_all_at(&write.data, at).is_ok()
     }
 
-    /// The process (thread group) of a task, if there is such a task.
+    /// Returns the process (thread group) of a task, if the task exists.
     pub fn process_of(&self, tid: Tid) -> Option<Tid> {
         self.tasks.get(&tid).map(|task| task.tgid)
     }
 
-    /// Registers of a task as replay has them now, if there is such a task.
+    /// Returns the registers of a task at the current position, if the task exists.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
         let regs = self.tasks.get(&tid)?.regs().ok()?;
         Some(regs.of_program())
@@ -494,7 +499,8 @@ impl Drop for ReplaySession {
         zygote::end_all(&tasks);
         frozen::reap();
         let family = &self.backings.family;
-        // Of the last of a family nothing is left that could be open. (Nor is it if the zygote has died.)
+        // If this is the family's last session, all its processes end anyway, and no descriptor stays
+        // open. (The same is true if the zygote has died.)
         if Rc::strong_count(family) > 1 {
             let objects = self.backings.objects.values();
             let _ = family.close(objects.filter(|o| !o.original).map(|o| o.fd).collect());

@@ -1,9 +1,9 @@
-//! The zygote: a process with nothing in it but rr's own pages, which all replayed processes are clones of.
+//! The zygote: a process that contains only rr's own pages. All replayed processes are clones of it.
 //!
-//! Every replayed task is a clone of the zygote or of another replayed task. All have
-//! the replayer as their parent (`CLONE_PARENT`), so that it reaps them whoever created them, and share one descriptor table
-//! (`CLONE_FILES`), in which the trace's files are opened once. They have no signal handlers and no
-//! kernel state of the recorded program.
+//! Every replayed task is a clone of the zygote or of another replayed task. The replayer is the parent
+//! of all of them (`CLONE_PARENT`), so that it can reap them whichever task created them. All share one
+//! descriptor table (`CLONE_FILES`), in which each file of the trace is opened once. They have no
+//! signal handlers, and no kernel state of the recorded program.
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,10 +18,11 @@ use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr
 use crate::buffer;
 use crate::error::{Error, Result};
 
-/// Options that replayed tasks are traced with: no stops but those that replay asks for.
+/// ptrace options of replayed tasks: only the stops that replay needs.
 const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
 
-/// Flags of every clone. The new task is traced from the beginning (`CLONE_PTRACE`), without a stop of its creator for that.
+/// Flags of every clone. The new task is traced from the beginning (`CLONE_PTRACE`), without an extra
+/// stop of its creator.
 const CLONE_FLAGS: u64 =
     (libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_PTRACE | libc::SIGCHLD) as u64;
 
@@ -41,7 +42,7 @@ fn tracee(source: rr_tracee::Error) -> Error {
     }
 }
 
-/// Starts a zygote: a forked child of ours, emptied, bound to `cpu`.
+/// Starts a zygote: a forked child of ours, emptied and bound to `cpu`.
 pub(crate) fn start(cpu: Option<usize>) -> Result<Stopped> {
     // SAFETY: an all-zero cpu_set_t is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -77,12 +78,13 @@ pub(crate) fn start(cpu: Option<usize>) -> Result<Stopped> {
 fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>, parent: Pid) -> ! {
     // SAFETY: plain system calls on valid arguments, async-signal-safe.
     unsafe {
-        // Until it is traced with PTRACE_O_EXITKILL, nothing else ends it if we are killed.
+        // If we are killed before the child is traced with PTRACE_O_EXITKILL, only this signal ends it.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         if libc::getppid() != parent.as_raw() {
             libc::_exit(0);
         }
-        // Out of the terminal's reach: ^C is for rr, not for what it replays.
+        // A session of its own detaches the child from the terminal: ^C is for rr, and not for the
+        // replayed program.
         libc::setsid();
         if let Some(cpus) = cpus {
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus);
@@ -104,7 +106,7 @@ fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>, parent: Pid) -> ! {
     }
 }
 
-/// Stops the child, gives it rr's pages and takes everything else away.
+/// Stops the child, gives it rr's pages, and unmaps everything else.
 fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
     let running = Running::seize(pid)?;
     running.interrupt()?;
@@ -144,13 +146,13 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
     buffer::install(&memory)?;
     memory.write(rr_area::TRAPPING_CALL, &rr_area::TRAPPING_BYTES)?;
     remote.use_insn(rr_area::SYSCALL_INSN);
-    // The kernel writes into a registered rseq area whenever it likes.
+    // The kernel may write into a registered rseq area at any time.
     if let Some((pointer, size, signature)) = rseq {
         let args = [pointer, size.into(), RSEQ_FLAG_UNREGISTER, signature.into(), 0, 0];
         remote = remote.must("rseq", libc::SYS_rseq, args)?.0;
     }
-    // Everything below our pages, and everything above them. (The vsyscall page cannot be unmapped, and is the same
-    // everywhere.)
+    // Unmaps everything below our pages, and everything above them. (The vsyscall page cannot be
+    // unmapped, and is the same in every process.)
     let others = maps.iter().filter(|l| l.name != "[vsyscall]");
     let end = others.map(|l| l.range.end).max().unwrap_or(rr_area::area().end);
     let ranges = [(Addr::NULL, rr_area::CODE), (rr_area::area().end, end)];
@@ -166,7 +168,8 @@ pub(crate) fn clone_of(from: Stopped, share: bool) -> rr_tracee::Result<(Stopped
     Ok((from, new?))
 }
 
-/// The same, and the task is not lost if there is no new one (because there are too many).
+/// Clones a stopped task like [`clone_of`], and keeps the task even if the clone fails (for example,
+/// because there are too many processes).
 pub(crate) fn try_clone(
     from: Stopped,
     share: bool,
@@ -187,7 +190,7 @@ pub(crate) fn try_clone(
     Ok((finished?, newborn(child)))
 }
 
-/// The first stop of a new task.
+/// Waits for the first stop of a new task.
 fn newborn(child: Tid) -> rr_tracee::Result<Stopped> {
     match Running::newborn(child).wait()? {
         Waited::Stopped(stopped, _) => Ok(stopped),
@@ -195,9 +198,10 @@ fn newborn(child: Tid) -> rr_tracee::Result<Stopped> {
     }
 }
 
-/// Clones a stopped task `count` times into its own address space, without a stop of it for each.
+/// Clones a stopped task `count` times into its own address space, without a stop of the task for each
+/// clone.
 pub(crate) fn clone_threads(from: Stopped, count: usize) -> rr_tracee::Result<(Stopped, Vec<Stopped>)> {
-    /// The kernel writes the new task's tid there (`CLONE_PARENT_SETTID`).
+    /// Size of the tid that the kernel writes for each new task (`CLONE_PARENT_SETTID`).
     const TID_BYTES: u64 = size_of::<i32>() as u64;
     let flags = CLONE_FLAGS | (libc::CLONE_VM | libc::CLONE_PARENT_SETTID) as u64;
     let mut from = from;
@@ -246,7 +250,7 @@ pub(crate) fn end(tid: Tid) {
     end_all(&[tid]);
 }
 
-/// The same for several: they go at the same time.
+/// Ends several replayed tasks at the same time, and reaps them.
 pub(crate) fn end_all(tids: &[Tid]) {
     tids.iter().copied().for_each(kill);
     for tid in tids {
@@ -269,7 +273,8 @@ mod tests {
         }
     }
 
-    /// `syscall; nop; syscall; int3` in a clone of a zygote, which stands at the entry of the first call.
+    /// Returns a zygote and a clone of it that runs `syscall; nop; syscall; int3` and stands at the
+    /// entry of the first call.
     fn at_an_entry() -> (Stopped, Stopped, Registers) {
         let zygote = start(None).unwrap();
         let (zygote, task) = clone_of(zygote, false).unwrap();
@@ -284,7 +289,7 @@ mod tests {
         let there = task.regs().unwrap();
         let regs = Registers {
             rip: CODE.0,
-            // A call that would end it if it were made.
+            // A call that would end the task if it were made.
             rax: libc::SYS_exit_group as u64,
             orig_rax: u64::MAX,
             eflags: 0x202,
@@ -301,7 +306,7 @@ mod tests {
         (zygote, task, entry)
     }
 
-    /// Who is killed has no time to end its children.
+    /// A process that is killed cannot end its children itself.
     #[test]
     fn a_child_that_is_not_traced_yet_ends_with_its_parent() {
         let (ready_read, ready_write) = nix::unistd::pipe().unwrap();
@@ -337,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_task_at_the_entry_of_a_call_goes_on_as_before_when_it_was_cloned() {
-        // How it would go on if nobody had cloned it.
+        // A task that is not cloned, for comparison.
         let (zygote_1, task, entry) = at_an_entry();
         let (mut task, stop) = run(task, Resume::SysemuStep);
         let stepped = (stop, task.regs().unwrap());

@@ -1,4 +1,4 @@
-//! What a stub at a breakpoint counts, and when it traps.
+//! Counting stubs at breakpoints: their settings, and when they trap.
 
 use std::sync::Arc;
 
@@ -6,35 +6,36 @@ use rr_tracee::{Addr, Registers};
 
 use crate::condition::Program;
 
-/// What a stub counts.
+/// Settings of a counting stub.
 #[derive(Clone, Debug)]
 pub(crate) struct Counting<'a> {
-    /// The number of its counter.
+    /// Index of the stub's counter.
     pub counter: usize,
-    /// Whether it notes that it was passed last.
+    /// True if the stub notes that it was the last one passed.
     pub is_noted: bool,
-    /// Whether it is at the goal.
+    /// True if the stub is at the goal.
     pub is_goal: bool,
-    /// When it traps, before it counts.
+    /// Condition under which the stub traps, before it counts.
     pub end: End<'a>,
-    /// Where one of these cannot be told, it traps, too, before it counts.
+    /// Conditions of the breakpoint. If one of them cannot be evaluated in the task, the stub also
+    /// traps before it counts.
     pub conditions: &'a [Arc<Program>],
-    /// What it does where one is true.
+    /// Action if one of the conditions is true.
     pub where_true: WhereTrue,
 }
 
-/// What a task does at a breakpoint with a condition that is true.
+/// Action of a task at a breakpoint with a condition that is true.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum WhereTrue {
-    /// It stops.
+    /// The task stops.
     #[default]
     Stops,
-    /// It notes that it was there last. Where no condition is true it notes nothing.
+    /// The stub notes that it was the last one passed. If no condition is true, it notes nothing.
     Notes,
 }
 
 impl Counting<'_> {
-    /// Whether it notes the last pass, or the last one where a condition is true.
+    /// True if the stub notes the last pass, or the last pass with a true condition.
     pub(super) fn notes(&self) -> bool {
         match self.conditions {
             [] => self.is_noted,
@@ -43,13 +44,13 @@ impl Counting<'_> {
     }
 }
 
-/// When a counting stub traps.
+/// Condition under which a counting stub traps.
 #[derive(Clone, Debug)]
 pub(crate) enum End<'a> {
-    /// Never.
+    /// The stub never traps.
     Never,
-    /// When the goal has been met as often as it is to be met.
+    /// The stub traps when the goal has been met the requested number of times.
     Enough,
-    /// When the registers and words are these.
+    /// The stub traps when the registers and words are equal to these.
     State(&'a Registers, &'a [(Addr, u64)]),
 }

@@ -1,6 +1,6 @@
 //! The machine code of stubs, part by part.
 //!
-//! Keeps: whatever the code of a stub has saved is restored before it traps or goes on.
+//! Invariant: the code of a stub restores whatever it has saved before it traps or continues.
 
 use std::sync::Arc;
 
@@ -13,12 +13,13 @@ use crate::words::{GOALS, IS_TRUE, LAST, SAVED_FLAGS, SAVED_RAX, SAVED_RCX, coun
 
 /// `int3`.
 pub(crate) const INT3: u8 = 0xcc;
-/// Most words that a stub compares; the replayer looks at all.
+/// Maximum number of words that a stub compares; the replayer compares all of them.
 const WORDS_MAX: usize = 160;
-/// Most bytes of code for the conditions of a breakpoint.
+/// Maximum number of bytes of code for the conditions of a breakpoint.
 const CONDITIONS_MOST: usize = 5000;
 
-/// Restores and traps (`int3`) unless `check` jumps to behind that; returns where the `int3` is.
+/// Emits code that restores and traps (`int3`), unless the code of `check` jumps past that. Returns the
+/// offset of the `int3`.
 pub(super) fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>)) -> usize {
     let mut misses = Vec::new();
     check(code, &mut misses);
@@ -32,9 +33,10 @@ pub(super) fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>,
     hit
 }
 
-/// Evaluates the conditions of the breakpoint at `at`. Where one cannot be told, the code restores and traps: the result says where
-/// that begins, and where the `int3` is. Where one is true, it does the same, or keeps that in [`IS_TRUE`]. `None` if the code would be
-/// too long.
+/// Emits code that evaluates the conditions of the breakpoint at `at`. If a condition cannot be
+/// evaluated, the code restores and traps: the result is the offset of that part, and of its `int3`. If
+/// a condition is true, the code does the same, or stores 1 in [`IS_TRUE`]. Returns `None` if the code
+/// would be too long.
 pub(super) fn evaluate(
     code: &mut Vec<u8>,
     conditions: &[Arc<Program>],
@@ -78,7 +80,7 @@ pub(super) fn evaluate(
     (end - begin <= CONDITIONS_MOST).then_some((start, int3))
 }
 
-/// `jmp`; returns where its displacement is.
+/// Emits `jmp`. Returns the offset of its displacement.
 pub(super) fn jump(code: &mut Vec<u8>) -> usize {
     code.push(0xe9);
     let place = code.len();
@@ -86,17 +88,18 @@ pub(super) fn jump(code: &mut Vec<u8>) -> usize {
     place
 }
 
-/// `mov qword [addr], value`, which leaves the flags alone.
+/// Emits `mov qword [addr], value`, which leaves the flags alone.
 pub(super) fn set_word(code: &mut Vec<u8>, addr: u32, value: u32) {
     code.extend([0x48, 0xc7, 0x04, 0x25]);
     code.extend(addr.to_le_bytes());
     code.extend(value.to_le_bytes());
 }
 
-/// Compares the key: falls through, with all registers as they were, if it is equal. Returns the jump that is taken if not.
-/// It leaves the flags alone, so they need not be saved.
+/// Emits code that compares the key: if the key is equal, execution falls through with all registers as
+/// they were. Returns the jump that is taken otherwise. The code leaves the flags alone, so they need
+/// not be saved.
 pub(super) fn compare_key(code: &mut Vec<u8>, key: &Key) -> usize {
-    /// The bytes of the restoring, and of the jump that follows it.
+    /// Number of bytes of the code that restores `rcx`, and of the jump that follows.
     const RESTORE_AND_JUMP: u8 = 8 + 5;
     let restore = |code: &mut Vec<u8>| {
         // mov rcx, [SAVED_RCX]
@@ -133,19 +136,20 @@ pub(super) fn compare_key(code: &mut Vec<u8>, key: &Key) -> usize {
     elsewhere
 }
 
-/// Compares registers and words.
+/// Emits code that compares registers and words.
 pub(super) fn compare(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers, words: &[(Addr, u64)]) {
     for (number, value) in numbered(regs) {
         compare_register(code, misses, number, value);
     }
     compare_saved(code, misses, regs);
-    // With equal registers, the words of a frame can be read if they could when this was recorded.
+    // With equal registers, the words of a frame are readable if they were readable in the recording.
     for (addr, value) in words.iter().take(WORDS_MAX) {
         compare_word(code, misses, *addr, *value);
     }
 }
 
-/// Counts. The counter goes before the note: whoever stops between them finds the note later, with the right count.
+/// Emits code that counts. The counter is increased before the note is made: if the task stops between
+/// the two, the note is made later, with the right count.
 pub(super) fn count(code: &mut Vec<u8>, what: &Counting<'_>) {
     // add qword [counter], 1
     code.extend([0x48, 0x83, 0x04, 0x25]);
@@ -179,7 +183,7 @@ pub(super) fn count(code: &mut Vec<u8>, what: &Counting<'_>) {
     }
 }
 
-/// `mov [SAVED_RAX], rax; lahf; seto al; mov [SAVED_FLAGS], ax`
+/// Emits `mov [SAVED_RAX], rax; lahf; seto al; mov [SAVED_FLAGS], ax`.
 pub(super) fn save(code: &mut Vec<u8>) {
     code.extend([0x48, 0x89, 0x04, 0x25]);
     code.extend(SAVED_RAX.to_le_bytes());
@@ -188,7 +192,8 @@ pub(super) fn save(code: &mut Vec<u8>) {
     code.extend(SAVED_FLAGS.to_le_bytes());
 }
 
-/// `mov ax, [SAVED_FLAGS]; add al, 0x7f; sahf; mov rax, [SAVED_RAX]`: the addition overflows exactly if `al` is 1.
+/// Emits `mov ax, [SAVED_FLAGS]; add al, 0x7f; sahf; mov rax, [SAVED_RAX]`: the addition overflows
+/// exactly if `al` is 1.
 pub(super) fn restore(code: &mut Vec<u8>) {
     code.extend([0x66, 0x8b, 0x04, 0x25]);
     code.extend(SAVED_FLAGS.to_le_bytes());
@@ -197,27 +202,27 @@ pub(super) fn restore(code: &mut Vec<u8>) {
     code.extend(SAVED_RAX.to_le_bytes());
 }
 
-/// `jne miss`, with the place of its displacement noted.
+/// Emits `jne miss`, and notes the offset of its displacement in `misses`.
 pub(super) fn jump_if_different(code: &mut Vec<u8>, misses: &mut Vec<usize>) {
     code.extend([0x0f, 0x85]);
     misses.push(code.len());
     code.extend([0; 4]);
 }
 
-/// `mov rax, value`
+/// Emits `mov rax, value`.
 pub(super) fn load(code: &mut Vec<u8>, value: u64) {
     code.extend([0x48, 0xb8]);
     code.extend(value.to_le_bytes());
 }
 
-/// `mov rax, value; cmp register, rax; jne miss`
+/// Emits `mov rax, value; cmp register, rax; jne miss`.
 pub(super) fn compare_register(code: &mut Vec<u8>, misses: &mut Vec<usize>, number: u8, value: u64) {
     load(code, value);
     code.extend([0x48 | number >> 3, 0x39, 0xc0 | number & 7]);
     jump_if_different(code, misses);
 }
 
-/// `mov rax, addr; cmp dword [rax], low; jne miss; cmp dword [rax + 4], high; jne miss`
+/// Emits `mov rax, addr; cmp dword [rax], low; jne miss; cmp dword [rax + 4], high; jne miss`.
 pub(super) fn compare_word(code: &mut Vec<u8>, misses: &mut Vec<usize>, addr: Addr, value: u64) {
     load(code, addr.0);
     let bytes = value.to_le_bytes();
@@ -229,14 +234,15 @@ pub(super) fn compare_word(code: &mut Vec<u8>, misses: &mut Vec<usize>, addr: Ad
     jump_if_different(code, misses);
 }
 
-/// Compares the saved `rax` and flags.
+/// Emits code that compares the saved `rax` and flags.
 pub(super) fn compare_saved(code: &mut Vec<u8>, misses: &mut Vec<usize>, regs: &Registers) {
     // cmp [SAVED_RAX], rax
     load(code, regs.rax);
     code.extend([0x48, 0x39, 0x04, 0x25]);
     code.extend(SAVED_RAX.to_le_bytes());
     jump_if_different(code, misses);
-    // ah as `lahf` has it: sign, zero, adjust, parity, carry, and bit 1, which is always set; al: overflow.
+    // `ah` as `lahf` sets it: sign, zero, adjust, parity, carry, and bit 1, which is always set. `al`:
+    // overflow.
     const OVERFLOW: u64 = 1 << 11;
     let ah = (regs.eflags as u8 & 0xd5) | 2;
     let al = u8::from(regs.eflags & OVERFLOW != 0);

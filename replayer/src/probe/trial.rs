@@ -1,4 +1,4 @@
-//! A condition by itself, for tests.
+//! A condition on its own, for tests.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use super::counting::WhereTrue;
 use super::emit::{INT3, evaluate, restore, save};
 use crate::condition::Program;
 
-/// Code that evaluates a condition and traps in either case, for tests: what a stub does, but for the program's
-/// instructions.
+/// Code that evaluates a condition and traps in either case. It does the same as a stub, but without
+/// the program's instructions.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Trial {
     /// The code.
     pub code: Vec<u8>,
-    /// The `int3` where the condition is true.
+    /// Offset of the `int3` for a condition that is true.
     pub yes: usize,
-    /// Where a task goes on that could not read something.
+    /// Offset where a task continues if the condition could not read memory.
     pub after_fault: usize,
-    /// The `int3` where it is false.
+    /// Offset of the `int3` for a condition that is false.
     pub no: usize,
 }
 
 impl Trial {
-    /// The code for a breakpoint at `at`.
+    /// Makes the code for a breakpoint at `at`.
     pub fn of(program: &Arc<Program>, at: Addr) -> Option<Trial> {
         let mut code = Vec::new();
         save(&mut code);

@@ -1,7 +1,7 @@
-//! The tasks of a replay: how they come into being, execute another program, and end.
+//! Tasks of a replay: their creation, their exec, and their end.
 //!
-//! Keeps: no two tasks have one recorded tid, and no event creates a task or an address space that exists already. A trace
-//! that says otherwise is bad.
+//! Invariants: no two tasks have the same recorded tid, and no event creates a task or an address space
+//! that exists already. A trace that breaks this is rejected as bad.
 
 use rr_trace::event::{CloneInfo, Event, EventNumber, ExecInfo};
 use rr_tracee::{AddressSpace, ExtendedState, Registers, SpaceId, Stopped, Tid};
@@ -17,7 +17,8 @@ impl ReplaySession {
         self.backings.family.empty_process().map_err(failed)
     }
 
-    /// Every task has a tid of its own; a second one would take the first one's place, which nobody would end.
+    /// Checks that no task has this tid yet: a second one would replace the first one in the table, and
+    /// then nothing would end the first one.
     fn check_new(&self, event: EventNumber, tid: Tid) -> Result<()> {
         if self.tasks.contains_key(&tid) {
             let what = format!("it creates task {tid}, which exists already");
@@ -26,7 +27,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// A new process with an empty address space of its own.
+    /// Creates a new process with an empty address space of its own.
     pub(crate) fn new_process(
         &mut self,
         event: EventNumber,
@@ -42,7 +43,7 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// A new task in the address space of `parent`.
+    /// Creates a new task in the address space of `parent`.
     pub(crate) fn new_thread(
         &mut self,
         event: EventNumber,
@@ -118,7 +119,8 @@ impl ReplaySession {
             .map_err(|source| failed(event, source))
     }
 
-    /// The task goes on as a fresh process: what it was is gone with its old address space.
+    /// Replaces the task by a fresh process, because exec discards the old address space and all that
+    /// belongs to it.
     pub(super) fn exec(
         &mut self,
         event: &Event,

@@ -262,6 +262,7 @@ impl RecordSession {
             pause_us: 0,
         };
         let mut captured = Vec::new();
+        // Address spaces: a fork of each, or the process itself if it cannot be forked now.
         let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
         for id in ids {
             let Some(leader) = self.leader(id) else { continue };
@@ -299,6 +300,7 @@ impl RecordSession {
                 changes,
             });
         }
+        // Shared memory objects whose contents are not in the trace.
         for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
             let source = match self.mapped.file(object.id) {
                 Some(file) => {

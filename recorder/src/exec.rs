@@ -190,6 +190,7 @@ impl RecordSession {
     ) -> Result<()> {
         let entry = call.entry;
         let leaving = self.task_mut(tid)?.leaving.take();
+        // The call failed.
         if raw.result() < 0 {
             let after = raw.outside_call();
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
@@ -217,6 +218,7 @@ impl RecordSession {
             mut writes,
             info,
         } = taken;
+        // Replaces the task's old address space by the new one.
         let xstate = Some(stopped.xstate()?);
         self.release_scratch(tid);
         let task = self.task_mut(tid)?;
@@ -236,6 +238,7 @@ impl RecordSession {
             let id = self.task(tid)?.space;
             self.space_mut(id).library.sites.stepped = true;
         }
+        // Rewrites the known sites, and records the call.
         let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
         let former = self.task(tid)?.recorded_as.unwrap_or(tid);
         self.tracee_executes(tid, former)?;
@@ -262,6 +265,7 @@ impl RecordSession {
             let what = "it executes a 32-bit program, which rr cannot record";
             return Err(Error::Unsupported { tid, what });
         }
+        // Prepares the new address space.
         let memory = Memory::of(tid);
         hide_vdso(&memory, Addr(after.rsp))?;
         let (stopped, lines) = prepare(tid, tgid, stopped, &memory)?;
@@ -278,6 +282,7 @@ impl RecordSession {
             let start = room.map_or(lines[at].range.start, |room| room.range.start);
             space.stack = Some(AddrRange::new(start, lines[at].range.end));
         }
+        // Describes its mappings, and stores their files.
         let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
         let mut writes = Vec::new();
         let pagemap = Pagemap::open(tid)?;
@@ -299,6 +304,7 @@ impl RecordSession {
                 name: line.path(tid).into(),
             }));
         }
+        // Records the pages that have been written already.
         for range in neighbours(&lines) {
             for (range, kind) in pagemap.populated(range)? {
                 if kind == PageKind::Private {

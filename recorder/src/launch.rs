@@ -95,6 +95,7 @@ pub struct Launched {
 
 /// Forks and seizes the child.
 pub fn launch(command: &Command) -> Result<Launched> {
+    // Prepares all memory for the child: after the fork it may not allocate.
     let path_var = command.env.iter().find(|(k, _)| k == "PATH").map(|(_, v)| v);
     let program = resolve(&command.args[0], path_var)?;
     let cstring = |bytes: &[u8]| {
@@ -137,6 +138,7 @@ pub fn launch(command: &Command) -> Result<Launched> {
         pid => Tid(pid),
     };
     drop(go_read);
+    // Traces the child, and then lets it go on to its exec.
     let task = match Running::seize(pid) {
         Ok(task) => task,
         Err(e) => {

@@ -276,6 +276,7 @@ impl Mapped {
         }
         self.filter.add(meta.dev(), meta.ino());
         let key = (meta.dev(), meta.ino());
+        // A private mapping: of a stored file, or of a known object.
         if !shared {
             let changed = (meta.ctime(), meta.ctime_nsec());
             let name = match self.names.get(&key) {
@@ -314,6 +315,7 @@ impl Mapped {
                 name,
             }));
         }
+        // A shared mapping: of a known object, or of a new one.
         let name = name();
         let mut before = Vec::new();
         let object = match self.by_inode.get(&key) {

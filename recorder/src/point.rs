@@ -220,6 +220,7 @@ impl RecordSession {
             task.interrupted_for = Purpose::Else;
             return self.leave(tid, stopped);
         }
+        // Looks at what the task is doing, and steps to a place that can be named.
         task.between = true;
         let ran_us = self.ran_us(tid)?;
         let task = self.task_mut(tid)?;
@@ -251,6 +252,7 @@ impl RecordSession {
             }
             Doing::Over => return Ok(()),
         };
+        // Records the point.
         self.take_records(tid)?;
         let at = stopped.regs()?.outside_call();
         let space = &self.spaces[&self.task(tid)?.space];

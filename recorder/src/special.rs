@@ -146,6 +146,7 @@ impl RecordSession {
         mut raw: Registers,
     ) -> Result<()> {
         let (entry, result) = (call.entry, raw.result());
+        // Restores argument registers that had other values during the call.
         if special == Special::Mmap && raw.rdi != entry.rdi {
             // The address hint was not passed on. Restore it.
             raw.rdi = entry.rdi;
@@ -169,6 +170,7 @@ impl RecordSession {
                 stopped.set_regs(&raw)?;
             }
         }
+        // Calls with effects of their own.
         match special {
             Special::Clone => return self.finish_clone(tid, stopped, call, raw),
             Special::Exec => return self.finish_exec(tid, stopped, call, raw),
@@ -184,6 +186,7 @@ impl RecordSession {
             Special::Prctl => self.finish_prctl(tid, &call, result)?,
             _ => {}
         }
+        // Collects the effects of the call.
         let mut writes = self.gather(tid, &call, result)?;
         if special == Special::SchedGetaffinity && result > 0 {
             let (told, write) = self.affinity_answer(tid, &entry, result)?;
@@ -203,6 +206,7 @@ impl RecordSession {
         ops.extend(more);
         writes.extend(shown);
         self.apply_ops(tid, id, &ops, &mut writes)?;
+        // Rewrites the call's site, or those of a library that was loaded.
         if is_for_the_library(special, &entry) {
             stopped = self.consider_site(tid, stopped, &entry, &mut ops, &mut writes)?;
         }
@@ -283,6 +287,7 @@ impl RecordSession {
         let mut after = returned(entry, -i64::from(libc::ENOMEM));
         stopped.set_regs(&after)?;
         let (tgid, id) = (self.task(tid)?.tgid, self.task(tid)?.space);
+        // Makes the memfd in the task, and opens it here.
         let remote = Remote::new(stopped, tgid)?;
         let name = remote.param(b"rr-shared\0")?;
         let (mut remote, fd) = remote.call(
@@ -302,6 +307,7 @@ impl RecordSession {
             if let Some(file) = &file {
                 self.note_unfinished_file(tid, file)?;
             }
+            // Maps the memfd, which the task then closes.
             let flags = entry.r10 & !(libc::MAP_ANONYMOUS as u64);
             remote = remote.call(libc::SYS_ftruncate, [fd as u64, size, 0, 0, 0, 0])?.0;
             let fixed = entry.r10 & libc::MAP_FIXED as u64 != 0;
@@ -329,6 +335,7 @@ impl RecordSession {
         }
         remote.set_saved(after);
         let stopped = remote.finish()?;
+        // Records the call.
         if is_error(after.result()) && entry.r10 & libc::MAP_FIXED as u64 != 0 {
             ops = self.half_done(tid)?;
         }

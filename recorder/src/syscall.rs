@@ -328,6 +328,7 @@ impl RecordSession {
             return self.finish_special(tid, stopped, call, special, raw);
         }
         self.pretend_cpu(tid, &call, result)?;
+        // Collects the call's writes, and copies those to scratch memory into the program's buffers.
         let mut writes = self.gather(tid, &call, result)?;
         let mut after = raw;
         for n in 0..6 {
@@ -351,6 +352,7 @@ impl RecordSession {
                 "{name} with request {request:#x} is not in the table: if it writes memory, replay will diverge"
             );
         }
+        // Notes changes to state that the recorder keeps.
         match call.entry.syscall() {
             libc::SYS_sched_yield => self.yields = true,
             libc::SYS_futex if result > 0 => self.note_wake(&call.entry),
@@ -360,6 +362,7 @@ impl RecordSession {
             libc::SYS_setpriority | libc::SYS_sched_setattr => self.refresh_priorities(),
             _ => {}
         }
+        // Collects the effects on objects and on the memory of other tasks, and records the call.
         let output = self.output_of(tid, &call, result)?;
         let (mut ops, more) = self.object_effect(tid, &call, result)?;
         writes.extend(more);

@@ -148,6 +148,7 @@ impl RecordSession {
         raw: Registers,
     ) -> Result<()> {
         let entry = call.entry;
+        // Restores arguments that had other values during the call.
         let mut after = raw;
         for n in 0..6 {
             after.set_arg(n, entry.arg(n));
@@ -155,6 +156,7 @@ impl RecordSession {
         after.orig_rax = entry.orig_rax;
         stopped.set_regs(&after)?;
         after.orig_rax = NOT_IN_SYSCALL;
+        // The call failed.
         let Some((info, task)) = call.new_task.take() else {
             self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
             let task = self.task_mut(tid)?;
@@ -172,6 +174,7 @@ impl RecordSession {
                 data: memory.read_vec(Addr(addr), 4)?,
             })
         };
+        // Collects the words that the kernel has written.
         let mut writes = Vec::new();
         if info.flags & (CLONE_PARENT_SETTID | CLONE_PIDFD) != 0 {
             writes.extend(word(&parent.memory, parent_space, entry.rdx).ok());
@@ -179,6 +182,7 @@ impl RecordSession {
         if info.flags & CLONE_CHILD_SETTID != 0 {
             writes.extend(word(&task.memory, info.space, entry.r10).ok());
         }
+        // The child has an address space of its own.
         if info.space != parent_space {
             self.last_space = info.space.0;
             let parent = self.space_mut(parent_space);
@@ -194,6 +198,7 @@ impl RecordSession {
             };
             self.spaces.insert(info.space, forked);
         }
+        // Adds the child, and records the call.
         let child = info.child;
         self.add_task(*task);
         self.tracee_creates(tid, &info)?;

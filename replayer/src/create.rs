@@ -260,6 +260,8 @@ pub fn create(
         if events.peek().is_none() {
             continue;
         }
+        // Continues the session of the previous stretch if that is near, otherwise starts one near this
+        // stretch.
         let here = under_way.as_ref().map(ReplaySession::last_event);
         let mut session = match under_way.take() {
             Some(session) if here.is_some_and(|here| !plan.is_far(here, stretch.from)) => session,
@@ -270,6 +272,7 @@ pub fn create(
                 near.session
             }
         };
+        // Captures the session after each of the events.
         for event in events.map(|(event, _)| *event) {
             while session.last_event() < event {
                 if user.is_requested() {

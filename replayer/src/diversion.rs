@@ -162,6 +162,7 @@ impl Diversion {
         } else {
             Resume::Sysemu
         };
+        // Runs the task from stop to stop.
         loop {
             if how == Resume::Sysemu {
                 for addr in &self.breakpoints {

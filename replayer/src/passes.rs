@@ -111,6 +111,7 @@ impl ReplaySession {
         if !space.at(at).is_some_and(is_fixed) || !is_put {
             return Ok(());
         }
+        // Reads the program's code there.
         let mut code = [0; WINDOW_MAX];
         let got = memory.read_some(at, &mut code)?;
         if let Some(overlay) = self.overlays.get(&id) {
@@ -129,6 +130,7 @@ impl ReplaySession {
             // A repeated instruction counts at each of its turns.
             !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
         };
+        // Settings of the stub: conditions, counting, and the goal.
         let conditions = self.breakpoints.conditions.get(&at).map_or(&[][..], |all| all);
         let is_noted = self.breakpoints.counted.get(&at).copied();
         let counting = is_noted
@@ -141,6 +143,7 @@ impl ReplaySession {
         };
         let probed = self.probed(event);
         let counter = self.breakpoints.passes.counters.len();
+        // Makes the stub: one that counts if possible, otherwise a copy of one instruction.
         let window = Window::new(code, at).filter(|w| {
             let inside = AddrRange::new(at + 1, at + w.len() as u64);
             let all = AddrRange::sized(at, w.len() as u64);
@@ -181,6 +184,7 @@ impl ReplaySession {
         let Some(stub) = stub else {
             return Ok(());
         };
+        // Writes the stub, and patches the code.
         if !self.map_stub(event, &stub)? {
             return Ok(());
         }

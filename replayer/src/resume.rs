@@ -54,6 +54,7 @@ impl ReplaySession {
         let mut tasks = image.tasks.iter().filter(|t| t.space == space.id);
         let Some(first) = tasks.next() else { return Ok(()) };
         self.new_process(event, first.tid, first.tgid, space.id, &first.exe)?;
+        // Creates the objects that the space maps, and the mappings.
         let mut ops = Vec::new();
         for (object, ..) in space.space.objects() {
             if self.objects.get(object).is_some() {
@@ -80,6 +81,7 @@ impl ReplaySession {
         let stopped = perform(stopped, &ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))?;
         task.give(stopped);
         let memory = task.memory();
+        // Restores the contents of the pages.
         checkpoint.restore_parts(PageTarget::Space(space.id), |parts| {
             match parts
                 .iter()
@@ -96,6 +98,7 @@ impl ReplaySession {
             }
         })?;
         self.spaces.insert(space.id, space.space.clone());
+        // Creates the other threads, and restores the state of all.
         for other in tasks {
             self.new_thread(
                 event,

@@ -107,6 +107,7 @@ fn map(
     let range = mapping.range;
     // The part that the descriptor backs.
     let mut backed = range;
+    // Finds the descriptor and the offset that back the mapping.
     let (mut remote, sharing, fd, offset) = match mapping.backing {
         // It exists already.
         Backing::Rr => return Ok(remote),
@@ -136,6 +137,7 @@ fn map(
             (remote, sharing, fd, offset)
         }
     };
+    // Maps the part that the descriptor backs, then the rest.
     let flags = sharing | libc::MAP_FIXED | libc::MAP_NORESERVE;
     let map_part = |remote: Remote, part: AddrRange, fd: i32, offset| {
         let args = [

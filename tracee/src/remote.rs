@@ -273,6 +273,7 @@ impl Remote {
             mut child,
             end,
         } = self;
+        // Resumes the task until the call, or the list, has ended.
         regs.orig_rax = NOT_IN_SYSCALL;
         regs.eflags &= !PROGRAMS_FLAGS;
         task.set_regs(&regs)?;

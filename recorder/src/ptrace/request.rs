@@ -48,6 +48,7 @@ impl RecordSession {
         let Ok(number) = u32::try_from(number) else {
             return Err(Errno::EIO.into());
         };
+        // Requests that need no tracee yet.
         match number {
             libc::PTRACE_ATTACH => return self.attach(request, false),
             libc::PTRACE_SEIZE => return self.attach(request, true),
@@ -55,12 +56,14 @@ impl RecordSession {
             _ => {}
         }
         self.check_tracer(request)?;
+        // Requests that need no stopped tracee.
         match number {
             libc::PTRACE_KILL => return self.kill_tracee(request),
             libc::PTRACE_INTERRUPT => return self.interrupt_tracee(request),
             _ => {}
         }
         self.tracer_stop(request.of)?;
+        // Requests to a stopped tracee.
         match number {
             libc::PTRACE_PEEKTEXT | libc::PTRACE_PEEKDATA => {
                 let word = self.peek(request.of, Addr(request.addr))?;

@@ -281,6 +281,7 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
     session.set_stops(owner, breakpoints, watches)?;
     let mut met = 0;
     let mut visited = Vec::new();
+    // Counts the mark, then makes one step.
     for steps in 0..=most {
         let rip = session.registers(event.tid).map_or(Addr::NULL, |r| Addr(r.rip));
         if steps > 0

@@ -86,7 +86,8 @@ impl RecordSession {
         self.make(tid, id, edits, writes)
     }
 
-    /// The instruction that the task stands at, if it is such a one and has trapped.
+    /// Returns the access that the task's instruction makes, if it is one that was made to trap and has
+    /// trapped.
     pub(crate) fn random_at(&self, tid: Tid, regs: &Registers) -> Result<Option<Access>> {
         let mut code = [0u8; LENGTH_MOST];
         let task = self.task(tid)?;

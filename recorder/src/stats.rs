@@ -14,7 +14,7 @@ const SHOWN: usize = 20;
 /// The reason why a call was traced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Why {
-    /// There is no library (`-n`), or it does not know such calls.
+    /// There is no library (`-n`), or the library does not know such calls.
     Unknown,
     /// The site was not rewritten yet.
     First,

@@ -42,7 +42,7 @@ impl Terminator {
         // SAFETY: plain numbers; the result is a new descriptor or -1.
         let root = match unsafe { libc::syscall(libc::SYS_pidfd_open, root.0, 0) } {
             fd if fd < 0 => return Err(failed("pidfd_open", Errno::last())),
-            // SAFETY: the descriptor is new and nobody else's.
+            // SAFETY: the descriptor is new and has no other owner.
             fd => unsafe { OwnedFd::from_raw_fd(fd as i32) },
         };
         let ended = Arc::new(AtomicBool::new(false));

@@ -29,9 +29,9 @@ use crate::task::Ran;
 /// The reason why a diverted task has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Diverted {
-    /// It is about to execute an instruction with a breakpoint.
+    /// The task is about to execute an instruction with a breakpoint.
     Breakpoint(Addr),
-    /// It has executed one instruction.
+    /// The task has executed one instruction.
     Stepped,
     /// A signal is about to be delivered.
     Signal(i32),

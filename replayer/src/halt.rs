@@ -5,9 +5,9 @@ use rr_tracee::Addr;
 /// The way to run a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pace {
-    /// Until a stop must be handled.
+    /// Run until a stop must be handled.
     Free,
-    /// One instruction of the program.
+    /// Execute one instruction of the program.
     Step,
 }
 
@@ -16,11 +16,11 @@ pub(crate) enum Pace {
 pub(crate) enum Halt {
     /// The task is at the place of the event, which is not applied yet.
     Arrived,
-    /// It has executed one instruction.
+    /// The task has executed one instruction.
     Stepped,
-    /// It is about to execute an instruction with a breakpoint.
+    /// The task is about to execute an instruction with a breakpoint.
     Breakpoint(Addr),
-    /// It has executed an instruction that accessed watched places (bit n for watch n).
+    /// The task has executed an instruction that accessed watched places (bit n for watch n).
     Watchpoint(u8),
     /// The user has interrupted the task.
     Interrupted,

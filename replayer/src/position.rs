@@ -190,7 +190,8 @@ impl Progress {
         number
     }
 
-    /// One instruction was executed. `left` is its address, if the task is not there again.
+    /// Notes that one instruction was executed. `left` is the instruction's address, if the task is not
+    /// there again.
     pub fn stepped(&mut self, left: Option<Addr>) {
         self.commit();
         let from = match self.base.0.last() {

@@ -109,7 +109,7 @@ fn map(
     let mut backed = range;
     // Finds the descriptor and the offset that back the mapping.
     let (mut remote, sharing, fd, offset) = match mapping.backing {
-        // It exists already.
+        // rr's own mappings exist already.
         Backing::Rr => return Ok(remote),
         Backing::Anonymous => (remote, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         Backing::File { file, offset } => {

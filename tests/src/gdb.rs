@@ -80,7 +80,7 @@ impl Program {
         Program::build(&format!("{name}.c")).expect("the tests need gcc")
     }
 
-    /// The same program with one more argument.
+    /// Adds an argument to the program's command line.
     pub fn arg(mut self, arg: &str) -> Program {
         self.words.push(arg.into());
         self

@@ -463,7 +463,7 @@ fn a_removal_can_be_killed_at_any_moment() {
     }
 }
 
-/// The same is true for a recorder whose budget is always used up.
+/// A recorder whose budget is always used up can be killed at any moment, too.
 #[test]
 fn a_recorder_that_keeps_a_budget_can_be_killed_at_any_moment() {
     let rr = Rr::new();

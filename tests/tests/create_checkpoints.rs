@@ -68,7 +68,7 @@ fn compare(recorded: &Path, replayed: &Path) -> usize {
             "event {at}: recorded / replayed\n{}",
             differences.join("\n")
         );
-        // They must not differ in anything else either.
+        // The checkpoints must not differ in anything else either.
         let plain = |checkpoint: &Checkpoint| {
             let mut image = checkpoint.image().clone();
             let tasks = image.tasks.iter_mut();

@@ -224,7 +224,8 @@ fn parallel_recordings_have_their_own_directories() {
     assert_eq!(before, std::fs::read_link(traces.join("latest-trace")).unwrap());
 }
 
-/// The trace cannot grow any more: rr says how far it replays, and it does.
+/// If the trace cannot grow any more, rr reports the last event that can be replayed, and the replay
+/// gets as far as that.
 #[test]
 fn a_failed_recording_can_be_replayed() {
     let rr = Rr::new();
@@ -287,7 +288,7 @@ fn one_process_that_cannot_be_recorded() {
             recording.verify();
         }
     }
-    // The same for the first program itself.
+    // The first program itself cannot be recorded.
     let program = rr_tests::Guest::build("in_our_place").path;
     let dir = rr.new_trace();
     let run = rr.rr(words([

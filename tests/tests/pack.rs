@@ -100,7 +100,7 @@ fn a_pack_does_what_the_directory_did_and_so_does_what_is_unpacked() {
         fs::remove_file(&program).unwrap();
         assert_eq!(said(&rr, &moved), before, "{name} {options:?}");
         replays(&rr, &moved, &recording.run);
-        // The file is the same whoever packs it.
+        // The file is the same, whichever process packs it.
         let again = rr.new_dir().join("again.rrpack");
         on(&rr, &["pack", "-o", again.to_str().unwrap()], &moved).expect_success();
         let unpacked = rr.new_dir().join("unpacked");

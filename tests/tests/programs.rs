@@ -202,7 +202,8 @@ fn statuses() {
     }
 }
 
-/// The same as user `nobody`, if the tests are root: rr needs no privilege.
+/// Recording works as user `nobody`, because rr needs no privilege. (Tested only if the tests run as
+/// root.)
 #[test]
 fn as_an_unprivileged_user() {
     let Some(rr) = Rr::unprivileged() else {

@@ -75,8 +75,8 @@ fn a_stop_is_taken_back_by_a_continue() {
     }
 }
 
-/// The same for a SIGCONT just before, or just after, the recorder sends the signal that brings the
-/// program to its stop. A debug build then sends the SIGCONT itself.
+/// A SIGCONT takes a stop back, too, if it comes just before, or just after, the recorder sends the
+/// signal that brings the program to its stop. A debug build then sends the SIGCONT itself.
 #[test]
 fn a_continue_comes_beside_the_carrier_of_a_stop() {
     if std::env::var_os("RR_BIN").is_some() || !cfg!(debug_assertions) {

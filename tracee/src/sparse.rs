@@ -1,7 +1,8 @@
-//! The data of files with holes (lseek(2), `SEEK_DATA`).
+//! Finds the data in files with holes (lseek(2), `SEEK_DATA`).
 //!
-//! Keeps: all that is not a hole is found, also where a file system knows no holes (all is data then). The offset of the descriptor moves, and
-//! nobody may rely on it.
+//! Everything outside of the holes is found, even if the file system does not know holes (then all of
+//! the file counts as data). The search moves the descriptor's offset, so no caller may rely on the
+//! offset.
 
 use std::fs::File;
 use std::io;
@@ -12,10 +13,11 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-/// Bytes that are copied in one piece.
+/// Maximum number of bytes copied at once.
 const PIECE: u64 = 1 << 20;
 
-/// The first stretch of data at or after `from`, as far as it lies before `end`; `None`: there is nothing but a hole.
+/// Returns the first stretch of data at or after `from`, up to `end` at most. `None` means that there
+/// is only a hole.
 pub fn next_data(file: &File, from: u64, end: u64) -> io::Result<Option<Range<u64>>> {
     if from >= end {
         return Ok(None);
@@ -27,7 +29,7 @@ pub fn next_data(file: &File, from: u64, end: u64) -> io::Result<Option<Range<u6
     let start = match seek(from, Whence::SeekData) {
         Ok(start) => start,
         Err(Errno::ENXIO) => return Ok(None),
-        // A file system that knows no holes.
+        // The file system does not know holes.
         Err(Errno::EINVAL | Errno::EOPNOTSUPP) => return Ok(Some(from..end)),
         Err(e) => return Err(e.into()),
     };
@@ -36,15 +38,15 @@ pub fn next_data(file: &File, from: u64, end: u64) -> io::Result<Option<Range<u6
     }
     let hole = match seek(start, Whence::SeekHole) {
         Ok(hole) => hole,
-        // The file has become shorter.
+        // The file has been truncated since.
         Err(Errno::ENXIO) => return Ok(None),
         Err(e) => return Err(e.into()),
     };
     Ok(Some(start..hole.clamp(start, end)))
 }
 
-/// Copies the data of a part of a file to a place in another one, where there is nothing but a hole. What is beyond the end of the file
-/// is left out.
+/// Copies the data of a part of a file to a place in another file that contains only a hole. A part
+/// beyond the end of the file is left out.
 pub fn copy(from: &File, part: Range<u64>, to: &File, to_at: u64) -> io::Result<()> {
     let end = part.end.min(from.metadata()?.len());
     let mut buffer = vec![0; PIECE.min(end.saturating_sub(part.start)) as usize];
@@ -77,7 +79,7 @@ mod tests {
     fn data_is_found_and_holes_are_not() {
         let file = with_holes();
         let found = next_data(&file, 0, 3 << 20).unwrap().unwrap();
-        // File systems keep blocks.
+        // File systems store whole blocks.
         assert!(
             found.contains(&(1 << 20)) && found.contains(&((1 << 20) + 4999)),
             "{found:?}"

@@ -26,7 +26,8 @@ impl RecordSession {
         self.last_time_ns
     }
 
-    /// Others run while a task is in a system call: its entry must be recorded before their next event.
+    /// Notes that other tasks run while this task is in a system call: the call's entry must be
+    /// recorded before their next event.
     pub(super) fn note_pending_entry(&mut self, tid: Tid) {
         let known = self.pending_entries.iter().any(|(pending, _)| *pending == tid);
         if known || self.tasks.get(&tid).is_some_and(|t| t.entered) {

@@ -36,7 +36,7 @@ const JNE: u8 = 0x85;
 
 /// Target of a jump.
 enum Label {
-    /// To an operation.
+    /// The code of an operation.
     Op(usize),
     /// The end of the program: the condition is false.
     Behind,

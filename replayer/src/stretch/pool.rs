@@ -25,9 +25,9 @@ const WAIT: Duration = Duration::from_millis(2);
 /// Result of a stretch.
 #[derive(Debug)]
 pub(crate) enum Walked<T> {
-    /// This outcome.
+    /// The stretch has this outcome.
     Done(T),
-    /// This outcome, and later stretches are not needed.
+    /// The stretch has this outcome, and later stretches are not needed.
     Enough(T),
     /// No valid outcome: the stretch must be replayed at home. (At home: there is no outcome.)
     AtHome,

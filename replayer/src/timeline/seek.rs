@@ -34,9 +34,9 @@ const RUNGS: [u64; 4] = [16, 128, 1024, 8192];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(super) enum Way {
-    /// It has reached its end.
+    /// The walk or search has reached its end.
     Done,
-    /// The user has interrupted it.
+    /// The user has interrupted the walk or search.
     Interrupted,
 }
 

@@ -1,10 +1,12 @@
-//! Which CPU this rr takes, so that several at once spread over the machine.
+//! Claims of CPUs, so that several rr at once spread over the machine.
 //!
-//! A recorder and its tracees stay on one CPU for their whole life. Two of them on one CPU take twice as long, while another CPU may
-//! stand idle. So each rr claims its CPU, and takes the one with the fewest claims.
+//! A recorder and its tracees stay on one CPU for their whole life. Two recordings on one CPU take
+//! twice as long, while another CPU may be idle. So each rr claims its CPU, and takes the CPU with the
+//! fewest claims.
 //!
-//! A claim is an abstract Unix socket (unix(7)) with the CPU's number in its name. The kernel gives a name to one process only, all users
-//! of a network namespace share the names, and a name is free again as soon as its process is gone, however it ended.
+//! A claim is an abstract Unix socket (unix(7)) with the CPU's number in its name. Only one process can
+//! have a given name, all users of a network namespace share the names, and the kernel frees a name
+//! when its process ends, for whatever reason.
 //!
 //! ```text
 //! @rr/cpu/0/1    the first rr on CPU 0
@@ -12,39 +14,40 @@
 //! @rr/cpu/0/2    the second rr on CPU 0
 //! ```
 //!
-//! Only speed depends on claims: where there are no such sockets, each rr stays on the CPU that it is on.
+//! Claims affect only speed: if there are no such sockets, each rr stays on its current CPU.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::Cpus;
 
-/// Maximum number of claims of a CPU; whoever comes later makes none.
+/// Maximum number of claims of a CPU; further processes make none.
 const CLAIMS: usize = 16;
 /// Beginning of the names of claims.
 const PREFIX: &str = "rr/cpu";
 
-/// A claim of a CPU, until it is dropped.
+/// A claim of a CPU. It lasts until it is dropped.
 #[derive(Debug)]
 pub struct Claim {
     cpu: usize,
-    /// Number of the claims that this CPU has, with this one.
+    /// Number of claims of this CPU, including this one.
     claims: usize,
     _name: Option<UnixListener>,
 }
 
 impl Claim {
-    /// Claims the CPU with the fewest claims, at best the one that the caller is bound to be on.
+    /// Claims the CPU with the fewest claims. Among equals, the CPU that the caller is to be bound to
+    /// is preferred.
     pub fn least(cpus: &Cpus) -> Claim {
         Claim::among(PREFIX, &[&[cpus.bound], &cpus.others()[..]].concat())
     }
 
-    /// Claims this CPU, whoever else is there.
+    /// Claims this CPU, even if others have claimed it.
     pub fn of(cpu: usize) -> Claim {
         Claim::among(PREFIX, &[cpu])
     }
 
-    /// Claims the first of the CPUs with the fewest claims.
+    /// Claims a CPU with the fewest claims: the first of them.
     fn among(prefix: &str, cpus: &[usize]) -> Claim {
         let places = (1..=CLAIMS).flat_map(|n| cpus.iter().map(move |cpu| (*cpu, n)));
         let claimed = places.map(|(cpu, n)| (cpu, n, name(prefix, cpu, n)));
@@ -63,7 +66,7 @@ impl Claim {
         }
     }
 
-    /// The CPU.
+    /// The claimed CPU.
     pub fn cpu(&self) -> usize {
         self.cpu
     }
@@ -95,12 +98,12 @@ mod tests {
         let mut all: Vec<Claim> = (0..7).map(|_| claim()).collect();
         assert_eq!(cpus(&all), [3, 0, 7, 3, 0, 7, 3]);
         assert_eq!(all.iter().filter(|c| c.is_shared()).count(), 4);
-        // CPU 0 loses its claims: it is the next until the others have no more than it.
+        // CPU 0 loses its claims, so it comes next until another CPU has fewer.
         all.retain(|claim| claim.cpu() != 0);
         let again = [claim(), claim(), claim(), claim()];
         assert_eq!(cpus(&again), [0, 0, 0, 7]);
         assert!(!again[0].is_shared() && again[1].is_shared());
-        // Another CPU, whatever is claimed.
+        // With one CPU to choose from, that CPU is claimed, whatever other claims there are.
         assert_eq!(Claim::among(&prefix, &[3]).cpu(), 3);
     }
 

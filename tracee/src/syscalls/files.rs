@@ -59,8 +59,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(275, "splice").blocks().outs(&[perhaps(1, OFFSET), perhaps(3, OFFSET)]),
     call(276, "tee").blocks(),
     call(326, "copy_file_range").blocks().outs(&[perhaps(1, OFFSET), perhaps(3, OFFSET)]),
-    // It gives pages of the program to the kernel, or pages of the kernel to the program, depending on
-    // the kind of descriptor.
+    // vmsplice gives pages of the program to the kernel, or pages of the kernel to the program,
+    // depending on the kind of descriptor.
     call(278, "vmsplice").refused(ENOSYS),
 
     call(74, "fsync"),

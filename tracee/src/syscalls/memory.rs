@@ -44,8 +44,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(279, "move_pages").outs(&[perhaps_len(4, Len::Arg { arg: 1, unit: 4 })]),
 
     call(310, "process_vm_readv").irregular(vectors::readv_parts, vectors::readv_written),
-    // It writes where the caller has no memory, perhaps into another task of the recording: the
-    // recorder handles that.
+    // process_vm_writev does not write to the caller's memory, but perhaps to that of another task of
+    // the recording: the recorder handles that.
     call(311, "process_vm_writev"),
     call(323, "userfaultfd").refused(ENOSYS),
 ];

@@ -85,7 +85,7 @@ fn counters_in(option: i32) -> (u64, u64) {
     match option {
         // name[32], valid_hooks, num_entries, size, hook_entry[5], underflow[5], num_counters, counters
         IPT_REPLACE => (84, 88),
-        // The same structure with three hooks.
+        // The same structure, but with three hooks.
         ARPT_REPLACE => (68, 72),
         // name[32], valid_hooks, nentries, entries_size, hook_entry[6] (pointers), num_counters, counters, entries
         _ => (96, 104),

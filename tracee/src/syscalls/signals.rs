@@ -22,7 +22,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(282, "signalfd"),
     call(289, "signalfd4"),
     // The kernel makes the program perform this call to continue a call that a signal has interrupted.
-    // It writes the interrupted call's outputs, so the recorder uses that call's entry.
+    // The call writes the interrupted call's outputs, so the recorder uses that call's entry.
     call(219, "restart_syscall").blocks(),
 ];
 

@@ -1,5 +1,6 @@
-/* What a child gets is said in two ways that do not know of each other, and each is taken back alone: all orders of them, page by page.
- * And advice that throws away: FREE, REMOVE of what is shared. */
+/* Two independent pairs of madvise flags decide what a child gets of a page, and each flag is taken
+ * back on its own: all orders of them, page by page. Also advice that discards contents: MADV_FREE, and
+ * MADV_REMOVE of shared memory. */
 #include "guest.h"
 #include <sys/mman.h>
 
@@ -8,7 +9,7 @@
 
 static const int advices[] = {MADV_WIPEONFORK, MADV_DOFORK, MADV_KEEPONFORK, MADV_DONTFORK};
 
-/* What a child has of a page: nothing (0), zeros (1), its content (2). */
+/* Contents of each page in a child: no page (0), zeros (1), the page's contents (2). */
 static void look(unsigned char *area, unsigned char *seen) {
     int ends[2];
     CHECK(pipe(ends) == 0);
@@ -36,7 +37,8 @@ static void pairs(uint64_t *state) {
     for (int round = 0; round < 4; round++) {
         memset(area, 0xff, PAGES * PAGE);
         for (int i = 0; i < PAGES; i++) {
-            /* The same in every run: so the checkpoints come between the same advices. */
+            /* The advice is the same in every run, so that the checkpoints come between the same
+             * advices. */
             int advice = advices[(i * 7 + round * 3 + i / 4) % 4];
             CHECK(madvise(area + i * PAGE, PAGE, advice) == 0);
             omitted[i] = advice == MADV_DONTFORK || (omitted[i] && advice != MADV_DOFORK);
@@ -50,7 +52,7 @@ static void pairs(uint64_t *state) {
         }
         fill_random(area, PAGES * PAGE, state);
     }
-    /* One that fails half-way: what lies before the hole has it. */
+    /* An advice that fails half-way: the pages before the hole have it. */
     CHECK(madvise(area, PAGES * PAGE, MADV_DOFORK) == 0 && madvise(area, PAGES * PAGE, MADV_KEEPONFORK) == 0);
     CHECK(munmap(area + 8 * PAGE, PAGE) == 0);
     CHECK(madvise(area, 16 * PAGE, MADV_DONTFORK) == -1 && errno == ENOMEM);

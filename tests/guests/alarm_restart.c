@@ -1,4 +1,5 @@
-/* The same with SA_RESTART: the read goes on, and a child's byte ends it. */
+/* A timer signal interrupts a blocking read with SA_RESTART: the read goes on, and a child's byte ends
+ * it. */
 #include "guest.h"
 #include <sys/time.h>
 

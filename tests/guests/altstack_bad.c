@@ -1,5 +1,5 @@
-/* Faults whose handler cannot be entered, because there is nothing behind the alternate stack: the kernel sends SIGSEGV
- * in the place of whatever it was. */
+/* Faults whose handler cannot be entered, because there is no memory behind the alternate stack: the
+ * kernel sends SIGSEGV instead of the original signal. */
 #include "guest.h"
 #include <sys/mman.h>
 
@@ -7,7 +7,8 @@ static void handler(int signal) {
     _exit(signal); /* never */
 }
 
-/* A child that faults, by `access` to `bad`, with its alternate stack at `stack`. */
+/* Makes a child that accesses `bad` in the way `access`, with its alternate stack at `stack`, and so
+ * faults. */
 static void fault(char *bad, void *stack, int cause) {
     pid_t child = fork();
     if (child == 0) {

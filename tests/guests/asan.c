@@ -1,6 +1,6 @@
 // guest: cflags=-fsanitize=address,-g
-/* AddressSanitizer: terabytes of shadow are reserved, and a page of it is touched for each 32 KiB of memory. Its search for leaks traces
- * the process's own threads. */
+/* AddressSanitizer reserves terabytes of shadow memory, and touches a page of it for each 32 KiB of
+ * memory. Its leak search traces the process's own threads. */
 #include "guest.h"
 #include <pthread.h>
 

@@ -1,5 +1,6 @@
-/* Calls with bad pointers, at sites that the recorder knows, while SIGSEGV is blocked, ignored, or caught: they fail, no
- * signal comes, and what is done with signals stays as it was. What was to be read is gone if it is natively. */
+/* Calls with bad pointers, at sites that the recorder knows, while SIGSEGV is blocked, ignored or
+ * caught: the calls fail, no signal comes, and the signal settings do not change. Data that such a call
+ * should have read is lost if it is lost without rr. */
 #include "guest.h"
 #include <linux/futex.h>
 #include <poll.h>
@@ -44,7 +45,7 @@ static void calls(void *bad, int blocked, void (*action)(int)) {
     close(null);
 }
 
-/* What is read into nowhere is lost: of a socket one message, of a counter its count. */
+/* Data read to a bad address is lost: one message of a socket, the count of a counter. */
 static void lost(void *bad) {
     int pair[2], counter = eventfd(0, EFD_NONBLOCK);
     CHECK(counter >= 0 && socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
@@ -82,7 +83,7 @@ int main(void) {
     CHECK(sigprocmask(SIG_UNBLOCK, &segv, NULL) == 0);
     calls(nothing, 0, SIG_IGN);
     lost(nothing);
-    /* Memory that can be read and not written: poll has nowhere to put its answer. */
+    /* Memory that can be read but not written: poll cannot store its answer. */
     int zero = open("/dev/zero", O_RDONLY);
     struct pollfd *fixed = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(zero >= 0 && fixed != MAP_FAILED);

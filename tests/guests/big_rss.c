@@ -1,4 +1,4 @@
-/* 48 MiB of random pages, changed here and there between events, a part given back. */
+/* 48 MiB of random pages. Some are changed between events, and a part is given back. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,5 +1,5 @@
-/* A task waits in recvmsg for data with control messages, while others make events: until its call returns nothing of the message is in
- * its memory, and then all of it. */
+/* A task waits in recvmsg for data with control messages while other tasks make events. Until the call
+ * returns, no part of the message is in the task's memory; then all of it is. */
 #include "guest.h"
 #include <sys/socket.h>
 #include <sys/uio.h>

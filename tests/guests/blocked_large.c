@@ -1,5 +1,5 @@
-/* Calls that wait, with buffers much larger than what comes, and larger than what is mapped: until a call returns nothing of the data is in
- * its memory, whatever others do meanwhile. */
+/* Waiting calls whose buffers are much larger than the data, and larger than the mapped memory. Until a
+ * call returns, no part of the data is in the caller's memory, whatever other tasks do meanwhile. */
 #include "guest.h"
 #include <sys/mman.h>
 #include <sys/socket.h>

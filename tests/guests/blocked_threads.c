@@ -1,5 +1,6 @@
 // guest: special
-/* More threads than ever blocked at a time: 600, in read and poll, with their buffers next to each other. */
+/* More blocked threads than other guests have at one time: 600, in read and poll, with adjacent
+ * buffers. */
 #include "guest.h"
 #include <poll.h>
 #include <pthread.h>

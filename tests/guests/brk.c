@@ -1,4 +1,4 @@
-/* The heap grows and shrinks; what is given back comes again as zeros. */
+/* The heap grows and shrinks; memory that was given back is zero when it is allocated again. */
 #include "guest.h"
 
 int main(void) {
@@ -12,7 +12,7 @@ int main(void) {
         }
         memset(start, round + 1, size);
         CHECK(brk(start) == 0);
-        /* The page that `start` lies in stays mapped: clean its rest ourselves. */
+        /* The page of `start` stays mapped, so the guest itself clears the rest of that page. */
         memset(start, 0, (4096 - ((uintptr_t)start & 4095)) & 4095);
     }
     CHECK(brk(start + 100000) == 0);

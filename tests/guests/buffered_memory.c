@@ -1,6 +1,6 @@
-/* The calls that change memory and that the library makes itself, each many times at one place: the break, anonymous
- * mappings, rights, advice. Faults in between, errors, signals that arrive meanwhile, and an end of the interval in the
- * middle of computing. */
+/* The calls that change memory and that the library makes itself, each many times at one site: the
+ * break, anonymous mappings, protection, advice. Between them come faults, errors, signals, and an end
+ * of the interval in the middle of computing. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 static volatile sig_atomic_t alarms;
 static void on_alarm(int signal) { (void)signal; alarms++; }
 
-/* One place for all calls: the faults come in between. */
+/* One site for all calls; the faults come between them. */
 static __attribute__((noinline)) long raw(long n, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
@@ -30,7 +30,7 @@ static void on_fault(int signal) {
     faults++;
     siglongjmp(back, 1);
 }
-/* Whether reading and writing there works. */
+/* Return if reading, or writing, at the address works. */
 static int readable(volatile char *at) { return sigsetjmp(back, 1) ? 0 : (*at, 1); }
 static int writable(volatile char *at) { return sigsetjmp(back, 1) ? 0 : (*at = *at, 1); }
 
@@ -44,7 +44,7 @@ static void breaks(int round) {
     CHECK((unsigned long)CALL(SYS_brk, 8, 0, 0, 0, 0, 0) == now);
     CHECK((unsigned long)CALL(SYS_brk, start, 0, 0, 0, 0, 0) == start);
     CHECK((unsigned long)CALL(SYS_brk, now, 0, 0, 0, 0, 0) == now);
-    /* What was given back comes back empty. */
+    /* Memory that was given back is empty when it is allocated again. */
     unsigned long fresh = (start + PAGE - 1) & ~(PAGE - 1);
     for (unsigned long at = fresh; at < now; at++) {
         CHECK(*(char *)at == 0);
@@ -69,7 +69,7 @@ static void mappings(uint64_t *seed) {
     CHECK(map((unsigned long)all + 5 * PAGE, PAGE, PROT_READ, MAP_FIXED_NOREPLACE) == -EEXIST);
     CHECK(map((unsigned long)all + 6 * PAGE, PAGE, PROT_READ, MAP_FIXED_NOREPLACE) == (long)all + 6 * (long)PAGE);
     CHECK(readable(all + 6 * PAGE) && !writable(all + 6 * PAGE));
-    /* A hint that can be followed, and one that cannot. */
+    /* A hint that the kernel can follow, and one that it cannot. */
     CHECK(map((unsigned long)all + 4 * PAGE, PAGE, PROT_NONE, 0) == (long)all + 4 * (long)PAGE);
     long other = map((unsigned long)all + 4 * PAGE, PAGE, PROT_READ, MAP_POPULATE);
     CHECK(other > 0 && other != (long)all + 4 * (long)PAGE && CALL(SYS_munmap, other, PAGE, 0, 0, 0, 0) == 0);
@@ -90,7 +90,7 @@ static void rights(int round) {
         CHECK(!readable(page));
         CHECK(CALL(SYS_mprotect, page, PAGE, PROT_READ | PROT_WRITE, 0, 0, 0) == 0);
         page[round] = (char)i;
-        /* Taken away and given again, many times in one interval. */
+        /* Unmapped and mapped again, many times in one interval. */
         for (int j = 0; j < 5; j++) {
             CHECK(CALL(SYS_mprotect, page, PAGE, PROT_READ, 0, 0, 0) == 0 && page[round] == i);
             CHECK(CALL(SYS_mprotect, page, PAGE, PROT_READ | PROT_WRITE, 0, 0, 0) == 0);
@@ -99,7 +99,7 @@ static void rights(int round) {
         CHECK(CALL(SYS_mprotect, page, 1, PROT_READ, 0, 0, 0) == 0 && readable(page) && !writable(page));
     }
     CHECK(faults == before + 12);
-    /* With a hole, what comes before it is changed. */
+    /* If there is a hole, the part before it is changed. */
     CHECK(CALL(SYS_munmap, all + 3 * PAGE, PAGE, 0, 0, 0, 0) == 0);
     CHECK(CALL(SYS_mprotect, all, 6 * PAGE, PROT_READ | PROT_WRITE, 0, 0, 0) == -ENOMEM);
     CHECK(writable(all + 2 * PAGE) && !writable(all + 4 * PAGE));
@@ -144,7 +144,7 @@ static void advice(uint64_t *seed) {
     CHECK(CALL(SYS_munmap, all, 8 * PAGE, 0, 0, 0, 0) == 0 && munmap(file, PAGE) == 0);
 }
 
-/* A shared mapping of a file that may be written to from some moment on. */
+/* A shared mapping of a file that becomes writable at some moment. */
 static void shared(int round) {
     char name[32];
     snprintf(name, sizeof name, "shared-%d", round);

@@ -1,5 +1,6 @@
-/* The socket calls that the library makes itself, each several times at one place: vectors, names, control messages with
- * descriptors, options, accepting; short buffers, addresses that are none, errors; and signals that arrive meanwhile. */
+/* The socket calls that the library makes itself, each several times at one site: vectors, names,
+ * control messages with descriptors, options, accepting; short buffers, bad addresses, errors; and
+ * signals that arrive meanwhile. */
 #include "guest.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -13,17 +14,17 @@
 static volatile sig_atomic_t alarms;
 static void on_alarm(int signal) { (void)signal; alarms++; }
 
-/* One place for each call. */
+/* One site for each call. */
 static __attribute__((noinline)) long raw(long n, long a, long b, long c, long d, long e, long f) {
     return syscall(n, a, b, c, d, e, f);
 }
 #define CALL(n, a, b, c, d, e, f) raw(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* Passes an open descriptor and a text along, `round` by `round` larger. */
+/* Passes an open descriptor and a text, which is longer in each round. */
 static void descriptors(int round) {
     int pair[2], pipes[2];
     CHECK(CALL(SYS_socketpair, AF_UNIX, round & 1 ? SOCK_STREAM : SOCK_DGRAM, 0, pair, 0, 0) == 0);
-    /* One that fails has written the numbers of descriptors that are closed again. */
+    /* A failing call has still written the numbers of descriptors, which are closed again. */
     int none[2] = {-1, -1};
     CHECK(CALL(SYS_socketpair, AF_INET, SOCK_STREAM, 0, none, 0, 0) == -1 && errno == EOPNOTSUPP);
     printf("%d %d\n", none[0], none[1]);
@@ -64,11 +65,11 @@ static void descriptors(int round) {
         close(got[0]);
         close(got[1]);
     }
-    /* Nothing is there, and it need not wait. */
+    /* There is no message, and the call must not wait. */
     message.msg_control = NULL;
     message.msg_controllen = 0;
     CHECK(CALL(SYS_recvmsg, pair[1], &message, MSG_DONTWAIT, 0, 0, 0) == -1 && errno == EAGAIN);
-    /* What cannot be written to leaves the message where it is. */
+    /* If the buffer cannot be written, the message stays in the socket. */
     CHECK(CALL(SYS_sendto, pair[0], "again", 5, 0, 0, 0) == 5);
     struct iovec nowhere = {(void *)8, 5};
     struct msghdr bad = {.msg_iov = &nowhere, .msg_iovlen = 1};
@@ -86,7 +87,7 @@ static void descriptors(int round) {
     close(pipes[1]);
 }
 
-/* Datagrams with the sender's name, in buffers of any length. */
+/* Datagrams with the sender's name, in buffers of all lengths. */
 static void names(int round) {
     int server = socket(AF_INET, SOCK_DGRAM, 0), client = socket(AF_INET, SOCK_DGRAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, own = {0};
@@ -101,7 +102,7 @@ static void names(int round) {
     CHECK(CALL(SYS_sendto, client, "another one", 11, 0, &address, sizeof address) == 11);
     struct sockaddr_in from;
     memset(&from, 0xee, sizeof from);
-    /* Too short for the name: what is written is cut, the length is not. */
+    /* The buffer is too short for the name: the name is cut, but its length is not. */
     length = round & 1 ? 4 : sizeof from;
     CHECK(CALL(SYS_recvfrom, server, text, sizeof text, 0, &from, &length) == 10 && length == sizeof from);
     CHECK(from.sin_port == own.sin_port);
@@ -119,7 +120,7 @@ static void names(int round) {
     close(client);
 }
 
-/* A connection whose both ends never wait. */
+/* A connection; neither end ever waits. */
 static void stream(int round) {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, peer;
@@ -149,7 +150,7 @@ static void stream(int round) {
     CHECK(CALL(SYS_getsockopt, client, IPPROTO_TCP, TCP_INFO, &info, &length, 0) == 0 && info.tcpi_state == 1);
     length = 4;
     CHECK(CALL(SYS_getsockopt, client, SOL_SOCKET, 9999, &value, &length, 0) == -1 && errno == ENOPROTOOPT);
-    /* As much as goes: what does not wait writes a part. */
+    /* A write that does not wait writes only as much as fits. */
     static char bulk[1 << 20], got[1 << 20];
     uint64_t seed = 42 + (uint64_t)round;
     fill_random(bulk, sizeof bulk, &seed);
@@ -165,7 +166,7 @@ static void stream(int round) {
     CHECK(received == sent && memcmp(bulk, got, (size_t)sent) == 0);
     printf("%ld %d\n", sent, ntohs(peer.sin_port));
     close(client);
-    /* The end; then a signal goes with a write. */
+    /* The end of the stream. */
     while (CALL(SYS_recvfrom, server, got, 10, 0, 0, 0) != 0) {
     }
     close(server);

@@ -1,5 +1,5 @@
-/* The time-stamp counter, read at places that can be sent to the library and at others: one clock, and no register but its own
- * is changed. */
+/* Reads the time-stamp counter at sites that can be patched to call the library, and at others: all
+ * readings come from one clock, and the instruction changes no register but its own. */
 #include "guest.h"
 
 static uint64_t last;
@@ -9,7 +9,7 @@ static void next(uint64_t now) {
     last = now;
 }
 
-/* Instructions come before it that a jump fits over; nothing leads to it but these. */
+/* The preceding instructions have room for a jump, and no branch leads between them and the rdtsc. */
 static __attribute__((noinline)) uint64_t ticks(void) {
     uint32_t low, high;
     uint64_t rcx = 1, r11 = 2, rsi = 3, flags;
@@ -26,13 +26,13 @@ static __attribute__((noinline)) uint64_t ticks(void) {
                      : "r8", "r11", "cc", "memory");
     __asm__ volatile("mov %%r11, %0; mov %%r8, %1" : "=r"(r11), "=r"(flags));
     CHECK(rcx == 0x1122334455667788 && rsi == 0x7edcba9876543210);
-    /* Below, without borrow of the sign: carry is set. */
+    /* An unsigned comparison: carry is set if the first value is below the second. */
     CHECK((flags & 1) == (0x1122334455667788ull < 0x7edcba9876543210ull));
     (void)r11;
     return (uint64_t)high << 32 | low;
 }
 
-/* A branch leads to it: it is carried out by the recorder. */
+/* A branch leads to the rdtsc, so the recorder carries it out. */
 static __attribute__((noinline)) uint64_t traced(int turns) {
     uint32_t low, high;
     __asm__ volatile("jmp 2f\n\t"
@@ -46,7 +46,8 @@ static __attribute__((noinline)) uint64_t traced(int turns) {
     return (uint64_t)high << 32 | low;
 }
 
-/* Reads the processor's number and node, too: as getcpu(2) does, but for a change of the processor in between. */
+/* Reads the processor's number and node, too: the same as those of getcpu(2), unless the processor
+ * changes in between. */
 static __attribute__((noinline)) uint64_t with_processor(void) {
     uint64_t low, high, processor;
     unsigned cpu, node;
@@ -68,7 +69,8 @@ static __attribute__((noinline)) uint64_t with_processor(void) {
     return high << 32 | low;
 }
 
-/* One behind the other, as benchmarks have them: what comes before each is a place of its own. */
+/* One rdtsc directly after another, as in benchmarks: the instructions before each of them are sites,
+ * too. */
 static __attribute__((noinline)) uint64_t many(void) {
     uint32_t low, high;
     __asm__ volatile(".rept 64\n\t"

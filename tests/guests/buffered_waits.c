@@ -1,5 +1,6 @@
-/* The calls for waiting and timers that the library makes itself, each several times at one place: descriptors that are
- * ready or not, times that are none, time left; signal actions; and signals that arrive meanwhile. */
+/* The calls for waiting and timers that the library makes itself, each several times at one site:
+ * descriptors that are ready or not, invalid times, remaining time; signal actions; and signals that
+ * arrive meanwhile. */
 #include "guest.h"
 #include <poll.h>
 #include <sys/epoll.h>
@@ -14,14 +15,14 @@ static volatile sig_atomic_t alarms, users;
 static void on_alarm(int signal) { (void)signal; alarms++; }
 static void on_user(int signal) { (void)signal; users++; }
 
-/* One place for all calls. */
+/* One site for all calls. */
 static __attribute__((noinline)) long raw(long n, long a, long b, long c, long d, long e, long f) {
     return syscall(n, a, b, c, d, e, f);
 }
 #define CALL(n, a, b, c, d, e, f) raw(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* A call that takes no time: a signal that is there when the kernel looks ends it all the same, and the process may have lost the
- * processor just before. */
+/* Repeats a call that does not wait. Even such a call is interrupted if a signal is pending when the
+ * kernel checks, and the process may have lost the processor just before. */
 #define AT_ONCE(call)                                                                                         \
     ({                                                                                                        \
         long result;                                                                                          \
@@ -37,7 +38,8 @@ static void selects(int ready, int idle) {
     for (int form = 0; form < 2; form++) {
         long number = form ? SYS_pselect6 : SYS_select;
         long second = form ? 1000000000 : 1000000;
-        /* Ready: the set is cut to it, and no more time is left than there was. */
+        /* A descriptor is ready: the set is reduced to it, and the remaining time is at most the
+         * original time. */
         FD_ZERO(&in);
         FD_SET(ready, &in);
         FD_SET(idle, &in);
@@ -46,27 +48,27 @@ static void selects(int ready, int idle) {
         CHECK(CALL(number, most, &in, &out, 0, left, 0) == 1);
         CHECK(FD_ISSET(ready, &in) && !FD_ISSET(idle, &in));
         CHECK(left[0] * second + left[1] <= 7 * second + second / 2 && left[0] >= 6);
-        /* No time: nothing. */
+        /* With a time of 0, nothing is ready. */
         FD_ZERO(&in);
         FD_SET(idle, &in);
         left[0] = left[1] = 0;
         CHECK(AT_ONCE(CALL(number, most, &in, 0, 0, left, 0)) == 0 && !FD_ISSET(idle, &in));
-        /* A little time: it waits, and nothing is left; a signal may end it. */
+        /* With a short time the call waits, and no time remains; a signal may interrupt the call. */
         FD_SET(idle, &in);
         left[1] = second / 500;
         long got = CALL(number, most, &in, 0, 0, left, 0);
         CHECK(got == 0 ? left[0] == 0 && left[1] == 0 : got == -1 && errno == EINTR);
-        /* What is no time. */
+        /* An invalid time. */
         left[0] = -1;
         CHECK(CALL(number, most, 0, 0, 0, left, 0) == -1 && errno == EINVAL);
-        /* What is not open, what is nowhere. */
+        /* A descriptor that is not open, and a bad address. */
         FD_ZERO(&in);
         FD_SET(40, &in);
         CHECK(CALL(number, 41, &in, 0, 0, 0, 0) == -1 && errno == EBADF);
         CHECK(CALL(number, most, 8, 0, 0, 0, 0) == -1 && errno == EFAULT);
         CHECK(CALL(number, -1, 0, 0, 0, 0, 0) == -1 && errno == EINVAL);
     }
-    /* With a mask that lets nothing in. */
+    /* With a mask that blocks all signals. */
     FD_ZERO(&in);
     FD_SET(ready, &in);
     uint64_t mask = ~0ull;
@@ -107,7 +109,7 @@ static void timers(void) {
     }
     CHECK(count == 1);
     int event = (int)CALL(SYS_eventfd2, 3, EFD_NONBLOCK, 0, 0, 0, 0);
-    /* What cannot be handed over is not lost. */
+    /* A count that cannot be stored is not lost. */
     CHECK(CALL(SYS_read, event, 8, 8, 0, 0, 0) == -1 && errno == EFAULT);
     close(timer);
     close(event);
@@ -119,7 +121,7 @@ static void timers(void) {
     CHECK(CALL(SYS_alarm, 0, 0, 0, 0, 0, 0) >= 0);
 }
 
-/* What a signal does is decided when it comes. */
+/* The action of a signal is decided when the signal comes. */
 static void actions(int round) {
     struct { void (*handler)(int); unsigned long flags; void *restorer; uint64_t mask; } old, now;
     memset(&old, 0xee, sizeof old);
@@ -134,7 +136,7 @@ static void actions(int round) {
     CHECK(CALL(SYS_rt_sigaction, SIGKILL, &old, 0, 8, 0, 0) == -1 && errno == EINVAL);
     CHECK(CALL(SYS_rt_sigaction, SIGUSR1, 8, 0, 8, 0, 0) == -1 && errno == EFAULT);
     CHECK(CALL(SYS_rt_sigaction, SIGUSR1, 0, 8, 8, 0, 0) == -1 && errno == EFAULT);
-    /* One that waits, and is to be ignored, is gone. */
+    /* A pending signal is removed when it becomes ignored. */
     uint64_t set = 1ull << (SIGUSR1 - 1);
     CHECK(CALL(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8, 0, 0) == 0);
     CHECK(raise(SIGUSR1) == 0);

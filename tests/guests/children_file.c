@@ -1,4 +1,5 @@
-/* Frozen forks are invisible in /proc: the kernel's list of our children has our child and no other. */
+/* Frozen forks are invisible in /proc: the kernel's list of our children contains our child and no
+ * other. */
 #include "guest.h"
 
 static int children(char *text, size_t size) {

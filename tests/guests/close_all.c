@@ -1,4 +1,5 @@
-/* A program that closes every descriptor there is, the recorder's own if it had one in it too. */
+/* A program closes all descriptors, including the recorder's own if the recorder had one in this
+ * process. */
 #include "guest.h"
 
 int main(void) {

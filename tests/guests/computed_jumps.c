@@ -1,8 +1,8 @@
-/* System call sites with an instruction just before the call that only computed jumps lead to: by a jump table of
- * addresses, by one of distances, and by an address that is taken. */
+/* System call sites with an instruction just before the call that only computed jumps reach: by a jump
+ * table of addresses, by a table of distances, and by an address that is taken. */
 #include "guest.h"
 
-/* Each: (way) -> getppid; way 0 goes through all instructions, way 1 skips the first. */
+/* Each function: (way) -> getppid; way 0 goes through all instructions, way 1 skips the first. */
 long by_addresses(long way);
 long by_distances(long way);
 long by_address(long way);

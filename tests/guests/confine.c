@@ -2,9 +2,10 @@
 /* Runs a program under a seccomp filter: confine perf-eperm|perf-enosys|getpid-eperm|ptrace-eperm|docker
  * PROGRAM ARGS...
  *
- * `docker` is what Docker's default profile (moby, profiles/seccomp/default.json) does for a container without further
- * capabilities: a list of what is allowed, all else EPERM, and clone3 ENOSYS, so that C libraries fall back to clone, whose
- * flags a filter can see. Here it is told by what is not allowed, among the calls of x86-64. */
+ * `docker` does the same as Docker's default profile (moby, profiles/seccomp/default.json) for a container
+ * without further capabilities. That profile lists the allowed calls; all others fail with EPERM, and clone3
+ * fails with ENOSYS, so that C libraries fall back to clone, whose flags a filter can see. This filter lists the
+ * calls of x86-64 that are not allowed instead. */
 #include "guest.h"
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -14,7 +15,8 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-/* Not in the list of what is allowed without capabilities. (ptrace and process_vm_readv are, from Linux 4.8 on.) */
+/* Calls that are not allowed without capabilities. (ptrace and process_vm_readv are allowed from Linux
+ * 4.8 on.) */
 static const int refused[] = {
     SYS_acct, SYS_add_key, SYS_bpf, SYS_clock_settime, SYS_create_module, SYS_delete_module, SYS_fanotify_init,
     SYS_finit_module, SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_fspick, SYS_get_kernel_syms, SYS_get_mempolicy,

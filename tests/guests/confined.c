@@ -1,6 +1,6 @@
 // guest: special cflags=-pthread
-/* Makes calls that a seccomp filter may refuse, between others; threads and programs, whose start tries clone3 first; and in
- * the middle of computing. Prints all answers. */
+/* Makes calls that a seccomp filter may refuse, between other calls and in the middle of computing; and
+ * starts threads and programs, which first try clone3. Prints all results. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>
@@ -18,7 +18,7 @@ static void try(const char *name, long number, long first) {
 
 int main(void) {
     for (int i = 0; i < 4; i++) {
-        /* At one place, so that the library makes the first. */
+        /* At one site, so that the library makes all but the first. */
         CHECK(syscall(SYS_getpid) == getpid());
         try("perf_event_open", SYS_perf_event_open, 0);
         CHECK(syscall(SYS_getppid) == getppid());

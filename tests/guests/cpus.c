@@ -1,5 +1,5 @@
 // guest: special
-/* How many CPUs there are, from all who say so. */
+/* The number of CPUs, from all sources that report it. */
 #include "guest.h"
 #include <sched.h>
 

@@ -1,5 +1,6 @@
 // guest: special
-/* The first process ends at once; its child goes on for a while and writes a last line (for `record -w`). */
+/* The first process ends at once; its child continues for a while and writes a last line (for `record
+ * -w`). */
 #include "guest.h"
 
 int main(void) {

@@ -1,8 +1,9 @@
 // guest: special
-/* Processes that are killed in the middle of fork, vfork, clone, exec and exit, with all that they have created, or
-   without it. Afterwards nobody may be left behind: all hold the end of a pipe, and it must close.
+/* Processes that are killed in the middle of fork, vfork, clone, exec and exit, with or without all processes that
+   they have created. Afterwards no process may be left: all hold the end of a pipe, and the pipe must close.
 
-   `death_storm ROUNDS` kills them itself; `death_storm 0 MILLISECONDS` replaces those that somebody else kills. */
+   `death_storm ROUNDS` kills the processes itself; `death_storm 0 MILLISECONDS` replaces processes that somebody
+   else kills. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>
@@ -12,7 +13,7 @@ static void *nothing(void *arg) {
     return arg;
 }
 
-/* Creates tasks as fast as it can, until it is killed. */
+/* Creates tasks as fast as possible, until it is killed. */
 static void storm(int kind, char **argv) {
     char *leaf[] = {argv[0], "leaf", NULL};
     for (;;) {

@@ -1,4 +1,5 @@
-/* PR_SET_DUMPABLE: what a process sets it reads back; a fork inherits it, and an exec does not. */
+/* PR_SET_DUMPABLE: a process reads back the value that it has set; a fork inherits the value, and an
+ * exec does not. */
 #include "guest.h"
 #include <sys/prctl.h>
 
@@ -34,7 +35,7 @@ int main(int count, char **words) {
     }
     expect_exit(child, 7);
     CHECK(prctl(PR_GET_DUMPABLE) == 0);
-    /* Memory that is not to be dumped is read and written by checkpoints and replays all the same. */
+    /* Checkpoints and replays must read and write memory even if it is not dumpable. */
     printf("%d is not dumpable\n", getpid());
     return 0;
 }

@@ -1,4 +1,4 @@
-/* eventfd, timerfd, signalfd, inotify and pidfd, each read after a blocking wait. */
+/* eventfd, timerfd, signalfd, inotify and pidfd: each is read after a blocking wait. */
 #include "guest.h"
 #include <poll.h>
 #include <sys/eventfd.h>

@@ -1,4 +1,4 @@
-/* Every way an exec fails; the program goes on unharmed. */
+/* All ways in which an exec fails; the program continues unharmed. */
 #include "guest.h"
 
 static void expect(const char *path, int error) {

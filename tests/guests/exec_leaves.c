@@ -1,5 +1,6 @@
-/* A task that executes a program lets go of its memory: the kernel marks the robust locks that it held, in memory that others see, and
- * clears the word that its child was to clear at its end, if that memory is another's too. */
+/* A task that executes another program leaves its memory: the kernel marks the robust locks that the
+ * task held, in memory that other processes see, and clears the task's child-tid word
+ * (CLONE_CHILD_CLEARTID) if another process uses that memory, too. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>
@@ -40,7 +41,7 @@ int main(int argc, char **argv) {
     CHECK(child > 0 && words[0] == 0);
     expect_exit(child, 4);
     look();
-    /* By one that fails nothing is cleared: by its end. */
+    /* A failing exec clears nothing; the word is cleared at the end of the task. */
     child = clone(execute_nothing, stack + sizeof stack, flags, NULL, NULL, NULL, &words[1]);
     CHECK(child > 0 && words[1] == 0);
     expect_exit(child, 3);
@@ -68,7 +69,7 @@ int main(int argc, char **argv) {
     }
     char byte;
     read_all(ends[0], &byte, 1);
-    /* It lives, but has the locks no more. */
+    /* The process lives, but no longer holds the locks. */
     CHECK(kill(child, 0) == 0);
     int got[2] = {pthread_mutex_trylock(&locks[0]), pthread_mutex_trylock(&locks[1])};
     printf("%d %d\n", got[0], got[1]);

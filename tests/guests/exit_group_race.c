@@ -1,6 +1,6 @@
-/* exit_group from a thread while the leader, of the lowest priority, stands ready at a system call. It is often
- * on its way to its exit, but not there yet, when the recorder looks for the next task: it must not be resumed
- * from there as if nothing had happened. */
+/* exit_group from a thread while the leader, which has the lowest priority, is ready to run at a system
+ * call. When the recorder looks for the next task, the leader is often on its way to its exit, but not
+ * there yet: the recorder must not resume it as if nothing had happened. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>

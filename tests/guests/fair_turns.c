@@ -1,5 +1,6 @@
-/* Tasks that never wait, and others that need a turn: who is woken gets one soon, who holds a lock whenever it could be interrupted
- * gives it away all the same, and those that are born one after the other pass over nobody. */
+/* Tasks that never wait, and others that need a turn: a task that is woken gets a turn soon; a task
+ * that holds a lock at every possible end of its turn still gives the lock away; and a chain of new
+ * tasks does not keep others from their turns. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>
@@ -34,7 +35,7 @@ static void *holds(void *unused) {
     return unused;
 }
 
-/* Beside a thread that never waits: sleeps, and takes the lock. */
+/* Sleeps and takes the lock, beside a thread that never waits. */
 static void beside(void *(*other)(void *)) {
     pthread_t thread;
     double begin = seconds();
@@ -73,7 +74,8 @@ static void yields(void) {
     CHECK(pthread_join(thread, NULL) == 0);
 }
 
-/* Each process forks the next and exits; the first one reads a byte of each, and ends it. */
+/* Each process forks the next one and exits. The first process reads a byte from each, and then ends
+ * the chain. */
 static void chain(void) {
     enum { MOST = 2000 };
     volatile int *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

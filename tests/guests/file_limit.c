@@ -1,5 +1,5 @@
-/* Writing beyond the limit of a file's size: SIGXFSZ comes with the call that fails, not later; also where the limit
- * comes from a parent, before exec or after. */
+/* Writing beyond the limit of a file's size: SIGXFSZ comes with the failing call, not later, even if
+ * the limit comes from a parent, before exec or after. */
 #include "guest.h"
 #include <sys/resource.h>
 
@@ -17,7 +17,7 @@ static void limit(rlim_t bytes) {
     CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 }
 
-/* A file that is written by this many bytes at a time, until it cannot be. */
+/* Writes to a file in pieces of this size until the write fails. */
 static void fill(size_t step) {
     static char bytes[4096];
     char path[] = "limit-XXXXXX";
@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
         _exit(98);
     }
     expect_exit(child, 7);
-    /* One whose limit another sets. */
+    /* A process whose limit another process sets. */
     int pipe_fds[2];
     CHECK(pipe(pipe_fds) == 0);
     child = fork();
@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
     CHECK(prlimit(child, RLIMIT_FSIZE, &other, NULL) == 0);
     write_all(pipe_fds[1], "x", 1);
     expect_exit(child, 16);
-    /* And one that dies of it. */
+    /* A process that the limit kills. */
     child = fork();
     if (child == 0) {
         signal(SIGXFSZ, SIG_DFL);

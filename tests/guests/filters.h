@@ -1,4 +1,4 @@
-/* Filters of system calls, put together a line at a time. */
+/* Builds filters of system calls, one instruction at a time. */
 #ifndef FILTERS_H
 #define FILTERS_H
 
@@ -32,7 +32,7 @@ static inline void add(struct filter *f, unsigned code, unsigned k, unsigned cha
 }
 static inline void load(struct filter *f, size_t offset) { add(f, BPF_LD | BPF_W | BPF_ABS, (unsigned)offset, 0, 0); }
 static inline void answer(struct filter *f, unsigned action) { add(f, BPF_RET | BPF_K, action, 0, 0); }
-/* If the number is in the accumulator. */
+/* The number must be in the accumulator. */
 static inline void answer_if(struct filter *f, long number, unsigned action) {
     add(f, BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1);
     answer(f, action);
@@ -52,7 +52,7 @@ static inline void install_for(long number, unsigned action) {
 }
 static inline void promise(void) { CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0); }
 
-/* What /proc says behind a key. */
+/* Returns the value of a key in /proc. */
 static inline long status_of(const char *path, const char *key) {
     char text[8192];
     int fd = open(path, O_RDONLY);
@@ -66,7 +66,7 @@ static inline long status_of(const char *path, const char *key) {
     char *at = strstr(text, line);
     return at == NULL ? -1 : strtol(at + strlen(line), NULL, 10);
 }
-/* The guest may run in a container, under filters from outside. */
+/* State at the start: the guest may run in a container, under filters from outside. */
 struct outside {
     long filters, no_new_privs;
 };

@@ -1,4 +1,4 @@
-/* Frozen forks are invisible: a lock is free as soon as its owner closed the file or died. */
+/* Frozen forks are invisible: a lock is free as soon as its owner has closed the file or died. */
 #include "guest.h"
 #include <sys/file.h>
 

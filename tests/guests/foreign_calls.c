@@ -1,4 +1,4 @@
-/* System calls that do not come the 64-bit way: `int 0x80`, the x32 bit, and 32-bit programs. */
+/* System calls other than those of 64-bit mode: `int 0x80`, the x32 bit, and 32-bit programs. */
 #include "guest.h"
 
 static long int80(long number, long first) {

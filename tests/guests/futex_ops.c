@@ -1,5 +1,5 @@
-/* Futexes beyond wait and wake: requeue, bit sets, wake with an operation, waiting for several, and what a mutex
- * with priority inheritance does where the kernel has none. */
+/* Futexes beyond wait and wake: requeue, bit sets, wake with an operation, waiting for several, and the
+ * result of a mutex with priority inheritance on a kernel without them. */
 #include "guest.h"
 #include <linux/futex.h>
 #include <pthread.h>
@@ -23,7 +23,7 @@ static void *wait_bits(void *argument) {
     return argument;
 }
 
-/* Until so many threads have been moved or woken: they may not all be waiting yet. */
+/* Repeats the call until this many threads have been moved or woken: some may not be waiting yet. */
 static void requeue_all(int wake, int total) {
     long done = 0;
     int first = wake;

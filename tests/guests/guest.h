@@ -1,8 +1,8 @@
-/* What every guest shares: checks that say where they failed, and a few lines that guests repeat.
+/* Functions that all guests share: checks that report where they failed, and common operations.
  *
  * A guest is a small program about one thing. It checks its own invariants (exit status 99 and a line on
- * standard error if one fails) and prints values that differ from run to run, so that a replay has to give them
- * back. Lines at the top of a guest of the form
+ * standard error if one fails) and prints values that differ from run to run, so that a replay must reproduce
+ * them. Lines at the top of a guest of the form
  *
  *     // guest: cflags=-static exit=7 signal=11 args=a,b
  *
@@ -38,7 +38,7 @@
         }                                                                                                     \
     } while (0)
 
-/* Whether the guest runs under the recorder (the harness sets the variable with `rr record -v`). */
+/* True if the guest runs under the recorder (the harness sets the variable with `rr record -v`). */
 static inline int recorded(void) {
     return getenv("GUEST_RECORDED") != NULL;
 }

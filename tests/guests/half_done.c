@@ -1,4 +1,4 @@
-/* Calls that change memory and fail half-way: what they have done by then is done. */
+/* Calls that change memory and fail half-way: their changes up to that point remain. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -14,7 +14,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
     siglongjmp(back, 1);
 }
 
-/* A byte, or -1. */
+/* Returns a byte, or -1 if it cannot be read. */
 static int at(const volatile unsigned char *m) {
     return sigsetjmp(back, 1) ? -1 : *m;
 }
@@ -27,7 +27,7 @@ static int is_writable(volatile unsigned char *m) {
     return 1;
 }
 
-/* Pages with 'a' and so on, and a hole where the letter is a dot. */
+/* Maps pages filled with 'a' and so on; a dot in the text is a hole. */
 static unsigned char *make(const char *letters) {
     size_t n = strlen(letters);
     unsigned char *m = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -70,7 +70,7 @@ static void once(void) {
     }
     munmap(m, 5 * PAGE);
 
-    /* What the target of a move that cannot be made is afterwards, the kernel's version says. */
+    /* The kernel's version decides what is at the target of a failed move. */
     m = make("ab.de");
     void *moved = mremap(m + 2 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, m + 3 * PAGE);
     CHECK(moved == MAP_FAILED);
@@ -93,7 +93,7 @@ static void once(void) {
     show("no huge pages", huge == MAP_FAILED ? -1 : 0, m, 3);
     munmap(m, 3 * PAGE);
 
-    /* Not at the beginning of a page: nothing happens. */
+    /* An address that is not page-aligned: nothing happens. */
     m = make("abc");
     CHECK(munmap(m + 1, PAGE) == -1 && mprotect(m + 1, PAGE, PROT_NONE) == -1);
     CHECK(madvise(m + 1, PAGE, MADV_DONTNEED) == -1);

@@ -1,5 +1,6 @@
-/* Handlers in progress, on an alternate stack, one inside the other, with calls in them: at each of these events the frames and the
- * mask are part of the state. A third comes in the middle of a call, which goes on afterwards. */
+/* Events inside of handlers: on an alternate stack, one inside the other, with calls in them. At each
+ * of these events the frames and the mask belong to the state. A third handler runs in the middle of a
+ * call, which then continues. */
 #include "guest.h"
 
 static char alternate[65536];

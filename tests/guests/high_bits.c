@@ -1,4 +1,4 @@
-/* Arguments of type int: the kernel looks at their low 32 bits, whatever stands above. */
+/* Arguments of type int: the kernel uses only their low 32 bits, whatever the high bits are. */
 #include "guest.h"
 #include <sched.h>
 #include <sys/mman.h>
@@ -26,7 +26,7 @@ static void memory(void) {
         CHECK(area[0] == 0 && area[4095] == 0);
         getppid();
     }
-    /* When the kernel takes such pages away nobody knows: rr takes them at once. */
+    /* The kernel may discard such pages at any time: rr discards them at once. */
     CHECK(syscall(SYS_madvise, area + 4096, (size_t)4096, HIGH(MADV_FREE)) == 0);
     CHECK(!recorded() || area[4096] == 0);
     CHECK(syscall(SYS_madvise, area + 8192, (size_t)4096, HIGH(MADV_WIPEONFORK)) == 0);

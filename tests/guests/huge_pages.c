@@ -1,6 +1,7 @@
-/* Transparent huge pages, asked for by madvise, and made at once where the kernel can (MADV_COLLAPSE): written here and there
- * between events, shared with a child that writes too, split by mprotect, given back in part. Pages of the kernel's pool
- * (MAP_HUGETLB) where there are any; a recording may say that there are none. */
+/* Transparent huge pages, requested by madvise, and made at once where the kernel can (MADV_COLLAPSE):
+ * written here and there between events, shared with a child that also writes, split by mprotect,
+ * partly given back. Also pages of the kernel's pool (MAP_HUGETLB), if there are any; a recording may
+ * report that there are none. */
 #include "guest.h"
 #include <sys/mman.h>
 
@@ -24,7 +25,7 @@ int main(void) {
     CHECK(all != MAP_FAILED);
     unsigned char *area = (unsigned char *)(((uintptr_t)all + HUGE - 1) & ~(HUGE - 1));
     size_t size = PARTS * HUGE;
-    /* A kernel without them says EINVAL: the rest is the same. */
+    /* A kernel without huge pages returns EINVAL; the rest is the same. */
     madvise(area, size, MADV_HUGEPAGE);
     fill_random(area, HUGE, &seed);
     area[HUGE + 12345] = 1;

@@ -1,4 +1,4 @@
-/* Who am I: pids, uids, sessions, groups; the parent's pid seen by a child. */
+/* Pids, uids, sessions and groups; a child sees the pid of its parent. */
 #include "guest.h"
 #include <grp.h>
 

@@ -1,5 +1,5 @@
 // guest: special cflags=-static,-no-pie,-Xlinker,-Ttext-segment=0x70000000
-/* A program linked to where rr has its own pages. */
+/* A program linked to the addresses of rr's own pages. */
 #include "guest.h"
 
 int main(void) {

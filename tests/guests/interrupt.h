@@ -1,9 +1,9 @@
-/* Calls that wait, and a signal that comes meanwhile: for guests that go through all such calls.
+/* Calls that wait, and a signal that comes meanwhile: for guests that test all such calls.
  *
  * `interrupted(NAME, restarts, call, unblock)` makes `call` twice, and another process sends signals as soon
- * as it sees it wait (so nothing depends on how fast anything is). Without SA_RESTART the call must fail with
+ * as it sees that the call waits (so the result does not depend on timing). Without SA_RESTART the call must fail with
  * EINTR at the first signal. With SA_RESTART it does so too unless the kernel restarts it
- * (`restarts`, see signal(7)); then the handler lets it succeed at the third signal (`unblock`), and not before.
+ * (`restarts`, see signal(7)); then the handler lets the call succeed at the third signal (`unblock`), and not before.
  */
 #ifndef INTERRUPT_H
 #define INTERRUPT_H

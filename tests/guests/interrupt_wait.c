@@ -24,7 +24,7 @@ static long do_futex_timed(void) {
     struct timespec limit = {5, 0};
     return syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &limit, NULL, 0);
 }
-/* The call that is made again finds another value. */
+/* The restarted call finds another value. */
 static void change_word(void) { word = 1; }
 
 static long do_nanosleep(void) {

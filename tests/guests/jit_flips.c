@@ -1,5 +1,6 @@
-/* A code generator as browsers have them: pages are writable or executable, never both. Code is written, made executable, run,
- * made writable again and changed; a second mapping of the same memory is writable all the time. */
+/* A code generator like those of browsers: pages are either writable or executable. Code is written,
+ * made executable, run, made writable again and changed; a second mapping of the same memory is
+ * writable all the time. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,5 +1,6 @@
-/* A code generator that writes its code while it is run, without calls in between: a loop is generated, run, patched and generated
- * anew over and over, directly and through a second mapping. A timer interrupts it anywhere. */
+/* A code generator that writes code while that code runs, without calls in between: a loop is
+ * generated, run, patched and generated again over and over, directly and through a second mapping. A
+ * timer interrupts it at any place. */
 // guest: special
 #include "guest.h"
 #include <signal.h>
@@ -60,7 +61,7 @@ int main(void) {
         x = call(own + at, x);
         generate(writable + at, n);
         x = call(executable + at, x);
-        /* A part of an instruction only. */
+        /* Only a part of an instruction. */
         uint32_t value = ~n;
         memcpy(own + at + 14, &value, 4);
         x = call(own + at, x);

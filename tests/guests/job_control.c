@@ -1,4 +1,5 @@
-/* A parent follows its child through stops and continues: by which signal, how often reported, by which calls. */
+/* A parent follows its child through stops and continues: which signal stopped the child, how often a
+ * stop is reported, and by which calls. */
 #include "guest.h"
 
 static volatile sig_atomic_t children, conts, stops;

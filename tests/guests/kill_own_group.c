@@ -1,5 +1,6 @@
-/* The group that the program was started in, and the recorder too: signals to all of it reach the program's processes, each once,
- * and nobody is asked to end by it. Whether the group has members, the program's own say. */
+/* The program and the recorder are in the process group that the program was started in: signals to the
+ * whole group reach each of the program's processes once, and do not end the recording. If the group
+ * has members depends only on the program's own processes. */
 #include "guest.h"
 
 static volatile sig_atomic_t terms, hups, users;
@@ -20,7 +21,8 @@ int main(void) {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
     int ready[2];
     CHECK(pipe(ready) == 0);
-    /* Natively, whoever waits for us is in our group or not, as it likes: so only signals that it does not mind are sent there. */
+    /* Without rr, a process that waits for us may be in our group, and must not get these signals. So
+     * the guest makes a group of its own. */
     if (!recorded()) {
         CHECK(setpgid(0, 0) == 0);
         group = getpgrp();
@@ -48,7 +50,7 @@ int main(void) {
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 111);
     CHECK(terms == 1 && hups == 1 && users == 1);
-    /* With us gone elsewhere nobody is left there. */
+    /* After we have left the group, it is empty. */
     CHECK(setpgid(0, 0) == 0);
     if (recorded()) {
         CHECK(kill(-group, 0) == -1 && errno == ESRCH);

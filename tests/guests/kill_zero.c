@@ -1,5 +1,5 @@
-/* Frozen forks are invisible: signals to a whole process group reach its members and only them, and a group
- * whose members are dead is gone. */
+/* Frozen forks are invisible: signals to a process group reach only its members, and a group whose
+ * members are dead no longer exists. */
 #include "guest.h"
 
 static volatile sig_atomic_t terms;

@@ -1,5 +1,5 @@
-/* Processes that a signal ends in the middle of computing in memory that they share with others: what they left there
- * is what the others see. */
+/* Processes that a signal ends while they compute in memory shared with others: the others see what
+ * these processes left there. */
 #include "guest.h"
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -7,7 +7,7 @@
 
 #define BYTES (64 * 4096)
 
-/* Changes the memory until it dies: in a loop without system calls, or with calls that need no stop. */
+/* Changes the memory until the signal: in a loop without system calls, or with calls that need no stop. */
 static void compute(uint64_t *words, int calls) {
     uint64_t state = fresh_seed();
     for (;;) {
@@ -45,7 +45,7 @@ static void round_with(void *memory) {
     }
 }
 
-/* Killed at all places of its way into a call and out of it. */
+/* Killed at all places on the way into a call and out of it. */
 static void round_with_calls(uint64_t *words) {
     for (int n = 0; n < 20; n++) {
         pid_t child = fork();

@@ -1,9 +1,11 @@
-/* A 64 MiB file read in one call, in odd pieces, and by pread and preadv; ftruncate and sparse holes. */
+/* A 64 MiB file read in one call, in pieces of odd sizes, and by pread and preadv; ftruncate and sparse
+ * holes. */
 #include "guest.h"
 #include <sys/mman.h>
 #include <sys/uio.h>
 
-/* Large buffers that are not all there: what is read of a small file matters, not how much there could be. */
+/* Large buffers that are only partly mapped: only the size of the data counts, not the size of the
+ * buffer. */
 static void partly_there(int fd) {
     enum { THERE = 8192, ROOM = 128 << 10, SIZE = 3000 };
     char *buffer = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -14,7 +16,7 @@ static void partly_there(int fd) {
         CHECK(pread(fd, buffer, ROOM, 0) == SIZE && memcmp(buffer + SIZE - 4, "some", 4) == 0);
         CHECK(pread(fd, buffer, ROOM, 1) == SIZE - 1);
         CHECK(pread(fd, buffer, ROOM, SIZE) == 0);
-        /* More than there is room for: as much as goes, then nothing. */
+        /* More data than fits: the call reads as much as fits, then nothing. */
         CHECK(ftruncate(fd, 3 * THERE) == 0 && pwrite(fd, "more", 4, THERE - 4) == 4);
         CHECK(pread(fd, buffer, ROOM, 0) == THERE && memcmp(buffer + THERE - 4, "more", 4) == 0);
         CHECK(pread(fd, rest, ROOM, 0) == -1 && errno == EFAULT);

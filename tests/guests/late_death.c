@@ -1,6 +1,6 @@
 // guest: special
-/* Computes for a while, and is killed by a signal: by the first argument in one way or another. The parent, if it is asked for, sees
-   what a parent sees of it. */
+/* Computes for a while, and then dies of a signal in the way that the first argument names. With a
+ * third argument, a parent waits for it and reports the signal. */
 #include "guest.h"
 #include <pthread.h>
 #include <setjmp.h>
@@ -9,7 +9,7 @@
 
 static volatile uint64_t sum;
 
-/* Half a second, or so many milliseconds. */
+/* Computes for this number of milliseconds. */
 static void compute(long ms) {
     struct timespec begin, now;
     clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -53,7 +53,7 @@ static void *die(void *arg) {
     if (!strcmp(how, "abort")) abort();
     if (!strcmp(how, "term")) raise(SIGTERM);
     if (!strcmp(how, "handler")) {
-        /* One that leaves by its default action. */
+        /* The handler leaves by the signal's default action. */
         signal(SIGSEGV, SIG_DFL);
         raise(SIGSEGV);
     }

@@ -1,3 +1,4 @@
 // guest: cflags=-fsanitize=leak,-g,-pthread exit=23
-/* LeakSanitizer traces its own threads, from a process in the same memory, and reports what nobody points to. */
+/* LeakSanitizer traces its own threads, from a process in the same memory, and reports memory without
+ * any pointer to it. */
 #include "leak.h"

@@ -1,5 +1,5 @@
-/* A call on a regular file that waits for another process all the same: opening what somebody
- * has a lease of (fcntl(2)). */
+/* A call on a regular file that waits for another process: opening a file on which another process has
+ * a lease (fcntl(2)). */
 #include "guest.h"
 
 static volatile sig_atomic_t broken;
@@ -35,7 +35,7 @@ int main(void) {
         pid_t child = fork();
         if (child == 0) {
             CHECK(close(leased) == 0);
-            /* Of these calls none waits; the library knows the site afterwards. */
+            /* None of these calls waits; afterwards the library knows the site. */
             for (int n = 0; n < 6; n++) {
                 int fd = open("/dev/null", round % 2 ? O_RDONLY : O_WRONLY);
                 CHECK(fd >= 0 && close(fd) == 0);
@@ -49,7 +49,7 @@ int main(void) {
             CHECK(ms < 20000); /* the lease was given up, and not taken away (/proc/sys/fs/lease-break-time) */
             _exit(3);
         }
-        /* The child waits by then. */
+        /* The child waits by now. */
         sleep_ms(50);
         CHECK(broken == 0);
         while (broken == 0) {

@@ -1,5 +1,5 @@
-/* A thread that takes and drops a lock all the time, and makes calls only while it holds the lock; others want it, too. Whenever
- * a turn ends at a call, the lock is taken. */
+/* A thread takes and drops a lock all the time, and makes calls only while it holds the lock; other
+ * threads need the lock, too. Whenever a turn ends at a call, the lock is taken. */
 // guest: special cflags=-O1,-pthread
 #include "guest.h"
 #include <pthread.h>

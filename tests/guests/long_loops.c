@@ -1,5 +1,6 @@
-/* Threads that compute for long, and a timer that interrupts them: execution points in the middle of loops, some tight and some with much
- * memory. What the handler sees of the loops is printed. */
+/* Threads that compute for a long time, and a timer that interrupts them: execution points in the
+ * middle of loops, some of them tight and some with much memory. Prints the state of the loops that the
+ * handler sees. */
 // guest: special cflags=-O1,-pthread
 #include "guest.h"
 #include <pthread.h>

@@ -1,4 +1,5 @@
-/* MADV_FREE lets the kernel drop pages when it likes: a recording has to decide, and a replay to agree. */
+/* MADV_FREE lets the kernel drop pages at any time: the recorder must decide when, and the replay must
+ * do the same. */
 #include "guest.h"
 #include <sys/mman.h>
 

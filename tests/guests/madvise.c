@@ -1,5 +1,5 @@
-/* madvise: DONTNEED forgets, WIPEONFORK and DONTFORK change what a child gets — and only a child: a frozen
- * fork does not have these pages, the checkpoint must. */
+/* madvise: DONTNEED discards contents, WIPEONFORK and DONTFORK change what a child gets. They must
+ * affect only children: a frozen fork does not have these pages, but the checkpoint must. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,4 +1,5 @@
-/* More shared memory objects than anybody may have files open, but few at a time; with an argument, so many at a time. */
+/* More shared memory objects than a process may have open files, but only a few at a time; with an
+ * argument, this number at a time. */
 #include "guest.h"
 #include <sys/mman.h>
 

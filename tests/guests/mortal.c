@@ -1,6 +1,7 @@
 // guest: special
-/* All sorts of work in small processes, each of which can be killed at any moment, or the first one with all: the recorder kills
- * (tests/tests/deaths.rs). Nobody waits for a thing that only another process can bring: so whoever lives on comes to an end. */
+/* All kinds of work in small processes. Any of them can be killed at any moment, or the first one with
+ * all others: the recorder kills them (tests/tests/deaths.rs). No process waits for something that only
+ * another process can provide, so every process that is not killed ends. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>
@@ -79,7 +80,7 @@ static int in_same_memory(void *arg) {
     return arg == NULL;
 }
 
-/* Whatever child there is may be killed already. */
+/* Any child may have been killed already. */
 static void reap(void) {
     int status;
     while (wait(&status) > 0) {

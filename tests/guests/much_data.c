@@ -1,5 +1,5 @@
-/* Programs that read much, so that they get a ring of buffers: in the middle of that they start threads, fork and vfork, and
- * execute themselves. What was read decides what is printed. */
+/* Programs that read so much that the recorder gives them a ring of buffers. In the middle of that they
+ * start threads, fork and vfork, and execute themselves. The output depends on the data that was read. */
 #include "guest.h"
 #include <inttypes.h>
 #include <pthread.h>
@@ -9,7 +9,7 @@ enum { CHUNK = 48 << 10, CHUNKS = 40 };
 
 static char buffers[2][CHUNK];
 
-/* Reads so many chunks of random bytes; an interval ends after every third. */
+/* Reads this number of chunks of random bytes; an interval ends after every third. */
 static uint64_t much(char *buffer, int chunks) {
     uint64_t sum = 0;
     int fd = open("/dev/urandom", O_RDONLY);
@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
     if (argc > 1) {
         return 0;
     }
-    /* The fork goes on in a buffer of its own, and comes to have a ring, too. */
+    /* The fork continues with a buffer of its own, and later gets a ring, too. */
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     uint64_t sum = much(buffers[0], CHUNKS);
     CHECK(pthread_join(other, NULL) == 0);
     printf("beside the thread: %016" PRIx64 "\n", sum);
-    /* It has our memory, and our ring. */
+    /* The child has our memory, and our ring. */
     child = vfork();
     if (child == 0) {
         execl("/proc/self/exe", argv[0], "again", (char *)NULL);

@@ -1,5 +1,6 @@
-/* The first process of a pid namespace: signals that it does not handle have no effect on it, but a fault kills it, and all others there.
- * Where the system does not allow namespaces, it is told so. */
+/* The first process of a pid namespace: signals that it does not handle have no effect on it, but a
+ * fault kills it and all other processes of the namespace. If the system does not allow namespaces, the
+ * guest is told so. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>

@@ -1,4 +1,5 @@
-/* A process makes itself namespaces and a root of its own; where the system does not allow it, it is told so. */
+/* A process makes namespaces and a root directory of its own; if the system does not allow this, the
+ * process is told so. */
 #include "guest.h"
 #include <sched.h>
 #include <sys/mount.h>

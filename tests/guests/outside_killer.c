@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
         add_children(root);
         if (count > 0) {
             pid_t victim = all[next_random(&seed) % (unsigned)count];
-            /* The process, not another that got its number since. */
+            /* Kills the intended process, and not another that has got its number since. */
             int fd = syscall(SYS_pidfd_open, victim, 0);
             count = 0;
             add_children(root);

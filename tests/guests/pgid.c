@@ -1,4 +1,4 @@
-/* Process groups and sessions; a session of one's own has no members one did not make. */
+/* Process groups and sessions; a new session contains only processes of its creator. */
 #include "guest.h"
 
 int main(void) {

@@ -1,4 +1,5 @@
-/* pidfds: of children and of oneself; signals by them, waiting by them, descriptors taken out of other processes. */
+/* pidfds of children and of the process itself: sending signals, waiting, and taking descriptors out of
+ * other processes. */
 #include "guest.h"
 #include <poll.h>
 #include <sys/syscall.h>

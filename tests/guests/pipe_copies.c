@@ -1,5 +1,6 @@
-/* The same megabyte three times in the trace: read from a file, read from a pipe by a filter, read from another pipe. The file
- * has noise, a hole and a repetition; everybody reads in pieces of other sizes, so that none begins where another did. */
+/* The same megabyte three times in the trace: read from a file, read from a pipe by a filter, and read
+ * from another pipe. The file has noise, a hole and a repetition; each reader uses pieces of another
+ * size, so that no piece begins where another did. */
 #include "guest.h"
 
 enum { SIZE = 1 << 20 };

@@ -1,4 +1,4 @@
-/* prctl: names, the signal of a parent's death, privileges, dumpability, slack, capabilities. */
+/* prctl: names, the signal at a parent's death, privileges, dumpability, timer slack, capabilities. */
 #include "guest.h"
 #include <sys/prctl.h>
 

@@ -1,5 +1,5 @@
-/* Of two threads that were woken together, the one with the lower nice value goes first (so says rr's scheduler; alone
- * the machine may have a CPU for each). */
+/* Of two threads that are woken together, the one with the lower nice value runs first (rr's scheduler
+ * guarantees this; without rr the machine may have a CPU for each). */
 #include "guest.h"
 #include <pthread.h>
 #include <sys/resource.h>

@@ -1,12 +1,13 @@
-/* A task of high priority waits in a loop for a lock that one of low priority holds: with sched_yield, and with calls that
- * mean nothing to a scheduler. */
+/* A task of high priority waits in a loop for a lock that a task of low priority holds: with
+ * sched_yield, and with calls that mean nothing to a scheduler. */
 #include "guest.h"
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 
 static volatile int locked;
-/* The round whose lock was seen held. Else it could be let go while the one that shall wait for it still sleeps: for ever. */
+/* The round in which the lock was seen held. Without this, the lock could be released while the task
+ * that must wait for it still sleeps, and the guest would never end. */
 static volatile int seen;
 
 static void *hold(void *unused) {

@@ -1,5 +1,6 @@
-/* One file mapped privately and shared at once: Linux shows what is stored through the shared mapping in the pages of the
- * private one that its process has not written to; in this process and in others, whichever mapping was there first. */
+/* One file mapped privately and shared at the same time. Linux shows data stored through the shared
+ * mapping in those pages of a private mapping that its process has not written to: in this process and
+ * in others, whichever mapping was made first. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -54,7 +55,7 @@ int main(void) {
     CHECK(fd >= 0);
     write_all(fd, data, sizeof data);
 
-    /* Private ones first: of two processes, each with pages of its own. */
+    /* Private mappings first: of two processes, each of which has written to some pages. */
     unsigned char *before = map(MAP_PRIVATE, PROT_READ | PROT_WRITE, PAGES);
     CHECK(before[5 * PAGE] == data[5 * PAGE]); /* read: still the file's */
     before[PAGE] = 'p';
@@ -72,14 +73,14 @@ int main(void) {
             before[(4 + i % 2) * PAGE] = 'C';
             write_all(here[1], &byte, 1);
         }
-        /* What it gives back is the file's. */
+        /* A page that the process gives back shows the file again. */
         CHECK(madvise(before, PAGES * PAGE, MADV_DONTNEED) == 0);
         show("child anew", before);
         _exit(0);
     }
     step(there[1], here[0]);
 
-    /* Readable only, then writable; a store is no system call. */
+    /* First only readable, then writable; a store is not a system call. */
     unsigned char *shared = map(MAP_SHARED, PROT_READ, PAGES);
     step(there[1], here[0]);
     CHECK(mprotect(shared, PAGES * PAGE, PROT_READ | PROT_WRITE) == 0);
@@ -92,7 +93,7 @@ int main(void) {
     show("stored", before);
     step(there[1], here[0]);
 
-    /* A private one afterwards, and the other way round through the call. */
+    /* A private mapping that comes afterwards, and changes made by a call. */
     unsigned char *after = map(MAP_PRIVATE, PROT_READ | PROT_WRITE, PAGES);
     after[3 * PAGE] = 'a';
     shared[3 * PAGE] = some();
@@ -117,7 +118,7 @@ int main(void) {
     expect_exit(child, 0);
     CHECK(before[0] == 'w' && after[0] == 'w' && after[4 * PAGE] == 'w');
 
-    /* Nobody has it mapped shared any more: the call is all there is. */
+    /* No process has the file mapped shared any more: only calls change it. */
     CHECK(munmap(shared, PAGES * PAGE) == 0);
     CHECK(pwrite(fd, word, sizeof word, 50) == PAGE);
     CHECK(memcmp(after + 50, word, PAGE) == 0);
@@ -128,7 +129,7 @@ int main(void) {
     unsigned char *moved = mremap(after, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
     CHECK(moved != MAP_FAILED);
 
-    /* Its size changes while another process has it mapped privately. */
+    /* The file's size changes while another process has it mapped privately. */
     CHECK(signal(SIGBUS, on_bus) != SIG_ERR);
     child = fork();
     CHECK(child >= 0);

@@ -1,4 +1,5 @@
-/* A file mapped privately that grows and is cut short afterwards: what has been added shows, what has been cut is a SIGBUS. */
+/* A file mapped privately that grows and is truncated afterwards: the added part is visible, and an
+ * access beyond the end is a SIGBUS. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -14,7 +15,7 @@ static void on_bus(int signal, siginfo_t *info, void *context) {
     siglongjmp(back, 1);
 }
 
-/* A byte, or -1 where there is none. */
+/* Returns a byte, or -1 if there is none. */
 static int at(const volatile unsigned char *m, long offset) {
     if (sigsetjmp(back, 1)) {
         return -1;
@@ -53,7 +54,7 @@ int main(void) {
     unsigned char *late = map(2 * PAGE, PROT_READ);
     CHECK(at(m, 0) == 'x' && at(m, PAGE) == -1 && at(late, 0) == -1);
 
-    /* Grows without content, and gets some. */
+    /* The file grows without contents, and then gets some. */
     CHECK(ftruncate(fd, 40000) == 0);
     CHECK(at(m, 20000) == 0 && at(m, 10 * PAGE) == -1 && at(late, 0) == 0);
     put('a', 30000);
@@ -64,7 +65,7 @@ int main(void) {
     CHECK(at(late, 3 * PAGE + 1) == 'b');
     show("grown", m);
 
-    /* Grows byte by byte, and all of it shows. */
+    /* The file grows byte by byte, and all of it is visible. */
     CHECK(lseek(fd, 0, SEEK_END) == 40000);
     for (int i = 0; i < 20; i++) {
         char line[300];
@@ -75,12 +76,12 @@ int main(void) {
     }
     show("appended", m);
 
-    /* The page is the program's from its own write on. */
+    /* The page belongs to the program after the program's first write to it. */
     m[40000] = '!';
     put('?', 40001);
     CHECK(at(m, 40000) == '!' && at(m, 40001) == 'A');
 
-    /* Cut short: what lies beyond is gone, even where it was the program's own. */
+    /* The file is truncated: pages beyond the end are gone, even the program's own. */
     CHECK(ftruncate(fd, 3 * PAGE + 10) == 0);
     CHECK(at(m, 5 * PAGE) == -1 && at(m, 4 * PAGE) == -1 && at(m, 3 * PAGE + 4000) == 0);
     show("cut", m);

@@ -1,5 +1,5 @@
-/* A file mapped private that is written to afterwards: Linux shows the change in pages that the process has not
- * written to. */
+/* A file mapped privately that is written to afterwards: Linux shows the change in pages that the
+ * process has not written to. */
 #include "guest.h"
 #include <sys/mman.h>
 

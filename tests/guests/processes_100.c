@@ -1,4 +1,5 @@
-/* A hundred processes at once, each with memory that nobody else has, and one that all share: a checkpoint has all of them. */
+/* A hundred processes at once. Each has memory of its own, and one piece of memory is shared by all: a
+ * checkpoint contains all of these. */
 #include "guest.h"
 #include <sys/mman.h>
 
@@ -20,7 +21,7 @@ int main(void) {
             own[(size_t)i * 97 % OWN] ^= (unsigned char)(i + 1);
             char byte = 'h';
             write_all(here[1], &byte, 1);
-            /* The end of the pipe: all wait until all are here. */
+            /* The end of the pipe: all processes wait until all of them are here. */
             CHECK(read(go[0], &byte, 1) == 0);
             shared[i] = checksum(own, sizeof own);
             _exit(i % 50);

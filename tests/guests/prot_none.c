@@ -1,4 +1,4 @@
-/* Pages that nobody may read have contents all the same, and keep them. */
+/* Pages without access rights still have contents, and keep them. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,4 +1,5 @@
-/* PTRACE_ATTACH and PTRACE_SEIZE: a tracer looks at a child and changes it: memory, registers, signals; and lets it go. */
+/* PTRACE_ATTACH and PTRACE_SEIZE: a tracer reads and changes a child's memory, registers and signals,
+ * and detaches. */
 #include "tracing.h"
 #include <elf.h>
 #include <stddef.h>
@@ -20,7 +21,7 @@ static void catch_signals(void) {
     CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
 }
 
-/* The child: waits for bytes, and says what it has found changed. */
+/* The child waits for bytes, and reports the changes that it finds. */
 static _Noreturn void be_traced(int in, int out) {
     catch_signals();
     char byte;
@@ -39,7 +40,7 @@ static void go_on(int to, int from, long told[2], char byte) {
     read_all(from, told, 2 * sizeof(long));
 }
 
-/* Stops a child that has been seized, in its read. */
+/* Stops a seized child in its read. */
 static void stop_in_read(pid_t child, struct user_regs_struct *regs) {
     for (;;) {
         CHECK(ptrace(PTRACE_INTERRUPT, child, 0, 0) == 0);
@@ -56,7 +57,7 @@ static void stop_in_read(pid_t child, struct user_regs_struct *regs) {
 static void look_at(pid_t child, int to, int from) {
     long told[2];
     struct user_regs_struct regs;
-    /* It stands in a read. */
+    /* The child is in a read. */
     CHECK(ptrace(PTRACE_ATTACH, child, 0, 0) == 0);
     CHECK(wait_for_stop(child) == SIGSTOP);
     CHECK(waitpid(child, NULL, WNOHANG) == 0);
@@ -69,7 +70,7 @@ static void look_at(pid_t child, int to, int from) {
     CHECK(memcmp(&same, &regs, sizeof regs) == 0);
     errno = 0;
     CHECK(ptrace(PTRACE_PEEKUSER, child, offsetof(struct user_regs_struct, rsp), 0) == (long)regs.rsp && errno == 0);
-    /* Its code, although the call in it may have been sent elsewhere. */
+    /* The child's code is unchanged, although the call in it may have been rewritten. */
     for (int at = -16; at < 16; at++) {
         const unsigned char *here = (const unsigned char *)regs.rip + at;
         long peeked = ptrace(PTRACE_PEEKTEXT, child, here, 0);
@@ -87,7 +88,7 @@ static void look_at(pid_t child, int to, int from) {
     go_on(to, from, told, 'n');
     CHECK(told[0] == 42 && told[1] == 0);
 
-    /* A signal: let through, kept back, and replaced by another. */
+    /* A signal: delivered, suppressed, and replaced by another. */
     CHECK(kill(child, SIGUSR1) == 0);
     CHECK(wait_for_stop(child) == SIGUSR1);
     CHECK(ptrace(PTRACE_GETSIGINFO, child, 0, &info) == 0);
@@ -123,7 +124,7 @@ static void seize(pid_t child, int to, int from) {
     CHECK(ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD) == 0);
     CHECK(ptrace(PTRACE_SEIZE, child, 0, 0) == -1 && errno == EPERM);
     CHECK(waitpid(child, NULL, WNOHANG) == 0);
-    /* The read is said to have returned. */
+    /* Makes the read appear to have returned. */
     struct user_regs_struct regs, changed;
     stop_in_read(child, &regs);
     changed = regs;
@@ -144,7 +145,7 @@ static void seize(pid_t child, int to, int from) {
     CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
     read_all(from, told, sizeof told);
     go_on(to, from, told, 'n');
-    /* Set back and forth: the read goes on as if nothing had been. */
+    /* The registers are changed and changed back: the read continues as if nothing had happened. */
     CHECK(ptrace(PTRACE_INTERRUPT, child, 0, 0) == 0);
     siginfo_t info;
     memset(&info, 0, sizeof info);

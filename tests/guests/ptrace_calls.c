@@ -1,5 +1,5 @@
-/* PTRACE_TRACEME and PTRACE_SYSCALL: a child shows each of its calls; the tracer changes some and takes one away. And what a tracer
- * is told of: fork, vfork, clone, exec and exit. */
+/* PTRACE_TRACEME and PTRACE_SYSCALL: a child stops at each of its calls; the tracer changes some calls
+ * and suppresses one. Also the events that a tracer gets: fork, vfork, clone, exec and exit. */
 #include "tracing.h"
 #include <elf.h>
 #include <linux/ptrace.h>

@@ -1,5 +1,6 @@
-/* A crash handler as breakpad has it: the handler of SIGSEGV forks, the child attaches to all threads of its parent, reads their
- * registers and stacks, and lets them go; then the parent dies of the signal or, here, goes on. */
+/* A crash handler like that of breakpad: the handler of SIGSEGV forks; the child attaches to all
+ * threads of its parent, reads their registers and stacks, and detaches; then the parent dies of the
+ * signal or, in this guest, continues. */
 #include "guest.h"
 #include <dirent.h>
 #include <pthread.h>

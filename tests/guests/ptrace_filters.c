@@ -1,5 +1,6 @@
-/* SECCOMP_RET_TRACE: calls that a filter leaves to the tracer (PTRACE_O_TRACESECCOMP), which lets them be made, changes them, or takes
- * them away; with entries and exits of calls and without; and one that suspends filters. */
+/* SECCOMP_RET_TRACE: calls that a filter leaves to the tracer (PTRACE_O_TRACESECCOMP), which allows
+ * them, changes them, or suppresses them; with and without stops at entries and exits of calls. Also a
+ * tracer that suspends filters. */
 #include "filters.h"
 #include "tracing.h"
 #include <linux/ptrace.h>
@@ -88,7 +89,7 @@ static void at_filter(pid_t child, int shows_exits, int *is_changed) {
     CHECK(ptrace(PTRACE_SETREGS, child, 0, &regs) == 0);
 }
 
-/* The tracer only wants what filters leave to it. */
+/* The tracer stops only at calls that filters leave to it. */
 static void filters_only(void) {
     pid_t child = start(PTRACE_O_TRACESECCOMP);
     int stops = 0, status, is_changed;
@@ -105,7 +106,7 @@ static void filters_only(void) {
     CHECK(WEXITSTATUS(status) == 9 && stops == 5);
 }
 
-/* It wants entries and exits, too: an entry, the filter's stop, the exit. */
+/* The tracer stops at entries and exits, too: the entry, the filter's stop, the exit. */
 static void with_exits(void) {
     pid_t child = start(PTRACE_O_TRACESECCOMP);
     int filters = 0, entries = 0, exits = 0, is_in_call = 0, is_changed = 0, status;
@@ -158,7 +159,7 @@ static void to_the_exit(void) {
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 9);
 }
 
-/* Nobody wants to be asked: such calls fail. */
+/* No tracer has asked for these stops: such calls fail. */
 static void nobody_is_asked(int is_traced) {
     pid_t child = fork();
     CHECK(child >= 0);
@@ -181,7 +182,7 @@ static void nobody_is_asked(int is_traced) {
     expect_exit(child, 6);
 }
 
-/* Filters are suspended, and are there again. */
+/* Filters are suspended, and later active again. */
 static void suspended(void) {
     if (prctl(PR_GET_SECCOMP) != 0 || geteuid() != 0) {
         return;
@@ -213,7 +214,7 @@ static void suspended(void) {
     }
 }
 
-/* A signal of a filter is shown to the tracer, who takes it away. */
+/* A filter's signal is reported to the tracer, which suppresses it. */
 static void signal_is_seen(void) {
     pid_t child = fork();
     CHECK(child >= 0);

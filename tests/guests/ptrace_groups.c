@@ -1,5 +1,6 @@
-/* Job control under a tracer: with PTRACE_SEIZE a stop of the group is told of, and PTRACE_LISTEN waits for its end; with PTRACE_ATTACH
- * the tracee goes on at once. What is stopped when it is attached to stays so. */
+/* Job control under a tracer: with PTRACE_SEIZE a group stop is reported, and PTRACE_LISTEN waits for
+ * its end; with PTRACE_ATTACH the tracee continues at once. A task that is stopped when a tracer
+ * attaches stays stopped. */
 #include "tracing.h"
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -29,7 +30,7 @@ int main(void) {
     int status;
     CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
     CHECK(heard(out[0]) == 'a');
-    /* It is stopped already. */
+    /* The child is stopped already. */
     CHECK(ptrace(PTRACE_SEIZE, child, 0, 0) == 0);
     CHECK(wait_for_stop(child) == (SIGSTOP | PTRACE_EVENT_STOP << 8));
     siginfo_t info;
@@ -40,7 +41,7 @@ int main(void) {
     CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
     CHECK(wait_for_stop(child) == SIGCONT);
     CHECK(ptrace(PTRACE_CONT, child, 0, SIGCONT) == 0);
-    /* It stops itself: first the signal, then the group. */
+    /* The child stops itself: first the signal is reported, then the group stop. */
     CHECK(wait_for_stop(child) == SIGSTOP);
     CHECK(heard(out[0]) == 'b');
     CHECK(ptrace(PTRACE_GETSIGINFO, child, 0, &info) == 0 && info.si_signo == SIGSTOP);
@@ -55,7 +56,7 @@ int main(void) {
     CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
     CHECK(wait_for_stop(child) == SIGCONT);
     CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
-    /* The stop kept back: it goes on. */
+    /* The tracer suppresses the stop: the child continues. */
     CHECK(wait_for_stop(child) == SIGSTOP);
     CHECK(heard(out[0]) == 'c');
     CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);

@@ -1,12 +1,12 @@
-/* PTRACE_SINGLESTEP, breakpoints and PTRACE_SYSEMU: a tracer steps a child through code with a system call, a string instruction, a
- * read of the time-stamp counter and pushed flags in it. */
+/* PTRACE_SINGLESTEP, breakpoints and PTRACE_SYSEMU: a tracer steps a child through code that contains a
+ * system call, a string instruction, a read of the time-stamp counter, and pushed flags. */
 #include "tracing.h"
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
 extern const char code_start[], code_end[];
 
-/* Gives rax of a call, what was pushed as flags, and the counter. */
+/* Returns the call's rax, the pushed flags, and the counter. */
 static __attribute__((noinline)) long stepped_code(long *flags) {
     long result;
     char from[4] = "abc", to[4];
@@ -56,7 +56,7 @@ int main(void) {
         _exit(6);
     }
     CHECK(wait_for_stop(child) == SIGSTOP);
-    /* A breakpoint, as debuggers have it. */
+    /* A breakpoint like those of debuggers. */
     errno = 0;
     long word = ptrace(PTRACE_PEEKTEXT, child, code_start, 0);
     CHECK(errno == 0 && (word & 0xff) == 0x90);
@@ -69,7 +69,7 @@ int main(void) {
         CHECK(regs.rip == (unsigned long)code_start + 1);
         siginfo_t info;
         CHECK(ptrace(PTRACE_GETSIGINFO, child, 0, &info) == 0 && info.si_code == SI_KERNEL);
-        /* Over it, and on to the end by single steps. */
+        /* Steps over the breakpoint, and to the end. */
         regs.rip--;
         CHECK(ptrace(PTRACE_SETREGS, child, 0, &regs) == 0);
         CHECK(ptrace(PTRACE_POKETEXT, child, code_start, word) == 0);
@@ -99,7 +99,7 @@ int main(void) {
         CHECK(ptrace(PTRACE_POKETEXT, child, code_start, (word & ~0xffl) | 0xcc) == 0);
     }
     CHECK(ptrace(PTRACE_POKETEXT, child, code_start, word) == 0);
-    /* Calls that are not made: the tracer says what they give. */
+    /* Calls that are not made: the tracer sets their results. */
     for (;;) {
         CHECK(ptrace(PTRACE_SYSEMU, child, 0, 0) == 0);
         CHECK(wait_for_stop(child) == SIGTRAP);

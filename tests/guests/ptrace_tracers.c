@@ -1,5 +1,6 @@
-/* Tracers that are threads, and tracers that die: whoever waits in the tracer's process learns of its tracees, and tracees of the dead
- * go on. A thread that is traced ends, and so does a traced process, of a signal. */
+/* Tracers that are threads, and tracers that die: any thread of the tracer's process can wait for its
+ * tracees, and the tracees of a dead tracer continue. Also a traced thread that ends, and a traced
+ * process that a signal kills. */
 #include "guest.h"
 #include <pthread.h>
 #include <sys/prctl.h>
@@ -18,7 +19,7 @@ static void *trace_in_thread(void *unused) {
     CHECK(kill(child, SIGUSR1) == 0);
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGUSR1);
-    /* The thread ends, and its tracee goes on without the signal, which the thread was told of. */
+    /* The thread ends. Its tracee continues without the signal that was reported to the thread. */
     return unused;
 }
 
@@ -98,7 +99,7 @@ static pid_t start_victim(void) {
     return victim;
 }
 
-/* A tracer that is no parent of the process that dies while traced; its parent learns of that, too. */
+/* The tracer is not the parent of the process that dies while traced; the parent is informed, too. */
 static void process_dies(void) {
     int ready[2];
     CHECK(pipe(ready) == 0);
@@ -163,7 +164,7 @@ static void on_child(int signal, siginfo_t *info, void *context) {
     children += signal == SIGCHLD && info->si_pid == child && info->si_code == CLD_TRAPPED;
 }
 
-/* SIGCHLD comes with each stop. */
+/* Each stop causes a SIGCHLD. */
 static void signals_come(void) {
     struct sigaction action = {.sa_sigaction = on_child, .sa_flags = SA_SIGINFO};
     CHECK(sigaction(SIGCHLD, &action, NULL) == 0);

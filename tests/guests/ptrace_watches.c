@@ -1,4 +1,5 @@
-/* Debug registers: a tracer watches a word that its tracee writes in a loop of computation, and stops it at an instruction. */
+/* Debug registers: a tracer watches a word that its tracee writes in a computing loop, and stops the
+ * tracee at an instruction. */
 #include "tracing.h"
 #include <stddef.h>
 #include <sys/ptrace.h>

@@ -1,6 +1,6 @@
 // guest: cflags=-lutil
-/* A session on a terminal with a foreground and a background job, as a shell makes them: who may read, who gets
- * ^C and ^Z, and who is told that the window changed. */
+/* A session on a terminal with a foreground and a background job, as a shell makes them: which job may
+ * read, which job gets ^C and ^Z, and which job is told that the window changed. */
 #include "guest.h"
 #include <pty.h>
 #include <sys/ioctl.h>
@@ -63,7 +63,7 @@ static void leader(void) {
     _exit(9);
 }
 
-/* Reads on until `text` has come; what comes after it waits for the next time. */
+/* Reads until `text` has come; later output stays for the next call. */
 static void expect(int master, const char *text) {
     static char got[512];
     static size_t length;

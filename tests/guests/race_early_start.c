@@ -1,5 +1,6 @@
 // guest: special
-/* A real race: a thread uses what its creator fills in only after creating it. Status 1 if it was too early. */
+/* A real race: a thread uses data that its creator stores only after creating the thread. Status 1 if
+ * the thread was too early. */
 #include "guest.h"
 #include <pthread.h>
 

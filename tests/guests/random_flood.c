@@ -1,5 +1,5 @@
 // guest: special
-/* 64 MiB of random bytes by system calls: what a recording must store and cannot compress. */
+/* 64 MiB of random bytes by system calls: a recording must store them and cannot compress them. */
 #include "guest.h"
 
 int main(void) {

@@ -1,4 +1,4 @@
-/* What a recording refuses answers ENOSYS, as on a kernel without it: programs fall back. */
+/* Calls that a recording refuses return ENOSYS, as on a kernel without them: programs fall back. */
 #include "guest.h"
 #include <linux/aio_abi.h>
 

@@ -1,5 +1,6 @@
 // guest: special
-/* What a recording refuses with a warning: each call answers its documented errno, twice, and the program goes on. */
+/* Calls that a recording refuses with a warning: each returns its documented errno, twice, and the
+ * program continues. */
 #include "guest.h"
 #include <linux/filter.h>
 #include <linux/futex.h>

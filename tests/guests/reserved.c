@@ -1,4 +1,5 @@
-/* Address space as Go, Java and sanitizers have it: terabytes are reserved, and next to nothing of it is used. */
+/* Address space in the way of Go, Java and sanitizers: terabytes are reserved, and very little of it is
+ * used. */
 #include "guest.h"
 #include <sys/mman.h>
 
@@ -13,7 +14,7 @@ int main(void) {
     CHECK(nothing != MAP_FAILED && heap != MAP_FAILED);
     uint64_t sum = 0;
     for (size_t i = 0; i < 8; i++) {
-        /* An arena somewhere in what is reserved, used here and there. */
+        /* An arena in the reserved space, used here and there. */
         unsigned char *arena = nothing + i * (SIZE / 8) + ARENA * (next_random(&seed) % 100);
         CHECK(mprotect(arena, ARENA, PROT_READ | PROT_WRITE) == 0);
         for (int k = 0; k < 5; k++) {

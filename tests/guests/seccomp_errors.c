@@ -1,4 +1,5 @@
-/* Filters that answer calls with errors, some by their arguments; several at once; and what /proc says of them. */
+/* Filters that answer calls with errors, some depending on arguments; several filters at once; and what
+ * /proc shows of them. */
 #include "filters.h"
 #include <sys/mman.h>
 
@@ -48,7 +49,7 @@ static void by_arguments(void) {
     answer_if(&f, F_GETFL, SECCOMP_RET_ERRNO | EILSEQ);
     load(&f, NUMBER);
     add(&f, BPF_JMP | BPF_JEQ | BPF_K, SYS_lseek, 0, 4);
-    /* The upper half of an offset, through memory and the index register. */
+    /* The upper half of an offset, by way of memory and the index register. */
     load(&f, ARGUMENT(1) + 4);
     add(&f, BPF_ST, 3, 0, 0);
     add(&f, BPF_LDX | BPF_MEM, 3, 0, 0);
@@ -66,7 +67,7 @@ static void by_arguments(void) {
     CHECK(close(fd) == 0);
 }
 
-/* The most restrictive answer counts; of two errors, the newer one. */
+/* The most restrictive answer counts; of two errors, the one of the newer filter. */
 static void by_priority(void) {
     install_for(SYS_getsid, SECCOMP_RET_ERRNO | 1);
     install_for(SYS_getsid, SECCOMP_RET_TRACE);
@@ -80,7 +81,7 @@ static void by_priority(void) {
     expect(SYS_getsid, 0, 0, 3);
 }
 
-/* Calls that the vDSO saves a C library are refused only where the program makes them itself. */
+/* Calls that the vDSO saves a C library are refused only if the program makes them itself. */
 static void by_caller(void) {
     install_for(SYS_clock_gettime, SECCOMP_RET_ERRNO | EDOM);
     install_for(SYS_time, SECCOMP_RET_KILL_PROCESS);
@@ -88,12 +89,12 @@ static void by_caller(void) {
     for (int i = 0; i < 4; i++) {
         CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec > 0 && time(NULL) > 0);
         expect(SYS_clock_gettime, CLOCK_REALTIME, (long)(uintptr_t)&now, EDOM);
-        /* A clock of a process is no matter of the vDSO. */
+        /* The vDSO does not know the clock of a process. */
         CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) == -1 && errno == EDOM);
     }
 }
 
-/* A signal that is ignored does not interrupt a call: so there is none that restarts it. */
+/* A signal that is ignored does not interrupt a call, so no call restarts it. */
 static void by_restart(void) {
     install_for(SYS_restart_syscall, SECCOMP_RET_KILL_PROCESS);
     const pid_t self = getpid();
@@ -111,7 +112,7 @@ static void by_restart(void) {
     expect_exit(child, 0);
 }
 
-/* A filter that looks where a call is made. */
+/* A filter that checks the address of the call. */
 static void by_place(void) {
     struct filter f = {.length = 0};
     extern const char one_place[] __asm__("one_place");

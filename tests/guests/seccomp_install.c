@@ -1,4 +1,5 @@
-/* What the kernel looks at before it takes a filter: flags, addresses, privileges, the program, how much there is already. */
+/* The kernel's checks before it accepts a filter: flags, addresses, privileges, the program, and the
+ * total size of all filters. */
 #include "filters.h"
 #include <sys/mman.h>
 
@@ -19,7 +20,7 @@ static void without_privileges(void) {
     answer(&f, SECCOMP_RET_ALLOW);
     CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0);
     CHECK(fails_with(install_with(&f, 0)) == EACCES);
-    /* Before privileges it is looked at the length, after them at the program. */
+    /* The length is checked before privileges, and the program after them. */
     struct sock_fprog program = {0, f.code};
     CHECK(fails_with(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) == EINVAL);
     program = (struct sock_fprog){1, NULL};
@@ -54,7 +55,7 @@ static void questions(void) {
     CHECK(fails_with(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, NULL)) == EINVAL);
     CHECK(fails_with(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, &sizes)) == EINVAL);
     CHECK(fails_with(prctl(PR_SET_SECCOMP, 0, NULL)) == EINVAL && fails_with(prctl(PR_SET_SECCOMP, 3, NULL)) == EINVAL);
-    /* How programs ask what the kernel can do. */
+    /* Calls by which programs ask about features of the kernel. */
     for (unsigned flags = 0; flags < 8; flags++) {
         CHECK(fails_with(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, NULL)) == EFAULT);
     }
@@ -80,7 +81,7 @@ static void programs(void) {
     struct filter f = {.length = 0};
     load(&f, NUMBER);
     CHECK(fails_with(install_with(&f, 0)) == EINVAL);
-    /* Right ones. */
+    /* Valid programs. */
     CHECK(wrong(BPF_ST, 15, 0, 0) == 0 && wrong(BPF_ALU | BPF_LSH | BPF_K, 31, 0, 0) == 0);
     long page = sysconf(_SC_PAGESIZE);
     char *two = mmap(NULL, (size_t)page * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -93,12 +94,12 @@ static void programs(void) {
     CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0);
     program.len = 4097;
     CHECK(fails_with(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) == EINVAL);
-    /* Strict mode no more. */
+    /* Strict mode is no longer possible. */
     CHECK(fails_with(prctl(PR_SET_SECCOMP, 1)) == EINVAL);
     CHECK(fails_with(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, NULL)) == EINVAL);
 }
 
-/* So many filters of one size that no more are taken. */
+/* Returns the number of filters of one size that the kernel accepts. */
 static int most(unsigned code, unsigned k, unsigned char yes, unsigned char no, int length) {
     promise();
     static struct sock_filter large[4096];

@@ -1,4 +1,5 @@
-/* Calls by `int 0x80` are of another architecture for filters. (Recorded, those that are allowed fail with ENOSYS.) */
+/* For filters, calls by `int 0x80` are of another architecture. (In a recording, such calls fail with
+ * ENOSYS if a filter allows them.) */
 #include "filters.h"
 #include <sys/resource.h>
 
@@ -39,7 +40,7 @@ static void child(void) {
     for (int i = 0; i < 3; i++) {
         CHECK(old_call(64, 0) == -EDOM && old_call(23, 1234) == -EILSEQ);
         CHECK(syscall(SYS_getppid) == getppid());
-        /* (Not the result of a 32-bit call: that of the signal's frame.) */
+        /* (This is not the result of a 32-bit call, but the value in the signal's frame.) */
         CHECK((int)old_call(65, 0) == 65);
         CHECK(last.si_errno == 9 && last.si_syscall == 65 && last.si_arch == AUDIT_ARCH_I386);
     }

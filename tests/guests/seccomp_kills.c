@@ -57,7 +57,7 @@ static void first_dies(void) {
     last_dies();
 }
 
-/* Nothing that a program does with signals saves it. */
+/* Whatever a program does with signals, it dies. */
 static void saved_by_nothing(void) {
     signal(SIGSYS, SIG_IGN);
     sigset_t set;

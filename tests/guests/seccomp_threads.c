@@ -1,12 +1,12 @@
-/* Whom a filter binds: the thread that installs it, its children, the program that they execute; with SECCOMP_FILTER_FLAG_TSYNC all
- * threads of the process. */
+/* The tasks that a filter applies to: the thread that installs it, the thread's children, and the
+ * program that it executes; with SECCOMP_FILTER_FLAG_TSYNC, all threads of the process. */
 #include "filters.h"
 #include <pthread.h>
 
 static struct outside before;
 
 static int is_refused(void) {
-    /* At one place, so that the library could make the later ones. */
+    /* At one site, so that the library could make the later calls. */
     int refused = 0;
     for (int i = 0; i < 4; i++) {
         refused += syscall(SYS_getppid) == -1 && errno == ENOTTY;
@@ -41,7 +41,7 @@ static void *wait_and_look(void *argument) {
     return NULL;
 }
 
-/* One thread installs, another looks before and after. */
+/* One thread installs the filter; another one checks before and after. */
 static void beside(unsigned flags, void *diverges, long result, int error, int refused) {
     struct filter f = refusing();
     pthread_t thread;
@@ -66,7 +66,7 @@ static void diverged_esrch(void) {
     beside(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH, (void *)1, -1, ESRCH, 0);
 }
 
-/* A filter of all is followed by another. */
+/* A filter of all threads is followed by another. */
 static void twice(void) {
     struct filter f = {.length = 0};
     answer(&f, SECCOMP_RET_ALLOW);

@@ -1,5 +1,6 @@
-/* SECCOMP_RET_TRAP: a SIGSYS with all that is known of the call; its handler answers the call, as a broker of a sandbox does. And one
- * that is blocked, or ignored, or has no handler: the process dies. */
+/* SECCOMP_RET_TRAP: a SIGSYS with all details of the call; the signal's handler supplies the call's
+ * result, like the broker of a sandbox. If the signal is blocked or ignored, or has no handler, the
+ * process dies. */
 #include "filters.h"
 #include <sys/resource.h>
 #include <ucontext.h>
@@ -45,7 +46,7 @@ static void answered(void) {
         CHECK(last.si_signo == SIGSYS && last.si_code == 1 /* SYS_SECCOMP */);
         CHECK(last.si_errno == (i & 1 ? 0x1234 : 0xffff) && last.si_syscall == number);
         CHECK(last.si_call_addr == after_call && last.si_arch == AUDIT_ARCH_X86_64);
-        /* Others are made as before. */
+        /* Other calls are made as before. */
         CHECK(make(SYS_getpid, 0) == getpid());
         CHECK(make(SYS_gettid, 0) == getpid());
     }
@@ -91,7 +92,7 @@ static void blocked(void) {
     unhandled();
 }
 
-/* In the handler the signal is blocked; so the second one kills. */
+/* The signal is blocked in its handler, so the second one kills. */
 static void on_nested(int signal) {
     (void)signal;
     make(SYS_getppid, 0);

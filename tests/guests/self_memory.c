@@ -30,7 +30,7 @@ int main(void) {
     static unsigned char text[256];
     CHECK(pread(fd, text, sizeof text, (off_t)(uintptr_t)main) == sizeof text);
     CHECK(memcmp(text, (const void *)(uintptr_t)main, sizeof text) == 0);
-    /* Where nothing of the program's is: the recorder's own pages are no memory of its. */
+    /* No memory of the program is at the recorder's own pages, so they cannot be read. */
     for (uintptr_t at = 0x6ff00000; at < 0x80000000; at += 0x3ff000) {
         char byte = 1;
         if (mincore((void *)at, 4096, (unsigned char *)text) == 0 && !recorded()) {

@@ -1,4 +1,4 @@
-/* Shared anonymous memory between parent, child and grandchild, in strict turns given by pipes. */
+/* Shared anonymous memory between parent, child and grandchild, which take strict turns by pipes. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,5 +1,5 @@
-/* A file mapped shared and read-only that nobody changes: with an offset, beyond its end, again after munmap, in forked
- * and other processes, beside private mappings. */
+/* A file mapped shared and read-only that no process changes: with an offset, beyond its end, again
+ * after munmap, in forked and other processes, beside private mappings. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -12,7 +12,7 @@ static void on_bus(int signal) {
     siglongjmp(back, signal);
 }
 
-/* Whether reading `at` gives SIGBUS. */
+/* Returns if reading `at` causes SIGBUS. */
 static int beyond(const volatile unsigned char *at) {
     if (sigsetjmp(back, 1) != 0) {
         return 1;

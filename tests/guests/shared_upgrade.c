@@ -1,6 +1,6 @@
-/* A file mapped shared and read-only in several processes, until it changes: by pwrite, by a mapping that becomes
- * writable (mprotect), by one that is so from the start, by a new size. Every mapping shows it, and a mapping of what
- * was not mapped then. */
+/* A file mapped shared and read-only in several processes, until it changes: by pwrite, by a mapping
+ * that becomes writable (mprotect), by a mapping that is writable from the start, and by a new size.
+ * Every mapping shows the change, and so does a mapping of a part that was not mapped then. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,4 +1,5 @@
-/* The same without handlers: SIGCHLD is pending after a child's end and at no other time. */
+/* Frozen forks are invisible without handlers, too: SIGCHLD is pending after a child's end and at no
+ * other time. */
 #include "guest.h"
 
 int main(void) {

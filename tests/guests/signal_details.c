@@ -1,5 +1,5 @@
-/* What a handler is told, and ways out of it: siginfo of each kind of sender, siglongjmp, SA_NODEFER, SA_RESETHAND,
- * SA_NOCLDWAIT, SA_NOCLDSTOP, and a core dump's flag. */
+/* The data that a handler gets, and ways to leave it: siginfo of each kind of sender, siglongjmp,
+ * SA_NODEFER, SA_RESETHAND, SA_NOCLDWAIT, SA_NOCLDSTOP, and the flag of a core dump. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>

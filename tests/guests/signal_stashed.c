@@ -1,5 +1,5 @@
-/* Two signals hit a loop without system calls; the handler of the first blocks the second, and looks for it in each of
- * the ways in which one can look for a blocked signal. */
+/* Two signals hit a loop without system calls; the handler of the first blocks the second, and checks
+ * for it in each of the ways in which a program can check for a blocked signal. */
 #include "guest.h"
 #include <poll.h>
 #include <sys/signalfd.h>
@@ -18,7 +18,7 @@ static void compute(int steps) {
     }
 }
 
-/* It came before the first: the machine was too slow for what is wanted here, and it has to be tried again. */
+/* The second signal came before the first: the machine was too slow, and the guest tries again. */
 static volatile int early;
 
 static void on_second(int signal, siginfo_t *info, void *context) {

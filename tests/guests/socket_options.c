@@ -1,4 +1,5 @@
-/* Calls whose answers go further than their lengths say: filters, interface requests, regions of memory. */
+/* Calls that write more than their length arguments say: filters, interface requests, regions of
+ * memory. */
 #include "guest.h"
 #include <arpa/inet.h>
 #include <linux/filter.h>

@@ -1,4 +1,5 @@
-/* Mappings far larger than memory and disk, with a few pages used: nobody may copy or store them whole. */
+/* Mappings far larger than memory and disk, with a few used pages: nothing may copy or store them as a
+ * whole. */
 #include "guest.h"
 #include <sys/mman.h>
 

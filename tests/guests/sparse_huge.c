@@ -1,4 +1,4 @@
-/* Files of terabytes that hold next to nothing, mapped whole: only what they hold is looked at and kept. */
+/* Files of terabytes that contain very little data, mapped as a whole: only the data is read and kept. */
 #include "guest.h"
 #include <sys/mman.h>
 
@@ -25,7 +25,7 @@ static void look(int fd, uint64_t *state) {
     CHECK(part[0] == 9 && all[SIZE - 1] == 0);
     printf("%016llx %d\n", (unsigned long long)checksum(all + SIZE / 4, sizeof data), own[SIZE - 1]);
     munmap(all, SIZE);
-    /* Again, with what was left there. */
+    /* The same again, with the data that was left there. */
     all = map(fd, SIZE, MAP_SHARED, 0);
     CHECK(all[0] == 7 && all[SIZE / 2] == 9 && all[SIZE - 1] == 0);
     munmap(all, SIZE);

@@ -1,5 +1,5 @@
-/* Threads that hand over to each other by spinning, and count meanwhile: in a register, in memory, and in a loop with an inner one.
- * Nothing else tells one pass of these loops from the next. */
+/* Threads that hand over to each other by spinning, and count meanwhile: in a register, in memory, and
+ * in a loop with an inner one. Only these counters tell one pass of these loops from the next. */
 // guest: special cflags=-O1,-pthread
 #include "guest.h"
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* Threads that hand over to each other by spinning on a word, in loops that write nothing and in one that writes what is there
- * already; and one that waits by spinning for a process that sleeps. */
+/* Threads that hand over to each other by spinning on a word: in loops that write nothing, in a loop
+ * that writes the value that is there already, and in a loop that waits for a sleeping process. */
 // guest: cflags=-pthread
 #include "guest.h"
 #include <pthread.h>

@@ -1,13 +1,13 @@
 // guest: special
-/* Computes for some tenths of a second; stopped and continued from outside meanwhile. Without system calls, with many of them
- * (`calls`), or with all signals blocked (`blocked`). */
+/* Computes for some tenths of a second, and is stopped and continued from outside meanwhile. Without
+ * system calls, with many of them (`calls`), or with all signals blocked (`blocked`). */
 #include "guest.h"
 
 int main(int argc, char **argv) {
     uint64_t product = 3;
     const char *how = argc > 1 ? argv[1] : "";
     if (strcmp(how, "blocked") == 0) {
-        /* All of them: glibc's function leaves out two. */
+        /* All signals: glibc's function leaves out two. */
         uint64_t all = ~0ul;
         syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
     }

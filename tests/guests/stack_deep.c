@@ -1,4 +1,4 @@
-/* Deep recursion and an alloca of 6 MiB: the stack grows by faults, nobody calls mmap. */
+/* Deep recursion and an alloca of 6 MiB: the stack grows by faults, without any call of mmap. */
 #include "guest.h"
 #include <alloca.h>
 

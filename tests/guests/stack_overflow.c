@@ -1,4 +1,5 @@
-/* The main stack is as large as its limit says, to the page, and then a fault comes: caught on another stack, and not caught. */
+/* The main stack has exactly the size of its limit, to the page, and an access beyond it faults: caught
+ * on another stack, and not caught. */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/resource.h>

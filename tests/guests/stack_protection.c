@@ -1,5 +1,6 @@
-/* mprotect with PROT_GROWSDOWN reaches down to the beginning of the stack, whatever the stack has grown to, and beyond; also that of a
- * mapping that grows. (So glibc makes the stack executable.) */
+/* mprotect with PROT_GROWSDOWN applies down to the beginning of the stack, however far the stack has
+ * grown, and to later growth; the same for other mappings that grow downwards. (glibc makes the stack
+ * executable in this way.) */
 #include "guest.h"
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -16,7 +17,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
     siglongjmp(back, 1);
 }
 
-/* Executes a `ret` on the stack, so many bytes further down. */
+/* Executes a `ret` on the stack, this number of bytes further down. */
 static __attribute__((noinline)) int runs(int depth) {
     volatile char room[depth];
     room[0] = (char)0xc3;
@@ -50,7 +51,7 @@ int main(void) {
     CHECK(!runs(100));
     CHECK(mprotect(page, PAGE, all | PROT_GROWSDOWN) == 0);
     CHECK(runs(100) && runs(200000));
-    /* What it grows by afterwards. */
+    /* Later growth of the stack. */
     CHECK(runs(2000000));
     CHECK(mprotect(page, PAGE, PROT_READ | PROT_WRITE | PROT_GROWSDOWN) == 0);
     CHECK(!runs(100) && !runs(200000));
@@ -64,7 +65,7 @@ int main(void) {
     CHECK(stack == m + 40 * PAGE);
     CHECK(mprotect(stack + 4 * PAGE, PAGE, PROT_READ | PROT_GROWSDOWN) == 0);
     CHECK(!is_writable(stack) && !is_writable(stack + 4 * PAGE) && is_writable(stack + 5 * PAGE));
-    /* A child has it as it is. */
+    /* A child inherits the protection. */
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {

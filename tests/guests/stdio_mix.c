@@ -1,5 +1,5 @@
-/* Standard output and error mixed, duplicated, passed to children, taken away and given back: the echo
- * of a replay must have what went to the two streams and nothing that went elsewhere. */
+/* Standard output and error: mixed, duplicated, passed to children, taken away and restored. The output
+ * of a replay must contain everything that went to the two streams, and nothing that went elsewhere. */
 #include "guest.h"
 
 int main(void) {

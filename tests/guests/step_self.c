@@ -1,4 +1,5 @@
-/* A program that steps itself, checks alignment and copies downwards, across system calls: its flags are nobody else's. */
+/* A program that single-steps itself, checks alignment and copies downwards, across system calls: these
+ * flags must affect only the program, and rr must not change them. */
 #include "guest.h"
 #include <ucontext.h>
 

@@ -15,7 +15,8 @@
 
 enum { PAGE = 4096, AREAS = 10, PAGES = 24, THREADS = 3, DEPTH = 3, SHARED_PAGES = 8 };
 
-/* Memory that one thread uses. The first word of a page is its stamp, or 0; what follows may be anything. */
+/* Memory that one thread uses. The first word of a page is its stamp, or 0; the other words can have
+ * any value. */
 struct area {
     unsigned char *at;
     size_t pages;
@@ -184,7 +185,7 @@ static void advise(struct actor *a, struct area *r) {
     }
 }
 
-/* The kernel writes to it. */
+/* The kernel writes to the memory. */
 static void receive(struct actor *a, struct area *r) {
     size_t page = pick(a, r->pages);
     unsigned char *at = r->at + page * PAGE + 16 + pick(a, 100);
@@ -210,7 +211,7 @@ static void receive(struct actor *a, struct area *r) {
 
 static void run(struct actor *a);
 
-/* What of a parent's memory a child has. */
+/* The part of a parent's memory that a child has. */
 static void inherit(struct actor *a) {
     for (int i = 0; i < AREAS; i++) {
         struct area *r = &a->areas[i];
@@ -242,7 +243,7 @@ static void exec_self(struct actor *a) {
     _exit(98);
 }
 
-/* A child that does the same, and perhaps says something at its end, which its parent waits for. */
+/* A child that does the same work, and perhaps writes something at its end, which its parent waits for. */
 static void have_child(struct actor *a) {
     int ends[2], how = (int)pick(a, 8);
     if (a->depth >= DEPTH) {

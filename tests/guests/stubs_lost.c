@@ -1,12 +1,13 @@
-/* System call sites that were rewritten, and what the program then does to their surroundings: it unmaps everything
- * that it does not know, near them; maps over that; takes the rights away; changes, moves and unmaps the code itself. */
+/* System call sites that were rewritten, and changes that the program then makes around them: it unmaps
+ * all unknown memory near them, maps other memory over that, or takes access rights away; and it
+ * changes, moves and unmaps the code itself. */
 #include "guest.h"
 #include <sys/mman.h>
 #include <sys/uio.h>
 
 #define PAGE 4096UL
 
-/* A page of code of its own, from a file: getppid, at each of these offsets. */
+/* A page of code from a file: getppid, at each of these offsets. */
 #define SITES 4
 #define SITE(n) (64 + 256 * (n))
 
@@ -34,7 +35,7 @@ static int code_file(void) {
     return fd;
 }
 
-/* Around it is room, which belongs to nobody. */
+/* The room around the code, which belongs to no mapping. */
 #define ROOM (64 * PAGE)
 
 static char *map_code(int fd) {
@@ -113,7 +114,7 @@ static void move_below(char *code, int fd) {
     all_work(code);
 }
 
-/* The numbers of its system calls change. */
+/* The numbers of the code's system calls change. */
 static void patch(char *code, int fd) {
     (void)fd;
     CHECK(mprotect(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC) == 0);
@@ -147,7 +148,7 @@ static void move_code(char *code, int fd) {
     all_work(to);
 }
 
-/* Other code comes to where code was, at the same places. */
+/* Other code replaces the code, at the same addresses. */
 static void replace_code(char *code, int fd) {
     CHECK(munmap(code, PAGE) == 0);
     int other = code_file();

@@ -1,4 +1,4 @@
-/* Orphans come to a subreaper, which reaps them with wait; frozen forks of the dead do not. */
+/* Orphans get a subreaper as parent, which reaps them with wait; frozen forks of dead processes do not. */
 #include "guest.h"
 #include <sys/prctl.h>
 

@@ -1,5 +1,5 @@
 // guest: special
-/* A set-user-ID program says as whom it runs. */
+/* A set-user-ID program prints the user that it runs as. */
 #include "guest.h"
 
 int main(void) {

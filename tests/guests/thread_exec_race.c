@@ -1,5 +1,5 @@
 // guest: exit=17
-/* Threads come to their end, start others, and call, while one of them executes a program; several times over. */
+/* Threads end, start others, and make calls while one of them executes a program; several times over. */
 #include "guest.h"
 #include <pthread.h>
 

@@ -1,4 +1,4 @@
-/* Every way to ask for the time; clocks do not run backwards. */
+/* All ways to ask for the time; clocks do not run backwards. */
 #include "guest.h"
 #include <sys/time.h>
 #include <sys/times.h>
@@ -20,7 +20,8 @@ int main(void) {
     struct timeval tv;
     CHECK(gettimeofday(&tv, NULL) == 0);
     time_t now = time(NULL);
-    /* time() is the coarse clock's: up to a tick behind, so in the first ms of a second it says the one before. */
+    /* time() uses the coarse clock, which is up to a tick late: so in the first ms of a second it
+     * returns the previous second. */
     CHECK(now >= tv.tv_sec - 1 && now <= tv.tv_sec + 60);
     struct tms tms;
     printf("%ld.%06ld %ld %ld %ld\n", (long)tv.tv_sec, (long)tv.tv_usec, (long)now, (long)times(&tms),

@@ -1,4 +1,5 @@
-/* A timer that is faster than a place in a loop without system calls is found: its signals wait, and only one at a time. */
+/* A timer that expires faster than rr finds a place in a loop without system calls: its signals are
+ * pending, and at most one at a time. */
 #include "guest.h"
 #include <signal.h>
 #include <sys/time.h>

@@ -1,4 +1,4 @@
-/* Timers of all kinds that expire all the time, while the program computes and calls. */
+/* Timers of all kinds that expire all the time, while the program computes and makes calls. */
 #include "guest.h"
 #include <sys/time.h>
 
@@ -40,7 +40,8 @@ int main(void) {
     CHECK(setitimer(ITIMER_REAL, &every, NULL) == 0 && setitimer(ITIMER_PROF, &every, NULL) == 0);
     CHECK(setitimer(ITIMER_VIRTUAL, &every, NULL) == 0);
     uint64_t product = 3;
-    /* The calls of a checkpoint take longer than a timer needs: so it is enough that each has come. */
+    /* The calls of a checkpoint take longer than a timer's period, so it is enough that each timer has
+     * expired. */
     for (int i = 0; i < 10 || alarms < 2 || profs < 1 || virtuals < 1 || queued < 4; i++) {
         for (int k = 0; k < 3000000; k++) {
             product = product * 6364136223846793005u + 1;

@@ -1,4 +1,4 @@
-/* What guests that trace others have in common. */
+/* Functions shared by guests that trace others. */
 #ifndef TRACING_H
 #define TRACING_H
 

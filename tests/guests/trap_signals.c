@@ -1,5 +1,5 @@
-/* The recorder steps a program that computes for long, and traps its 32-bit system calls: what the program does with SIGTRAP and
- * SIGSYS is as it was. */
+/* The recorder steps a program that computes for long, and traps its 32-bit system calls: the program's
+ * own use of SIGTRAP and SIGSYS is not affected. */
 #include "guest.h"
 #include <sys/time.h>
 
@@ -20,7 +20,7 @@ static void long_call(void) {
     __asm__ volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
 }
 
-/* Computes until the timer has come so many times. */
+/* Computes until the timer has expired this number of times. */
 static void compute(int times) {
     int end = alarms + times;
     uint64_t state = 1;

@@ -1,4 +1,4 @@
-/* rdtsc changes rax and rdx and no other register, wherever it stands. */
+/* rdtsc changes rax and rdx and no other register, at any site. */
 #include "guest.h"
 
 int main(void) {

@@ -1,11 +1,11 @@
-/* Reading the time-stamp counter, which traps under the recorder, changes nothing of what the program does with SIGSEGV: blocked,
- * ignored, pending, in its own handler, after exec. */
+/* Reading the time-stamp counter, which traps under the recorder, does not affect the program's own use
+ * of SIGSEGV: blocked, ignored, pending, in its own handler, after exec. */
 #include "guest.h"
 #include <pthread.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 
-/* A branch leads to it, so it always traps. */
+/* A branch leads to the rdtsc, so it always traps. */
 static __attribute__((noinline)) uint64_t ticks(void) {
     uint32_t low, high;
     __asm__ volatile("jmp 2f\n\t1: nop\n\t2: rdtsc\n\tcmp $1, %%ecx\n\tje 2b" : "=a"(low), "=d"(high) : "c"(2) : "cc");
@@ -132,7 +132,7 @@ int main(int argc, char **argv) {
     fault();
     expect_action(handler, SA_SIGINFO);
 
-    /* Blocked, by every way of doing so. */
+    /* Blocked, in every possible way. */
     change(SIG_BLOCK, SIGSEGV);
     ticks();
     CHECK(blocked(SIGSEGV));
@@ -208,7 +208,7 @@ int main(int argc, char **argv) {
     change(SIG_UNBLOCK, SIGSEGV);
     fault();
 
-    /* A handler for once only. */
+    /* A handler for a single signal. */
     set_action(handler, SA_SIGINFO | SA_RESETHAND);
     fault();
     change(SIG_BLOCK, SIGSEGV);

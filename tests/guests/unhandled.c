@@ -1,5 +1,6 @@
 // guest: special
-/* Signals that nobody handles, at a system call and in the middle of computing: natively the first one kills. */
+/* Signals without a handler, at a system call and in the middle of computing: without rr the first one
+ * kills. */
 #include "guest.h"
 
 int main(int argc, char **argv) {

@@ -1,5 +1,6 @@
-/* vfork in progress: the child makes calls, writes the memory that it has from its parent, and waits for a child of its own,
- * while the parent and its other thread's memory are the same address space. */
+/* vfork in progress: the child makes calls, writes the memory that it shares with its parent, and waits
+ * for a child of its own, while the parent waits and the parent's other thread runs in the same address
+ * space. */
 #include "guest.h"
 #include <pthread.h>
 #include <sys/mman.h>
@@ -9,7 +10,7 @@ static volatile int turn;
 
 static void *other(void *argument) {
     uint64_t seed = fresh_seed();
-    /* Goes on beside the child: only the thread that has called vfork waits. */
+    /* Continues beside the child: only the thread that has called vfork waits. */
     for (int i = 0; i < 20; i++) {
         memory[4096 + next_random(&seed) % 4096]++;
         getppid();

@@ -1,5 +1,5 @@
-/* vfork children that are killed while they compute in their parent's memory, between calls that need no stop: what they left there
- * is what the parent sees, and the parent's own calls go on from there. */
+/* vfork children that are killed while they compute in their parent's memory, between calls that need
+ * no stop: the parent sees what they left there, and the parent's own calls continue from there. */
 #include "guest.h"
 #include <signal.h>
 #include <sys/mman.h>
@@ -19,7 +19,7 @@ static void die_after_us(long us) {
     CHECK(timer_settime(timer, 0, &when, NULL) == 0);
 }
 
-/* Changes all sorts of the parent's memory until it dies; the calls give results that nobody sees again. */
+/* Changes all kinds of the parent's memory until it is killed; nothing uses the results of the calls. */
 static void compute(volatile uint64_t *on_stack, int kind) {
     uint64_t state = fresh_seed();
     for (;;) {

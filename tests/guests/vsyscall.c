@@ -1,5 +1,5 @@
 // guest: special
-/* Asks for the time as programs did long ago, in a child. */
+/* A child asks for the time as programs did long ago, by the vsyscall page. */
 #include "guest.h"
 
 int main(void) {

@@ -1,5 +1,5 @@
-/* Writes at one place through one descriptor, that is a pipe that they have to wait for, then a file that is mapped, then
- * the standard output: what is known of one is not known of the next. */
+/* Writes at one site through one descriptor, which is first a pipe that the write must wait for, then a
+ * mapped file, then the standard output: knowledge about one must not be used for the next. */
 #include "guest.h"
 #include <sys/mman.h>
 

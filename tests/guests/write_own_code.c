@@ -1,5 +1,6 @@
-/* Writes its own memory to a file, a pipe and in a vector: its code and that of its libraries (where rr has rewritten system
- * calls), its stack, its heap, whatever `/proc/self/maps` says that can be read. */
+/* Writes its own memory to a file, to a pipe and in a vector: its code and that of its libraries (where
+ * rr has rewritten system calls), its stack, its heap, and all other memory that `/proc/self/maps`
+ * shows as readable. */
 #include "guest.h"
 #include <sys/uio.h>
 
@@ -37,7 +38,7 @@ int main(void) {
         }
         fclose(maps);
     }
-    /* What is not there. */
+    /* Memory that does not exist. */
     volatile uintptr_t nowhere = 16;
     CHECK(write(out, (void *)nowhere, 100) == -1 && errno == EFAULT);
     CHECK(write(open("/dev/null", O_WRONLY), (void *)nowhere, 100) == 100);

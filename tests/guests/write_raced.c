@@ -1,5 +1,6 @@
-/* What is written is changed meanwhile: a writer blocks on a full pipe or socket, and another thread changes the buffer that it
- * writes from. Nobody knows which bytes the kernel has copied; a replay must not call that a divergence. */
+/* Data that changes while it is written: a writer blocks on a full pipe or socket, and another thread
+ * changes the writer's buffer. It is unknown which bytes the kernel has copied; a replay must not
+ * report that as a divergence. */
 #include "guest.h"
 #include <pthread.h>
 #include <sys/socket.h>

@@ -1,13 +1,14 @@
 // guest: special
-/* Writes a number that no recorder sees: from RDRAND, in code that the program makes itself. Its argument says how: file (write),
- * vector (writev), pipe (write), socket (send), message (sendmsg), out (standard output), large (of a megabyte the last bytes).
- * Lengths and registers are the same in every run. Before, it writes the same in the same way a few times. */
+/* Writes a number that no recorder sees: from RDRAND, in code that the program makes itself. The
+ * argument selects the way: file (write), vector (writev), pipe (write), socket (send), message
+ * (sendmsg), out (standard output), large (the last bytes of a megabyte). Lengths and registers are the
+ * same in every run. Before that, the program makes the same kind of write a few times. */
 #include "guest.h"
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* Eight letters that say the number, and nothing of it in a register. */
+/* Stores the number as eight letters; no register keeps any part of the number. */
 __attribute__((noinline)) static void put_unseen(char *to) {
     /* again: rdrand rax; jnc again; ret */
     static const unsigned char code[] = {0x48, 0x0f, 0xc7, 0xf0, 0x73, 0xfa, 0xc3};

@@ -1,4 +1,5 @@
-/* Extended attributes by path, link and descriptor: sizes asked for, buffers too small, lists, removal. */
+/* Extended attributes by path, link and descriptor: asking for sizes, buffers that are too small,
+ * lists, removal. */
 #include "guest.h"
 #include <sys/xattr.h>
 

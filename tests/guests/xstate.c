@@ -1,5 +1,5 @@
 // guest: cflags=-O1,-mavx
-/* Vector, x87 and control registers stay what they are over system calls, forks and checkpoints. */
+/* Vector, x87 and control registers keep their values over system calls, forks and checkpoints. */
 #include "guest.h"
 #include <immintrin.h>
 

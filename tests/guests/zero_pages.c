@@ -1,4 +1,5 @@
-/* Pages read but never written, written with zeros, and written and zeroed again. */
+/* Pages that are read but never written, pages written with zeros, and pages that are written and
+ * zeroed again. */
 #include "guest.h"
 #include <sys/mman.h>
 

@@ -1,4 +1,4 @@
-/* Leaves a dead child unreaped and a sleeping one alive when it ends. */
+/* When it ends, leaves a dead child unreaped and a sleeping child alive. */
 #include "guest.h"
 
 int main(void) {

@@ -57,6 +57,7 @@ pub fn perform(call: &Call, traced: u32, room: u64, reading: &mut Reading) -> Op
 fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i64> {
     let a = &call.args;
     match call.number {
+        // The library's own calls, and calls that only ask for values.
         COUNTER => Some(counter()),
         COUNTER_AND_PROCESSOR if now & traced::GETCPU == 0 => {
             read_processor();
@@ -72,6 +73,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         PRLIMIT64 if a[0] == 0 && a[2] == 0 => plain(call),
         GETRANDOM if a[1] <= room.min(256) => plain(call),
 
+        // Files by name, descriptors, and new sockets.
         STAT | FSTAT | LSTAT | NEWFSTATAT | STATX | ACCESS | FACCESSAT | FACCESSAT2 | STATFS | FSTATFS => {
             plain(call)
         }
@@ -94,6 +96,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         SOCKETPAIR if probe::writable(a[3], 8) => plain(call),
         SETSOCKOPT => sockets::set_option(call),
 
+        // Reading and writing files.
         READ | PREAD64 | READV if now & traced::PROC_READS != 0 && may_be_of_proc(a[0]) => None,
         READ if a[2] <= room => read(call, u64::MAX),
         PREAD64 if a[2] <= room && a[3] as i64 >= 0 => read(call, a[3]),
@@ -103,6 +106,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         FTRUNCATE | FALLOCATE => change(call, now, a[0]),
         COPY_FILE_RANGE => change(call, now, a[2]),
 
+        // Sockets, and waiting for descriptors.
         RECVFROM => sockets::receive(call, room),
         RECVMSG => sockets::receive_message(call, room),
         SENDTO => sockets::send(call),
@@ -116,6 +120,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         EPOLL_WAIT => polling::epoll_wait(call, room),
         EPOLL_PWAIT if a[4] == 0 => polling::epoll_wait(call, room),
 
+        // Locks, signals, timers, memory.
         FUTEX => futex(call, now),
         RT_SIGPROCMASK if a[3] == 8 => sigprocmask(call),
         RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !is_forced(a[0] as u32)) => plain(call),

@@ -59,6 +59,7 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(
         }
     };
     match call.number {
+        // Outputs of fixed size.
         STAT | LSTAT | FSTAT => fixed(1, STAT_BYTES),
         NEWFSTATAT => fixed(2, STAT_BYTES),
         STATX => fixed(4, 256),
@@ -106,6 +107,7 @@ pub fn outputs(call: &Call, result: i64, asked: [u64; 2], each: &mut impl FnMut(
             fixed(1, 4);
             fixed(2, 4);
         }
+        // Outputs whose length depends on the result.
         ACCEPT | ACCEPT4 | GETSOCKNAME | GETPEERNAME if result >= 0 && a[1] != 0 => {
             counted(a[1], a[2], asked[0], each);
         }

@@ -131,6 +131,7 @@ pub fn as_strs(strings: &[String]) -> Vec<&str> {
 /// Checks one recording: its end, its replays, its checkpoints.
 #[track_caller]
 pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<u64>) -> TraceInfo {
+    // The recording itself.
     let run = &recording.run;
     assert_eq!(
         run.shell_status(),
@@ -147,7 +148,7 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
     assert!(info.events > 0, "no events");
     check_ps(recording, plan.ending);
 
-    // From the start.
+    // Replay from the start.
     let whole = recording.replay(&[]).expect_success();
     same("replay: standard output", &whole.stdout, &run.stdout);
     same(
@@ -156,6 +157,7 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
         &run.program_stderr(),
     );
 
+    // The list of checkpoints.
     match interval {
         None => assert!(info.checkpoints.is_empty(), "checkpoints that nobody asked for"),
         Some(n) => assert!(
@@ -187,6 +189,7 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
             "more pages kept than looked at: {checkpoint:?}"
         );
     }
+    // Replays from some of the checkpoints.
     for event in spread(&events, plan.replays) {
         check_checkpoint(recording, event);
     }

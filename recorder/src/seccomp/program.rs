@@ -232,6 +232,7 @@ fn decode(raw: Raw, at: usize, len: usize) -> Result<Instruction, Invalid> {
     /// Flag of a code that uses the index register.
     const X: u16 = 0x08;
 
+    // The fields of the instruction, with their checks.
     let target = |over: u32| {
         let to = at + 1 + over as usize;
         if to < len { Ok(to) } else { Err(Invalid) }

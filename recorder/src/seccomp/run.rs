@@ -124,6 +124,7 @@ pub fn always_allows(program: &Program, data: &[Option<u32>; DATA], is_allowed: 
     let come = |states: &mut Vec<Option<Known>>, to: usize, state: Known| {
         states[to] = Some(states[to].map_or(state, |known| known.both(state)));
     };
+    // Visits the instructions in order, and passes each state on to the next instructions.
     for (at, instruction) in code.iter().enumerate() {
         let Some(mut state) = states[at] else { continue };
         let value = |operand| match operand {

@@ -220,6 +220,7 @@ pub fn check(rr: &Path, name: &Path, text: &str) -> Vec<String> {
 }
 
 fn check_section(rr: &Path, section: &Section) -> Vec<(usize, String)> {
+    // Starts a shell in a directory with links to the repository, and prepares it.
     let home = tempfile::Builder::new()
         .prefix("rr-documents-")
         .tempdir()
@@ -241,6 +242,7 @@ fn check_section(rr: &Path, section: &Section) -> Vec<(usize, String)> {
         }
         Err(error) => return vec![(line, format!("the preparation: {error}"))],
     }
+    // Runs each command, and compares its output.
     let mut roles = Roles::default();
     let mut complaints = Vec::new();
     for (n, command) in section.commands.iter().enumerate() {

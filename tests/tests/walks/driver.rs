@@ -103,6 +103,7 @@ pub fn walk(
     steps: u64,
     log: &mut dyn FnMut(String),
 ) -> Result<usize, Box<dyn Error>> {
+    // Starts one timeline for the walk, and one to compare with.
     let reader = Arc::new(TraceReader::open(trace)?);
     let mut random = Random(seed * 2 + 1);
     let mut process = Tid(0);
@@ -149,6 +150,7 @@ pub fn walk(
                     .push((AddrRange::sized(addr, 8), WatchKind::Write));
             }
         }
+        // Makes a random move.
         let before = here.position();
         let began = Instant::now();
         let mut soon = After(began + Duration::from_millis(random.below(40)));
@@ -181,7 +183,7 @@ pub fn walk(
             "{n}: {what} of {tid} from {before}: {stop:?} at {position} ({} µs)",
             took.as_micros()
         ));
-        // Sometimes a place without a name does not get one.
+        // A place without a name sometimes stays without one.
         let is_nameless = position.path.0.iter().any(|m| matches!(m, Move::Interrupted(_)));
         if is_nameless && random.below(2) == 0 {
             continue;
@@ -201,6 +203,7 @@ pub fn walk(
                 return Err(format!("{what} has stayed at {position}").into());
             }
         }
+        // Compares with a straight replay to the same position.
         straight.seek(&Position::at_event(EventNumber(1)), &mut Never)?;
         straight.seek(&position, &mut Never)?;
         let differences = here.session().differences(straight.session(), 5)?;

@@ -227,6 +227,7 @@ pub fn fails(name: &str, errno: i32, build: impl Fn(&mut Layout) -> [u64; 6]) {
 
 fn run(spec: &Spec, build: &impl Fn(&mut Layout) -> [u64; 6], poison: u8, redirect: bool) -> Run {
     let name = spec.name;
+    // Sets up the call, in place or redirected.
     let (arena, scratch) = (Region::new(), Region::new());
     arena.fill(poison);
     let mut a = build(&mut Layout {
@@ -251,6 +252,7 @@ fn run(spec: &Spec, build: &impl Fn(&mut Layout) -> [u64; 6], poison: u8, redire
         parts.iter().map(|p| p.addr.0).collect()
     };
 
+    // Performs the call, and asks the table which bytes were written.
     let before = (arena.bytes(), scratch.bytes());
     let result = perform(spec, &a);
     let after = (arena.bytes(), scratch.bytes());
@@ -268,6 +270,7 @@ fn run(spec: &Spec, build: &impl Fn(&mut Layout) -> [u64; 6], poison: u8, redire
         );
     }
 
+    // Compares that with the bytes that have changed.
     let (region, before, after) = if redirect {
         assert!(
             before.0 == after.0,

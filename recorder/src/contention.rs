@@ -1,11 +1,13 @@
 //! Contention: tasks that wait for a lock (futex(2)) and never get it.
 //!
-//! A task that drops a lock wakes a waiter, and goes on. Natively the waiter soon runs on another CPU. Here the waiter runs when the turn
-//! ends, and by then the lock may be taken again. A turn ends at a call; if the owner makes calls only while it holds the lock, every turn
-//! ends there, and the waiter wakes and waits again for ever.
+//! A task that drops a lock wakes a waiter, and continues. Without rr, the waiter soon runs on another
+//! CPU. Under rr, the waiter runs only when the turn ends, and by then the lock may be taken again. A
+//! turn ends at a call; if the owner makes calls only while it holds the lock, every turn ends there,
+//! and the waiter wakes and waits again for ever.
 //!
-//! So a task is *starving* if it has waited at one word several times in a row and has done nothing in between. From then on
-//! the recorder sees each wake at that word. There the lock is free, and the turn ends in favour of the starving task.
+//! So a task is *starving* if it has waited at one word several times in a row and has done nothing in
+//! between. From then on the recorder sees each wake at that word. At the wake the lock is free, and
+//! the recorder ends the turn in favour of the starving task.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,7 +29,7 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 enum Futex {
     /// Waits at a word.
     Wait(Addr),
-    /// Wakes those who wait there.
+    /// Wakes the tasks that wait at a word.
     Wake(Addr),
 }
 
@@ -111,14 +113,15 @@ impl RecordSession {
         Ok(())
     }
 
-    /// After a call that wakes tasks: gives the next turn to a task that waits there in vain.
+    /// Handles a call that wakes tasks: gives the next turn to a task that starves at the word.
     pub(crate) fn note_wake(&mut self, entry: &Registers) {
         if let Some(Futex::Wake(at)) = Futex::of(entry) {
             self.handed_over = self.contention.starving_at(at).next().map(|_| at);
         }
     }
 
-    /// A lock at `at` was dropped: ends the turn in favour of a task that has waited there in vain.
+    /// Handles the release of a lock at `at`: ends the turn in favour of a task that starves there.
+    /// Returns `false` if no starving task can run.
     /// Returns `false` if none was woken.
     pub(crate) fn hand_over(&mut self, at: Addr) -> Result<bool> {
         self.let_out()?;

@@ -466,8 +466,8 @@ fn stack_limit(tid: Tid) -> u64 {
     stack.min((all / 8).max(128 << 10))
 }
 
-/// Turns the auxiliary vector's `AT_SYSINFO_EHDR` into `AT_IGNORE`. The stack of a new program (psABI x86-64,
-/// 3.4.1): argc, argv…, 0, envp…, 0, auxv pairs.
+/// Hides the vDSO: turns `AT_SYSINFO_EHDR` of the auxiliary vector into `AT_IGNORE`. The stack of a new
+/// program (psABI x86-64, 3.4.1) holds: argc, argv…, 0, envp…, 0, auxv pairs.
 fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
     let mut words = Words {
         memory,

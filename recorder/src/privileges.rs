@@ -1,7 +1,8 @@
-//! Privileges of set-user-ID and set-group-ID files, which a program does not get because it is traced.
+//! Privileges of set-user-ID and set-group-ID files, which a program does not get while it is traced.
 //!
-//! The kernel ignores these bits if the tracer could not have the privileges itself (execve(2)), and under `no_new_privs`, which an
-//! unprivileged rr must set. So the program runs, but perhaps not to its end, and nothing else says why. One warning does.
+//! The kernel ignores these bits if the tracer could not have the privileges itself (execve(2)), and
+//! under `no_new_privs`, which an unprivileged rr must set. So the program runs without them, and may
+//! fail without a visible reason. Therefore rr prints one warning.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -40,7 +41,7 @@ fn lacks_privileges(tid: Tid) -> Option<bool> {
 }
 
 impl RecordSession {
-    /// Warns if a task has executed such a program.
+    /// Warns if a task has executed a program whose privileges it does not get.
     pub(crate) fn warn_of_lost_privileges(&mut self, tid: Tid, path: &str) {
         // (A file that cannot be opened is no set-user-ID program: nobody could have read it into the
         // trace.)

@@ -1,7 +1,7 @@
 //! The library in replayed tasks: it returns the recorded results of the buffered calls of an interval.
 //!
-//! Keeps I7: the library compares number and registers of every buffered call, and all records of an interval must be
-//! used up where it ends.
+//! Invariant I7: the library compares number and registers of every buffered call, and all records of
+//! an interval must be used up at its end.
 
 use std::mem::offset_of;
 

@@ -116,7 +116,8 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
             options.push("--checkpoint-wait".to_owned());
         }
     } else {
-        // Without checkpoints there is time to compare the recorder's model of memory with the kernel's at every event.
+        // Without checkpoints there is time to compare the recorder's model of memory with the kernel's
+        // at every event.
         options.extend(NO_CHECKPOINTS.map(str::to_owned));
         options.push("--check-cached-mmaps".to_owned());
     }

@@ -1,9 +1,11 @@
-//! Patience: the time that others wait for a task that executes user code and makes no event.
+//! Patience: the time for which other tasks wait for a task that executes user code and makes no event.
 //!
-//! Such a task may compute. Then an interruption gains nothing, and costs an execution point, in the recording and in each replay.
-//! Or the task waits, in a loop that cannot be proved to spin ([`super::spin`]) because it counts, reads the clock or takes locks. Then
-//! each moment before the interruption is lost. The next turn of the task shows which of the two it was: a task that has waited has an
-//! event as soon as it goes on. So patience is short at first, doubles with each interruption, and is short again after one that helped.
+//! Such a task may compute. Then an interruption gains nothing, and costs an execution point, both in
+//! the recording and in each replay. Or the task waits, in a loop that cannot be proved to spin
+//! ([`super::spin`]) because the loop counts, reads the clock or takes locks. Then all time before the
+//! interruption is lost. The next turn of the task shows which of the two was true: a task that has
+//! waited makes an event as soon as it continues. So patience is short at first, doubles with each
+//! interruption, and becomes short again after an interruption that helped.
 
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ const MOST: u32 = 200;
 /// Maximum for a task whose loop counts, and does nothing else that can be seen. (Its points cost
 /// little, and threads that hand over to each other in such loops make no events that would show it.)
 const MOST_COUNTING: u32 = 5;
-/// In chaos mode decisions should not depend on the clock, so a task is interrupted only if it seems that it never makes an event.
+/// Minimum in chaos mode. Decisions should not depend on the clock there, so a task is interrupted only
+/// if it seems that it never makes an event.
 const LEAST_IN_CHAOS: u32 = 25;
 /// If an event comes this soon after the task continues, for each tick of patience, the task had
 /// waited. This is an eighth of the time that it was allowed to run before.
@@ -32,7 +35,7 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// For a new task.
+    /// The patience with a new task.
     pub fn new(chaos: bool) -> Patience {
         let (least, ticks) = if chaos {
             (LEAST_IN_CHAOS, MOST)

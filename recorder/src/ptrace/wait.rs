@@ -1,10 +1,11 @@
 //! wait4(2) and waitid(2) of tracers.
 //!
-//! The kernel knows of no tracee but the recorder's. So each call that waits is looked at: if there is a stop (or an end) of a tracee to
-//! report, the recorder answers. Else the kernel makes the call, which may report a child. A call that waits is woken when a tracee
-//! stops: the recorder interrupts it (`PTRACE_INTERRUPT`), and answers at its exit. If the caller has no child that the kernel knows of,
-//! the kernel's answer would be `ECHILD`, although there are tracees; then it makes pause(2) instead, which waits for signals as
-//! wait4(2) does.
+//! The kernel knows only one tracer, the recorder. So the recorder looks at each call that waits: if
+//! there is a stop (or an end) of a tracee to report, the recorder answers the call. Otherwise the
+//! kernel makes the call, which may report a child. When a tracee stops, the recorder interrupts a
+//! waiting call (`PTRACE_INTERRUPT`), and answers the call at its exit. If the caller has no child that
+//! the kernel knows, the kernel's answer would be `ECHILD`, although there are tracees; then the task
+//! makes pause(2) instead, which waits for signals as wait4(2) does.
 //!
 //! ```text
 //! entry ──► a stop to report? ──yes──► answered

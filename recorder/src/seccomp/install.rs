@@ -1,5 +1,5 @@
-//! The calls by which a program confines itself: seccomp(2), and prctl(2) with `PR_SET_SECCOMP`, `PR_GET_SECCOMP`,
-//! `PR_SET_NO_NEW_PRIVS` and `PR_GET_NO_NEW_PRIVS`.
+//! Calls by which a program confines itself: seccomp(2), and prctl(2) with `PR_SET_SECCOMP`,
+//! `PR_GET_SECCOMP`, `PR_SET_NO_NEW_PRIVS` and `PR_GET_NO_NEW_PRIVS`.
 //!
 //! The recorder refuses all that the kernel would refuse, with the same error and in the same order of
 //! checks (`do_seccomp` in kernel/seccomp.c). It also refuses filters whose calls another process

@@ -23,7 +23,8 @@ pub struct Summary {
     pub events: EventNumber,
     /// Results of the checkpoints.
     pub checkpoints: Vec<rr_checkpoint::Outcome>,
-    /// The signals that killed processes as a crash does (those that by default dump core, signal(7)), the first hundred of them.
+    /// The first hundred signals that killed processes as a crash does (those that dump core by
+    /// default, signal(7)).
     pub crashes: Vec<Crash>,
     /// Costs of the recording.
     pub stats: Stats,

@@ -10,8 +10,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use rr_tracee::{Tid, procfs};
 
 use crate::session::RecordSession;
+
 /// The key of the warning. The key must differ from all system call numbers.
-/// The key of the warning, beside the system call numbers.
 const IS_PRIVILEGED: i64 = -4;
 /// A set-group-ID bit has this meaning only if the group may execute the file (inode(7)).
 const GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;

@@ -47,7 +47,7 @@ struct Args {
 }
 
 impl Args {
-    /// Whether what has this name is to be measured.
+    /// Returns whether the workload with this name is to be measured.
     fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// What one run cost.
+/// Cost of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// Wall time in seconds.

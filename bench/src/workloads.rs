@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::measure::{Cost, Cpus, mb, median, rr_line, size_of, time, time_on, trace_info};
 use crate::{Args, compile, fresh};
 
-/// Where the files of a workload lie.
+/// Place of the files of a workload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// In the directory for temporary files.
@@ -193,7 +193,7 @@ fn large_file(path: &Path, megabytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// What recordings with some options cost.
+/// Costs of recordings with the same options.
 #[derive(Default)]
 struct Recorded {
     record: Vec<Cost>,

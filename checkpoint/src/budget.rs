@@ -129,7 +129,7 @@ mod tests {
         // Two more of 100 bytes have room.
         assert!(!budget.is_full_for(2, 1000, 10));
         assert!(budget.is_full_for(3, 1000, 10));
-        // What is there was not thinned.
+        // These checkpoints were not thinned.
         assert!(!budget.is_full_for(30, 800, 8));
         assert!(budget.is_full_for(1, 1300, 13));
     }

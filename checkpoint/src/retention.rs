@@ -33,9 +33,9 @@ pub fn least_missed(absences: impl IntoIterator<Item = Absence>) -> Option<usize
 /// A limit for the checkpoints of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// So many checkpoints.
+    /// A number of checkpoints.
     Count(usize),
 }
 

@@ -14,11 +14,11 @@ use std::time::Duration;
 /// The distance between two checkpoints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interval {
-    /// So many events and buffered calls.
+    /// A number of events and buffered calls.
     Steps(u64),
-    /// So many events, whatever is buffered between them.
+    /// A number of events, without regard to buffered calls between them.
     Events(u64),
-    /// So much time in which the program is not asleep.
+    /// Time in which the program is not asleep.
     Time(Duration),
     /// As little time as costs little: see [`Schedule`].
     Auto,

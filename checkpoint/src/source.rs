@@ -335,7 +335,7 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // That it is gone already is no error.
+        // If the process is gone already, this fails, which is no error.
         match &self.pidfd {
             // SAFETY: plain numbers and a null siginfo_t (pidfd_send_signal(2)).
             Some(fd) => unsafe {

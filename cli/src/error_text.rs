@@ -1,4 +1,4 @@
-//! What the user is told of an error.
+//! Text of an error for the user.
 
 /// The error and its causes; one that the error before it quotes already is not said again.
 pub fn of(e: &anyhow::Error) -> String {

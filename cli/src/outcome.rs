@@ -33,7 +33,7 @@ pub struct Crash {
 }
 
 impl Outcome {
-    /// That of a recording.
+    /// Returns the outcome of a recording.
     pub fn new(end: End, summary: &Summary) -> Outcome {
         let status = end.status();
         Outcome {

@@ -99,7 +99,7 @@ pub fn set_latest(trace: &Path) {
     let temporary = root.join(format!(".{LATEST}-{}", std::process::id()));
     // One that a killed rr of the same number left.
     let _ = std::fs::remove_file(&temporary);
-    // That there is no link is an inconvenience, not a loss.
+    // A missing link is an inconvenience, not a loss.
     let made = symlink(name, &temporary).and_then(|()| std::fs::rename(&temporary, root.join(LATEST)));
     if let Err(e) = made {
         tracing::warn!("cannot set {}: {e}", root.join(LATEST).display());

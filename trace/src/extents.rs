@@ -40,7 +40,7 @@ const BLOCK: usize = 4096;
 const CONTINUED: usize = 256;
 /// The number of bytes that are compared first, and hashed.
 const HEAD: usize = 64;
-/// So many bytes of an event share the block that they were read into …
+/// Maximum number of bytes of an event that share the block that they were read into …
 const SHARED: u64 = 16 << 10;
 /// … if they are in at most this number of parts.
 const PARTS: usize = 64;

@@ -67,10 +67,10 @@ pub enum Codec {
     Dictionary = 4,
 }
 
-/// How hard a payload is compressed.
+/// Effort of compressing a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CompressionLevel {
-    /// Not at all.
+    /// The payload is not compressed.
     None,
     /// With this brotli quality.
     Brotli(i32),

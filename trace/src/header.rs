@@ -97,7 +97,7 @@ pub struct Uname {
 }
 
 impl Uname {
-    /// That of the running kernel.
+    /// Returns the names of the running kernel.
     pub fn of_this_machine() -> Uname {
         // proc(5): these hold what uname(2) returns.
         let read = |name: &str| {

@@ -76,7 +76,7 @@ const MAGIC: [u8; 8] = *b"rr-pack\n";
 /// Bytes of the header that are not zeros.
 pub(crate) const HEADER_LEN: usize = 72;
 const ENTRY_LEN: usize = 64;
-/// So many members at most: a table of 256 MiB.
+/// Maximum number of members: a table of 256 MiB.
 const MEMBERS_MAX: u64 = 4 << 20;
 
 /// The place of the contents of a member.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// So many bytes of pieces are in memory at once.
+/// Maximum number of bytes of pieces that are in memory at once.
 const AT_ONCE: u64 = 48 << 20;
 
 /// Asks whether somebody wants an end.

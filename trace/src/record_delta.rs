@@ -123,7 +123,7 @@ struct Encoder<'a> {
     steps: Vec<u8>,
     differences: Vec<u8>,
     literals: Vec<u8>,
-    /// That of the last record from the one that it is like.
+    /// Distance of the last record from the record that it resembles.
     distance: usize,
 }
 

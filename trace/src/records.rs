@@ -8,7 +8,7 @@ use rr_preload::records::{self, Head, Record};
 
 use crate::bytes::{Bytes, Reader};
 
-/// So many bytes of a call's outputs are kept.
+/// Maximum number of bytes of a call's outputs that are kept.
 const SHORT: usize = 64;
 
 /// A record of a buffered call, with the beginning of its outputs.

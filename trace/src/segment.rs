@@ -41,7 +41,7 @@ pub const SEGMENT_HEADER_LEN: usize = 48;
 
 const MAGIC: [u8; 8] = *b"rr-segm\n";
 
-/// So many blocks of data are used again: those of the groups that are read ahead, and of the one that is replayed.
+/// Number of data blocks that are used again: those of the groups that are read ahead, and of the group that is replayed.
 const POOLS: usize = 6;
 
 /// The start of a segment file: everything before its first frame.

@@ -37,7 +37,7 @@ struct State {
     kept: BTreeMap<EventNumber, Kept>,
     /// Bytes of all that is kept.
     bytes: u64,
-    /// So many bytes may be kept.
+    /// Maximum number of bytes that are kept.
     most: u64,
     /// Grows with every use.
     clock: u64,

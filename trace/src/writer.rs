@@ -166,7 +166,8 @@ impl TraceWriter {
         Ok(())
     }
 
-    /// Refuses an event that a reader would refuse. Returns how large the event is, with so many bytes of records `lent`.
+    /// Refuses an event that a reader would refuse. Returns the event's size, with `lent` bytes of records that belong to somebody
+    /// else.
     fn check(&self, event: &Event, lent: u64) -> Result<Size> {
         if event.number != self.next {
             return Err(Error::Numbering {

@@ -56,7 +56,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// That of an artefact.
+    /// Reads the record in an artefact.
     pub fn of(artifact: &TraceReader) -> Result<Record> {
         let bytes = note(artifact, Note::Ci)?.context("no artefact of rr ci")?;
         Ok(serde_json::from_slice(&bytes)?)

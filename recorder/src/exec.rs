@@ -460,7 +460,7 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
 
 /// Maximum size of the stack: its limit, but not so much that the stack uses up a limited address space
 /// (`ulimit -v`).
-fn stack_limit(tid: Tid) -> u64 {
+pub(crate) fn stack_limit(tid: Tid) -> u64 {
     let stack = limits::soft(tid, libc::RLIMIT_STACK).map_or(8 << 20, |limit| limit.min(STACK_MOST));
     let all = limits::soft(tid, libc::RLIMIT_AS).unwrap_or(libc::RLIM_INFINITY);
     stack.min((all / 8).max(128 << 10))

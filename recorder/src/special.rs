@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use rr_trace::event::EventKind;
+use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Blocking, Special};
@@ -13,6 +14,7 @@ use rr_tracee::{
 };
 
 use crate::error::Result;
+use crate::exec::stack_limit;
 use crate::session::RecordSession;
 use crate::syscall::returned;
 use crate::task::{Call, State};
@@ -37,6 +39,9 @@ fn is_for_the_library(special: Special, entry: &Registers) -> bool {
 
 /// `PROT_GROWSDOWN` and `PROT_GROWSUP` (mprotect(2)).
 const PROT_GROWS: u64 = (libc::PROT_GROWSDOWN | libc::PROT_GROWSUP) as u32 as u64;
+
+/// Bytes that the kernel keeps between a mapping that grows and the next one below (`stack_guard_gap`).
+const GUARD_GAP: u64 = 256 * PAGE;
 
 fn is_error(result: i64) -> bool {
     (-4095..0).contains(&result)
@@ -195,6 +200,9 @@ impl RecordSession {
             writes = write.into_iter().collect();
         }
         let mut ops = self.space_ops(tid, special, &made, result)?;
+        if special == Special::Mmap && !is_error(result) && entry.r10 & libc::MAP_GROWSDOWN as u64 != 0 {
+            stopped = self.map_room_below(tid, stopped, &mut ops)?;
+        }
         if special == Special::Madvise {
             let (changed, shown) = self.advice_taken(tid, &entry, result)?;
             ops.extend(changed);
@@ -217,6 +225,35 @@ impl RecordSession {
         self.record_call(tid, &entry, after, None, None, ops, writes, None)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
         Ok(())
+    }
+
+    /// A mapping was made that grows downwards when the program touches what lies below (`MAP_GROWSDOWN`, mmap(2)). Nobody tells
+    /// the recorder when the kernel lets a mapping grow. So the mapping gets all its room at once, and the kernel has no more to
+    /// give: down to the limit of stacks, or to the gap that the kernel keeps above the next mapping.
+    fn map_room_below(&mut self, tid: Tid, stopped: Stopped, ops: &mut Vec<SpaceOp>) -> Result<Stopped> {
+        let Some(SpaceOp::Map(grows)) = ops.last().cloned() else {
+            return Ok(stopped);
+        };
+        let (tgid, id) = (self.task(tid)?.tgid, self.task(tid)?.space);
+        let model = &self.space_mut(id).model;
+        let below = model.iter().rfind(|m| m.range.end <= grows.range.start);
+        let gap = below.map_or(Addr(0), |m| match m.prot == Prot::NONE {
+            true => m.range.end,
+            false => m.range.end + GUARD_GAP,
+        });
+        let lowest = Addr(grows.range.end.0.saturating_sub(stack_limit(tid))).page_ceil();
+        let room = AddrRange::new(lowest.max(gap), grows.range.start);
+        if room.start >= room.end || room.intersect(rr_area::area()).is_some() {
+            return Ok(stopped);
+        }
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+        let prot = u64::from(grows.prot.0);
+        let args = [room.start.0, room.len(), prot, flags as u64, u64::MAX, 0];
+        let (remote, at) = Remote::new(stopped, tgid)?.call(libc::SYS_mmap, args)?;
+        if at == room.start.0 as i64 {
+            ops.push(SpaceOp::Map(Mapping { range: room, ..grows }));
+        }
+        Ok(remote.finish()?)
     }
 
     /// For a call of `mprotect` down to the beginning of the main stack: the call without that flag.

@@ -97,6 +97,7 @@ guests! {
         futex_ops
         getdents
         group_stop
+        grows_down
         half_done
         handler_state
         hello

@@ -213,29 +213,34 @@ extern "C" fn handle(frame: &mut Frame) {
     };
     if let Some(result) = result {
         // Set the registers as the replaced instruction would.
-        let behind = match site {
-            layout::site::COUNTER | layout::site::COUNTER_AND_PROCESSOR => {
-                frame.rax = result as u64 & 0xffff_ffff;
-                frame.rdx = result as u64 >> 32;
-                if site == layout::site::COUNTER {
-                    go_on + 2
-                } else {
-                    // SAFETY: as above. The word has just been written, through another pointer.
-                    frame.rcx = unsafe { (&raw const (*control).processor).read_volatile() };
-                    go_on + 3
-                }
+        let len = match site {
+            layout::site::COUNTER => {
+                set_counter(frame, result);
+                2
+            }
+            layout::site::COUNTER_AND_PROCESSOR => {
+                set_counter(frame, result);
+                // SAFETY: as above. The word has just been written, through another pointer.
+                frame.rcx = unsafe { (&raw const (*control).processor).read_volatile() };
+                3
             }
             _ => {
                 frame.rax = result as u64;
                 // The kernel leaves its return address and the flags in these registers.
                 frame.rcx = go_on + 2;
                 frame.r11 = frame.rflags;
-                go_on + 2
+                2
             }
         };
         // SAFETY: as above.
-        unsafe { (*control).go_on = behind };
+        unsafe { (*control).go_on = go_on + len };
     }
+}
+
+/// Sets the registers that hold the time-stamp counter.
+fn set_counter(frame: &mut Frame, value: i64) {
+    frame.rax = value as u64 & 0xffff_ffff;
+    frame.rdx = value as u64 >> 32;
 }
 
 #[panic_handler]

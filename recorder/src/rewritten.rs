@@ -35,16 +35,6 @@ impl Rewritten {
             .is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
     }
 
-    /// Restores the original bytes in `code`, which was read at `at`, as far as they lie there.
-    pub fn restore(&self, code: &mut [u8], at: Addr) {
-        for (place, byte) in self.bytes(None) {
-            let read = place.0.checked_sub(at.0).and_then(|n| code.get_mut(n as usize));
-            if let Some(read) = read {
-                *read = byte;
-            }
-        }
-    }
-
     /// The original bytes with their addresses, except those in `gone`.
     fn bytes(&self, gone: Option<AddrRange>) -> impl Iterator<Item = (Addr, u8)> {
         let start = self.start;

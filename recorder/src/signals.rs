@@ -211,10 +211,10 @@ impl RecordSession {
         if signal == libc::SIGSEGV
             && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)
             && !self.task(tid)?.confined.is_strict()
-            && let Some(after) = self.carry_out_rdtsc(tid, &regs)?
+            && let Some((number, after)) = self.carry_out_rdtsc(tid, &regs)?
         {
             let stopped = self.undo_force(tid, stopped, &info)?;
-            return self.after_rdtsc(tid, stopped, &regs, after);
+            return self.after_rdtsc(tid, stopped, number, (regs, after));
         }
         if signal == libc::SIGSEGV
             && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)
@@ -257,22 +257,19 @@ impl RecordSession {
         self.deliver(tid, stopped, info, place)
     }
 
-    /// Records that the task has read the time-stamp counter.
+    /// Records that the task has read the time-stamp counter, by the instruction with this number in
+    /// records.
     fn after_rdtsc(
         &mut self,
         tid: Tid,
         mut stopped: Stopped,
-        regs: &Registers,
-        after: Registers,
+        number: u64,
+        (regs, after): (Registers, Registers),
     ) -> Result<()> {
         stopped.set_regs(&after)?;
         let at = regs.outside_call();
         self.take_records(tid)?;
         let (mut ops, mut writes) = (vec![], vec![]);
-        let number = match Instruction::Counter.len() == after.rip - at.rip {
-            true => COUNTER_NUMBER,
-            false => COUNTER_AND_PROCESSOR_NUMBER,
-        };
         self.count_traced(tid, number as i64, Addr(at.rip));
         stopped = self.consider_place(tid, stopped, Addr(at.rip), &mut ops, &mut writes)?;
         self.after_trap(tid, stopped, (at, after), ops, writes)
@@ -438,14 +435,18 @@ impl RecordSession {
         }
     }
 
-    /// Returns the registers after the instruction, if the task stands at an instruction that reads the
-    /// time-stamp counter.
-    fn carry_out_rdtsc(&self, tid: Tid, regs: &Registers) -> Result<Option<Registers>> {
+    /// If the task stands at an instruction that reads the time-stamp counter: returns the number of
+    /// that instruction in records, and the registers after the instruction.
+    fn carry_out_rdtsc(&self, tid: Tid, regs: &Registers) -> Result<Option<(u64, Registers)>> {
         let mut code = [0u8; Instruction::LONGEST];
         let got = self.task(tid)?.memory.read_some(Addr(regs.rip), &mut code)?;
-        let instruction = match Instruction::of(&code[..got]) {
-            Some(instruction @ (Instruction::Counter | Instruction::CounterAndProcessor)) => instruction,
-            Some(Instruction::Call) | None => return Ok(None),
+        let Some(instruction) = Instruction::of(&code[..got]) else {
+            return Ok(None);
+        };
+        let number = match instruction {
+            Instruction::Call => return Ok(None),
+            Instruction::Counter => COUNTER_NUMBER,
+            Instruction::CounterAndProcessor => COUNTER_AND_PROCESSOR_NUMBER,
         };
         let tsc = self.counter().at(tsc::raw_time());
         let mut after = Registers {
@@ -458,7 +459,7 @@ impl RecordSession {
         if instruction == Instruction::CounterAndProcessor {
             after.rcx = u64::from(self.pretended_aux(tsc::processor()));
         }
-        Ok(Some(after))
+        Ok(Some((number, after)))
     }
 }
 

@@ -103,9 +103,7 @@ impl Sites {
     /// The program's own code in a task: up to `len` bytes at `at`, as before sites were rewritten.
     fn read_code(&self, memory: &Memory, at: Addr, len: usize) -> Result<Vec<u8>> {
         let mut code = memory.read_up_to(at, len)?;
-        for site in &self.rewritten {
-            site.restore(&mut code, at);
-        }
+        self.show_original(at, &mut code);
         Ok(code)
     }
 

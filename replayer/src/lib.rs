@@ -100,5 +100,7 @@ pub use error::{Divergence, Error, Result};
 pub use interrupt::{Interrupt, Never};
 pub use live::LiveCheckpoint;
 pub use position::Position;
+#[doc(hidden)]
+pub use probe::Trial;
 pub use session::{ReplaySession, Replayed};
 pub use timeline::Timeline;

@@ -35,7 +35,6 @@ use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
 
-use crate::condition;
 use crate::key::Key;
 use crate::words::{LEFT, count_word};
 use emit::*;
@@ -116,10 +115,7 @@ impl Stub {
             save(code);
             let hit = trap_on_match(code, |code, misses| compare(code, misses, regs, words));
             restore(code);
-            if let Some(jump) = elsewhere {
-                let moved = code.len();
-                condition::set_target(code, jump, moved);
-            }
+            land(code, elsewhere);
             Some(Traps::at(hit))
         };
         Stub::build(window, Addr(regs.rip), space, taken, make)

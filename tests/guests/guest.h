@@ -88,6 +88,21 @@ static inline void expect_exit(pid_t pid, int status) {
     CHECK(WEXITSTATUS(got) == status);
 }
 
+/* Runs each function in a child of its own, so that its changes of the process end with it. */
+static inline void each_in_a_child(void (*const all[])(void), size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        fflush(stdout);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            all[i]();
+            fflush(stdout);
+            _exit(3);
+        }
+        expect_exit(child, 3);
+    }
+}
+
 /* Waits for `pid` and checks that it died of `signal`. */
 static inline void expect_death(pid_t pid, int signal) {
     int got = 0;

@@ -136,16 +136,7 @@ int main(void) {
     promise();
     expect_status(before, 0, 1);
     void (*const all[])(void) = {by_number, by_arguments, by_priority, by_caller, by_restart, by_place};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            all[i]();
-            fflush(stdout);
-            _exit(3);
-        }
-        expect_exit(child, 3);
-    }
+    each_in_a_child(all, sizeof all / sizeof *all);
     expect_status(before, 0, 1);
     printf("%d\n", getpid());
     return 0;

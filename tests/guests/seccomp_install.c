@@ -143,15 +143,7 @@ static void show_most(void) {
 
 int main(void) {
     void (*const all[])(void) = {questions, without_privileges, programs};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            all[i]();
-            _exit(3);
-        }
-        expect_exit(child, 3);
-    }
+    each_in_a_child(all, sizeof all / sizeof *all);
     show_most();
     return 0;
 }

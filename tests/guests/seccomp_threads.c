@@ -110,15 +110,7 @@ int main(int count, char **words) {
     before = outside();
     promise();
     void (*const all[])(void) = {alone, together, diverged, diverged_esrch, twice};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            all[i]();
-            _exit(3);
-        }
-        expect_exit(child, 3);
-    }
+    each_in_a_child(all, sizeof all / sizeof *all);
     inherited("/proc/self/exe");
     expect_status(before, 1, 1);
     printf("%d\n", getpid());

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, OnceLock};
 
 use proptest::prelude::*;
-use rr_replayer::condition::Trial;
+use rr_replayer::Trial;
 use rr_tracee::rr_area;
 
 use super::opcode::*;

@@ -59,19 +59,32 @@ impl RecordSession {
         restarted: Option<Box<Call>>,
     ) -> Result<()> {
         self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
-        let task = self.task_mut(tid)?;
-        task.entered = true;
-        task.state = State::Reported(stopped, Stop::Seccomp);
-        let Some(tracee) = &mut task.tracee else {
+        let Some(tracee) = self.hold_at_entry(tid, stopped, restarted)? else {
             return Ok(());
         };
-        tracee.is_entry_seen = true;
-        tracee.restarted = restarted;
         tracee.skips_call = tracee.pace == Pace::ToEmulatedCall;
         tracee.message = 1;
         let code = tracee.call_code();
         let stop = TracerStop::new(StopKind::CallEntry, code, info::event(tid, code));
         self.stop_for_tracer(tid, stop)
+    }
+
+    /// Keeps the task at the entry of its call, which is recorded, for its tracer.
+    fn hold_at_entry(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        restarted: Option<Box<Call>>,
+    ) -> Result<Option<&mut Tracee>> {
+        let task = self.task_mut(tid)?;
+        task.entered = true;
+        task.state = State::Reported(stopped, Stop::Seccomp);
+        let mut tracee = task.tracee.as_deref_mut();
+        if let Some(tracee) = &mut tracee {
+            tracee.is_entry_seen = true;
+            tracee.restarted = restarted;
+        }
+        Ok(tracee)
     }
 
     /// At the entry of a call: returns whether the entry has already been seen by the tracer and
@@ -114,15 +127,10 @@ impl RecordSession {
         if !self.task(tid)?.entered {
             self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
         }
-        let task = self.task_mut(tid)?;
-        task.entered = true;
-        task.is_filter_passed = true;
-        task.state = State::Reported(stopped, Stop::Seccomp);
-        let Some(tracee) = &mut task.tracee else {
+        self.task_mut(tid)?.is_filter_passed = true;
+        let Some(tracee) = self.hold_at_entry(tid, stopped, restarted)? else {
             return Ok(());
         };
-        tracee.is_entry_seen = true;
-        tracee.restarted = restarted;
         tracee.skips_call = false;
         tracee.message = data.into();
         let stop = TracerStop::new(StopKind::Event, EVENT_SECCOMP, info::event(tid, EVENT_SECCOMP));

@@ -81,24 +81,8 @@ impl Asked {
     /// Returns the words of `struct seccomp_data`: number, architecture, instruction pointer and
     /// arguments, the lower half of each first.
     pub(super) fn words(&self) -> Words {
-        let mut words = [
-            self.number as u32,
-            self.arch as u32,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ];
+        let mut words = Words::default();
+        words[..2].copy_from_slice(&[self.number as u32, self.arch as u32]);
         let wide = std::iter::once(self.instruction_pointer).chain(self.args);
         for (pair, value) in words[2..].chunks_exact_mut(2).zip(wide) {
             pair.copy_from_slice(&[value as u32, (value >> 32) as u32]);

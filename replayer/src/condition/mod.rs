@@ -16,7 +16,6 @@ mod code;
 use crate::words::STACK_MOST;
 
 #[doc(hidden)]
-pub use crate::probe::Trial;
 pub(crate) use code::{Exits, compile, restore_scratch, save_scratch, set_target};
 
 /// A register, by its number in machine code.

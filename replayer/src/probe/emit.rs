@@ -26,11 +26,16 @@ pub(super) fn trap_on_match(code: &mut Vec<u8>, check: impl FnOnce(&mut Vec<u8>,
     restore(code);
     let hit = code.len();
     code.push(INT3);
-    let miss = code.len();
-    for at in misses {
-        condition::set_target(code, at, miss);
-    }
+    land(code, misses);
     hit
+}
+
+/// Makes jumps, given by the offsets of their displacements, lead to what is emitted next.
+pub(super) fn land(code: &mut [u8], jumps: impl IntoIterator<Item = usize>) {
+    let here = code.len();
+    for jump in jumps {
+        condition::set_target(code, jump, here);
+    }
 }
 
 /// Emits code that evaluates the conditions of the breakpoint at `at`. If a condition cannot be
@@ -56,27 +61,20 @@ pub(super) fn evaluate(
             set_word(code, IS_TRUE, 0);
             condition::restore_scratch(code);
             ends.push(jump(code));
-            let is_true = code.len();
-            for jump in exits.trues {
-                condition::set_target(code, jump, is_true);
-            }
+            land(code, exits.trues);
             set_word(code, IS_TRUE, 1);
         }
     }
     condition::restore_scratch(code);
     ends.push(jump(code));
     let start = code.len();
-    for jump in exits.asks {
-        condition::set_target(code, jump, start);
-    }
+    land(code, exits.asks);
     condition::restore_scratch(code);
     restore(code);
     let int3 = code.len();
     code.push(INT3);
     let end = code.len();
-    for jump in ends {
-        condition::set_target(code, jump, end);
-    }
+    land(code, ends);
     (end - begin <= CONDITIONS_MOST).then_some((start, int3))
 }
 

@@ -12,7 +12,7 @@ use rr_tracee::{Registers, Tid};
 pub struct Pending(HashMap<Tid, Registers>);
 
 impl Pending {
-    /// Those before event `from`.
+    /// Finds the calls that are under way just before event `from`.
     pub fn before(reader: &TraceReader, from: EventNumber) -> Result<Pending> {
         let mut pending = Pending::default();
         let first = reader.first_event().max(EventNumber(1));

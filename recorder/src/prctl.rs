@@ -8,8 +8,7 @@
 //! * *The time-stamp counter.* It traps, so that rr can record it. The program is told that it does not
 //!   trap.
 
-use rr_trace::event::MemWrite;
-use rr_tracee::{Addr, Stopped, Tid};
+use rr_tracee::{Stopped, Tid};
 
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -56,9 +55,9 @@ impl RecordSession {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, false)
             }
             pr::GET_TSC => {
-                let data = libc::PR_TSC_ENABLE.to_le_bytes().to_vec();
-                let addr = Addr(entry.rsi);
-                self.answer(tid, stopped, &entry, 0, vec![MemWrite { space, addr, data }])
+                let mut writes = vec![];
+                let answered = self.give(tid, entry.rsi, &libc::PR_TSC_ENABLE.to_le_bytes(), &mut writes);
+                self.answer_with(tid, stopped, &entry, answered, writes)
             }
             _ => self.perform(tid, stopped, call),
         }

@@ -48,6 +48,7 @@ static void counter(void) {
     CHECK(recorded() ? r == -1 && errno == EINVAL : r == 0);
     int mode = 0;
     CHECK(syscall(SYS_prctl, HIGH(PR_GET_TSC), &mode, 0, 0, 0) == 0 && mode == PR_TSC_ENABLE);
+    CHECK(syscall(SYS_prctl, PR_GET_TSC, 8, 0, 0, 0) == -1 && errno == EFAULT);
     printf("%llu\n", (unsigned long long)__rdtsc());
 }
 

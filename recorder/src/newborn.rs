@@ -13,12 +13,12 @@ use rr_trace::event::CloneInfo;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::{Class, Special};
 use rr_tracee::task::{Report, Resume, Stop, Waited, wait};
-use rr_tracee::{Addr, Running, SpaceId, Tid, procfs};
+use rr_tracee::{Running, SpaceId, Tid, procfs};
 
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::task::{Call, Task};
-use crate::tasks::{CLONE_CHILD_CLEARTID, CLONE_THREAD, CLONE_VM, flags};
+use crate::tasks::{CLONE_CHILD_CLEARTID, CLONE_THREAD, CLONE_VM};
 
 impl Call {
     /// Returns whether the call may create a task that has not been reported yet.
@@ -115,7 +115,10 @@ impl RecordSession {
         let Waited::Stopped(mut first, Stop::Event) = waited else {
             return Ok(None);
         };
-        let flags = flags(&entry);
+        let Some(creation) = call.creation.clone() else {
+            return Ok(None);
+        };
+        let flags = creation.flags;
         let mut regs = first.regs()?;
         for n in 0..6 {
             regs.set_arg(n, entry.arg(n));
@@ -151,7 +154,7 @@ impl RecordSession {
         task.confined = parent.confined.clone();
         task.actions = parent.actions.of_child(flags);
         if flags & CLONE_CHILD_CLEARTID != 0 {
-            task.clear_child_tid = Addr(entry.r10);
+            task.clear_child_tid = creation.child_tid;
         }
         Ok(Some((info, Box::new(task))))
     }

@@ -137,6 +137,7 @@ impl RecordSession {
             placed: None,
             xstate: None,
             action: None,
+            creation: None,
             created: None,
             new_task: None,
             vfork: false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rr_trace::event::CloneInfo;
 use rr_tracee::digest::ChunkSum;
-use rr_tracee::syscalls::{Part, Spec};
+use rr_tracee::syscalls::{Creation, Part, Spec};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
@@ -47,6 +47,8 @@ pub struct Call {
     pub xstate: Option<ExtendedState>,
     /// The action that the call sets if it succeeds, for a signal that the kernel forces because of rr.
     pub action: Option<(i32, Action)>,
+    /// The task that the call asks for, if it creates one.
+    pub creation: Option<Creation>,
     /// The tid of the task that the call has created, once reported.
     pub created: Option<Tid>,
     /// The task that the call has created, until the call's event is recorded. `None` if that task has

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rr_trace::event::{MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::syscalls::Creation;
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{
     Addr, AddrRange, Memory, ObjectId, Prot, Registers, Running, SpaceId, SpaceOp, Stop, Stopped, Tid,
@@ -27,17 +28,8 @@ pub(crate) const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
 const CLONE_PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
 const CLONE_CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
 pub(crate) const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
-const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_UNTRACED: u64 = 0x0080_0000;
-
-/// The flags of a call that creates a task.
-pub(crate) fn flags(entry: &Registers) -> u64 {
-    match entry.syscall() {
-        libc::SYS_fork => libc::SIGCHLD as u64,
-        libc::SYS_vfork => libc::SIGCHLD as u64 | CLONE_VM | CLONE_VFORK,
-        _ => entry.rdi,
-    }
-}
 
 /// Words that the kernel writes when a task leaves its memory: it marks the locks of the task's robust
 /// list, and clears the word of `set_tid_address(2)` if other tasks have that memory, too.
@@ -84,16 +76,26 @@ impl RecordSession {
     }
 
     pub(crate) fn begin_clone(&mut self, tid: Tid, mut stopped: Stopped, mut call: Call) -> Result<()> {
+        const NOT_PASSED_ON: u64 = CLONE_VFORK | CLONE_UNTRACED;
         let entry = call.entry;
-        let flags = flags(&entry);
+        let creation = match Creation::of(&entry, &self.task(tid)?.memory)? {
+            Ok(creation) => creation,
+            Err(errno) => return self.answer(tid, stopped, &entry, -i64::from(errno), vec![]),
+        };
+        let flags = creation.flags;
         if flags & CLONE_VM == 0 {
             self.forget_baseline(tid);
         }
-        if flags & (CLONE_VFORK | CLONE_UNTRACED) != 0 {
+        if flags & NOT_PASSED_ON != 0 {
             let mut regs = Registers {
-                rdi: flags & !(CLONE_VFORK | CLONE_UNTRACED),
+                rdi: flags & !NOT_PASSED_ON,
                 ..entry
             };
+            if let Some(args) = creation.args_without(NOT_PASSED_ON) {
+                // The kernel reads the structure before any other task runs.
+                self.task(tid)?.memory.write(rr_area::PARAM, &args)?;
+                (regs.rdi, regs.rsi) = (rr_area::PARAM.0, args.len() as u64);
+            }
             if entry.syscall() == libc::SYS_vfork {
                 regs = Registers {
                     orig_rax: libc::SYS_clone as u64,
@@ -107,13 +109,14 @@ impl RecordSession {
             stopped.set_regs(&regs)?;
             call.vfork = flags & CLONE_VFORK != 0;
         }
+        call.creation = Some(creation);
         self.enter(tid, stopped, call, false)
     }
 
     /// Handles the parent's stop in the middle of the call. The child exists.
     pub(crate) fn on_new_task(&mut self, tid: Tid, stopped: Stopped, child: Tid) -> Result<()> {
-        let call = self.task(tid)?.call.as_ref();
-        if call.is_none_or(|call| flags(&call.entry) & CLONE_VM == 0) {
+        let creation = self.task(tid)?.call.as_ref().and_then(|c| c.creation.as_ref());
+        if creation.is_none_or(|c| c.flags & CLONE_VM == 0) {
             self.forget_baseline(tid);
         }
         let new = self.receive(tid, child)?;
@@ -156,31 +159,35 @@ impl RecordSession {
         after.orig_rax = entry.orig_rax;
         stopped.set_regs(&after)?;
         after.orig_rax = NOT_IN_SYSCALL;
-        // The call failed.
-        let Some((info, task)) = call.new_task.take() else {
-            self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
-            let task = self.task_mut(tid)?;
-            task.restarting = crate::syscall::is_restart(raw.result()).then(|| Box::new(call));
-            task.state = State::Ready(stopped);
-            return Ok(());
-        };
         let parent = self.task(tid)?;
         let parent_space = parent.space;
         // The kernel ignores a bad address, and so does rr.
         let word = |memory: &Memory, space, addr| -> Result<MemWrite> {
             Ok(MemWrite {
                 space,
-                addr: Addr(addr),
-                data: memory.read_vec(Addr(addr), 4)?,
+                addr,
+                data: memory.read_vec(addr, 4)?,
             })
         };
-        // Collects the words that the kernel has written.
+        // Collects the words that the kernel has written. A call that fails may have written the
+        // descriptor before.
         let mut writes = Vec::new();
-        if info.flags & (CLONE_PARENT_SETTID | CLONE_PIDFD) != 0 {
-            writes.extend(word(&parent.memory, parent_space, entry.rdx).ok());
+        if let Some(creation) = call.creation.as_ref().filter(|c| c.flags & CLONE_PIDFD != 0) {
+            writes.extend(word(&parent.memory, parent_space, creation.pidfd).ok());
+        }
+        // The call failed.
+        let (Some((info, task)), Some(creation)) = (call.new_task.take(), call.creation.as_ref()) else {
+            self.record_call(tid, &entry, after, None, None, vec![], writes, None)?;
+            let task = self.task_mut(tid)?;
+            task.restarting = crate::syscall::is_restart(raw.result()).then(|| Box::new(call));
+            task.state = State::Ready(stopped);
+            return Ok(());
+        };
+        if info.flags & CLONE_PARENT_SETTID != 0 {
+            writes.extend(word(&parent.memory, parent_space, creation.parent_tid).ok());
         }
         if info.flags & CLONE_CHILD_SETTID != 0 {
-            writes.extend(word(&task.memory, info.space, entry.r10).ok());
+            writes.extend(word(&task.memory, info.space, creation.child_tid).ok());
         }
         // The child has an address space of its own.
         if info.space != parent_space {

@@ -41,7 +41,6 @@ int main(void) {
         refused("syscall_499", syscall(499), ENOSYS);
         /* No warning: the C library asks in every thread. */
         CHECK(syscall(SYS_rseq, NULL, 0, 0, 0) == -1 && errno == ENOSYS);
-        CHECK(syscall(SYS_clone3, memory, 88) == -1 && errno == ENOSYS);
         CHECK(syscall(SYS_pkey_alloc, 0, 0) == -1 && errno == ENOSPC);
     }
     return 0;

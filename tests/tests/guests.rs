@@ -62,6 +62,7 @@ guests! {
         child_deaths
         child_memory
         children_file
+        clone3
         clone3_raw
         clone_vm
         close_all

@@ -41,6 +41,7 @@
 //! | `spec` | the types of an entry |
 //! | `forms` | the vocabulary of the tables: `call(..)`, `fixed(..)`, `buffer(..)` … |
 //! | `vectors` | `iovec` arrays and `msghdr`s, which need code |
+//! | `creation` | `clone`, `clone3`, `fork` and `vfork` in one form |
 //! | `files`, `memory`, `process` … | the tables, one file per family |
 //! | `ioctl` | requests, one file per kind of device |
 //!
@@ -48,6 +49,7 @@
 //! (the bytes written by a failing call, the bytes of a structure that stay untouched): `tests`
 //! performs the calls.
 
+mod creation;
 mod files;
 mod forms;
 mod identity;
@@ -72,6 +74,7 @@ mod vectors;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+pub use creation::Creation;
 pub use spec::{
     Blocking, Class, Commands, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate, ReadPart,
     RefusedForm, Spec, Special, Written, WrittenFn,

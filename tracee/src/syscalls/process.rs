@@ -4,6 +4,7 @@
 use super::spec::{MemorySpec, Spec, Special};
 use libc::{EINVAL, ENOSYS, EPERM};
 
+use super::creation;
 use super::forms::*;
 use crate::ids::PAGE;
 use crate::regs::Registers;
@@ -15,9 +16,8 @@ const SIGCHLD_INFO: u64 = 28;
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
-    call(56, "clone").special(Special::Clone).memory(MemorySpec::Choice(clone_memory)),
-    // Its arguments are in memory. The C libraries fall back to clone.
-    call(435, "clone3").refused_quietly(ENOSYS),
+    call(56, "clone").special(Special::Clone).memory(MemorySpec::Choice(creation::clone_memory)),
+    call(435, "clone3").special(Special::Clone).irregular(creation::clone3_parts, creation::clone3_written),
     call(57, "fork").special(Special::Clone),
     call(58, "vfork").special(Special::Clone),
     call(59, "execve").special(Special::Exec),
@@ -84,16 +84,6 @@ pub(super) static CALLS: &[Spec] = &[
 ];
 
 const WNOHANG: u64 = libc::WNOHANG as u64;
-
-/// `parent_tid` and the pidfd use the same argument.
-fn clone_memory(r: &Registers) -> Option<MemorySpec> {
-    let written = (libc::CLONE_PARENT_SETTID | libc::CLONE_PIDFD) as u64;
-    Some(if r.arg(0) & written != 0 {
-        MemorySpec::One(fixed(2, 4))
-    } else {
-        MemorySpec::None
-    })
-}
 
 /// The operation without `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME`.
 fn futex_op(r: &Registers) -> i32 {

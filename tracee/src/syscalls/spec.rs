@@ -72,8 +72,8 @@ pub enum Special {
     Madvise,
     Shmat,
     Shmdt,
-    /// `clone`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`, pidfd).
-    /// `child_tid` lies in the child's memory, and the recorder handles it.
+    /// `clone`, `clone3`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`,
+    /// pidfd). `child_tid` lies in the child's memory, and the recorder handles it.
     Clone,
     /// `execve`, `execveat`.
     Exec,

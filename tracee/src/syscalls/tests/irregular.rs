@@ -357,6 +357,29 @@ fn clone_writes_only_what_its_flags_say() {
 }
 
 #[test]
+fn clone3_finds_its_words_in_its_structure() {
+    let flags = (libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID) as u64;
+    let mem = Fake::default().words(0x1000, &[flags, 0x5000, 0x6000, 0x7000, 17]);
+    let args = arg(0, 0x1000, 64, true);
+    assert_eq!(
+        parts("clone3", [0x1000, 64], &mem),
+        [
+            args,
+            within(0, 8, 0x5000, 4, false),
+            within(0, 24, 0x7000, 4, false)
+        ]
+    );
+    assert_eq!(written("clone3", [0x1000, 64], &mem, 5), [w(1, 0, 4), w(2, 0, 4)]);
+    assert_eq!(written("clone3", [0x1000, 64], &mem, -11), []);
+    let none = Fake::default().words(0x1000, &[0, 0x5000, 0x6000, 0x7000, 17]);
+    assert_eq!(parts("clone3", [0x1000, 64], &none), [args]);
+    // Too short, too long, not there.
+    for (addr, size) in [(0x1000, 63), (0x1000, 4097), (0x2000, 64)] {
+        assert_eq!(parts("clone3", [addr, size], &mem), []);
+    }
+}
+
+#[test]
 fn commands_choose_the_output() {
     let mem = Fake::default().with(0x1000, &[0; 64]);
     assert_eq!(parts("fcntl", [3, 5, 0x1000], &mem), [arg(2, 0x1000, 32, true)]); // F_GETLK

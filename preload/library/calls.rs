@@ -126,8 +126,6 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !is_forced(a[0] as u32)) => plain(call),
         GETITIMER | SETITIMER | ALARM => plain(call),
         GETRESUID | GETRESGID | SET_ROBUST_LIST => plain(call),
-        // The recorder refuses `rseq`, too: the kernel would write into that memory at any time.
-        RSEQ => Some(ENOSYS),
         // This advice does not change what memory holds.
         MADVISE if matches!(a[2], 0..=3 | 14..=17 | 20) => plain(call),
         _ => None,

@@ -29,6 +29,7 @@
 //! | `answered` | calls that rr carries out instead of the kernel |
 //! | `seccomp` | rr's own filter, and those of the program |
 //! | `prctl` | prctl(2) |
+//! | `rseq` | restartable sequences |
 //! | `advice` | the effects of `madvise` |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
@@ -85,6 +86,7 @@ mod privileges;
 mod ptrace;
 mod rewritten;
 mod ring;
+mod rseq;
 pub mod scheduler;
 mod scratch;
 mod seccomp;

@@ -131,6 +131,8 @@ pub struct RecordSession {
     current: Tid,
     root: Tid,
     root_status: Option<i32>,
+    /// The task that was resumed last: until `current` is, another one.
+    pub(crate) last_run: Option<Tid>,
     program: String,
     /// Tasks that entered a system call whose `SyscallEnter` is not recorded yet, in order of their intervals.
     pending_entries: Vec<(Tid, Registers)>,
@@ -197,6 +199,7 @@ impl RecordSession {
             current: tid,
             root: tid,
             root_status: None,
+            last_run: None,
             program: launched.program.display().to_string(),
             pending_entries: Vec::new(),
             early: HashMap::new(),
@@ -289,6 +292,7 @@ impl RecordSession {
                 self.stop_as_due(tid)
             }
             State::Ready(mut stopped) => {
+                self.abort_if_preempted(tid, &mut stopped)?;
                 if self.wants_step(tid)? {
                     self.begin_step(tid, &mut stopped)?;
                 }
@@ -319,6 +323,7 @@ impl RecordSession {
         let task = self.task_mut(tid)?;
         task.due = due;
         task.ran = true;
+        self.last_run = Some(tid);
         let running = stopped.resume(Resume::Cont, None)?;
         self.await_stop(tid, running)
     }

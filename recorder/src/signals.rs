@@ -346,13 +346,22 @@ impl RecordSession {
         Ok(true)
     }
 
-    fn deliver(&mut self, tid: Tid, stopped: Stopped, info: SigInfo, place: SignalPlace) -> Result<()> {
+    fn deliver(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        info: SigInfo,
+        mut place: SignalPlace,
+    ) -> Result<()> {
         let signal = signo(&info);
         if self.stops_for(tid, signal)? {
             return self.stop_at_signal(tid, stopped, info, place);
         }
         let tgid = self.task(tid)?.tgid;
         let disposition = disposition(tgid, tid, &info, &self.options)?;
+        if disposition == Disposition::Handler {
+            place = self.abort_for_signal(tid, &mut stopped, &info, place)?;
+        }
         let boundary = match &place {
             SignalPlace::Fault(regs) => *regs,
             _ => self.task(tid)?.boundary,

@@ -118,6 +118,7 @@ impl RecordSession {
                 self.answer(tid, stopped, &entry, -i64::from(errno), vec![])
             }
             Special::Prctl => self.begin_prctl(tid, stopped, call),
+            Special::Rseq => self.begin_rseq(tid, stopped, &entry),
             Special::Seccomp => self.begin_seccomp(tid, stopped, call),
             Special::Mremap
                 if touches_rr(entry.rdi, entry.rsi)

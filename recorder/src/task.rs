@@ -12,6 +12,7 @@ use crate::forced::{Action, Actions};
 use crate::point::{Patience, Purpose};
 use crate::ptrace::{Tracee, Wait};
 use crate::ring::Taken;
+use crate::rseq::registration::Rseq;
 use crate::seccomp::Confined;
 use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
@@ -141,6 +142,8 @@ pub struct Task {
     /// Address of the word that the kernel clears when the task exits (`set_tid_address(2)`); null for
     /// none.
     pub clear_child_tid: Addr,
+    /// The structure that the task has registered with rseq(2).
+    pub rseq: Option<Rseq>,
     /// The task that this one waits for to execute a program or exit (`vfork(2)`).
     pub held_by: Option<Tid>,
     /// True if the task's `Exit` event has been recorded.
@@ -200,6 +203,7 @@ impl Task {
             blocked: None,
             actions: Actions::default(),
             clear_child_tid: Addr::NULL,
+            rseq: None,
             held_by: None,
             exited: false,
             affinity: None,

@@ -5,6 +5,7 @@
 #include <linux/ptrace.h>
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/rseq.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 
@@ -36,6 +37,12 @@ static void change_calls(void) {
         make_calls();
     }
     CHECK(wait_for_stop(child) == SIGSTOP);
+    struct ptrace_rseq_configuration rseq; /* the child has its parent's */
+    CHECK(ptrace(PTRACE_GET_RSEQ_CONFIGURATION, child, sizeof rseq, &rseq) == sizeof rseq);
+    CHECK(rseq.rseq_abi_pointer == (uintptr_t)__builtin_thread_pointer() + (uintptr_t)__rseq_offset);
+    CHECK(rseq.rseq_abi_size >= 32 && rseq.signature == RSEQ_SIG && rseq.flags == 0);
+    rseq.rseq_abi_size = 7;
+    CHECK(ptrace(PTRACE_GET_RSEQ_CONFIGURATION, child, 8L, &rseq) == sizeof rseq && rseq.rseq_abi_size == 7);
     CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0);
     CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, 1 << 30) == -1 && errno == EINVAL);
     int parents = 0, entries = 0, exits = 0, is_entry = 1, status;
@@ -182,6 +189,9 @@ static void exec_traps(char *self) {
     CHECK(ptrace(PTRACE_SETSIGMASK, child, 8L, &mask) == 0);
     mask = 0;
     CHECK(ptrace(PTRACE_GETSIGMASK, child, 8L, &mask) == 0 && mask == 1ull << (SIGUSR1 - 1));
+    struct ptrace_rseq_configuration rseq;
+    CHECK(ptrace(PTRACE_GET_RSEQ_CONFIGURATION, child, sizeof rseq, &rseq) == sizeof rseq);
+    CHECK(rseq.rseq_abi_pointer == 0 && rseq.rseq_abi_size == 0); /* no C library has run yet */
     CHECK(kill(child, SIGUSR1) == 0);
     CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
     expect_exit(child, 5);

@@ -14,7 +14,6 @@ int main(void) {
         CHECK(uring == ENOSYS);
         CHECK(aio == ENOSYS);
         CHECK(uffd == ENOSYS);
-        CHECK(syscall(SYS_rseq, NULL, 0, 0, 0) == -1 && errno == ENOSYS);
     }
     printf("io_uring_setup %d io_setup %ld userfaultfd %ld\n", uring, aio, uffd);
     return 0;

@@ -39,8 +39,6 @@ int main(void) {
         refused("reboot", syscall(SYS_reboot, 0, 0, 0, NULL), EPERM);
         refused("memfd_secret", syscall(447, 0), ENOSYS);
         refused("syscall_499", syscall(499), ENOSYS);
-        /* No warning: the C library asks in every thread. */
-        CHECK(syscall(SYS_rseq, NULL, 0, 0, 0) == -1 && errno == ENOSYS);
         CHECK(syscall(SYS_pkey_alloc, 0, 0) == -1 && errno == ENOSPC);
     }
     return 0;

@@ -173,6 +173,7 @@ guests! {
         refused
         registers
         reserved
+        rseq
         seccomp_errors
         seccomp_install
         seccomp_int80

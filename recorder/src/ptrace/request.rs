@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::session::RecordSession;
 use crate::task::State;
 
+/// `<linux/ptrace.h>`, since Linux 5.13.
+const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+
 /// A request as the tracer makes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
@@ -111,6 +114,9 @@ impl RecordSession {
             libc::PTRACE_GETEVENTMSG => {
                 let message = self.tracee_mut(request.of)?.message;
                 self.give(request.by, request.data, &message.to_le_bytes(), writes)
+            }
+            PTRACE_GET_RSEQ_CONFIGURATION => {
+                self.give_rseq((request.by, request.of), request.addr, request.data, writes)
             }
             libc::PTRACE_CONT => self.resume_tracee(request, Pace::Freely),
             libc::PTRACE_SYSCALL => self.resume_tracee(request, Pace::ToCall),

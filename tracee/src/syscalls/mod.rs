@@ -263,7 +263,7 @@ fn class_in_words(spec: &Spec) -> String {
     let mut words = match spec.class {
         Class::Recorded => "recorded".to_owned(),
         Class::Special(Special::SchedGetaffinity | Special::SchedSetaffinity) => "answered by rr".to_owned(),
-        Class::Special(Special::Ptrace | Special::Seccomp) => "carried out by rr".to_owned(),
+        Class::Special(Special::Ptrace | Special::Seccomp | Special::Rseq) => "carried out by rr".to_owned(),
         Class::Special(
             Special::RtSigreturn | Special::ArchPrctl | Special::SetTidAddress | Special::Prctl,
         ) => "recorded".to_owned(),

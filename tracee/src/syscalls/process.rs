@@ -41,7 +41,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(456, "futex_requeue"),
     call(273, "set_robust_list"),
     call(274, "get_robust_list").outs(&[fixed(1, 8), fixed(2, 8)]),
-    call(334, "rseq").refused_quietly(ENOSYS),
+    call(334, "rseq").special(Special::Rseq),
 
     call(24, "sched_yield"),
     call(142, "sched_setparam"),

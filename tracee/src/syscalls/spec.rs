@@ -86,6 +86,7 @@ pub enum Special {
     SchedGetaffinity,
     Prctl,
     Seccomp,
+    Rseq,
     /// The recorder carries it out, because it is the only real tracer.
     Ptrace,
 }

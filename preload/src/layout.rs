@@ -29,7 +29,8 @@
 //! next except the records.
 //!
 //! A `rdtsc` or `rdtscp` is handled in the same way. Their stubs first write a word that says so
-//! (`Control.site`), and `rdtscp` has three bytes.
+//! (`Control.site`), and `rdtscp` has three bytes. If their place is overwritten, too, `go_on` is a copy
+//! of the instruction in the stub (`tracee/src/site.rs`).
 //!
 //! # Records
 //!

@@ -23,6 +23,9 @@ pub(crate) struct Rewritten {
     pub original: Vec<u8>,
     /// Address of the stub. `None` if the site is no call, but an instruction that was made to trap.
     pub stub: Option<Addr>,
+    /// Address of the second jump, and of the instruction whose callers are sent there
+    /// ([`rr_tracee::site`]).
+    pub landing: Option<(Addr, Addr)>,
 }
 
 impl Rewritten {
@@ -170,9 +173,13 @@ impl Sites {
 
     /// The address where a program continues that has executed only a jump of ours, to `rip`.
     fn jumped_from(&self, rip: Addr) -> Option<Addr> {
-        let jumped =
-            |site: &&Rewritten| site.stub == Some(rip) || (site.window().contains(rip) && site.start != rip);
-        self.rewritten.iter().find(jumped).map(|site| site.start)
+        let from = |site: &Rewritten| match site.landing {
+            _ if site.stub == Some(rip) => Some(site.start),
+            Some((landing, call)) if rip == landing => Some(call),
+            Some(_) => None,
+            None => (site.window().contains(rip) && site.start != rip).then_some(site.start),
+        };
+        self.rewritten.iter().find_map(from)
     }
 
     /// `range` was written to by other means than the program's own instructions: restores the rest of

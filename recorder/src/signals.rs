@@ -193,7 +193,16 @@ impl RecordSession {
             // The task was killed since, and the siginfo belongs to the stop at its end.
             return Err(rr_tracee::Error::Died(tid).into());
         }
-        let regs = stopped.regs()?;
+        let mut regs = stopped.regs()?;
+        if signal == libc::SIGSEGV {
+            let task = self.task(tid)?;
+            let sites = &self.spaces[&task.space].library.sites;
+            let at_program = sites.at_program(&task.memory, regs)?;
+            if at_program != regs {
+                stopped.set_regs(&at_program)?;
+                regs = at_program;
+            }
+        }
         // Stops that are not signals of the program: single steps, rr's own code, `int 0x80`, and
         // trapped instructions.
         let stepped = signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE;
@@ -447,9 +456,10 @@ impl RecordSession {
     /// If the task stands at an instruction that reads the time-stamp counter: returns the number of
     /// that instruction in records, and the registers after the instruction.
     fn carry_out_rdtsc(&self, tid: Tid, regs: &Registers) -> Result<Option<(u64, Registers)>> {
-        let mut code = [0u8; Instruction::LONGEST];
-        let got = self.task(tid)?.memory.read_some(Addr(regs.rip), &mut code)?;
-        let Some(instruction) = Instruction::of(&code[..got]) else {
+        let task = self.task(tid)?;
+        let sites = &self.spaces[&task.space].library.sites;
+        let code = sites.read_code(&task.memory, Addr(regs.rip), Instruction::LONGEST)?;
+        let Some(instruction) = Instruction::of(&code) else {
             return Ok(None);
         };
         let number = match instruction {

@@ -13,8 +13,8 @@ use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
 use rr_trace::event::MemWrite;
 use rr_tracee::hardware_random::OPCODE;
 use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, branches_to, tables_name};
-use rr_tracee::stubs::{STUB_ALIGN, STUBS};
+use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, StubCode, branches_to, tables_name};
+use rr_tracee::stubs::{COPY_MOST, STUB_ALIGN, STUBS, place_of_copy};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceId,
     SpaceOp, Stopped, Tid, ids::PAGE, rr_area,
@@ -86,6 +86,7 @@ impl Sites {
             start: at,
             original: vec![OPCODE],
             stub: None,
+            landing: None,
         });
     }
 
@@ -101,7 +102,7 @@ impl Sites {
     }
 
     /// The program's own code in a task: up to `len` bytes at `at`, as before sites were rewritten.
-    fn read_code(&self, memory: &Memory, at: Addr, len: usize) -> Result<Vec<u8>> {
+    pub fn read_code(&self, memory: &Memory, at: Addr, len: usize) -> Result<Vec<u8>> {
         let mut code = memory.read_up_to(at, len)?;
         self.show_original(at, &mut code);
         Ok(code)
@@ -118,9 +119,27 @@ impl Sites {
         stubs.filter(|stubs| stubs.intersect(range).is_some()).collect()
     }
 
-    /// Returns whether the address is in a stub.
-    pub fn is_in_stub(&self, rip: Addr) -> bool {
+    /// The registers of a task that has trapped at `regs`: at the program's own instruction, if the
+    /// task has trapped at a stub's copy of that instruction.
+    pub fn at_program(&self, memory: &Memory, regs: Registers) -> Result<Registers> {
+        if !self.is_in_stub(Addr(regs.rip)) {
+            return Ok(regs);
+        }
+        let code = memory.read_up_to(Addr(regs.rip), COPY_MOST)?;
+        Ok(match place_of_copy(&code) {
+            Some(Addr(rip)) => Registers { rip, ..regs },
+            None => regs,
+        })
+    }
+
+    fn is_in_stub(&self, rip: Addr) -> bool {
         self.stubs.iter().any(|(stubs, _)| stubs.contains(rip))
+    }
+
+    /// Returns whether a task at this address is between the program's code and the library.
+    pub fn is_on_the_way(&self, rip: Addr) -> bool {
+        let mut landings = self.rewritten.iter().filter_map(|site| site.landing);
+        self.is_in_stub(rip) || landings.any(|(landing, _)| landing == rip)
     }
 }
 
@@ -338,7 +357,7 @@ impl RecordSession {
     ) -> Result<Stopped> {
         let (stopped, room) = self.room_for_stub(tid, stopped, id, call, ops)?;
         let stub = room.and_then(|(page, place)| Some((page, place, site.stub(place)?)));
-        let Some((page, place, (code, jump))) = stub else {
+        let Some((page, place, StubCode { code, jumps })) = stub else {
             self.refuse_site(id, call, Obstacle::NoRoom);
             return Ok(stopped);
         };
@@ -353,18 +372,18 @@ impl RecordSession {
         sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(STUB_ALIGN));
         sites.rewritten.push(Rewritten {
             start: site.start(),
-            original: site.original().to_vec(),
+            original: site.original(),
             stub: Some(place),
+            landing: site.landing().map(|landing| (landing, call)),
         });
         let stub = AddrRange::sized(place, code.len() as u64);
-        let window = AddrRange::new(site.start(), call);
-        for range in [stub, window] {
+        let rewritten = AddrRange::new(site.start(), call + Instruction::LONGEST as u64);
+        for range in [stub, rewritten] {
             sites.grown |= sites.guarded.add(range);
         }
         edits.push(place, code);
-        edits.push(site.start(), jump.to_vec());
-        if let Some((at, short)) = site.short_jump() {
-            edits.push(at, short.to_vec());
+        for (at, jump) in jumps {
+            edits.push(at, jump);
         }
         Ok(stopped)
     }
@@ -478,37 +497,51 @@ impl RecordSession {
         let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
         let code = sites.read_code(memory, begin, (call.0 - begin.0) as usize)?;
         let instruction = Instruction::of(&sites.read_code(memory, call, Instruction::LONGEST)?);
-        let Some(site) = instruction.and_then(|i| Site::find(&code, call, i)) else {
-            return Ok(Err(Obstacle::NoWindow));
-        };
-        let inner = site.inner();
-        if inner.is_empty() {
-            return Ok(Ok(site));
+        let candidates = instruction.map(|i| Site::candidates(&code, call, i));
+        let mut obstacle = Obstacle::NoWindow;
+        for site in candidates.into_iter().flatten() {
+            match self.is_jumped_into_at(memory, id, mapping, &site.inner())? {
+                None => return Ok(Ok(site)),
+                Some(found) => obstacle = found,
+            }
         }
-        // No branch and no jump table may lead into the middle of the jump.
+        Ok(Err(obstacle))
+    }
+
+    /// Looks for a branch or a jump table that leads to one of these places in a mapping, which are in
+    /// the middle of a jump.
+    fn is_jumped_into_at(
+        &self,
+        memory: &Memory,
+        id: SpaceId,
+        mapping: &Mapping,
+        places: &[Addr],
+    ) -> Result<Option<Obstacle>> {
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let space = &self.spaces[&id];
         let same_file = |m: &&Mapping| match (&m.backing, &mapping.backing) {
             (Backing::File { file, .. }, Backing::File { file: text, .. }) => file == text,
             _ => false,
         };
-        let program: Vec<AddrRange> = self.spaces[&id]
-            .model
-            .iter()
-            .filter(same_file)
-            .map(|m| m.range)
-            .collect();
+        let program: Vec<AddrRange> = space.model.iter().filter(same_file).map(|m| m.range).collect();
         if program.iter().map(|r| r.len()).sum::<u64>() > SEARCHED {
-            return Ok(Err(Obstacle::TooLarge));
+            return Ok(Some(Obstacle::TooLarge));
         }
         for range in program {
             // Memory that cannot be read (beyond the end of the file) holds nothing.
-            let bytes = sites.read_code(memory, range.start, range.len() as usize)?;
-            if range == mapping.range && branches_to(&bytes, range.start, &inner)
-                || tables_name(&bytes, range.start, mapping.range, &inner)
+            let bytes = space
+                .library
+                .sites
+                .read_code(memory, range.start, range.len() as usize)?;
+            if range == mapping.range && branches_to(&bytes, range.start, places)
+                || tables_name(&bytes, range.start, mapping.range, places)
             {
-                return Ok(Err(Obstacle::BranchTarget));
+                return Ok(Some(Obstacle::BranchTarget));
             }
         }
-        Ok(Ok(site))
+        Ok(None)
     }
 
     /// The place of the next stub for a call at `call`: index in [`Sites::stubs`], and address. Maps a

@@ -113,9 +113,9 @@ impl ReplaySession {
             .breakpoints
             .wanted
             .iter()
-            .map(|addr| match sites.and_then(|s| s.around(*addr)) {
-                Some(site) if site.is_within(*addr) => site.start,
-                _ => *addr,
+            .flat_map(|addr| match sites.and_then(|s| s.around(*addr)) {
+                Some(site) if site.is_within(*addr) => site.ways_to(*addr).collect(),
+                _ => vec![*addr],
             })
             .collect();
         let overlay = self.overlays.entry(space).or_default();

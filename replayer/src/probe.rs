@@ -157,7 +157,7 @@ impl Stub {
 
     /// True if there is room for a stub for the window at `at`.
     pub fn fits(window: &Window, at: Addr, space: &AddressSpace) -> bool {
-        let place = find_place(at, &window.inner_boundaries(), space, &[]);
+        let place = find_place(at, &window.inner_boundaries(JUMP_LEN), space, &[]);
         place.is_some_and(|place| window.moved(place).is_some())
     }
 
@@ -175,7 +175,7 @@ impl Stub {
         taken: &[AddrRange],
         make: impl FnOnce(&mut Vec<u8>) -> Option<Traps>,
     ) -> Option<Stub> {
-        let boundaries = window.inner_boundaries();
+        let boundaries = window.inner_boundaries(JUMP_LEN);
         let place = find_place(at, &boundaries, space, taken)?;
         let mut code = Vec::new();
         let Traps { hit, asking } = make(&mut code)?;

@@ -11,6 +11,8 @@
 //!  entry ─► jmp start ┘ window     at `call` the library is entered as its stub would do it
 //! call  ─► syscall
 //! ```
+//!
+//! At the site of a counter with a landing, `call` is a jump, too. The instruction's copy is in the stub.
 
 use rr_trace::TraceReader;
 use rr_tracee::code::JUMP_LEN;
@@ -25,6 +27,8 @@ use crate::overlay::CodeOverlay;
 
 /// Maximum length of a window.
 const WINDOW_MOST: u64 = 24;
+/// Length of `jmp rel8`.
+const SHORT_JUMP_LEN: usize = 2;
 
 /// A rewritten site.
 #[derive(Clone, Debug)]
@@ -37,15 +41,28 @@ pub(crate) struct Site {
     pub call: Addr,
     /// The instruction that the library stands in for.
     pub instruction: Instruction,
-    /// The program's bytes from `start` to `call`.
+    /// The program's bytes from `start` to `call`, or to the end of the jump there.
     pub original: Vec<u8>,
     /// The bytes that are there now.
     pub rewritten: Vec<u8>,
     /// The code of the stub.
     pub stub: AddrRange,
+    /// Address of the stub's copy of the instruction, if callers at `call` are sent to the stub.
+    pub copy: Option<Addr>,
 }
 
 impl Site {
+    /// The places where the program comes by on its way to `addr`, which is within the site.
+    pub fn ways_to(&self, addr: Addr) -> impl Iterator<Item = Addr> {
+        let straight = self.copy.is_some() && addr == self.call;
+        [self.start].into_iter().chain(straight.then_some(addr))
+    }
+
+    /// Address where the library goes on if it leaves the instruction to the kernel.
+    pub fn go_on(&self) -> Addr {
+        self.copy.unwrap_or(self.call)
+    }
+
     /// Returns whether a task at `rip` is on its way to the call, but not at the site's beginning. Such
     /// a place has no code of the program to run.
     pub fn is_within(&self, rip: Addr) -> bool {
@@ -119,6 +136,12 @@ impl Sites {
         calls.chain(self.traps.iter().map(|at| AddrRange::sized(*at, 1)))
     }
 
+    /// The instruction whose callers are sent to the jump at `rip`.
+    pub fn sent_to(&self, rip: Addr) -> Option<Addr> {
+        let site = self.around(rip).filter(|site| site.copy.is_some())?;
+        (rip - site.start == JUMP_LEN as u64).then_some(site.call)
+    }
+
     /// The site whose stub contains `rip`.
     pub fn by_stub(&self, rip: Addr) -> Option<&Site> {
         self.calls.iter().find(|site| site.stub.contains(rip))
@@ -134,7 +157,9 @@ impl Sites {
                 *byte = OPCODE;
             }
         }
-        let first = self.calls.partition_point(|site| site.call <= range.start);
+        let first = self
+            .calls
+            .partition_point(|site| site.start + site.rewritten.len() as u64 <= range.start);
         let sites = self.calls[first..].iter().take_while(|s| s.start < range.end);
         for site in sites {
             for (n, (original, rewritten)) in site.original.iter().zip(&site.rewritten).enumerate() {
@@ -162,7 +187,9 @@ fn site_of(
         return None;
     };
     let from = Addr(stub.call.0.saturating_sub(WINDOW_MOST)).max(mapping.range.start);
-    let mut near = memory.read_vec(from, (stub.call - from) as usize).ok()?;
+    // The jump of two bytes at the call is part of the site.
+    let end = stub.call + stub.copy.map_or(0, |_| SHORT_JUMP_LEN as u64);
+    let mut near = memory.read_vec(from, (end - from) as usize).ok()?;
     if let Some(overlay) = overlay {
         overlay.mask(from, &mut near);
     }
@@ -185,8 +212,11 @@ fn site_of(
         .read_exact_at(&mut original, place)
         .ok()?;
     // The jump back for callers that come in behind padding.
-    let entry = (JUMP_LEN..rewritten.len().saturating_sub(1))
-        .find(|n| rewritten[*n] == 0xeb && original[*n..*n + 2] != rewritten[*n..*n + 2]);
+    let window = (stub.call - start) as usize;
+    let jumps = stub.copy.map_or(JUMP_LEN, |_| 2 * JUMP_LEN);
+    let entry = (jumps..(window + 1).saturating_sub(SHORT_JUMP_LEN)).find(|n| {
+        rewritten[*n] == 0xeb && original[*n..*n + SHORT_JUMP_LEN] != rewritten[*n..*n + SHORT_JUMP_LEN]
+    });
     Some(Site {
         start,
         entry: entry.map(|n| start + n as u64),
@@ -195,5 +225,6 @@ fn site_of(
         original,
         rewritten,
         stub: stub.range,
+        copy: stub.copy,
     })
 }

@@ -244,6 +244,7 @@ guests! {
         timer_storm
         trap_signals
         tsc
+        tsc_loops
         tsc_regs
         tsc_signals
         unix_sockets

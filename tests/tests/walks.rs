@@ -34,11 +34,12 @@ const FEW: [&str; 5] = [
     "buffered_memory",
     "vfork_exec",
 ];
-const MORE: [&str; 6] = [
+const MORE: [&str; 7] = [
     "loop_alarm",
     "loop_jumps",
     "signal_altstack",
     "buffered_tsc",
+    "tsc_loops",
     "fork_tree",
     "stubs_lost",
 ];

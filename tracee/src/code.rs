@@ -279,13 +279,12 @@ impl Window {
         starts.map(|i| (i.ip() - self.at.0) as usize).collect()
     }
 
-    /// Offsets within the five bytes of the jump where instructions of the window begin, except the
-    /// first.
-    pub fn inner_boundaries(&self) -> Vec<usize> {
+    /// Offsets below `end` where instructions of the window begin, except the first.
+    pub fn inner_boundaries(&self, end: usize) -> Vec<usize> {
         let starts = self.instructions.iter().skip(1);
         starts
             .map(|i| (i.ip() - self.at.0) as usize)
-            .filter(|start| *start < JUMP_LEN)
+            .filter(|start| *start < end)
             .collect()
     }
 
@@ -396,7 +395,7 @@ mod tests {
     fn a_window_covers_a_jump() {
         // add eax, 1; cmp eax, 5; nop…
         let w = window(&[0x83, 0xc0, 1, 0x83, 0xf8, 5, 0x90, 0x90]).unwrap();
-        assert_eq!((w.len(), w.inner_boundaries()), (6, vec![3]));
+        assert_eq!((w.len(), w.inner_boundaries(JUMP_LEN)), (6, vec![3]));
         let moved = w.moved(Addr(0x1000)).unwrap();
         assert_eq!(moved.starts, [0, 3]);
         assert_eq!(moved.code[..6], [0x83, 0xc0, 1, 0x83, 0xf8, 5]);

@@ -26,12 +26,27 @@
 //!
 //! The stub executes the window in its new place and goes to the library (`preload/src/layout.rs` shows
 //! the path).
+//!
+//! Loops that wait for the time-stamp counter branch straight to their `rdtsc`. So a counter's site is
+//! rewritten, too, if the window has room for a second jump, the *landing*. A jump of two bytes sends
+//! callers from the instruction to the landing, which leads into the stub behind the moved window. The
+//! stub has a copy of the instruction, for when the library leaves it to the kernel:
+//!
+//! ```text
+//!   start   ─► instructions      jmp stub              stub: the moved window
+//!   landing ─►   (ten bytes)     jmp stub_go           go:   to the library
+//!   call    ─► rdtsc             jmp landing           copy: rdtsc; jmp call+2
+//! ```
+//!
+//! The program never stands at the copy or at the landing. Recorder and replayer move a task that has
+//! trapped at the copy to `call` ([`crate::stubs::place_of_copy`]), and give no point of execution a
+//! name that is on the way to the library.
 
 use std::mem::offset_of;
 
 use rr_preload::layout::{self, Control};
 
-use crate::code::{JUMP_LEN, Window, decode};
+use crate::code::{JUMP_LEN, Window, decode, jump};
 use crate::ids::{Addr, AddrRange};
 
 /// Distance before the call at which decoding begins, and number of bytes within which it must have
@@ -47,7 +62,11 @@ const TABLE_MOST: usize = 4096;
 /// Room for a stub: the moved window (conditional branches grow), and the jump to the library.
 pub const STUB_MOST: usize = 160;
 
-/// Number of bytes of code that [`Site::find`] needs before the call.
+/// Length of `mov dword [at], constant` and of `jmp [at]`, for an absolute address of 32 bits.
+const STORE_LEN: u64 = 11;
+const JUMP_TO_ENTRY_LEN: u64 = 7;
+
+/// Number of bytes of code that [`Site::candidates`] needs before the call.
 pub const BEFORE: usize = RUN_UP;
 
 /// An instruction that the library can stand in for.
@@ -105,6 +124,15 @@ impl Instruction {
     }
 }
 
+/// A stub, and what leads to it.
+#[derive(Clone, Debug)]
+pub struct StubCode {
+    /// The code of the stub.
+    pub code: Vec<u8>,
+    /// The jumps at the site: address and code of each, the jump at the site's beginning first.
+    pub jumps: Vec<(Addr, Vec<u8>)>,
+}
+
 /// A call that can be given to the library.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -115,10 +143,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// The site of the instruction at `call`. `code` is the code before it: [`BEFORE`] bytes, or fewer
-    /// if there are no more. `None` if no instructions there can be overwritten by a jump.
-    pub fn find(code: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
-        let begin = Addr(call.0 - code.len() as u64);
+    /// The possible sites of the instruction at `call`, the best one first. `code` is the code before
+    /// it: [`BEFORE`] bytes, or fewer if there are no more. There is none if no instructions there can
+    /// be overwritten by a jump.
+    pub fn candidates(code: &[u8], call: Addr, instruction: Instruction) -> Vec<Site> {
         let code_near = &code[code.len().saturating_sub(RUN_UP)..];
         let len = |n: usize| Some(decode(&code_near[n..], call)?.len());
         let lengths: Vec<Option<usize>> = (0..code_near.len()).map(len).collect();
@@ -134,16 +162,19 @@ impl Site {
                 }
             }
         }
-        // The shortest window that is long enough.
-        let distance = (JUMP_LEN..=WINDOW_MOST).find(|d| ways > 0 && begins[*d] == ways)?;
-        let start = code.len().checked_sub(distance)?;
-        let window = Window::before_call(&code[start..], begin + start as u64)?;
-        Some(Site {
-            instruction,
-            start: Addr(call.0 - distance as u64),
-            call,
-            window,
-        })
+        let of_length = |distance: usize| {
+            let start = code.len().checked_sub(distance)?;
+            Site::known(&code[start..], call, instruction)
+        };
+        let fits = (JUMP_LEN..=WINDOW_MOST).filter(|d| ways > 0 && begins[*d] == ways);
+        let all: Vec<Site> = fits.map_while(of_length).collect();
+        // The shorter the window, the fewer instructions are moved. A branch may lead into a short
+        // window with a landing, and behind the landing of a longer one.
+        let (mut sites, mut plain): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|site| site.landing().is_some());
+        plain.truncate(1);
+        sites.append(&mut plain);
+        sites
     }
 
     /// The site of the call at `call`, with a window that was found before.
@@ -168,9 +199,13 @@ impl Site {
     }
 
     /// The bytes that the jumps overwrite, and those between the jumps.
-    pub fn original(&self) -> &[u8] {
+    pub fn original(&self) -> Vec<u8> {
+        let window = self.window.bytes();
+        if self.landing_offset().is_some() {
+            return [window, &self.instruction.bytes()[..SHORT_LEN]].concat();
+        }
         let end = self.entry().map_or(JUMP_LEN, |at| at + SHORT_LEN);
-        &self.window.bytes()[..end]
+        window[..end].to_vec()
     }
 
     /// Offset in the window where callers may come in behind padding, if the padding alone has room for
@@ -182,30 +217,41 @@ impl Site {
         (padding >= JUMP_LEN && next >= SHORT_LEN).then_some(padding)
     }
 
-    /// The jump back to the beginning of the window, for callers that come in behind padding, and its
-    /// address.
-    pub fn short_jump(&self) -> Option<(Addr, [u8; SHORT_LEN])> {
-        let at = self.entry()?;
-        let back = i8::try_from(at + SHORT_LEN).ok()?;
-        Some((self.start + at as u64, [0xeb, back.wrapping_neg() as u8]))
+    /// Offset in the window of the jump for callers that come in at the instruction itself.
+    fn landing_offset(&self) -> Option<usize> {
+        let has_room = self.window.len() >= 2 * JUMP_LEN && self.entry().is_none_or(|at| at >= 2 * JUMP_LEN);
+        (self.instruction != Instruction::Call && has_room).then_some(JUMP_LEN)
     }
 
-    /// Addresses within the five bytes of the jump where other instructions than the first begin. No
-    /// jump may lead there.
+    /// Address of the jump for callers that come in at the instruction itself.
+    pub fn landing(&self) -> Option<Addr> {
+        self.landing_offset().map(|at| self.start + at as u64)
+    }
+
+    /// Addresses within the jumps where other instructions than the first begin. No branch may lead
+    /// there.
     pub fn inner(&self) -> Vec<Addr> {
-        let boundaries = self.window.inner_boundaries();
+        let end = self.landing_offset().map_or(JUMP_LEN, |at| at + JUMP_LEN);
+        let boundaries = self.window.inner_boundaries(end);
         boundaries.iter().map(|n| self.start + *n as u64).collect()
     }
 
-    /// The code of a stub at `to`, and the jump to it. `None` if `to` is too far away.
-    pub fn stub(&self, to: Addr) -> Option<(Vec<u8>, [u8; JUMP_LEN])> {
+    /// The code of a stub at `to`, and the jumps that lead to it. `None` if `to` is too far away.
+    pub fn stub(&self, to: Addr) -> Option<StubCode> {
         let mut code = self.window.relocated(to)?.code;
+        let go = code.len() as u64;
         let go_on = (layout::CONTROL as usize + offset_of!(Control, go_on)) as u32;
         let entry = (layout::CONTROL as usize + offset_of!(Control, entry)) as u32;
-        let place = self.call.0.to_le_bytes();
         let kind = (layout::CONTROL as usize + offset_of!(Control, site)) as u32;
         let is_call = self.instruction == Instruction::Call;
         let of_kind = self.instruction.site_kind().to_le_bytes();
+        let stores = if is_call { 2 } else { 3 };
+        let place = match self.landing_offset() {
+            // The copy stands behind all this.
+            Some(_) => to + go + stores * STORE_LEN + JUMP_TO_ENTRY_LEN,
+            None => self.call,
+        };
+        let place = place.0.to_le_bytes();
         let told = (!is_call).then_some((kind, &of_kind[..4]));
         for (at, half) in [(go_on, &place[..4]), (go_on + 4, &place[4..])]
             .into_iter()
@@ -219,12 +265,36 @@ impl Site {
         // jmp [entry]
         code.extend([0xff, 0x24, 0x25]);
         code.extend(entry.to_le_bytes());
-        let distance = (to.0 as i64).checked_sub((self.start.0 + JUMP_LEN as u64) as i64)?;
-        let distance = i32::try_from(distance).ok()?;
-        let mut jump = [0xe9; JUMP_LEN];
-        jump[1..].copy_from_slice(&distance.to_le_bytes());
-        (code.len() <= STUB_MOST).then_some((code, jump))
+        let mut jumps = vec![(self.start, jump_from(self.start, to)?.to_vec())];
+        if let Some(at) = self.entry() {
+            jumps.push((self.start + at as u64, self.short_jump(at as u64, 0)?.to_vec()));
+        }
+        if let Some(at) = self.landing_offset() {
+            code.extend(self.instruction.bytes());
+            jump(&mut code, self.call.0 + self.instruction.len());
+            let landing = self.start + at as u64;
+            jumps.push((landing, jump_from(landing, to + go)?.to_vec()));
+            jumps.push((
+                self.call,
+                self.short_jump(self.window.len() as u64, at as u64)?.to_vec(),
+            ));
+        }
+        (code.len() <= STUB_MOST).then_some(StubCode { code, jumps })
     }
+
+    /// A jump of two bytes, between two offsets in the window.
+    fn short_jump(&self, from: u64, to: u64) -> Option<[u8; SHORT_LEN]> {
+        let distance = to as i64 - (from as i64 + SHORT_LEN as i64);
+        Some([0xeb, i8::try_from(distance).ok()? as u8])
+    }
+}
+
+/// `jmp rel32` at `from`. `None` if `to` is too far away.
+fn jump_from(from: Addr, to: Addr) -> Option<[u8; JUMP_LEN]> {
+    let distance = (to.0 as i64).checked_sub((from.0 + JUMP_LEN as u64) as i64)?;
+    let mut jump = [0xe9; JUMP_LEN];
+    jump[1..].copy_from_slice(&i32::try_from(distance).ok()?.to_le_bytes());
+    Some(jump)
 }
 
 /// Returns whether the instruction does nothing.
@@ -336,7 +406,7 @@ mod tests {
         all.extend([0x48, 0x83, 0xc4, 0x08, 0xc3]);
         all.extend([0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0]);
         all.extend(code);
-        Site::find(&all, CALL, Instruction::Call)
+        Site::candidates(&all, CALL, Instruction::Call).into_iter().next()
     }
 
     #[test]
@@ -345,12 +415,15 @@ mod tests {
         let site = site(&[0xb8, 39, 0, 0, 0]).unwrap();
         assert_eq!((site.start(), site.inner()), (before(5), vec![]));
         let to = before(0x10_0000);
-        let (stub, jump) = site.stub(to).unwrap();
+        let StubCode { code: stub, jumps } = site.stub(to).unwrap();
         assert_eq!(stub[..5], [0xb8, 39, 0, 0, 0]);
         assert_eq!(stub[5..12], [0xc7, 0x04, 0x25, 0x00, 0x10, 0x01, 0x70]);
         assert_eq!(stub[12..16], (CALL.0 as u32).to_le_bytes());
         assert_eq!(stub[23..27], ((CALL.0 >> 32) as u32).to_le_bytes());
-        assert_eq!(jump[0], 0xe9);
+        let [(at, jump)] = &jumps[..] else {
+            panic!("{jumps:x?}")
+        };
+        assert_eq!((*at, jump[0]), (before(5), 0xe9));
         let distance = i32::from_le_bytes(jump[1..].try_into().unwrap());
         assert_eq!(CALL.0.wrapping_add_signed(distance.into()), to.0);
         assert!(site.stub(Addr(0x1000_0000)).is_none(), "too far");
@@ -362,8 +435,8 @@ mod tests {
         let code = [0x80, 0x3d, 0x51, 0x3f, 0x10, 0, 0, 0x74, 0x13, 0x31, 0xc0];
         let read = site(&code).unwrap();
         assert_eq!((read.start(), read.inner()), (before(11), vec![]));
-        let (stub, _) = read.stub(CALL + 0x1000).unwrap();
-        assert_eq!(stub[..2], [0x80, 0x3d]);
+        let stub = read.stub(CALL + 0x1000).unwrap();
+        assert_eq!(stub.code[..2], [0x80, 0x3d]);
         // mov rsi, rcx; mov rdi, rbx
         let go = site(&[0x48, 0x89, 0xce, 0x48, 0x89, 0xdf]).unwrap();
         assert_eq!((go.start(), go.inner()), (before(6), vec![before(3)]));
@@ -377,13 +450,14 @@ mod tests {
         let read = site(&code).unwrap();
         assert_eq!((read.start(), read.inner()), (before(12), vec![]));
         assert_eq!(read.original(), code);
-        assert_eq!(read.short_jump(), Some((before(2), [0xeb, 0xf4])));
+        let jumps = |site: &Site| site.stub(CALL + 0x1000).unwrap().jumps;
+        assert_eq!(jumps(&read)[1..], [(before(2), vec![0xeb, 0xf4])]);
         // With one byte (push rax) there is no room for it.
         let push = site(&[&padding[..], &[0x50]].concat()).unwrap();
-        assert_eq!((push.short_jump(), push.original()), (None, &padding[..5]));
+        assert_eq!((jumps(&push).len(), push.original()), (1, padding[..5].to_vec()));
         // Callers come in only at the beginning.
         let wrapper = site(&[0xb8, 39, 0, 0, 0]).unwrap();
-        assert_eq!((wrapper.short_jump(), wrapper.original().len()), (None, 5));
+        assert_eq!((jumps(&wrapper).len(), wrapper.original().len()), (1, 5));
     }
 
     #[test]
@@ -393,7 +467,7 @@ mod tests {
         // another system call just before
         assert!(site(&[0x0f, 0x05, 0x89, 0xc7, 0x90]).is_none());
         // too little code before the call is known
-        assert!(Site::find(&[0x89], CALL, Instruction::Call).is_none());
+        assert!(Site::candidates(&[0x89], CALL, Instruction::Call).is_empty());
     }
 
     /// `mov dword [rsp-0x48], 1`: its last five bytes look like `mov eax, 1`.
@@ -444,7 +518,9 @@ mod tests {
         let find = |before: &[u8]| {
             let mut code = vec![0x90; 60];
             code.extend(before);
-            Site::find(&code, CALL, Instruction::Counter)
+            Site::candidates(&code, CALL, Instruction::Counter)
+                .into_iter()
+                .next()
         };
         // mov ecx, 7; then rdtsc, rdtscp, cpuid, rdrand eax, rdseed rax, mov rax, dr6; then lfence
         let events: [&[u8]; 6] = [
@@ -464,5 +540,57 @@ mod tests {
             let site = find(&code(&[0x0f, 0xae, 0xe8, 0x0f, 0xae, 0xe8])).unwrap();
             assert_eq!(site.start(), before(6), "{event:x?}");
         }
+    }
+
+    #[test]
+    fn a_counter_has_a_landing_if_there_is_room() {
+        let find = |window: &[u8], instruction| {
+            let mut code = vec![0x90; 60];
+            code.extend([0xc3, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]);
+            code.extend(window);
+            Site::candidates(&code, CALL, instruction)
+        };
+        // mov ecx, 9; xor esi, esi; mov edi, 8
+        let window = [0xb9, 9, 0, 0, 0, 0x31, 0xf6, 0xbf, 8, 0, 0, 0];
+        for (instruction, bytes) in [
+            (Instruction::Counter, &[0x0f, 0x31][..]),
+            (Instruction::CounterAndProcessor, &[0x0f, 0x01, 0xf9]),
+        ] {
+            let sites = find(&window, instruction);
+            let starts: Vec<Addr> = sites.iter().map(Site::start).collect();
+            assert_eq!(
+                starts,
+                [before(12), before(22), before(5)],
+                "the last one has no landing"
+            );
+            let site = &sites[0];
+            assert_eq!(site.inner(), [before(7), before(5)]);
+            assert_eq!(sites[1].inner(), [], "only the padding");
+            assert_eq!(sites[2].inner(), [], "only the last instruction");
+            assert_eq!(site.original(), [&window[..], &bytes[..2]].concat());
+            let to = CALL + 0x1000;
+            let StubCode { code, jumps } = site.stub(to).unwrap();
+            let jump = |from: u64, to: u64| {
+                [&[0xe9][..], &(to.wrapping_sub(from + 5) as u32).to_le_bytes()].concat()
+            };
+            let go = to.0 + 12;
+            let expected = [
+                (before(12), jump(before(12).0, to.0)),
+                (before(7), jump(before(7).0, go)),
+                // From the instruction to the landing: seven bytes back, and over the jump itself.
+                (CALL, vec![0xeb, 0xf7]),
+            ];
+            assert_eq!(jumps, expected);
+            // Behind the moved window the stub sends its copy of the instruction to the library.
+            let copy = to.0 + 12 + 3 * STORE_LEN + JUMP_TO_ENTRY_LEN;
+            assert_eq!(code[19..23], (copy as u32).to_le_bytes());
+            let at = (copy - to.0) as usize;
+            assert_eq!(&code[at..at + bytes.len()], bytes);
+            assert_eq!(
+                code[at + bytes.len() + 6..],
+                (CALL.0 + bytes.len() as u64).to_le_bytes()
+            );
+        }
+        assert_eq!(find(&window, Instruction::Call).len(), 1, "calls stay in place");
     }
 }

@@ -10,6 +10,7 @@
 //!        mov dword [go_on + 4], call >> 32
 //!        mov dword [site], kind            only of a site that is no call
 //!        jmp [entry]
+//! copy:  rdtsc; jmp call+2                 only of a counter's site with a landing; go_on is copy then
 //! next:  at the next multiple of 16
 //! ```
 
@@ -17,6 +18,7 @@ use std::mem::offset_of;
 
 use rr_preload::layout::{self, Control};
 
+use crate::code::ABSOLUTE_JUMP_LEN;
 use crate::ids::{Addr, AddrRange};
 use crate::site::Instruction;
 
@@ -33,9 +35,14 @@ pub struct Stub {
     pub range: AddrRange,
     /// Address of the instruction that the stub replaces.
     pub call: Addr,
+    /// Address of the stub's copy of the instruction, if it has one.
+    pub copy: Option<Addr>,
     /// The replaced instruction.
     pub instruction: Instruction,
 }
+
+/// `jmp [rip]`, before the target ([`crate::code::jump`]).
+const ABSOLUTE_JUMP: [u8; 6] = [0xff, 0x25, 0, 0, 0, 0];
 
 /// `mov dword [at], …`: the instruction without its constant.
 fn store_to(field: usize) -> [u8; 7] {
@@ -47,6 +54,37 @@ fn store_to(field: usize) -> [u8; 7] {
 fn jump_to_entry() -> [u8; 7] {
     let [a, b, c, d] = ((layout::CONTROL as usize + offset_of!(Control, entry)) as u32).to_le_bytes();
     [0xff, 0x24, 0x25, a, b, c, d]
+}
+
+/// The copy of an instruction at the end of a stub, with the jump behind it.
+struct Copy {
+    instruction: Instruction,
+    /// Address of the program's own instruction.
+    call: Addr,
+    len: usize,
+}
+
+/// The copy at the beginning of `code`.
+fn copy_in(code: &[u8]) -> Option<Copy> {
+    let instruction = Instruction::of(code).filter(|i| *i != Instruction::Call)?;
+    let target = code
+        .get(instruction.len() as usize..)?
+        .strip_prefix(&ABSOLUTE_JUMP)?;
+    let target = u64::from_le_bytes(*target.first_chunk()?);
+    Some(Copy {
+        instruction,
+        call: Addr(target.checked_sub(instruction.len())?),
+        len: instruction.len() as usize + ABSOLUTE_JUMP_LEN,
+    })
+}
+
+/// Number of bytes that [`place_of_copy`] needs.
+pub const COPY_MOST: usize = Instruction::LONGEST + ABSOLUTE_JUMP_LEN;
+
+/// The address of the program's instruction whose copy in a stub `code` is. `None` if `code` is no such
+/// copy.
+pub fn place_of_copy(code: &[u8]) -> Option<Addr> {
+    copy_in(code).map(|copy| copy.call)
 }
 
 /// All stubs in `code`, whose address is `at`.
@@ -72,18 +110,22 @@ pub fn find(code: &[u8], at: Addr) -> Vec<Stub> {
                 None => (layout::site::CALL as u32, after_high),
             };
             let last = after_kind.strip_prefix(&jump[..])?;
-            let call = u64::from(word(n + 7)?) | u64::from(word(n + 18)?) << 32;
+            let go_on = Addr(u64::from(word(n + 7)?) | u64::from(word(n + 18)?) << 32);
             let instruction = Instruction::of_kind(of_kind.into())?;
-            Some((code.len() - last.len(), Addr(call), instruction))
+            let end = code.len() - last.len();
+            let copy =
+                copy_in(last).filter(|copy| go_on == at + end as u64 && copy.instruction == instruction);
+            Some((end, go_on, instruction, copy))
         };
-        let Some((end, call, instruction)) = tail() else {
+        let Some((mut end, go_on, instruction, copy)) = tail() else {
             n += 1;
             continue;
         };
-        let range = AddrRange::new(at + begin as u64, at + end as u64);
+        end += copy.as_ref().map_or(0, |copy| copy.len);
         stubs.push(Stub {
-            range,
-            call,
+            range: AddrRange::new(at + begin as u64, at + end as u64),
+            call: copy.as_ref().map_or(go_on, |copy| copy.call),
+            copy: copy.map(|_| go_on),
             instruction,
         });
         n = end;
@@ -95,6 +137,7 @@ pub fn find(code: &[u8], at: Addr) -> Vec<Stub> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::code::JUMP_LEN;
     use crate::site::Site;
 
     #[test]
@@ -102,18 +145,30 @@ mod tests {
         let at = Addr(0x5000_0000);
         let mut page = Vec::new();
         let mut expected = Vec::new();
-        for (call, instruction) in [
-            (Addr(0x5010_0000), Instruction::Call),
-            (Addr(0x5020_0030), Instruction::Counter),
-            (Addr(0x5030_0011), Instruction::CounterAndProcessor),
+        let short: &[u8] = &[0xb8, 39, 0, 0, 0];
+        let long = short.repeat(2);
+        for (call, instruction, window) in [
+            (Addr(0x5010_0000), Instruction::Call, short),
+            (Addr(0x5020_0030), Instruction::Counter, short),
+            (Addr(0x5030_0011), Instruction::CounterAndProcessor, short),
+            (Addr(0x5040_0010), Instruction::Counter, &long),
+            (Addr(0x5050_0010), Instruction::CounterAndProcessor, &long),
+            (Addr(0x5060_0010), Instruction::Call, &long),
         ] {
-            let site = Site::known(&[0xb8, 39, 0, 0, 0], call, instruction).unwrap();
+            let site = Site::known(window, call, instruction).unwrap();
             let place = at + page.len() as u64;
-            let (code, _) = site.stub(place).unwrap();
+            let code = site.stub(place).unwrap().code;
             let range = AddrRange::sized(place, code.len() as u64);
+            let has_copy = window.len() > JUMP_LEN && instruction != Instruction::Call;
+            let copy = Addr(range.end.0 - instruction.len() - ABSOLUTE_JUMP_LEN as u64);
+            if has_copy {
+                let at = (copy - place) as usize;
+                assert_eq!(place_of_copy(&code[at..]), Some(call));
+            }
             expected.push(Stub {
                 range,
                 call,
+                copy: has_copy.then_some(copy),
                 instruction,
             });
             page.extend(code);

@@ -86,7 +86,7 @@ impl RecordSession {
         for step in 0..STEPS_MAX {
             let regs = stopped.regs()?;
             let at = Addr(regs.rip);
-            if self.spaces[&space].library.sites.is_in_stub(at) {
+            if self.spaces[&space].library.sites.is_on_the_way(at) {
                 // On the way to the library, which others would enter meanwhile.
                 self.leave(tid, stopped)?;
                 return Ok(None);
@@ -117,7 +117,11 @@ impl RecordSession {
     /// Returns whether code near the window, which is at `at`, may jump to one of its instructions
     /// except the first.
     fn is_jumped_into(&self, space: SpaceId, memory: &Memory, window: &Window, at: Addr) -> Result<bool> {
-        let inner: Vec<Addr> = window.inner_boundaries().iter().map(|n| at + *n as u64).collect();
+        let inner: Vec<Addr> = window
+            .inner_boundaries(JUMP_LEN)
+            .iter()
+            .map(|n| at + *n as u64)
+            .collect();
         let mapping = self.spaces[&space].model.at(at);
         let first = mapping.map_or(at, |m| m.range.start);
         let start = Addr(at.0.saturating_sub(NEAR)).max(first);

@@ -148,7 +148,7 @@ impl RecordSession {
         let mut best: Option<(bool, Addr)> = None;
         for _ in 0..PASS_MAX {
             let at = Addr(regs.rip);
-            if self.spaces[&space].library.sites.is_in_stub(at) {
+            if self.spaces[&space].library.sites.is_on_the_way(at) {
                 return Ok(Pass::Different(stopped));
             }
             let (bytes, instruction) = instruction_at(&memory, at)?;

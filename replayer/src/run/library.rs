@@ -17,26 +17,35 @@ use super::{Seen, written};
 use crate::error::Result;
 use crate::interrupt::Never;
 use crate::session::ReplaySession;
+use crate::sites::Site;
 
 /// Number of bytes that contain both exits of the library: the longest instruction, and the first byte
 /// behind it.
 const EXIT_BYTES: usize = Instruction::LONGEST + 1;
 
 impl ReplaySession {
-    /// Lets the library handle the instruction at `call`, where the task stands, as if it had come
+    /// Lets the library handle the instruction of a site, where the task stands, as if it had come
     /// through the stub. The task then stands there (the library has left it alone) or behind it.
     /// Returns the watched places that were accessed.
-    pub(super) fn call_library(&mut self, event: &Event, call: Addr, instruction: Instruction) -> Result<u8> {
+    pub(super) fn call_library(&mut self, event: &Event, site: &Site) -> Result<u8> {
         let memory = self.task(event)?.memory();
         let control = |field: usize| Addr(layout::CONTROL + field as u64);
         let go_on = control(offset_of!(Control, go_on));
-        written(event, memory.write(go_on, &call.0.to_le_bytes()))?;
-        if instruction != Instruction::Call {
-            let kind = instruction.site_kind().to_le_bytes();
+        written(event, memory.write(go_on, &site.go_on().0.to_le_bytes()))?;
+        if site.instruction != Instruction::Call {
+            let kind = site.instruction.site_kind().to_le_bytes();
             written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
         }
         self.move_to(event, Addr(layout::ENTRY))?;
-        self.finish_library(event)
+        let hits = self.finish_library(event)?;
+        let rip = Addr(self.regs_of(event)?.rip);
+        if let Some(copy) = site
+            .copy
+            .filter(|copy| *copy <= rip && rip - *copy <= site.instruction.len())
+        {
+            self.move_to(event, site.call + (rip - copy))?;
+        }
+        Ok(hits)
     }
 
     /// Runs the task out of the library.

@@ -27,6 +27,7 @@ use rr_trace::event::{Event, EventKind};
 use rr_tracee::code::INSTRUCTION_MOST;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::{NOT_IN_SYSCALL, TF};
+use rr_tracee::stubs::{COPY_MOST, STUBS};
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, Memory, Registers, Stop, Tid, rr_area};
@@ -208,7 +209,7 @@ impl ReplaySession {
         if let Some(site) = &site
             && site.call == rip
         {
-            let hits = self.call_library(event, site.call, site.instruction)?;
+            let hits = self.call_library(event, site)?;
             if Addr(self.regs_of(event)?.rip) != rip {
                 return Ok(if hits != 0 {
                     Halt::Watchpoint(hits)
@@ -296,6 +297,9 @@ impl ReplaySession {
                     Seen::Watch(more) => hits |= more,
                     _ => {}
                 }
+            } else if let Some(call) = self.sites_of(event).sent_to(rip) {
+                // Not yet in the stub: the program is still at its instruction.
+                self.move_to(event, call)?;
             } else if self.sites_of(event).by_stub(rip).is_some() {
                 match self.resume_task(event, Resume::SysemuStep, &mut Never)? {
                     Seen::Arrived => return self.arrived(event),
@@ -345,12 +349,27 @@ impl ReplaySession {
     /// Moves a fault of an instruction that was executed elsewhere to the instruction's own place.
     fn give_fault_back(&mut self, event: &Event, regs: &mut Registers) -> Result<()> {
         let rip = Addr(regs.rip);
-        let place = self.stub_around(rip).and_then(|stub| stub.program_place(rip));
+        let place = match self.stub_around(rip) {
+            Some(stub) => stub.program_place(rip),
+            None => self.place_of_copy(event, rip)?,
+        };
         if let Some(place) = place {
             self.move_to(event, place)?;
             regs.rip = place.0;
         }
         Ok(())
+    }
+
+    /// The program's instruction whose copy in the stub of a site is at `rip`.
+    fn place_of_copy(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
+        let (space, memory) = (self.task(event)?.space, self.task(event)?.memory());
+        let mapping = self.spaces.get(&space).and_then(|space| space.at(rip));
+        if mapping.is_none_or(|mapping| &*mapping.name != STUBS) {
+            return Ok(None);
+        }
+        let mut code = [0; COPY_MOST];
+        let got = written(event, memory.read_some(rip, &mut code))?;
+        Ok(rr_tracee::stubs::place_of_copy(&code[..got]))
     }
 
     fn interpret(&mut self, event: &Event, stop: Stop, how: Resume, asked: bool) -> Result<Seen> {

@@ -278,6 +278,64 @@ fn instructions() {
     }
 }
 
+/// The loop is executed through the library soon. The debugger sees the program's own instructions all
+/// the same, and stops at each turn.
+#[test]
+fn a_loop_that_reads_the_counter() {
+    let rr = Rr::new();
+    for mode in MODES {
+        let ticks = Debugged::record(&rr, mode, &Program::c("ticks"));
+        ticks.check(
+            &[],
+            &[
+                ("break main", "Breakpoint 1"),
+                ("continue", "Breakpoint 1, main ()"),
+                (
+                    "x/3i before_read",
+                    "mov    $0x55667788,%r9d … rdtsc … addq   $0x1,",
+                ),
+                // Each turn comes by at each of these places; the first one only from above.
+                ("break *read_ticks", "Breakpoint 2"),
+                ("break *before_read", "Breakpoint 3"),
+                ("break *behind_read", "Breakpoint 4"),
+                ("ignore 2 1000", ""),
+                ("ignore 3 1000", ""),
+                ("ignore 4 1000", ""),
+                ("break {printed}", "Breakpoint 5"),
+                ("continue", "Breakpoint 5, main ()"),
+                (
+                    "info breakpoints",
+                    "already hit 60 times … already hit 2 times … already hit 60 times",
+                ),
+                (
+                    "x/3i before_read",
+                    "mov    $0x55667788,%r9d … rdtsc … addq   $0x1,",
+                ),
+                ("delete 2 3 4", ""),
+                ("break *read_ticks if turns == 50", "Breakpoint 6"),
+                ("reverse-continue", "Breakpoint 6"),
+                ("save fifty", ""),
+                ("stepi", ""),
+                ("print $pc == (long)&behind_read", "= 1"),
+                ("save read", ""),
+                ("stepi", ""),
+                ("print turns", "= 51"),
+                ("reverse-stepi", ""),
+                ("same read", ""),
+                ("reverse-stepi", ""),
+                ("same fifty", ""),
+                ("tbreak *before_read", ""),
+                ("reverse-continue", "Temporary breakpoint"),
+                ("stepi", ""),
+                ("print $pc == (long)&read_ticks", "= 1"),
+                ("print turns", "= 30"),
+                ("continue", "Breakpoint 6"),
+                ("same fifty", ""),
+            ],
+        );
+    }
+}
+
 #[test]
 fn interrupts() {
     let rr = Rr::new();

@@ -33,6 +33,20 @@ pub struct Global {
     /// Accepted for compatibility: rr uses no counters of the processor
     #[arg(short = 'A', long, value_name = "NAME", global = true, hide = true)]
     microarch: Option<OsString>,
+    /// Accepted for compatibility: every replay compares registers and outputs, and `rr verify` all memory
+    #[arg(short = 'C', long, value_name = "WHEN", global = true, hide = true)]
+    checksum: Option<String>,
+    /// Accepted for compatibility
+    #[arg(long, global = true, hide = true)]
+    disable_cpuid_faulting: bool,
+    /// Accepted for compatibility
+    #[arg(
+        long = "disable-ptrace-exit_events",
+        alias = "disable-ptrace-exit-events",
+        global = true,
+        hide = true
+    )]
+    disable_ptrace_exit_events: bool,
     /// Print the version
     #[arg(short = 'N', long, global = true, hide = true)]
     pub version: bool,

@@ -5,6 +5,7 @@
 mod budget;
 mod command_line;
 mod commands;
+mod compatibility;
 mod duration;
 mod echo;
 mod error_text;
@@ -67,6 +68,7 @@ enum Command {
     Rm(commands::rm::Options),
     Mv(commands::mv::Options),
     Filename(commands::filename::Options),
+    Buildid(commands::buildid::Options),
     Gdbinit(commands::gdbinit::Options),
     Completions(commands::completions::Options),
     Man(commands::man::Options),
@@ -141,6 +143,7 @@ fn main() -> ExitCode {
             | Command::Traceinfo(_)
             | Command::Checkpoints(_)
             | Command::Filename(_)
+            | Command::Buildid(_)
             | Command::Gdbinit(_)
             | Command::Completions(_)
     ) {
@@ -165,6 +168,7 @@ fn main() -> ExitCode {
         Command::Rm(options) => commands::rm::run(&options),
         Command::Mv(options) => commands::mv::run(&options),
         Command::Filename(options) => commands::filename::run(&options),
+        Command::Buildid(_) => commands::buildid::run(),
         Command::Gdbinit(options) => commands::gdbinit::run(&options),
         Command::Completions(options) => commands::completions::run(&options, Cli::command()),
         Command::Man(options) => commands::man::run(&options, Cli::command()),

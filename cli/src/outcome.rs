@@ -5,6 +5,8 @@ use std::path::Path;
 use rr_recorder::{End, Summary};
 use serde::{Deserialize, Serialize};
 
+use crate::signals;
+
 /// The end of a recording. A file that is missing says that the recording itself failed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +55,31 @@ impl Outcome {
         }
     }
 
+    /// Says why the program counts as failed. `None` if it has succeeded.
+    pub fn failure(&self) -> Option<String> {
+        match self {
+            Outcome { timed_out: true, .. } => Some("time-out".into()),
+            Outcome {
+                signal: Some(signal), ..
+            } => Some(format!("killed by {}", signals::name(*signal))),
+            Outcome {
+                exit_code: Some(code),
+                ..
+            } if *code != 0 => Some(format!("exit status {code}")),
+            Outcome { crashes, .. } => crashes.first().map(|crash| {
+                let more = match crashes.len() {
+                    1 => String::new(),
+                    n => format!(", and {} more", n - 1),
+                };
+                format!(
+                    "thread {} was killed by {}{more}",
+                    crash.thread,
+                    signals::name(crash.signal)
+                )
+            }),
+        }
+    }
+
     /// Writes it into a file.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         std::fs::write(path, serde_json::to_vec_pretty(self)?)
@@ -61,5 +88,63 @@ impl Outcome {
     /// Reads it from a file.
     pub fn read(path: &Path) -> std::io::Result<Outcome> {
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            exit_code: Some(0),
+            signal: None,
+            timed_out: false,
+            events: 1,
+            crashes: vec![],
+        }
+    }
+
+    #[test]
+    fn a_failure_is_a_status_a_signal_a_time_out_or_a_crash() {
+        let crash = |thread, signal| Crash {
+            event: 1,
+            thread,
+            signal,
+        };
+        let of = |outcome: Outcome| outcome.failure();
+        assert_eq!(of(outcome()), None);
+        assert_eq!(
+            of(Outcome {
+                exit_code: Some(3),
+                ..outcome()
+            })
+            .unwrap(),
+            "exit status 3"
+        );
+        let killed = Outcome {
+            exit_code: None,
+            signal: Some(libc::SIGSEGV),
+            ..outcome()
+        };
+        assert_eq!(of(killed.clone()).unwrap(), "killed by SIGSEGV");
+        assert_eq!(
+            of(Outcome {
+                timed_out: true,
+                ..killed
+            })
+            .unwrap(),
+            "time-out"
+        );
+        let one = Outcome {
+            crashes: vec![crash(7, libc::SIGABRT)],
+            ..outcome()
+        };
+        assert_eq!(of(one).unwrap(), "thread 7 was killed by SIGABRT");
+        let two = Outcome {
+            crashes: vec![crash(7, libc::SIGABRT), crash(8, libc::SIGSEGV)],
+            ..outcome()
+        };
+        assert_eq!(of(two).unwrap(), "thread 7 was killed by SIGABRT, and 1 more");
     }
 }

@@ -1,7 +1,8 @@
 //! The state in which rr was started, as far as Rust's runtime changes it before `main`: it ignores `SIGPIPE`.
 
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static IGNORED: AtomicBool = AtomicBool::new(false);
@@ -38,4 +39,18 @@ pub fn restore_broken_pipe(command: &mut Command) {
             });
         }
     }
+}
+
+/// Executes a command in place of rr, as a shell does: 127 if there is no such program, 126 if it cannot be executed.
+pub fn replace_by(words: &[OsString]) -> ExitCode {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    restore_broken_pipe(&mut command);
+    let e = command.exec();
+    eprintln!("rr: {}: {e}", OsStr::to_string_lossy(&words[0]));
+    ExitCode::from(if e.kind() == std::io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    })
 }

@@ -1,3 +1,4 @@
+// guest: heavy
 /* exit_group from a thread while the leader, which has the lowest priority, is ready to run at a system
  * call. When the recorder looks for the next task, the leader is often on its way to its exit, but not
  * there yet: the recorder must not resume it as if nothing had happened. */

@@ -1,3 +1,4 @@
+// guest: heavy
 /* A chain of 64 processes, each the child of the one before; the answer comes back through all. */
 #include "guest.h"
 

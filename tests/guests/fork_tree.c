@@ -1,3 +1,4 @@
+// guest: heavy
 /* A binary tree of processes, four levels deep; every parent checks its children. */
 #include "guest.h"
 

@@ -1,3 +1,4 @@
+// guest: heavy
 /* Processes that a signal ends while they compute in memory shared with others: the others see what
  * these processes left there. */
 #include "guest.h"

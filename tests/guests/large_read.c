@@ -1,3 +1,4 @@
+// guest: heavy
 /* A 64 MiB file read in one call, in pieces of odd sizes, and by pread and preadv; ftruncate and sparse
  * holes. */
 #include "guest.h"

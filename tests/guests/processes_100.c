@@ -1,3 +1,4 @@
+// guest: heavy
 /* A hundred processes at once. Each has memory of its own, and one piece of memory is shared by all: a
  * checkpoint contains all of these. */
 #include "guest.h"

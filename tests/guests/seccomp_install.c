@@ -1,3 +1,4 @@
+// guest: heavy
 /* The kernel's checks before it accepts a filter: flags, addresses, privileges, the program, and the
  * total size of all filters. */
 #include "filters.h"

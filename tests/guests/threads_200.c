@@ -1,3 +1,4 @@
+// guest: heavy
 /* Two hundred threads at once, each with its own work, lock and end. */
 #include "guest.h"
 #include <pthread.h>

@@ -4,7 +4,8 @@
 //! `cflags=-a,-b` (compiler and linker flags, in place of `-O1` and the other defaults), `args=a,b`
 //! (arguments), `exit=N` or `signal=N` (the ending, natively and recorded; exit status 0 by default),
 //! `special` (the guest does not end by itself or needs something from its surroundings, so it has a
-//! test of its own and is not in the matrix).
+//! test of its own and is not in the matrix), `heavy` (its checkpoints hold many tasks or much memory,
+//! so the quick run makes none at each event).
 //!
 //! A hash of everything that a binary is made from is part of its name, so a cached binary is never
 //! stale. The binary is moved into place when complete, so tests can compile the same guest at the same
@@ -58,6 +59,8 @@ pub struct Guest {
     pub ending: Ending,
     /// True if the guest is not for the matrix.
     pub special: bool,
+    /// True if a checkpoint at each event is too much for the quick run.
+    pub heavy: bool,
 }
 
 /// The directory of the sources.
@@ -104,6 +107,7 @@ impl Guest {
             args: Vec::new(),
             ending: Ending::Exit(0),
             special: false,
+            heavy: false,
         };
         let mut flags: Vec<String> = Vec::new();
         let list = |value: &str| value.split(',').map(str::to_owned).collect();
@@ -118,6 +122,7 @@ impl Guest {
                 Some(("exit", value)) => guest.ending = Ending::Exit(value.parse().expect("exit=N")),
                 Some(("signal", value)) => guest.ending = Ending::Signal(value.parse().expect("signal=N")),
                 None if word == "special" => guest.special = true,
+                None if word == "heavy" => guest.heavy = true,
                 _ => panic!("{}: unknown word {word:?}", source.display()),
             }
         }

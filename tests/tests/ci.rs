@@ -198,13 +198,16 @@ fn runs_are_repeated_to_find_a_failure_or_to_get_past_one() {
     assert!(green.err().contains("passed in run 2"), "{}", green.describe());
     assert_eq!(ci.kept().len(), 2);
 
-    let never = ci
-        .run(&["--until-failure", "3", "--chaos-seed", "7"], &["true"])
-        .expect_success();
+    let options = ["--no-backtrace", "--retries", "2", "--chaos-seed", "7"];
+    let never = ci.run(&options, &["false"]).expect_status(1);
     for seed in [7, 8, 9] {
         let said = format!("Chaos seed {seed} ");
         assert!(never.err().contains(&said), "{}", never.describe());
     }
+    let always = ci
+        .run(&["--until-failure", "2", "--chaos"], &["true"])
+        .expect_success();
+    assert_eq!(always.err(), "rr: the test passed in run 2\n");
     ci.expect_clean();
 }
 

@@ -101,36 +101,36 @@ fn the_same_seed_makes_the_same_decisions() {
 }
 
 #[test]
-fn chaos_says_its_seed_and_the_trace_knows_it() {
+fn chaos_says_its_seed_if_the_program_fails_and_the_trace_knows_it() {
     let rr = Rr::new();
+    let info = |recording: &rr_tests::Recording<'_>| -> serde_json::Value {
+        serde_json::from_slice(&recording.rr(&["traceinfo"]).expect_success().stdout).unwrap()
+    };
     let recording = rr.record(&["--chaos-seed", "77"], &program("hello"));
+    assert_eq!(recording.run.err(), "", "the program has succeeded");
+    let known = info(&recording);
     assert_eq!(
-        recording.run.err(),
-        "rr: Chaos seed 77 (repeat with --chaos-seed 77)\n"
-    );
-    let info: serde_json::Value =
-        serde_json::from_slice(&recording.rr(&["traceinfo"]).expect_success().stdout).unwrap();
-    assert_eq!(
-        (&info["chaosMode"], &info["chaosSeed"]),
+        (&known["chaosMode"], &known["chaosSeed"]),
         (&true.into(), &77.into())
     );
 
-    let recording = rr.record(&["-h"], &program("hello"));
-    let err = recording.run.err();
-    let seed = err
-        .strip_prefix("rr: Chaos seed ")
-        .and_then(|rest| rest.split(' ').next())
-        .expect("a seed");
-    assert_eq!(
-        err,
-        format!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})\n")
-    );
+    let fails = ["sh", "-c", "exit 3"].map(Into::into);
+    let crashes = ["sh", "-c", "sh -c 'kill -SEGV $$'; exit 0"].map(Into::into);
+    for program in [fails, crashes] {
+        let recording = rr.record(&["-h"], &program);
+        let seed = &info(&recording)["chaosSeed"];
+        let said = format!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})\n");
+        assert!(
+            recording.run.err().ends_with(&said),
+            "{}",
+            recording.run.describe()
+        );
+    }
 
     let recording = rr.record(&[], &program("hello"));
-    let info: serde_json::Value =
-        serde_json::from_slice(&recording.rr(&["traceinfo"]).expect_success().stdout).unwrap();
+    let known = info(&recording);
     assert_eq!(
-        (&info["chaosMode"], &info["chaosSeed"]),
+        (&known["chaosMode"], &known["chaosSeed"]),
         (&false.into(), &serde_json::Value::Null)
     );
 }

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod backtrace;
+pub mod buildid;
 pub mod checkpoints;
 pub mod ci;
 pub mod completions;

@@ -18,6 +18,7 @@ use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
 use crate::budget::BudgetOption;
+use crate::compatibility::{Nested, RecordOptions};
 use crate::global::Global;
 use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
@@ -104,6 +105,8 @@ pub struct Options {
     /// Write how the recording ended into this file, as JSON: exit code or signal, and which processes crashed
     #[arg(long, value_name = "FILE")]
     outcome: Option<PathBuf>,
+    #[command(flatten)]
+    compatibility: RecordOptions,
     /// Print help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -116,15 +119,12 @@ pub struct Options {
 const TICKS_PER_EVENT: u64 = 5_000;
 
 impl Options {
-    /// The seed of chaos mode; the user is told.
+    /// The seed of chaos mode.
     fn chosen_seed(&self) -> Result<Option<u64>> {
-        let seed = match self.chaos_seed {
-            Some(seed) => seed,
-            None if !self.chaos => return Ok(None),
-            None => random_seed()?,
-        };
-        eprintln!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})");
-        Ok(Some(seed))
+        match self.chaos_seed {
+            None if self.chaos => random_seed().map(Some),
+            given => Ok(given),
+        }
     }
 
     /// Chooses the CPU of recorder and program; it is claimed as long as the recording goes on.
@@ -218,11 +218,32 @@ fn epitaph(dir: &Path, written: EventNumber) -> String {
     )
 }
 
+/// Does what the user wants inside another recording.
+fn nested(options: &Options) -> Result<ExitCode> {
+    match options.compatibility.nested {
+        Nested::Ignore => Ok(started::replace_by(&options.command)),
+        Nested::Default | Nested::Error => bail!(
+            "this is a recorded program already, which rr cannot record once more; `rr record --nested=ignore` runs {} as a \
+             part of the recording",
+            options.command[0].to_string_lossy()
+        ),
+        Nested::Detach | Nested::Release => bail!(
+            "a recorded program cannot leave its recording here; `--nested=ignore` makes it a part of the recording"
+        ),
+    }
+}
+
 /// Runs the command.
 pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let measurement = tsc::Measurement::begin();
     if options.checkpoint_budget.is_given() && options.checkpoint_interval == Checkpoints::Never {
         bail!("--checkpoint-budget is about checkpoints, and there are none with --checkpoint-interval none");
+    }
+    if std::env::var_os("RUNNING_UNDER_RR").is_some() {
+        return nested(&options);
+    }
+    if let Some(refused) = options.compatibility.refused() {
+        tracing::warn!("{refused}");
     }
     let program = options.command[0].clone();
     let env = environment(&options.env)?;
@@ -378,8 +399,12 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             eprintln!("rr: {line}");
         }
     }
+    let outcome = Outcome::new(end, &summary);
+    if let Some(seed) = chaos.filter(|_| outcome.failure().is_some()) {
+        eprintln!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})");
+    }
     if let Some(path) = &options.outcome {
-        let written = Outcome::new(end, &summary).write(path);
+        let written = outcome.write(path);
         written.with_context(|| format!("cannot write the outcome into {}", path.display()))?;
     }
     Ok(match end {

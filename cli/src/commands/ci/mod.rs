@@ -15,10 +15,9 @@ mod attempt;
 mod name;
 mod report;
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -27,7 +26,7 @@ use super::record::{self, TIMED_OUT};
 use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
 use crate::secrets::SecretNames;
-use crate::{signals, traces};
+use crate::{started, traces};
 use artifact::{Artifacts, Record};
 use attempt::{Attempt, Ended};
 
@@ -110,31 +109,6 @@ enum Keep {
     Always,
 }
 
-/// Says why a run counts as failed.
-fn failure(outcome: &Outcome) -> Option<String> {
-    match outcome {
-        Outcome { timed_out: true, .. } => Some("time-out".into()),
-        Outcome {
-            signal: Some(signal), ..
-        } => Some(format!("killed by {}", signals::name(*signal))),
-        Outcome {
-            exit_code: Some(code),
-            ..
-        } if *code != 0 => Some(format!("exit status {code}")),
-        Outcome { crashes, .. } => crashes.first().map(|crash| {
-            let more = match crashes.len() {
-                1 => String::new(),
-                n => format!(", and {} more", n - 1),
-            };
-            format!(
-                "thread {} was killed by {}{more}",
-                crash.thread,
-                signals::name(crash.signal)
-            )
-        }),
-    }
-}
-
 /// Runs the command.
 pub fn run(options: Options) -> Result<ExitCode> {
     if let Some(Subcommand::Report(report)) = &options.command {
@@ -142,7 +116,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
     }
     let options = options.run;
     if std::env::var_os("RUNNING_UNDER_RR").is_some() {
-        return Ok(replace_by(&options.test));
+        return Ok(started::replace_by(&options.test));
     }
     let artifacts = Artifacts::new(options.artifacts.as_deref());
     let (most, until_failure) = match options.until_failure {
@@ -175,10 +149,10 @@ pub fn run(options: Options) -> Result<ExitCode> {
                 drop(place);
                 eprintln!("rr: this run was not recorded; the test runs without rr");
                 passed_on.unblock();
-                return Ok(replace_by(&options.test));
+                return Ok(started::replace_by(&options.test));
             }
         };
-        let failure = failure(&outcome);
+        let failure = outcome.failure();
         if failure.is_some() || options.keep == Keep::Always {
             let record = Record {
                 name: name::of_test(options.name.as_deref(), &options.test[0]),
@@ -266,24 +240,9 @@ fn wait_status(outcome: &Outcome) -> i32 {
     }
 }
 
-/// Executes the test in place of rr, as a shell does: 127 if there is no such program, 126 if it cannot be executed.
-fn replace_by(test: &[OsString]) -> ExitCode {
-    let mut command = Command::new(&test[0]);
-    command.args(&test[1..]);
-    crate::started::restore_broken_pipe(&mut command);
-    let e = command.exec();
-    eprintln!("rr: {}: {e}", OsStr::to_string_lossy(&test[0]));
-    ExitCode::from(if e.kind() == std::io::ErrorKind::NotFound {
-        127
-    } else {
-        126
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Crash;
 
     fn outcome() -> Outcome {
         Outcome {
@@ -293,49 +252,6 @@ mod tests {
             events: 1,
             crashes: vec![],
         }
-    }
-
-    #[test]
-    fn a_failure_is_a_status_a_signal_a_time_out_or_a_crash() {
-        let crash = |thread, signal| Crash {
-            event: 1,
-            thread,
-            signal,
-        };
-        let of = |outcome: Outcome| failure(&outcome);
-        assert_eq!(of(outcome()), None);
-        assert_eq!(
-            of(Outcome {
-                exit_code: Some(3),
-                ..outcome()
-            })
-            .unwrap(),
-            "exit status 3"
-        );
-        let killed = Outcome {
-            exit_code: None,
-            signal: Some(libc::SIGSEGV),
-            ..outcome()
-        };
-        assert_eq!(of(killed.clone()).unwrap(), "killed by SIGSEGV");
-        assert_eq!(
-            of(Outcome {
-                timed_out: true,
-                ..killed
-            })
-            .unwrap(),
-            "time-out"
-        );
-        let one = Outcome {
-            crashes: vec![crash(7, libc::SIGABRT)],
-            ..outcome()
-        };
-        assert_eq!(of(one).unwrap(), "thread 7 was killed by SIGABRT");
-        let two = Outcome {
-            crashes: vec![crash(7, libc::SIGABRT), crash(8, libc::SIGSEGV)],
-            ..outcome()
-        };
-        assert_eq!(of(two).unwrap(), "thread 7 was killed by SIGABRT, and 1 more");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rr_trace::processes::{self, Process};
 use rr_tracee::Tid;
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 
+use crate::compatibility::ReplayOptions;
 use crate::echo::{Chosen, Echo};
 use crate::global::Global;
 use crate::{progress, registers, traces};
@@ -76,6 +77,8 @@ pub struct Options {
     /// Accepted for compatibility: a replay here has no transient errors
     #[arg(long, hide = true)]
     retry_transient_errors: bool,
+    #[command(flatten)]
+    compatibility: ReplayOptions,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,

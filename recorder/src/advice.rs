@@ -16,7 +16,7 @@ use crate::session::RecordSession;
 use crate::task::Call;
 
 /// The pages that an advice names.
-fn pages(entry: &Registers) -> AddrRange {
+pub(crate) fn pages(entry: &Registers) -> AddrRange {
     AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages()
 }
 
@@ -45,11 +45,10 @@ impl RecordSession {
     pub(crate) fn advice_taken(
         &mut self,
         tid: Tid,
-        entry: &Registers,
+        range: AddrRange,
+        advice: i32,
         result: i64,
     ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
-        let range = pages(entry);
-        let advice = entry.rdx as i32;
         // The kernel skips holes and then returns ENOMEM.
         let passed = result == 0 || result == -i64::from(libc::ENOMEM);
         match advice {

@@ -31,6 +31,8 @@
 //! | `prctl` | prctl(2) |
 //! | `rseq` | restartable sequences |
 //! | `advice` | the effects of `madvise` |
+//! | `process_advice` | `process_madvise` |
+//! | `secret` | `memfd_secret` |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
 //! | `unfinished` | memory changed by a killed task that another process shares |
@@ -83,6 +85,7 @@ mod point;
 mod prctl;
 mod private_files;
 mod privileges;
+mod process_advice;
 mod ptrace;
 mod rewritten;
 mod ring;
@@ -90,6 +93,7 @@ mod rseq;
 pub mod scheduler;
 mod scratch;
 mod seccomp;
+mod secret;
 pub mod session;
 mod signals;
 mod sites;

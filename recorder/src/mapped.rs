@@ -267,8 +267,8 @@ impl Mapped {
         if !meta.is_file() {
             // /dev/zero is anonymous memory. Other devices are unknown.
             let name = name();
-            let zero = name == "/dev/zero" && !shared;
-            return Ok(zero.then(|| Opened {
+            let zero = (libc::major(meta.rdev()), libc::minor(meta.rdev())) == (1, 5);
+            return Ok((zero && !shared).then(|| Opened {
                 backing: Backing::Anonymous,
                 before: vec![],
                 name,

@@ -2,6 +2,7 @@
 //! answers. (Calls that shape tasks are in `tasks.rs` and `exec.rs`.)
 
 use std::collections::HashSet;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rr_trace::event::EventKind;
 use rr_tracee::ids::PAGE;
@@ -13,6 +14,7 @@ use rr_tracee::{
     TraceeFd, procfs, rr_area,
 };
 
+use crate::advice::pages;
 use crate::error::Result;
 use crate::exec::stack_limit;
 use crate::session::RecordSession;
@@ -23,6 +25,23 @@ use crate::task::{Call, State};
 fn is_shared_anonymous(entry: &Registers) -> bool {
     let flags = entry.r10 as i32;
     flags & libc::MAP_ANONYMOUS != 0 && flags & libc::MAP_TYPE != libc::MAP_PRIVATE && entry.rsi != 0
+}
+
+/// Returns whether this `mmap` asks for shared memory of `/dev/zero` that it may write.
+fn is_shared_zero(tid: Tid, entry: &Registers) -> bool {
+    /// Major and minor number of `/dev/zero`.
+    const ZERO: (u32, u32) = (1, 5);
+    let fd = TraceeFd(entry.r8 as i32);
+    let is_zero = |meta: std::fs::Metadata| {
+        let device = meta.rdev();
+        meta.file_type().is_char_device() && (libc::major(device), libc::minor(device)) == ZERO
+    };
+    let flags = entry.r10 as i32;
+    flags & libc::MAP_ANONYMOUS == 0
+        && flags & libc::MAP_TYPE == libc::MAP_SHARED
+        && entry.rsi != 0
+        && procfs::fd_flags(tid, fd) as i32 & libc::O_ACCMODE == libc::O_RDWR
+        && std::fs::metadata(procfs::fd_path(tid, fd)).is_ok_and(is_zero)
 }
 
 /// Returns whether the library could have made the call: one that shapes memory without a file.
@@ -45,6 +64,12 @@ const GUARD_GAP: u64 = 256 * PAGE;
 
 fn is_error(result: i64) -> bool {
     (-4095..0).contains(&result)
+}
+
+/// Returns whether the processor has protection keys, and the kernel uses them (`OSPKE`).
+fn has_keys() -> bool {
+    const OSPKE: u32 = 1 << 4;
+    std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).ecx & OSPKE != 0
 }
 
 impl RecordSession {
@@ -77,7 +102,9 @@ impl RecordSession {
                 self.await_stop(tid, running)
             }
             // The program may not change rr's own pages.
-            Special::Munmap | Special::Mprotect | Special::Madvise if touches_rr(entry.rdi, entry.rsi) => {
+            Special::Munmap | Special::Mprotect | Special::Madvise | Special::Mseal
+                if touches_rr(entry.rdi, entry.rsi) =>
+            {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
             // Not all of our area is mapped, so the kernel could map memory there.
@@ -102,7 +129,20 @@ impl RecordSession {
                 );
                 self.refuse(tid, stopped, &entry, libc::ENOMEM, true)
             }
-            Special::Mmap if is_shared_anonymous(&entry) => self.map_shared_anonymous(tid, stopped, &entry),
+            Special::Mmap if is_shared_anonymous(&entry) || is_shared_zero(tid, &entry) => {
+                self.map_shared_anonymous(tid, stopped, &entry)
+            }
+            Special::Pkey if has_keys() => {
+                const RIGHTS: u64 = 3;
+                let is_valid = entry.rdi == 0 && entry.rsi & !RIGHTS == 0;
+                let errno = match entry.syscall() {
+                    libc::SYS_pkey_alloc if is_valid => libc::ENOSPC,
+                    _ => libc::EINVAL,
+                };
+                self.refuse(tid, stopped, &entry, errno, true)
+            }
+            Special::ProcessMadvise => self.begin_process_madvise(tid, stopped, call),
+            Special::MemfdSecret => self.begin_secret(tid, stopped, call),
             Special::Shmat if entry.rsi != 0 && touches_rr(entry.rsi, 1) => {
                 self.refuse(tid, stopped, &entry, libc::EINVAL, true)
             }
@@ -158,6 +198,11 @@ impl RecordSession {
             raw.rdi = entry.rdi;
             stopped.set_regs(&raw)?;
         }
+        if special == Special::ProcessMadvise && raw.r10 != entry.r10 {
+            // The same.
+            raw.r10 = entry.r10;
+            stopped.set_regs(&raw)?;
+        }
         if special == Special::Madvise && raw.rdx != entry.rdx {
             // The call was made with another advice. Restore the program's.
             raw.rdx = entry.rdx;
@@ -188,6 +233,13 @@ impl RecordSession {
                 self.task_mut(tid)?.state = State::Ready(stopped);
                 return Ok(());
             }
+            Special::MemfdSecret => {
+                (raw.rdi, raw.rsi) = (entry.rdi, entry.rsi);
+                stopped.set_regs(&Registers {
+                    orig_rax: entry.orig_rax,
+                    ..raw
+                })?;
+            }
             Special::SetTidAddress => self.task_mut(tid)?.clear_child_tid = Addr(entry.rdi),
             Special::Prctl => self.finish_prctl(tid, &call, result)?,
             _ => {}
@@ -205,7 +257,12 @@ impl RecordSession {
             stopped = self.map_room_below(tid, stopped, &mut ops)?;
         }
         if special == Special::Madvise {
-            let (changed, shown) = self.advice_taken(tid, &entry, result)?;
+            let (changed, shown) = self.advice_taken(tid, pages(&entry), entry.rdx as i32, result)?;
+            ops.extend(changed);
+            writes.extend(shown);
+        }
+        if special == Special::ProcessMadvise {
+            let (changed, shown) = self.advices_taken(tid, &entry, result)?;
             ops.extend(changed);
             writes.extend(shown);
         }

@@ -151,7 +151,7 @@ impl RecordSession {
             return self.enter(tid, stopped, call, true);
         }
         let Some(spec) = call.spec else {
-            return self.refuse(tid, stopped, &entry, libc::ENOSYS, false);
+            return self.refuse(tid, stopped, &entry, libc::ENOSYS, !exists(number));
         };
         match spec.class_of(&entry) {
             Class::Refused { errno, quiet } => self.refuse(tid, stopped, &entry, errno, quiet),
@@ -452,6 +452,26 @@ impl RecordSession {
             })
             .collect()
     }
+}
+
+/// Returns whether this kernel may know a call that is not in the table.
+fn exists(number: i64) -> bool {
+    /// `getpid` of the x32 interface.
+    const GETPID: i64 = 0x4000_0000 + libc::SYS_getpid;
+    let release = nix::sys::utsname::uname().ok();
+    let mut numbers = release
+        .as_ref()
+        .and_then(|name| name.release().to_str())
+        .into_iter()
+        .flat_map(|release| release.split('.'))
+        .map(|part| part.parse().unwrap_or(u32::MAX));
+    let linux = (
+        numbers.next().unwrap_or(u32::MAX),
+        numbers.next().unwrap_or(u32::MAX),
+    );
+    // SAFETY: the call has no arguments and no effect.
+    let has_x32 = || unsafe { libc::syscall(GETPID) } != -1;
+    syscalls::may_exist(number, linux, has_x32())
 }
 
 /// A key of warnings, beside the system call numbers.

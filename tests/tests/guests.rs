@@ -128,6 +128,7 @@ guests! {
         maps
         maps_hidden
         memfd
+        memory_calls
         memfd_splice
         mmap_fail
         mmap_mix

@@ -1,7 +1,7 @@
 //! Descriptors and the calls that read and write through them: open, read, write, copy, lock, sync,
 //! fcntl.
 
-use super::spec::{Len, MemorySpec, Spec};
+use super::spec::{Len, MemorySpec, Spec, Special};
 use libc::{ENOSYS, ENOTTY};
 
 use super::forms::*;
@@ -34,7 +34,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(22, "pipe").outs(&[fixed(0, 8)]),
     call(293, "pipe2").outs(&[fixed(0, 8)]),
     call(319, "memfd_create"),
-    call(447, "memfd_secret").refused(ENOSYS),
+    call(447, "memfd_secret").special(Special::MemfdSecret),
     call(284, "eventfd"),
     call(290, "eventfd2"),
 

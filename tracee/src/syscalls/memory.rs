@@ -1,7 +1,7 @@
 //! Address spaces: mappings, advice, residency, NUMA placement, other processes' memory.
 
 use super::spec::{Len, Spec, Special};
-use libc::{EINVAL, ENOSPC, ENOSYS};
+use libc::ENOSYS;
 
 use super::forms::*;
 use super::vectors;
@@ -16,16 +16,16 @@ pub(super) static CALLS: &[Spec] = &[
     call(12, "brk").special(Special::Brk),
     call(25, "mremap").special(Special::Mremap),
     call(28, "madvise").special(Special::Madvise),
-    call(440, "process_madvise").refused(ENOSYS),
+    call(440, "process_madvise").special(Special::ProcessMadvise),
     call(448, "process_mrelease").refused(ENOSYS),
     call(216, "remap_file_pages").refused(ENOSYS),
-    call(462, "mseal").refused(ENOSYS),
+    call(462, "mseal").special(Special::Mseal),
     call(453, "map_shadow_stack").refused_quietly(ENOSYS),
 
-    // rr never gives out a key, like a processor without them, so that only mprotect's rights count.
+    // Where the processor has keys, rr never gives one out, so that only mprotect's rights count.
     call(329, "pkey_mprotect").special(Special::Mprotect),
-    call(330, "pkey_alloc").refused_quietly(ENOSPC),
-    call(331, "pkey_free").refused_quietly(EINVAL),
+    call(330, "pkey_alloc").special(Special::Pkey),
+    call(331, "pkey_free").special(Special::Pkey),
 
     call(26, "msync"),
     call(27, "mincore").outs(&[perhaps_len(2, Len::Of(|r| r.arg(1).div_ceil(PAGE)))]),

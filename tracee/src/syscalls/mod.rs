@@ -235,6 +235,25 @@ pub fn lookup(number: i64) -> Option<&'static Spec> {
         .and_then(|n| TABLE.get(n).copied().flatten())
 }
 
+/// The last Linux whose calls are all in the table.
+const KNOWN_LINUX: (u32, u32) = (6, 18);
+
+/// The bit of the numbers of the x32 interface.
+const X32: i64 = 0x4000_0000;
+
+/// Returns whether a kernel of this release may know a call that is not in the table.
+pub fn may_exist(number: i64, linux: (u32, u32), has_x32: bool) -> bool {
+    // Between the two ranges, numbers are left out so that all architectures agree on the later ones. The
+    // numbers of x32 alone come after them.
+    const LEFT_OUT: std::ops::RangeInclusive<i64> = 337..=423;
+    match number {
+        x32 if x32 >= 0 && x32 & X32 != 0 => has_x32,
+        0..512 => linux > KNOWN_LINUX && !LEFT_OUT.contains(&number),
+        548.. => linux > KNOWN_LINUX && number < 1024,
+        _ => false,
+    }
+}
+
 /// The name of a call, or `syscall_N` if it is unknown.
 pub fn name(number: i64) -> Cow<'static, str> {
     match lookup(number) {
@@ -265,7 +284,12 @@ fn class_in_words(spec: &Spec) -> String {
         Class::Special(Special::SchedGetaffinity | Special::SchedSetaffinity) => "answered by rr".to_owned(),
         Class::Special(Special::Ptrace | Special::Seccomp | Special::Rseq) => "carried out by rr".to_owned(),
         Class::Special(
-            Special::RtSigreturn | Special::ArchPrctl | Special::SetTidAddress | Special::Prctl,
+            Special::RtSigreturn
+            | Special::ArchPrctl
+            | Special::SetTidAddress
+            | Special::Prctl
+            | Special::Mseal
+            | Special::Pkey,
         ) => "recorded".to_owned(),
         Class::Special(_) => "performed".to_owned(),
         Class::Refused {

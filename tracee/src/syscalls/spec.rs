@@ -70,6 +70,13 @@ pub enum Special {
     Mremap,
     Brk,
     Madvise,
+    ProcessMadvise,
+    /// Seals only what the program does: in replay nothing is sealed, and no call fails because of it.
+    Mseal,
+    /// `pkey_alloc`, `pkey_free`.
+    Pkey,
+    /// The file is an ordinary memfd, because rr must read the memory.
+    MemfdSecret,
     Shmat,
     Shmdt,
     /// `clone`, `clone3`, `fork`, `vfork`. The table gives the words written in the parent (`parent_tid`,

@@ -2,7 +2,7 @@
 
 use crate::Registers;
 use crate::syscalls::Special;
-use crate::syscalls::{Blocking, Class, MemorySpec, all, lookup, name, status_table};
+use crate::syscalls::{Blocking, Class, MemorySpec, all, lookup, may_exist, name, status_table};
 
 /// The last call of Linux 6.18.
 const LAST: i64 = 469;
@@ -55,6 +55,20 @@ fn entries_stand_under_their_numbers() {
     assert_eq!(names.len(), all().count());
     assert_eq!(name(0), "read");
     assert_eq!(name(400), "syscall_400");
+}
+
+#[test]
+fn a_call_that_is_not_in_the_table_may_exist_only_on_a_newer_kernel() {
+    let (known, newer) = ((6, 18), (7, 0));
+    for number in [499, 600, 2000, -5, i64::MIN, 400, 1 << 40] {
+        assert!(!may_exist(number, known, false), "{number}");
+    }
+    for (number, exists) in [(499, true), (600, true), (400, false), (2000, false), (-5, false)] {
+        assert_eq!(may_exist(number, newer, false), exists, "{number}");
+    }
+    // The x32 interface's read.
+    assert!(may_exist(0x4000_0000, known, true));
+    assert!(!may_exist(0x4000_0000, newer, false));
 }
 
 #[test]

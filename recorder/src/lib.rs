@@ -33,6 +33,7 @@
 //! | `advice` | the effects of `madvise` |
 //! | `process_advice` | `process_madvise` |
 //! | `secret` | `memfd_secret` |
+//! | `pi_futex` | futexes with priority inheritance |
 //! | `tasks` | `clone` and exit |
 //! | `newborn` | tasks between their creation and their parent's event |
 //! | `unfinished` | memory changed by a killed task that another process shares |
@@ -80,6 +81,7 @@ mod newborn;
 mod objects;
 mod output;
 mod own_files;
+mod pi_futex;
 mod placed;
 mod point;
 mod prctl;

@@ -7,6 +7,7 @@
 
 mod end;
 mod events;
+mod pending;
 mod turns;
 
 pub use end::{Crash, End, Summary};
@@ -22,8 +23,8 @@ use rr_trace::{FileStore, TraceWriter};
 use rr_tracee::task::{Report, Resume, Waited, wait, wait_for_tick};
 use rr_tracee::ticker::{Ticker, take_tick};
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, FileId, Objects, Registers, Running, SpaceId, SpaceOp, Stop, Stopped, Tid,
-    limits, procfs, tsc,
+    Addr, AddrRange, AddressSpace, FileId, Objects, Running, SpaceId, SpaceOp, Stop, Stopped, Tid, limits,
+    procfs, tsc,
 };
 
 use crate::buffer::Library;
@@ -42,6 +43,7 @@ use crate::scratch::Scratch;
 use crate::stats::Stats;
 use crate::table::Tasks;
 use crate::task::{State, Task};
+use pending::PendingEntry;
 
 /// Options of a recording.
 #[derive(Debug)]
@@ -135,7 +137,7 @@ pub struct RecordSession {
     pub(crate) last_run: Option<Tid>,
     program: String,
     /// Tasks that entered a system call whose `SyscallEnter` is not recorded yet, in order of their intervals.
-    pending_entries: Vec<(Tid, Registers)>,
+    pending_entries: Vec<PendingEntry>,
     /// Reports about tasks that the kernel attached before we know them.
     pub(crate) early: HashMap<Tid, Report>,
     /// State of tasks that trace others.
@@ -165,7 +167,7 @@ pub struct RecordSession {
     /// Time at which all reports of tasks were last handled, as a time of [`tsc::now`].
     noted: Duration,
     /// States of tasks in the kernel.
-    states: procfs::States,
+    pub(crate) states: procfs::States,
     /// The counter that `rdtsc` reads, once it is needed.
     counter: OnceCell<Counter>,
 }
@@ -506,9 +508,9 @@ impl RecordSession {
         thread.tid = tid;
         thread.memory = rr_tracee::Memory::of(tid);
         thread.recorded_as = Some(former);
-        for (pending, _) in &mut self.pending_entries {
-            if *pending == former {
-                *pending = tid;
+        for pending in &mut self.pending_entries {
+            if pending.tid == former {
+                pending.tid = tid;
             }
         }
         let is_ready = thread.is_runnable();

@@ -363,6 +363,7 @@ impl RecordSession {
             libc::SYS_setpriority | libc::SYS_sched_setattr => self.refresh_priorities(),
             _ => {}
         }
+        writes.extend(self.lock_word(tid, &call.entry));
         // Collects the effects on objects and on the memory of other tasks, and records the call.
         let output = self.output_of(tid, &call, result)?;
         let (mut ops, more) = self.object_effect(tid, &call, result)?;

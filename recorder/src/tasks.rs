@@ -32,7 +32,8 @@ const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_UNTRACED: u64 = 0x0080_0000;
 
 /// Words that the kernel writes when a task leaves its memory: it marks the locks of the task's robust
-/// list, and clears the word of `set_tid_address(2)` if other tasks have that memory, too.
+/// list, gives locks to those that wait for them ([`crate::pi_futex`]), and clears the word of
+/// `set_tid_address(2)` if other tasks have that memory, too.
 #[derive(Debug)]
 pub struct Leaving {
     space: SpaceId,
@@ -48,13 +49,19 @@ impl RecordSession {
         let task = self.task(tid)?;
         let space = task.space;
         let mut words = robust_words(tid, &task.memory);
-        let shared = self.shared_words(space, &mut words);
+        let mut shared = self.shared_words(space, &mut words);
+        for (waiting, word) in self.awaited_locks() {
+            let mut private = vec![word];
+            shared.extend(self.shared_words(waiting, &mut private));
+            words.extend(private.into_iter().filter(|_| waiting == space));
+        }
         words.extend((!task.clear_child_tid.is_null()).then_some(task.clear_child_tid));
         Ok(Leaving { space, words, shared })
     }
 
     /// The contents of these words after the kernel has written them.
     pub(crate) fn left_behind(&mut self, tid: Tid, leaving: &Leaving) -> Result<Vec<MemWrite>> {
+        self.let_owners_in();
         let mut writes = Vec::new();
         for (object, offset) in &leaving.shared {
             writes.extend(self.object_change(*object, *offset, 4)?.1);

@@ -3,7 +3,6 @@
  * program continues. */
 #include "guest.h"
 #include <linux/filter.h>
-#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -19,7 +18,6 @@ static void refused(const char *name, long result, int expected) {
 
 int main(void) {
     static char memory[4096];
-    static int word;
     static struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
     static struct sock_fprog filter = {1, &allow};
     CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
@@ -31,7 +29,6 @@ int main(void) {
         refused("perf_event_open", syscall(SYS_perf_event_open, memory, 0, -1, -1, 0), ENOSYS);
         refused("ptrace", ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), EPERM);
         refused("bpf", syscall(SYS_bpf, 0, memory, 64), EPERM);
-        refused("futex", syscall(SYS_futex, &word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), ENOSYS);
         refused("seccomp", syscall(SYS_seccomp, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), EINVAL);
         refused("prctl", prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 0, 0, 0, 0), EINVAL);
         refused("vmsplice", syscall(SYS_vmsplice, 1, memory, 0, 0), ENOSYS);

@@ -139,6 +139,7 @@ guests! {
         nolibc
         nopie
         pgid
+        pi_futex
         pidfds
         pipe_big
         pipe_copies

@@ -11,6 +11,7 @@ use rr_trace::event::{Event, EventKind, EventNumber, MemWrite};
 use rr_tracee::objects::exposed;
 use rr_tracee::{AddrRange, ObjectId, SpaceOp, Tid};
 
+use super::pending::PendingEntry;
 use crate::error::Result;
 use crate::private_files::Besides;
 use crate::ring::Taken;
@@ -29,12 +30,14 @@ impl RecordSession {
     /// Notes that other tasks run while this task is in a system call: the call's entry must be
     /// recorded before their next event.
     pub(super) fn note_pending_entry(&mut self, tid: Tid) {
-        let known = self.pending_entries.iter().any(|(pending, _)| *pending == tid);
+        let known = self.pending_entries.iter().any(|pending| pending.tid == tid);
         if known || self.tasks.get(&tid).is_some_and(|t| t.entered) {
             return;
         }
         if let Some(call) = self.tasks.get(&tid).and_then(|t| t.call.as_ref()) {
-            self.pending_entries.push((tid, call.entry));
+            let entry = call.entry;
+            let write = self.lock_word(tid, &entry);
+            self.pending_entries.push(PendingEntry { tid, entry, write });
         }
     }
 
@@ -45,14 +48,15 @@ impl RecordSession {
     /// The event that will record a system call entered now, the whole call or only its entry. Earlier
     /// entries that are not recorded yet come first.
     pub(crate) fn next_entry(&self) -> EventNumber {
-        EventNumber(self.number.0 + self.pending_entries.len() as u64 + 1)
+        let events = self.pending_entries.iter().map(PendingEntry::events).sum::<u64>();
+        EventNumber(self.number.0 + events + 1)
     }
 
     /// Records the entries into system calls that must come before the next event of `tid`. Returns
     /// whether the call of `tid` can be recorded as one event, because no other task has run since its
     /// entry.
     pub(crate) fn settle_entry(&mut self, tid: Tid) -> Result<bool> {
-        if self.pending_entries.last().is_some_and(|(last, _)| *last == tid) {
+        if self.pending_entries.last().is_some_and(|last| last.tid == tid) {
             self.pending_entries.pop();
         }
         self.flush_entries()?;
@@ -61,14 +65,24 @@ impl RecordSession {
 
     /// Records the entries into system calls that are not recorded yet.
     pub(crate) fn flush_entries(&mut self) -> Result<()> {
-        for (tid, entry) in std::mem::take(&mut self.pending_entries) {
-            if let Some(task) = self.tasks.get_mut(&tid) {
-                task.entered = true;
+        for PendingEntry { tid, entry, write } in std::mem::take(&mut self.pending_entries) {
+            let Some(task) = self.tasks.get_mut(&tid) else {
+                continue;
+            };
+            task.entered = true;
+            let kind = EventKind::SyscallEnter { entry };
+            self.append(tid, kind, Vec::new(), Besides::default())?;
+            if let Some(write) = write {
+                let (after, xstate) = (entry, None);
+                let besides = Besides {
+                    writes: vec![write],
+                    ..Besides::default()
+                };
                 self.append(
                     tid,
-                    EventKind::SyscallEnter { entry },
+                    EventKind::SetRegisters { after, xstate },
                     Vec::new(),
-                    Besides::default(),
+                    besides,
                 )?;
             }
         }

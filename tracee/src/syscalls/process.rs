@@ -33,8 +33,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(308, "setns"),
 
     // LOCK_PI and similar operations write the futex word while they wait, and other tasks see that
-    // (I3).
-    call(202, "futex").blocks_if(futex_waits).memory(MemorySpec::Choice(futex_memory)).refused_if(ENOSYS, "priority inheritance", futex_is_pi),
+    // (I3): the recorder has code of its own for that word.
+    call(202, "futex").blocks_if(futex_waits).memory(MemorySpec::Choice(futex_memory)),
     call(449, "futex_waitv").blocks(),
     call(454, "futex_wake"),
     call(455, "futex_wait").blocks(),
@@ -91,12 +91,10 @@ fn futex_op(r: &Registers) -> i32 {
 }
 
 fn futex_waits(r: &Registers) -> bool {
-    matches!(futex_op(r), libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET)
-}
-
-/// 6 to 8: `LOCK_PI`, `UNLOCK_PI`, `TRYLOCK_PI`; 11 to 13: `WAIT_REQUEUE_PI`, `CMP_REQUEUE_PI`, `LOCK_PI2`.
-fn futex_is_pi(r: &Registers) -> bool {
-    matches!(futex_op(r), 6..=8 | 11..=13)
+    /// `LOCK_PI`, `WAIT_REQUEUE_PI`, `LOCK_PI2`.
+    const INHERITING: [i32; 3] = [6, 11, 13];
+    let op = futex_op(r);
+    matches!(op, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET) || INHERITING.contains(&op)
 }
 
 /// Only `WAKE_OP` writes: the word at its second address.

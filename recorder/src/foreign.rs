@@ -3,10 +3,6 @@
 //! * *32-bit programs* are not executed: `ENOEXEC`, as by a kernel without support for them.
 //! * *`int 0x80`* in a 64-bit program enters the kernel with the system call numbers of i386, which
 //!   differ from ours. The seccomp filter turns it into a `SIGSYS`, and the program gets `ENOSYS`.
-//! * *The vsyscall page* (`time`, `gettimeofday` and `getcpu` of programs older than the vDSO) is
-//!   emulated by the kernel, with its own kind of seccomp stop
-//!   (Documentation/userspace-api/seccomp_filter.rst, "Caveats"), but without any stop in replay. The
-//!   process is ended, as by a kernel started with `vsyscall=none`.
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -40,11 +36,6 @@ mod warned {
 /// Returns whether a task that executed a program is now in 32-bit mode.
 pub(crate) fn is_32_bit(regs: &Registers) -> bool {
     regs.cs != USER_CS
-}
-
-/// Returns whether a seccomp stop belongs to the vsyscall page.
-pub(crate) fn is_vsyscall(entry: &Registers) -> bool {
-    entry.rip & !0xc00 == 0xffff_ffff_ff60_0000
 }
 
 /// The registers at the entry of the system call that the seccomp filter has turned into this `SIGSYS`.

@@ -39,7 +39,8 @@
 //! | `unfinished` | memory changed by a killed task that another process shares |
 //! | `exec` | `execve` |
 //! | `privileges` | privileges that a program does not get while it is traced |
-//! | `foreign` | 32-bit code and the vsyscall page: refused |
+//! | `foreign` | 32-bit code: refused |
+//! | `vsyscall` | calls of the vsyscall page |
 //! | `signals` | signals and instructions that trap |
 //! | `ptrace` | ptrace(2) between recorded tasks |
 //! | `groups` | signals to the group that the recorder is in |
@@ -107,6 +108,7 @@ mod task;
 mod tasks;
 pub mod terminate;
 mod unfinished;
+mod vsyscall;
 
 pub use capture::Capture;
 pub use error::{Error, Result};

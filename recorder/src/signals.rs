@@ -19,7 +19,7 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::Instruction;
 use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, si_code, signo};
-use rr_tracee::{Addr, Memory, Registers, SpaceOp, Stopped, Tid, procfs, tsc};
+use rr_tracee::{Addr, Memory, Registers, SpaceOp, Stopped, Tid, procfs, tsc, vsyscall};
 
 use crate::buffer::is_inside;
 use crate::carrier::{Carried, FIRST_REAL_TIME, is_stop};
@@ -216,6 +216,9 @@ impl RecordSession {
         if let Some(entry) = foreign::int80(&info, &regs) {
             let stopped = self.undo_force(tid, stopped, &info)?;
             return self.refuse_int80(tid, stopped, &entry);
+        }
+        if let Some(number) = vsyscall::number(&info) {
+            return self.carry_out_vsyscall(tid, stopped, &info, number);
         }
         if signal == libc::SIGSEGV
             && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)

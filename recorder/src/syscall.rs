@@ -13,12 +13,12 @@ use rr_tracee::task::{Resume, Stop};
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
 use crate::error::{Error, Result};
+use crate::forced;
 use crate::placed::{place, room_for};
 use crate::seccomp::Arch;
 use crate::session::{RecordSession, limits_file_sizes};
 use crate::signals::{Turned, before_call};
 use crate::task::{Call, State};
-use crate::{forced, foreign};
 
 /// Returns whether the result is `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND` or
 /// `ERESTART_RESTARTBLOCK` (include/linux/errno.h). The kernel uses these internally when a signal
@@ -78,9 +78,6 @@ impl RecordSession {
 
     fn on_entry(&mut self, tid: Tid, mut stopped: Stopped) -> Result<()> {
         let entry = stopped.regs()?;
-        if foreign::is_vsyscall(&entry) {
-            return self.end_process(tid, &"it calls the vsyscall page, an interface of long ago");
-        }
         if entry.syscall() != libc::SYS_restart_syscall {
             self.release_scratch(tid);
         }
@@ -130,19 +127,8 @@ impl RecordSession {
         self.count_call(tid, &entry);
         self.note_wait_for_lock(tid, &entry)?;
         let mut call = Call {
-            spec: syscalls::lookup(number),
-            entry,
-            described_by: entry,
-            parts: Vec::new(),
-            placed: None,
-            xstate: None,
-            action: None,
-            creation: None,
-            created: None,
-            new_task: None,
-            vfork: false,
             of_stream: self.task(tid)?.left,
-            wait: None,
+            ..Call::new(entry)
         };
         if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
             // The kernel continues the interrupted call with its own copy of the arguments, including

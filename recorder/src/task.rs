@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rr_trace::event::CloneInfo;
 use rr_tracee::digest::ChunkSum;
-use rr_tracee::syscalls::{Creation, Part, Spec};
+use rr_tracee::syscalls::{self, Creation, Part, Spec};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
@@ -61,6 +61,27 @@ pub struct Call {
     pub of_stream: bool,
     /// State of the call if it waits for children or tracees.
     pub wait: Option<Wait>,
+}
+
+impl Call {
+    /// A call of which nothing but its registers at the entry is known.
+    pub fn new(entry: Registers) -> Call {
+        Call {
+            spec: syscalls::lookup(entry.syscall()),
+            entry,
+            described_by: entry,
+            parts: Vec::new(),
+            placed: None,
+            xstate: None,
+            action: None,
+            creation: None,
+            created: None,
+            new_task: None,
+            vfork: false,
+            of_stream: false,
+            wait: None,
+        }
+    }
 }
 
 /// One recorded task.

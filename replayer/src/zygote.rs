@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::{Remote, RemoteCall};
 use rr_tracee::task::{Waited, kill, wait};
-use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area};
+use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area, vsyscall};
 
 use crate::buffer;
 use crate::error::{Error, Result};
@@ -98,6 +98,7 @@ fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>, parent: Pid) -> ! {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
+        vsyscall::trap();
         libc::write(ready.as_raw_fd(), b"r".as_ptr().cast(), 1);
         libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
         loop {

@@ -266,10 +266,7 @@ fn a_failed_recording_can_be_replayed() {
 #[test]
 fn one_process_that_cannot_be_recorded() {
     let rr = Rr::new();
-    for (guest, reason) in [
-        ("in_our_place", "where rr needs memory of its own"),
-        ("vsyscall", "vsyscall"),
-    ] {
+    for (guest, reason) in [("in_our_place", "where rr needs memory of its own")] {
         let program = rr_tests::Guest::build(guest).path;
         let script = format!("{} & wait $!; echo $?; exec /bin/echo done", program.display());
         for options in [&["-w"][..], &["-w", "--checkpoint-interval", "1e"]] {

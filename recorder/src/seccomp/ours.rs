@@ -1,14 +1,15 @@
 //! The seccomp-bpf filter that turns every system call of a tracee into a ptrace stop, except calls
 //! made by the one system call instruction of rr's own code page. Calls of another architecture (`int
-//! 0x80`), whose numbers have other meanings, become a `SIGSYS`.
+//! 0x80`), whose numbers have other meanings, become a `SIGSYS`, and so do calls of the vsyscall page.
 //!
 //! ```text
 //!   A = architecture
 //!   A != x86-64                 ─► TRAP
-//!   A = low half of the instruction pointer (which is past the 2-byte syscall instruction)
-//!   A != low(SYSCALL_INSN + 2)  ─► TRACE
-//!   A = high half
+//!   A = high half of the instruction pointer (which is past the 2-byte syscall instruction)
+//!   A == that of the vsyscall page ─► TRAP
 //!   A != 0                      ─► TRACE
+//!   A = low half
+//!   A != low(SYSCALL_INSN + 2)  ─► TRACE
 //!                                  ALLOW
 //! ```
 //!
@@ -16,7 +17,7 @@
 
 use nix::errno::Errno;
 use rr_preload::layout;
-use rr_tracee::rr_area;
+use rr_tracee::{rr_area, vsyscall};
 
 /// `offsetof(struct seccomp_data, arch)`.
 const ARCH_OFFSET: u32 = 4;
@@ -36,13 +37,14 @@ const fn op(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 /// Address after the instruction whose calls are not traced.
 const PASS: u64 = rr_area::SYSCALL_INSN.0 + 2;
 
-static PROGRAM: [libc::sock_filter; 9] = [
+static PROGRAM: [libc::sock_filter; 10] = [
     op(LOAD, ARCH_OFFSET, 0, 0),
-    op(JUMP_EQUAL, AUDIT_ARCH_X86_64, 0, 6),
-    op(LOAD, IP_OFFSET, 0, 0),
-    op(JUMP_EQUAL, PASS as u32, 0, 3),
+    op(JUMP_EQUAL, AUDIT_ARCH_X86_64, 0, 7),
     op(LOAD, IP_OFFSET + 4, 0, 0),
-    op(JUMP_EQUAL, (PASS >> 32) as u32, 0, 1),
+    op(JUMP_EQUAL, vsyscall::HIGH, 5, 0),
+    op(JUMP_EQUAL, (PASS >> 32) as u32, 0, 3),
+    op(LOAD, IP_OFFSET, 0, 0),
+    op(JUMP_EQUAL, PASS as u32, 0, 1),
     op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
     op(RETURN, libc::SECCOMP_RET_TRACE, 0, 0),
     op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0),

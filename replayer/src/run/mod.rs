@@ -30,7 +30,7 @@ use rr_tracee::regs::{NOT_IN_SYSCALL, TF};
 use rr_tracee::stubs::{COPY_MOST, STUBS};
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
 use rr_tracee::ticker::take_tick;
-use rr_tracee::{Addr, AddrRange, Memory, Registers, Stop, Tid, rr_area};
+use rr_tracee::{Addr, AddrRange, Memory, Registers, Stop, Tid, rr_area, vsyscall};
 
 use crate::arrival::Target;
 use crate::buffer;
@@ -387,7 +387,12 @@ impl ReplaySession {
             }
             Stop::Signal(signal) => {
                 let info = self.task(event)?.seen().and_then(|s| s.siginfo());
-                let code = info.map_or(0, |info| si_code(&info));
+                let code = info.as_ref().map_or(0, si_code);
+                // A call of the vsyscall page is an instruction that traps.
+                let signal = match info.ok().and_then(|info| vsyscall::number(&info)) {
+                    Some(_) => libc::SIGSEGV,
+                    None => signal,
+                };
                 if code <= 0 {
                     // A process outside sent the signal. It is not part of the recording.
                     return Ok(Seen::Nothing);

@@ -36,6 +36,27 @@ static _Noreturn void be_traced(void) {
     _exit(9);
 }
 
+/* A tracer with privileges can read its tracee's filters, the oldest first. */
+static void read_filters(pid_t child, int installed) {
+    struct sock_filter code[64];
+    long length = ptrace(PTRACE_SECCOMP_GET_FILTER, child, 0L, NULL);
+    if (geteuid() != 0) {
+        CHECK(length == -1 && errno == EACCES);
+        return;
+    }
+    if (!installed) {
+        CHECK(length == -1 && errno == EINVAL);
+        return;
+    }
+    CHECK(length == 8);
+    CHECK(ptrace(PTRACE_SECCOMP_GET_FILTER, child, 0L, code) == 8);
+    CHECK(code[0].code == (BPF_LD | BPF_W | BPF_ABS) && code[0].k == NUMBER);
+    CHECK(code[1].k == SYS_getpgid && code[2].k == (SECCOMP_RET_TRACE | 0x4321));
+    CHECK(code[7].code == (BPF_RET | BPF_K) && code[7].k == SECCOMP_RET_ALLOW);
+    CHECK(ptrace(PTRACE_SECCOMP_GET_FILTER, child, 1L, NULL) == -1 && errno == ENOENT);
+    CHECK(ptrace(PTRACE_SECCOMP_GET_FILTER, child, 0L, 8L) == -1 && errno == EFAULT);
+}
+
 static pid_t start(long options) {
     pid_t child = fork();
     CHECK(child >= 0);
@@ -44,6 +65,7 @@ static pid_t start(long options) {
     }
     CHECK(wait_for_stop(child) == SIGSTOP);
     CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, options | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0);
+    read_filters(child, 0);
     return child;
 }
 
@@ -144,6 +166,7 @@ static void to_the_exit(void) {
     for (int i = 0; i < 5; i++) {
         CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
         CHECK(wait_for_stop(child) == EVENT_FILTER);
+        read_filters(child, 1);
         at_filter(child, 1, &is_changed);
         CHECK(ptrace(PTRACE_SYSCALL, child, 0, 0) == 0);
         CHECK(wait_for_stop(child) == AT_CALL);

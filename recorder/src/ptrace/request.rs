@@ -16,6 +16,9 @@ use crate::task::State;
 /// `<linux/ptrace.h>`, since Linux 5.13.
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
 
+/// `<linux/ptrace.h>`, since Linux 4.4.
+const PTRACE_SECCOMP_GET_FILTER: u32 = 0x420c;
+
 /// A request as the tracer makes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
@@ -114,6 +117,9 @@ impl RecordSession {
             libc::PTRACE_GETEVENTMSG => {
                 let message = self.tracee_mut(request.of)?.message;
                 self.give(request.by, request.data, &message.to_le_bytes(), writes)
+            }
+            PTRACE_SECCOMP_GET_FILTER => {
+                self.give_filter((request.by, request.of), request.addr, request.data, writes)
             }
             PTRACE_GET_RSEQ_CONFIGURATION => {
                 self.give_rseq((request.by, request.of), request.addr, request.data, writes)

@@ -11,6 +11,8 @@ use super::verdict::{Asked, Verdict};
 #[derive(Debug)]
 pub struct Filter {
     pub(super) program: Program,
+    /// The program as it was installed, for a tracer.
+    pub(super) source: Vec<u8>,
     pub(super) before: Option<Arc<Filter>>,
     /// Calls that this filter and all filters before it allow.
     pub(super) allowed: Allowed,
@@ -18,13 +20,14 @@ pub struct Filter {
 
 impl Filter {
     /// Makes a filter that follows `before`.
-    pub(super) fn new(program: Program, before: Option<Arc<Filter>>) -> Filter {
+    pub(super) fn new(program: Program, source: Vec<u8>, before: Option<Arc<Filter>>) -> Filter {
         let mut allowed = Allowed::by(&program);
         if let Some(before) = &before {
             allowed.restrict(&before.allowed);
         }
         Filter {
             program,
+            source,
             before,
             allowed,
         }

@@ -112,7 +112,7 @@ impl RecordSession {
         if has(!flag::ALL) {
             return Err(Errno::EINVAL.into());
         }
-        let program = self.filter_at(tid, at)?;
+        let (program, source) = self.filter_at(tid, at)?;
         let task = self.task(tid)?;
         let before = match &task.confined.mode {
             Mode::Free => None,
@@ -140,7 +140,7 @@ impl RecordSession {
                 ));
             }
         }
-        let mode = Mode::Filtered(Arc::new(Filter::new(program, before)));
+        let mode = Mode::Filtered(Arc::new(Filter::new(program, source, before)));
         if has(flag::TSYNC) {
             for thread in self.tasks.matching_mut(siblings) {
                 thread.confined.mode = mode.clone();
@@ -151,8 +151,8 @@ impl RecordSession {
         Ok(0)
     }
 
-    /// Reads the filter's program that a `struct sock_fprog` points to.
-    fn filter_at(&self, tid: Tid, at: u64) -> Answered<Program> {
+    /// Reads the filter's program that a `struct sock_fprog` points to. Returns it decoded and as it is.
+    fn filter_at(&self, tid: Tid, at: u64) -> Answered<(Program, Vec<u8>)> {
         // The layout: length (2 bytes), a gap, and the address of the instructions.
         let header = self.taken(tid, at, 16)?;
         let word = |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied();
@@ -173,6 +173,7 @@ impl RecordSession {
             .filter_map(|chunk| chunk.first_chunk())
             .map(|b| Raw::from_bytes(*b))
             .collect();
-        Program::new(&raw).map_err(|_| Errno::EINVAL.into())
+        let program = Program::new(&raw).map_err(|_| Errno::EINVAL)?;
+        Ok((program, bytes))
     }
 }

@@ -6,10 +6,14 @@
 
 use std::fmt::Write as _;
 
+use nix::errno::Errno;
+use rr_trace::event::MemWrite;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
 use super::confined::Mode;
+use super::program::Raw;
+use crate::answered::Answered;
 use crate::error::Result;
 use crate::session::RecordSession;
 
@@ -19,6 +23,32 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 impl RecordSession {
+    /// `PTRACE_SECCOMP_GET_FILTER`: one of a tracee's filters, counted from the oldest. Returns its number of
+    /// instructions.
+    pub(crate) fn give_filter(
+        &self,
+        (by, of): (Tid, Tid),
+        number: u64,
+        at: u64,
+        writes: &mut Vec<MemWrite>,
+    ) -> Answered {
+        if !procfs::is_administrator(by) || self.task(by)?.confined.is_confined() {
+            return Err(Errno::EACCES.into());
+        }
+        let Mode::Filtered(newest) = &self.task(of)?.confined.mode else {
+            return Err(Errno::EINVAL.into());
+        };
+        let all: Vec<_> = newest.all().collect();
+        let wanted = usize::try_from(number).ok();
+        let Some(filter) = wanted.and_then(|number| all.iter().rev().nth(number)) else {
+            return Err(Errno::ENOENT.into());
+        };
+        if at != 0 {
+            self.give(by, at, &filter.source, writes)?;
+        }
+        Ok((filter.source.len() / Raw::BYTES) as i64)
+    }
+
     /// At the entry of a call: answers the call if it reads the `status` of a recorded task. Otherwise
     /// gives the task back.
     pub(crate) fn read_status(

@@ -235,7 +235,7 @@ fn ask_us(
     calls: &[(u32, [u64; 6]); CALLS],
     place: u64,
 ) -> Result<[Verdict; CALLS], Invalid> {
-    let filter = Filter::new(Program::new(program)?, None);
+    let filter = Filter::new(Program::new(program)?, Vec::new(), None);
     Ok(calls.map(|(number, args)| {
         filter.verdict(&Asked {
             number: number as i32,
@@ -363,7 +363,7 @@ fn a_list_of_numbers_is_told_apart_from_arguments() {
         raw(0x06, libc::SECCOMP_RET_ALLOW),
         raw(0x06, libc::SECCOMP_RET_ERRNO | 2),
     ];
-    let filter = Filter::new(Program::new(&program).expect("a program"), None);
+    let filter = Filter::new(Program::new(&program).expect("a program"), Vec::new(), None);
     let words = filter.allowed.words();
     let allowed: Vec<u32> = (0..512)
         .filter(|n| words[*n as usize / 64] >> (n % 64) & 1 != 0)

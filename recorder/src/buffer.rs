@@ -241,6 +241,7 @@ impl RecordSession {
         let shows_calls = task.tracee.as_ref().is_some_and(|t| t.shows_calls());
         if shows_calls
             || task.confined.is_strict()
+            || task.dispatch.is_some()
             || !task.stash.is_empty()
             || self.scheduler.counts_events()
         {

@@ -229,6 +229,7 @@ impl RecordSession {
         task.actions = task.actions.after_exec();
         task.clear_child_tid = Addr::NULL;
         task.rseq = None;
+        task.dispatch = None;
         self.leave_space(old_space);
         self.release_vfork(tid)?;
         self.spaces.insert(info.space, space);

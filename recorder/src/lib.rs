@@ -29,6 +29,7 @@
 //! | `answered` | calls that rr carries out instead of the kernel |
 //! | `seccomp` | rr's own filter, and those of the program |
 //! | `prctl` | prctl(2) |
+//! | `user_dispatch` | calls that become signals at the program's wish |
 //! | `rseq` | restartable sequences |
 //! | `advice` | the effects of `madvise` |
 //! | `process_advice` | `process_madvise` |
@@ -108,6 +109,7 @@ mod task;
 mod tasks;
 pub mod terminate;
 mod unfinished;
+mod user_dispatch;
 mod vsyscall;
 
 pub use capture::Capture;

@@ -13,6 +13,7 @@ use rr_tracee::{Stopped, Tid};
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::Call;
+use crate::user_dispatch::SET_DISPATCH;
 
 /// `PR_*` of `<linux/prctl.h>`.
 mod pr {
@@ -21,7 +22,6 @@ mod pr {
     pub const GET_TSC: i32 = 25;
     pub const SET_TSC: i32 = 26;
     pub const SET_CHILD_SUBREAPER: i32 = 36;
-    pub const SET_SYSCALL_USER_DISPATCH: i32 = 59;
     pub const SET_PTRACER: i32 = 0x5961_6d61;
 }
 
@@ -51,8 +51,10 @@ impl RecordSession {
             | libc::PR_GET_NO_NEW_PRIVS
             | libc::PR_SET_NO_NEW_PRIVS => self.begin_confinement(tid, stopped, call),
             pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
-            pr::SET_TSC | pr::SET_SYSCALL_USER_DISPATCH => {
-                self.refuse(tid, stopped, &entry, libc::EINVAL, false)
+            pr::SET_TSC => self.refuse(tid, stopped, &entry, libc::EINVAL, false),
+            SET_DISPATCH => {
+                let answered = self.set_dispatch(tid, &entry);
+                self.answer_with(tid, stopped, &entry, answered, vec![])
             }
             pr::GET_TSC => {
                 let mut writes = vec![];

@@ -105,10 +105,16 @@ impl RecordSession {
         }
         match self.turn_back_for_signal(tid, stopped, &entry)? {
             Turned::Back => Ok(()),
-            Turned::No(stopped) if self.stops_at_entry(tid)? => {
-                self.stop_at_entry(tid, stopped, entry, restarted)
+            Turned::No(stopped) => {
+                let is_restarted = restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall;
+                let Some(stopped) = self.dispatch(tid, stopped, &entry, is_restarted)? else {
+                    return Ok(());
+                };
+                match self.stops_at_entry(tid)? {
+                    true => self.stop_at_entry(tid, stopped, entry, restarted),
+                    false => self.begin_call(tid, stopped, entry, restarted),
+                }
             }
-            Turned::No(stopped) => self.begin_call(tid, stopped, entry, restarted),
         }
     }
 

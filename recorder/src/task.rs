@@ -16,6 +16,7 @@ use crate::rseq::registration::Rseq;
 use crate::seccomp::Confined;
 use crate::tasks::Leaving;
 use crate::unfinished::Unfinished;
+use crate::user_dispatch::region::Region;
 
 /// State of a task.
 #[derive(Debug)]
@@ -163,6 +164,8 @@ pub struct Task {
     /// Address of the word that the kernel clears when the task exits (`set_tid_address(2)`); null for
     /// none.
     pub clear_child_tid: Addr,
+    /// The calls that become signals, if the task has asked for that.
+    pub dispatch: Option<Region>,
     /// The structure that the task has registered with rseq(2).
     pub rseq: Option<Rseq>,
     /// The task that this one waits for to execute a program or exit (`vfork(2)`).
@@ -224,6 +227,7 @@ impl Task {
             blocked: None,
             actions: Actions::default(),
             clear_child_tid: Addr::NULL,
+            dispatch: None,
             rseq: None,
             held_by: None,
             exited: false,

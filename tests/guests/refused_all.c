@@ -30,7 +30,6 @@ int main(void) {
         refused("ptrace", ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), EPERM);
         refused("bpf", syscall(SYS_bpf, 0, memory, 64), EPERM);
         refused("seccomp", syscall(SYS_seccomp, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), EINVAL);
-        refused("prctl", prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 0, 0, 0, 0), EINVAL);
         refused("vmsplice", syscall(SYS_vmsplice, 1, memory, 0, 0), ENOSYS);
         refused("modify_ldt", syscall(SYS_modify_ldt, 0, memory, 16), ENOSYS);
         refused("reboot", syscall(SYS_reboot, 0, 0, 0, NULL), EPERM);

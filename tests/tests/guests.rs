@@ -255,6 +255,7 @@ guests! {
         vfork_busy
         vfork_exec
         vfork_killed
+        user_dispatch
         vsyscall
         wait_echild
         wait_stopped

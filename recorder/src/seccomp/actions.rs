@@ -126,7 +126,13 @@ impl RecordSession {
     }
 
     /// Turns the call into a `SIGSYS`.
-    fn trap_call(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers, info: &SigInfo) -> Result<()> {
+    pub(crate) fn trap_call(
+        &mut self,
+        tid: Tid,
+        mut stopped: Stopped,
+        entry: &Registers,
+        info: &SigInfo,
+    ) -> Result<()> {
         let table = procfs::signal_dispositions(tid)?;
         let is_handled = table.caught & !table.blocked & bit(libc::SIGSYS) != 0;
         if !is_handled && self.task(tid)?.tracee.is_none() {
@@ -144,7 +150,7 @@ impl RecordSession {
     }
 
     /// Ends the process with `SIGSYS`.
-    fn end_by_filter(
+    pub(crate) fn end_by_filter(
         &mut self,
         tid: Tid,
         mut stopped: Stopped,

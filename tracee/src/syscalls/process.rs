@@ -68,7 +68,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(98, "getrusage").outs(&[fixed(1, RUSAGE)]),
     call(163, "acct"),
     call(135, "personality"),
-    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS).refused_if(EINVAL, "user dispatch", |r| r.arg(0) as i32 == PR_SET_SYSCALL_USER_DISPATCH),
+    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS),
     call(158, "arch_prctl").special(Special::ArchPrctl).commands(0, ARCH_PRCTL_SILENT, ARCH_PRCTL_OUTS),
     call(312, "kcmp"),
 
@@ -117,9 +117,6 @@ fn seccomp_has_listener(r: &Registers) -> bool {
 
 const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 8;
 
-/// `PR_SET_SYSCALL_USER_DISPATCH` turns calls into signals that rr does not see.
-const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
-
 #[rustfmt::skip]
 const PRCTL_SILENT: &[i32] = &[
     libc::PR_SET_PDEATHSIG, libc::PR_GET_DUMPABLE, libc::PR_SET_DUMPABLE, libc::PR_GET_KEEPCAPS,
@@ -130,7 +127,7 @@ const PRCTL_SILENT: &[i32] = &[
     libc::PR_SET_CHILD_SUBREAPER, libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS, libc::PR_SET_THP_DISABLE,
     libc::PR_GET_THP_DISABLE, libc::PR_CAP_AMBIENT, libc::PR_GET_SPECULATION_CTRL, libc::PR_SET_SPECULATION_CTRL,
     57, 58, // PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER
-    PR_SET_SYSCALL_USER_DISPATCH,
+    59, // PR_SET_SYSCALL_USER_DISPATCH
     65, 66, // PR_SET_MDWE, PR_GET_MDWE
     67, 68, // PR_SET_MEMORY_MERGE, PR_GET_MEMORY_MERGE
     77, 78, // PR_TIMER_CREATE_RESTORE_IDS, PR_FUTEX_HASH

@@ -130,7 +130,6 @@ fn arguments_decide_what_is_refused() {
     let refused = |errno| Class::Refused { errno, quiet: false };
     assert_eq!(class(317, [1, 0, 0, 0, 0, 0]), Class::Special(Special::Seccomp));
     assert_eq!(class(317, [2, 0, 0, 0, 0, 0]), Class::Special(Special::Seccomp));
-    assert_eq!(class(157, [59, 0, 0, 0, 0, 0]), refused(libc::EINVAL)); // PR_SET_SYSCALL_USER_DISPATCH
     assert_eq!(class(55, [3, 6, 35, 0, 0, 0]), refused(libc::EINVAL)); // TCP_ZEROCOPY_RECEIVE
     assert_eq!(class(16, [3, 0xc010_6400, 0, 0, 0, 0]), refused(libc::ENOTTY)); // DRM_IOCTL_VERSION
 }

@@ -304,7 +304,7 @@ fn a_budget_bounds_what_a_recording_stores() {
 #[test]
 fn a_recording_has_checkpoints_unless_it_is_to_have_none() {
     let rr = Rr::new();
-    let program = rr_tests::gdb::Program::c("long_intervals").arg("20");
+    let program = rr_tests::gdb::Program::c("long_intervals").arg("8");
     let recording = rr.record(&[], &program.words);
     assert_eq!(recording.run.err(), "");
     assert!(!events(&recording).is_empty(), "some seconds, and no checkpoint");

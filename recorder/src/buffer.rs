@@ -242,6 +242,7 @@ impl RecordSession {
         if shows_calls
             || task.confined.is_strict()
             || task.dispatch.is_some()
+            || task.is_counter_denied
             || !task.stash.is_empty()
             || self.scheduler.counts_events()
         {

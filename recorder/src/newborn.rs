@@ -152,6 +152,7 @@ impl RecordSession {
         };
         task.affinity = parent.affinity.clone();
         task.confined = parent.confined.clone();
+        task.is_counter_denied = parent.is_counter_denied;
         task.rseq = parent.rseq.filter(|_| flags & CLONE_VM == 0);
         task.actions = parent.actions.of_child(flags);
         if flags & CLONE_CHILD_CLEARTID != 0 {

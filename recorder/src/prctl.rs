@@ -5,8 +5,9 @@
 //!   only if they are dumpable. So a process stays dumpable for the kernel, and reads back its own
 //!   setting.
 //! * *Filters of calls, and privileges.* See [`crate::seccomp`].
-//! * *The time-stamp counter.* It traps, so that rr can record it. The program is told that it does not
-//!   trap.
+//! * *The time-stamp counter.* It traps for the kernel, so that rr can record it. The program reads back its
+//!   own setting. If it wants the counter to trap, the recorder carries out no read, and neither does the
+//!   library, which leaves everything to the recorder meanwhile.
 
 use rr_tracee::{Stopped, Tid};
 
@@ -51,14 +52,25 @@ impl RecordSession {
             | libc::PR_GET_NO_NEW_PRIVS
             | libc::PR_SET_NO_NEW_PRIVS => self.begin_confinement(tid, stopped, call),
             pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
-            pr::SET_TSC => self.refuse(tid, stopped, &entry, libc::EINVAL, false),
+            pr::SET_TSC => {
+                let setting = entry.rsi as i32;
+                if !matches!(setting, libc::PR_TSC_ENABLE | libc::PR_TSC_SIGSEGV) {
+                    return self.answer(tid, stopped, &entry, -i64::from(libc::EINVAL), vec![]);
+                }
+                self.task_mut(tid)?.is_counter_denied = setting == libc::PR_TSC_SIGSEGV;
+                self.answer(tid, stopped, &entry, 0, vec![])
+            }
             SET_DISPATCH => {
                 let answered = self.set_dispatch(tid, &entry);
                 self.answer_with(tid, stopped, &entry, answered, vec![])
             }
             pr::GET_TSC => {
                 let mut writes = vec![];
-                let answered = self.give(tid, entry.rsi, &libc::PR_TSC_ENABLE.to_le_bytes(), &mut writes);
+                let setting = match self.task(tid)?.is_counter_denied {
+                    true => libc::PR_TSC_SIGSEGV,
+                    false => libc::PR_TSC_ENABLE,
+                };
+                let answered = self.give(tid, entry.rsi, &setting.to_le_bytes(), &mut writes);
                 self.answer_with(tid, stopped, &entry, answered, writes)
             }
             _ => self.perform(tid, stopped, call),

@@ -223,6 +223,7 @@ impl RecordSession {
         if signal == libc::SIGSEGV
             && (si_code(&info) == SI_KERNEL || self.is_forced(tid, signal)?)
             && !self.task(tid)?.confined.is_strict()
+            && !self.task(tid)?.is_counter_denied
             && let Some((number, after)) = self.carry_out_rdtsc(tid, &regs)?
         {
             let stopped = self.undo_force(tid, stopped, &info)?;

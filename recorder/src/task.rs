@@ -164,6 +164,8 @@ pub struct Task {
     /// Address of the word that the kernel clears when the task exits (`set_tid_address(2)`); null for
     /// none.
     pub clear_child_tid: Addr,
+    /// True if the program wants reads of the time-stamp counter to trap (`PR_SET_TSC`). Exec keeps that.
+    pub is_counter_denied: bool,
     /// The calls that become signals, if the task has asked for that.
     pub dispatch: Option<Region>,
     /// The structure that the task has registered with rseq(2).
@@ -227,6 +229,7 @@ impl Task {
             blocked: None,
             actions: Actions::default(),
             clear_child_tid: Addr::NULL,
+            is_counter_denied: false,
             dispatch: None,
             rseq: None,
             held_by: None,

@@ -247,6 +247,7 @@ guests! {
         trap_signals
         tsc
         tsc_loops
+        tsc_denied
         tsc_regs
         tsc_signals
         unix_sockets

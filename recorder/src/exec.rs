@@ -236,7 +236,7 @@ impl RecordSession {
         if let Some(leaving) = leaving {
             writes.extend(self.left_behind(tid, &leaving)?);
         }
-        if self.task(tid)?.tracee.is_some() {
+        if self.task(tid)?.tracee.is_some() || self.task(tid)?.is_counter_denied {
             let id = self.task(tid)?.space;
             self.space_mut(id).library.sites.stepped = true;
         }

@@ -57,8 +57,14 @@ impl RecordSession {
                 if !matches!(setting, libc::PR_TSC_ENABLE | libc::PR_TSC_SIGSEGV) {
                     return self.answer(tid, stopped, &entry, -i64::from(libc::EINVAL), vec![]);
                 }
-                self.task_mut(tid)?.is_counter_denied = setting == libc::PR_TSC_SIGSEGV;
-                self.answer(tid, stopped, &entry, 0, vec![])
+                let is_denied = setting == libc::PR_TSC_SIGSEGV;
+                self.task_mut(tid)?.is_counter_denied = is_denied;
+                // A handler of the trap looks at the instruction.
+                let answered = match is_denied {
+                    true => self.leave_code_alone(tid).map(|()| 0),
+                    false => Ok(0),
+                };
+                self.answer_with(tid, stopped, &entry, answered, vec![])
             }
             SET_DISPATCH => {
                 let answered = self.set_dispatch(tid, &entry);

@@ -49,15 +49,15 @@ fn is_event(code: &[u8]) -> bool {
 }
 
 impl RecordSession {
-    /// Stops sending calls in the address space of `tid` to the library.
-    pub(super) fn leave_code_alone(&mut self, tid: Tid) -> Answered<()> {
+    /// Stops sending calls in the address space of `tid` to the library, and restores the program's code
+    /// there. The event of the call under way gets the change.
+    pub(crate) fn leave_code_alone(&mut self, tid: Tid) -> Answered<()> {
         let id = self.task(tid)?.space;
         if self.space_mut(id).library.sites.stepped {
             return Ok(());
         }
         self.finish_reading(id);
         if let Some((_, writes)) = self.step_without_sites(tid, Addr::NULL)? {
-            // The event of the tracer's call gets them.
             self.besides.writes.extend(writes);
         }
         Ok(())

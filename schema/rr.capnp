@@ -60,6 +60,25 @@ struct End {
   bufferedCalls @1 :UInt64;  # calls that the library in the program made, in the whole recording
 }
 
+struct Beginning {
+  # The file `beginning`: the recording's first events were deleted, and replay begins at a checkpoint.
+
+  event     @0 :UInt64;           # of the checkpoint
+  processes @1 :List(Process);
+  # Those that live after that event, in the order in which they came into being.
+}
+
+struct Process {
+  # A process that lives at the beginning.
+
+  pid      @0 :Int32;
+  parent   @1 :Int32;        # the process that created it; 0: none, it is the first
+  tids     @2 :List(Int32);  # its tasks
+  executed @3 :Bool;         # whether it executed `program` itself; otherwise the process that it was forked from did
+  program  @4 :Exec;         # null: not known
+  stack    @5 :UInt64;       # the stack pointer at the entry of `program`
+}
+
 struct Event {
   # One recorded step of one task; see `trace/src/event.rs` for what each means.
   #

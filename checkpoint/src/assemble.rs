@@ -156,6 +156,7 @@ impl PendingFile {
             status: self.status,
             needs,
             temporary,
+            time_ns: image.time_ns,
             stats,
         })
     }

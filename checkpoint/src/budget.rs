@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rr_trace::event::EventNumber;
+use rr_trace::hold::Deletion;
 
-use crate::collection::{Collection, bytes_on_disk};
+use crate::collection::{Collection, bytes_on_disk, is_linked};
 use crate::error::Result;
 use crate::retention::{Limit, thin};
 
@@ -67,26 +68,43 @@ impl Keeper {
         }
     }
 
-    /// Checkpoints with this number of bytes on the disk were published, the last of them at this event.
-    pub fn published(&mut self, bytes: u64, latest: EventNumber) {
+    /// Checkpoints with this number of bytes on the disk were published.
+    pub fn add(&mut self, bytes: u64) {
         self.used = self.used.saturating_add(bytes);
+    }
+
+    /// Checkpoints were published and others were removed.
+    pub fn look(&mut self) {
+        self.used = bytes_on_disk(&self.dir).unwrap_or(self.used);
+    }
+
+    /// Keeps within the budget, but whatever happens those at these events, the latest among them.
+    pub fn keep(&mut self, events: impl Iterator<Item = EventNumber>) {
         if self.used <= self.budget.bytes {
             return;
         }
-        if let Err(e) = self.make_room(latest) {
+        // Somebody may need them all (`rr_trace::Hold`): then the budget waits.
+        let trace = self.dir.parent().unwrap_or(&self.dir);
+        let Some(_deletion) = Deletion::begin(trace) else {
+            return;
+        };
+        if is_linked(&self.dir).unwrap_or(false) {
+            return;
+        }
+        let events: Vec<EventNumber> = self.budget.kept.iter().copied().chain(events).collect();
+        if let Err(e) = self.make_room(&events) {
             tracing::warn!("checkpoints are not kept within their budget: {e}");
             self.budget.bytes = u64::MAX;
         }
     }
 
     /// Removes some until the disk says that it is enough: for a file with many holes it needs more than for what is in it.
-    fn make_room(&mut self, latest: EventNumber) -> Result<()> {
-        let kept: Vec<_> = self.budget.kept.iter().copied().chain([latest]).collect();
+    fn make_room(&mut self, kept: &[EventNumber]) -> Result<()> {
         let goal = self.budget.bytes - self.budget.bytes / FREE;
         let mut more = 0;
         while self.used > self.budget.bytes {
             let mut collection = Collection::read(&self.dir, &self.uuid)?;
-            thin(&mut collection, Limit::Bytes(goal.saturating_sub(more)), &kept);
+            thin(&mut collection, Limit::Bytes(goal.saturating_sub(more)), kept);
             let (needed, count) = (collection.bytes(), collection.checkpoints().count());
             let removed = collection.apply()?;
             self.removed

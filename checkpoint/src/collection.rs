@@ -51,6 +51,21 @@ pub fn bytes_on_disk(dir: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Says if a snapshot of the trace has some of the files, too (`rr_trace::links`). Removing checkpoints gives back less then.
+pub(crate) fn is_linked(dir: &Path) -> Result<bool> {
+    for (extension, path_of) in [
+        ("ckpt", checkpoint_path as fn(&Path, EventNumber) -> PathBuf),
+        ("blocks", blocks_path),
+    ] {
+        for event in numbers(dir, extension)? {
+            if std::fs::symlink_metadata(path_of(dir, event)).is_ok_and(|meta| meta.nlink() > 1) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// A checkpoint among the others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
@@ -264,9 +279,10 @@ impl Removed {
     /// Makes holes in a file where nothing stays.
     fn add_holes(&mut self, path: &Path, stays: Vec<Range<u64>>) -> Result<()> {
         let failed = |e| Error::io("giving back blocks of a checkpoint", path)(e);
-        let len = std::fs::symlink_metadata(path).map_err(failed)?.len();
-        let holes = gaps(stays, len);
-        if holes.is_empty() {
+        let meta = std::fs::symlink_metadata(path).map_err(failed)?;
+        let holes = gaps(stays, meta.len());
+        // A file with a second name belongs to a snapshot of the trace, too (`rr_trace::links`).
+        if holes.is_empty() || meta.nlink() > 1 {
             return Ok(());
         }
         let file = open_to_change(path).map_err(failed)?;

@@ -29,6 +29,7 @@
 //! | [`collection`] | the checkpoints of a trace together, and removal |
 //! | [`retention`] | the choice of those that stay when there is no room for all |
 //! | [`budget`] | a writer's budget |
+//! | [`window`] | the last part of a recording, which a flight recorder keeps |
 //! | [`compression`] | the codecs of blocks |
 //! | [`repack`] | all checkpoints of a trace anew, for a pack |
 //! | [`cache`] | decompressed blocks |
@@ -69,6 +70,7 @@ mod store;
 mod temporary;
 pub mod verify;
 mod walk;
+pub mod window;
 mod write_status;
 pub mod writer;
 
@@ -91,4 +93,5 @@ pub use verify::{
     Difference, Differences, Line, Untouched, compare_checkpoints, compare_images, compare_object,
     compare_space,
 };
+pub use window::{KeepLast, Window};
 pub use writer::{CheckpointWriter, Options, Summary};

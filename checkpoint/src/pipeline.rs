@@ -70,6 +70,8 @@ pub(crate) struct CompletedFile {
     /// The checkpoints that it refers to.
     pub needs: Vec<Arc<WriteStatus>>,
     pub temporary: Temporary,
+    /// When its event was recorded.
+    pub time_ns: u64,
     pub stats: CheckpointStats,
 }
 

@@ -9,7 +9,7 @@
 //! * and, if the recorder lets us know how far the trace is ([`crate::Options::trace`]), after the events up to
 //!   its own are in the trace.
 //!
-//! If there is a budget, older ones may go then ([`crate::budget`]).
+//! If there is a budget or a window, older ones may go then ([`crate::budget`], [`crate::window`]).
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::file::{blocks_path, checkpoint_path};
 use crate::pipeline::{AssemblyResult, CompletedFile, Outcome};
 use crate::stats::CheckpointStats;
+use crate::window::WindowKeeper;
 use crate::write_status::{WriteStatus, unfailed};
 
 impl CompletedFile {
@@ -63,7 +64,7 @@ impl CompletedFile {
 pub(crate) fn run(
     dir: &Path,
     trace: Option<&Progress>,
-    mut keeper: Option<Keeper>,
+    mut keepers: Keepers,
     finished: &Receiver<AssemblyResult>,
     outcomes: &Sender<Outcome>,
     slots: &Receiver<()>,
@@ -72,15 +73,8 @@ pub(crate) fn run(
     while let Ok(first) = finished.recv() {
         let batch: Vec<AssemblyResult> = std::iter::once(first).chain(finished.try_iter()).collect();
         let done = publish(dir, trace, batch);
-        let bytes = done
-            .iter()
-            .flat_map(|(_, result)| result)
-            .map(|stats| stats.bytes.next_multiple_of(UNIT));
-        let latest = done.iter().rfind(|(_, result)| result.is_ok());
-        if let (Some(keeper), Some((latest, _))) = (&mut keeper, latest) {
-            keeper.published(bytes.sum(), EventNumber(latest.event));
-        }
-        for (status, result) in done {
+        keepers.published(&done);
+        for PublicationResult { status, result } in done {
             let event = EventNumber(status.event);
             if let Err(e) = &result {
                 match has_failed {
@@ -91,17 +85,14 @@ pub(crate) fn run(
                 has_failed = true;
             }
             // The recorder may have gone without waiting.
+            let result = result.map(|published| published.stats);
             let _ = outcomes.send(Outcome { event, result });
             let _ = slots.try_recv();
         }
     }
 }
 
-fn publish(
-    dir: &Path,
-    trace: Option<&Progress>,
-    mut batch: Vec<AssemblyResult>,
-) -> Vec<(Arc<WriteStatus>, Result<CheckpointStats>)> {
+fn publish(dir: &Path, trace: Option<&Progress>, mut batch: Vec<AssemblyResult>) -> Vec<PublicationResult> {
     batch.iter().flat_map(|f| &f.result).for_each(|w| w.push());
     for f in &mut batch {
         f.attempt(|w| w.sync());
@@ -128,10 +119,59 @@ fn publish(
             }
         }
     }
-    batch
-        .into_iter()
-        .map(|f| (f.status, f.result.map(|w| w.stats)))
-        .collect()
+    let result = |f: AssemblyResult| PublicationResult {
+        status: f.status,
+        result: f.result.map(|written| Published {
+            time_ns: written.time_ns,
+            stats: written.stats,
+        }),
+    };
+    batch.into_iter().map(result).collect()
+}
+
+/// A checkpoint that was published, or dropped.
+struct PublicationResult {
+    status: Arc<WriteStatus>,
+    result: Result<Published>,
+}
+
+struct Published {
+    /// When its event was recorded.
+    time_ns: u64,
+    stats: CheckpointStats,
+}
+
+/// Those who remove older checkpoints when new ones are published.
+#[derive(Debug, Default)]
+pub(crate) struct Keepers {
+    pub budget: Option<Keeper>,
+    pub window: Option<WindowKeeper>,
+}
+
+impl Keepers {
+    fn published(&mut self, done: &[PublicationResult]) {
+        let published = || {
+            let all = done
+                .iter()
+                .filter_map(|one| Some((one, one.result.as_ref().ok()?)));
+            all.map(|(one, published)| (EventNumber(one.status.event), published))
+        };
+        let Some((latest, _)) = published().next_back() else {
+            return;
+        };
+        let times = published().map(|(event, published)| (event, published.time_ns));
+        let has_shortened = self.window.as_mut().is_some_and(|window| window.published(times));
+        if let Some(budget) = &mut self.budget {
+            let bytes = published().map(|(_, published)| published.stats.bytes.next_multiple_of(UNIT));
+            if has_shortened {
+                budget.look();
+            } else {
+                budget.add(bytes.sum());
+            }
+            let begin = self.window.as_ref().and_then(WindowKeeper::begin);
+            budget.keep(begin.into_iter().chain([latest]));
+        }
+    }
 }
 
 impl AssemblyResult {

@@ -49,10 +49,11 @@ use crate::error::{Error, Result};
 use crate::image::SessionImage;
 use crate::index::PageTarget;
 use crate::pipeline::{CapturedImage, Message, Outcome};
-use crate::publish;
+use crate::publish::{self, Keepers};
 use crate::stats::{CheckpointStats, Maker};
 use crate::store::{Buffers, Job, Store, StoreContext};
 use crate::walk::{PageSink, WalkError, walk_object, walk_space};
+use crate::window::{Window, WindowKeeper};
 use crate::write_status::WriteStatus;
 
 /// The time between two looks for room.
@@ -87,6 +88,8 @@ pub struct Options {
     pub maker: Maker,
     /// The limit for all checkpoints of the trace; without it, there is no limit.
     pub budget: Option<Budget>,
+    /// The last part of the recording, if nothing else is kept.
+    pub window: Option<Window>,
 }
 
 impl Default for Options {
@@ -103,6 +106,7 @@ impl Default for Options {
             trace: None,
             maker: Maker::Unknown,
             budget: None,
+            window: None,
         }
     }
 }
@@ -114,7 +118,7 @@ pub struct Summary {
     pub outcomes: Vec<Outcome>,
     /// Captures that were refused because the queue was full.
     pub refused: u64,
-    /// Checkpoints that were removed because of the budget.
+    /// Checkpoints that were removed because of the budget or the window.
     pub removed: u64,
 }
 
@@ -152,7 +156,10 @@ impl CheckpointWriter {
         let max_frozen = options.frozen;
         let removed = Arc::new(AtomicU64::new(0));
         let budget = options.budget.clone();
-        let keeper = budget.map(|budget| Keeper::new(dir.clone(), uuid, budget, removed.clone()));
+        let budget = budget.map(|budget| Keeper::new(dir.clone(), uuid, budget, removed.clone()));
+        let window = options.window.clone();
+        let window = window.map(|window| WindowKeeper::new(dir.clone(), uuid, window, removed.clone()));
+        let keepers = Keepers { budget, window };
         let (threads, cpus_at_end) = (Arc::<Threads>::default(), options.cpus_at_end);
         let all = Arc::clone(&threads);
         let thread = std::thread::Builder::new()
@@ -164,7 +171,7 @@ impl CheckpointWriter {
                     threads: &all,
                     give_up: &seen,
                 };
-                run(&dir, uuid, &options, keeper, shared);
+                run(&dir, uuid, &options, keepers, shared);
             })
             .map_err(|e| Error::Writer(format!("cannot start a thread: {e}")))?;
         Ok(CheckpointWriter {
@@ -333,7 +340,7 @@ struct Shared<'a> {
     give_up: &'a AtomicBool,
 }
 
-fn run(dir: &Path, uuid: [u8; 16], options: &Options, keeper: Option<Keeper>, shared: Shared<'_>) {
+fn run(dir: &Path, uuid: [u8; 16], options: &Options, keepers: Keepers, shared: Shared<'_>) {
     let Shared {
         queue,
         outcomes,
@@ -380,7 +387,16 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keeper: Option<Keeper>, sh
         let publish = {
             let (dir, outcomes) = (dir.to_path_buf(), outcomes.clone());
             let trace = options.trace.clone();
-            move || publish::run(&dir, trace.as_ref(), keeper, &finished_out, &outcomes, &slots_out)
+            move || {
+                publish::run(
+                    &dir,
+                    trace.as_ref(),
+                    keepers,
+                    &finished_out,
+                    &outcomes,
+                    &slots_out,
+                )
+            }
         };
         let all = started > 0
             && start("rr-ckpt-write".into(), Box::new(write))

@@ -12,6 +12,7 @@ mod error_text;
 mod global;
 mod interrupt;
 mod interval;
+mod keep_last;
 mod log;
 mod outcome;
 mod progress;
@@ -59,6 +60,7 @@ enum Command {
     Backtrace(commands::backtrace::Options),
     Pack(commands::pack::Options),
     Unpack(commands::unpack::Options),
+    Snapshot(commands::snapshot::Options),
     Doctor(commands::doctor::Options),
     Dump(commands::dump::Options),
     Ps(commands::ps::Options),
@@ -161,6 +163,7 @@ fn main() -> ExitCode {
         Command::Backtrace(options) => commands::backtrace::run(&options),
         Command::Pack(options) => commands::pack::run(&options),
         Command::Unpack(options) => commands::unpack::run(&options),
+        Command::Snapshot(options) => commands::snapshot::run(&options),
         Command::Doctor(options) => commands::doctor::run(&options),
         Command::Dump(options) => commands::dump::run(&options),
         Command::Ps(options) => commands::ps::run(&options),

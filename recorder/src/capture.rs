@@ -53,6 +53,13 @@ pub struct Capture {
     kept: BTreeMap<SpaceId, Vec<SharedSource>>,
     /// Number of checkpoints that were due but could not be taken.
     skipped: u64,
+    /// Number of checkpoints that could not be written.
+    failed: u64,
+    /// Maximum number of bytes of events in the trace from one checkpoint to the next, whatever the schedule says.
+    most_bytes: Option<u64>,
+    /// Bytes of events in the trace, now and at the last checkpoint.
+    bytes: u64,
+    bytes_then: u64,
 }
 
 impl Capture {
@@ -70,6 +77,18 @@ impl Capture {
             patient,
             ..Capture::default()
         }
+    }
+
+    /// Makes a checkpoint due also after so many bytes of events in the trace.
+    pub fn with_most_bytes(mut self, bytes: Option<u64>) -> Capture {
+        self.most_bytes = bytes;
+        self
+    }
+
+    /// Returns whether the events since the last checkpoint take so many bytes that one is due.
+    fn is_much(&self) -> bool {
+        self.most_bytes
+            .is_some_and(|most| self.bytes - self.bytes_then >= most)
     }
 
     /// Returns whether checkpoints are taken at all.
@@ -134,13 +153,21 @@ impl Capture {
     /// Skips a checkpoint that was due.
     fn miss(&mut self, now: Progress) {
         self.skipped += 1;
+        self.bytes_then = self.bytes;
         if let Some(schedule) = &mut self.schedule {
             schedule.missed(now);
         }
     }
 
-    /// Waits for the writer.
-    pub(crate) fn finish(&mut self) -> Vec<Outcome> {
+    /// Counts the checkpoints that could not be written. The outcomes do not pile up in a long recording.
+    fn note_outcomes(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            self.failed += failures(&writer.poll_done());
+        }
+    }
+
+    /// Waits for the writer. Returns the number of checkpoints that could not be written.
+    pub(crate) fn finish(&mut self) -> u64 {
         // An adaptive schedule has promised no number of checkpoints.
         let is_promised = self.schedule.as_ref().is_some_and(|s| !s.is_adaptive());
         if self.skipped > 0 && is_promised {
@@ -150,13 +177,11 @@ impl Capture {
             );
         }
         match self.writer.take().map(CheckpointWriter::finish) {
-            Some(Ok(summary)) => summary.outcomes,
-            Some(Err(e)) => {
-                tracing::warn!("{e}");
-                Vec::new()
-            }
-            None => Vec::new(),
+            Some(Ok(summary)) => self.failed += failures(&summary.outcomes),
+            Some(Err(e)) => tracing::warn!("{e}"),
+            None => {}
         }
+        self.failed
     }
 
     /// Gives up checkpoints that are not written yet.
@@ -164,6 +189,10 @@ impl Capture {
         // The writer ends early when it is dropped.
         self.writer = None;
     }
+}
+
+fn failures(outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().filter(|outcome| outcome.result.is_err()).count() as u64
 }
 
 /// Returns whether an image can describe a task's current state.
@@ -191,7 +220,9 @@ impl RecordSession {
     /// Takes a checkpoint if one is due and `current`, which has just had an event, and all others allow it.
     pub(crate) fn checkpoint_if_due(&mut self, current: Tid) -> Result<()> {
         let now = self.capture.progress(self.last_event(), self.last_time_ns());
-        if !self.capture.schedule.as_ref().is_some_and(|s| s.is_due(now)) {
+        self.capture.bytes = self.stored_bytes();
+        let is_due = self.capture.schedule.as_ref().is_some_and(|s| s.is_due(now));
+        if !is_due && !self.capture.is_much() {
             return Ok(());
         }
         self.checkpoint(current, now).map(drop)
@@ -237,7 +268,9 @@ impl RecordSession {
         self.capture
             .sources
             .extend(request.spaces.iter().map(|s| s.source.clone()));
+        self.capture.bytes_then = self.capture.bytes;
         let (event, is_exposed) = (request.image.event, request.is_exposed());
+        self.capture.note_outcomes();
         let submitted = self.capture.writer.as_mut().is_some_and(|w| w.submit(request));
         if submitted {
             self.set_baselines(event, captured);

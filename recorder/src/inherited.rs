@@ -1,13 +1,13 @@
 //! State that rr inherits and changes for itself. The recorded program gets it back unchanged.
 //!
-//! rr blocks the signals that ask it to end (a thread waits for them, see `terminate`), ignores those
+//! rr blocks the signals that ask it for something (a thread waits for them, see `terminate`), ignores those
 //! that a terminal also sends to the program, and raises its own limit of open files. All this is
 //! inherited through `fork` and `exec`. So rr notes the state before, and restores it between the two.
 
 use std::mem::size_of;
 
-/// Signals that ask a process to end.
-pub(crate) const ENDING: [i32; 2] = [libc::SIGTERM, libc::SIGHUP];
+/// Signals that ask rr to end, or for a snapshot.
+pub(crate) const ASKING: [i32; 3] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1];
 /// Signals that rr ignores: those that a terminal sends to rr and to the program, and that of the limit
 /// of file sizes, which rr treats as an error like a full disk.
 const NOT_OURS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGXFSZ];
@@ -20,9 +20,9 @@ fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// The signals of [`ENDING`] as the kernel's set.
-pub(crate) fn ending_set() -> u64 {
-    ENDING.iter().map(|signal| bit(*signal)).sum()
+/// The signals of [`ASKING`] as the kernel's set.
+pub(crate) fn asking_set() -> u64 {
+    ASKING.iter().map(|signal| bit(*signal)).sum()
 }
 
 /// The state that the program gets back.
@@ -51,13 +51,13 @@ impl Inherited {
         if broken_pipe_ignored {
             inherited.ignored |= bit(libc::SIGPIPE);
         }
-        for signal in ENDING.into_iter().chain(NOT_OURS).chain(HANDLED) {
+        for signal in ASKING.into_iter().chain(NOT_OURS).chain(HANDLED) {
             if is_ignored(signal) {
                 inherited.ignored |= bit(signal);
             }
         }
         // Ignored signals need no attention (`nohup rr record …`).
-        let blocked = ending_set() & !inherited.ignored;
+        let blocked = asking_set() & !inherited.ignored;
         set_mask(libc::SIG_BLOCK, blocked, &mut inherited.mask);
         for signal in NOT_OURS {
             // SAFETY: setting a disposition to "ignore" runs no code of ours.
@@ -68,7 +68,7 @@ impl Inherited {
 
     /// Restores everything in the child that becomes the program. Async-signal-safe.
     pub(crate) fn restore(&self) {
-        for signal in ENDING
+        for signal in ASKING
             .into_iter()
             .chain(NOT_OURS)
             .chain(HANDLED)

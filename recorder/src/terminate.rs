@@ -1,4 +1,4 @@
-//! Ending a recording from outside: handles `SIGTERM` and `SIGHUP` sent to rr.
+//! Signals to rr while it records: `SIGTERM` and `SIGHUP`, which ask it to end, and `SIGUSR1`, which asks for a snapshot.
 //!
 //! They are blocked in all threads ([`crate::inherited`]). One thread waits for them, so that nothing
 //! else is interrupted and no signal gets lost. It passes them on to the program's first process. After
@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use rr_tracee::{Tid, procfs};
 
 use crate::error::{Error, Result};
-use crate::inherited::ending_set;
+use crate::inherited::asking_set;
 
 /// Maximum time of each step.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +31,12 @@ pub struct Terminator {
 }
 
 impl Terminator {
-    /// Starts the thread for a recording whose first process is `root`. `give_up` must end rr.
-    pub fn start(root: Tid, give_up: impl Fn() + Send + 'static) -> Result<Terminator> {
+    /// Starts the thread for a recording whose first process is `root`. `give_up` must end rr; `snapshot` must return soon.
+    pub fn start(
+        root: Tid,
+        give_up: impl Fn() + Send + 'static,
+        snapshot: impl Fn() + Send + 'static,
+    ) -> Result<Terminator> {
         let failed = |what, errno| Error::Capability {
             what,
             errno,
@@ -49,7 +53,7 @@ impl Terminator {
         let seen = ended.clone();
         std::thread::Builder::new()
             .name("rr-signals".into())
-            .spawn(move || run(&root, &seen, &give_up))
+            .spawn(move || run(&root, &seen, &give_up, &snapshot))
             .map_err(|e| {
                 failed(
                     "starting a thread",
@@ -66,11 +70,15 @@ impl Terminator {
     }
 }
 
-fn run(root: &OwnedFd, ended: &AtomicBool, give_up: &dyn Fn()) {
+fn run(root: &OwnedFd, ended: &AtomicBool, give_up: &dyn Fn(), snapshot: &dyn Fn()) {
     loop {
         let Some((signal, from_terminal)) = wait_for_signal(None) else {
             continue;
         };
+        if signal == libc::SIGUSR1 {
+            snapshot();
+            continue;
+        }
         if ended.load(Ordering::Relaxed) {
             std::thread::sleep(PATIENCE);
             give_up();
@@ -115,10 +123,10 @@ fn end(ended: &AtomicBool, give_up: &dyn Fn()) {
     }
 }
 
-/// Waits for a signal that asks us to end. Also returns whether the kernel sent it, on behalf of a
+/// Waits for a signal that asks us for something. Also returns whether the kernel sent it, on behalf of a
 /// terminal.
 fn wait_for_signal(most: Option<Duration>) -> Option<(i32, bool)> {
-    let set = ending_set();
+    let set = asking_set();
     // SAFETY: an all-zero siginfo_t is a valid one, to be filled.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let time = most.map(|most| libc::timespec {

@@ -66,6 +66,14 @@ pub enum Error {
         /// The requested event.
         event: EventNumber,
     },
+    /// A replay was to start at the first event of a trace that has lost it.
+    #[error(
+        "the recording has lost its beginning (rr record --keep-last): it begins with event {first}, and a replay starts at a checkpoint"
+    )]
+    NoBeginning {
+        /// The first event of the trace.
+        first: EventNumber,
+    },
     /// The clock that a search is interrupted by could not be started.
     #[error(transparent)]
     Ticker(#[from] rr_tracee::ticker::NoTicker),

@@ -99,6 +99,10 @@ pub struct Replayed {
 impl ReplaySession {
     /// Starts a replay at the first event, with the replayed tasks bound to `cpu`.
     pub fn start(reader: Arc<TraceReader>, cpu: Option<usize>) -> Result<ReplaySession> {
+        if reader.begins_at().is_some() {
+            let first = reader.first_event();
+            return Err(Error::NoBeginning { first });
+        }
         let cursor = EventSource::new(Arc::clone(&reader)).from(EventNumber(1))?;
         let family = Family::new(&reader, cpu)?;
         Ok(ReplaySession::empty(reader, cursor, family))

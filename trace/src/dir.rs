@@ -21,6 +21,9 @@ use crate::event::EventNumber;
 /// The file that makes a directory a trace.
 pub(crate) const HEADER: &str = "header";
 
+/// The file that says where a trace begins whose first events were deleted.
+pub(crate) const BEGINNING: &str = "beginning";
+
 /// A directory inside the trace directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Part {

@@ -27,7 +27,7 @@ mod place;
 mod places;
 mod store;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -38,6 +38,7 @@ use rr_tracee::FileId;
 use crate::copy::{self, Content};
 use crate::dir::{Part, TraceDir, file_name};
 use crate::error::{Error, Result};
+use crate::event::{Event, EventNumber};
 use key::Key;
 use later::Later;
 use place::Place;
@@ -59,8 +60,36 @@ pub struct FileStore {
 struct Seen {
     /// Files that were added, by their state then.
     known: HashMap<Key, FileId>,
-    /// Files that are in the trace, or will be soon, and the number of their bytes.
-    present: HashMap<FileId, u64>,
+    /// Files that are in the trace, or will be soon.
+    present: HashMap<FileId, Present>,
+    /// The event that is recorded now, if uses are noted ([`FileStore::note_uses`]).
+    now: EventNumber,
+}
+
+/// A file that is in the trace, or will be soon.
+#[derive(Debug)]
+struct Present {
+    /// The number of its bytes.
+    bytes: u64,
+    /// The last event that refers to it or can be about to.
+    used: EventNumber,
+}
+
+impl Seen {
+    /// A file with these contents was added. Returns whether they were there already.
+    fn add(&mut self, id: FileId, bytes: u64) -> bool {
+        let used = self.now;
+        self.present.insert(id, Present { bytes, used }).is_some()
+    }
+
+    /// A file was added or is referred to. Returns whether its contents are there.
+    fn touch(&mut self, id: FileId) -> bool {
+        let now = self.now;
+        self.present
+            .get_mut(&id)
+            .map(|present| present.used = now)
+            .is_some()
+    }
 }
 
 impl FileStore {
@@ -105,8 +134,13 @@ impl FileStore {
             Error::io(&name.unwrap_or_default(), "storing a mapped file", e)
         };
         let key = Key::of(file).map_err(fail)?;
-        if let Some(id) = self.seen().known.get(&key) {
-            return Ok(*id);
+        {
+            let mut seen = self.seen();
+            if let Some(id) = seen.known.get(&key).copied()
+                && seen.touch(id)
+            {
+                return Ok(id);
+            }
         }
         let id = match self.find(&key)? {
             Some(id) => id,
@@ -132,12 +166,50 @@ impl FileStore {
 
     /// The number of bytes that were stored under this name.
     pub fn length(&self, id: FileId) -> Result<u64> {
-        if let Some(len) = self.seen().present.get(&id) {
-            return Ok(*len);
+        if let Some(present) = self.seen().present.get(&id) {
+            return Ok(present.bytes);
         }
         let files = &self.places.files;
         let length = files.open(id).and_then(|file| Ok(file.metadata()?.len()));
         length.map_err(|e| Error::io(&files.path.join(file_name(id)), "measuring", e))
+    }
+
+    /// Notes the files that an event refers to. Events are given in order, all or none.
+    pub(crate) fn note_uses(&self, event: &Event) {
+        let mut seen = self.seen();
+        seen.now = event.number;
+        for op in event.ops.iter().chain(event.others.iter().map(|(_, op)| op)) {
+            if let Some(id) = op.file()
+                && !seen.touch(id)
+            {
+                tracing::error!(
+                    "event {} refers to the file {id}, which is not in the trace",
+                    event.number
+                );
+            }
+        }
+        // What is added from now on is for a later event.
+        seen.now = event.number.next();
+    }
+
+    /// Deletes files that no event after `event` refers to, but none of `needed`. A file that is added again later is stored again.
+    pub(crate) fn forget(&self, event: EventNumber, needed: &BTreeSet<FileId>) -> Result<()> {
+        let mut seen = self.seen();
+        let is_unused = |(id, present): (&FileId, &Present)| {
+            (present.used <= event && !needed.contains(id)).then_some(*id)
+        };
+        let unused: Vec<FileId> = seen.present.iter().filter_map(is_unused).collect();
+        for id in unused {
+            seen.present.remove(&id);
+            let keys = seen
+                .known
+                .extract_if(|_, of| *of == id)
+                .map(|(key, _)| key)
+                .collect();
+            // Under the lock: before whoever adds the file again.
+            self.later.push(Job::Delete { id, keys })?;
+        }
+        Ok(())
     }
 
     /// Waits until all that was added is in the trace.
@@ -170,7 +242,7 @@ impl FileStore {
         let Some(id) = store.find(key) else {
             return Ok(None);
         };
-        if self.seen().present.contains_key(&id) {
+        if self.seen().touch(id) {
             return Ok(Some(id));
         }
         let there = store.contents.open(id).and_then(|file| {
@@ -181,7 +253,7 @@ impl FileStore {
         });
         match there {
             Ok(file) => {
-                self.seen().present.insert(id, key.size);
+                self.seen().add(id, key.size);
                 self.later.push(Job::Link { id, file })?;
                 Ok(Some(id))
             }
@@ -205,7 +277,7 @@ impl FileStore {
         let temporary = self.places.files.temporary().map_err(fail)?;
         let id = copy::copy(file, &temporary.file).map_err(fail)?;
         let len = temporary.file.metadata().map_err(fail)?.len();
-        if self.seen().present.insert(id, len).is_none() {
+        if !self.seen().add(id, len) {
             temporary.publish(id).map_err(fail)?;
             self.places.unsynced().push(id);
         }
@@ -214,7 +286,7 @@ impl FileStore {
 
     /// Lets contents be written that are not there yet. With the `key` of a file that has them, for other traces too.
     fn write(&self, id: FileId, content: Content, key: Option<Key>) -> Result<()> {
-        let known = self.seen().present.insert(id, content.len).is_some();
+        let known = self.seen().add(id, content.len);
         if known && key.is_none() {
             return Ok(());
         }

@@ -55,7 +55,9 @@
 //! | [`reader`] | [`TraceReader`]: an opened trace |
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
-//! | [`processes`] | the processes of a recording |
+//! | [`processes`], `lineage` | the processes of a recording |
+//! | [`trim`], `beginning` | deleting the beginning of a trace while it is recorded; where it begins then |
+//! | [`hold`], [`links`] | readers that need all of a trace that is being recorded: for a short time, and for long |
 //! | `name`, `dir`, `member`, `members` | names, and the way to what they name: files of a directory, or parts of a pack |
 //! | [`files`], `copy`, [`prune`] | [`FileStore`]: contents of mapped files; how they come into the trace; cleaning the store |
 //! | [`segment`], [`frame`] | a segment file: frames in groups |
@@ -72,6 +74,7 @@ extern crate self as rr_trace;
 #[path = "../tests/common/mod.rs"]
 mod test_events;
 
+mod beginning;
 pub mod bytes;
 pub mod compress;
 mod compression_level;
@@ -87,6 +90,9 @@ mod extents;
 pub mod files;
 pub mod frame;
 pub mod header;
+pub mod hold;
+mod lineage;
+pub mod links;
 mod member;
 mod members;
 mod message;
@@ -103,6 +109,7 @@ pub mod record_delta;
 pub mod records;
 pub mod segment;
 pub mod source;
+pub mod trim;
 pub mod unpack;
 pub mod writer;
 mod writer_thread;
@@ -113,8 +120,10 @@ pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};
 pub use files::FileStore;
 pub use header::{FORMAT_VERSION, Header, Uname};
+pub use hold::Hold;
 pub use member::{Member, MemberReader};
 pub use name::Note;
 pub use reader::TraceReader;
 pub use source::{EventPosition, EventSource};
+pub use trim::Trimmer;
 pub use writer::{Progress, TraceWriter, WriterOptions};

@@ -13,8 +13,8 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind, Output, OutputSource};
 
-pub(crate) use decode::{decode, unpack};
-pub(crate) use encode::encode;
+pub(crate) use decode::{decode, read_exec, unpack};
+pub(crate) use encode::{encode, write_exec};
 pub(crate) use limits::{BATCH_DATA_MAX, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
 pub(crate) use size::message_size;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rr_tracee::FileId;
 
-use crate::dir::{HEADER, Part, checkpoint_name, file_name, segment_name};
+use crate::dir::{BEGINNING, HEADER, Part, checkpoint_name, file_name, segment_name};
 use crate::event::EventNumber;
 
 /// The name of a member.
@@ -22,6 +22,8 @@ pub enum Name {
     Checkpoint(EventNumber),
     /// A file that others have put beside the recording.
     Note(Note),
+    /// Where a trace begins whose first events were deleted.
+    Beginning,
 }
 
 /// Files that rr itself does not need to replay a trace.
@@ -55,6 +57,7 @@ impl Name {
             Name::File(file) => (Some(Part::Files), file_name(file)),
             Name::Checkpoint(event) => (Some(Part::Checkpoints), checkpoint_name(event)),
             Name::Note(note) => (None, note.file_name().to_owned()),
+            Name::Beginning => (None, BEGINNING.to_owned()),
         }
     }
 

@@ -104,7 +104,7 @@ pub(crate) type Table = BTreeMap<Name, Entry>;
 pub(crate) fn alignment(name: Name) -> u64 {
     match name {
         Name::File(_) => PAGE,
-        Name::Header | Name::Segment(_) | Name::Checkpoint(_) | Name::Note(_) => 8,
+        Name::Header | Name::Segment(_) | Name::Checkpoint(_) | Name::Note(_) | Name::Beginning => 8,
     }
 }
 
@@ -119,6 +119,7 @@ pub(crate) fn encode(uuid: &[u8; 16], table: &Table, table_at: u64) -> ([u8; HEA
             Name::Checkpoint(event) => (4, event.0.into()),
             Name::Note(Note::Ci) => (5, 1),
             Name::Note(Note::Backtrace) => (5, 2),
+            Name::Beginning => (6, 0),
         };
         let (place, offset) = match entry.place {
             Place::Here(offset) => (0u32, offset),
@@ -335,7 +336,9 @@ impl Pack {
             Place::Shared => self.open_shared(entry.sum, path)?,
         };
         match name {
-            Name::Header | Name::File(_) | Name::Note(_) => self.check_once(name, entry, &member)?,
+            Name::Header | Name::File(_) | Name::Note(_) | Name::Beginning => {
+                self.check_once(name, entry, &member)?
+            }
             Name::Segment(_) => return Ok(member.with_dictionaries(&self.dictionaries)),
             Name::Checkpoint(_) => {}
         }
@@ -411,6 +414,7 @@ fn read_entry(bytes: &[u8], end: u64) -> std::result::Result<(Name, Entry), &'st
         (4, Ok(event)) => Name::Checkpoint(event),
         (5, Ok(EventNumber(1))) => Name::Note(Note::Ci),
         (5, Ok(EventNumber(2))) => Name::Note(Note::Backtrace),
+        (6, Ok(EventNumber(0))) => Name::Beginning,
         _ => return Err("an entry with an impossible name"),
     };
     let (offset, len) = (word(24), word(32));

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -179,6 +180,8 @@ pub(crate) struct Shared {
     /// The trace, for messages.
     pub(crate) path: PathBuf,
     state: Mutex<State>,
+    /// Bytes of the segments.
+    pub(crate) stored: AtomicU64,
     /// Signalled when there are jobs.
     pub(crate) work: Condvar,
     /// Signalled when jobs were done, or failed.
@@ -198,6 +201,7 @@ impl Shared {
         Shared {
             path,
             state: Mutex::default(),
+            stored: AtomicU64::new(0),
             work: Condvar::new(),
             progress: Condvar::new(),
         }

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use nix::sched::CpuSet;
 use rr_tracee::{FileId, ReadAt};
 
+use crate::beginning::Beginning;
 use crate::cursor::{EventCursor, Plan};
 use crate::dir::Part;
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::header::Header;
+use crate::lineage::Lineage;
 use crate::member::Member;
 use crate::members::Members;
 use crate::name::{Name, Note};
@@ -41,6 +43,8 @@ pub struct TraceReader {
     header: Header,
     /// First events of the segments that count, ascending.
     segments: Vec<EventNumber>,
+    /// Where the trace begins, if its first events were deleted.
+    beginning: Option<Beginning>,
     /// The part of the last of them that counts; or an empty one.
     tail: Scan,
     torn: u64,
@@ -61,6 +65,13 @@ impl TraceReader {
             return Err(Error::damaged(path, 16, "the pack holds another trace"));
         }
         let mut segments = members.segments()?;
+        // After the segments: what a recorder deletes meanwhile is before the beginning that is read then.
+        let beginning = Beginning::read(&members, &header.uuid)?;
+        if let Some(beginning) = &beginning {
+            let from = beginning.event.next();
+            let before = segments.partition_point(|first| *first <= from);
+            segments.drain(..before.saturating_sub(1));
+        }
         let mut torn = 0;
         let mut tail = None;
         // A segment without a whole group of frames holds nothing: what counts ends in the one before.
@@ -96,6 +107,7 @@ impl TraceReader {
             members,
             header,
             segments,
+            beginning,
             tail,
             torn,
             cpus: None,
@@ -125,10 +137,25 @@ impl TraceReader {
         &self.header
     }
 
-    /// The first event that the trace holds: 1, unless older segments were deleted. One more than
+    /// The first event that the trace holds: 1, unless older ones were deleted. One more than
     /// [`TraceReader::last_event`] if it holds none.
     pub fn first_event(&self) -> EventNumber {
-        self.segments.first().copied().unwrap_or(self.tail.last.next())
+        let first = self.segments.first().copied().unwrap_or(self.tail.last.next());
+        let begin = self.beginning.as_ref().map(|beginning| beginning.event.next());
+        begin.map_or(first, |begin| first.max(begin))
+    }
+
+    /// The event of the checkpoint that replay begins at, if the first events were deleted while the trace was recorded.
+    pub fn begins_at(&self) -> Option<EventNumber> {
+        self.beginning.as_ref().map(|beginning| beginning.event)
+    }
+
+    /// The processes at the beginning.
+    pub(crate) fn lineage(&self) -> Lineage {
+        let begin = self.beginning.clone();
+        begin.map_or_else(Lineage::default, |begin| {
+            Lineage::from_living(begin.event, begin.processes)
+        })
     }
 
     /// The last event that the trace holds; 0 if there is none.
@@ -223,13 +250,14 @@ impl TraceReader {
         })
     }
 
-    /// The members that a pack takes over as they are: the header, mapped files, notes.
+    /// The members that a pack takes over as they are: the header, mapped files, notes, the beginning.
     pub(crate) fn plain_members(&self) -> Result<Vec<Name>> {
         let mut all = vec![Name::Header];
         all.extend(self.members.files()?.into_iter().map(Name::File));
         for note in Note::ALL {
             all.extend(self.open_note(note)?.map(|_| Name::Note(note)));
         }
+        all.extend(self.beginning.as_ref().map(|_| Name::Beginning));
         Ok(all)
     }
 

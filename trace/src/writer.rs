@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::files::FileStore;
 use crate::header::Header;
 use crate::message::{self, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
 use crate::queue::{Job, Shared, Size};
+use crate::trim::{ProcessLog, Trimmer};
 use crate::writer_thread::{ThreadOptions, WriterThread};
 
 /// The settings of a writer.
@@ -37,6 +39,8 @@ pub struct WriterOptions {
     /// The CPUs that the background thread may use: what the recorder had before it bound itself to one.
     /// `None`: those of the thread that creates the writer.
     pub background_cpus: Option<CpuSet>,
+    /// The beginning of the trace is to be deleted while the trace is written ([`TraceWriter::trimmer`]).
+    pub trims: bool,
 }
 
 impl Default for WriterOptions {
@@ -47,6 +51,7 @@ impl Default for WriterOptions {
             flush_after: Duration::from_millis(200),
             quality: 5,
             background_cpus: None,
+            trims: false,
         }
     }
 }
@@ -64,6 +69,8 @@ pub struct TraceWriter {
     next: EventNumber,
     tickets: u64,
     queue_bytes: u64,
+    /// The processes, if the beginning of the trace is to be deleted.
+    log: Option<Arc<ProcessLog>>,
 }
 
 impl TraceWriter {
@@ -105,6 +112,17 @@ impl TraceWriter {
             next: EventNumber(1),
             tickets: 0,
             queue_bytes: options.queue_bytes,
+            log: options.trims.then(Arc::default),
+        })
+    }
+
+    /// Deletes the beginning of the trace while it is written, if that was asked for ([`WriterOptions::trims`]).
+    pub fn trimmer(&self) -> Option<Trimmer> {
+        Some(Trimmer {
+            dir: self.dir.clone(),
+            uuid: self.header.uuid,
+            files: Arc::clone(&self.files),
+            log: Arc::clone(self.log.as_ref()?),
         })
     }
 
@@ -133,6 +151,11 @@ impl TraceWriter {
         self.dir.path_of(Some(Part::Checkpoints), &checkpoint_name(event))
     }
 
+    /// The number of bytes that have been written into segments so far.
+    pub fn stored_bytes(&self) -> u64 {
+        self.shared.stored.load(Ordering::Relaxed)
+    }
+
     /// The last event appended; 0 if there is none.
     pub fn last_event(&self) -> EventNumber {
         EventNumber(self.next.0 - 1)
@@ -149,6 +172,10 @@ impl TraceWriter {
     /// As [`TraceWriter::append`], with records of buffered calls that are copied to the end of those of `event` when they are written.
     pub fn append_with(&mut self, event: Event, lent: Option<Box<dyn Lend>>) -> Result<()> {
         let size = self.check(&event, lent.as_ref().map_or(0, |lent| lent.size() as u64))?;
+        if let Some(log) = &self.log {
+            log.note(&event);
+            self.files.note_uses(&event);
+        }
         let mut state = self.shared.lock();
         state.check()?;
         while state.backlog > 0 && state.backlog + size.weight() > self.queue_bytes {

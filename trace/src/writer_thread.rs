@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -316,7 +317,9 @@ impl WriterThread {
         match result {
             Ok(()) => {
                 let end = std::io::Seek::stream_position(&mut segment.file);
-                segment.len = end.map_err(|e| Error::io(&segment.path, "examining", e))?;
+                let end = end.map_err(|e| Error::io(&segment.path, "examining", e))?;
+                self.shared.stored.fetch_add(end - segment.len, Ordering::Relaxed);
+                segment.len = end;
                 Ok(())
             }
             Err(e) => {
@@ -365,7 +368,13 @@ impl WriterThread {
         } else {
             for first in &self.unsynced {
                 let name = segment_name(*first);
-                let file = self.dir.open_file(Some(Part::Segments), &name)?;
+                let file = match self.dir.open_file(Some(Part::Segments), &name) {
+                    // The segment was deleted meanwhile (`trim`).
+                    Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                        continue;
+                    }
+                    opened => opened?,
+                };
                 let path = self.dir.path_of(Some(Part::Segments), &name);
                 file.sync_data().map_err(|e| Error::io(&path, "syncing", e))?;
             }

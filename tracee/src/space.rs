@@ -79,6 +79,14 @@ impl Backing {
         }
     }
 
+    /// The content of the trace's file that this mapping shows.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Backing::File { file, .. } => Some(*file),
+            Backing::Anonymous | Backing::Shared { .. } | Backing::CopyOnWrite { .. } | Backing::Rr => None,
+        }
+    }
+
     /// The backing of the part that begins `delta` bytes later.
     pub fn advanced(&self, delta: u64) -> Backing {
         match *self {
@@ -199,6 +207,17 @@ pub enum SpaceOp {
         /// Its new size in bytes.
         size: u64,
     },
+}
+
+impl SpaceOp {
+    /// The stored file that the operation refers to.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            SpaceOp::Map(mapping) => mapping.backing.file(),
+            SpaceOp::CreateObject { content, .. } => *content,
+            _ => None,
+        }
+    }
 }
 
 /// All mappings of one address space.

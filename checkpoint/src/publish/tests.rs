@@ -108,7 +108,7 @@ fn published(dir: &Path, finished: Vec<AssemblyResult>) -> Vec<(u64, Result<Chec
         to.send(f).unwrap();
     }
     drop(to);
-    run(dir, None, None, &from, &outcomes, &taken);
+    run(dir, None, Keepers::default(), &from, &outcomes, &taken);
     drop(outcomes);
     assert!(taken.is_empty(), "every slot is free again");
     out.iter().map(|o| (o.event.0, o.result)).collect()

@@ -18,6 +18,7 @@ pub mod ps;
 pub mod record;
 pub mod replay;
 pub mod rm;
+pub mod snapshot;
 pub mod timeline;
 pub mod traceinfo;
 pub mod unpack;

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::repack::{Repack, scratch_in};
-use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::pack::{EXTENSION, Pack};
 use rr_trace::packing::{PackWriter, directory_of};
 use rr_trace::parallel::Asked;
+use rr_trace::{Hold, TraceReader};
 
 use crate::secrets::SecretNames;
 use crate::size::Size;
@@ -74,6 +74,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn one(name: Option<&Path>, options: &Options) -> Result<()> {
+    // If it is still being made, nothing of it is deleted meanwhile.
+    let _hold = Hold::of(&traces::find(name)?)?;
     let reader = traces::open(name)?;
     let own = own_name(reader.path())?;
     let target = match (&options.pack_dir, &options.output) {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rr_checkpoint::{Budget, CheckpointWriter, Maker};
+use rr_checkpoint::{Budget, CheckpointWriter, KeepLast, Maker, Window};
 use rr_recorder::{
     Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
 };
@@ -18,6 +18,7 @@ use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
 use rr_tracee::tsc;
 
 use crate::budget::BudgetOption;
+use crate::commands::snapshot;
 use crate::compatibility::{Nested, RecordOptions};
 use crate::global::Global;
 use crate::interval::Checkpoints;
@@ -37,7 +38,8 @@ pub const TIMED_OUT: u8 = 124;
 #[command(about = "Record a program")]
 #[command(long_about = "Record a program and all processes that it starts.\n\n\
     The exit status is the program's own; if a signal killed it, rr dies of the same signal. 69: the program could \
-    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\nExample: rr record ./server --test")]
+    not be started. 70: the recording failed; what was recorded until then can be replayed.\n\n\
+    SIGUSR1 to rr packs what there is, while the program goes on (rr snapshot).\n\nExample: rr record ./server --test")]
 pub struct Options {
     /// Write a checkpoint every so often, so that replay can start there: about every second, but at a cost of at most a twentieth
     /// of the program's time (auto); after N events and buffered calls (N); after a time in which the program
@@ -49,6 +51,10 @@ pub struct Options {
     checkpoint_wait: bool,
     #[command(flatten)]
     checkpoint_budget: BudgetOption,
+    /// Be a flight recorder: keep about the last TIME (90s, 10m, 2h) or SIZE (500M, 2G) of the recording, and delete what is older while
+    /// the program runs. What stays can be replayed from its first checkpoint on
+    #[arg(long, value_name = "TIME|SIZE", value_parser = crate::keep_last::parse)]
+    keep_last: Option<KeepLast>,
     /// Put the trace into this directory, which must not exist
     #[arg(short = 'o', long, value_name = "DIR")]
     output_trace_dir: Option<PathBuf>,
@@ -239,6 +245,12 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     if options.checkpoint_budget.is_given() && options.checkpoint_interval == Checkpoints::Never {
         bail!("--checkpoint-budget is about checkpoints, and there are none with --checkpoint-interval none");
     }
+    if options.keep_last.is_some() && options.checkpoint_interval == Checkpoints::Never {
+        bail!(
+            "--keep-last needs checkpoints, because replay begins at the first that is left; there are none with \
+             --checkpoint-interval none"
+        );
+    }
     if std::env::var_os("RUNNING_UNDER_RR").is_some() {
         return nested(&options);
     }
@@ -279,6 +291,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     // A trace elsewhere still links its files from the store, if that is on the same file system.
     let writer_options = WriterOptions {
         store: Some(store),
+        trims: options.keep_last.is_some(),
         ..WriterOptions::default()
     };
     let writer = create(
@@ -296,6 +309,10 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
                 trace: Some(writer.progress()),
                 maker: Maker::Recorder,
                 cpus_at_end: Some(cpus.set()),
+                window: options
+                    .keep_last
+                    .zip(writer.trimmer())
+                    .map(|(last, trimmer)| Window { last, trimmer }),
                 budget: Some(Budget {
                     bytes: options.checkpoint_budget.bytes(&dir)?,
                     kept: Vec::new(),
@@ -303,7 +320,12 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
                 ..Default::default()
             };
             let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, options_of_writer)?;
-            Capture::every(interval, writer, options.checkpoint_wait)
+            // If the recording keeps a number of bytes, an eighth of them at once is deleted.
+            let most_bytes = match options.keep_last {
+                Some(KeepLast::Bytes(bytes)) => Some((bytes / 8).max(1)),
+                Some(KeepLast::Time(_)) | None => None,
+            };
+            Capture::every(interval, writer, options.checkpoint_wait).with_most_bytes(most_bytes)
         }
         Checkpoints::Never => Capture::off(),
     };
@@ -365,7 +387,11 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             unsafe { libc::_exit(FAILED.into()) }
         }
     };
-    let terminator = Terminator::start(session.root(), end);
+    let snapshot = {
+        let dir = dir.clone();
+        move || snapshot::start(&dir)
+    };
+    let terminator = Terminator::start(session.root(), end, snapshot);
     let result = terminator.and_then(|terminator| {
         let end = session.run()?;
         terminator.program_ended();
@@ -386,11 +412,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             return Ok(ExitCode::from(FAILED));
         }
     };
-    let failed = summary
-        .checkpoints
-        .iter()
-        .filter(|outcome| outcome.result.is_err())
-        .count();
+    let failed = summary.failed_checkpoints;
     if failed > 1 {
         tracing::warn!("{failed} checkpoints in all could not be written");
     }

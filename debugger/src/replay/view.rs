@@ -20,14 +20,8 @@ impl ReplayTarget {
     /// The last program that the process, or the one that it was forked from, has executed.
     fn executed(&self) -> Option<&Executed> {
         let timeline = self.timeline.borrow();
-        let (mut pid, mut at) = (timeline.process(), timeline.position().last);
-        loop {
-            let process = self.process_at(pid, at)?;
-            if let Some(executed) = process.executed.iter().rfind(|e| e.at <= at) {
-                return Some(executed);
-            }
-            (pid, at) = (process.parent?, EventNumber(process.began.0.checked_sub(1)?));
-        }
+        let (pid, at) = (timeline.process(), timeline.position().last);
+        self.process_at(pid, at)?.program_at(at)
     }
 
     /// The process that has this number at an event.

@@ -21,8 +21,8 @@ const REAPING: Duration = Duration::from_secs(2);
 pub struct Summary {
     /// The last event.
     pub events: EventNumber,
-    /// Results of the checkpoints.
-    pub checkpoints: Vec<rr_checkpoint::Outcome>,
+    /// Number of checkpoints that could not be written.
+    pub failed_checkpoints: u64,
     /// The first hundred signals that killed processes as a crash does (those that dump core by
     /// default, signal(7)).
     pub crashes: Vec<Crash>,
@@ -131,7 +131,7 @@ impl RecordSession {
             self.flush_entries()?;
         }
         // The writer may be reading from a task that still exists.
-        let checkpoints = self.capture.finish();
+        let failed_checkpoints = self.capture.finish();
         self.kill_all();
         // The trace is whole only if its last checkpoint is. So the end mark comes last.
         let events = self.number;
@@ -142,7 +142,7 @@ impl RecordSession {
         self.stats.buffered_calls = closed?;
         Ok(Summary {
             events,
-            checkpoints,
+            failed_checkpoints,
             crashes: self.crashes,
             stats: self.stats,
         })

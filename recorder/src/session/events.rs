@@ -23,6 +23,10 @@ impl RecordSession {
         self.number
     }
 
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.writer.stored_bytes()
+    }
+
     pub(crate) fn last_time_ns(&self) -> u64 {
         self.last_time_ns
     }

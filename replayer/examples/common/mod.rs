@@ -34,7 +34,8 @@ pub fn open(path: &str) -> Result<(Arc<TraceReader>, Program)> {
         .into_iter()
         .next()
         .ok_or("no process was recorded")?;
-    let Executed { at, path, .. } = process.executed.last().ok_or("the process executes nothing")?;
+    let last = process.executed.last().ok_or("the process executes nothing")?;
+    let Executed { at, path, .. } = &**last;
     let (begin, path) = (*at, path.clone());
     let program = Program { process, begin, path };
     Ok((reader, program))

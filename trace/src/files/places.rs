@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::unistd::linkat;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use rr_tracee::FileId;
 
 use super::key::Key;
@@ -29,13 +29,15 @@ pub(super) enum Job {
         content: Content,
         key: Option<Key>,
     },
+    /// Delete these contents from the trace, and from the store unless other traces have them; `keys` are those of files that had them.
+    Delete { id: FileId, keys: Vec<Key> },
 }
 
 impl Job {
     /// The number of bytes of memory that it takes until it is done.
     pub(super) fn weight(&self) -> u64 {
         match self {
-            Job::Link { .. } => 0,
+            Job::Link { .. } | Job::Delete { .. } => 0,
             Job::Write { content, .. } => content.weight(),
         }
     }
@@ -59,6 +61,20 @@ impl Places {
     pub(super) fn perform(&self, job: Job) -> Result<()> {
         let fail = |e| Error::io(&self.files.path, "storing a mapped file", e);
         match job {
+            Job::Delete { id, keys } => {
+                self.unsynced().retain(|unsynced| *unsynced != id);
+                match unlinkat(&self.files.fd, &*file_name(id), UnlinkatFlags::NoRemoveDir) {
+                    Ok(()) | Err(Errno::ENOENT) => {}
+                    Err(e) => {
+                        let path = self.files.path.join(file_name(id));
+                        return Err(Error::io(&path, "deleting a mapped file", e));
+                    }
+                }
+                if let Some(store) = &self.store {
+                    store.forget(id, &keys);
+                }
+                Ok(())
+            }
             Job::Link { id, file } => match &self.store {
                 Some(store) => self.link_or_copy(store, id, &file).map_err(fail),
                 None => Ok(()),

@@ -108,6 +108,22 @@ impl Store {
         Ok(file)
     }
 
+    /// Removes contents that no trace links any more, and the index entries of the files that had them.
+    pub(super) fn forget(&self, id: FileId, keys: &[Key]) {
+        let links = self
+            .contents
+            .open(id)
+            .and_then(|file| Ok(file.metadata()?.nlink()));
+        // A recorder that is about to link the file has it open, and copies it instead.
+        if links.is_ok_and(|links| links == 1) {
+            // The store is a cache: what stays is removed by `prune_store`.
+            let _ = unlinkat(&self.contents.fd, &*file_name(id), UnlinkatFlags::NoRemoveDir);
+            for key in keys {
+                let _ = unlinkat(&self.index, &*key.name(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
+    }
+
     /// Makes an index entry.
     pub(super) fn enter(&self, key: &Key, target: &str) -> io::Result<()> {
         let temporary = temporary_name();

@@ -304,7 +304,7 @@ fn state(bytes: &[u8]) -> ExtendedState {
     ExtendedState(bytes.to_vec())
 }
 
-fn read_exec(from: wire::exec::Reader<'_>) -> Result<ExecInfo, Malformed> {
+pub(crate) fn read_exec(from: wire::exec::Reader<'_>) -> Result<ExecInfo, Malformed> {
     let mut args = Vec::new();
     for arg in from.get_args()? {
         args.push(arg?.to_str()?.to_owned());

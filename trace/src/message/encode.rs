@@ -216,7 +216,7 @@ fn write_words(
     }
 }
 
-fn write_exec(mut out: wire::exec::Builder<'_>, exec: &ExecInfo) {
+pub(crate) fn write_exec(mut out: wire::exec::Builder<'_>, exec: &ExecInfo) {
     out.set_path(&*exec.path);
     out.set_space(exec.space.0);
     out.set_tid(exec.tid.0);

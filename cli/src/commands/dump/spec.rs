@@ -36,6 +36,11 @@ pub fn ranges(specs: &[String], reader: &TraceReader) -> Result<Vec<(EventNumber
         let (from, to) =
             parse(spec).with_context(|| format!("{spec} is neither an event, a range A-B nor `end`"))?;
         let number = |bound: Option<u64>| bound.map_or(last, EventNumber);
+        if reader.begins_at().is_some() && number(from) < first {
+            eprintln!(
+                "rr: events before {first} were deleted while the recording was made (rr record --keep-last)"
+            );
+        }
         ranges.push((number(from).max(first), number(to).min(last)));
     }
     if specs.is_empty() {

@@ -229,11 +229,30 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     }
     let reader = traces::open(options.trace.as_deref())?;
     let last = reader.last_event();
+    // The event of a checkpoint, if the beginning of the recording is gone.
+    let begin = reader.begins_at();
+    let first = begin.map_or(EventNumber(1), EventNumber::next);
     for (name, event) in [("--goto", options.goto), ("--until", options.until)] {
-        if let Some(event) = event
-            && (event > last.0 || event == 0)
+        if let Some(event) = event.map(EventNumber)
+            && (event > last || event < begin.unwrap_or(first))
         {
-            bail!("{name} {event}: the recording has the events 1 to {last}");
+            let why = match begin {
+                Some(_) => " (those before were deleted while it was made: rr record --keep-last)",
+                None => "",
+            };
+            bail!("{name} {event}: the recording has the events {first} to {last}{why}");
+        }
+    }
+    if let Some(begin) = begin {
+        if options.from_start {
+            bail!(
+                "--from-start: the recording begins with event {first}, those before were deleted while it was made (rr record --keep-last)"
+            );
+        }
+        if !options.quiet && options.goto.is_none() {
+            eprintln!(
+                "rr: the recording has lost its beginning (rr record --keep-last): replay starts at the checkpoint at event {begin}"
+            );
         }
     }
     if !options.autopilot {
@@ -257,7 +276,7 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
     let claim = claim_for_replay(&cpus, reader.header());
     let bound = claim.cpu();
     let began = Instant::now();
-    let goto = options.goto.map(EventNumber);
+    let goto = options.goto.map(EventNumber).or(begin);
     let mut session = match goto {
         Some(event) if !options.from_start => {
             let stored = Stored::new(Arc::clone(&reader), cpus.set())?;

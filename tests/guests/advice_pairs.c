@@ -1,3 +1,4 @@
+// guest: heavy
 /* Two independent pairs of madvise flags decide what a child gets of a page, and each flag is taken
  * back on its own: all orders of them, page by page. Also advice that discards contents: MADV_FREE, and
  * MADV_REMOVE of shared memory. */

@@ -1,3 +1,4 @@
+// guest: heavy
 /* The calls that change memory and that the library makes itself, each many times at one site: the
  * break, anonymous mappings, protection, advice. Between them come faults, errors, signals, and an end
  * of the interval in the middle of computing. */

@@ -1,3 +1,4 @@
+// guest: heavy
 /* Writing beyond the limit of a file's size: SIGXFSZ comes with the failing call, not later, even if
  * the limit comes from a parent, before exec or after. */
 #include "guest.h"

@@ -1,3 +1,4 @@
+// guest: heavy
 /* Fifty children one after the other, then ten at once. */
 #include "guest.h"
 

@@ -1,3 +1,4 @@
+// guest: heavy
 /* A directory of 1,500 files: all listed, some removed, listed again. */
 #include "guest.h"
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// guest: heavy
 /* A process with four threads is stopped as a whole while its parent makes many calls, and goes on as a whole. */
 #include "guest.h"
 #include <pthread.h>

@@ -1,3 +1,4 @@
+// guest: heavy
 /* A signal during calls that wait for input or output, with and without SA_RESTART. */
 #include "interrupt.h"
 #include <poll.h>

@@ -1,4 +1,4 @@
-// guest: cflags=-lrt
+// guest: cflags=-lrt heavy
 /* A signal during calls that wait for time, processes, locks, messages or other signals, with and without SA_RESTART. */
 #include "interrupt.h"
 #include <linux/futex.h>

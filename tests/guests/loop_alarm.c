@@ -1,3 +1,4 @@
+// guest: heavy
 // A handler that is called in a loop without system calls, as in `openssl speed`.
 #include <signal.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// guest: heavy
 // Short loops one behind the other, without an instruction that is as long as a jump: what is written over the wrong ones,
 // where the head of a loop is not the first, stops the program at each turn.
 #include "guest.h"

@@ -1,3 +1,4 @@
+// guest: heavy
 // Turns of a loop that all compute the same, as those of `openssl speed`: registers and all memory near the stack's top
 // repeat in each turn, and only a counter in a frame far up tells one turn from another.
 #include <signal.h>

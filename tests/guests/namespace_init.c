@@ -1,3 +1,4 @@
+// guest: heavy
 /* The first process of a pid namespace: signals that it does not handle have no effect on it, but a
  * fault kills it and all other processes of the namespace. If the system does not allow namespaces, the
  * guest is told so. */

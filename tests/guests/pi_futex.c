@@ -1,3 +1,4 @@
+// guest: heavy
 /* Locks with priority inheritance, whose words the kernel writes: contention, time-outs, signals, owners that die,
  * in threads and in processes, and condition variables on them. */
 #include "guest.h"

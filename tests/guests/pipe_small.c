@@ -1,3 +1,4 @@
+// guest: heavy
 /* A thousand one-line questions and answers over two pipes, every read blocking. */
 #include "guest.h"
 

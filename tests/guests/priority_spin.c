@@ -1,3 +1,4 @@
+// guest: heavy
 /* A task of high priority waits in a loop for a lock that a task of low priority holds: with
  * sched_yield, and with calls that mean nothing to a scheduler. */
 #include "guest.h"

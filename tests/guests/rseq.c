@@ -1,3 +1,4 @@
+// guest: heavy
 /* Restartable sequences: what is registered shows the CPU, and a sequence begins anew where another task has run
  * or a signal's handler is called in the middle of it. */
 #include "guest.h"

@@ -1,3 +1,4 @@
+// guest: heavy
 /* Two signals hit a loop without system calls; the handler of the first blocks the second, and checks
  * for it in each of the ways in which a program can check for a blocked signal. */
 #include "guest.h"

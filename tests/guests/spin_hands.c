@@ -1,3 +1,4 @@
+// guest: heavy
 /* Threads that hand over to each other by spinning on a word: in loops that write nothing, in a loop
  * that writes the value that is there already, and in a loop that waits for a sleeping process. */
 // guest: cflags=-pthread

@@ -1,3 +1,4 @@
+// guest: heavy
 /* The recorder steps a program that computes for long, and traps its 32-bit system calls: the program's
  * own use of SIGTRAP and SIGSYS is not affected. */
 #include "guest.h"

@@ -1,3 +1,4 @@
+// guest: heavy
 /* Loops that branch straight to their rdtsc or rdtscp, as waiting for a moment does: by a branch, and by
  * falling into the loop. Signals arrive in between, and their handlers see only the program's own code. */
 #include "guest.h"

@@ -4,8 +4,8 @@
 //! `cflags=-a,-b` (compiler and linker flags, in place of `-O1` and the other defaults), `args=a,b`
 //! (arguments), `exit=N` or `signal=N` (the ending, natively and recorded; exit status 0 by default),
 //! `special` (the guest does not end by itself or needs something from its surroundings, so it has a
-//! test of its own and is not in the matrix), `heavy` (its checkpoints hold many tasks or much memory,
-//! so the quick run makes none at each event).
+//! test of its own and is not in the matrix), `heavy` (it has many events, or its checkpoints hold
+//! many tasks or much memory, so the quick run makes none at each event).
 //!
 //! A hash of everything that a binary is made from is part of its name, so a cached binary is never
 //! stale. The binary is moved into place when complete, so tests can compile the same guest at the same

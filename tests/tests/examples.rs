@@ -22,14 +22,9 @@ fn examples() -> &'static Path {
         let profile = exe.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
-            .args([
-                "build",
-                "--quiet",
-                "-p",
-                "rr-replayer",
-                "--examples",
-                "--target-dir",
-            ])
+            // Of the whole workspace: with fewer packages the libraries would have other features, and
+            // would be built once more.
+            .args(["build", "--quiet", "--workspace", "--examples", "--target-dir"])
             .arg(profile.parent().unwrap())
             .current_dir(root());
         if profile.ends_with("release") {

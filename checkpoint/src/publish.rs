@@ -141,7 +141,7 @@ struct Published {
     stats: CheckpointStats,
 }
 
-/// Those who remove older checkpoints when new ones are published.
+/// The budget and the window: both remove older checkpoints when new ones are published.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
     pub budget: Option<Keeper>,

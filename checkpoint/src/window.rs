@@ -34,6 +34,16 @@ pub enum KeepLast {
     Bytes(u64),
 }
 
+impl KeepLast {
+    /// Maximum number of bytes of events from one checkpoint to the next: as many as are deleted at once.
+    pub fn bytes_to_checkpoint(self) -> Option<u64> {
+        match self {
+            KeepLast::Bytes(bytes) => Some((bytes / u64::from(SLACK)).max(1)),
+            KeepLast::Time(_) => None,
+        }
+    }
+}
+
 /// The part of a recording that is kept while it is made.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -51,7 +61,7 @@ pub(crate) struct WindowKeeper {
     window: Window,
     /// Published checkpoints and the times of their events, ascending. Some of them can be gone.
     published: VecDeque<(EventNumber, u64)>,
-    /// Where the trace begins, if something was deleted.
+    /// The event of the checkpoint that the trace begins with, if something was deleted.
     begin: Option<EventNumber>,
     /// The number of removed checkpoints, for others to see.
     removed: Arc<AtomicU64>,

@@ -29,7 +29,7 @@ pub struct RecordOptions {
     /// Data that was read is never shared with a file here
     #[arg(long, hide = true)]
     no_read_cloning: bool,
-    /// Whether files of a trace share their blocks is of no consequence
+    /// Files of a trace may share their blocks or not
     #[arg(long, hide = true)]
     no_file_cloning: bool,
     /// Files that change outside are told without it
@@ -49,7 +49,7 @@ pub struct RecordOptions {
     disable_avx_512: bool,
 }
 
-/// What to do inside another recording.
+/// The choice for a recording inside another one.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Nested {
     /// Same as `error`.

@@ -80,6 +80,14 @@ impl Outcome {
         }
     }
 
+    /// The first process's wait status.
+    pub fn wait_status(&self) -> i32 {
+        match (self.signal, self.exit_code) {
+            (Some(signal), _) => signal,
+            (None, code) => (code.unwrap_or(0) & 0xff) << 8,
+        }
+    }
+
     /// Writes it into a file.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         std::fs::write(path, serde_json::to_vec_pretty(self)?)
@@ -146,5 +154,22 @@ mod tests {
             ..outcome()
         };
         assert_eq!(of(two).unwrap(), "thread 7 was killed by SIGABRT, and 1 more");
+    }
+
+    #[test]
+    fn the_wait_status_is_that_of_wait() {
+        assert_eq!(
+            libc::WEXITSTATUS(Outcome::wait_status(&Outcome {
+                exit_code: Some(3),
+                ..outcome()
+            })),
+            3
+        );
+        let killed = Outcome {
+            exit_code: None,
+            signal: Some(11),
+            ..outcome()
+        };
+        assert!(libc::WIFSIGNALED(killed.wait_status()));
     }
 }

@@ -18,7 +18,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::site::Instruction;
-use rr_tracee::task::{Resume, SigInfo, Stop, Waited, is_fault, si_code, signo};
+use rr_tracee::task::{Resume, SI_KERNEL, SigInfo, Stop, Waited, is_fault, si_code, signo};
 use rr_tracee::{Addr, Memory, Registers, SpaceOp, Stopped, Tid, procfs, tsc, vsyscall};
 
 use crate::buffer::is_inside;
@@ -28,9 +28,6 @@ use crate::foreign;
 use crate::ptrace::TRAP_HWBKPT;
 use crate::session::{Options, RecordSession};
 use crate::task::State;
-
-/// The `si_code` of a fault whose address the kernel does not know (`<asm-generic/siginfo.h>`).
-const SI_KERNEL: i32 = 0x80;
 
 /// Returns the bit of a signal in a mask.
 pub(crate) fn bit(signal: i32) -> u64 {

@@ -18,17 +18,12 @@ use rr_trace::TraceReader;
 use rr_tracee::code::JUMP_LEN;
 use rr_tracee::hardware_random::{OPCODE, TRAP};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::site::Instruction;
+use rr_tracee::site::{Instruction, SHORT_LEN, WINDOW_MOST};
 use rr_tracee::stubs::{self, STUBS};
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory, Prot, ReadAt};
 
 use crate::family::Family;
 use crate::overlay::CodeOverlay;
-
-/// Maximum length of a window.
-const WINDOW_MOST: u64 = 24;
-/// Length of `jmp rel8`.
-const SHORT_JUMP_LEN: usize = 2;
 
 /// A rewritten site.
 #[derive(Clone, Debug)]
@@ -186,9 +181,9 @@ fn site_of(
     let Backing::File { file, offset } = mapping.backing else {
         return None;
     };
-    let from = Addr(stub.call.0.saturating_sub(WINDOW_MOST)).max(mapping.range.start);
+    let from = Addr(stub.call.0.saturating_sub(WINDOW_MOST as u64)).max(mapping.range.start);
     // The jump of two bytes at the call is part of the site.
-    let end = stub.call + stub.copy.map_or(0, |_| SHORT_JUMP_LEN as u64);
+    let end = stub.call + stub.copy.map_or(0, |_| SHORT_LEN as u64);
     let mut near = memory.read_vec(from, (end - from) as usize).ok()?;
     if let Some(overlay) = overlay {
         overlay.mask(from, &mut near);
@@ -214,9 +209,8 @@ fn site_of(
     // The jump back for callers that come in behind padding.
     let window = (stub.call - start) as usize;
     let jumps = stub.copy.map_or(JUMP_LEN, |_| 2 * JUMP_LEN);
-    let entry = (jumps..(window + 1).saturating_sub(SHORT_JUMP_LEN)).find(|n| {
-        rewritten[*n] == 0xeb && original[*n..*n + SHORT_JUMP_LEN] != rewritten[*n..*n + SHORT_JUMP_LEN]
-    });
+    let entry = (jumps..(window + 1).saturating_sub(SHORT_LEN))
+        .find(|n| rewritten[*n] == 0xeb && original[*n..*n + SHORT_LEN] != rewritten[*n..*n + SHORT_LEN]);
     Some(Site {
         start,
         entry: entry.map(|n| start + n as u64),

@@ -3,6 +3,7 @@
 // A broken expectation in a test is a failed test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +12,7 @@ use rr_tests::matrix::{Plan, check_recording, same};
 use rr_tests::rr::words;
 use rr_tests::{Ending, Guest, Rr};
 
-fn program(name: &str) -> Vec<std::ffi::OsString> {
+fn program(name: &str) -> Vec<OsString> {
     words([Guest::build(name).path])
 }
 
@@ -358,4 +359,96 @@ fn usage_errors() {
     rr.rr(["--version"]).expect_success();
     rr.rr(["--help"]).expect_success();
     rr.rr(["record", "--help"]).expect_success();
+}
+
+/// Options that scripts pass to the original and that need nothing here.
+#[test]
+fn options_of_the_original_are_accepted_without_a_word() {
+    let rr = Rr::new();
+    let options = [
+        "--syscall-buffer-size=4",
+        "--syscall-buffer-sig=SIGUSR2",
+        "--scarce-fds",
+        "--unmap-vdso",
+        "--no-read-cloning",
+        "--no-file-cloning",
+        "--check-outside-mmaps",
+        "--disable-cpuid-faulting",
+        "--checksum=on-all-events",
+        "--nested=error",
+        "--suppress-environment-warnings",
+    ];
+    let recording = rr.record(&options, &program("hello"));
+    assert_eq!(recording.run.err(), "");
+    let options = ["--share-private-mappings", "--serve-files", "-C", "on-syscalls"];
+    assert_eq!(recording.replay(&options).expect_success().err(), "");
+
+    let masked = rr.record(
+        &["--disable-cpuid-features=1,2", "--disable-avx-512"],
+        &program("hello"),
+    );
+    let err = masked.run.expect_success().err();
+    assert!(err.contains("cannot hide features of the CPU"), "{err}");
+}
+
+#[test]
+fn a_recording_inside_a_recording() {
+    let rr = Rr::new();
+    let record = |nested: &[&str]| {
+        let own = [rr.bin().to_str().unwrap(), "record"];
+        let words = own
+            .iter()
+            .chain(nested)
+            .chain(&["sh", "-c", "echo inside; exit 7"]);
+        rr.record(&[], &words.map(OsString::from).collect::<Vec<_>>())
+    };
+    let ignored = record(&["--nested=ignore"]);
+    assert_eq!(ignored.run.shell_status(), 7, "{}", ignored.run.describe());
+    assert_eq!(ignored.run.out(), "inside\n");
+    assert_eq!(ignored.replay(&[]).out(), "inside\n");
+    for nested in [
+        &[][..],
+        &["--nested=default"],
+        &["--nested=error"],
+        &["--nested=detach"],
+    ] {
+        let refused = record(nested);
+        assert_eq!(
+            (refused.run.out(), refused.run.shell_status()),
+            (String::new(), 1)
+        );
+        assert!(
+            refused.run.err().contains("--nested=ignore"),
+            "{}",
+            refused.run.describe()
+        );
+    }
+}
+
+#[test]
+fn build_ids() {
+    let rr = Rr::new();
+    let guest = rr_tests::guest::Guest::build("hello").path;
+    let mut readelf = std::process::Command::new("readelf");
+    let known = rr_tests::run(readelf.arg("-n").arg(&guest), rr.limit)
+        .expect_success()
+        .out();
+    let id = known
+        .split("Build ID: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .expect("a build id");
+    let named = |names: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "printf %s \"$1\" | \"$0\" buildid"]);
+        rr_tests::run(command.arg(rr.bin()).arg(names), rr.limit)
+    };
+    let names = format!("{}\n/etc/passwd\n", guest.display());
+    assert_eq!(named(&names).expect_success().out(), format!("{id}\n\n"));
+    let missing = named("/no/such/file\n").expect_status(1);
+    assert!(
+        missing.err().contains("cannot read /no/such/file"),
+        "{}",
+        missing.describe()
+    );
 }

@@ -341,9 +341,12 @@ impl Window {
 /// Length of the jump that [`jump`] makes, in bytes.
 pub const ABSOLUTE_JUMP_LEN: usize = 14;
 
+/// `jmp [rip]`. The target follows.
+pub(crate) const ABSOLUTE_JUMP: [u8; 6] = [0xff, 0x25, 0, 0, 0, 0];
+
 /// `jmp [rip]` and the target: reaches every address and needs no register.
 pub fn jump(code: &mut Vec<u8>, target: u64) {
-    code.extend([0xff, 0x25, 0, 0, 0, 0]);
+    code.extend(ABSOLUTE_JUMP);
     code.extend(target.to_le_bytes());
 }
 

@@ -5,6 +5,9 @@ use std::fmt;
 /// Size of a page on x86-64, in bytes.
 pub const PAGE: u64 = 4096;
 
+/// End of a program's addresses with four levels of page tables (`TASK_SIZE_MAX`, arch/x86).
+pub const USER_END: u64 = 0x7fff_ffff_f000;
+
 /// A task (thread) id as the recorder saw it in its own pid namespace.
 ///
 /// In a replay this stays the *recorded* number; the real one of the replayed

@@ -68,7 +68,7 @@ pub mod tsc;
 pub mod vsyscall;
 
 pub use error::{Error, Result};
-pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd};
+pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd, USER_END};
 pub use memory::Memory;
 pub use objects::{ObjectState, Objects};
 pub use read_at::ReadAt;

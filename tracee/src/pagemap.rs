@@ -32,7 +32,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, AddrRange, PAGE, Tid};
+use crate::ids::{Addr, AddrRange, PAGE, Tid, USER_END};
 use crate::memory::Memory;
 
 /// Kind of data in an existing page.
@@ -68,7 +68,7 @@ pub type Run = (AddrRange, PageKind);
 
 /// One past the last address that a process can map (x86-64 with four or five levels of page tables; the
 /// kernel refuses ranges beyond its own limit, which is one of these).
-const TASK_SIZES: [u64; 2] = [0x00ff_ffff_ffff_f000, 0x0000_7fff_ffff_f000];
+const TASK_SIZES: [u64; 2] = [0x00ff_ffff_ffff_f000, USER_END];
 
 /// `struct pm_scan_arg` (`<linux/fs.h>`).
 #[repr(C)]

@@ -54,17 +54,16 @@ use crate::ids::{Addr, AddrRange};
 const RUN_UP: usize = 96;
 const IN_STEP: usize = 48;
 /// Length of `jmp rel8`.
-const SHORT_LEN: usize = 2;
+pub const SHORT_LEN: usize = 2;
 /// Maximum length of a window.
-const WINDOW_MOST: usize = 24;
+pub const WINDOW_MOST: usize = 24;
 /// Maximum number of entries of a jump table.
 const TABLE_MOST: usize = 4096;
 /// Room for a stub: the moved window (conditional branches grow), and the jump to the library.
 pub const STUB_MOST: usize = 160;
 
-/// Length of `mov dword [at], constant` and of `jmp [at]`, for an absolute address of 32 bits.
-const STORE_LEN: u64 = 11;
-const JUMP_TO_ENTRY_LEN: u64 = 7;
+/// Length of `mov dword [at], constant`, for an absolute address of 32 bits.
+const STORE_LEN: usize = 11;
 
 /// Number of bytes of code that [`Site::candidates`] needs before the call.
 pub const BEFORE: usize = RUN_UP;
@@ -240,31 +239,21 @@ impl Site {
     pub fn stub(&self, to: Addr) -> Option<StubCode> {
         let mut code = self.window.relocated(to)?.code;
         let go = code.len() as u64;
-        let go_on = (layout::CONTROL as usize + offset_of!(Control, go_on)) as u32;
-        let entry = (layout::CONTROL as usize + offset_of!(Control, entry)) as u32;
-        let kind = (layout::CONTROL as usize + offset_of!(Control, site)) as u32;
-        let is_call = self.instruction == Instruction::Call;
-        let of_kind = self.instruction.site_kind().to_le_bytes();
-        let stores = if is_call { 2 } else { 3 };
+        let mut stores = vec![offset_of!(Control, go_on), offset_of!(Control, go_on) + 4];
+        if self.instruction != Instruction::Call {
+            stores.push(offset_of!(Control, site));
+        }
         let place = match self.landing_offset() {
             // The copy stands behind all this.
-            Some(_) => to + go + stores * STORE_LEN + JUMP_TO_ENTRY_LEN,
+            Some(_) => to + go + (stores.len() * STORE_LEN + jump_to_entry().len()) as u64,
             None => self.call,
         };
-        let place = place.0.to_le_bytes();
-        let told = (!is_call).then_some((kind, &of_kind[..4]));
-        for (at, half) in [(go_on, &place[..4]), (go_on + 4, &place[4..])]
-            .into_iter()
-            .chain(told)
-        {
-            // mov dword [at], half
-            code.extend([0xc7, 0x04, 0x25]);
-            code.extend(at.to_le_bytes());
-            code.extend(half);
+        let values = [place.0, place.0 >> 32, self.instruction.site_kind()];
+        for (field, value) in stores.into_iter().zip(values) {
+            code.extend(store_to(field));
+            code.extend((value as u32).to_le_bytes());
         }
-        // jmp [entry]
-        code.extend([0xff, 0x24, 0x25]);
-        code.extend(entry.to_le_bytes());
+        code.extend(jump_to_entry());
         let mut jumps = vec![(self.start, jump_from(self.start, to)?.to_vec())];
         if let Some(at) = self.entry() {
             jumps.push((self.start + at as u64, self.short_jump(at as u64, 0)?.to_vec()));
@@ -287,6 +276,18 @@ impl Site {
         let distance = to as i64 - (from as i64 + SHORT_LEN as i64);
         Some([0xeb, i8::try_from(distance).ok()? as u8])
     }
+}
+
+/// `mov dword [at], …` for a field of [`Control`]: the instruction without its constant.
+pub(crate) fn store_to(field: usize) -> [u8; STORE_LEN - 4] {
+    let [a, b, c, d] = ((layout::CONTROL as usize + field) as u32).to_le_bytes();
+    [0xc7, 0x04, 0x25, a, b, c, d]
+}
+
+/// `jmp [entry]`
+pub(crate) fn jump_to_entry() -> [u8; 7] {
+    let [a, b, c, d] = ((layout::CONTROL as usize + offset_of!(Control, entry)) as u32).to_le_bytes();
+    [0xff, 0x24, 0x25, a, b, c, d]
 }
 
 /// `jmp rel32` at `from`. `None` if `to` is too far away.
@@ -582,7 +583,7 @@ mod tests {
             ];
             assert_eq!(jumps, expected);
             // Behind the moved window the stub sends its copy of the instruction to the library.
-            let copy = to.0 + 12 + 3 * STORE_LEN + JUMP_TO_ENTRY_LEN;
+            let copy = to.0 + 12 + 3 * 11 + 7;
             assert_eq!(code[19..23], (copy as u32).to_le_bytes());
             let at = (copy - to.0) as usize;
             assert_eq!(&code[at..at + bytes.len()], bytes);

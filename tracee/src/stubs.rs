@@ -18,9 +18,9 @@ use std::mem::offset_of;
 
 use rr_preload::layout::{self, Control};
 
-use crate::code::ABSOLUTE_JUMP_LEN;
+use crate::code::{ABSOLUTE_JUMP, ABSOLUTE_JUMP_LEN};
 use crate::ids::{Addr, AddrRange};
-use crate::site::Instruction;
+use crate::site::{Instruction, jump_to_entry, store_to};
 
 /// Name of the mappings that contain stubs.
 pub const STUBS: &str = "[rr stubs]";
@@ -39,21 +39,6 @@ pub struct Stub {
     pub copy: Option<Addr>,
     /// The replaced instruction.
     pub instruction: Instruction,
-}
-
-/// `jmp [rip]`, before the target ([`crate::code::jump`]).
-const ABSOLUTE_JUMP: [u8; 6] = [0xff, 0x25, 0, 0, 0, 0];
-
-/// `mov dword [at], …`: the instruction without its constant.
-fn store_to(field: usize) -> [u8; 7] {
-    let [a, b, c, d] = ((layout::CONTROL as usize + field) as u32).to_le_bytes();
-    [0xc7, 0x04, 0x25, a, b, c, d]
-}
-
-/// `jmp [entry]`
-fn jump_to_entry() -> [u8; 7] {
-    let [a, b, c, d] = ((layout::CONTROL as usize + offset_of!(Control, entry)) as u32).to_le_bytes();
-    [0xff, 0x24, 0x25, a, b, c, d]
 }
 
 /// The copy of an instruction at the end of a stub, with the jump behind it.

@@ -17,12 +17,11 @@ use std::time::Duration;
 
 use rr_preload::layout::Counter;
 
+use crate::task::SI_KERNEL;
+
 /// Number of requested renewals before one is made: a thread that uses the counter all the time keeps
 /// it.
 const PATIENCE: u32 = 64;
-
-/// `si_code` of a fault whose address the kernel does not know (`<asm-generic/siginfo.h>`).
-const SI_KERNEL: i32 = 0x80;
 
 thread_local! {
     /// Number of [`GivenUp`]s of this thread. It has no destructor, so that a signal handler may use

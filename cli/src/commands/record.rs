@@ -320,11 +320,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
                 ..Default::default()
             };
             let writer = CheckpointWriter::start(writer.checkpoint_dir(), header.uuid, options_of_writer)?;
-            // If the recording keeps a number of bytes, an eighth of them at once is deleted.
-            let most_bytes = match options.keep_last {
-                Some(KeepLast::Bytes(bytes)) => Some((bytes / 8).max(1)),
-                Some(KeepLast::Time(_)) | None => None,
-            };
+            let most_bytes = options.keep_last.and_then(KeepLast::bytes_to_checkpoint);
             Capture::every(interval, writer, options.checkpoint_wait).with_most_bytes(most_bytes)
         }
         Checkpoints::Never => Capture::off(),

@@ -100,7 +100,7 @@ fn snapshot(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What keeps a trace as it is: links, or where there can be none, a hold.
+/// Keeps a trace as it is: by links or, where there can be none, by a hold.
 enum Kept {
     Links { _links: Links },
     Hold { _hold: Hold },
@@ -121,7 +121,7 @@ fn as_it_is(trace: &Path) -> Result<(Kept, TraceReader)> {
     Ok((Kept::Hold { _hold: hold }, TraceReader::open(trace)?))
 }
 
-/// How directories of links in a trace are called; the number of the process follows.
+/// The name of a directory of links in a trace, before the number of the process.
 const LINKS: &str = ".snapshot-";
 
 /// Removes what snapshots that were killed have left.

@@ -4,10 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use rr_tracee::Tid;
-use rr_tracee::task::SigInfo;
-
-/// Code of a signal that the kernel sends.
-const SI_KERNEL: i32 = 0x80;
+use rr_tracee::task::{SI_KERNEL, SigInfo, siginfo};
 
 fn put(info: &mut SigInfo, at: usize, value: i32) {
     info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
@@ -18,22 +15,14 @@ pub(super) fn uid(tid: Tid) -> u32 {
     std::fs::metadata(format!("/proc/{tid}")).map_or(0, |m| m.uid())
 }
 
-/// A signal with its code and nothing else.
-fn bare(signal: i32, code: i32) -> SigInfo {
-    let mut info = [0; 128];
-    put(&mut info, 0, signal);
-    put(&mut info, 8, code);
-    info
-}
-
 /// The `SIGSTOP` of `PTRACE_ATTACH`.
 pub(super) fn attached() -> SigInfo {
-    bare(libc::SIGSTOP, SI_KERNEL)
+    siginfo(libc::SIGSTOP, SI_KERNEL)
 }
 
 /// The `SIGSTOP` of a task that is traced from its birth.
 pub(super) fn born() -> SigInfo {
-    bare(libc::SIGSTOP, libc::SI_USER)
+    siginfo(libc::SIGSTOP, libc::SI_USER)
 }
 
 /// A stop of `tid` with `code`: an event.
@@ -43,14 +32,14 @@ pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
 
 /// The trap after a step, at this address.
 pub(super) fn stepped(at: u64) -> SigInfo {
-    let mut info = bare(libc::SIGTRAP, libc::TRAP_BRKPT);
+    let mut info = siginfo(libc::SIGTRAP, libc::TRAP_BRKPT);
     info[16..24].copy_from_slice(&at.to_ne_bytes());
     info
 }
 
 /// A signal that `by` sends.
 pub(super) fn sent(signal: i32, code: i32, by: Tid) -> SigInfo {
-    let mut info = bare(signal, code);
+    let mut info = siginfo(signal, code);
     put(&mut info, 16, by.0);
     put(&mut info, 20, uid(by) as i32);
     info

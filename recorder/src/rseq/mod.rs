@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use rr_trace::event::{EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{SigInfo, signo};
-use rr_tracee::{Addr, Registers, Stopped, Tid, tsc};
+use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END, tsc};
 
 use crate::answered::Answered;
 use crate::error::Result;
@@ -45,8 +45,6 @@ const SEQUENCE_BYTES: usize = 32;
 const SIGNATURE_BYTES: u64 = 4;
 /// Size of `struct ptrace_rseq_configuration`.
 const CONFIGURATION_BYTES: u64 = 24;
-/// End of a program's addresses (`TASK_SIZE_MAX`).
-const USER_END: u64 = 0x7fff_ffff_f000;
 
 impl RecordSession {
     /// Carries out rseq(2).
@@ -122,9 +120,9 @@ impl RecordSession {
         Ok(CONFIGURATION_BYTES as i64)
     }
 
-    /// If a task with these registers is in a sequence: the registers with which it goes on after the
-    /// sequence was aborted, and the write that ends the sequence.
-    fn aborted(&self, tid: Tid, regs: &Registers) -> Result<Option<(Registers, MemWrite)>> {
+    /// If the task is in a sequence: the registers with which it goes on after the sequence was aborted, and
+    /// the write that ends the sequence. Most tasks name none, so the registers are read last.
+    fn aborted(&self, tid: Tid, stopped: &Stopped) -> Result<Option<(Registers, MemWrite)>> {
         let task = self.task(tid)?;
         let Some(rseq) = task.rseq else {
             return Ok(None);
@@ -148,6 +146,7 @@ impl RecordSession {
         let [0, start, len, abort] = words[..] else {
             return Ok(None);
         };
+        let regs = stopped.regs()?;
         let is_inside = |rip: u64| rip.wrapping_sub(start) < len;
         let signed = Addr(abort.wrapping_sub(SIGNATURE_BYTES));
         if !is_inside(regs.rip)
@@ -158,7 +157,7 @@ impl RecordSession {
         {
             return Ok(None);
         }
-        let after = Registers { rip: abort, ..*regs }.outside_call();
+        let after = Registers { rip: abort, ..regs }.outside_call();
         let (space, addr, data) = (task.space, pointer, vec![0; 8]);
         task.memory.write(addr, &data)?;
         Ok(Some((after, MemWrite { space, addr, data })))
@@ -169,7 +168,7 @@ impl RecordSession {
         if self.last_run == Some(tid) || self.task(tid)?.rseq.is_none() || self.task(tid)?.is_mid_interval() {
             return Ok(());
         }
-        let Some((after, write)) = self.aborted(tid, &stopped.regs()?)? else {
+        let Some((after, write)) = self.aborted(tid, stopped)? else {
             return Ok(());
         };
         stopped.set_regs(&after)?;
@@ -195,7 +194,7 @@ impl RecordSession {
         if matches!(place, SignalPlace::Entry(_)) || self.task(tid)?.rseq.is_none() {
             return Ok(place);
         }
-        let Some((after, write)) = self.aborted(tid, &stopped.regs()?)? else {
+        let Some((after, write)) = self.aborted(tid, stopped)? else {
             return Ok(place);
         };
         stopped.set_regs(&after)?;

@@ -15,7 +15,7 @@
 use rr_trace::event::{Disposition, EventKind, SignalPlace};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
-use rr_tracee::task::{Resume, SigInfo};
+use rr_tracee::task::{Resume, SigInfo, siginfo};
 use rr_tracee::{Registers, Running, Stopped, Tid, procfs, rr_area};
 
 use super::confined::Mode;
@@ -42,24 +42,12 @@ fn is_strictly_allowed(number: i32, arch: Arch) -> bool {
     }
 }
 
-/// Returns the registers after a call that a filter stopped: `rax` holds the call's number, not a
-/// result.
-fn rolled_back(entry: &Registers) -> Registers {
-    Registers {
-        rax: entry.orig_rax,
-        orig_rax: NOT_IN_SYSCALL,
-        ..*entry
-    }
-}
-
-/// Returns the siginfo of the `SIGSYS` (sigaction(2)). Its `si_errno` is the number that the filter
-/// gave.
-fn info_of(asked: &Asked, data: u16) -> SigInfo {
-    let mut info = [0; 128];
+/// Returns the siginfo of a `SIGSYS` instead of a call (sigaction(2)). Its `si_errno` is the number that
+/// a filter gave.
+pub(crate) fn sigsys(code: i32, asked: &Asked, data: u16) -> SigInfo {
+    let mut info = siginfo(libc::SIGSYS, code);
     let mut put = |at: usize, bytes: &[u8]| info[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &libc::SIGSYS.to_ne_bytes());
     put(4, &i32::from(data).to_ne_bytes());
-    put(8, &SYS_SECCOMP.to_ne_bytes());
     put(16, &asked.instruction_pointer.to_ne_bytes());
     put(24, &asked.number.to_ne_bytes());
     put(28, &(asked.arch as u32).to_ne_bytes());
@@ -106,11 +94,11 @@ impl RecordSession {
                 self.answer(tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])?;
             }
             Verdict::Errno(errno) => self.answer(tid, stopped, entry, error(errno), vec![])?,
-            Verdict::Trap(data) => self.trap_call(tid, stopped, entry, &info_of(&asked, data))?,
+            Verdict::Trap(data) => self.trap_call(tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, data))?,
             Verdict::Strict => self.end_strictly(tid, stopped, entry)?,
             Verdict::KillThread if !self.is_last_thread(tid)? => self.end_thread(tid, stopped, entry)?,
             Verdict::KillThread | Verdict::KillProcess => {
-                self.end_by_filter(tid, stopped, entry, &info_of(&asked, 0))?;
+                self.end_by_filter(tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, 0))?;
             }
         }
         Ok(None)
@@ -123,6 +111,19 @@ impl RecordSession {
             .tasks
             .values()
             .any(|t| t.tgid == tgid && t.tid != tid && !t.exited))
+    }
+
+    /// Records a call that is not made. Returns the registers behind it: `rax` holds the call's number, not
+    /// a result.
+    fn roll_back(&mut self, tid: Tid, stopped: &mut Stopped, entry: &Registers) -> Result<Registers> {
+        let after = Registers {
+            rax: entry.orig_rax,
+            orig_rax: NOT_IN_SYSCALL,
+            ..*entry
+        };
+        stopped.set_regs(&after)?;
+        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
+        Ok(after)
     }
 
     /// Turns the call into a `SIGSYS`.
@@ -138,9 +139,7 @@ impl RecordSession {
         if !is_handled && self.task(tid)?.tracee.is_none() {
             return self.end_by_filter(tid, stopped, entry, info);
         }
-        let after = rolled_back(entry);
-        stopped.set_regs(&after)?;
-        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
+        self.roll_back(tid, &mut stopped, entry)?;
         if !is_handled {
             // The program's own tracer may still suppress the signal.
             stopped = self.force_default(tid, stopped, libc::SIGSYS)?;
@@ -157,9 +156,7 @@ impl RecordSession {
         entry: &Registers,
         info: &SigInfo,
     ) -> Result<()> {
-        let after = rolled_back(entry);
-        stopped.set_regs(&after)?;
-        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
+        let after = self.roll_back(tid, &mut stopped, entry)?;
         let signal = EventKind::Signal {
             signo: libc::SIGSYS,
             info: info.to_vec(),

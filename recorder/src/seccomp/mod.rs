@@ -45,6 +45,8 @@ mod tests;
 mod vdso;
 mod verdict;
 
+pub(crate) use actions::sigsys;
 pub use allowed::Allowed;
 pub use confined::Confined;
 pub use verdict::Arch;
+pub(crate) use verdict::Asked;

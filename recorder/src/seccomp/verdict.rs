@@ -55,7 +55,7 @@ pub enum Arch {
 
 /// A call as filters see it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub(super) number: i32,
     pub(super) arch: Arch,
     /// Address after the system call instruction.
@@ -65,7 +65,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Returns the call at this entry.
-    pub(super) fn at(entry: &Registers, arch: Arch) -> Asked {
+    pub(crate) fn at(entry: &Registers, arch: Arch) -> Asked {
         let low = |word: u64| word & 0xffff_ffff;
         Asked {
             number: entry.orig_rax as i32,

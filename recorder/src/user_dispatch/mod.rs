@@ -9,11 +9,12 @@ pub(crate) mod region;
 
 use nix::errno::Errno;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::task::SigInfo;
-use rr_tracee::{Addr, Registers, Stopped, Tid};
+use rr_tracee::task::{SI_KERNEL, siginfo};
+use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END};
 
 use crate::answered::Answered;
 use crate::error::Result;
+use crate::seccomp::{Arch, Asked, sigsys};
 use crate::session::RecordSession;
 use crate::syscall::returned;
 use crate::task::State;
@@ -23,31 +24,13 @@ use region::{OFF, Region};
 pub(crate) const SET_DISPATCH: i32 = 59;
 /// An address that no program can have.
 const NO_ADDRESS: u64 = 1 << 63;
-/// End of a program's addresses (`TASK_SIZE_MAX`).
-const USER_END: u64 = 0x7fff_ffff_f000;
 /// `SYS_USER_DISPATCH` (`<asm-generic/siginfo.h>`).
 const SYS_USER_DISPATCH: i32 = 2;
-/// `SI_KERNEL`: the sender is the kernel.
-const SI_KERNEL: i32 = 0x80;
-/// `AUDIT_ARCH_X86_64` (`<linux/audit.h>`).
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
 /// `SYSCALL_DISPATCH_FILTER_*`.
 mod selected {
     pub const ALLOW: u8 = 0;
     pub const BLOCK: u8 = 1;
-}
-
-/// The signal instead of a call.
-fn info_of(entry: &Registers) -> SigInfo {
-    let mut info = [0; 128];
-    let mut put = |at: usize, bytes: &[u8]| info[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &libc::SIGSYS.to_ne_bytes());
-    put(8, &SYS_USER_DISPATCH.to_ne_bytes());
-    put(16, &entry.rip.to_ne_bytes());
-    put(24, &(entry.orig_rax as i32).to_ne_bytes());
-    put(28, &AUDIT_ARCH_X86_64.to_ne_bytes());
-    info
 }
 
 impl RecordSession {
@@ -91,7 +74,7 @@ impl RecordSession {
         };
         let mut byte = [selected::BLOCK];
         let is_there = region.selector.is_null() || task.memory.read(region.selector, &mut byte).is_ok();
-        let info = info_of(entry);
+        let info = sigsys(SYS_USER_DISPATCH, &Asked::at(entry, Arch::X86_64), 0);
         match byte {
             _ if !is_there => self.end_by_fault(tid, stopped, entry)?,
             [selected::ALLOW] => return Ok(Some(stopped)),
@@ -108,9 +91,6 @@ impl RecordSession {
         self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
         let stopped = self.force_default(tid, stopped, libc::SIGSEGV)?;
         self.task_mut(tid)?.state = State::Ready(stopped);
-        let mut info = [0; 128];
-        info[..4].copy_from_slice(&libc::SIGSEGV.to_ne_bytes());
-        info[8..12].copy_from_slice(&SI_KERNEL.to_ne_bytes());
-        self.pass_signal(tid, info)
+        self.pass_signal(tid, siginfo(libc::SIGSEGV, SI_KERNEL))
     }
 }

@@ -10,6 +10,7 @@ use rr_preload::layout::{self, Control};
 use rr_trace::event::Event;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::site::Instruction;
+use rr_tracee::stubs::{COPY_MOST, STUBS, place_of_copy};
 use rr_tracee::task::Resume;
 use rr_tracee::{Addr, AddrRange};
 
@@ -85,5 +86,16 @@ impl ReplaySession {
             written(event, overlay.put_back(&memory, range))?;
         }
         ended.map(|()| hits)
+    }
+    /// The program's instruction whose copy in the stub of a site is at `rip`.
+    pub(super) fn place_of_copy(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
+        let (space, memory) = (self.task(event)?.space, self.task(event)?.memory());
+        let mapping = self.spaces.get(&space).and_then(|space| space.at(rip));
+        if mapping.is_none_or(|mapping| &*mapping.name != STUBS) {
+            return Ok(None);
+        }
+        let mut code = [0; COPY_MOST];
+        let got = written(event, memory.read_some(rip, &mut code))?;
+        Ok(place_of_copy(&code[..got]))
     }
 }

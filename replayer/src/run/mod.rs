@@ -27,7 +27,6 @@ use rr_trace::event::{Event, EventKind};
 use rr_tracee::code::INSTRUCTION_MOST;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::{NOT_IN_SYSCALL, TF};
-use rr_tracee::stubs::{COPY_MOST, STUBS};
 use rr_tracee::task::{Resume, TRAP_INT3, TRAP_TRACE, si_code};
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, Memory, Registers, Stop, Tid, rr_area, vsyscall};
@@ -358,18 +357,6 @@ impl ReplaySession {
             regs.rip = place.0;
         }
         Ok(())
-    }
-
-    /// The program's instruction whose copy in the stub of a site is at `rip`.
-    fn place_of_copy(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
-        let (space, memory) = (self.task(event)?.space, self.task(event)?.memory());
-        let mapping = self.spaces.get(&space).and_then(|space| space.at(rip));
-        if mapping.is_none_or(|mapping| &*mapping.name != STUBS) {
-            return Ok(None);
-        }
-        let mut code = [0; COPY_MOST];
-        let got = written(event, memory.read_some(rip, &mut code))?;
-        Ok(rr_tracee::stubs::place_of_copy(&code[..got]))
     }
 
     fn interpret(&mut self, event: &Event, stop: Stop, how: Resume, asked: bool) -> Result<Seen> {

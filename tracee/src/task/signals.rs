@@ -113,6 +113,17 @@ impl Stopped {
     }
 }
 
+/// `si_code` of a signal that the kernel sends (`SI_KERNEL`, `<asm-generic/siginfo.h>`).
+pub const SI_KERNEL: i32 = 0x80;
+
+/// A siginfo with a signal number and a code, and nothing else.
+pub fn siginfo(signo: i32, code: i32) -> SigInfo {
+    let mut info = [0; 128];
+    info[..4].copy_from_slice(&signo.to_ne_bytes());
+    info[8..12].copy_from_slice(&code.to_ne_bytes());
+    info
+}
+
 /// The signal number in a siginfo (`si_signo`, sigaction(2)).
 pub fn signo(info: &SigInfo) -> i32 {
     i32::from_ne_bytes([info[0], info[1], info[2], info[3]])

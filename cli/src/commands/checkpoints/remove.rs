@@ -40,7 +40,7 @@ fn number(arg: &OsString) -> Option<EventNumber> {
 /// The checkpoints that must stay: if the beginning of a recording is gone, replay begins at the first one.
 fn needed(reader: &TraceReader, collection: &Collection) -> Vec<EventNumber> {
     let has_start = reader.first_event().0 <= 1;
-    // Those before the beginning count for nothing, if a killed recorder has left any.
+    // A killed recorder may have left checkpoints before the beginning. They count for nothing.
     let mut all = collection.checkpoints().map(|member| member.event);
     let first = all.find(|event| event.next() >= reader.first_event());
     first.filter(|_| !has_start).into_iter().collect()

@@ -24,7 +24,6 @@ use anyhow::Result;
 
 use super::record::{self, TIMED_OUT};
 use crate::interval::Checkpoints;
-use crate::outcome::Outcome;
 use crate::secrets::SecretNames;
 use crate::{started, traces};
 use artifact::{Artifacts, Record};
@@ -179,7 +178,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
             return Ok(if outcome.timed_out {
                 ExitCode::from(TIMED_OUT)
             } else {
-                record::end_like(wait_status(&outcome))
+                record::end_like(outcome.wait_status())
             });
         }
     }
@@ -230,44 +229,4 @@ fn keep(
         record.outcome.events
     );
     eprintln!("rr: to debug it: rr replay {}", kept.display());
-}
-
-/// The first process's wait status.
-fn wait_status(outcome: &Outcome) -> i32 {
-    match (outcome.signal, outcome.exit_code) {
-        (Some(signal), _) => signal,
-        (None, code) => (code.unwrap_or(0) & 0xff) << 8,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome() -> Outcome {
-        Outcome {
-            exit_code: Some(0),
-            signal: None,
-            timed_out: false,
-            events: 1,
-            crashes: vec![],
-        }
-    }
-
-    #[test]
-    fn the_wait_status_is_that_of_wait() {
-        assert_eq!(
-            libc::WEXITSTATUS(wait_status(&Outcome {
-                exit_code: Some(3),
-                ..outcome()
-            })),
-            3
-        );
-        let killed = Outcome {
-            exit_code: None,
-            signal: Some(11),
-            ..outcome()
-        };
-        assert!(libc::WIFSIGNALED(wait_status(&killed)));
-    }
 }

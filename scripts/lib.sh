@@ -34,12 +34,17 @@ need_rust() {
         fail "no cargo: install a Rust toolchain (1.95 or later), for example with rustup, and put it in PATH"
 }
 
+# Where cargo puts what it builds.
+target_directory() {
+    cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
+}
+
 # build PROFILE: builds the rr binary and sets RR to its path.
 build() {
     say "building rr ($1)"
     local flags=()
     [ "$1" = release ] && flags=(--release)
     cargo build --quiet "${flags[@]}" --bin rr
-    RR="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$1/rr"
+    RR="$(target_directory)/$1/rr"
     [ -x "$RR" ] || fail "cargo built no $RR"
 }

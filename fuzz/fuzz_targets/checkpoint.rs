@@ -6,7 +6,7 @@
 //! blocks. Checksums count as right (feature `fuzzing` of rr-checkpoint).
 //!
 //! ```text
-//! cargo run -p rr-checkpoint --example fuzz_seeds -- fuzz/corpus/checkpoint
+//! cargo run -p rr-checkpoint --example checkpoint_seeds -- fuzz/corpus/checkpoint
 //! cargo +nightly fuzz run checkpoint -- -max_total_time=60 -max_len=16384 -rss_limit_mb=2048
 //! ```
 

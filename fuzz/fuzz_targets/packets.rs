@@ -4,7 +4,7 @@
 //! `#` and any two bytes end one. What runs is the made-up program of rr-debugger.
 //!
 //! ```text
-//! cargo run -p rr-debugger --features mock --example fuzz_seeds -- fuzz/corpus/packets
+//! cargo run -p rr-debugger --features mock --example packets_seeds -- fuzz/corpus/packets
 //! cargo +nightly fuzz run packets -- -max_total_time=60 -max_len=16384 -rss_limit_mb=2048
 //! ```
 

@@ -5,7 +5,7 @@
 //! taken for the frames of a segment. Checksums count as right (feature `fuzzing` of rr-trace).
 //!
 //! ```text
-//! cargo run -p rr-trace --example fuzz_seeds -- fuzz/corpus/segment
+//! cargo run -p rr-trace --example segment_seeds -- fuzz/corpus/segment
 //! cargo +nightly fuzz run segment -- -max_total_time=60 -max_len=16384 -rss_limit_mb=2048
 //! ```
 

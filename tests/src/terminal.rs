@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -33,13 +34,7 @@ impl Terminal {
     /// Runs a command on a new terminal.
     #[track_caller]
     pub fn run(command: &mut Command) -> Terminal {
-        let (mut master, mut slave) = (-1, -1);
-        let none = std::ptr::null_mut();
-        // SAFETY: two valid places for descriptors; no name, no settings.
-        let result = unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), none.cast()) };
-        assert_eq!(result, 0, "{}", io::Error::last_os_error());
-        // SAFETY: the descriptors are new, and nobody else has them.
-        let (master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
+        let (master, slave) = open_terminal();
         for stream in [Command::stdin, Command::stdout, Command::stderr] {
             stream(
                 command,
@@ -112,4 +107,26 @@ impl Terminal {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Both ends of a new terminal. Neither is ever open in a process that another thread starts: a terminal hangs up only when nobody
+/// has its master any more.
+fn open_terminal() -> (File, File) {
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let master = options.open("/dev/ptmx").expect("a new terminal");
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: system calls on the master of a terminal, which touch no memory of ours.
+    let slave = unsafe {
+        assert_eq!(
+            libc::unlockpt(master.as_raw_fd()),
+            0,
+            "{}",
+            io::Error::last_os_error()
+        );
+        libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags)
+    };
+    assert!(slave >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: the descriptor is new, and nobody else has it.
+    (master, unsafe { File::from_raw_fd(slave) })
 }

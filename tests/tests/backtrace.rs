@@ -1,8 +1,5 @@
 //! `rr backtrace`: the backtrace of a crash that a log shows.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

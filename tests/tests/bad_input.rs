@@ -4,9 +4,6 @@
 //! rr promises a clear message on standard error, the documented exit status, no panic, and no loss of
 //! recorded data.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,6 @@
 //! The checkpoint before the end: whatever kills a program that has run for a while, replay can start
 //! just before its death.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 
 use rr_tests::{Guest, Recording, Rr, full};

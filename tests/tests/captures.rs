@@ -1,8 +1,5 @@
 //! Captures of a replay, taken by the library: the fate of their frozen forks.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

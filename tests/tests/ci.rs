@@ -1,9 +1,6 @@
 //! `rr ci`: a test's own result never changes; a successful run leaves nothing, a failed one its
 //! recording.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;

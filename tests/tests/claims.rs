@@ -1,8 +1,5 @@
 //! Several rr at once take different CPUs.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::process::Command;
 
 use rr_tests::Rr;

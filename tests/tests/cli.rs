@@ -1,8 +1,5 @@
 //! The commands as a user sees them: exit statuses, options, output and its streams.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 

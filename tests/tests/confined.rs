@@ -1,9 +1,6 @@
 //! rr under seccomp filters from outside, as containers have them: recording, buffering and replaying
 //! need nothing that is forbidden there, and refused calls are replayed.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 
 use rr_tests::rr::words;

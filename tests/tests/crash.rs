@@ -1,9 +1,6 @@
 //! I5, flushed is safe: the recorder is killed with SIGKILL at random moments, and the trace left
 //! behind replays.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use nix::sys::signal::Signal;

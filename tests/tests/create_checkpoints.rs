@@ -1,9 +1,6 @@
 //! `rr create-checkpoints`: a checkpoint made by replaying equals the recorder's at the same event
 //! (I4), and whatever ends the command, the trace stays whole (I5).
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,6 @@
 //! rr promises a clear message on standard error, the documented exit status, no panic, bounded memory
 //! (commands run under a limit of address space), and never a plausible but wrong answer.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,6 @@
 //! while the recorder works on them, and before it knows them. The recording goes on, and no process
 //! stays stopped for ever.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::time::{Duration, Instant};
 
 use rr_tests::rr::words;

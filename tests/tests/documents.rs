@@ -1,9 +1,6 @@
 //! The documents are true: their commands are run, their outputs compared, their links followed.
 //! [`rr_tests::documents`] has the rules.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::Path;
 
 use rr_tests::Rr;

@@ -1,9 +1,6 @@
 //! The beginning and end of recordings: the state that the program inherits through rr, signals sent to
 //! rr, failures of the recorder, two recorders at a time.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,8 +1,5 @@
 //! The examples of `replayer/examples/` work as described.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

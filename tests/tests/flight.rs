@@ -1,8 +1,5 @@
 //! The flight recorder (`rr record --keep-last`): the trace loses its beginning while it is recorded, and what is left is whole.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -323,7 +320,7 @@ fn check_snapshot(rr: &Rr, pack: &Path, out: &str) -> String {
 #[test]
 fn snapshots_are_whole() {
     let rr = Rr::new();
-    let options = ["--keep-last", "60ms", "--checkpoint-interval", "10ms"];
+    let options = ["--keep-last", "300ms", "--checkpoint-interval", "10ms"];
     let (mut started, trace) = rr.start_recording(&options, &server(0), &rr.new_dir());
     wait_until_it_begins_anew(&mut started, &trace);
     let recorder = started.pid().to_string();

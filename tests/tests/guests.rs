@@ -2,9 +2,6 @@
 //! from the start and from checkpoints, verified. There is one test for each guest, so that they run in
 //! parallel and fail by name.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use rr_tests::guest::{Guest, names};
 use rr_tests::matrix;
 

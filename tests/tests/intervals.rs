@@ -1,8 +1,5 @@
 //! `--checkpoint-interval`: the units that count.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use rr_tests::gdb::Program;
 use rr_tests::rr::Recording;
 use rr_tests::{Rr, TraceInfo};

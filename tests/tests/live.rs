@@ -3,9 +3,6 @@
 //!
 //! These tests drive the library, with traces that the `rr` binary records.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,5 @@
 //! Shared memory objects that are files of the trace: their cost, and the effect of a damaged trace.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

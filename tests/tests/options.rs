@@ -1,8 +1,5 @@
 //! Options of record and replay as a user sees them: exact output, exit statuses, grammar.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 
 use rr_tests::rr::words;

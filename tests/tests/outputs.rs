@@ -1,9 +1,6 @@
 //! The bytes that a replayed program hands to the outside world are the recorded ones, or the replay
 //! reports the difference (I7).
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::Path;
 use std::process::Command;
 

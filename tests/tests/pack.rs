@@ -1,9 +1,6 @@
 //! `rr pack`: one file replaces the directory. A damaged file is noticed, and no half-written file is
 //! left.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::FileExt;

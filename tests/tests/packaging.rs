@@ -1,9 +1,6 @@
 //! The files of a release: archive, package and checksums. (Building the release's binary takes too
 //! long for a test, so the binary under test is packed.)
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -1,9 +1,6 @@
 //! Execution points that are hard to record: while signals come all the time, and while other processes
 //! want the processor.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

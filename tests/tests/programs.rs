@@ -3,9 +3,6 @@
 //! By default with small inputs and few replays, for every change; with `RR_TESTS=full` at full size, with
 //! more intervals, replayed from every checkpoint (`scripts/test --full`).
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;

@@ -1,8 +1,5 @@
 //! The choice of the task that runs: chaos mode, `--always-switch`, and the CPUs that the program sees.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};

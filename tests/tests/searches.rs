@@ -1,8 +1,5 @@
 //! Searches backwards over many stored checkpoints, on all CPUs.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 

@@ -1,9 +1,6 @@
 //! Debugging sessions with a real gdb: their start with `-g`, the process that gdb sees, and their end.
 //! Whatever ends a session, `rr replay` ends, too, and leaves no process.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::fs;
 use std::time::{Duration, Instant};
 

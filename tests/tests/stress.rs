@@ -5,9 +5,6 @@
 //! `RR_STRESS_SECONDS` is the duration, `RR_STRESS_SEED` the first seed. A failure names the seed of
 //! its round.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 

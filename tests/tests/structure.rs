@@ -1,6 +1,4 @@
-//! The structure of the crates: no files import each other in a circle.
-
-#![allow(clippy::unwrap_used)] // in functions of tests, too
+//! The structure of the crates: no files import each other in a circle. And the structure of these tests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,4 +103,26 @@ fn a_circle_is_found() {
     }
     // A re-export leads past the re-exporting file. A name of its own does not.
     assert_eq!(files_in(&example("super::own()")), 0);
+}
+
+/// The Rust files in a directory and below.
+fn files_below(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let count = |path: PathBuf| match path.is_dir() {
+        true => files_below(&path),
+        false => usize::from(path.extension().is_some_and(|extension| extension == "rs")),
+    };
+    entries.map(count).sum()
+}
+
+/// A file that `main.rs` does not name would never run.
+#[test]
+fn every_file_of_tests_is_a_module() {
+    let dir = repository().join("tests/tests");
+    let modules = Imports::of_crate(&dir.join("main.rs")).files();
+    assert_eq!(
+        files_below(&dir),
+        modules,
+        "a file in tests/tests is no module, see main.rs"
+    );
 }

@@ -1,8 +1,5 @@
 //! The limits of recording: refused calls, many processes, signals from outside.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::time::Duration;
 

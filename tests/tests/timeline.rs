@@ -1,9 +1,6 @@
 //! `rr timeline`: pages, and files for trace viewers. The page is also tested in a browser, if there is
 //! one.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

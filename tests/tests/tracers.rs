@@ -1,8 +1,5 @@
 //! Programs that trace others, under recording: they print the same as natively, and replay.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::path::Path;
 
 use rr_tests::matrix::same;

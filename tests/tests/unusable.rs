@@ -1,9 +1,6 @@
 //! Checkpoints that cannot be written or used: the recording goes on, an earlier checkpoint is used,
 //! and rr prints one line.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::fs;
 use std::sync::Arc;
 

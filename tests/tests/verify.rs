@@ -1,9 +1,6 @@
 //! `rr verify` names the difference, so that people can find the cause. All CPUs together give the same
 //! answer as one.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -5,10 +5,6 @@
 //! seeds for that time. `RR_WALK_SEED` is the first seed. `RR_WALK_ONLY=loop_same` walks over one
 //! guest. `RR_WALK_LOG=1` prints each step.
 
-// A broken expectation in a test is a failed test.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
-
-#[path = "walks/driver.rs"]
 mod driver;
 
 use std::path::{Path, PathBuf};

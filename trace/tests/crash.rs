@@ -1,14 +1,10 @@
 //! A recorder that is killed, and a disk that is full: what was flushed is kept (I5).
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{header, noise, typical};
+use super::common::{header, noise, typical};
 use rr_trace::{Error, EventNumber, TraceReader, TraceWriter, WriterOptions};
 
 /// The directory in which a test in a child process works; not set: this is the parent.
@@ -23,9 +19,11 @@ fn event(number: u64) -> rr_trace::Event {
     }
 }
 
-/// This test program again, running only `test`, as a child that works in `dir`.
+/// This test program again, running only the test `test` of this file, as a child that works in `dir`.
 fn child(test: &str, dir: &Path, wrapper: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let test = &format!("{module}::{test}");
     let mut words: Vec<&str> = wrapper.to_vec();
     words.extend([
         program.to_str().unwrap(),

@@ -1,12 +1,8 @@
 //! Truncated, damaged and hostile traces: an error or a prefix, never a panic and never something else.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{event, header, message, numbered, typical};
+use super::common::{event, header, message, numbered, typical};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use rr_trace::frame::{CompressionLevel, FrameKind, append_frame};

@@ -1,13 +1,9 @@
 //! Data that a group has twice, and zeros: what is read is what was written, the file is small, and forged references do no
 //! harm.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::path::Path;
 
-use common::{header, noise, typical};
+use super::common::{header, noise, typical};
 use rr_trace::frame::{CompressionLevel, FrameKind, append_frame};
 use rr_trace::segment::{encode_header, read_all};
 use rr_trace::{Error, Event, EventNumber, TraceReader, TraceWriter, WriterOptions};
@@ -95,7 +91,7 @@ fn forged(frames: &[(FrameKind, &[u8])]) -> Vec<u8> {
 
 /// The packed message of an event with `len` bytes of data.
 fn message(len: usize) -> Vec<u8> {
-    common::message(&[typical(1, noise(1, len))])
+    super::common::message(&[typical(1, noise(1, len))])
 }
 
 #[test]

@@ -1,14 +1,10 @@
 //! Contents of mapped files, in the trace and in the store beside it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use common::header;
+use super::common::header;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use rr_trace::{Error, TraceReader, TraceWriter, WriterOptions};

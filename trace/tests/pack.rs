@@ -1,14 +1,10 @@
 //! Packs: what goes in comes out; contents are stored once, holes stay holes; a hostile table leads nowhere.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use common::{header, noise, typical};
+use super::common::{header, noise, typical};
 use rr_trace::pack::Pack;
 use rr_trace::packing::PackWriter;
 use rr_trace::{Error, Event, EventNumber, TraceReader, TraceWriter, WriterOptions};

@@ -1,13 +1,9 @@
 //! Readers give back what writers were given.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{event, header, noise, numbered, typical};
+use super::common::{event, header, noise, numbered, typical};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rr_trace::event::{MemWrite, Output, OutputSource, Stdio};

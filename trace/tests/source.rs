@@ -1,12 +1,8 @@
 //! Events by number, in any order.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::Arc;
 
-use common::{header, typical};
+use super::common::{header, typical};
 use rr_trace::{Error, Event, EventNumber, EventSource, TraceReader, TraceWriter, WriterOptions};
 
 const EVENTS: u64 = 6000;

@@ -1,14 +1,10 @@
 //! A trace loses its beginning while it is written (`rr_trace::trim`): what is left is a trace, and knows its processes.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use common::{header, typical};
+use super::common::{header, typical};
 use rr_trace::event::{CloneInfo, ExecInfo, TaskOp};
 use rr_trace::{Event, EventKind, EventNumber, TraceReader, TraceWriter, Trimmer, WriterOptions, processes};
 use rr_tracee::{

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 
-use crate::MODES;
+use super::MODES;
 
 #[test]
 fn changes_and_calls() {

@@ -3,7 +3,7 @@
 use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 
-use crate::MODES;
+use super::MODES;
 
 /// Conditions are evaluated in the task: all kinds of operands, at many passes, forwards and backwards.
 #[test]

@@ -6,7 +6,7 @@ use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 use rr_tests::run::run;
 
-use crate::MODES;
+use super::MODES;
 
 #[test]
 fn lldb_breaks_steps_and_continues() {

@@ -6,7 +6,7 @@ use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 use rr_tests::terminal::Terminal;
 
-use crate::MODES;
+use super::MODES;
 
 #[test]
 fn forwards_and_backwards() {

@@ -3,7 +3,7 @@
 use rr_tests::Rr;
 use rr_tests::gdb::{Debugged, Program};
 
-use crate::MODES;
+use super::MODES;
 
 #[test]
 fn threads() {

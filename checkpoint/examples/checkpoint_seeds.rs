@@ -20,7 +20,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let Some(dir) = std::env::args_os().nth(1) else {
-        eprintln!("usage: fuzz_seeds DIR");
+        eprintln!("usage: checkpoint_seeds DIR");
         return ExitCode::FAILURE;
     };
     match seeds(Path::new(&dir)) {

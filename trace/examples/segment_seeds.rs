@@ -1,4 +1,4 @@
-//! Writes small traces, uncompressed, as a fuzzer's first inputs: `fuzz_seeds DIR`.
+//! Writes small traces, uncompressed, as a fuzzer's first inputs: `segment_seeds DIR`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 use rr_trace::{Event, TraceWriter, WriterOptions};
 
 fn main() {
-    let out = PathBuf::from(std::env::args_os().nth(1).expect("usage: fuzz_seeds DIR"));
+    let out = PathBuf::from(std::env::args_os().nth(1).expect("usage: segment_seeds DIR"));
     std::fs::create_dir_all(&out).unwrap();
     let mut runner = TestRunner::deterministic();
     let tmp = tempfile::tempdir().unwrap();

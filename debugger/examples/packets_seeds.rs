@@ -1,4 +1,4 @@
-//! Writes streams of packets as a fuzzer's first inputs: `fuzz_seeds DIR`.
+//! Writes streams of packets as a fuzzer's first inputs: `packets_seeds DIR`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -22,7 +22,7 @@ qRcmd,7768656e qRRCmd:when:3e8 qRRCmd:checkpoint:-1:61 qRRCmd:rr-next:1000:72756
 qSymbol:: qSymbol:402000:5f7468726561645f64625f707468726561645f64747670 qSymbol::00 qGetTLSAddr:p3e8.3e8,8,402000";
 
 fn main() {
-    let out = PathBuf::from(std::env::args_os().nth(1).expect("usage: fuzz_seeds DIR"));
+    let out = PathBuf::from(std::env::args_os().nth(1).expect("usage: packets_seeds DIR"));
     std::fs::create_dir_all(&out).unwrap();
     for (n, session) in SESSIONS.lines().enumerate() {
         let packets = std::iter::once(HELLO).chain(session.split(' '));

@@ -5,12 +5,7 @@
 //! share one CPU, where handing over takes 3 µs. So one `sched_yield` lets a resumed task run first,
 //! and shows if it has blocked.
 
-mod end;
-mod events;
-mod pending;
-mod turns;
-
-pub use end::{Crash, End, Summary};
+pub use crate::drive::end::{Crash, End, Summary};
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -27,23 +22,23 @@ use rr_tracee::{
     procfs, tsc,
 };
 
-use crate::buffer::Library;
-use crate::capture::Capture;
-use crate::capture::baseline::Baseline;
-use crate::contention::Contention;
+use crate::buffer::control::Library;
+use crate::buffer::known_sites::KnownSites;
+use crate::call::scratch::Scratch;
+use crate::checkpoint::baseline::Baseline;
+use crate::checkpoint::capture::Capture;
+use crate::drive::contention::Contention;
+use crate::drive::scheduler::{Schedule, Scheduler};
 use crate::error::{Error, Result};
-use crate::known_sites::KnownSites;
-use crate::launch::{self, Command};
-use crate::mapped::Mapped;
-use crate::point::Patience;
-use crate::private_files::Besides;
+use crate::log::pending::PendingEntry;
+use crate::memory::mapped::Mapped;
+use crate::memory::private_files::Besides;
+use crate::point::patience::Patience;
+use crate::policy::stats::Stats;
 use crate::ptrace::{Phase, Tracers};
-use crate::scheduler::{Schedule, Scheduler};
-use crate::scratch::Scratch;
-use crate::stats::Stats;
-use crate::table::Tasks;
-use crate::task::{State, Task};
-use pending::PendingEntry;
+use crate::start::launch::{self, Command};
+use crate::world::table::Tasks;
+use crate::world::task::{State, Task};
 
 /// Options of a recording.
 #[derive(Debug)]
@@ -123,21 +118,21 @@ pub struct RecordSession {
     pub(crate) options: Options,
     pub(crate) files: Arc<FileStore>,
     pub(crate) last_space: u32,
-    writer: TraceWriter,
+    pub(crate) writer: TraceWriter,
     /// Time at which the recording began ([`tsc::now`]).
-    started: Duration,
-    number: EventNumber,
-    last_time_ns: u64,
+    pub(crate) started: Duration,
+    pub(crate) number: EventNumber,
+    pub(crate) last_time_ns: u64,
     pub(crate) scheduler: Scheduler,
     /// The task that executed user code last.
-    current: Tid,
-    root: Tid,
-    root_status: Option<i32>,
+    pub(crate) current: Tid,
+    pub(crate) root: Tid,
+    pub(crate) root_status: Option<i32>,
     /// The task that was resumed last: until `current` is, another one.
     pub(crate) last_run: Option<Tid>,
     program: String,
     /// Tasks that entered a system call whose `SyscallEnter` is not recorded yet, in order of their intervals.
-    pending_entries: Vec<PendingEntry>,
+    pub(crate) pending_entries: Vec<PendingEntry>,
     /// Reports about tasks that the kernel attached before we know them.
     pub(crate) early: HashMap<Tid, Report>,
     /// State of tasks that trace others.
@@ -155,7 +150,7 @@ pub struct RecordSession {
     pub(crate) warned: std::collections::HashSet<i64>,
     pub(crate) stats: Stats,
     /// The signals that killed processes, the first [`CRASHES`] of them.
-    crashes: Vec<Crash>,
+    pub(crate) crashes: Vec<Crash>,
     /// The ticker, while the recording goes on.
     pub(crate) ticker: Option<Ticker>,
     /// Number of short ticks since the last long one.
@@ -165,7 +160,7 @@ pub struct RecordSession {
     /// The address of a lock that was just dropped, if a task waits for it in vain.
     pub(crate) handed_over: Option<Addr>,
     /// Time at which all reports of tasks were last handled, as a time of [`tsc::now`].
-    noted: Duration,
+    pub(crate) noted: Duration,
     /// States of tasks in the kernel.
     pub(crate) states: procfs::States,
     /// The counter that `rdtsc` reads, once it is needed.
@@ -242,7 +237,7 @@ impl RecordSession {
 
     /// Handles the error that a task was killed while the recorder worked on it (`tid` ran last): its
     /// end will be reported.
-    fn survive(&mut self, tid: Tid, result: Result<()>) -> Result<()> {
+    pub(crate) fn survive(&mut self, tid: Tid, result: Result<()>) -> Result<()> {
         match result {
             Err(Error::Tracee(rr_tracee::Error::Died(dead))) if self.tasks.contains_key(&dead) => {
                 self.dying(dead);
@@ -275,7 +270,7 @@ impl RecordSession {
 
     /// Makes one step of a runnable task: resumes it, or handles its stop. If the stop was reported
     /// just now (`fresh`), it is known to be its last.
-    fn advance(&mut self, tid: Tid, fresh: bool) -> Result<()> {
+    pub(crate) fn advance(&mut self, tid: Tid, fresh: bool) -> Result<()> {
         // Another task may have killed this one meanwhile (exec, exit_group). Then it stands at its
         // exit stop, which must not be taken for the known stop: if a leader were resumed from there,
         // it would be gone and never be reported.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rr_checkpoint::{Budget, CheckpointWriter, KeepLast, Maker, Window};
 use rr_recorder::{
-    Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, confined, cores, launch,
+    Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, cores, launch,
+    outer_seccomp,
 };
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
@@ -286,7 +287,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     header.bound_cpu = Some(cpus.bound as u32);
     header.checkpoint_interval = options.checkpoint_interval.interval().map(|i| i.to_string());
     header.chaos_seed = chaos;
-    header.refused = confined::survey()?;
+    header.refused = outer_seccomp::survey()?;
     let store = traces::store();
     // A trace elsewhere still links its files from the store, if that is on the same file system.
     let writer_options = WriterOptions {

@@ -2,7 +2,7 @@
 //!
 //! Such a task may compute. Then an interruption gains nothing, and costs an execution point, both in
 //! the recording and in each replay. Or the task waits, in a loop that cannot be proved to spin
-//! ([`super::spin`]) because the loop counts, reads the clock or takes locks. Then all time before the
+//! ([`crate::point::spin`]) because the loop counts, reads the clock or takes locks. Then all time before the
 //! interruption is lost. The next turn of the task shows which of the two was true: a task that has
 //! waited makes an event as soon as it continues. So patience is short at first, doubles with each
 //! interruption, and becomes short again after an interruption that helped.

@@ -1,7 +1,7 @@
 //! The place for an execution point: near the place of the interrupt, and quick to find again.
 //!
 //! The recorder steps the task for a while, to see the memory that it touches. Then it lets the task
-//! run for some moments, to see the words that change ([`super::words`]). Then it steps the task to an
+//! run for some moments, to see the words that change ([`crate::point::discriminators`]). Then it steps the task to an
 //! instruction where the jump to a probe fits.
 
 use std::time::Duration;
@@ -12,11 +12,11 @@ use rr_tracee::site::branches_to;
 use rr_tracee::task::{Resume, Waited, is_fault, processor_time, si_code};
 use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, SpaceId, Stop, Stopped, Tid, procfs};
 
-use super::words::{self, Pages, Words};
-use crate::buffer::is_inside;
+use crate::buffer::control::is_inside;
 use crate::error::Result;
+use crate::point::discriminators::{self, Pages, Words};
 use crate::session::RecordSession;
-use crate::task::State;
+use crate::world::task::State;
 
 /// Maximum number of steps to see the memory that the task touches: a turn of a small interpreter's
 /// loop.
@@ -44,7 +44,7 @@ const ANY_STEPS: usize = STEPS_MAX / 2;
 const NEAR: u64 = 4096;
 
 /// Result of letting a task run for a moment.
-pub(super) enum Moment {
+pub(crate) enum Moment {
     /// The task stands in the middle of its interval.
     Here(Stopped),
     /// The task's interval has ended, or the task cannot be stepped here.
@@ -55,7 +55,7 @@ impl RecordSession {
     /// Finds words that change, and steps the task to a good place for a point. The interval has taken
     /// `ran_us` microseconds of processor time. `touched` are the addresses that its loop touches, if
     /// known.
-    pub(super) fn step_to_place(
+    pub(crate) fn step_to_place(
         &mut self,
         tid: Tid,
         stopped: Stopped,
@@ -101,7 +101,7 @@ impl RecordSession {
             };
             if fits && instruction.as_ref().is_some_and(|i| !code::repeats(i)) {
                 let mut words = pages.best(&memory);
-                words::add_stack(&mut words, &memory, &self.spaces[&space].model, Addr(regs.rsp));
+                discriminators::add_stack(&mut words, &memory, &self.spaces[&space].model, Addr(regs.rsp));
                 return Ok(Some((stopped, words)));
             }
             match self.step(tid, stopped, instruction.as_ref())? {
@@ -162,7 +162,7 @@ impl RecordSession {
     }
 
     /// Steps the task over one instruction.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         tid: Tid,
         stopped: Stopped,
@@ -204,7 +204,7 @@ impl RecordSession {
     }
 
     /// Lets the task run freely for a moment, and until it has had the minimum processor time.
-    pub(super) fn run_a_moment(
+    pub(crate) fn run_a_moment(
         &mut self,
         tid: Tid,
         stopped: Stopped,
@@ -244,7 +244,7 @@ impl RecordSession {
     }
 
     /// The task continues from here, and will be interrupted again.
-    pub(super) fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
+    pub(crate) fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
         let task = self.task_mut(tid)?;
         task.interrupted = false;
         task.state = State::Ready(stopped);
@@ -253,7 +253,7 @@ impl RecordSession {
 }
 
 /// The code at `at`, and its first instruction if there is one.
-pub(super) fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
+pub(crate) fn instruction_at(memory: &Memory, at: Addr) -> Result<(Vec<u8>, Option<Instruction>)> {
     if is_inside(at.0) {
         // Replay does something else in the library.
         return Ok((Vec::new(), None));

@@ -17,9 +17,9 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::Registers;
 use rr_tracee::{Addr, Memory, Stopped, Tid};
 
-use super::place::{Moment, instruction_at};
-use super::words::{self, Words};
 use crate::error::Result;
+use crate::point::discriminators::{self, Words};
+use crate::point::place::{Moment, instruction_at};
 use crate::session::RecordSession;
 
 /// Maximum number of looks to find a task twice at one place, and the time between two looks.
@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_micros(20);
 const PASS_MAX: usize = 48;
 
 /// Activity of a task that was interrupted.
-pub(super) enum Doing {
+pub(crate) enum Doing {
     /// The task spins, and stands at a place that can be named, with these words.
     Spins(Stopped, Words),
     /// The task is in a loop that counts, in these words or in registers, and seems to do nothing else.
@@ -83,7 +83,7 @@ fn plain(stopped: &Stopped) -> Result<Registers> {
 
 impl RecordSession {
     /// Checks if an interrupted task spins.
-    pub(super) fn look_for_spin(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
+    pub(crate) fn look_for_spin(&mut self, tid: Tid, stopped: Stopped) -> Result<Doing> {
         let mut stopped = stopped;
         let mut seen: Vec<u64> = Vec::with_capacity(LOOKS);
         loop {
@@ -198,7 +198,7 @@ impl RecordSession {
             let regs = stopped.regs()?;
             if regs.rip == place.0 {
                 let mut words = Words::new();
-                words::add_stack(&mut words, &memory, &self.spaces[&space].model, Addr(regs.rsp));
+                discriminators::add_stack(&mut words, &memory, &self.spaces[&space].model, Addr(regs.rsp));
                 return Ok(Doing::Spins(stopped, words));
             }
             let (_, instruction) = instruction_at(&memory, Addr(regs.rip))?;

@@ -17,12 +17,12 @@ use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::{Registers, Stop, Stopped, Tid};
 
-use super::request::{Answered, Request};
-use super::{Cause, Pace, StopKind, Tracee, TracerStop, info};
 use crate::error::Result;
+use crate::ptrace::request::{Answered, Request};
+use crate::ptrace::{Cause, Pace, StopKind, Tracee, TracerStop, info};
 use crate::seccomp::Arch;
 use crate::session::RecordSession;
-use crate::task::{Call, State};
+use crate::world::task::{Call, State};
 
 /// The event of a call that a filter leaves to the tracer, in the form of a wait status.
 const EVENT_SECCOMP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_SECCOMP << 8;

@@ -3,10 +3,10 @@
 use rr_trace::event::CloneInfo;
 use rr_tracee::{Stop, Stopped, Tid};
 
-use super::{Cause, StopKind, Tracee, TracerStop, info};
 use crate::error::Result;
+use crate::ptrace::{Cause, StopKind, Tracee, TracerStop, info};
 use crate::session::RecordSession;
-use crate::task::State;
+use crate::world::task::State;
 
 /// The event of a `clone` with these flags (`kernel_clone` in kernel/fork.c), if there is one.
 fn event_of(flags: u64) -> Option<i32> {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use rr_trace::event::MemWrite;
 use rr_tracee::{Addr, AddrRange, Backing, Prot, SpaceId, Tid, rr_area};
 
-use super::request::{Answered, Request};
+use crate::ptrace::request::{Answered, Request};
 use crate::session::RecordSession;
 
 const WORD: usize = 8;

@@ -10,7 +10,7 @@
 //! after one. There its registers are the program's, and the tracer's changes have a place in the order
 //! of intervals. If the tracee has executed something since its last event (a fault, a signal at a
 //! system call), the stop is that event. A tracee that is stopped for its tracer does not continue
-//! ([`Task::is_runnable`](crate::task::Task::is_runnable)). For the kernel it is in one of the
+//! ([`Task::is_runnable`](crate::world::task::Task::is_runnable)). For the kernel it is in one of the
 //! recorder's stops.
 //!
 //! ```text
@@ -58,7 +58,7 @@ use rr_tracee::Tid;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::SigInfo;
 
-use crate::task::Call;
+use crate::world::task::Call;
 use steps::Step;
 
 /// A task that another one traces.

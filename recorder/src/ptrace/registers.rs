@@ -8,12 +8,12 @@ use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::{REGSET_MOST, SyscallPhase, is_debug_register};
 use rr_tracee::{Registers, Stop, Tid};
 
-use super::StopKind;
-use super::request::{Answered, Request};
+use crate::call::syscall::is_restart;
 use crate::error::Result;
+use crate::ptrace::StopKind;
+use crate::ptrace::request::{Answered, Request};
 use crate::session::RecordSession;
-use crate::syscall::is_restart;
-use crate::task::State;
+use crate::world::task::State;
 
 /// `NT_PRSTATUS`, `NT_PRFPREG` (`<elf.h>`).
 pub(super) const GENERAL: u64 = 1;

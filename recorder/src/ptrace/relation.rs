@@ -3,11 +3,11 @@
 use nix::errno::Errno;
 use rr_tracee::{Tid, procfs};
 
-use super::request::{Answered, Failure, Request};
-use super::{Cause, Dead, Pace, Phase, StopKind, Tracee, info};
 use crate::error::Result;
+use crate::ptrace::request::{Answered, Failure, Request};
+use crate::ptrace::{Cause, Dead, Pace, Phase, StopKind, Tracee, info};
 use crate::session::RecordSession;
-use crate::task::{State, Task};
+use crate::world::task::{State, Task};
 
 impl RecordSession {
     /// `PTRACE_ATTACH`, `PTRACE_SEIZE`.
@@ -171,7 +171,7 @@ impl RecordSession {
             tgid,
             status,
         });
-        let (code, status) = super::wait::ending(status);
+        let (code, status) = crate::ptrace::wait::ending(status);
         self.tell_tracer(tracer, tid, info::child(tid, code, status))
     }
 }

@@ -7,11 +7,11 @@ use nix::errno::Errno;
 use rr_trace::event::MemWrite;
 use rr_tracee::{Addr, Registers, Stopped, Tid, procfs};
 
-use super::{Pace, Phase, Tracee, TracerStop};
-pub(super) use crate::answered::{Answered, Failure};
+pub(super) use crate::call::answer::{Answered, Failure};
 use crate::error::{Error, Result};
+use crate::ptrace::{Pace, Phase, Tracee, TracerStop};
 use crate::session::RecordSession;
-use crate::task::State;
+use crate::world::task::State;
 
 /// `<linux/ptrace.h>`, since Linux 5.13.
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
@@ -81,10 +81,10 @@ impl RecordSession {
                 self.give(request.by, request.data, &word.to_le_bytes(), writes)
             }
             libc::PTRACE_POKEUSER => self.poke_user(request),
-            libc::PTRACE_GETREGS => self.give_regset(request, super::registers::GENERAL, writes),
-            libc::PTRACE_SETREGS => self.take_regset(request, super::registers::GENERAL),
-            libc::PTRACE_GETFPREGS => self.give_regset(request, super::registers::FLOATING, writes),
-            libc::PTRACE_SETFPREGS => self.take_regset(request, super::registers::FLOATING),
+            libc::PTRACE_GETREGS => self.give_regset(request, crate::ptrace::registers::GENERAL, writes),
+            libc::PTRACE_SETREGS => self.take_regset(request, crate::ptrace::registers::GENERAL),
+            libc::PTRACE_GETFPREGS => self.give_regset(request, crate::ptrace::registers::FLOATING, writes),
+            libc::PTRACE_SETFPREGS => self.take_regset(request, crate::ptrace::registers::FLOATING),
             libc::PTRACE_GETREGSET => self.get_regset(request, writes),
             libc::PTRACE_SETREGSET => self.set_regset(request),
             libc::PTRACE_GET_SYSCALL_INFO => self.give_call_info(request, writes),

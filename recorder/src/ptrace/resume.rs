@@ -1,6 +1,6 @@
 //! Resuming a tracee, with a signal or without.
 //!
-//! A signal that the tracer lets through is stashed and carried ([`crate::carrier`]), like a signal
+//! A signal that the tracer lets through is stashed and carried ([`crate::signal::wakeup_signal`]), like a signal
 //! that came at a bad moment. So the tracee can make remote calls while it is stopped, although these
 //! end the kernel's own delivery stop.
 
@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use rr_tracee::task::{Resume, SigInfo, signo};
 use rr_tracee::{Running, Tid};
 
-use super::request::{Answered, Request};
-use super::{Cause, Pace, Phase, StopKind, info};
 use crate::error::Result;
+use crate::ptrace::request::{Answered, Request};
+use crate::ptrace::{Cause, Pace, Phase, StopKind, info};
 use crate::session::RecordSession;
-use crate::signals::bit;
-use crate::task::State;
+use crate::signal::deliver::bit;
+use crate::world::task::State;
 
 /// The last signal.
 const LAST: u64 = 64;

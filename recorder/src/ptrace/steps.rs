@@ -17,9 +17,9 @@ use rr_tracee::code::{self, WINDOW_MAX};
 use rr_tracee::regs::TF;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid};
 
-use super::request::Answered;
-use super::{Cause, Pace};
 use crate::error::Result;
+use crate::ptrace::request::Answered;
+use crate::ptrace::{Cause, Pace};
 use crate::session::RecordSession;
 
 /// A step of a tracee.

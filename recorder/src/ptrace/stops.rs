@@ -4,14 +4,14 @@ use rr_trace::event::{Disposition, EventKind, SignalPlace};
 use rr_tracee::task::{SigInfo, is_fault, signo};
 use rr_tracee::{Stopped, Tid, procfs};
 
-use super::request::Answered;
-use super::steps::Step;
-use super::{Cause, Pace, Phase, StopKind, Tracee, TracerStop, info};
-use crate::carrier::is_ours;
 use crate::error::Result;
+use crate::ptrace::request::Answered;
+use crate::ptrace::steps::Step;
+use crate::ptrace::{Cause, Pace, Phase, StopKind, Tracee, TracerStop, info};
 use crate::session::RecordSession;
-use crate::signals::bit;
-use crate::task::State;
+use crate::signal::deliver::bit;
+use crate::signal::wakeup_signal::is_ours;
+use crate::world::task::State;
 
 /// The event of `PTRACE_INTERRUPT`, in the form of a wait status.
 const EVENT_STOP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_STOP << 8;

@@ -24,13 +24,13 @@ use rr_trace::event::MemWrite;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Registers, Stopped, Tid, procfs};
 
-use super::request::Failure;
-use super::{Phase, info};
+use crate::call::syscall::{is_restart, returned};
 use crate::error::Result;
+use crate::ptrace::request::Failure;
+use crate::ptrace::{Phase, info};
 use crate::session::RecordSession;
-use crate::signals::before_call;
-use crate::syscall::{is_restart, returned};
-use crate::task::{Call, State, Task};
+use crate::signal::deliver::before_call;
+use crate::world::task::{Call, State, Task};
 
 /// Sizes of `struct rusage`, and of the part of `siginfo_t` that waitid(2) writes.
 const RUSAGE: usize = 144;

@@ -11,8 +11,8 @@ use rr_trace::event::{EventKind, Point};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Stopped, Tid, digest};
 
-use super::request::Answered;
 use crate::error::Result;
+use crate::ptrace::request::Answered;
 use crate::session::RecordSession;
 
 /// The code of a `SIGTRAP` that a debug register causes (sigaction(2)).

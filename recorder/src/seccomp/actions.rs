@@ -18,14 +18,14 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo, siginfo};
 use rr_tracee::{Registers, Running, Stopped, Tid, procfs, rr_area};
 
-use super::confined::Mode;
-use super::ours;
-use super::verdict::{Arch, Asked, Verdict};
+use crate::call::unsupported_abi::SYS_SECCOMP;
 use crate::error::Result;
-use crate::foreign::SYS_SECCOMP;
+use crate::seccomp::confined::Mode;
+use crate::seccomp::ours;
+use crate::seccomp::verdict::{Arch, Asked, Verdict};
 use crate::session::RecordSession;
-use crate::signals::{before_call, bit};
-use crate::task::{Call, State};
+use crate::signal::deliver::{before_call, bit};
+use crate::world::task::{Call, State};
 
 /// The largest error number (`MAX_ERRNO`).
 const MAX_ERRNO: u16 = 4095;

@@ -7,9 +7,9 @@
 
 use rr_preload::layout::ALLOWED_WORDS;
 
-use super::program::Program;
-use super::run;
-use super::verdict::{Arch, Verdict};
+use crate::seccomp::program::Program;
+use crate::seccomp::run;
+use crate::seccomp::verdict::{Arch, Verdict};
 
 /// A set of system call numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ impl Allowed {
         let mut words = [0; ALLOWED_WORDS];
         for number in 0..ALLOWED_WORDS as u32 * u64::BITS {
             // The first two words of `struct seccomp_data`: the number and the architecture.
-            let mut known = [None; super::program::DATA];
+            let mut known = [None; crate::seccomp::program::DATA];
             known[0] = Some(number);
             known[1] = Some(Arch::X86_64 as u32);
             if run::always_allows(program, &known, |answer| Verdict::of(answer) == Verdict::Allow) {

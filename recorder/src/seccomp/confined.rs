@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::allowed::Allowed;
-use super::filter::Filter;
+use crate::seccomp::allowed::Allowed;
+use crate::seccomp::filter::Filter;
 
 /// True if the recorder itself runs under a seccomp filter, which then also applies to all that it
 /// records.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::allowed::Allowed;
-use super::program::Program;
-use super::run;
-use super::verdict::{Asked, Verdict};
+use crate::seccomp::allowed::Allowed;
+use crate::seccomp::program::Program;
+use crate::seccomp::run;
+use crate::seccomp::verdict::{Asked, Verdict};
 
 /// A filter together with the filters installed before it.
 #[derive(Debug)]

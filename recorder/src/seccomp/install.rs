@@ -11,13 +11,13 @@ use nix::errno::Errno;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Stopped, Tid, procfs};
 
-use super::confined::Mode;
-use super::filter::Filter;
-use super::program::{MOST, Program, Raw};
-use crate::answered::Answered;
+use crate::call::answer::Answered;
 use crate::error::Result;
+use crate::seccomp::confined::Mode;
+use crate::seccomp::filter::Filter;
+use crate::seccomp::program::{MOST, Program, Raw};
 use crate::session::RecordSession;
-use crate::task::{Call, Task};
+use crate::world::task::{Call, Task};
 
 /// Operations of seccomp(2).
 mod operation {

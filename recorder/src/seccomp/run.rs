@@ -3,7 +3,7 @@
 //! Invariant: if [`always_allows`] returns true for a number, [`answer`] allows each call of that
 //! number. Both use the same functions for calculations.
 
-use super::program::{
+use crate::seccomp::program::{
     Calculation, Comparison, DATA, Instruction, MEMORY, Operand, Program, Register, Source,
 };
 

@@ -11,10 +11,10 @@ use rr_trace::event::MemWrite;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
-use super::confined::Mode;
-use super::program::Raw;
-use crate::answered::Answered;
+use crate::call::answer::Answered;
 use crate::error::Result;
+use crate::seccomp::confined::Mode;
+use crate::seccomp::program::Raw;
 use crate::session::RecordSession;
 
 /// Returns the value of a line of `status`.

@@ -2,7 +2,7 @@
 
 use rr_tracee::Registers;
 
-use super::run::Words;
+use crate::seccomp::run::Words;
 
 /// Answer of filters, or of strict mode, to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

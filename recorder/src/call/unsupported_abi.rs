@@ -1,0 +1,163 @@
+//! System calls that are not made in the 64-bit way: they cannot be recorded, so they are refused (I2).
+//!
+//! * *32-bit programs* are not executed: `ENOEXEC`, as by a kernel without support for them.
+//! * *`int 0x80`* in a 64-bit program enters the kernel with the system call numbers of i386, which
+//!   differ from ours. The seccomp filter turns it into a `SIGSYS`, and the program gets `ENOSYS`.
+
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+
+use rr_tracee::memory::ReadMemory;
+use rr_tracee::task::SigInfo;
+use rr_tracee::{Addr, Memory, Registers, Running, Stopped, Tid};
+
+use crate::error::Result;
+use crate::seccomp::Arch;
+use crate::session::RecordSession;
+use crate::world::task::State;
+
+/// `SYS_SECCOMP` (sigaction(2)).
+pub(crate) const SYS_SECCOMP: i32 = 1;
+/// `AUDIT_ARCH_I386` (`<linux/audit.h>`).
+const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+/// The code segment of 64-bit programs (`__USER_CS`).
+const USER_CS: u64 = 0x33;
+/// Maximum depth of interpreters of interpreters that the kernel follows.
+const INTERPRETERS: usize = 5;
+
+/// Keys of warnings, beside the system call numbers.
+mod warned {
+    pub const INT80: i64 = -1;
+    pub const PROGRAM: i64 = -2;
+}
+
+/// Returns whether a task that executed a program is now in 32-bit mode.
+pub(crate) fn is_32_bit(regs: &Registers) -> bool {
+    regs.cs != USER_CS
+}
+
+/// The registers at the entry of the system call that the seccomp filter has turned into this `SIGSYS`.
+pub(crate) fn int80(info: &SigInfo, regs: &Registers) -> Option<Registers> {
+    // struct { si_signo, si_errno, si_code, pad, si_call_addr (8 bytes), si_syscall, si_arch }
+    let word = |at: usize| [info[at], info[at + 1], info[at + 2], info[at + 3]];
+    let trapped = i32::from_ne_bytes(word(0)) == libc::SIGSYS
+        && i32::from_ne_bytes(word(8)) == SYS_SECCOMP
+        && u32::from_ne_bytes(word(28)) == AUDIT_ARCH_I386;
+    trapped.then_some(Registers {
+        rax: -i64::from(libc::ENOSYS) as u64,
+        orig_rax: u64::from(i32::from_ne_bytes(word(24)) as u32),
+        ..*regs
+    })
+}
+
+/// The file that `execve` or `execveat` names, as a path that we can open.
+fn named_file(tid: Tid, entry: &Registers, memory: &Memory) -> Option<PathBuf> {
+    let (dir, path, flags) = if entry.syscall() == libc::SYS_execveat {
+        (entry.rdi as i32, entry.rsi, entry.r8 as i32)
+    } else {
+        (libc::AT_FDCWD, entry.rdi, 0)
+    };
+    let path = memory.read_cstring(Addr(path), libc::PATH_MAX as usize).ok()?;
+    let dir = match dir {
+        libc::AT_FDCWD => format!("/proc/{tid}/cwd"),
+        fd => format!("/proc/{tid}/fd/{fd}"),
+    };
+    if path.is_empty() {
+        return (flags & libc::AT_EMPTY_PATH != 0).then(|| dir.into());
+    }
+    Some(seen_by(tid, dir.into(), &path))
+}
+
+/// `path`, relative to `dir`, as task `tid` sees it.
+pub(crate) fn seen_by(tid: Tid, dir: PathBuf, path: &[u8]) -> PathBuf {
+    let path = std::ffi::OsStr::from_bytes(path);
+    match path.as_bytes().strip_prefix(b"/") {
+        Some(rest) => PathBuf::from(format!("/proc/{tid}/root")).join(std::ffi::OsStr::from_bytes(rest)),
+        None => dir.join(path),
+    }
+}
+
+/// Returns whether executing `file` would run a 32-bit program, itself or as an interpreter of scripts.
+fn runs_32_bit(tid: Tid, mut file: PathBuf) -> bool {
+    const ELF: &[u8] = b"\x7fELF";
+    const CLASS_32: u8 = 1;
+    for _ in 0..INTERPRETERS {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&file);
+        let Ok(opened) = opened else { return false };
+        let executable = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
+        if !opened.metadata().is_ok_and(executable) {
+            return false;
+        }
+        let mut start = Vec::new();
+        if opened.take(256).read_to_end(&mut start).is_err() {
+            return false;
+        }
+        if start.starts_with(ELF) {
+            return start.get(4) == Some(&CLASS_32);
+        }
+        let Some(line) = start.strip_prefix(b"#!") else {
+            return false;
+        };
+        let mut words = line
+            .split(|b| matches!(b, b' ' | b'\t' | b'\n' | 0))
+            .filter(|w| !w.is_empty());
+        let Some(interpreter) = words.next() else {
+            return false;
+        };
+        file = seen_by(tid, format!("/proc/{tid}/cwd").into(), interpreter);
+    }
+    false
+}
+
+impl RecordSession {
+    /// Refuses a call of `execve` that would run a 32-bit program. Otherwise returns the task.
+    pub(crate) fn refuse_32_bit(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        entry: &Registers,
+    ) -> Result<Option<Stopped>> {
+        let file = named_file(tid, entry, &self.task(tid)?.memory).filter(|f| runs_32_bit(tid, f.clone()));
+        let Some(file) = file else {
+            return Ok(Some(stopped));
+        };
+        if self.warned.insert(warned::PROGRAM) {
+            let name = std::fs::canonicalize(&file).unwrap_or(file);
+            tracing::warn!(
+                "the program executes {}, a 32-bit program, which rr cannot record; it is told ENOEXEC",
+                name.display()
+            );
+        }
+        self.answer(tid, stopped, entry, -i64::from(libc::ENOEXEC), vec![])?;
+        Ok(None)
+    }
+
+    /// Refuses a system call made by `int 0x80`, at which the filter has stopped the task.
+    pub(crate) fn refuse_int80(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+        self.take_records(tid)?;
+        let Some((stopped, _)) = self.pass_filters(tid, stopped, entry, Arch::I386, None)? else {
+            return Ok(());
+        };
+        if self.warned.insert(warned::INT80) {
+            tracing::warn!(
+                "the program makes a 32-bit system call (int 0x80, number {}), which rr cannot record; it is told ENOSYS",
+                entry.orig_rax
+            );
+        }
+        self.answer(tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])
+    }
+
+    /// Ends the process of a task that cannot be recorded any further. Other processes continue.
+    pub(crate) fn end_process(&mut self, tid: Tid, why: &dyn std::fmt::Display) -> Result<()> {
+        tracing::warn!("process {tid} is killed, because rr cannot record it any further: {why}");
+        rr_tracee::task::kill(tid);
+        self.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! The vsyscall page: `time`, `gettimeofday` and `getcpu` of programs older than the vDSO.
+//!
+//! The kernel emulates these functions when a program calls the page, at an address that every process has,
+//! and no tracer sees a system call. So rr's filter turns such a call into a `SIGSYS`, which stops the
+//! task behind the call. The recorder makes the real system call there, and records it like an
+//! instruction that trapped ([`Trap`]). Replayed tasks have a filter for this alone.
+//!
+//! Filters of the program do not see these calls. A bad pointer gives `EFAULT` (without rr: `SIGSEGV`).
+//!
+//! [`Trap`]: rr_trace::event::EventKind::Trap
+
+use rr_tracee::remote::Remote;
+use rr_tracee::task::SigInfo;
+use rr_tracee::{Registers, Stopped, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::world::task::Call;
+
+impl RecordSession {
+    /// Carries out a call of the vsyscall page, behind which the filter has stopped the task. `number` is
+    /// that of the system call that does the same.
+    pub(crate) fn carry_out_vsyscall(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        info: &SigInfo,
+        number: i64,
+    ) -> Result<()> {
+        let mut stopped = self.undo_force(tid, stopped, info)?;
+        self.take_records(tid)?;
+        let at = stopped.regs()?.outside_call();
+        let entry = Registers {
+            orig_rax: number as u64,
+            // `getcpu` has a third argument, which the page does not know.
+            rdx: 0,
+            ..at
+        };
+        let task = self.task(tid)?;
+        let mut call = Call::new(entry);
+        if let Some(spec) = call.spec {
+            call.parts = spec.parts(&entry, &task.memory)?;
+        }
+        let args = [entry.rdi, entry.rsi, entry.rdx, 0, 0, 0];
+        let (remote, result) = Remote::new(stopped, task.tgid)?.call(number, args)?;
+        stopped = remote.finish()?;
+        self.pretend_cpu(tid, &call, result)?;
+        let writes = self.gather(tid, &call, result)?;
+        let after = Registers {
+            rax: result as u64,
+            ..at
+        };
+        stopped.set_regs(&after)?;
+        self.after_trap(tid, stopped, (at, after), vec![], writes)
+    }
+}

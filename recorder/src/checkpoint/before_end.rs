@@ -1,0 +1,100 @@
+//! A checkpoint before the end: when a signal is about to kill a process.
+//!
+//! Users look at a crash first. So if the last checkpoint is older than some tenths of a second
+//! ([`Schedule::is_old`]), one is taken right after the event of the fatal signal. From there, replay
+//! only has to replay the death.
+//!
+//! (An `exit_group` gets no such checkpoint: users look less often at that state, and the last
+//! checkpoint is at most one interval away.)
+//!
+//! The task stands at the delivery stop of the signal. Its remote calls for the fork end that stop, and
+//! the signal is lost. So the recorder sends it again and restores the information of the first one.
+//! *No instruction of the program is executed in between*, and no other task runs.
+
+use rr_tracee::task::{Resume, SigInfo, Waited, send_signal, signo};
+use rr_tracee::{Registers, Stop, Stopped, Tid};
+
+use crate::error::Result;
+use crate::session::RecordSession;
+use crate::world::task::State;
+
+impl RecordSession {
+    /// A task stands at the delivery stop of a fatal signal. The event is recorded, with these
+    /// registers. Returns the task at such a stop, or `None` if the task has died meanwhile, which has
+    /// been handled.
+    pub(crate) fn checkpoint_before_death(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        info: &SigInfo,
+        at: Registers,
+    ) -> Result<Option<Stopped>> {
+        match self.checkpoint_before_end(tid, stopped, at)? {
+            Some((stopped, true)) => self.send_again(tid, stopped, info),
+            other => Ok(other.map(|(stopped, _)| stopped)),
+        }
+    }
+
+    /// Same as [`RecordSession::checkpoint_before_death`], for a task that will be killed in another
+    /// way. Also returns whether the checkpoint was tried: then the task has left its former stop.
+    pub(crate) fn checkpoint_before_end(
+        &mut self,
+        tid: Tid,
+        stopped: Stopped,
+        at: Registers,
+    ) -> Result<Option<(Stopped, bool)>> {
+        let now = self.capture.progress(self.last_event(), self.last_time_ns());
+        if !self.capture.schedule.as_ref().is_some_and(|s| s.is_old(now)) {
+            return Ok(Some((stopped, false)));
+        }
+        let task = self.task_mut(tid)?;
+        task.boundary = at;
+        task.state = State::Ready(stopped);
+        self.wait_if_last(tid)?;
+        let is_tried = self.checkpoint(tid, now)?;
+        match self.task_mut(tid)?.take_state() {
+            State::Ready(stopped) => Ok(Some((stopped, is_tried))),
+            other => {
+                self.task_mut(tid)?.state = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits until the writer has room, if there is no other process: at the end of the recording rr
+    /// waits for the writer anyway.
+    fn wait_if_last(&self, tid: Tid) -> Result<()> {
+        let tgid = self.task(tid)?.tgid;
+        if self.tasks.values().all(|task| task.tgid == tgid)
+            && let Some(writer) = &self.capture.writer
+        {
+            writer.wait_for_room();
+        }
+        Ok(())
+    }
+
+    /// Brings a task back to the delivery stop of a signal that it does not block.
+    fn send_again(&mut self, tid: Tid, stopped: Stopped, info: &SigInfo) -> Result<Option<Stopped>> {
+        let tgid = self.task(tid)?.tgid;
+        send_signal(tgid, tid, signo(info))?;
+        let mut waiting = stopped;
+        loop {
+            match waiting.resume(Resume::Cont, None)?.wait()? {
+                Waited::Stopped(mut stopped, Stop::Signal(signal)) if signal == signo(info) => {
+                    stopped.set_siginfo(info)?;
+                    return Ok(Some(stopped));
+                }
+                // Other signals were pending. The process does not live to see them.
+                Waited::Stopped(stopped, Stop::Signal(_) | Stop::Event) => waiting = stopped,
+                Waited::Stopped(stopped, stop) => {
+                    self.task_mut(tid)?.state = State::Reported(stopped, stop);
+                    return Ok(None);
+                }
+                Waited::Gone(status) => {
+                    self.gone(tid, status)?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}

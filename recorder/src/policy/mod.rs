@@ -1,0 +1,3 @@
+//! What the user asked for and is told.
+
+pub mod stats;

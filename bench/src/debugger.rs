@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::args::Args;
+use crate::helpers::{compile, fresh};
 use crate::measure::{median, rr_line, time};
-use crate::{Args, compile, fresh};
 
 /// Seconds after which a session is ended.
 const LIMIT: &str = "1200";

@@ -4,54 +4,22 @@
 //! turns, so that they mean something elsewhere too. Prints a Markdown report (`scripts/bench` puts it into
 //! `docs/performance.md`).
 
+mod args;
 mod checkpoints;
 mod debugger;
 mod figures;
+mod helpers;
 mod measure;
 mod programs;
 mod workloads;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-/// What recording, replaying and checkpoints cost, as ratios from one run.
-#[derive(Parser, Debug)]
-struct Args {
-    /// The rr binary to measure [default: beside this program].
-    #[arg(long)]
-    rr: Option<PathBuf>,
-    /// Runs of each kind; the median counts.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// A tenth of the size: to see that everything works, not to quote.
-    #[arg(long)]
-    quick: bool,
-    /// Full size for what is about debugging and checkpoints: a replay of a minute, a process of a gigabyte.
-    #[arg(long, conflicts_with = "quick")]
-    full: bool,
-    /// Only workloads and programs whose name contains this (and "checkpoints" and "debugger", for the tables about these).
-    #[arg(long)]
-    only: Option<String>,
-    /// Leave out recordings without the buffer, which take nine tenths of the time.
-    #[arg(long)]
-    buffered: bool,
-    /// Compare the CPU time of workloads, not the time that passes: for a machine that others use too.
-    #[arg(long)]
-    cpu_time: bool,
-    /// Write the measurements of the workloads to this file, as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
-impl Args {
-    /// Returns whether the workload with this name is to be measured.
-    fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
-    }
-}
+use args::Args;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -121,29 +89,4 @@ fn machine() -> String {
         model.trim_start_matches([' ', '\t', ':']),
         kernel.trim()
     )
-}
-
-/// A fresh directory below `work`.
-fn fresh(work: &Path, name: &str) -> Result<PathBuf> {
-    let dir = tempfile::Builder::new()
-        .prefix(name)
-        .tempdir_in(work)
-        .context("a working directory")?;
-    Ok(dir.keep())
-}
-
-/// Compiles one of our helpers in `work`.
-fn compile(work: &Path, name: &str, text: &str, flags: &[&str]) -> Result<PathBuf> {
-    let (source, helper) = (work.join(format!("{name}.c")), work.join(name));
-    std::fs::write(&source, text).context("writing the helper's source")?;
-    let status = Command::new("gcc")
-        .args(flags)
-        .arg("-o")
-        .args([&helper, &source])
-        .status()
-        .context("gcc")?;
-    if !status.success() {
-        bail!("gcc cannot compile {}", source.display());
-    }
-    Ok(helper)
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rr_tests::programs::{self as inputs, shell};
 
+use crate::args::Args;
+use crate::helpers::fresh;
 use crate::measure::{mb, median, rr_line, size_of, time, trace_info};
-use crate::{Args, fresh};
 
 /// Writes a program's input into a directory.
 type Setup = Box<dyn Fn(&Path) -> std::io::Result<()>>;

@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use rr_tests::programs::{self as inputs, shell};
 use serde_json::{Value, json};
 
+use crate::args::Args;
+use crate::helpers::{compile, fresh};
 use crate::measure::{Cost, Cpus, mb, median, rr_line, size_of, time, time_on, trace_info};
-use crate::{Args, compile, fresh};
 
 /// Place of the files of a workload.
 #[derive(Clone, Copy, PartialEq, Eq)]

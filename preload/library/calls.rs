@@ -5,28 +5,21 @@
 //! possible at once. If a call turns out to be impossible without waiting, it has had no effect yet,
 //! and is left to be traced.
 
+use crate::call::Call;
+use crate::file::{File, S_IFCHR, S_IFIFO, S_IFREG, S_IFSOCK, is_nonblocking, is_writable, major, plain};
 use crate::kernel::{self, call as sys};
-use crate::layout::{CONTROL, Control, FORCED, filter_bits, traced};
+use crate::layout::{CONTROL, Control, FORCED, traced};
 use crate::numbers::*;
-use crate::{Call, numbers, polling, probe, sockets};
+use crate::{numbers, polling, probe, sockets};
 
 /// Maximum number of bytes written to a pipe. The kernel writes this many as a whole or not at all
 /// (pipe(7), `PIPE_BUF`).
 const PIPE_MOST: u64 = 4096;
 
 const RWF_NOWAIT: u64 = 8;
-const POLLOUT: u16 = 4;
 const LOCK_NB: u64 = 4;
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 const SYSFS_MAGIC: u64 = 0x6265_6572;
-
-const S_IFMT: u32 = 0o170_000;
-const S_IFIFO: u32 = 0o010_000;
-const S_IFCHR: u32 = 0o020_000;
-const S_IFDIR: u32 = 0o040_000;
-const S_IFBLK: u32 = 0o060_000;
-const S_IFREG: u32 = 0o100_000;
-pub const S_IFSOCK: u32 = 0o140_000;
 
 /// Says if the kernel has read the payload of a call that was made ([`crate::payload`]), so that the
 /// library can read it, too.
@@ -157,102 +150,6 @@ fn read_processor() {
         let [cpu, node] = (at as *const [u32; 2]).read_volatile();
         (*(CONTROL as *mut Control)).processor = u64::from(node << 12 | cpu);
     }
-}
-
-/// Makes the call unchanged.
-pub fn plain(call: &Call) -> Option<i64> {
-    // SAFETY: it is what the program asked for.
-    Some(unsafe { sys(call.number, call.args) })
-}
-
-/// The fields of `struct stat` that matter here.
-pub struct File {
-    device: u64,
-    inode: u64,
-    pub kind: u32,
-    /// Device number, if the file is a device.
-    major: u64,
-    minor: u64,
-    size: u64,
-    /// Blocks used on disk: 0 if the file is on no disk.
-    blocks: u64,
-}
-
-impl File {
-    fn of(number: u64, args: [u64; 3]) -> Result<File, i64> {
-        let mut stat = [0u64; 18];
-        let at = stat.as_mut_ptr() as u64;
-        let args = match number {
-            FSTAT => [args[0], at, 0, 0, 0, 0],
-            _ => [args[0], args[1], at, args[2], 0, 0],
-        };
-        // SAFETY: the kernel fills `stat`, which is as large as it thinks.
-        let result = unsafe { sys(number, args) };
-        if result < 0 {
-            return Err(result);
-        }
-        Ok(File {
-            device: stat[0],
-            inode: stat[1],
-            kind: stat[3] as u32 & S_IFMT,
-            major: major(stat[5]),
-            minor: minor(stat[5]),
-            size: stat[6],
-            blocks: stat[8],
-        })
-    }
-
-    pub fn of_fd(fd: u64) -> Result<File, i64> {
-        File::of(FSTAT, [fd, 0, 0])
-    }
-
-    /// True if reading the file waits only for a disk. (Of character devices these are the memory
-    /// devices, mem(4), except the kernel's log, which can wait.)
-    fn is_plain(&self) -> bool {
-        const KMSG: u64 = 11;
-        matches!(self.kind, S_IFREG | S_IFDIR | S_IFBLK)
-            || self.kind == S_IFCHR && self.major == 1 && self.minor != KMSG
-    }
-
-    /// True if the file is rr's own standard output or error, or is mapped somewhere. The recorder must
-    /// see writes to it.
-    pub fn is_watched(&self) -> bool {
-        let control = CONTROL as *const Control;
-        // SAFETY: the page is there wherever this code is.
-        let (stdio, filter) = unsafe { (&(*control).stdio, &(*control).filter) };
-        let mapped = filter_bits(self.device, self.inode)
-            .iter()
-            .all(|(word, bit)| filter[*word] & bit != 0);
-        mapped || stdio.iter().any(|s| s[0] == self.device && s[1] == self.inode)
-    }
-}
-
-/// The upper part of a device number (`<sys/sysmacros.h>`).
-fn major(device: u64) -> u64 {
-    device >> 8 & 0xfff | device >> 32 & !0xfff
-}
-
-/// The lower part of a device number.
-fn minor(device: u64) -> u64 {
-    device & 0xff | device >> 12 & 0xff_ff00
-}
-
-pub fn is_nonblocking(fd: u64) -> bool {
-    // SAFETY: concerns no memory.
-    let flags = unsafe { sys(FCNTL, [fd, F_GETFL, 0, 0, 0, 0]) };
-    flags > 0 && flags as u64 & O_NONBLOCK != 0
-}
-
-/// Returns whether a descriptor is ready for writing and reports no other condition.
-pub fn is_writable(fd: u64) -> bool {
-    // struct pollfd: descriptor, events, revents.
-    let mut asked = [fd & 0xffff_ffff | u64::from(POLLOUT) << 32];
-    let at = asked.as_mut_ptr() as u64;
-    // SAFETY: one structure, on our stack.
-    let ready = unsafe { sys(POLL, [at, 1, 0, 0, 0, 0]) };
-    // SAFETY: as above; the kernel has written it.
-    let asked = unsafe { (at as *const u64).read_volatile() };
-    ready == 1 && (asked >> 48) as u16 == POLLOUT
 }
 
 /// Opens a file unless it is a FIFO, a terminal or a file of `/proc`.

@@ -18,8 +18,11 @@ mod layout;
 #[allow(dead_code)]
 mod payload;
 
+mod call;
 mod calls;
+mod file;
 mod kernel;
+mod message;
 #[allow(dead_code)]
 mod numbers;
 mod outputs;
@@ -32,6 +35,7 @@ mod sockets;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use call::Call;
 use layout::Frame;
 
 // The beginning of the image. layout.rs gives the offset of each entry.
@@ -159,15 +163,6 @@ global_asm!(
 );
 
 const XMM_BYTES: u64 = 256;
-
-/// A system call that the program makes.
-#[derive(Clone, Copy)]
-pub struct Call {
-    /// Its number.
-    pub number: u64,
-    /// Its arguments.
-    pub args: [u64; 6],
-}
 
 /// Handles the call whose registers are `frame`, if the library can. Otherwise changes nothing.
 extern "C" fn handle(frame: &mut Frame) {

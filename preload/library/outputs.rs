@@ -4,10 +4,11 @@
 
 use core::mem::offset_of;
 
+use crate::call::Call;
 use crate::layout::{CONTROL, Control};
+use crate::message;
 use crate::numbers::*;
-use crate::sockets::message;
-use crate::{Call, kernel, polling};
+use crate::{kernel, polling};
 
 /// Maximum size of the outputs of calls that [`crate::calls::perform`] makes without checking the room.
 pub const OUTPUT_SMALL: u64 = 512;

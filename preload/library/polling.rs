@@ -4,7 +4,7 @@
 //! wait, the program's memory is unchanged, and the call is traced. The remaining time is not written
 //! back, because no time has passed.
 
-use crate::Call;
+use crate::call::Call;
 use crate::kernel::{self, call as sys, word};
 use crate::numbers::*;
 use crate::probe;

@@ -7,11 +7,11 @@
 //!
 //! The library asks only while recording: in replay the same memory exists.
 
-use crate::Call;
+use crate::call::Call;
 use crate::kernel::{call as sys, word};
 use crate::layout::{CONTROL, Control};
+use crate::message;
 use crate::numbers::*;
-use crate::sockets::message;
 
 const PAGE: u64 = 4096;
 /// `<linux/mman.h>`, Linux 5.14. Older kernels do not know it: there, calls that need this check are

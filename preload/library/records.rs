@@ -1,12 +1,13 @@
 //! Records of the results of buffered calls, written while recording and read in replay
 //! (`../src/layout.rs` shows them).
 
+use crate::call::Call;
 use crate::calls::Reading;
 use crate::layout::{CONTROL, Control, RECORD_BYTES, RECORDS, traced};
 use crate::numbers::BUFFERED;
 use crate::outputs::{OUTPUT_SMALL, asked, outputs};
 use crate::payload::{Digest, Hasher, Source};
-use crate::{Call, calls, kernel, probe, shaping};
+use crate::{calls, kernel, probe, shaping};
 
 /// Length of the description of a call that changes the address space.
 const SHAPE_BYTES: u64 = 24;

@@ -5,7 +5,7 @@
 //! performed (`rr_tracee::shaping` reads them). Only successful calls are handled here. A call that
 //! fails has no effect, or has the same effect when it is made again.
 
-use crate::Call;
+use crate::call::Call;
 use crate::kernel::call as sys;
 use crate::layout::{AREA_END, CODE, CONTROL, Control};
 use crate::numbers::*;

@@ -3,9 +3,10 @@
 //! A message that has been received is gone. So the library checks first that the buffers can be
 //! written. If they cannot, the call is traced and finds the message untouched.
 
-use crate::Call;
-use crate::calls::{File, S_IFSOCK, is_nonblocking, is_writable, plain};
+use crate::call::Call;
+use crate::file::{File, S_IFSOCK, is_nonblocking, is_writable, plain};
 use crate::kernel::{self, call as sys, copy, word};
+use crate::message;
 use crate::numbers::*;
 use crate::outputs::{asked, int};
 use crate::probe::writable;
@@ -27,18 +28,6 @@ const SOL_SOCKET: u32 = 1;
 const IPPROTO_IP: u32 = 0;
 const IPPROTO_IPV6: u32 = 41;
 const IPPROTO_TCP: u32 = 6;
-
-/// Offsets of the fields of `struct msghdr`, and its size.
-pub mod message {
-    pub const NAME: u64 = 0;
-    pub const NAME_LEN: u64 = 8;
-    pub const VECTOR: u64 = 16;
-    pub const COUNT: u64 = 24;
-    pub const CONTROL: u64 = 32;
-    pub const CONTROL_LEN: u64 = 40;
-    pub const FLAGS: u64 = 48;
-    pub const BYTES: u64 = 56;
-}
 
 /// Total length of a vector of buffers.
 pub fn vector_len(vector: u64, count: u64) -> u64 {
@@ -206,7 +195,7 @@ pub fn name(call: &Call, room: u64) -> Option<i64> {
 pub fn set_option(call: &Call) -> Option<i64> {
     let [_, level, option, ..] = call.args;
     is_plain_option(level as u32, option as u32)
-        .then(|| crate::calls::plain(call))
+        .then(|| plain(call))
         .flatten()
 }
 

@@ -3,12 +3,13 @@
 //! Keeps I1 (one tracee runs), I2 (nothing leaks in) and I3 (kernel writes are placed).
 //! `docs/architecture.md` lists all invariants.
 //!
+//! [`session`] says who owns what. The folders, each with a table of its files in its `mod.rs`:
+//!
 //! | folder | concept |
 //! |---|---|
 //! | `start` | from `fork` to the program's first instruction; signals to rr itself |
-//! | `session` | the recording, and running one of its tasks to its next stop |
 //! | `drive` | the loop that runs one task after the other; the scheduler and chaos mode; the end |
-//! | `world` | the tasks |
+//! | `world` | the model: tasks, address spaces, files and objects |
 //! | `log` | the events: their numbers and order, and writing them to the trace |
 //! | `call` | system calls, from the entry to the event; calls that rr answers |
 //! | `memory` | calls that shape address spaces; mapped files and shared memory objects |
@@ -18,8 +19,8 @@
 //! | `seccomp` | rr's own filter, and those of the program |
 //! | `buffer` | the system call buffer: the library in the tracees, and the code that is rewritten to reach it |
 //! | `point` | execution points: the end of an interval without an event of the program |
-//! | `checkpoint` | freezing everything for a checkpoint |
-//! | `policy` | the costs of a recording |
+//! | `checkpoint` | when a checkpoint is due, and freezing everything for it |
+//! | `policy` | what the user asked for and is told |
 
 mod buffer;
 mod call;

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::{Remote, RemoteCall};
+use rr_tracee::site::syscall_in;
 use rr_tracee::task::{Waited, kill, wait};
 use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area, vsyscall};
 
@@ -132,10 +133,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
         .map(|l| l.range)
         .unwrap_or(AddrRange::sized(Addr(0), 0));
     let code = memory.read_vec(vdso.start, vdso.len() as usize)?;
-    let insn = code
-        .windows(2)
-        .position(|w| w == [0x0f, 0x05])
-        .map(|n| vdso.start + n as u64);
+    let insn = syscall_in(&code).map(|n| vdso.start + n);
     let insn = insn.ok_or_else(|| rr_tracee::Error::Proc {
         path: format!("/proc/{pid}/maps"),
         why: "no syscall instruction in the vDSO".into(),

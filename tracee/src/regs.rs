@@ -49,6 +49,13 @@ pub const TF: u64 = 1 << 8;
 /// `orig_rax` of a task that is not in a system call.
 pub const NOT_IN_SYSCALL: u64 = u64::MAX;
 
+/// Returns whether the result of a system call is `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND` or
+/// `ERESTART_RESTARTBLOCK` (include/linux/errno.h). The kernel uses these internally when a signal
+/// interrupts a call. Programs never see them.
+pub fn is_restart(result: i64) -> bool {
+    matches!(result, -512 | -513 | -514 | -516)
+}
+
 impl Registers {
     /// Number of 64-bit words.
     pub const WORDS: usize = 27;
@@ -154,6 +161,13 @@ impl Registers {
             orig_rax: NOT_IN_SYSCALL,
             ..self
         }
+    }
+
+    /// The registers with the arguments that another system call was made with.
+    pub fn with_arguments_of(self, call: &Registers) -> Registers {
+        let mut with = self;
+        (0..6).for_each(|n| with.set_arg(n, call.arg(n)));
+        with
     }
 
     /// The registers without the resume flag (Intel SDM vol. 1, 3.4.3), which tells how the processor

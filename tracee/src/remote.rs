@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, Tid, TraceeFd};
 use crate::memory::Memory;
 use crate::procfs;
-use crate::regs::{NOT_IN_SYSCALL, Registers};
+use crate::regs::{NOT_IN_SYSCALL, Registers, is_restart};
 use crate::rr_area;
 use crate::space::Prot;
 use crate::task::{Resume, Running, Stop, Stopped, SyscallPhase, Waited, is_fault, send_signal};
@@ -124,7 +124,7 @@ pub fn list(calls: &[RemoteCall]) -> Vec<u8> {
 /// Returns whether the kernel will make the task's call again when the task continues (`ERESTART*`,
 /// include/linux/errno.h).
 fn restarts(regs: &Registers) -> bool {
-    regs.orig_rax != NOT_IN_SYSCALL && matches!(regs.result(), -512 | -513 | -514 | -516)
+    regs.orig_rax != NOT_IN_SYSCALL && is_restart(regs.result())
 }
 
 impl Remote {

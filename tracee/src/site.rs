@@ -79,6 +79,13 @@ pub enum Instruction {
     CounterAndProcessor,
 }
 
+/// Offset of the first bytes in `code` that are a `syscall` instruction.
+pub fn syscall_in(code: &[u8]) -> Option<u64> {
+    let bytes = Instruction::Call.bytes();
+    let at = code.windows(bytes.len()).position(|window| window == bytes)?;
+    Some(at as u64)
+}
+
 impl Instruction {
     /// All instructions.
     const ALL: [Instruction; 3] = [

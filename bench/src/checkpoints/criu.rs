@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use rr_tests::programs::is_installed;
 
-use super::busy::{Busy, PAGES};
+use super::process::{Busy, PAGES};
 use crate::figures::Figures;
 use crate::measure::size_of;
 

@@ -10,6 +10,7 @@
 mod busy;
 mod criu;
 mod places;
+mod process;
 mod programs;
 mod sizes;
 
@@ -17,7 +18,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::Args;
+use crate::args::Args;
 use crate::figures::Figures;
 
 /// Prints the tables about checkpoints; `false` if a goal was missed.

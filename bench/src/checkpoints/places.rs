@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rr_tests::programs::{self as inputs, Random, is_installed, shell};
 
+use crate::args::Args;
 use crate::figures::Figures;
+use crate::helpers::{compile, fresh};
 use crate::measure::{mb, median, rr_line, time, trace_info};
-use crate::{Args, compile, fresh};
 
 /// Replaying to 95 % of a run from the nearest checkpoint must be so many times faster than from the start.
 const GOAL_SPEEDUP: f64 = 8.0;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rr_tests::programs::{self as inputs, is_installed, shell};
 
+use crate::args::Args;
+use crate::helpers::fresh;
 use crate::measure::{mb, median, percentile, rr_line, time, trace_info};
-use crate::{Args, fresh};
 
 /// The user that programs run as that refuse to run as root (`nobody`).
 const NOBODY: u32 = 65534;

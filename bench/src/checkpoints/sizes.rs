@@ -9,8 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::args::Args;
+use crate::helpers::{compile, fresh};
 use crate::measure::{mb, median, rr_line, time, trace_info};
-use crate::{Args, compile, fresh};
 
 /// Pause and size for processes of known resident sizes.
 pub fn report(args: &Args, rr: &Path, work: &Path) -> Result<()> {

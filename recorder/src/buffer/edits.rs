@@ -4,8 +4,13 @@
 //! close together. Every write to code goes through `/proc/PID/mem` (4 µs), and is made again in
 //! replay.
 
+use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange};
+use rr_tracee::{Addr, AddrRange, SpaceId, Tid};
+
+use crate::buffer::control::tell_guarded;
+use crate::error::Result;
+use crate::world::model::World;
 
 /// Maximum number of bytes between changes that are written together.
 const NEAR: u64 = 256;
@@ -53,6 +58,27 @@ fn join(group: &[(Addr, Vec<u8>)], memory: &impl ReadMemory) -> rr_tracee::Resul
         bytes[at..at + edit.len()].copy_from_slice(edit);
     }
     Ok((start, bytes))
+}
+
+/// Makes the changes of an address space. They become part of the event.
+pub(crate) fn carry_out_edits(
+    world: &mut World,
+    tid: Tid,
+    id: SpaceId,
+    edits: Edits,
+    writes: &mut Vec<MemWrite>,
+) -> Result<()> {
+    let library = &mut world.space_mut(id).library;
+    if library.installed && std::mem::take(&mut library.sites.grown) {
+        tell_guarded(world, tid, id)?;
+    }
+    let memory = &world.task(tid)?.memory;
+    for (addr, data) in edits.joined(memory)? {
+        memory.write_protected(addr, &data)?;
+        let space = id;
+        writes.push(MemWrite { space, addr, data });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

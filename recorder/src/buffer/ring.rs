@@ -26,22 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use rr_preload::layout;
 use rr_trace::Lend;
-use rr_tracee::remote::Remote;
-use rr_tracee::{Addr, Prot, SpaceId, Stopped, Tid, limits, rr_area};
-
-use crate::buffer::control::BEGIN_ANEW;
-use crate::checkpoint::capture::may_call;
-use crate::error::Result;
-use crate::session::RecordSession;
+use rr_tracee::{Addr, rr_area};
 
 /// Minimum number of bytes of records of a large interval.
 pub(crate) const LARGE: usize = 16 << 10;
-/// Number of bytes of records in large intervals after which an address space gets a ring.
-const MUCH: u64 = 1 << 20;
 
 /// A ring, mapped into our own memory.
 #[derive(Debug)]
-struct Ring {
+pub(crate) struct Ring {
     start: NonNull<u8>,
     /// Slots that hold nothing. The last used one comes first, because it is in the CPU's caches.
     free: Mutex<Vec<u64>>,
@@ -49,12 +41,13 @@ struct Ring {
 
 // SAFETY: the mapping belongs to no thread. `free` says who may use which part of it.
 unsafe impl Send for Ring {}
+
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
 impl Ring {
     /// Sets the size of the ring's file, and maps it.
-    fn map(file: &std::fs::File) -> std::io::Result<Ring> {
+    pub(crate) fn map(file: &std::fs::File) -> std::io::Result<Ring> {
         file.set_len(layout::RING_BYTES)?;
         let len = const { NonZero::new(layout::RING_BYTES as usize).unwrap() };
         // SAFETY: a new mapping, wherever there is room.
@@ -66,7 +59,7 @@ impl Ring {
     }
 
     /// Takes a slot that holds nothing.
-    fn take(self: &Arc<Ring>) -> Option<Arc<Slot>> {
+    pub(crate) fn take(self: &Arc<Ring>) -> Option<Arc<Slot>> {
         let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         let ring = Arc::clone(self);
         Some(Arc::new(Slot { ring, number }))
@@ -83,7 +76,7 @@ impl Drop for Ring {
 /// A slot in use: by the library, or by its borrower.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    ring: Arc<Ring>,
+    pub(crate) ring: Arc<Ring>,
     number: u64,
 }
 
@@ -101,7 +94,7 @@ impl Slot {
     }
 
     /// Reads a part of the slot in place, while no task of its address space runs.
-    fn view<R>(&self, range: &Range<usize>, look: impl FnOnce(&[u8]) -> R) -> R {
+    pub(crate) fn view<R>(&self, range: &Range<usize>, look: impl FnOnce(&[u8]) -> R) -> R {
         let end = range.end.min(layout::RECORDS_BYTES as usize);
         let start = range.start.min(end);
         let at = self.number as usize * layout::RECORDS_BYTES as usize + start;
@@ -136,12 +129,12 @@ impl Drop for Slot {
 
 /// Records of an interval that are still in their slot.
 #[derive(Debug)]
-pub(crate) struct Lent {
-    slot: Arc<Slot>,
-    range: Range<usize>,
+pub(crate) struct DeferredRecords {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) range: Range<usize>,
 }
 
-impl Lend for Lent {
+impl Lend for DeferredRecords {
     fn size(&self) -> usize {
         self.range.len()
     }
@@ -175,15 +168,15 @@ impl Place {
 
 /// Records taken out of buffers for the next event: first those of our own, then those that are lent.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct IntervalRecords {
     own: Vec<u8>,
-    lent: Option<Lent>,
+    lent: Option<DeferredRecords>,
 }
 
-impl Taken {
+impl IntervalRecords {
     /// Adds records.
     pub fn push(&mut self, records: Vec<u8>) {
-        self.settle();
+        self.copy_deferred();
         if self.own.is_empty() {
             self.own = records;
         } else {
@@ -192,118 +185,21 @@ impl Taken {
     }
 
     /// Adds records that stay in their place for now.
-    pub fn lend(&mut self, lent: Lent) {
-        self.settle();
+    pub fn lend(&mut self, lent: DeferredRecords) {
+        self.copy_deferred();
         self.lent = Some(lent);
     }
 
-    fn settle(&mut self) {
+    fn copy_deferred(&mut self) {
         if let Some(lent) = self.lent.take() {
             lent.copy_to(&mut self.own);
         }
     }
 
     /// Both parts.
-    pub fn into_parts(self) -> (Vec<u8>, Option<Lent>) {
+    pub fn into_parts(self) -> (Vec<u8>, Option<DeferredRecords>) {
         (self.own, self.lent)
     }
-}
-
-impl RecordSession {
-    /// Before a task continues: gives its address space a ring if it has recorded much.
-    pub(crate) fn give_ring(&mut self, tid: Tid, stopped: Stopped) -> Result<Stopped> {
-        let task = self.task(tid)?;
-        let (id, tgid) = (task.space, task.tgid);
-        let library = self.spaces.get(&id).map(|s| &s.library);
-        let wanted = library.is_some_and(|l| l.large >= MUCH && matches!(l.place, Place::Own));
-        if !wanted || task.is_mid_interval() || !may_call(&stopped)? {
-            return Ok(stopped);
-        }
-        // The ring counts against limits, and the program must not notice that.
-        let limited =
-            self.file_sizes_limited || limits::soft(tgid, libc::RLIMIT_AS) != Some(libc::RLIM_INFINITY);
-        let (stopped, ring) = if limited {
-            (stopped, None)
-        } else {
-            make(Remote::new(stopped, tgid)?)?
-        };
-        let slot = ring.and_then(|ring| Arc::new(ring).take());
-        let library = &mut self.space_mut(id).library;
-        let Some(slot) = slot else {
-            library.place = Place::OwnForEver;
-            return Ok(stopped);
-        };
-        library.place = Place::Ring(slot);
-        self.begin_anew(tid, id)?;
-        Ok(stopped)
-    }
-
-    /// At the end of an interval, in an address space with a ring: takes the records in this part of
-    /// its slot.
-    pub(crate) fn take_from_ring(
-        &mut self,
-        tid: Tid,
-        id: SpaceId,
-        slot: &Arc<Slot>,
-        range: Range<u64>,
-    ) -> Result<()> {
-        // The program may have overwritten the length.
-        let used = range.end.min(layout::RECORDS_BYTES);
-        let range = range.start as usize..used as usize;
-        if range.is_empty() {
-            return Ok(());
-        }
-        slot.view(&range, |records| self.follow_changes(tid, id, records))?;
-        let large = range.len() >= LARGE;
-        let next = large.then(|| slot.ring.take()).flatten();
-        let taken = &mut self.task_mut(tid)?.buffered;
-        match &next {
-            Some(_) => taken.lend(Lent {
-                slot: Arc::clone(slot),
-                range,
-            }),
-            None => taken.push(slot.copy(&range)),
-        }
-        let library = &mut self.space_mut(id).library;
-        library.taken = used;
-        let moved = next.is_some();
-        if let Some(next) = next {
-            library.place = Place::Ring(next);
-        }
-        if moved || used >= BEGIN_ANEW {
-            self.begin_anew(tid, id)?;
-        }
-        Ok(())
-    }
-}
-
-/// Makes a ring in the address space of a stopped task. `None` if the kernel refuses a step: then
-/// nothing is left of the ring.
-fn make(remote: Remote) -> Result<(Stopped, Option<Ring>)> {
-    let (mut remote, file) = remote.memfd(c"rr records")?;
-    let Some((fd, file)) = file else {
-        return Ok((remote.finish()?, None));
-    };
-    let mut ring = Ring::map(&file).ok();
-    if ring.is_some() {
-        let (at, bytes) = (rr_area::RING.0, layout::RING_BYTES);
-        let flags = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
-        let args = [at, bytes, u64::from(Prot::RW.0), flags, fd.0 as u64, 0];
-        let there;
-        (remote, there) = remote.call(libc::SYS_mmap, args)?;
-        let mut kept = -1;
-        if there >= 0 {
-            let args = [at, bytes, libc::MADV_DONTFORK as u64, 0, 0, 0];
-            (remote, kept) = remote.call(libc::SYS_madvise, args)?;
-        }
-        if kept != 0 {
-            ring = None;
-            if there >= 0 {
-                remote = remote.call(libc::SYS_munmap, [at, bytes, 0, 0, 0, 0])?.0;
-            }
-        }
-    }
-    Ok((remote.close(fd)?.finish()?, ring))
 }
 
 #[cfg(test)]
@@ -331,7 +227,7 @@ mod tests {
         let third = slots.remove(3);
         assert_eq!(third.copy(&(6..10)), [3, 3, 0xee, 0xee]);
         assert_eq!(third.address(), rr_area::RING + 3 * layout::RECORDS_BYTES);
-        let lent = Lent {
+        let lent = DeferredRecords {
             slot: third,
             range: 0..2,
         };
@@ -351,17 +247,17 @@ mod tests {
     #[test]
     fn what_is_taken_stays_in_order() {
         let ring = ring();
-        let lent = |range| Lent {
+        let lent = |range| DeferredRecords {
             slot: ring.take().unwrap(),
             range,
         };
-        let mut taken = Taken::default();
+        let mut taken = IntervalRecords::default();
         taken.push(vec![10]);
         taken.lend(lent(0..1));
         taken.lend(lent(0..2));
         let (own, last) = taken.into_parts();
         assert_eq!((own, last.map(|l| l.size())), (vec![10, 0], Some(2)));
-        let mut taken = Taken::default();
+        let mut taken = IntervalRecords::default();
         taken.lend(lent(0..1));
         let first = taken.lent.as_ref().map(|l| l.slot.number as u8);
         taken.push(vec![11, 12]);

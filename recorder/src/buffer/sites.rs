@@ -1,63 +1,219 @@
-//! Rewriting system call sites, so that calls there go through the library (see [`rr_tracee::site`]).
+//! The call sites of an address space, and those that are rewritten ([`crate::buffer::rewrite`]).
 //!
-//! A site is rewritten when a call that the library knows was made there for the second time, because
-//! most of a short program's sites are used only once. Sites that most programs use are rewritten when
-//! their file is mapped (see [`crate::buffer::known_sites`]). The change is part of that call's event, as
-//! memory that was written. Replay and checkpoints know nothing else of it. Only code of files that
-//! nobody has written to is rewritten: code that a program generates or changes stays as it is. The
-//! obstacle of each site that cannot be rewritten is kept for [`crate::policy::stats`].
+//! Invariant: the table follows each change of the address space ([`Sites::follow`]), which gives back
+//! the bytes to be restored.
 
 use std::collections::HashMap;
 
-use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
-use rr_trace::event::MemWrite;
 use rr_tracee::hardware_random::OPCODE;
-use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, StubCode, branches_to, tables_name};
-use rr_tracee::stubs::{COPY_MOST, STUB_ALIGN, STUBS, place_of_copy};
-use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceId,
-    SpaceOp, Stopped, Tid, ids::PAGE, rr_area,
-};
+use rr_tracee::stubs::{COPY_MOST, place_of_copy};
+use rr_tracee::{Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceOp};
 
-use crate::buffer::edits::Edits;
 use crate::buffer::guarded::Guarded;
-use crate::buffer::known_sites::{FilePlace, Verdict};
-use crate::buffer::rewritten::Rewritten;
 use crate::error::Result;
-use crate::policy::stats::{Obstacle, Refused, Why};
-use crate::session::RecordSession;
+use crate::policy::stats::Refused;
 
-/// Number of calls at a site until it is rewritten.
-const CALLS: u32 = 2;
-/// Maximum distance of a site's stub page (a jump reaches a little more).
-const REACH: u64 = 0x7000_0000;
-/// Maximum size of the code, and of its data, that are searched for jumps into a window.
-const SEARCHED: u64 = 64 << 20;
-/// Lowest address of a mapping (`vm.mmap_min_addr` is not higher in practice).
-const LOWEST: u64 = 0x1_0000;
+/// A site whose calls go to the library.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewritten {
+    /// Address of the first jump.
+    pub start: Addr,
+    /// The bytes that the jumps have overwritten.
+    pub original: Vec<u8>,
+    /// Address of the stub. `None` if the site is no call, but an instruction that was made to trap.
+    pub stub: Option<Addr>,
+    /// Address of the second jump, and of the instruction whose callers are sent there
+    /// ([`rr_tracee::site`]).
+    pub landing: Option<(Addr, Addr)>,
+}
+impl Rewritten {
+    fn window(&self) -> AddrRange {
+        AddrRange::sized(self.start, self.original.len() as u64)
+    }
 
+    fn leads_into(&self, stubs: &[AddrRange]) -> bool {
+        self.stub
+            .is_some_and(|stub| stubs.iter().any(|s| s.contains(stub)))
+    }
+
+    /// The original bytes with their addresses, except those in `gone`.
+    fn bytes(&self, gone: Option<AddrRange>) -> impl Iterator<Item = (Addr, u8)> {
+        let start = self.start;
+        let places = (0..).map(move |n| start + n);
+        places
+            .zip(self.original.iter().copied())
+            .filter(move |(at, _)| !gone.is_some_and(|g| g.contains(*at)))
+    }
+}
+/// Effect of an operation on the sites and stubs in a range.
+struct Effect {
+    range: AddrRange,
+    /// True if the code is gone, or has its original bytes again.
+    code_gone: bool,
+    /// True if the code is about to be changed.
+    code_changes: bool,
+    /// True if stubs are about to be changed, or are gone.
+    stubs_gone: bool,
+}
+impl Effect {
+    fn gone(range: AddrRange) -> Effect {
+        Effect {
+            range,
+            code_gone: true,
+            code_changes: false,
+            stubs_gone: true,
+        }
+    }
+
+    /// The effects of an operation, except on the pages that it moves.
+    fn of(op: &SpaceOp) -> Option<Effect> {
+        match op {
+            SpaceOp::Map(mapping) => Some(Effect::gone(mapping.range)),
+            SpaceOp::Unmap(range) | SpaceOp::Discard(range) => Some(Effect::gone(*range)),
+            SpaceOp::Move { from, to, .. } => Some(Effect::gone(AddrRange::sized(*to, from.len()))),
+            SpaceOp::Protect(range, prot) => Some(Effect {
+                range: *range,
+                code_gone: false,
+                code_changes: prot.has(Prot::WRITE),
+                stubs_gone: *prot != Prot(Prot::READ.0 | Prot::EXEC.0),
+            }),
+            // The child would not have the stubs.
+            SpaceOp::SetFork(range, policy) => Some(Effect {
+                range: *range,
+                code_gone: false,
+                code_changes: false,
+                stubs_gone: *policy != ForkPolicy::Copy,
+            }),
+            SpaceOp::CreateObject { .. } | SpaceOp::ResizeObject { .. } => None,
+        }
+    }
+}
 /// The call sites of an address space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sites {
     /// The sites where calls were made.
-    known: HashMap<Addr, State>,
+    pub(crate) known: HashMap<Addr, State>,
     /// The mappings with stubs, and the first free address in each.
-    stubs: Vec<(AddrRange, Addr)>,
+    pub(crate) stubs: Vec<(AddrRange, Addr)>,
     /// The rewritten sites.
     pub rewritten: Vec<Rewritten>,
     /// The pages that contain, or contained, these sites and their stubs.
-    guarded: Guarded,
+    pub(crate) guarded: Guarded,
     /// True if the library has not been told of all of them.
-    grown: bool,
+    pub(crate) grown: bool,
     /// True if the program steps itself, or is traced: its code is not rewritten, except for
     /// instructions that are made to trap.
     pub stepped: bool,
 }
+impl Sites {
+    /// Applies an operation: its sites are no longer rewritten. Returns the bytes to be restored.
+    pub fn follow(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
+        let mut restored = Vec::new();
+        if let Some(effect) = Effect::of(op) {
+            let touched = |range: AddrRange| range.intersect(effect.range).is_some();
+            let stubs: Vec<AddrRange> = match effect.stubs_gone {
+                true => self.stubs_in(effect.range),
+                false => Vec::new(),
+            };
+            self.rewritten.retain(|site| {
+                let lost = site.leads_into(&stubs);
+                let code = touched(site.window());
+                if code && effect.code_gone {
+                    restored.extend(site.bytes(Some(effect.range)));
+                } else if lost || code && effect.code_changes {
+                    restored.extend(site.bytes(None));
+                } else {
+                    return true;
+                }
+                false
+            });
+            if effect.code_gone {
+                self.forget(effect.range);
+            } else if effect.stubs_gone {
+                self.forget_stubs(effect.range);
+            }
+        }
+        if let SpaceOp::Move { from, to, .. } = op {
+            let stubs = self.stubs_in(*from);
+            self.rewritten.retain(|site| {
+                let moves = site.window().intersect(*from).is_some();
+                let lost = site.leads_into(&stubs);
+                if moves || lost {
+                    restored.extend(site.bytes(None).map(|(at, byte)| match from.contains(at) {
+                        true => (*to + (at - from.start), byte),
+                        false => (at, byte),
+                    }));
+                }
+                !moves && !lost
+            });
+            self.forget(*from);
+        }
+        restored
+    }
 
+    /// Returns whether an instruction in the range was made to trap.
+    pub fn has_trap_in(&self, range: AddrRange) -> bool {
+        let mut traps = self.rewritten.iter().filter(|site| site.stub.is_none());
+        traps.any(|site| site.window().intersect(range).is_some())
+    }
+
+    /// Restores the original code in bytes that were read from `addr` on.
+    pub fn show_original(&self, addr: Addr, bytes: &mut [u8]) {
+        let range = AddrRange::sized(addr, bytes.len() as u64);
+        let hit = |site: &&Rewritten| site.window().intersect(range).is_some();
+        for (at, byte) in self
+            .rewritten
+            .iter()
+            .filter(hit)
+            .flat_map(|site| site.bytes(None))
+        {
+            if range.contains(at) {
+                bytes[(at - addr) as usize] = byte;
+            }
+        }
+    }
+
+    /// The program steps itself: restores all sites, and rewrites none from now on.
+    pub(crate) fn give_up(&mut self) -> Vec<(Addr, u8)> {
+        self.stepped = true;
+        // Instructions that were made to trap do not lead to the library, and stay.
+        let all = std::mem::take(&mut self.rewritten);
+        let (led, trap) = all.into_iter().partition::<Vec<_>, _>(|site| site.stub.is_some());
+        self.rewritten = trap;
+        led.iter().flat_map(|site| site.bytes(None)).collect()
+    }
+
+    /// The address where a program continues that has executed only a jump of ours, to `rip`.
+    pub(crate) fn jumped_from(&self, rip: Addr) -> Option<Addr> {
+        let from = |site: &Rewritten| match site.landing {
+            _ if site.stub == Some(rip) => Some(site.start),
+            Some((landing, call)) if rip == landing => Some(call),
+            Some(_) => None,
+            None => (site.window().contains(rip) && site.start != rip).then_some(site.start),
+        };
+        self.rewritten.iter().find_map(from)
+    }
+
+    /// `range` was written to by other means than the program's own instructions: restores the rest of
+    /// the sites there.
+    pub(crate) fn overwritten(&mut self, range: AddrRange) -> Vec<(Addr, u8)> {
+        let mut restored = Vec::new();
+        let stubs = self.stubs_in(range);
+        self.rewritten.retain(|site| {
+            let hit = site.window().intersect(range).is_some();
+            if hit || site.leads_into(&stubs) {
+                restored.extend(site.bytes(Some(range)));
+                return false;
+            }
+            true
+        });
+        self.forget_stubs(range);
+        restored
+    }
+}
 /// State of a call site.
 #[derive(Clone, Copy, Debug)]
-enum State {
+pub(crate) enum State {
     /// Number of calls made there.
     Called(u32),
     /// Calls there go to the library.
@@ -65,11 +221,10 @@ enum State {
     /// Calls cannot be sent to the library.
     Refused(Refused),
 }
-
 impl Sites {
     /// Counts a call at `site`. Returns the number so far, or `None` for a site that was examined
     /// already.
-    fn count(&mut self, site: Addr) -> Option<u32> {
+    pub(crate) fn count(&mut self, site: Addr) -> Option<u32> {
         match self.known.entry(site).or_insert(State::Called(0)) {
             State::Called(calls) => {
                 *calls += 1;
@@ -142,16 +297,14 @@ impl Sites {
         self.is_in_stub(rip) || landings.any(|(landing, _)| landing == rip)
     }
 }
-
 /// The part of a file that a mapping shows as code, if nobody writes to it.
-fn code_of(mapping: &Mapping) -> Option<(FileId, u64)> {
+pub(crate) fn code_of(mapping: &Mapping) -> Option<(FileId, u64)> {
     let is_code = mapping.prot.has(Prot::EXEC) && !mapping.prot.has(Prot::WRITE);
     match mapping.backing {
         Backing::File { file, offset } if is_code => Some((file, offset)),
         _ => None,
     }
 }
-
 /// The code that these operations map: its address, the file, and the offset.
 pub(crate) fn code_mapped(ops: &[SpaceOp]) -> Vec<(AddrRange, FileId, u64)> {
     let code = |op: &SpaceOp| match op {
@@ -162,437 +315,4 @@ pub(crate) fn code_mapped(ops: &[SpaceOp]) -> Vec<(AddrRange, FileId, u64)> {
         _ => None,
     };
     ops.iter().filter_map(code).collect()
-}
-
-/// A free page near `site`, below the site's mapping.
-fn free_page(space: &AddressSpace, site: Addr) -> Option<AddrRange> {
-    let taken: Vec<AddrRange> = space.iter().map(|m| m.range).collect();
-    let mut at = taken.iter().rposition(|r| r.start <= site)?;
-    loop {
-        // Between this mapping and the one below. A page stays free at both ends.
-        let below = at.checked_sub(1).map_or(LOWEST, |n| taken[n].end.0);
-        let above = taken[at].start.0;
-        if site.0 - above > REACH {
-            return None;
-        }
-        if above >= below + 3 * PAGE {
-            return Some(AddrRange::sized(Addr(above - 2 * PAGE), PAGE));
-        }
-        at = at.checked_sub(1)?;
-    }
-}
-
-/// The range of a window and the instruction after it.
-fn window_and_call(call: Addr, window: &[u8]) -> AddrRange {
-    AddrRange::new(
-        Addr(call.0 - window.len() as u64),
-        call + Instruction::LONGEST as u64,
-    )
-}
-
-/// The site of the call at `call`, if `window` stands before it in `code`.
-fn known_site(code: &[u8], call: Addr, window: &[u8]) -> Option<Site> {
-    let instruction = Instruction::of(code.strip_prefix(window)?)?;
-    Site::known(window, call, instruction)
-}
-
-/// Code that was read for the last site. The next one is usually in the same page.
-#[derive(Debug, Default)]
-struct Near {
-    start: Addr,
-    bytes: Vec<u8>,
-}
-
-impl Near {
-    /// The bytes at `place`, in a mapping of this range.
-    fn read(&mut self, memory: &Memory, mapping: AddrRange, place: AddrRange) -> Result<&[u8]> {
-        let end = Addr(self.start.0 + self.bytes.len() as u64);
-        if place.start < self.start || place.end > end {
-            let wanted = AddrRange::new(place.start, place.end).to_pages();
-            let wanted = wanted.intersect(mapping).unwrap_or(place);
-            self.start = wanted.start;
-            self.bytes = memory.read_up_to(wanted.start, wanted.len() as usize)?;
-        }
-        // Empty for another mapping.
-        let at = place.start.0.checked_sub(self.start.0);
-        let found = at.and_then(|at| self.bytes.get(at as usize..)).unwrap_or(&[]);
-        Ok(&found[..found.len().min(place.len() as usize)])
-    }
-}
-
-impl RecordSession {
-    /// The pages with stubs in the address space of a task.
-    pub(crate) fn stubs_of(&self, tid: Tid) -> Vec<AddrRange> {
-        let space = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space));
-        let mappings = space.into_iter().flat_map(|s| s.model.iter());
-        mappings.filter(|m| &*m.name == STUBS).map(|m| m.range).collect()
-    }
-
-    /// A call was made at a `syscall` instruction, and the task stands behind it. Rewrites the site if
-    /// that is worth it. The changes become part of the call's event.
-    pub(crate) fn consider_site(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        entry: &Registers,
-        ops: &mut Vec<SpaceOp>,
-        writes: &mut Vec<MemWrite>,
-    ) -> Result<Stopped> {
-        if !rr_preload::is_buffered(entry.syscall()) {
-            return Ok(stopped);
-        }
-        self.consider_place(tid, stopped, Addr(entry.rip - 2), ops, writes)
-    }
-
-    /// Same as [`RecordSession::consider_site`], for any instruction at `call` that the library can
-    /// stand in for.
-    pub(crate) fn consider_place(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        call: Addr,
-        ops: &mut Vec<SpaceOp>,
-        writes: &mut Vec<MemWrite>,
-    ) -> Result<Stopped> {
-        if !self.options.buffered {
-            return Ok(stopped);
-        }
-        let id = self.task(tid)?.space;
-        if self.space_mut(id).library.sites.stepped {
-            return Ok(stopped);
-        }
-        match self.space_mut(id).library.sites.count(call) {
-            Some(1) => {
-                if let Some(place) = self.place_in_file(id, call)
-                    && self.known_sites.called(place)
-                {
-                    // This remembers the result, which this call does not need.
-                    let _ = self.find_site(tid, id, call)?;
-                }
-                Ok(stopped)
-            }
-            Some(CALLS..) => match self.find_site(tid, id, call)? {
-                Ok(site) => {
-                    let mut edits = Edits::default();
-                    let stopped = self.rewrite(tid, stopped, id, call, &site, ops, &mut edits)?;
-                    self.make(tid, id, edits, writes)?;
-                    Ok(stopped)
-                }
-                Err(obstacle) => {
-                    self.refuse_site(id, call, obstacle);
-                    Ok(stopped)
-                }
-            },
-            _ => Ok(stopped),
-        }
-    }
-
-    /// `ops` have mapped code, and the model has been changed already: rewrites the sites that most
-    /// programs use, in the same event.
-    pub(crate) fn rewrite_known(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        ops: &mut Vec<SpaceOp>,
-        writes: &mut Vec<MemWrite>,
-    ) -> Result<Stopped> {
-        let id = self.task(tid)?.space;
-        let mut edits = Edits::default();
-        self.trap_random(tid, id, ops, &mut edits)?;
-        let code = match self.options.buffered && !self.space_mut(id).library.sites.stepped {
-            true => code_mapped(ops),
-            false => Vec::new(),
-        };
-        for (range, file, offset) in code {
-            let mut near = Near::default();
-            for (at, window) in self.known_sites.mapped(file, offset..offset + range.len()) {
-                let call = range.start + (at - offset);
-                let memory = &self.task(tid)?.memory;
-                let place = window_and_call(call, &window);
-                let Some(site) = known_site(near.read(memory, range, place)?, call, &window) else {
-                    continue;
-                };
-                // The code there is read without pending changes.
-                if !edits.touch(place) && !self.anybody_stands_in(&site.inner()) {
-                    stopped = self.rewrite(tid, stopped, id, call, &site, ops, &mut edits)?;
-                }
-            }
-        }
-        self.make(tid, id, edits, writes)?;
-        Ok(stopped)
-    }
-
-    /// Makes the changes of an address space. They become part of the event.
-    pub(crate) fn make(
-        &mut self,
-        tid: Tid,
-        id: SpaceId,
-        edits: Edits,
-        writes: &mut Vec<MemWrite>,
-    ) -> Result<()> {
-        let library = &mut self.space_mut(id).library;
-        if library.installed && std::mem::take(&mut library.sites.grown) {
-            self.tell_guarded(tid, id)?;
-        }
-        let memory = &self.task(tid)?.memory;
-        for (addr, data) in edits.joined(memory)? {
-            memory.write_protected(addr, &data)?;
-            let space = id;
-            writes.push(MemWrite { space, addr, data });
-        }
-        Ok(())
-    }
-
-    /// Plans the stub of a site and the jump to it, if there is room nearby.
-    #[allow(clippy::too_many_arguments)] // the parts of an event
-    fn rewrite(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        id: SpaceId,
-        call: Addr,
-        site: &Site,
-        ops: &mut Vec<SpaceOp>,
-        edits: &mut Edits,
-    ) -> Result<Stopped> {
-        let (stopped, room) = self.room_for_stub(tid, stopped, id, call, ops)?;
-        let stub = room.and_then(|(page, place)| Some((page, place, site.stub(place)?)));
-        let Some((page, place, StubCode { code, jumps })) = stub else {
-            self.refuse_site(id, call, Obstacle::NoRoom);
-            return Ok(stopped);
-        };
-        self.stats.rewritten();
-        if !self.spaces[&id].library.installed {
-            self.install_library(tid, id)?;
-            self.space_mut(id).library.sites.grown = true;
-        }
-        let sites = &mut self.space_mut(id).library.sites;
-        sites.known.insert(call, State::Rewritten);
-        // The page still exists, because nothing has run since room was found.
-        sites.stubs[page].1 = Addr((place.0 + code.len() as u64).next_multiple_of(STUB_ALIGN));
-        sites.rewritten.push(Rewritten {
-            start: site.start(),
-            original: site.original(),
-            stub: Some(place),
-            landing: site.landing().map(|landing| (landing, call)),
-        });
-        let stub = AddrRange::sized(place, code.len() as u64);
-        let rewritten = AddrRange::new(site.start(), call + Instruction::LONGEST as u64);
-        for range in [stub, rewritten] {
-            sites.grown |= sites.guarded.add(range);
-        }
-        edits.push(place, code);
-        for (at, jump) in jumps {
-            edits.push(at, jump);
-        }
-        Ok(stopped)
-    }
-
-    /// Returns whether a mapping is made by the program's own loader (`ld.so`). The loader runs
-    /// natively, and maps code of this program. A program that translates code maps it as data, and
-    /// must find the file's bytes there.
-    pub(crate) fn is_loader(&self, tid: Tid, entry: &Registers) -> Result<bool> {
-        let space = &self.spaces[&self.task(tid)?.space];
-        let mapping = space.model.at(Addr(entry.rip.wrapping_sub(2)));
-        let file = mapping.and_then(|m| match m.backing {
-            Backing::File { file, .. } => Some(file),
-            _ => None,
-        });
-        Ok(file.is_some() && file == space.loader)
-    }
-
-    /// File and offset of the code at `addr`, if it may be rewritten at all.
-    fn place_in_file(&self, id: SpaceId, addr: Addr) -> Option<FilePlace> {
-        let mapping = self.spaces[&id].model.at(addr)?;
-        let (file, offset) = code_of(mapping)?;
-        Some(FilePlace {
-            file,
-            offset: offset + (addr - mapping.range.start),
-        })
-    }
-
-    /// Returns whether a task stands at one of these places: no task may be in the middle of a jump.
-    fn anybody_stands_in(&self, places: &[Addr]) -> bool {
-        let stands = |t: &crate::world::task::Task| places.contains(&Addr(t.boundary.rip));
-        !places.is_empty() && self.tasks.values().any(stands)
-    }
-
-    fn refuse_site(&mut self, id: SpaceId, call: Addr, obstacle: Obstacle) {
-        let Some(space) = self.spaces.get_mut(&id) else {
-            return;
-        };
-        let refused = self.stats.refuse(call, space.model.at(call), obstacle);
-        space.library.sites.known.insert(call, State::Refused(refused));
-    }
-
-    /// Counts a call that is traced.
-    pub(crate) fn count_call(&mut self, tid: Tid, entry: &Registers) {
-        self.count_traced(tid, entry.syscall(), Addr(entry.rip.wrapping_sub(2)));
-    }
-
-    /// Counts a traced call or counter access at `place`.
-    pub(crate) fn count_traced(&mut self, tid: Tid, number: i64, place: Addr) {
-        let known = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space));
-        let known = known.and_then(|s| s.library.sites.known.get(&place));
-        let is_counter = [COUNTER_NUMBER, COUNTER_AND_PROCESSOR_NUMBER].contains(&(number as u64));
-        let is_buffered = rr_preload::is_buffered(number) || is_counter;
-        let why = match known {
-            _ if !self.options.buffered || !is_buffered => Why::Unknown,
-            Some(State::Rewritten) => Why::Left,
-            Some(State::Refused(site)) => {
-                self.stats.call_at(*site);
-                Why::Site
-            }
-            Some(State::Called(_)) | None => Why::First,
-        };
-        self.stats.call(number, why);
-    }
-
-    /// The site of the call at `call`, or the reason why it may not be rewritten.
-    fn find_site(&mut self, tid: Tid, id: SpaceId, call: Addr) -> Result<Result<Site, Obstacle>> {
-        let Some(place) = self.place_in_file(id, call) else {
-            let mapping = self.spaces[&id].model.at(call);
-            return Ok(Err(match mapping.map(|m| &m.backing) {
-                Some(Backing::File { .. } | Backing::CopyOnWrite { .. }) => Obstacle::Writable,
-                Some(Backing::Shared { .. }) => Obstacle::Shared,
-                Some(Backing::Anonymous | Backing::Rr) | None => Obstacle::Generated,
-            }));
-        };
-        let found = match self.known_sites.verdict(place) {
-            Some(Verdict::Unfit(obstacle)) => Err(*obstacle),
-            // If the bytes in memory differ from the file's, the program has written there.
-            Some(Verdict::Window(window)) => {
-                let place = window_and_call(call, window);
-                let code = self
-                    .task(tid)?
-                    .memory
-                    .read_up_to(place.start, place.len() as usize)?;
-                known_site(&code, call, window).ok_or(Obstacle::Writable)
-            }
-            None => {
-                let found = self.search_site(tid, id, call)?;
-                let verdict = match &found {
-                    Ok(site) => Verdict::Window(site.window().to_vec()),
-                    Err(obstacle) => Verdict::Unfit(*obstacle),
-                };
-                self.known_sites.learn(place, verdict);
-                found
-            }
-        };
-        Ok(match found {
-            Ok(site) if self.anybody_stands_in(&site.inner()) => Err(Obstacle::Occupied),
-            other => other,
-        })
-    }
-
-    /// Reads the code around a call that is not known yet.
-    fn search_site(&self, tid: Tid, id: SpaceId, call: Addr) -> Result<Result<Site, Obstacle>> {
-        let memory = &self.task(tid)?.memory;
-        let Some(mapping) = self.spaces[&id].model.at(call) else {
-            return Ok(Err(Obstacle::Generated));
-        };
-        // Sites nearby may be rewritten. Their jumps hide the beginnings of instructions, and the
-        // targets of branches.
-        let sites = &self.spaces[&id].library.sites;
-        let begin = Addr(call.0.saturating_sub(BEFORE as u64).max(mapping.range.start.0));
-        let code = sites.read_code(memory, begin, (call.0 - begin.0) as usize)?;
-        let instruction = Instruction::of(&sites.read_code(memory, call, Instruction::LONGEST)?);
-        let candidates = instruction.map(|i| Site::candidates(&code, call, i));
-        let mut obstacle = Obstacle::NoWindow;
-        for site in candidates.into_iter().flatten() {
-            match self.is_jumped_into_at(memory, id, mapping, &site.inner())? {
-                None => return Ok(Ok(site)),
-                Some(found) => obstacle = found,
-            }
-        }
-        Ok(Err(obstacle))
-    }
-
-    /// Looks for a branch or a jump table that leads to one of these places in a mapping, which are in
-    /// the middle of a jump.
-    fn is_jumped_into_at(
-        &self,
-        memory: &Memory,
-        id: SpaceId,
-        mapping: &Mapping,
-        places: &[Addr],
-    ) -> Result<Option<Obstacle>> {
-        if places.is_empty() {
-            return Ok(None);
-        }
-        let space = &self.spaces[&id];
-        let same_file = |m: &&Mapping| match (&m.backing, &mapping.backing) {
-            (Backing::File { file, .. }, Backing::File { file: text, .. }) => file == text,
-            _ => false,
-        };
-        let program: Vec<AddrRange> = space.model.iter().filter(same_file).map(|m| m.range).collect();
-        if program.iter().map(|r| r.len()).sum::<u64>() > SEARCHED {
-            return Ok(Some(Obstacle::TooLarge));
-        }
-        for range in program {
-            // Memory that cannot be read (beyond the end of the file) holds nothing.
-            let bytes = space
-                .library
-                .sites
-                .read_code(memory, range.start, range.len() as usize)?;
-            if range == mapping.range && branches_to(&bytes, range.start, places)
-                || tables_name(&bytes, range.start, mapping.range, places)
-            {
-                return Ok(Some(Obstacle::BranchTarget));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The place of the next stub for a call at `call`: index in [`Sites::stubs`], and address. Maps a
-    /// page for it if there is none nearby.
-    fn room_for_stub(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        id: SpaceId,
-        call: Addr,
-        ops: &mut Vec<SpaceOp>,
-    ) -> Result<(Stopped, Option<(usize, Addr)>)> {
-        let tgid = self.task(tid)?.tgid;
-        let space = self.space_mut(id);
-        let fits = |(range, free): &(AddrRange, Addr)| {
-            free.0.abs_diff(call.0) < REACH && *free + STUB_MOST as u64 <= range.end
-        };
-        let stubs = &space.library.sites.stubs;
-        if let Some(page) = stubs.iter().position(fits) {
-            return Ok((stopped, Some((page, stubs[page].1))));
-        }
-        let Some(range) = free_page(&space.model, call).filter(|r| r.intersect(rr_area::area()).is_none())
-        else {
-            return Ok((stopped, None));
-        };
-        let prot = Prot(Prot::READ.0 | Prot::EXEC.0);
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        let args = [
-            range.start.0,
-            range.len(),
-            u64::from(prot.0),
-            flags as u64,
-            u64::MAX,
-            0,
-        ];
-        let (remote, result) = Remote::new(stopped, tgid)?.call(libc::SYS_mmap, args)?;
-        let stopped = remote.finish()?;
-        if result != range.start.0 as i64 {
-            return Ok((stopped, None));
-        }
-        let op = SpaceOp::Map(Mapping {
-            range,
-            prot,
-            backing: Backing::Anonymous,
-            fork: ForkPolicy::Copy,
-            name: STUBS.into(),
-        });
-        space.model.apply(&op);
-        ops.push(op);
-        let stubs = &mut space.library.sites.stubs;
-        stubs.push((range, range.start));
-        Ok((stopped, Some((stubs.len() - 1, range.start))))
-    }
 }

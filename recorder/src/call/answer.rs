@@ -1,81 +1,106 @@
-//! Calls that rr carries out instead of the kernel: reads parameters from the program's memory, writes
-//! answers there, returns errors.
-//!
-//! Invariant: where the kernel would find no memory, the program gets `EFAULT`, and nothing is written.
+//! Calls that are not made: the program gets an answer of ours.
 
-use nix::errno::Errno;
 use rr_trace::event::MemWrite;
-use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Prot, Registers, Stopped, Tid};
+use rr_tracee::syscalls::{self};
+use rr_tracee::{Registers, Stopped, Tid};
 
-use crate::error::{Error, Result};
+use crate::buffer::rewrite::consider_site;
+use crate::call::parameters::{Answered, Failure};
+use crate::call::record::{Record, record_call};
+use crate::call::registers::returned;
+use crate::error::Result;
 use crate::session::RecordSession;
+use crate::world::task::State;
 
-/// The reason why a call has no answer.
-pub(crate) enum Failure {
-    /// The program gets this error.
-    Refused(Errno),
-    /// The recording cannot continue, or the task is dead.
-    Error(Error),
-}
-
-impl From<Errno> for Failure {
-    fn from(errno: Errno) -> Failure {
-        Failure::Refused(errno)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Error(error)
-    }
-}
-
-/// The result of a call.
-pub(crate) type Answered<T = i64> = std::result::Result<T, Failure>;
-
-impl From<rr_tracee::Error> for Failure {
-    fn from(error: rr_tracee::Error) -> Failure {
-        Failure::Error(error.into())
-    }
-}
-
-impl RecordSession {
-    /// Does not make the call. The program gets this answer and, unless it is an error, these `writes`.
-    pub(crate) fn answer_with(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        entry: &Registers,
-        answered: Answered,
-        writes: Vec<MemWrite>,
-    ) -> Result<()> {
-        match answered {
-            Ok(result) => self.answer(tid, stopped, entry, result, writes),
-            Err(Failure::Refused(errno)) => {
-                self.answer(tid, stopped, entry, -i64::from(errno as i32), vec![])
-            }
-            Err(Failure::Error(error)) => Err(error),
+/// Does not make the call. The program gets this answer and, unless it is an error, these `writes`.
+pub(crate) fn answer_with(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+    answered: Answered,
+    writes: Vec<MemWrite>,
+) -> Result<()> {
+    match answered {
+        Ok(result) => answer_call(session, tid, stopped, entry, result, writes),
+        Err(Failure::Refused(errno)) => {
+            answer_call(session, tid, stopped, entry, -i64::from(errno as i32), vec![])
         }
+        Err(Failure::Error(error)) => Err(error),
     }
+}
 
-    /// Writes an answer to a task's memory.
-    pub(crate) fn give(&self, by: Tid, at: u64, bytes: &[u8], writes: &mut Vec<MemWrite>) -> Answered {
-        let space = self.task(by)?.space;
-        let addr = Addr(at);
-        let range = AddrRange::sized(addr, bytes.len() as u64);
-        let space_there = self.spaces.get(&space);
-        if !space_there.is_some_and(|s| s.model.grants(range, Prot::WRITE)) {
-            return Err(Errno::EFAULT.into());
+/// Does not make the call; the program gets `errno`.
+pub(crate) fn refuse_call(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+    errno: i32,
+    quiet: bool,
+) -> Result<()> {
+    let number = entry.syscall();
+    if !quiet && session.policy.warned.insert(number) {
+        let mut name = syscalls::name(number).into_owned();
+        // Only this form of the call is refused.
+        let form = syscalls::lookup(number).and_then(|spec| spec.refused_if);
+        if let Some(form) = form.filter(|f| (f.form)(entry)) {
+            name = format!("{name} ({})", form.what);
         }
-        let data = bytes.to_vec();
-        writes.push(MemWrite { space, addr, data });
-        Ok(0)
+        let answer = nix::errno::Errno::from_raw(errno);
+        tracing::warn!("the program uses {name}, which rr cannot record; it is told {answer}");
     }
+    answer_call(session, tid, stopped, entry, -i64::from(errno), vec![])
+}
 
-    /// Reads a parameter from a task's memory.
-    pub(crate) fn taken(&self, by: Tid, at: u64, len: usize) -> Answered<Vec<u8>> {
-        let bytes = self.task(by)?.memory.read_vec(Addr(at), len);
-        bytes.map_err(|_| Errno::EFAULT.into())
+/// Does not make the call; the program gets our `result` and `writes`.
+pub(crate) fn answer_call(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    entry: &Registers,
+    result: i64,
+    mut writes: Vec<MemWrite>,
+) -> Result<()> {
+    let after = returned(entry, result);
+    for write in &writes {
+        session.world.task(tid)?.memory.write(write.addr, &write.data)?;
     }
+    // With orig_rax −1 the kernel skips the call at a seccomp stop (seccomp(2), SECCOMP_RET_TRACE).
+    stopped.set_regs(&after)?;
+    let mut ops = vec![];
+    // The library knows some of these answers, too.
+    let stopped = consider_site(session, tid, stopped, entry, &mut ops, &mut writes)?;
+    record_call(
+        session,
+        tid,
+        entry,
+        Record {
+            ops,
+            writes,
+            ..Record::of(after)
+        },
+    )?;
+    session.world.task_mut(tid)?.state = State::Ready(stopped);
+    Ok(())
+}
+
+/// Returns whether this kernel may know a call that is not in the table.
+pub(crate) fn exists(number: i64) -> bool {
+    /// `getpid` of the x32 interface.
+    const GETPID: i64 = 0x4000_0000 + libc::SYS_getpid;
+    let release = nix::sys::utsname::uname().ok();
+    let mut numbers = release
+        .as_ref()
+        .and_then(|name| name.release().to_str())
+        .into_iter()
+        .flat_map(|release| release.split('.'))
+        .map(|part| part.parse().unwrap_or(u32::MAX));
+    let linux = (
+        numbers.next().unwrap_or(u32::MAX),
+        numbers.next().unwrap_or(u32::MAX),
+    );
+    // SAFETY: the call has no arguments and no effect.
+    let has_x32 = || unsafe { libc::syscall(GETPID) } != -1;
+    syscalls::may_exist(number, linux, has_x32())
 }

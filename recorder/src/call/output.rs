@@ -8,14 +8,13 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::errno::Errno;
-
 use rr_trace::event::{Output, OutputSource, Stdio};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Registers, Tid, TraceeFd, procfs};
 
 use crate::error::Result;
 use crate::session::RecordSession;
-use crate::world::task::Call;
+use crate::world::call::Call;
 
 /// `KCMP_FILE` of `<linux/kcmp.h>`.
 const KCMP_FILE: i32 = 0;
@@ -106,73 +105,76 @@ fn write_own(stream: Stdio, mut bytes: &[u8]) {
     }
 }
 
-impl RecordSession {
-    /// At the entry of a call that may write to our standard output or error: writes a mark first, with
-    /// the number that the event of the call's entry will have.
-    pub(crate) fn mark_output(&self, tid: Tid, call: &Call) -> Result<()> {
-        if let Some(stream) = target(&call.entry).and_then(|fd| stream(tid, fd)) {
-            let (process, event) = (self.task(tid)?.tgid, self.next_entry());
-            write_own(stream, format!("[rr {process} {event}]").as_bytes());
-        }
-        Ok(())
+/// At the entry of a call that may write to our standard output or error: writes a mark first, with
+/// the number that the event of the call's entry will have.
+pub(crate) fn mark_output(session: &RecordSession, tid: Tid, call: &Call) -> Result<()> {
+    if let Some(stream) = target(&call.entry).and_then(|fd| stream(tid, fd)) {
+        let (process, event) = (session.world.task(tid)?.tgid, session.log.next_entry());
+        write_own(stream, format!("[rr {process} {event}]").as_bytes());
     }
+    Ok(())
+}
 
-    /// The bytes that a call with result `result` wrote to our standard output or error.
-    pub(crate) fn output_of(&self, tid: Tid, call: &Call, result: i64) -> Result<Option<Output>> {
-        if call.of_stream {
-            return Ok(None);
-        }
-        if result <= 0 {
-            // The mark has been written already, so replay must show it, too.
-            let marked = target(&call.entry).filter(|_| self.options.mark_stdio);
-            return Ok(marked.and_then(|fd| stream(tid, fd)).map(|stream| Output {
-                stream,
-                source: OutputSource::Memory(Vec::new()),
-            }));
-        }
-        let (result, entry) = (result as u64, &call.entry);
-        let fd = |n| TraceeFd(entry.arg(n) as i32);
-        let memory = &self.task(tid)?.memory;
-        let (out, source) = match entry.syscall() {
-            libc::SYS_write | libc::SYS_pwrite64 => {
-                (fd(0), Some(OutputSource::Memory(vec![(Addr(entry.rsi), result)])))
-            }
-            libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 if stream(tid, fd(0)).is_some() => {
-                let mut ranges = Vec::new();
-                let mut left = result;
-                for n in 0..entry.rdx.min(1024) {
-                    let base = Addr(memory.read_u64(Addr(entry.rsi) + n * 16)?);
-                    let len = memory.read_u64(Addr(entry.rsi) + n * 16 + 8)?.min(left);
-                    if len > 0 {
-                        ranges.push((base, len));
-                    }
-                    left -= len;
-                }
-                (fd(0), Some(OutputSource::Memory(ranges)))
-            }
-            libc::SYS_sendfile | libc::SYS_copy_file_range => {
-                let (out, input, offset) = match entry.syscall() {
-                    libc::SYS_sendfile => (fd(0), fd(1), entry.rdx),
-                    _ => (fd(2), fd(0), entry.rsi),
-                };
-                if stream(tid, out).is_none() {
-                    return Ok(None);
-                }
-                let position = if offset == 0 {
-                    None
-                } else {
-                    Some(memory.read_u64(Addr(offset))?)
-                };
-                (
-                    out,
-                    copied(tid, input, position, result).map(|b| OutputSource::Bytes(b.into())),
-                )
-            }
-            _ => return Ok(None),
-        };
-        let Some(stream) = stream(tid, out) else {
-            return Ok(None);
-        };
-        Ok(source.map(|source| Output { stream, source }))
+/// The bytes that a call with result `result` wrote to our standard output or error.
+pub(crate) fn output_of(
+    session: &RecordSession,
+    tid: Tid,
+    call: &Call,
+    result: i64,
+) -> Result<Option<Output>> {
+    if call.of_stream {
+        return Ok(None);
     }
+    if result <= 0 {
+        // The mark has been written already, so replay must show it, too.
+        let marked = target(&call.entry).filter(|_| session.policy.options.mark_stdio);
+        return Ok(marked.and_then(|fd| stream(tid, fd)).map(|stream| Output {
+            stream,
+            source: OutputSource::Memory(Vec::new()),
+        }));
+    }
+    let (result, entry) = (result as u64, &call.entry);
+    let fd = |n| TraceeFd(entry.arg(n) as i32);
+    let memory = &session.world.task(tid)?.memory;
+    let (out, source) = match entry.syscall() {
+        libc::SYS_write | libc::SYS_pwrite64 => {
+            (fd(0), Some(OutputSource::Memory(vec![(Addr(entry.rsi), result)])))
+        }
+        libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 if stream(tid, fd(0)).is_some() => {
+            let mut ranges = Vec::new();
+            let mut left = result;
+            for n in 0..entry.rdx.min(1024) {
+                let base = Addr(memory.read_u64(Addr(entry.rsi) + n * 16)?);
+                let len = memory.read_u64(Addr(entry.rsi) + n * 16 + 8)?.min(left);
+                if len > 0 {
+                    ranges.push((base, len));
+                }
+                left -= len;
+            }
+            (fd(0), Some(OutputSource::Memory(ranges)))
+        }
+        libc::SYS_sendfile | libc::SYS_copy_file_range => {
+            let (out, input, offset) = match entry.syscall() {
+                libc::SYS_sendfile => (fd(0), fd(1), entry.rdx),
+                _ => (fd(2), fd(0), entry.rsi),
+            };
+            if stream(tid, out).is_none() {
+                return Ok(None);
+            }
+            let position = if offset == 0 {
+                None
+            } else {
+                Some(memory.read_u64(Addr(offset))?)
+            };
+            (
+                out,
+                copied(tid, input, position, result).map(|b| OutputSource::Bytes(b.into())),
+            )
+        }
+        _ => return Ok(None),
+    };
+    let Some(stream) = stream(tid, out) else {
+        return Ok(None);
+    };
+    Ok(source.map(|source| Output { stream, source }))
 }

@@ -16,7 +16,7 @@ use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Registers, SpaceId, Tid};
 
-use crate::session::RecordSession;
+use crate::world::model::World;
 use crate::world::task::{State, Task};
 
 /// Operations of futex(2).
@@ -54,37 +54,36 @@ fn awaited(task: &Task) -> Option<Addr> {
         .map(|(word, _)| word)
 }
 
-impl RecordSession {
-    /// The lock of a call of `tid`, as it is now.
-    pub(crate) fn lock_word(&self, tid: Tid, entry: &Registers) -> Option<MemWrite> {
-        let (addr, _) = lock_of(entry)?;
-        let task = self.tasks.get(&tid)?;
-        let space = task.space;
-        // If the word is not there, the kernel has not written it.
-        let data = task.memory.read_vec(addr, 4).ok()?;
-        Some(MemWrite { space, addr, data })
-    }
+/// The lock of a call of `tid`, as it is now.
+pub(crate) fn lock_word(world: &World, tid: Tid, entry: &Registers) -> Option<MemWrite> {
+    let (addr, _) = lock_of(entry)?;
+    let task = world.tasks.get(&tid)?;
+    let space = task.space;
+    // If the word is not there, the kernel has not written it.
+    let data = task.memory.read_vec(addr, 4).ok()?;
+    Some(MemWrite { space, addr, data })
+}
 
-    /// The words of the locks that tasks wait for, with their address spaces.
-    pub(crate) fn awaited_locks(&self) -> impl Iterator<Item = (SpaceId, Addr)> {
-        self.tasks
-            .values()
-            .filter_map(|t| awaited(t).map(|word| (t.space, word)))
-    }
+/// The words of the locks that tasks wait for, with their address spaces.
+pub(crate) fn awaited_locks(world: &World) -> impl Iterator<Item = (SpaceId, Addr)> {
+    world
+        .tasks
+        .values()
+        .filter_map(|t| awaited(t).map(|word| (t.space, word)))
+}
 
-    /// After the end of an owner: lets the tasks that get its locks write their words.
-    pub(crate) fn let_owners_in(&mut self) {
-        let waiting: Vec<Tid> = self
-            .tasks
-            .values()
-            .filter(|t| awaited(t).is_some())
-            .map(|t| t.tid)
-            .collect();
-        for tid in waiting {
-            while matches!(self.states.of(tid), Ok('R')) {
-                // SAFETY: sched_yield has no arguments.
-                unsafe { libc::sched_yield() };
-            }
+/// After the end of an owner: lets the tasks that get its locks write their words.
+pub(crate) fn let_owners_in(world: &mut World) {
+    let waiting: Vec<Tid> = world
+        .tasks
+        .values()
+        .filter(|t| awaited(t).is_some())
+        .map(|t| t.tid)
+        .collect();
+    for tid in waiting {
+        while matches!(world.states.of(tid), Ok('R')) {
+            // SAFETY: sched_yield has no arguments.
+            unsafe { libc::sched_yield() };
         }
     }
 }

@@ -11,10 +11,19 @@
 
 use rr_tracee::{Stopped, Tid};
 
-use crate::call::user_dispatch::SET_DISPATCH;
+use crate::call::answer::{answer_call, answer_with};
+use crate::call::enter::perform_call;
+use crate::call::parameters::give_answer;
+use crate::call::user_dispatch::{SET_DISPATCH, set_dispatch};
 use crate::error::Result;
+use crate::ptrace::steps::leave_code_alone;
+use crate::seccomp::install::begin_confinement;
 use crate::session::RecordSession;
-use crate::world::task::Call;
+use crate::world::call::Call;
+
+/// `SUID_DUMP_DISABLE` and `SUID_DUMP_USER` (`<linux/sched/coredump.h>`): the values that a program can set.
+const NOT_DUMPABLE: u64 = 0;
+const DUMPABLE: u64 = 1;
 
 /// `PR_*` of `<linux/prctl.h>`.
 mod pr {
@@ -26,69 +35,69 @@ mod pr {
     pub const SET_PTRACER: i32 = 0x5961_6d61;
 }
 
-/// `SUID_DUMP_DISABLE` and `SUID_DUMP_USER` (`<linux/sched/coredump.h>`): the values that a program can set.
-const NOT_DUMPABLE: u64 = 0;
-const DUMPABLE: u64 = 1;
-
-impl RecordSession {
-    /// Handles the entry of prctl(2).
-    pub(crate) fn begin_prctl(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
-        let entry = call.entry;
-        let space = self.task(tid)?.space;
-        match entry.rdi as i32 {
-            pr::SET_DUMPABLE if entry.rsi == NOT_DUMPABLE => {
-                self.space_mut(space).not_dumpable = true;
-                self.answer(tid, stopped, &entry, 0, vec![])
-            }
-            pr::SET_DUMPABLE if entry.rsi == DUMPABLE => {
-                self.space_mut(space).not_dumpable = false;
-                self.perform(tid, stopped, call)
-            }
-            pr::GET_DUMPABLE if self.space_mut(space).not_dumpable => {
-                self.answer(tid, stopped, &entry, NOT_DUMPABLE as i64, vec![])
-            }
-            libc::PR_GET_SECCOMP
-            | libc::PR_SET_SECCOMP
-            | libc::PR_GET_NO_NEW_PRIVS
-            | libc::PR_SET_NO_NEW_PRIVS => self.begin_confinement(tid, stopped, call),
-            pr::SET_PTRACER => self.answer(tid, stopped, &entry, 0, vec![]),
-            pr::SET_TSC => {
-                let setting = entry.rsi as i32;
-                if !matches!(setting, libc::PR_TSC_ENABLE | libc::PR_TSC_SIGSEGV) {
-                    return self.answer(tid, stopped, &entry, -i64::from(libc::EINVAL), vec![]);
-                }
-                let is_denied = setting == libc::PR_TSC_SIGSEGV;
-                self.task_mut(tid)?.is_counter_denied = is_denied;
-                // A handler of the trap looks at the instruction.
-                let answered = match is_denied {
-                    true => self.leave_code_alone(tid).map(|()| 0),
-                    false => Ok(0),
-                };
-                self.answer_with(tid, stopped, &entry, answered, vec![])
-            }
-            SET_DISPATCH => {
-                let answered = self.set_dispatch(tid, &entry);
-                self.answer_with(tid, stopped, &entry, answered, vec![])
-            }
-            pr::GET_TSC => {
-                let mut writes = vec![];
-                let setting = match self.task(tid)?.is_counter_denied {
-                    true => libc::PR_TSC_SIGSEGV,
-                    false => libc::PR_TSC_ENABLE,
-                };
-                let answered = self.give(tid, entry.rsi, &setting.to_le_bytes(), &mut writes);
-                self.answer_with(tid, stopped, &entry, answered, writes)
-            }
-            _ => self.perform(tid, stopped, call),
+/// Handles the entry of prctl(2).
+pub(crate) fn begin_prctl(session: &mut RecordSession, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+    let entry = call.entry;
+    let space = session.world.task(tid)?.space;
+    match entry.rdi as i32 {
+        pr::SET_DUMPABLE if entry.rsi == NOT_DUMPABLE => {
+            session.world.space_mut(space).not_dumpable = true;
+            answer_call(session, tid, stopped, &entry, 0, vec![])
         }
-    }
-
-    /// Handles the exit of a prctl(2) that the kernel has made.
-    pub(crate) fn finish_prctl(&mut self, tid: Tid, call: &Call, result: i64) -> Result<()> {
-        if call.entry.rdi as i32 == pr::SET_CHILD_SUBREAPER && result == 0 {
-            let tgid = self.task(tid)?.tgid;
-            self.capture.note_subreaper(tgid, call.entry.rsi != 0);
+        pr::SET_DUMPABLE if entry.rsi == DUMPABLE => {
+            session.world.space_mut(space).not_dumpable = false;
+            perform_call(&mut session.world, tid, stopped, call)
         }
-        Ok(())
+        pr::GET_DUMPABLE if session.world.space_mut(space).not_dumpable => {
+            answer_call(session, tid, stopped, &entry, NOT_DUMPABLE as i64, vec![])
+        }
+        libc::PR_GET_SECCOMP
+        | libc::PR_SET_SECCOMP
+        | libc::PR_GET_NO_NEW_PRIVS
+        | libc::PR_SET_NO_NEW_PRIVS => begin_confinement(session, tid, stopped, call),
+        pr::SET_PTRACER => answer_call(session, tid, stopped, &entry, 0, vec![]),
+        pr::SET_TSC => {
+            let setting = entry.rsi as i32;
+            if !matches!(setting, libc::PR_TSC_ENABLE | libc::PR_TSC_SIGSEGV) {
+                return answer_call(session, tid, stopped, &entry, -i64::from(libc::EINVAL), vec![]);
+            }
+            let is_denied = setting == libc::PR_TSC_SIGSEGV;
+            session.world.task_mut(tid)?.settings.is_counter_denied = is_denied;
+            // A handler of the trap looks at the instruction.
+            let answered = match is_denied {
+                true => leave_code_alone(session, tid).map(|()| 0),
+                false => Ok(0),
+            };
+            answer_with(session, tid, stopped, &entry, answered, vec![])
+        }
+        SET_DISPATCH => {
+            let answered = set_dispatch(&mut session.world, tid, &entry);
+            answer_with(session, tid, stopped, &entry, answered, vec![])
+        }
+        pr::GET_TSC => {
+            let mut writes = vec![];
+            let setting = match session.world.task(tid)?.settings.is_counter_denied {
+                true => libc::PR_TSC_SIGSEGV,
+                false => libc::PR_TSC_ENABLE,
+            };
+            let answered = give_answer(
+                &session.world,
+                tid,
+                entry.rsi,
+                &setting.to_le_bytes(),
+                &mut writes,
+            );
+            answer_with(session, tid, stopped, &entry, answered, writes)
+        }
+        _ => perform_call(&mut session.world, tid, stopped, call),
     }
+}
+
+/// Handles the exit of a prctl(2) that the kernel has made.
+pub(crate) fn finish_prctl(session: &mut RecordSession, tid: Tid, call: &Call, result: i64) -> Result<()> {
+    if call.entry.rdi as i32 == pr::SET_CHILD_SUBREAPER && result == 0 {
+        let tgid = session.world.task(tid)?.tgid;
+        session.checkpoints.note_subreaper(tgid, call.entry.rsi != 0);
+    }
+    Ok(())
 }

@@ -3,11 +3,18 @@
 //! Invariant: a pointer that is not moved stays as the program gave it. So the kernel finds its errors.
 
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Holder, Part};
-use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Stopped};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, SpaceId, Stopped, Tid, rr_area};
 
+use crate::call::record::is_sent_back;
+use crate::call::registers::{before_call, returned};
+use crate::call::scratch::STEP;
 use crate::error::Result;
-use crate::world::task::Call;
+use crate::session::RecordSession;
+use crate::world::call::Call;
+use crate::world::model::World;
+use crate::world::task::State;
 
 /// Amount of scratch memory that a call needs.
 pub(crate) fn room_for(parts: &[Part]) -> u64 {
@@ -25,7 +32,7 @@ pub(crate) fn room_for(parts: &[Part]) -> u64 {
 /// A buffer that does not fit is shortened, if an argument or iovec holds its size: for calls that
 /// block, fewer bytes are a valid answer. A part that cannot be shortened stays in place, and so does
 /// one that the program may not access: the kernel must find that error.
-pub(crate) fn place(
+pub(crate) fn redirect(
     call: &mut Call,
     space: &AddressSpace,
     memory: &Memory,
@@ -38,7 +45,7 @@ pub(crate) fn place(
     let number = call.entry.syscall();
     let mut at = scratch.start;
     let mut regs = call.entry;
-    let mut placed: Vec<Addr> = Vec::with_capacity(call.parts.len());
+    let mut redirected: Vec<Addr> = Vec::with_capacity(call.parts.len());
     let mut pointers = Vec::new();
     // A part whose holder stays in place cannot be moved, because the pointer is in the program's own
     // memory.
@@ -65,13 +72,13 @@ pub(crate) fn place(
         let movable = match part.holder {
             Holder::Arg(_) => !clipped || length_argument(number).is_some(),
             Holder::Within { part: outer, .. } => {
-                placed[outer] != parts_addr[outer] && (!clipped || is_iovec(number, outer)) && left > 0
+                redirected[outer] != parts_addr[outer] && (!clipped || is_iovec(number, outer)) && left > 0
             }
         };
         // Only the shortened part of the buffer must exist: some programs pass the maximum as size.
         let len = part.len.min(left);
         if !movable || !space.grants(AddrRange::sized(part.addr, len), rights) {
-            placed.push(part.addr);
+            redirected.push(part.addr);
             continue;
         }
         part.len = len;
@@ -83,7 +90,7 @@ pub(crate) fn place(
                 }
             }
             Holder::Within { part: outer, offset } => {
-                let holder = placed[outer] + offset;
+                let holder = redirected[outer] + offset;
                 pointers.push((holder, at.0));
                 if clipped {
                     pointers.push((holder + 8, part.len));
@@ -93,14 +100,14 @@ pub(crate) fn place(
         if part.copy_in && part.len > 0 {
             memory.write(at, &memory.read_vec(part.addr, part.len as usize)?)?;
         }
-        placed.push(at);
+        redirected.push(at);
         at = Addr((at.0 + part.len + 15) & !15).min(scratch.end);
     }
     for (holder, value) in pointers {
         memory.write(holder, &value.to_le_bytes())?;
     }
     stopped.set_regs(&regs)?;
-    Ok(Some(placed))
+    Ok(Some(redirected))
 }
 
 /// Returns whether pointers within this part of a call are those of an iovec, each followed by its
@@ -122,4 +129,53 @@ fn length_argument(number: i64) -> Option<usize> {
         libc::SYS_getrandom => Some(1),
         _ => None,
     }
+}
+
+/// Releases the task's scratch memory.
+pub(crate) fn release_scratch(world: &mut World, tid: Tid) {
+    let Some(task) = world.tasks.get_mut(&tid) else {
+        return;
+    };
+    let (id, range) = (task.space, task.at_call.scratch.take());
+    if let (Some(range), Some(space)) = (range, world.spaces.get_mut(&id)) {
+        space.scratch.release(range);
+    }
+}
+
+/// Maps scratch memory at least up to `end`. The task, which stands at the entry of a call, comes
+/// there again.
+pub(crate) fn grow_scratch(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    entry: &Registers,
+    id: SpaceId,
+    end: Addr,
+) -> Result<()> {
+    // The call is not made now (as in `answer`).
+    stopped.set_regs(&returned(entry, 0))?;
+    let from = session.world.space_mut(id).scratch.end;
+    let to = Addr(end.0.next_multiple_of(STEP)).min(rr_area::SCRATCH_END);
+    let mut remote = Remote::new(stopped, session.world.task(tid)?.tgid)?;
+    remote.set_saved(before_call(entry));
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    let args = [
+        from.0,
+        to.0 - from.0,
+        u64::from(Prot::RW.0),
+        flags as u64,
+        u64::MAX,
+        0,
+    ];
+    let (remote, result) = remote.call(libc::SYS_mmap, args)?;
+    let stopped = remote.finish()?;
+    let scratch = &mut session.world.space_mut(id).scratch;
+    if result == from.0 as i64 {
+        scratch.end = to;
+    } else {
+        scratch.exhausted = true;
+    }
+    is_sent_back(session, tid, entry)?;
+    session.world.task_mut(tid)?.state = State::Ready(stopped);
+    Ok(())
 }

@@ -6,17 +6,12 @@
 //! the program must not notice.
 
 use rr_tracee::ids::PAGE;
-use rr_tracee::remote::Remote;
-use rr_tracee::{Addr, AddrRange, Prot, Registers, SpaceId, Stopped, Tid, rr_area};
+use rr_tracee::{Addr, AddrRange, rr_area};
 
-use crate::call::syscall::returned;
 use crate::error::Result;
-use crate::session::RecordSession;
-use crate::signal::deliver::before_call;
-use crate::world::task::State;
 
 /// Number of bytes that are mapped at a time.
-const STEP: u64 = 1 << 20;
+pub(crate) const STEP: u64 = 1 << 20;
 
 /// The scratch memory of an address space.
 #[derive(Clone, Debug)]
@@ -24,9 +19,9 @@ pub(crate) struct Scratch {
     /// The ranges in use, in order, without overlaps.
     used: Vec<AddrRange>,
     /// End of the mapped part.
-    end: Addr,
+    pub(crate) end: Addr,
     /// True if the kernel refused to map more.
-    exhausted: bool,
+    pub(crate) exhausted: bool,
 }
 
 impl Default for Scratch {
@@ -82,57 +77,6 @@ impl Scratch {
     /// Gives a range back.
     pub fn release(&mut self, range: AddrRange) {
         self.used.retain(|r| *r != range);
-    }
-}
-
-impl RecordSession {
-    /// Releases the task's scratch memory.
-    pub(crate) fn release_scratch(&mut self, tid: Tid) {
-        let Some(task) = self.tasks.get_mut(&tid) else {
-            return;
-        };
-        let (id, range) = (task.space, task.scratch.take());
-        if let (Some(range), Some(space)) = (range, self.spaces.get_mut(&id)) {
-            space.scratch.release(range);
-        }
-    }
-
-    /// Maps scratch memory at least up to `end`. The task, which stands at the entry of a call, comes
-    /// there again.
-    pub(crate) fn grow_scratch(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        entry: &Registers,
-        id: SpaceId,
-        end: Addr,
-    ) -> Result<()> {
-        // The call is not made now (as in `answer`).
-        stopped.set_regs(&returned(entry, 0))?;
-        let from = self.space_mut(id).scratch.end;
-        let to = Addr(end.0.next_multiple_of(STEP)).min(rr_area::SCRATCH_END);
-        let mut remote = Remote::new(stopped, self.task(tid)?.tgid)?;
-        remote.set_saved(before_call(entry));
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        let args = [
-            from.0,
-            to.0 - from.0,
-            u64::from(Prot::RW.0),
-            flags as u64,
-            u64::MAX,
-            0,
-        ];
-        let (remote, result) = remote.call(libc::SYS_mmap, args)?;
-        let stopped = remote.finish()?;
-        let scratch = &mut self.space_mut(id).scratch;
-        if result == from.0 as i64 {
-            scratch.end = to;
-        } else {
-            scratch.exhausted = true;
-        }
-        self.is_sent_back(tid, entry)?;
-        self.task_mut(tid)?.state = State::Ready(stopped);
-        Ok(())
     }
 }
 

@@ -5,25 +5,28 @@
 //!   differ from ours. The seccomp filter turns it into a `SIGSYS`, and the program gets `ENOSYS`.
 
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::SigInfo;
-use rr_tracee::{Addr, Memory, Registers, Running, Stopped, Tid};
+use rr_tracee::{Addr, Memory, Registers, Stopped, Tid};
 
+use crate::buffer::control::take_records;
+use crate::call::answer::answer_call;
 use crate::error::Result;
 use crate::seccomp::Arch;
+use crate::seccomp::actions::pass_filters;
 use crate::session::RecordSession;
-use crate::world::task::State;
+use crate::signal::numbers::SYS_SECCOMP;
+use crate::world::paths::seen_by;
 
-/// `SYS_SECCOMP` (sigaction(2)).
-pub(crate) const SYS_SECCOMP: i32 = 1;
 /// `AUDIT_ARCH_I386` (`<linux/audit.h>`).
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+
 /// The code segment of 64-bit programs (`__USER_CS`).
 const USER_CS: u64 = 0x33;
+
 /// Maximum depth of interpreters of interpreters that the kernel follows.
 const INTERPRETERS: usize = 5;
 
@@ -70,15 +73,6 @@ fn named_file(tid: Tid, entry: &Registers, memory: &Memory) -> Option<PathBuf> {
     Some(seen_by(tid, dir.into(), &path))
 }
 
-/// `path`, relative to `dir`, as task `tid` sees it.
-pub(crate) fn seen_by(tid: Tid, dir: PathBuf, path: &[u8]) -> PathBuf {
-    let path = std::ffi::OsStr::from_bytes(path);
-    match path.as_bytes().strip_prefix(b"/") {
-        Some(rest) => PathBuf::from(format!("/proc/{tid}/root")).join(std::ffi::OsStr::from_bytes(rest)),
-        None => dir.join(path),
-    }
-}
-
 /// Returns whether executing `file` would run a 32-bit program, itself or as an interpreter of scripts.
 fn runs_32_bit(tid: Tid, mut file: PathBuf) -> bool {
     const ELF: &[u8] = b"\x7fELF";
@@ -115,49 +109,45 @@ fn runs_32_bit(tid: Tid, mut file: PathBuf) -> bool {
     false
 }
 
-impl RecordSession {
-    /// Refuses a call of `execve` that would run a 32-bit program. Otherwise returns the task.
-    pub(crate) fn refuse_32_bit(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        entry: &Registers,
-    ) -> Result<Option<Stopped>> {
-        let file = named_file(tid, entry, &self.task(tid)?.memory).filter(|f| runs_32_bit(tid, f.clone()));
-        let Some(file) = file else {
-            return Ok(Some(stopped));
-        };
-        if self.warned.insert(warned::PROGRAM) {
-            let name = std::fs::canonicalize(&file).unwrap_or(file);
-            tracing::warn!(
-                "the program executes {}, a 32-bit program, which rr cannot record; it is told ENOEXEC",
-                name.display()
-            );
-        }
-        self.answer(tid, stopped, entry, -i64::from(libc::ENOEXEC), vec![])?;
-        Ok(None)
+/// Refuses a call of `execve` that would run a 32-bit program. Otherwise returns the task.
+pub(crate) fn refuse_32_bit(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+) -> Result<Option<Stopped>> {
+    let file =
+        named_file(tid, entry, &session.world.task(tid)?.memory).filter(|f| runs_32_bit(tid, f.clone()));
+    let Some(file) = file else {
+        return Ok(Some(stopped));
+    };
+    if session.policy.warned.insert(warned::PROGRAM) {
+        let name = std::fs::canonicalize(&file).unwrap_or(file);
+        tracing::warn!(
+            "the program executes {}, a 32-bit program, which rr cannot record; it is told ENOEXEC",
+            name.display()
+        );
     }
+    answer_call(session, tid, stopped, entry, -i64::from(libc::ENOEXEC), vec![])?;
+    Ok(None)
+}
 
-    /// Refuses a system call made by `int 0x80`, at which the filter has stopped the task.
-    pub(crate) fn refuse_int80(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
-        self.take_records(tid)?;
-        let Some((stopped, _)) = self.pass_filters(tid, stopped, entry, Arch::I386, None)? else {
-            return Ok(());
-        };
-        if self.warned.insert(warned::INT80) {
-            tracing::warn!(
-                "the program makes a 32-bit system call (int 0x80, number {}), which rr cannot record; it is told ENOSYS",
-                entry.orig_rax
-            );
-        }
-        self.answer(tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])
+/// Refuses a system call made by `int 0x80`, at which the filter has stopped the task.
+pub(crate) fn refuse_int80(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+) -> Result<()> {
+    take_records(session, tid)?;
+    let Some((stopped, _)) = pass_filters(session, tid, stopped, entry, Arch::I386, None)? else {
+        return Ok(());
+    };
+    if session.policy.warned.insert(warned::INT80) {
+        tracing::warn!(
+            "the program makes a 32-bit system call (int 0x80, number {}), which rr cannot record; it is told ENOSYS",
+            entry.orig_rax
+        );
     }
-
-    /// Ends the process of a task that cannot be recorded any further. Other processes continue.
-    pub(crate) fn end_process(&mut self, tid: Tid, why: &dyn std::fmt::Display) -> Result<()> {
-        tracing::warn!("process {tid} is killed, because rr cannot record it any further: {why}");
-        rr_tracee::task::kill(tid);
-        self.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
-        Ok(())
-    }
+    answer_call(session, tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])
 }

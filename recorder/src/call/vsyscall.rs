@@ -13,44 +13,47 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Registers, Stopped, Tid};
 
+use crate::buffer::control::take_records;
+use crate::call::cores::pretend_cpu;
+use crate::call::record::gather_writes;
 use crate::error::Result;
 use crate::session::RecordSession;
-use crate::world::task::Call;
+use crate::signal::forced::undo_force;
+use crate::signal::traps::after_trap;
+use crate::world::call::Call;
 
-impl RecordSession {
-    /// Carries out a call of the vsyscall page, behind which the filter has stopped the task. `number` is
-    /// that of the system call that does the same.
-    pub(crate) fn carry_out_vsyscall(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        info: &SigInfo,
-        number: i64,
-    ) -> Result<()> {
-        let mut stopped = self.undo_force(tid, stopped, info)?;
-        self.take_records(tid)?;
-        let at = stopped.regs()?.outside_call();
-        let entry = Registers {
-            orig_rax: number as u64,
-            // `getcpu` has a third argument, which the page does not know.
-            rdx: 0,
-            ..at
-        };
-        let task = self.task(tid)?;
-        let mut call = Call::new(entry);
-        if let Some(spec) = call.spec {
-            call.parts = spec.parts(&entry, &task.memory)?;
-        }
-        let args = [entry.rdi, entry.rsi, entry.rdx, 0, 0, 0];
-        let (remote, result) = Remote::new(stopped, task.tgid)?.call(number, args)?;
-        stopped = remote.finish()?;
-        self.pretend_cpu(tid, &call, result)?;
-        let writes = self.gather(tid, &call, result)?;
-        let after = Registers {
-            rax: result as u64,
-            ..at
-        };
-        stopped.set_regs(&after)?;
-        self.after_trap(tid, stopped, (at, after), vec![], writes)
+/// Carries out a call of the vsyscall page, behind which the filter has stopped the task. `number` is
+/// that of the system call that does the same.
+pub(crate) fn carry_out_vsyscall(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    info: &SigInfo,
+    number: i64,
+) -> Result<()> {
+    let mut stopped = undo_force(&mut session.world, tid, stopped, info)?;
+    take_records(session, tid)?;
+    let at = stopped.regs()?.outside_call();
+    let entry = Registers {
+        orig_rax: number as u64,
+        // `getcpu` has a third argument, which the page does not know.
+        rdx: 0,
+        ..at
+    };
+    let task = session.world.task(tid)?;
+    let mut call = Call::new(entry);
+    if let Some(spec) = call.spec {
+        call.parts = spec.parts(&entry, &task.memory)?;
     }
+    let args = [entry.rdi, entry.rsi, entry.rdx, 0, 0, 0];
+    let (remote, result) = Remote::new(stopped, task.tgid)?.call(number, args)?;
+    stopped = remote.finish()?;
+    pretend_cpu(session, tid, &call, result)?;
+    let writes = gather_writes(&session.world, tid, &call, result)?;
+    let after = Registers {
+        rax: result as u64,
+        ..at
+    };
+    stopped.set_regs(&after)?;
+    after_trap(session, tid, stopped, (at, after), vec![], writes)
 }

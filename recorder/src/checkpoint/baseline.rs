@@ -26,8 +26,7 @@ use rr_tracee::procfs::MachineMemory;
 use rr_tracee::{AddrRange, AddressSpace, SpaceId, SpaceOp, Tid};
 
 use crate::checkpoint::capture::Capture;
-use crate::session::RecordSession;
-use crate::world::task::{State, Task};
+use crate::world::task::State;
 
 /// Minimum anonymous memory of an address space for which a frozen fork is kept.
 const LEAST: u64 = 16 << 20;
@@ -38,11 +37,11 @@ const MOVES: usize = 1000;
 /// The last capture of an address space, while its changes since then can be told.
 #[derive(Debug)]
 pub(crate) struct Baseline {
-    event: EventNumber,
+    pub(crate) event: EventNumber,
     /// True if the space was read in place, and no task has continued since.
-    rests: bool,
+    pub(crate) rests: bool,
     /// Ranges that pages have been moved to since.
-    moved: Vec<AddrRange>,
+    pub(crate) moved: Vec<AddrRange>,
 }
 
 impl Baseline {
@@ -61,7 +60,7 @@ impl Baseline {
 
     /// The memory that has not been written to since, in the address space of `tid`, which does not
     /// run.
-    fn changes(&self, tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Changes> {
+    pub(crate) fn changes(&self, tid: Tid, model: &AddressSpace) -> rr_tracee::Result<Changes> {
         let pagemap = Pagemap::open(tid)?;
         let mut unchanged = Vec::new();
         for mapping in model.iter().filter(|m| is_forked(m)) {
@@ -126,11 +125,11 @@ impl Capture {
 
 /// A capture that becomes a baseline if it is submitted.
 pub(crate) struct Captured {
-    space: SpaceId,
-    source: SharedSource,
+    pub(crate) space: SpaceId,
+    pub(crate) source: SharedSource,
     /// True if no task of the space can continue by itself.
-    is_blocked: bool,
-    is_fork: bool,
+    pub(crate) is_blocked: bool,
+    pub(crate) is_fork: bool,
 }
 
 impl Captured {
@@ -147,57 +146,5 @@ impl Captured {
     /// Keeps the frozen fork if that is worth its cost.
     pub fn keep(&self, changes: &Changes) {
         keep_if_worth(&self.source, changes);
-    }
-}
-
-impl RecordSession {
-    /// Forgets the baseline: the address space of the task is forked, or pages are moved in it to an
-    /// unknown place.
-    pub(crate) fn forget_baseline(&mut self, tid: Tid) {
-        let space = self.tasks.get(&tid).map(|t| t.space);
-        if let Some(space) = space.and_then(|id| self.spaces.get_mut(&id)) {
-            space.baseline = None;
-        }
-    }
-
-    /// The memory of an address space that has not changed since it was last captured. `leader` is one
-    /// of its tasks, a stopped one if possible. This removes the baseline, because the space is about
-    /// to be forked, and nobody knows yet if the capture will be submitted. (The capture may end with
-    /// an error: a process was killed.)
-    pub(crate) fn changes(&mut self, id: SpaceId, leader: Tid) -> Changes {
-        let baseline = self.spaces.get_mut(&id).and_then(|space| space.baseline.take());
-        let (Some(baseline), Some(space)) = (baseline, self.spaces.get(&id)) else {
-            return Changes::Unknown;
-        };
-        let is_blocked = |task: &Task| matches!(task.state, State::InKernel(_));
-        if baseline.rests && self.tasks.get(&leader).is_some_and(is_blocked) {
-            return Changes::Since {
-                event: baseline.event,
-                unchanged: Unchanged::All,
-            };
-        }
-        let kept = self.capture.kept.get(&id);
-        if !kept.is_some_and(|kept| kept.iter().any(SharedSource::is_kept)) {
-            return Changes::Unknown;
-        }
-        // A task that was killed meanwhile has no memory: the capture will notice that.
-        baseline.changes(leader, &space.model).unwrap_or_default()
-    }
-
-    /// Sets the baselines after a capture at `event` was submitted.
-    pub(crate) fn set_baselines(&mut self, event: EventNumber, captured: Vec<Captured>) {
-        for captured in captured {
-            if captured.is_fork {
-                self.capture.let_go(captured.space);
-            }
-            let kept = self.capture.kept.entry(captured.space).or_default();
-            kept.push(captured.source);
-            kept.retain(SharedSource::is_kept);
-            self.space_mut(captured.space).baseline = Some(Baseline {
-                event,
-                rests: captured.is_blocked && !captured.is_fork,
-                moved: Vec::new(),
-            });
-        }
     }
 }

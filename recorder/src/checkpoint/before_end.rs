@@ -14,86 +14,98 @@
 use rr_tracee::task::{Resume, SigInfo, Waited, send_signal, signo};
 use rr_tracee::{Registers, Stop, Stopped, Tid};
 
+use crate::checkpoint::take::take_checkpoint;
 use crate::error::Result;
 use crate::session::RecordSession;
+use crate::task::exit::task_is_gone;
 use crate::world::task::State;
 
-impl RecordSession {
-    /// A task stands at the delivery stop of a fatal signal. The event is recorded, with these
-    /// registers. Returns the task at such a stop, or `None` if the task has died meanwhile, which has
-    /// been handled.
-    pub(crate) fn checkpoint_before_death(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        info: &SigInfo,
-        at: Registers,
-    ) -> Result<Option<Stopped>> {
-        match self.checkpoint_before_end(tid, stopped, at)? {
-            Some((stopped, true)) => self.send_again(tid, stopped, info),
-            other => Ok(other.map(|(stopped, _)| stopped)),
+/// A task stands at the delivery stop of a fatal signal. The event is recorded, with these
+/// registers. Returns the task at such a stop, or `None` if the task has died meanwhile, which has
+/// been handled.
+pub(crate) fn checkpoint_before_death(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    info: &SigInfo,
+    at: Registers,
+) -> Result<Option<Stopped>> {
+    match checkpoint_before_end(session, tid, stopped, at)? {
+        Some((stopped, true)) => send_again(session, tid, stopped, info),
+        other => Ok(other.map(|(stopped, _)| stopped)),
+    }
+}
+
+/// Same as [`checkpoint_before_death`], for a task that will be killed in another
+/// way. Also returns whether the checkpoint was tried: then the task has left its former stop.
+pub(crate) fn checkpoint_before_end(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    at: Registers,
+) -> Result<Option<(Stopped, bool)>> {
+    let now = session
+        .checkpoints
+        .progress(session.log.last_event(), session.log.last_time_ns());
+    if !session
+        .checkpoints
+        .schedule
+        .as_ref()
+        .is_some_and(|s| s.is_old(now))
+    {
+        return Ok(Some((stopped, false)));
+    }
+    let task = session.world.task_mut(tid)?;
+    task.interval.boundary = at;
+    task.state = State::Ready(stopped);
+    wait_if_last(session, tid)?;
+    let is_tried = take_checkpoint(session, tid, now)?;
+    match session.world.task_mut(tid)?.take_state() {
+        State::Ready(stopped) => Ok(Some((stopped, is_tried))),
+        other => {
+            session.world.task_mut(tid)?.state = other;
+            Ok(None)
         }
     }
+}
 
-    /// Same as [`RecordSession::checkpoint_before_death`], for a task that will be killed in another
-    /// way. Also returns whether the checkpoint was tried: then the task has left its former stop.
-    pub(crate) fn checkpoint_before_end(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        at: Registers,
-    ) -> Result<Option<(Stopped, bool)>> {
-        let now = self.capture.progress(self.last_event(), self.last_time_ns());
-        if !self.capture.schedule.as_ref().is_some_and(|s| s.is_old(now)) {
-            return Ok(Some((stopped, false)));
-        }
-        let task = self.task_mut(tid)?;
-        task.boundary = at;
-        task.state = State::Ready(stopped);
-        self.wait_if_last(tid)?;
-        let is_tried = self.checkpoint(tid, now)?;
-        match self.task_mut(tid)?.take_state() {
-            State::Ready(stopped) => Ok(Some((stopped, is_tried))),
-            other => {
-                self.task_mut(tid)?.state = other;
-                Ok(None)
+/// Waits until the writer has room, if there is no other process: at the end of the recording rr
+/// waits for the writer anyway.
+fn wait_if_last(session: &RecordSession, tid: Tid) -> Result<()> {
+    let tgid = session.world.task(tid)?.tgid;
+    if session.world.tasks.values().all(|task| task.tgid == tgid)
+        && let Some(writer) = &session.checkpoints.writer
+    {
+        writer.wait_for_room();
+    }
+    Ok(())
+}
+
+/// Brings a task back to the delivery stop of a signal that it does not block.
+fn send_again(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    info: &SigInfo,
+) -> Result<Option<Stopped>> {
+    let tgid = session.world.task(tid)?.tgid;
+    send_signal(tgid, tid, signo(info))?;
+    let mut waiting = stopped;
+    loop {
+        match waiting.resume(Resume::Cont, None)?.wait()? {
+            Waited::Stopped(mut stopped, Stop::Signal(signal)) if signal == signo(info) => {
+                stopped.set_siginfo(info)?;
+                return Ok(Some(stopped));
             }
-        }
-    }
-
-    /// Waits until the writer has room, if there is no other process: at the end of the recording rr
-    /// waits for the writer anyway.
-    fn wait_if_last(&self, tid: Tid) -> Result<()> {
-        let tgid = self.task(tid)?.tgid;
-        if self.tasks.values().all(|task| task.tgid == tgid)
-            && let Some(writer) = &self.capture.writer
-        {
-            writer.wait_for_room();
-        }
-        Ok(())
-    }
-
-    /// Brings a task back to the delivery stop of a signal that it does not block.
-    fn send_again(&mut self, tid: Tid, stopped: Stopped, info: &SigInfo) -> Result<Option<Stopped>> {
-        let tgid = self.task(tid)?.tgid;
-        send_signal(tgid, tid, signo(info))?;
-        let mut waiting = stopped;
-        loop {
-            match waiting.resume(Resume::Cont, None)?.wait()? {
-                Waited::Stopped(mut stopped, Stop::Signal(signal)) if signal == signo(info) => {
-                    stopped.set_siginfo(info)?;
-                    return Ok(Some(stopped));
-                }
-                // Other signals were pending. The process does not live to see them.
-                Waited::Stopped(stopped, Stop::Signal(_) | Stop::Event) => waiting = stopped,
-                Waited::Stopped(stopped, stop) => {
-                    self.task_mut(tid)?.state = State::Reported(stopped, stop);
-                    return Ok(None);
-                }
-                Waited::Gone(status) => {
-                    self.gone(tid, status)?;
-                    return Ok(None);
-                }
+            // Other signals were pending. The process does not live to see them.
+            Waited::Stopped(stopped, Stop::Signal(_) | Stop::Event) => waiting = stopped,
+            Waited::Stopped(stopped, stop) => {
+                session.world.task_mut(tid)?.state = State::Reported(stopped, stop);
+                return Ok(None);
+            }
+            Waited::Gone(status) => {
+                task_is_gone(session, tid, status)?;
+                return Ok(None);
             }
         }
     }

@@ -26,6 +26,7 @@ use crate::session::RecordSession;
 use crate::world::task::{State, Task};
 
 const CLOSE_RANGE_UNSHARE: u64 = 2;
+
 const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 
 impl Capture {
@@ -134,56 +135,72 @@ impl Capture {
     }
 }
 
-impl RecordSession {
-    /// Makes a frozen fork of a stopped task, while the program's subreapers are disabled.
-    pub(crate) fn fork_task(&mut self, tid: Tid, stopped: Stopped) -> Result<(Stopped, Option<Tid>)> {
-        let tgid = self.task(tid)?.tgid;
-        // A frozen fork must become our child and nobody else's.
-        let (stopped, possible) = self.set_subreapers(false, tgid, stopped)?;
-        let (stopped, fork) = if possible {
-            self.capture.fork(tgid, stopped)?
-        } else {
-            (stopped, None)
-        };
-        let (stopped, _) = self.set_subreapers(true, tgid, stopped)?;
-        Ok((stopped, fork))
-    }
+/// Makes a frozen fork of a stopped task, while the program's subreapers are disabled.
+pub(crate) fn fork_task(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+) -> Result<(Stopped, Option<Tid>)> {
+    let tgid = session.world.task(tid)?.tgid;
+    // A frozen fork must become our child and nobody else's.
+    let (stopped, possible) = set_subreapers(session, false, tgid, stopped)?;
+    let (stopped, fork) = if possible {
+        session.checkpoints.fork(tgid, stopped)?
+    } else {
+        (stopped, None)
+    };
+    let (stopped, _) = set_subreapers(session, true, tgid, stopped)?;
+    Ok((stopped, fork))
+}
 
-    /// Disables the program's own subreapers for a moment, or enables them again. `stopped` is a task
-    /// of `tgid`. Returns `false` if one of them is blocked in the kernel and cannot be changed, or if
-    /// some task is dying.
-    fn set_subreapers(&mut self, on: bool, tgid: Tid, mut stopped: Stopped) -> Result<(Stopped, bool)> {
-        let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
-        // A dying task may be leaving orphans now, which belong to the program's subreaper.
-        if !on && !self.capture.subreapers.is_empty() && self.tasks.values().any(|t| t.exited) {
-            return Ok((stopped, false));
-        }
-        for reaper in self.capture.subreapers.clone() {
-            if reaper == tgid {
-                stopped = Remote::new(stopped, tgid)?
-                    .call(libc::SYS_prctl, args)?
-                    .0
-                    .finish()?;
-                continue;
-            }
-            let stopped_one = |t: &&Task| t.tgid == reaper && !t.exited && matches!(t.state, State::Ready(_));
-            let Some(tid) = self.tasks.values().find(stopped_one).map(|t| t.tid) else {
-                if self.tasks.values().any(|t| t.tgid == reaper && !t.exited) {
-                    return Ok((stopped, false));
-                }
-                self.capture.subreapers.remove(&reaper);
-                continue;
-            };
-            if let State::Ready(other) = self.task_mut(tid)?.take_state() {
-                let other = Remote::new(other, reaper)?
-                    .call(libc::SYS_prctl, args)?
-                    .0
-                    .finish()?;
-                self.task_mut(tid)?.state = State::Ready(other);
-            }
-        }
-        Ok((stopped, true))
+/// Disables the program's own subreapers for a moment, or enables them again. `stopped` is a task
+/// of `tgid`. Returns `false` if one of them is blocked in the kernel and cannot be changed, or if
+/// some task is dying.
+fn set_subreapers(
+    session: &mut RecordSession,
+    on: bool,
+    tgid: Tid,
+    mut stopped: Stopped,
+) -> Result<(Stopped, bool)> {
+    let args = [libc::PR_SET_CHILD_SUBREAPER as u64, u64::from(on), 0, 0, 0, 0];
+    // A dying task may be leaving orphans now, which belong to the program's subreaper.
+    if !on
+        && !session.checkpoints.subreapers.is_empty()
+        && session.world.tasks.values().any(|t| t.life.exited)
+    {
+        return Ok((stopped, false));
     }
+    for reaper in session.checkpoints.subreapers.clone() {
+        if reaper == tgid {
+            stopped = Remote::new(stopped, tgid)?
+                .call(libc::SYS_prctl, args)?
+                .0
+                .finish()?;
+            continue;
+        }
+        let stopped_one =
+            |t: &&Task| t.tgid == reaper && !t.life.exited && matches!(t.state, State::Ready(_));
+        let Some(tid) = session.world.tasks.values().find(stopped_one).map(|t| t.tid) else {
+            if session
+                .world
+                .tasks
+                .values()
+                .any(|t| t.tgid == reaper && !t.life.exited)
+            {
+                return Ok((stopped, false));
+            }
+            session.checkpoints.subreapers.remove(&reaper);
+            continue;
+        };
+        if let State::Ready(other) = session.world.task_mut(tid)?.take_state() {
+            let other = Remote::new(other, reaper)?
+                .call(libc::SYS_prctl, args)?
+                .0
+                .finish()?;
+            session.world.task_mut(tid)?.state = State::Ready(other);
+        }
+    }
+    Ok((stopped, true))
 }
 
 /// Lets a stopped task clone itself. The clone is stopped and has few ptrace options.

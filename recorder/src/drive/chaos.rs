@@ -9,8 +9,10 @@ use rr_trace::event::EventNumber;
 
 /// Maximum number of CPUs that a program is shown.
 const MOST_CORES: u64 = 8;
+
 /// Initial time that the recording may stand idle for intervals.
 const CREDIT: Duration = Duration::from_millis(200);
+
 /// Idle time that each event adds: a fraction of the cost of recording it.
 const CREDIT_PER_EVENT: Duration = Duration::from_micros(10);
 

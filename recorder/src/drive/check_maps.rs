@@ -38,38 +38,36 @@ fn of_kernel(tid: Tid) -> Result<Vec<Stretch>> {
     Ok(joined(lines.map(|l| (l.range, l.prot, l.shared))))
 }
 
-impl RecordSession {
-    /// Fails if the model of the task's address space differs from the kernel's mappings.
-    pub(crate) fn check_model(&self, tid: Tid) -> Result<()> {
-        let Some(task) = self.tasks.get(&tid).filter(|t| !t.exited) else {
-            return Ok(());
-        };
-        let Some(space) = self.spaces.get(&task.space) else {
-            return Ok(());
-        };
-        let (model, kernel) = (of_model(&space.model), of_kernel(tid)?);
-        if model == kernel {
-            return Ok(());
-        }
-        let only = |a: &[Stretch], b: &[Stretch]| -> Vec<String> {
-            let show = |(range, prot, shared): &Stretch| {
-                let right = |p: Prot, c| if prot.has(p) { c } else { '-' };
-                let sharing = if *shared { 's' } else { 'p' };
-                format!(
-                    "{range} {}{}{}{sharing}",
-                    right(Prot::READ, 'r'),
-                    right(Prot::WRITE, 'w'),
-                    right(Prot::EXEC, 'x')
-                )
-            };
-            a.iter().filter(|s| !b.contains(s)).take(4).map(show).collect()
-        };
-        let what = format!(
-            "at event {} the model of its memory is not /proc/{tid}/maps: the model has {:?}, the kernel {:?}",
-            self.last_event(),
-            only(&model, &kernel),
-            only(&kernel, &model)
-        );
-        Err(Error::Unexpected { tid, what })
+/// Fails if the model of the task's address space differs from the kernel's mappings.
+pub(crate) fn check_model(session: &RecordSession, tid: Tid) -> Result<()> {
+    let Some(task) = session.world.tasks.get(&tid).filter(|t| !t.life.exited) else {
+        return Ok(());
+    };
+    let Some(space) = session.world.spaces.get(&task.space) else {
+        return Ok(());
+    };
+    let (model, kernel) = (of_model(&space.model), of_kernel(tid)?);
+    if model == kernel {
+        return Ok(());
     }
+    let only = |a: &[Stretch], b: &[Stretch]| -> Vec<String> {
+        let show = |(range, prot, shared): &Stretch| {
+            let right = |p: Prot, c| if prot.has(p) { c } else { '-' };
+            let sharing = if *shared { 's' } else { 'p' };
+            format!(
+                "{range} {}{}{}{sharing}",
+                right(Prot::READ, 'r'),
+                right(Prot::WRITE, 'w'),
+                right(Prot::EXEC, 'x')
+            )
+        };
+        a.iter().filter(|s| !b.contains(s)).take(4).map(show).collect()
+    };
+    let what = format!(
+        "at event {} the model of its memory is not /proc/{tid}/maps: the model has {:?}, the kernel {:?}",
+        session.log.last_event(),
+        only(&model, &kernel),
+        only(&kernel, &model)
+    );
+    Err(Error::Unexpected { tid, what })
 }

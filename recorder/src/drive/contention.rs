@@ -15,18 +15,15 @@ use std::time::Duration;
 use rr_tracee::regs::Registers;
 use rr_tracee::{Addr, Tid};
 
-use crate::error::Result;
-use crate::session::RecordSession;
-use crate::world::task::Task;
-
 /// A task is starving after this many waits in a row.
 const STARVING: u32 = 3;
+
 /// A task that executes for longer between two waits has done something else.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// The parts of a futex(2) call that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Futex {
+pub(crate) enum Futex {
     /// Waits at a word.
     Wait(Addr),
     /// Wakes the tasks that wait at a word.
@@ -96,42 +93,6 @@ impl Contention {
         these
             .filter(move |(_, waits)| waits.at == at && waits.times >= STARVING)
             .map(|(tid, _)| *tid)
-    }
-}
-
-impl RecordSession {
-    /// Handles the entry of a call.
-    pub(crate) fn note_wait_for_lock(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
-        match Futex::of(entry) {
-            // In chaos mode only the seed decides, not the time.
-            Some(Futex::Wait(at)) if !self.scheduler.is_chaotic() => {
-                let idle = (self.task(tid)?.calls == 0).then(|| self.since_last_event());
-                self.contention.note_wait(tid, at, idle);
-            }
-            _ => self.contention.forget(tid),
-        }
-        Ok(())
-    }
-
-    /// Handles a call that wakes tasks: gives the next turn to a task that starves at the word.
-    pub(crate) fn note_wake(&mut self, entry: &Registers) {
-        if let Some(Futex::Wake(at)) = Futex::of(entry) {
-            self.handed_over = self.contention.starving_at(at).next().map(|_| at);
-        }
-    }
-
-    /// Handles the release of a lock at `at`: ends the turn in favour of a task that starves there.
-    /// Returns `false` if no starving task can run.
-    /// Returns `false` if none was woken.
-    pub(crate) fn hand_over(&mut self, at: Addr) -> Result<bool> {
-        self.let_out()?;
-        self.tell_scheduler();
-        let is_ready = |tid: &Tid| self.tasks.get(tid).is_some_and(Task::is_runnable);
-        let Some(tid) = self.contention.starving_at(at).filter(is_ready).min() else {
-            return Ok(false);
-        };
-        self.scheduler.hand_over(self.last_event(), tid);
-        Ok(true)
     }
 }
 

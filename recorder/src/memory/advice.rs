@@ -11,102 +11,112 @@ use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Backing, ForkPolicy, Registers, SpaceOp, Stopped, Tid, madv, procfs};
 
+use crate::call::answer::refuse_call;
+use crate::call::enter::perform_call;
 use crate::error::Result;
+use crate::memory::objects::hole_in_object;
+use crate::memory::unfinished::pages_thrown_away;
 use crate::session::RecordSession;
-use crate::world::task::Call;
+use crate::world::call::Call;
+use crate::world::model::World;
 
 /// The pages that an advice names.
 pub(crate) fn pages(entry: &Registers) -> AddrRange {
     AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages()
 }
 
-impl RecordSession {
-    pub(crate) fn begin_madvise(&mut self, tid: Tid, mut stopped: Stopped, call: Call) -> Result<()> {
-        let entry = call.entry;
-        match entry.rdx as i32 {
-            madv::GUARD_INSTALL | madv::GUARD_REMOVE => {
-                self.refuse(tid, stopped, &entry, libc::EINVAL, false)
-            }
-            madv::FREE => {
-                let id = self.task(tid)?.space;
-                let parts = self.space_mut(id).model.within(pages(&entry));
-                if parts.iter().any(|m| m.backing != Backing::Anonymous) {
-                    return self.refuse(tid, stopped, &entry, libc::EINVAL, true);
-                }
-                let rdx = madv::DONTNEED as u64;
-                stopped.set_regs(&Registers { rdx, ..entry })?;
-                self.perform(tid, stopped, call)
-            }
-            _ => self.perform(tid, stopped, call),
+pub(crate) fn begin_madvise(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    call: Call,
+) -> Result<()> {
+    let entry = call.entry;
+    match entry.rdx as i32 {
+        madv::GUARD_INSTALL | madv::GUARD_REMOVE => {
+            refuse_call(session, tid, stopped, &entry, libc::EINVAL, false)
         }
-    }
-
-    /// The changes made by an advice.
-    pub(crate) fn advice_taken(
-        &mut self,
-        tid: Tid,
-        range: AddrRange,
-        advice: i32,
-        result: i64,
-    ) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
-        // The kernel skips holes and then returns ENOMEM.
-        let passed = result == 0 || result == -i64::from(libc::ENOMEM);
-        match advice {
-            madv::FREE if passed => Ok((vec![SpaceOp::Discard(range)], vec![])),
-            madv::REMOVE => self.removed(tid, range),
-            _ if madv::is_about_fork(advice) => Ok((self.fork_ops(tid, range)?, vec![])),
-            _ if passed => Ok((madv::advised(range, advice).into_iter().collect(), vec![])),
-            // The advice stopped at a page that it does not apply to (mlock(2)). The pages before it
-            // are discarded.
-            madv::DONTNEED | madv::DONTNEED_LOCKED | madv::FREE => Ok((self.advised(tid, range)?, vec![])),
-            _ => Ok((vec![], vec![])),
-        }
-    }
-
-    /// The differences between the kernel's fork policies of these pages and the model's.
-    fn fork_ops(&self, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
-        let mut ops = Vec::new();
-        let Some(space) = self.spaces.get(&self.task(tid)?.space) else {
-            return Ok(ops);
-        };
-        let known = space.model.within(range);
-        for (there, policy) in procfs::fork_policies(tid)? {
-            for mapping in known.iter().filter(|m| m.fork != policy) {
-                let Some(part) = mapping.range.intersect(there) else {
-                    continue;
-                };
-                if mapping.fork == ForkPolicy::Omit {
-                    // First revert that the child does not have the pages.
-                    ops.push(SpaceOp::SetFork(part, ForkPolicy::Copy));
-                }
-                if policy != ForkPolicy::Copy || mapping.fork == ForkPolicy::Wipe {
-                    ops.push(SpaceOp::SetFork(part, policy));
-                }
+        madv::FREE => {
+            let id = session.world.task(tid)?.space;
+            let parts = session.world.space_mut(id).model.within(pages(&entry));
+            if parts.iter().any(|m| m.backing != Backing::Anonymous) {
+                return refuse_call(session, tid, stopped, &entry, libc::EINVAL, true);
             }
+            let rdx = madv::DONTNEED as u64;
+            stopped.set_regs(&Registers { rdx, ..entry })?;
+            perform_call(&mut session.world, tid, stopped, call)
         }
-        Ok(ops)
+        _ => perform_call(&mut session.world, tid, stopped, call),
     }
+}
 
-    /// The contents of the shared pages of this range, after a hole was made there, perhaps only in
-    /// parts.
-    fn removed(&mut self, tid: Tid, range: AddrRange) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
-        let (mut ops, mut writes) = (Vec::new(), Vec::new());
-        let space = self.task(tid)?.space;
-        let parts = self.spaces.get(&space).map(|s| s.model.within(range));
-        for part in parts.unwrap_or_default() {
-            let Backing::Shared { object, offset } = part.backing else {
+/// The changes made by an advice.
+pub(crate) fn advice_taken(
+    world: &mut World,
+    tid: Tid,
+    range: AddrRange,
+    advice: i32,
+    result: i64,
+) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+    // The kernel skips holes and then returns ENOMEM.
+    let passed = result == 0 || result == -i64::from(libc::ENOMEM);
+    match advice {
+        madv::FREE if passed => Ok((vec![SpaceOp::Discard(range)], vec![])),
+        madv::REMOVE => hole_made(world, tid, range),
+        _ if madv::is_about_fork(advice) => Ok((fork_ops(world, tid, range)?, vec![])),
+        _ if passed => Ok((madv::advised(range, advice).into_iter().collect(), vec![])),
+        // The advice stopped at a page that it does not apply to (mlock(2)). The pages before it
+        // are discarded.
+        madv::DONTNEED | madv::DONTNEED_LOCKED | madv::FREE => {
+            Ok((pages_thrown_away(world, tid, range)?, vec![]))
+        }
+        _ => Ok((vec![], vec![])),
+    }
+}
+
+/// The differences between the kernel's fork policies of these pages and the model's.
+fn fork_ops(world: &World, tid: Tid, range: AddrRange) -> Result<Vec<SpaceOp>> {
+    let mut ops = Vec::new();
+    let Some(space) = world.spaces.get(&world.task(tid)?.space) else {
+        return Ok(ops);
+    };
+    let known = space.model.within(range);
+    for (there, policy) in procfs::fork_policies(tid)? {
+        for mapping in known.iter().filter(|m| m.fork != policy) {
+            let Some(part) = mapping.range.intersect(there) else {
                 continue;
             };
-            let (more, shown) = self.hole_in_object(object, offset, part.range.len())?;
-            ops.extend(more);
-            writes.extend(shown);
-            if self.mapped.file(object).is_none() {
-                let addr = part.range.start;
-                let memory = &self.task(tid)?.memory;
-                let data = memory.read_vec(addr, part.range.len() as usize)?;
-                writes.push(MemWrite { space, addr, data });
+            if mapping.fork == ForkPolicy::Omit {
+                // First revert that the child does not have the pages.
+                ops.push(SpaceOp::SetFork(part, ForkPolicy::Copy));
+            }
+            if policy != ForkPolicy::Copy || mapping.fork == ForkPolicy::Wipe {
+                ops.push(SpaceOp::SetFork(part, policy));
             }
         }
-        Ok((ops, writes))
     }
+    Ok(ops)
+}
+
+/// The contents of the shared pages of this range, after a hole was made there, perhaps only in
+/// parts.
+fn hole_made(world: &mut World, tid: Tid, range: AddrRange) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
+    let (mut ops, mut writes) = (Vec::new(), Vec::new());
+    let space = world.task(tid)?.space;
+    let parts = world.spaces.get(&space).map(|s| s.model.within(range));
+    for part in parts.unwrap_or_default() {
+        let Backing::Shared { object, offset } = part.backing else {
+            continue;
+        };
+        let (more, shown) = hole_in_object(world, object, offset, part.range.len())?;
+        ops.extend(more);
+        writes.extend(shown);
+        if world.mapped.file(object).is_none() {
+            let addr = part.range.start;
+            let memory = &world.task(tid)?.memory;
+            let data = memory.read_vec(addr, part.range.len() as usize)?;
+            writes.push(MemWrite { space, addr, data });
+        }
+    }
+    Ok((ops, writes))
 }

@@ -15,7 +15,7 @@ use rr_preload::layout::{FILTER_WORDS, filter_bits};
 use rr_trace::FileStore;
 use rr_tracee::{Backing, FileId, ObjectId, Objects, SpaceOp, Tid, TraceeFd, limits, procfs};
 
-use crate::buffer::hardware_random::Searched;
+use crate::buffer::searched::Searched;
 use crate::error::{Error, Result};
 
 /// Shared memory objects.

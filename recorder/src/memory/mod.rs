@@ -1,4 +1,16 @@
-//! Calls that shape address spaces, mapped files and shared memory objects.
+//! Address spaces: calls that shape them, mapped files, shared memory objects.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `mapping` | mmap(2), mprotect(2), mremap(2), brk(2) |
+//! | `shm` | System V segments |
+//! | `advice` | madvise(2) |
+//! | `process_advice` | process_madvise(2) |
+//! | `secret` | memfd_secret(2) |
+//! | `mapped` | the files that are mapped, and the objects |
+//! | `objects` | writes to files that are mapped shared |
+//! | `private_files` | writes to files that are mapped privately |
+//! | `unfinished` | calls in the middle of which their task was killed |
 
 pub(crate) mod advice;
 pub(crate) mod mapped;
@@ -7,4 +19,5 @@ pub(crate) mod objects;
 pub(crate) mod private_files;
 pub(crate) mod process_advice;
 pub(crate) mod secret;
+pub(crate) mod shm;
 pub(crate) mod unfinished;

@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use rr_trace::event::{MemWrite, ObjectWrite};
+use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::{
@@ -19,135 +19,128 @@ use rr_tracee::{
     SpaceOp, Tid, procfs,
 };
 
+use crate::buffer::restore::restore_code;
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
+use crate::world::model::World;
 
-/// Additional changes of the next event, outside of its call's changes in the address space of its
-/// task.
-#[derive(Debug, Default)]
-pub(crate) struct Besides {
-    /// Operations in other address spaces, and for mappings of files that become those of objects.
-    pub others: Vec<(SpaceId, SpaceOp)>,
-    /// Contents of the processes' own pages there.
-    pub writes: Vec<MemWrite>,
-    /// Writes to bytes of objects that are not mapped shared.
-    pub object_writes: Vec<ObjectWrite>,
+/// The file at a path of ours has changed in the bytes `start..start + len`, or in its size
+/// (`sizes`, before and now). If a private mapping shows the change, the file becomes an object.
+/// Returns the object, and the operation that creates it.
+pub(crate) fn changed_privately(
+    world: &mut World,
+    path: &Path,
+    (start, len): (u64, u64),
+    sizes: (u64, u64),
+) -> Result<Option<(ObjectId, SpaceOp)>> {
+    let Some(mapped) = world.mapped.mapped_at(path) else {
+        return Ok(None);
+    };
+    let contents = mapped.private.to_vec();
+    let resized = (sizes.0 != sizes.1).then(|| {
+        let from = Addr(sizes.0.min(sizes.1)).page_floor();
+        AddrRange::new(from, Addr(u64::MAX))
+    });
+    let written = AddrRange::sized(Addr(start), len);
+    let shows = |m: &Mapping| {
+        let Backing::File { offset, .. } = m.backing else {
+            return false;
+        };
+        let bytes = AddrRange::sized(Addr(offset), m.range.len());
+        let changed = [Some(written), resized].into_iter().flatten();
+        changed.into_iter().any(|c| bytes.intersect(c).is_some())
+    };
+    let mut spaces = world.spaces.keys();
+    if !spaces.any(|id| mappings_of(world, *id, &contents).any(shows)) {
+        return Ok(None);
+    }
+    world.mapped.become_object(&world.files, path)
 }
 
-impl RecordSession {
-    /// The file at a path of ours has changed in the bytes `start..start + len`, or in its size
-    /// (`sizes`, before and now). If a private mapping shows the change, the file becomes an object.
-    /// Returns the object, and the operation that creates it.
-    pub(crate) fn changed_privately(
-        &mut self,
-        path: &Path,
-        (start, len): (u64, u64),
-        sizes: (u64, u64),
-    ) -> Result<Option<(ObjectId, SpaceOp)>> {
-        let Some(mapped) = self.mapped.mapped_at(path) else {
-            return Ok(None);
+/// This object, which was a file of the trace, may change from now on: turns private mappings of
+/// the file into mappings of the object.
+pub(crate) fn map_object_privately(session: &mut RecordSession, object: ObjectId) -> Result<()> {
+    let Some((inode, contents)) = session.world.mapped.private_of(object) else {
+        return Ok(());
+    };
+    let contents = contents.to_vec();
+    // The change may make the file shorter.
+    session.checkpoints.wait_until_read();
+    let spaces: Vec<SpaceId> = session.world.spaces.keys().copied().collect();
+    for id in spaces {
+        let mappings: Vec<Mapping> = mappings_of(&session.world, id, &contents).cloned().collect();
+        let Some(leader) = session.world.leader(id).filter(|_| !mappings.is_empty()) else {
+            continue;
         };
-        let contents = mapped.private.to_vec();
-        let resized = (sizes.0 != sizes.1).then(|| {
-            let from = Addr(sizes.0.min(sizes.1)).page_floor();
-            AddrRange::new(from, Addr(u64::MAX))
+        match remap_to_object(&mut session.world, leader, id, mappings, (object, inode.1)) {
+            // A dead process's memory is not visible any more.
+            Err(Error::Tracee(TraceeError::Died(_))) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn remap_to_object(
+    world: &mut World,
+    tid: Tid,
+    id: SpaceId,
+    mappings: Vec<Mapping>,
+    (object, inode): (ObjectId, u64),
+) -> Result<()> {
+    // Several files can have the same contents.
+    let lines = procfs::maps(tid)?;
+    let of_file = |m: &Mapping| {
+        lines
+            .iter()
+            .any(|l| l.range.contains(m.range.start) && l.inode == inode)
+    };
+    for mapping in mappings.into_iter().filter(of_file) {
+        let Backing::File { offset, .. } = mapping.backing else {
+            continue;
+        };
+        let range = mapping.range;
+        // Restore rewritten code there, as if the program were to write to it.
+        let sites = &mut world.space_mut(id).library.sites;
+        let restored = sites.follow(&SpaceOp::Protect(range, Prot::RW));
+        let mut writes = Vec::new();
+        restore_code(world, tid, id, restored, &mut writes)?;
+        writes.extend(own_pages(tid, id, range)?);
+        let op = SpaceOp::Map(Mapping {
+            backing: Backing::CopyOnWrite { object, offset },
+            ..mapping
         });
-        let written = AddrRange::sized(Addr(start), len);
-        let shows = |m: &Mapping| {
-            let Backing::File { offset, .. } = m.backing else {
-                return false;
-            };
-            let bytes = AddrRange::sized(Addr(offset), m.range.len());
-            let changed = [Some(written), resized].into_iter().flatten();
-            changed.into_iter().any(|c| bytes.intersect(c).is_some())
-        };
-        let mut spaces = self.spaces.keys();
-        if !spaces.any(|id| self.mappings_of(*id, &contents).any(shows)) {
-            return Ok(None);
-        }
-        self.mapped.become_object(&self.files, path)
+        world.space_mut(id).model.apply(&op);
+        world.besides.others.push((id, op));
+        world.besides.writes.extend(writes);
     }
+    Ok(())
+}
 
-    /// This object, which was a file of the trace, may change from now on: turns private mappings of
-    /// the file into mappings of the object.
-    pub(crate) fn map_object_privately(&mut self, object: ObjectId) -> Result<()> {
-        let Some((inode, contents)) = self.mapped.private_of(object) else {
-            return Ok(());
-        };
-        let contents = contents.to_vec();
-        // The change may make the file shorter.
-        self.capture.wait_until_read();
-        let spaces: Vec<SpaceId> = self.spaces.keys().copied().collect();
-        for id in spaces {
-            let mappings: Vec<Mapping> = self.mappings_of(id, &contents).cloned().collect();
-            let Some(leader) = self.leader(id).filter(|_| !mappings.is_empty()) else {
-                continue;
-            };
-            match self.remap(leader, id, mappings, (object, inode.1)) {
-                // A dead process's memory is not visible any more.
-                Err(Error::Tracee(TraceeError::Died(_))) => {}
-                other => other?,
-            }
-        }
-        Ok(())
-    }
+/// Returns whether any space has mapped these contents, or the object that such a file has become,
+/// privately.
+pub(crate) fn is_mapped_privately(world: &World, contents: &[FileId], object: Option<ObjectId>) -> bool {
+    let mut spaces = world.spaces.keys();
+    spaces.any(|id| shows_privately(world, *id, contents, object))
+}
 
-    fn remap(
-        &mut self,
-        tid: Tid,
-        id: SpaceId,
-        mappings: Vec<Mapping>,
-        (object, inode): (ObjectId, u64),
-    ) -> Result<()> {
-        // Several files can have the same contents.
-        let lines = procfs::maps(tid)?;
-        let of_file = |m: &Mapping| {
-            lines
-                .iter()
-                .any(|l| l.range.contains(m.range.start) && l.inode == inode)
-        };
-        for mapping in mappings.into_iter().filter(of_file) {
-            let Backing::File { offset, .. } = mapping.backing else {
-                continue;
-            };
-            let range = mapping.range;
-            // Restore rewritten code there, as if the program were to write to it.
-            let sites = &mut self.space_mut(id).library.sites;
-            let restored = sites.follow(&SpaceOp::Protect(range, Prot::RW));
-            let mut writes = Vec::new();
-            self.restore(tid, id, restored, &mut writes)?;
-            writes.extend(own_pages(tid, id, range)?);
-            let op = SpaceOp::Map(Mapping {
-                backing: Backing::CopyOnWrite { object, offset },
-                ..mapping
-            });
-            self.space_mut(id).model.apply(&op);
-            self.besides.others.push((id, op));
-            self.besides.writes.extend(writes);
-        }
-        Ok(())
-    }
+/// Same as [`is_mapped_privately`], for one space.
+pub(crate) fn shows_privately(
+    world: &World,
+    id: SpaceId,
+    contents: &[FileId],
+    object: Option<ObjectId>,
+) -> bool {
+    let copies =
+        |m: &&Mapping| matches!(m.backing, Backing::CopyOnWrite { object: o, .. } if Some(o) == object);
+    let mut mappings = world.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
+    mappings_of(world, id, contents).next().is_some() || mappings.any(|m| copies(&m))
+}
 
-    /// Returns whether any space has mapped these contents, or the object that such a file has become,
-    /// privately.
-    pub(crate) fn is_mapped_privately(&self, contents: &[FileId], object: Option<ObjectId>) -> bool {
-        let mut spaces = self.spaces.keys();
-        spaces.any(|id| self.shows_privately(*id, contents, object))
-    }
-
-    /// Same as [`RecordSession::is_mapped_privately`], for one space.
-    pub(crate) fn shows_privately(&self, id: SpaceId, contents: &[FileId], object: Option<ObjectId>) -> bool {
-        let copies =
-            |m: &&Mapping| matches!(m.backing, Backing::CopyOnWrite { object: o, .. } if Some(o) == object);
-        let mut mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
-        self.mappings_of(id, contents).next().is_some() || mappings.any(|m| copies(&m))
-    }
-
-    /// The mappings of these contents in a space.
-    fn mappings_of(&self, id: SpaceId, contents: &[FileId]) -> impl Iterator<Item = &Mapping> {
-        let mappings = self.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
-        mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))
-    }
+/// The mappings of these contents in a space.
+fn mappings_of<'a>(world: &'a World, id: SpaceId, contents: &[FileId]) -> impl Iterator<Item = &'a Mapping> {
+    let mappings = world.spaces.get(&id).into_iter().flat_map(|s| s.model.iter());
+    mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))
 }
 
 /// The pages of a private mapping that the process has written to.

@@ -9,19 +9,23 @@ use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot};
 
 /// Maximum number of pages that are watched.
 const PAGES: usize = 64;
+
 /// Maximum number of changing words in the name of a point.
 const WORDS: usize = 32;
+
 /// Maximum number of words from the top of the stack: in a recursion, the frames distinguish the
 /// passes.
 const STACK_WORDS: usize = 128;
+
 /// Size of the memory below the top of the stack that a function may use without moving the stack
 /// pointer (x86-64 psABI, "The Stack Frame").
 const RED_ZONE: u64 = 128;
+
 /// Number of pages of the stack that are watched even if they are not touched.
 const STACK_PAGES: u64 = 8;
 
-/// Words of memory with their values.
-pub(crate) type Words = Vec<(Addr, u64)>;
+/// The words, with their values.
+pub(crate) type Discriminators = Vec<(Addr, u64)>;
 
 /// Observed changes of a word.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ impl Pages {
 
     /// The words that changed most often. Words that count come first, because others may have the same
     /// value in every turn of a loop when it passes the point.
-    pub(crate) fn best(self, memory: &Memory) -> Words {
+    pub(crate) fn best(self, memory: &Memory) -> Discriminators {
         let mut words: Vec<_> = self.changes.into_iter().collect();
         words.sort_by_key(|(addr, change)| (!change.counts(), Reverse(change.times), *addr));
         let best = words.into_iter().take(WORDS);
@@ -108,7 +112,7 @@ impl Pages {
 
 /// Adds words from the top of the stack, and the memory that a function without a frame may use below
 /// it.
-pub(crate) fn add_stack(words: &mut Words, memory: &Memory, space: &AddressSpace, rsp: Addr) {
+pub(crate) fn add_stack(words: &mut Discriminators, memory: &Memory, space: &AddressSpace, rsp: Addr) {
     let Some(stack) = stack_at(space, rsp) else {
         return;
     };

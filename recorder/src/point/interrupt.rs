@@ -26,260 +26,263 @@ use rr_tracee::task::{processor_time, signo, wait};
 use rr_tracee::ticker::{SHORT_TICKS, Ticker};
 use rr_tracee::{Stopped, Tid, procfs};
 
-use crate::buffer::control::is_inside;
-use crate::call::syscall::is_restart;
+use crate::buffer::control::{abort_buffered_call, force_traced, keep_from_calls, take_records};
+use crate::buffer::library::is_inside;
+use crate::drive::members::tell_scheduler;
+use crate::drive::reports::note_report;
 use crate::error::Result;
-use crate::point::spin::Doing;
+use crate::log::events::emit;
+use crate::point::clock::ran_us;
+use crate::point::patience::Purpose;
+use crate::point::place::{leave_unnamed, step_to_place};
+use crate::point::spin::{Doing, look_for_spin};
 use crate::session::RecordSession;
+use crate::signal::wakeup_signal::send_wakeup;
+use crate::world::model::World;
 use crate::world::task::{State, Task};
+use rr_tracee::regs::is_restart;
 
 /// Number of ticks without an event after which a signal does not wait any longer.
 const SIGNAL_PATIENCE: u32 = 3;
+
 /// Number of ticks without an event after which a due checkpoint makes one.
 const CHECKPOINT_PATIENCE: u32 = 5;
+
 /// Minimum processor time of a process since a tick before one of its tasks is checked for spinning.
 const SPIN_LEAST: Duration = Duration::from_millis(1);
+
 /// Maximum number of short ticks until a task that others wait for is checked for spinning again. The
 /// number doubles each time that the task does not spin.
 const LOOK_PATIENCE_MAX: u32 = 256;
+
 /// Same as [`LOOK_PATIENCE_MAX`], for a task that spins and has seen no change since.
 const IDLE_PATIENCE_MAX: u32 = 16;
 
-/// Purpose of an interrupt.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Purpose {
-    /// Check if the task spins. If not, it continues.
-    Look,
-    /// Others have waited long enough.
-    Others,
-    /// A signal, a checkpoint, the end of the recording.
-    #[default]
-    Else,
+/// Handles a tick while `tid` executes user code: interrupts it if something has waited long
+/// enough.
+pub(crate) fn on_tick(session: &mut RecordSession, tid: Tid) -> Result<()> {
+    let now = session.log.now();
+    let task = session.world.task_mut(tid)?;
+    if task.interval.ticks.clocked.is_none() && task.call.is_none() {
+        // A task that is dying has no processor time.
+        task.interval.ticks.clocked = processor_time(task.tgid).ok().map(|ran| (now, ran));
+    }
+    if session.drive.ticker.as_ref().is_some_and(Ticker::is_short) {
+        return on_short_tick(session, tid);
+    }
+    on_long_tick(session, tid)
 }
 
-impl RecordSession {
-    /// Handles a tick while `tid` executes user code: interrupts it if something has waited long
-    /// enough.
-    pub(crate) fn on_tick(&mut self, tid: Tid) -> Result<()> {
-        let now = self.now();
-        let task = self.task_mut(tid)?;
-        if task.clocked.is_none() && task.call.is_none() {
-            // A task that is dying has no processor time.
-            task.clocked = processor_time(task.tgid).ok().map(|ran| (now, ran));
-        }
-        if self.ticker.as_ref().is_some_and(Ticker::is_short) {
-            return self.on_short_tick(tid);
-        }
-        self.on_long_tick(tid)
+/// A tick while there are several tasks: sometimes checks if the task spins.
+fn on_short_tick(session: &mut RecordSession, tid: Tid) -> Result<()> {
+    session.drive.short_ticks += 1;
+    if session.drive.short_ticks >= SHORT_TICKS {
+        session.drive.short_ticks = 0;
+        on_long_tick(session, tid)?;
     }
-
-    /// A tick while there are several tasks: sometimes checks if the task spins.
-    fn on_short_tick(&mut self, tid: Tid) -> Result<()> {
-        self.short_ticks += 1;
-        if self.short_ticks >= SHORT_TICKS {
-            self.short_ticks = 0;
-            self.on_long_tick(tid)?;
-        }
-        let task = self.task_mut(tid)?;
-        task.short_ticks += 1;
-        let is_over = task.patience.is_over(task.short_ticks);
-        if !is_over && task.short_ticks < task.look_at || task.call.is_some() || task.interrupted {
-            return Ok(());
-        }
-        // On a busy machine a tick says little, because the task may hardly have run.
-        let ran = |(_, before)| processor_time(task.tgid).is_ok_and(|ran| ran >= before + SPIN_LEAST);
-        let is_awake = task.clocked.is_some_and(ran) && procfs::state(tid).is_ok_and(|s| s == 'R');
-        if !is_awake || !self.others_can_run(tid)? {
-            return Ok(());
-        }
-        if !self.keep_from_calls(tid)? {
-            // A task that makes calls does not spin.
-            let task = self.task_mut(tid)?;
-            task.look_at = (2 * task.short_ticks).min(LOOK_PATIENCE_MAX);
-            return Ok(());
-        }
-        let task = self.task_mut(tid)?;
-        if let State::InKernel(running) = &task.state {
-            running.interrupt()?;
-            task.interrupted = true;
-            task.interrupted_for = if is_over { Purpose::Others } else { Purpose::Look };
-        }
-        Ok(())
+    let task = session.world.task_mut(tid)?;
+    task.interval.ticks.short_ticks += 1;
+    let is_over = task
+        .interval
+        .ticks
+        .patience
+        .is_over(task.interval.ticks.short_ticks);
+    if !is_over && task.interval.ticks.short_ticks < task.interval.ticks.look_at
+        || task.call.is_some()
+        || task.interval.ticks.interrupt.is_some()
+    {
+        return Ok(());
     }
+    // On a busy machine a tick says little, because the task may hardly have run.
+    let ran = |(_, before)| processor_time(task.tgid).is_ok_and(|ran| ran >= before + SPIN_LEAST);
+    let is_awake = task.interval.ticks.clocked.is_some_and(ran) && procfs::state(tid).is_ok_and(|s| s == 'R');
+    if !is_awake || !others_can_run(session, tid)? {
+        return Ok(());
+    }
+    if !keep_from_calls(&mut session.world, tid)? {
+        // A task that makes calls does not spin.
+        let task = session.world.task_mut(tid)?;
+        task.interval.ticks.look_at = (2 * task.interval.ticks.short_ticks).min(LOOK_PATIENCE_MAX);
+        return Ok(());
+    }
+    let task = session.world.task_mut(tid)?;
+    if let State::InKernel(running) = &task.state {
+        running.interrupt()?;
+        task.interval.ticks.interrupt = Some(if is_over { Purpose::Others } else { Purpose::Look });
+    }
+    Ok(())
+}
 
-    fn on_long_tick(&mut self, tid: Tid) -> Result<()> {
-        let task = self.task_mut(tid)?;
-        task.ticks += 1;
-        let ticks = task.ticks;
-        if task.call.is_some() || task.interrupted || !matches!(task.state, State::InKernel(_)) {
-            return Ok(());
+fn on_long_tick(session: &mut RecordSession, tid: Tid) -> Result<()> {
+    let task = session.world.task_mut(tid)?;
+    task.interval.ticks.long += 1;
+    let ticks = task.interval.ticks.long;
+    if task.call.is_some()
+        || task.interval.ticks.interrupt.is_some()
+        || !matches!(task.state, State::InKernel(_))
+    {
+        return Ok(());
+    }
+    let space = task.space;
+    // The task waits in the kernel unexpectedly. (If it is the only task it may: no other could run
+    // meanwhile.)
+    let asleep = session.world.tasks.len() > 1
+        && session.world.spaces[&space].library.installed
+        && procfs::state(tid).is_ok_and(|s| s == 'S');
+    let for_signal = ticks >= SIGNAL_PATIENCE && has_deliverable(&session.world, tid)?;
+    let others = !asleep && !for_signal && others_can_run(session, tid)?;
+    let now = session.log.now();
+    let for_checkpoint =
+        !asleep && !for_signal && ticks >= CHECKPOINT_PATIENCE && session.checkpoints.must_interrupt(now);
+    if others {
+        force_traced(&mut session.world, tid)?;
+        let awake = |t: &Task| t.tid != tid && matches!(t.state, State::Reported(..));
+        if session.world.tasks.values().any(awake) {
+            session.drive.scheduler.cut_short();
         }
-        let space = task.space;
-        // The task waits in the kernel unexpectedly. (If it is the only task it may: no other could run
-        // meanwhile.)
-        let asleep = self.tasks.len() > 1
-            && self.spaces[&space].library.installed
-            && procfs::state(tid).is_ok_and(|s| s == 'S');
-        let for_signal = ticks >= SIGNAL_PATIENCE && self.has_deliverable(tid)?;
-        let others = !asleep && !for_signal && self.others_can_run(tid)?;
-        let now = self.now();
-        let for_checkpoint =
-            !asleep && !for_signal && ticks >= CHECKPOINT_PATIENCE && self.capture.must_interrupt(now);
-        if others {
-            self.hurry(tid)?;
-            let awake = |t: &Task| t.tid != tid && matches!(t.state, State::Reported(..));
-            if self.tasks.values().any(awake) {
-                self.scheduler.cut_short();
+    }
+    let for_end = session.is_time_over();
+    if !asleep && !for_signal && !for_checkpoint && !for_end {
+        return Ok(());
+    }
+    let task = session.world.task_mut(tid)?;
+    if let State::InKernel(running) = &task.state {
+        running.interrupt()?;
+        task.interval.ticks.interrupt = Some(Purpose::Else);
+    }
+    Ok(())
+}
+
+/// Notes that a task spins. If nothing has changed since it last did, all others spin or wait for
+/// the outside world. Then the task is checked less and less often.
+fn note_spin(world: &mut World, tid: Tid, state: (Registers, Vec<ChunkSum>)) -> Result<()> {
+    let task = world.task_mut(tid)?;
+    let again = task.interval.ticks.spun_at.as_deref() == Some(&state);
+    // The next event halves this.
+    let next = if again { 4 * task.interval.ticks.look_at } else { 2 };
+    task.interval.ticks.look_at = next.min(2 * IDLE_PATIENCE_MAX);
+    task.interval.ticks.spun_at = Some(Box::new(state));
+    Ok(())
+}
+
+/// Returns whether a deferred signal would be delivered now.
+fn has_deliverable(world: &World, tid: Tid) -> Result<bool> {
+    let deferred = &world.task(tid)?.signals.deferred;
+    if deferred.is_empty() {
+        return Ok(false);
+    }
+    let blocked = procfs::signal_dispositions(tid)?.blocked;
+    Ok(deferred.iter().any(|info| blocked & 1 << (signo(info) - 1) == 0))
+}
+
+fn others_can_run(session: &mut RecordSession, tid: Tid) -> Result<bool> {
+    while session.world.tasks.len() > 1
+        && let Some(report) = wait(None, true)
+    {
+        note_report(session, report)?;
+    }
+    tell_scheduler(session);
+    Ok(session.drive.scheduler.others_are_ready(tid))
+}
+
+/// Handles the stop of an interrupt.
+pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> {
+    let regs = stopped.regs()?;
+    if is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
+        if is_inside(regs.rip) {
+            // The task waited in the library, for something that others may have to do first.
+            session.world.task_mut(tid)?.interval.ticks.interrupt = None;
+            return abort_buffered_call(&mut session.world, tid, stopped);
+        }
+        // The kernel is about to restart a call, and would do so at the first single step: with the
+        // trap flag in `r11`.
+        return leave_unnamed(&mut session.world, tid, stopped);
+    }
+    let task = session.world.task_mut(tid)?;
+    if task.signals.is_due && (regs.rip, regs.rsp) == (task.interval.boundary.rip, task.interval.boundary.rsp)
+    {
+        // The task has executed nothing since its last event, and a signal arrives there.
+        return leave_unnamed(&mut session.world, tid, stopped);
+    }
+    // Looks at what the task is doing, and steps to a place that can be named.
+    task.interval.between = true;
+    let ran_us = ran_us(session, tid)?;
+    let task = session.world.task_mut(tid)?;
+    let purpose = task
+        .interval
+        .ticks
+        .interrupt
+        .replace(Purpose::Else)
+        .unwrap_or_default();
+    let only_looked_at = purpose == Purpose::Look;
+    let (mut spins, mut counts) = (false, false);
+    let (stopped, discriminators) = match look_for_spin(session, tid, stopped)? {
+        Doing::Spins(stopped, discriminators) => {
+            spins = true;
+            (stopped, discriminators)
+        }
+        Doing::Counts(stopped, counters) if !only_looked_at => {
+            counts = true;
+            match step_to_place(session, tid, stopped, ran_us, Some(&counters))? {
+                Some(found) => found,
+                None => return Ok(()),
             }
         }
-        let for_end = self.is_time_over();
-        if !asleep && !for_signal && !for_checkpoint && !for_end {
-            return Ok(());
+        Doing::Else(stopped) | Doing::Counts(stopped, _) if only_looked_at => {
+            let task = session.world.task_mut(tid)?;
+            task.interval.ticks.look_at = (2 * task.interval.ticks.short_ticks).min(LOOK_PATIENCE_MAX);
+            return leave_unnamed(&mut session.world, tid, stopped);
         }
-        let task = self.task_mut(tid)?;
-        if let State::InKernel(running) = &task.state {
-            running.interrupt()?;
-            task.interrupted = true;
-            task.interrupted_for = Purpose::Else;
-        }
-        Ok(())
-    }
-
-    /// Notes that a task spins. If nothing has changed since it last did, all others spin or wait for
-    /// the outside world. Then the task is checked less and less often.
-    fn note_spin(&mut self, tid: Tid, state: (Registers, Vec<ChunkSum>)) -> Result<()> {
-        let task = self.task_mut(tid)?;
-        let again = task.spun_at.as_deref() == Some(&state);
-        // The next event halves this.
-        let next = if again { 4 * task.look_at } else { 2 };
-        task.look_at = next.min(2 * IDLE_PATIENCE_MAX);
-        task.spun_at = Some(Box::new(state));
-        Ok(())
-    }
-
-    /// Approximate processor time of the task since its last event, in microseconds. For the time
-    /// before the first tick, which was not measured, the same share is assumed.
-    pub(crate) fn ran_us(&self, tid: Tid) -> Result<u32> {
-        let task = self.task(tid)?;
-        let Some((then, ran)) = task.clocked else {
-            return Ok(0);
-        };
-        let ran = processor_time(task.tgid)?.saturating_sub(ran);
-        let all = self.since_last_event();
-        let seen = self.now().saturating_sub(then);
-        let part = if seen.is_zero() {
-            1.0
-        } else {
-            all.div_duration_f64(seen).min(2.0)
-        };
-        Ok(ran.mul_f64(part).as_micros().try_into().unwrap_or(u32::MAX))
-    }
-
-    /// Returns whether a stashed signal would be delivered now.
-    fn has_deliverable(&self, tid: Tid) -> Result<bool> {
-        let stash = &self.task(tid)?.stash;
-        if stash.is_empty() {
-            return Ok(false);
-        }
-        let blocked = procfs::signal_dispositions(tid)?.blocked;
-        Ok(stash.iter().any(|info| blocked & 1 << (signo(info) - 1) == 0))
-    }
-
-    fn others_can_run(&mut self, tid: Tid) -> Result<bool> {
-        while self.tasks.len() > 1
-            && let Some(report) = wait(None, true)
-        {
-            self.note(report)?;
-        }
-        self.tell_scheduler();
-        Ok(self.scheduler.others_are_ready(tid))
-    }
-
-    /// Handles the stop of an interrupt.
-    pub(crate) fn on_interrupted(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
-        let regs = stopped.regs()?;
-        if is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
-            if is_inside(regs.rip) {
-                // The task waited in the library, for something that others may have to do first.
-                self.task_mut(tid)?.interrupted = false;
-                return self.bail_out(tid, stopped);
+        Doing::Else(stopped) | Doing::Counts(stopped, _) => {
+            match step_to_place(session, tid, stopped, ran_us, None)? {
+                Some(found) => found,
+                None => return Ok(()),
             }
-            // The kernel is about to restart a call, and would do so at the first single step: with the
-            // trap flag in `r11`.
-            return self.leave(tid, stopped);
         }
-        let task = self.task_mut(tid)?;
-        if task.due && (regs.rip, regs.rsp) == (task.boundary.rip, task.boundary.rsp) {
-            // The task has executed nothing since its last event, and a signal arrives there.
-            task.interrupted_for = Purpose::Else;
-            return self.leave(tid, stopped);
-        }
-        // Looks at what the task is doing, and steps to a place that can be named.
-        task.between = true;
-        let ran_us = self.ran_us(tid)?;
-        let task = self.task_mut(tid)?;
-        let purpose = std::mem::take(&mut task.interrupted_for);
-        let only_looked_at = purpose == Purpose::Look;
-        let (mut spins, mut counts) = (false, false);
-        let (stopped, words) = match self.look_for_spin(tid, stopped)? {
-            Doing::Spins(stopped, words) => {
-                spins = true;
-                (stopped, words)
-            }
-            Doing::Counts(stopped, counters) if !only_looked_at => {
-                counts = true;
-                match self.step_to_place(tid, stopped, ran_us, Some(&counters))? {
-                    Some(found) => found,
-                    None => return Ok(()),
-                }
-            }
-            Doing::Else(stopped) | Doing::Counts(stopped, _) if only_looked_at => {
-                let task = self.task_mut(tid)?;
-                task.look_at = (2 * task.short_ticks).min(LOOK_PATIENCE_MAX);
-                return self.leave(tid, stopped);
-            }
-            Doing::Else(stopped) | Doing::Counts(stopped, _) => {
-                match self.step_to_place(tid, stopped, ran_us, None)? {
-                    Some(found) => found,
-                    None => return Ok(()),
-                }
-            }
-            Doing::Over => return Ok(()),
-        };
-        // Records the point.
-        self.take_records(tid)?;
-        let at = stopped.regs()?.outside_call();
-        let space = &self.spaces[&self.task(tid)?.space];
-        let point = Point {
-            xstate: stopped.xstate()?,
-            words,
-            sums: digest::sums(tid, &space.model, digest::ALL, |id| self.mapped.file(id))?,
-            ran_us,
-        };
-        // The memory of a task that was killed meanwhile may be gone. Such a task is in no stop and has
-        // no registers.
-        if stopped.regs()?.outside_call() != at {
-            return Err(rr_tracee::Error::Died(tid).into());
-        }
-        if purpose == Purpose::Others && !spins {
-            let task = self.task_mut(tid)?;
-            task.patience.note_cut(counts, task.calls > 0);
-        }
-        if spins {
-            self.note_spin(tid, (at, point.sums.clone()))?;
-        }
-        let point = Box::new(point);
-        self.emit(tid, EventKind::Point { at, point }, vec![], vec![])?;
-        // A stashed signal can come now: by a carrier, as at a system call.
-        let mask = stopped.sigmask()?;
-        let task = self.task_mut(tid)?;
-        task.boundary = at;
-        task.state = State::Ready(stopped);
-        match task.stash.iter().map(signo).find(|s| mask & 1 << (s - 1) == 0) {
-            Some(signal) => self.send_carrier(tid, signal, mask)?,
-            // Otherwise other tasks are waiting.
-            None => self.yields = true,
-        }
-        Ok(())
+        Doing::Over => return Ok(()),
+    };
+    // Records the point.
+    take_records(session, tid)?;
+    let at = stopped.regs()?.outside_call();
+    let space = &session.world.spaces[&session.world.task(tid)?.space];
+    let point = Point {
+        xstate: stopped.xstate()?,
+        words: discriminators,
+        sums: digest::sums(tid, &space.model, digest::ALL, |id| session.world.mapped.file(id))?,
+        ran_us,
+    };
+    // The memory of a task that was killed meanwhile may be gone. Such a task is in no stop and has
+    // no registers.
+    if stopped.regs()?.outside_call() != at {
+        return Err(rr_tracee::Error::Died(tid).into());
     }
+    if purpose == Purpose::Others && !spins {
+        let task = session.world.task_mut(tid)?;
+        task.interval
+            .ticks
+            .patience
+            .note_cut(counts, task.interval.calls > 0);
+    }
+    if spins {
+        note_spin(&mut session.world, tid, (at, point.sums.clone()))?;
+    }
+    let point = Box::new(point);
+    emit(session, tid, EventKind::Point { at, point }, vec![], vec![])?;
+    // A deferred signal can come now: by a wakeup signal, as at a system call.
+    let mask = stopped.sigmask()?;
+    let task = session.world.task_mut(tid)?;
+    task.interval.boundary = at;
+    task.state = State::Ready(stopped);
+    match task
+        .signals
+        .deferred
+        .iter()
+        .map(signo)
+        .find(|s| mask & 1 << (s - 1) == 0)
+    {
+        Some(signal) => send_wakeup(&mut session.world, tid, signal, mask)?,
+        // Otherwise other tasks are waiting.
+        None => session.drive.yields = true,
+    }
+    Ok(())
 }

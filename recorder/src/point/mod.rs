@@ -1,5 +1,15 @@
 //! Execution points: the end of an interval without an event of the program.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `interrupt` | when a task is interrupted, and what follows |
+//! | `patience` | how long others wait for a task |
+//! | `clock` | the processor time of an interval |
+//! | `spin` | tasks that wait in a loop |
+//! | `place` | the place where the point is |
+//! | `discriminators` | the words that distinguish the passes of a loop |
 
+pub(crate) mod clock;
 pub(crate) mod discriminators;
 pub(crate) mod interrupt;
 pub(crate) mod patience;

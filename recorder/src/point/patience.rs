@@ -25,6 +25,18 @@ const SOON: Duration = Duration::from_micros(125);
 /// event.
 const PARTS: u32 = 16;
 
+/// Purpose of an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Purpose {
+    /// Check if the task spins. If not, it continues.
+    Look,
+    /// Others have waited long enough.
+    Others,
+    /// A signal, a checkpoint, the end of the recording.
+    #[default]
+    Else,
+}
+
 /// The time that others wait for a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {

@@ -12,34 +12,48 @@ use rr_tracee::site::branches_to;
 use rr_tracee::task::{Resume, Waited, is_fault, processor_time, si_code};
 use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, SpaceId, Stop, Stopped, Tid, procfs};
 
-use crate::buffer::control::is_inside;
+use crate::buffer::library::is_inside;
 use crate::error::Result;
-use crate::point::discriminators::{self, Pages, Words};
+use crate::point::discriminators::{Discriminators, Pages, add_stack};
 use crate::session::RecordSession;
+use crate::signal::deliver::defer_signal;
+use crate::signal::forced::{is_forced, undo_force};
+use crate::task::exit::task_is_gone;
+use crate::world::model::World;
 use crate::world::task::State;
 
 /// Maximum number of steps to see the memory that the task touches: a turn of a small interpreter's
 /// loop.
 const STEPS: usize = 256;
+
 /// After a short interval fewer steps are made, because there is little to search: one for this many
 /// microseconds (a step takes 25 to 50).
 const STEP_US: usize = 100;
+
 /// Minimum number of steps.
 const STEPS_LEAST: usize = 16;
+
 /// Number of times that the watched pages are read again, and time that the task runs in between.
 const SAMPLES: usize = 4;
+
 const MOMENT: Duration = Duration::from_micros(100);
+
 /// Minimum processor time of the task in between. If others want the processor, too, the task could be
 /// stopped again without having run, and no change would be seen.
 const RUN_TIME: Duration = Duration::from_micros(50);
+
 /// Maximum time until this is checked again.
 const LONG_MOMENT: Duration = Duration::from_millis(5);
+
 /// Maximum number of steps to find a place. The best is an instruction as long as a jump. After some
 /// steps, a window suffices that nothing near seems to jump into (each such jump stops the task in
 /// replay). At last, any place suffices.
 const STEPS_MAX: usize = 400;
+
 const GOOD_STEPS: usize = STEPS_MAX / 3;
+
 const ANY_STEPS: usize = STEPS_MAX / 2;
+
 /// Number of bytes before and behind a window that are searched for such jumps.
 const NEAR: u64 = 4096;
 
@@ -51,205 +65,214 @@ pub(crate) enum Moment {
     Over,
 }
 
-impl RecordSession {
-    /// Finds words that change, and steps the task to a good place for a point. The interval has taken
-    /// `ran_us` microseconds of processor time. `touched` are the addresses that its loop touches, if
-    /// known.
-    pub(crate) fn step_to_place(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        ran_us: u32,
-        touched: Option<&[Addr]>,
-    ) -> Result<Option<(Stopped, Words)>> {
-        let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
-        let mut pages = Pages::default();
-        let mut stopped = stopped;
-        match touched {
-            Some(touched) => touched.iter().for_each(|addr| pages.add(&memory, *addr)),
-            None => {
-                let steps = (ran_us as usize / STEP_US).clamp(STEPS_LEAST, STEPS);
-                let Some(now) = self.watch(tid, stopped, steps, &mut pages)? else {
-                    return Ok(None);
-                };
-                stopped = now;
-            }
-        }
-        pages.add_stack(&memory, &self.spaces[&space].model, Addr(stopped.regs()?.rsp));
-        for _ in 0..SAMPLES {
-            let Moment::Here(now) = self.run_a_moment(tid, stopped, MOMENT, RUN_TIME)? else {
+/// Finds words that change, and steps the task to a good place for a point. The interval has taken
+/// `ran_us` microseconds of processor time. `touched` are the addresses that its loop touches, if
+/// known.
+pub(crate) fn step_to_place(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    ran_us: u32,
+    touched: Option<&[Addr]>,
+) -> Result<Option<(Stopped, Discriminators)>> {
+    let (memory, space) = (Memory::of(tid), session.world.task(tid)?.space);
+    let mut pages = Pages::default();
+    let mut stopped = stopped;
+    match touched {
+        Some(touched) => touched.iter().for_each(|addr| pages.add(&memory, *addr)),
+        None => {
+            let steps = (ran_us as usize / STEP_US).clamp(STEPS_LEAST, STEPS);
+            let Some(now) = watch_pages(session, tid, stopped, steps, &mut pages)? else {
                 return Ok(None);
             };
             stopped = now;
-            pages.sample(&memory);
         }
-        for step in 0..STEPS_MAX {
-            let regs = stopped.regs()?;
-            let at = Addr(regs.rip);
-            if self.spaces[&space].library.sites.is_on_the_way(at) {
-                // On the way to the library, which others would enter meanwhile.
-                self.leave(tid, stopped)?;
-                return Ok(None);
-            }
-            let (bytes, instruction) = instruction_at(&memory, at)?;
-            let window = Window::new(&bytes, at);
-            let fits = match &window {
-                Some(window) if window.first_len() >= JUMP_LEN => true,
-                _ if step >= ANY_STEPS => true,
-                Some(window) if step >= GOOD_STEPS => !self.is_jumped_into(space, &memory, window, at)?,
-                _ => false,
-            };
-            if fits && instruction.as_ref().is_some_and(|i| !code::repeats(i)) {
-                let mut words = pages.best(&memory);
-                discriminators::add_stack(&mut words, &memory, &self.spaces[&space].model, Addr(regs.rsp));
-                return Ok(Some((stopped, words)));
-            }
-            match self.step(tid, stopped, instruction.as_ref())? {
-                Moment::Here(now) => stopped = now,
-                Moment::Over => return Ok(None),
-            }
-        }
-        // In the middle of a long string instruction.
-        self.leave(tid, stopped)?;
-        Ok(None)
     }
+    pages.add_stack(
+        &memory,
+        &session.world.spaces[&space].model,
+        Addr(stopped.regs()?.rsp),
+    );
+    for _ in 0..SAMPLES {
+        let Moment::Here(now) = run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? else {
+            return Ok(None);
+        };
+        stopped = now;
+        pages.sample(&memory);
+    }
+    for step in 0..STEPS_MAX {
+        let regs = stopped.regs()?;
+        let at = Addr(regs.rip);
+        if session.world.spaces[&space].library.sites.is_on_the_way(at) {
+            // On the way to the library, which others would enter meanwhile.
+            leave_unnamed(&mut session.world, tid, stopped)?;
+            return Ok(None);
+        }
+        let (bytes, instruction) = instruction_at(&memory, at)?;
+        let window = Window::new(&bytes, at);
+        let fits = match &window {
+            Some(window) if window.first_len() >= JUMP_LEN => true,
+            _ if step >= ANY_STEPS => true,
+            Some(window) if step >= GOOD_STEPS => {
+                !is_jumped_into(&session.world, space, &memory, window, at)?
+            }
+            _ => false,
+        };
+        if fits && instruction.as_ref().is_some_and(|i| !code::repeats(i)) {
+            let mut discriminators = pages.best(&memory);
+            add_stack(
+                &mut discriminators,
+                &memory,
+                &session.world.spaces[&space].model,
+                Addr(regs.rsp),
+            );
+            return Ok(Some((stopped, discriminators)));
+        }
+        match step_once(session, tid, stopped, instruction.as_ref())? {
+            Moment::Here(now) => stopped = now,
+            Moment::Over => return Ok(None),
+        }
+    }
+    // In the middle of a long string instruction.
+    leave_unnamed(&mut session.world, tid, stopped)?;
+    Ok(None)
+}
 
-    /// Returns whether code near the window, which is at `at`, may jump to one of its instructions
-    /// except the first.
-    fn is_jumped_into(&self, space: SpaceId, memory: &Memory, window: &Window, at: Addr) -> Result<bool> {
-        let inner: Vec<Addr> = window
-            .inner_boundaries(JUMP_LEN)
-            .iter()
-            .map(|n| at + *n as u64)
-            .collect();
-        let mapping = self.spaces[&space].model.at(at);
-        let first = mapping.map_or(at, |m| m.range.start);
-        let start = Addr(at.0.saturating_sub(NEAR)).max(first);
-        let code = memory.read_up_to(start, (at - start + NEAR) as usize)?;
-        Ok(branches_to(&code, start, &inner))
-    }
+/// Returns whether code near the window, which is at `at`, may jump to one of its instructions
+/// except the first.
+fn is_jumped_into(world: &World, space: SpaceId, memory: &Memory, window: &Window, at: Addr) -> Result<bool> {
+    let inner: Vec<Addr> = window
+        .inner_boundaries(JUMP_LEN)
+        .iter()
+        .map(|n| at + *n as u64)
+        .collect();
+    let mapping = world.spaces[&space].model.at(at);
+    let first = mapping.map_or(at, |m| m.range.start);
+    let start = Addr(at.0.saturating_sub(NEAR)).max(first);
+    let code = memory.read_up_to(start, (at - start + NEAR) as usize)?;
+    Ok(branches_to(&code, start, &inner))
+}
 
-    /// Steps the task for a while and notes the pages that it touches, until a pass of its loop touches
-    /// no new ones. (A step costs more than anything else here.)
-    fn watch(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        steps: usize,
-        pages: &mut Pages,
-    ) -> Result<Option<Stopped>> {
-        let (memory, space) = (Memory::of(tid), self.task(tid)?.space);
-        let begin = stopped.regs()?.rip;
-        let mut known = None;
-        for step in 0..steps {
-            let regs = stopped.regs()?;
-            if step > 0 && regs.rip == begin && known.replace(pages.count()) == Some(pages.count()) {
-                break;
-            }
-            let (_, instruction) = instruction_at(&memory, Addr(regs.rip))?;
-            for addr in instruction.iter().flat_map(|i| code::touched(i, &regs)) {
-                let writable = |m: &Mapping| m.prot.has(Prot::WRITE) && m.backing != Backing::Rr;
-                if self.spaces[&space].model.at(addr).is_some_and(writable) {
-                    pages.add(&memory, addr);
-                }
-            }
-            match self.step(tid, stopped, instruction.as_ref())? {
-                Moment::Here(now) => stopped = now,
-                Moment::Over => return Ok(None),
+/// Steps the task for a while and notes the pages that it touches, until a pass of its loop touches
+/// no new ones. (A step costs more than anything else here.)
+fn watch_pages(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    steps: usize,
+    pages: &mut Pages,
+) -> Result<Option<Stopped>> {
+    let (memory, space) = (Memory::of(tid), session.world.task(tid)?.space);
+    let begin = stopped.regs()?.rip;
+    let mut known = None;
+    for step in 0..steps {
+        let regs = stopped.regs()?;
+        if step > 0 && regs.rip == begin && known.replace(pages.count()) == Some(pages.count()) {
+            break;
+        }
+        let (_, instruction) = instruction_at(&memory, Addr(regs.rip))?;
+        for addr in instruction.iter().flat_map(|i| code::touched(i, &regs)) {
+            let writable = |m: &Mapping| m.prot.has(Prot::WRITE) && m.backing != Backing::Rr;
+            if session.world.spaces[&space].model.at(addr).is_some_and(writable) {
+                pages.add(&memory, addr);
             }
         }
-        Ok(Some(stopped))
-    }
-
-    /// Steps the task over one instruction.
-    pub(crate) fn step(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        instruction: Option<&Instruction>,
-    ) -> Result<Moment> {
-        if !instruction.is_some_and(code::can_be_stepped) {
-            // An event of the task is near, or a place where stepping would be visible.
-            self.leave(tid, stopped)?;
-            return Ok(Moment::Over);
+        match step_once(session, tid, stopped, instruction.as_ref())? {
+            Moment::Here(now) => stopped = now,
+            Moment::Over => return Ok(None),
         }
-        let mut stopped = stopped;
-        loop {
-            match stopped.resume(Resume::Step, None)?.wait()? {
-                Waited::Stopped(now, Stop::Signal(libc::SIGTRAP))
-                    if si_code(&now.siginfo()?) > 0 || self.is_forced(tid, libc::SIGTRAP)? =>
-                {
-                    let info = now.siginfo()?;
-                    return Ok(Moment::Here(self.undo_force(tid, now, &info)?));
-                }
-                Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => stopped = now,
-                // A SIGCONT stops every thread at any time (ptrace(2), PTRACE_EVENT_STOP): before the
-                // instruction, or behind it with the trap still to come. When resumed, the task makes
-                // one step in all.
-                Waited::Stopped(now, Stop::Event) => stopped = now,
-                other => {
-                    // No stop is still to come.
-                    self.task_mut(tid)?.interrupted = false;
-                    return self.moment_over(tid, other);
-                }
+    }
+    Ok(Some(stopped))
+}
+
+/// Steps the task over one instruction.
+pub(crate) fn step_once(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    instruction: Option<&Instruction>,
+) -> Result<Moment> {
+    if !instruction.is_some_and(code::can_be_stepped) {
+        // An event of the task is near, or a place where stepping would be visible.
+        leave_unnamed(&mut session.world, tid, stopped)?;
+        return Ok(Moment::Over);
+    }
+    let mut stopped = stopped;
+    loop {
+        match stopped.resume(Resume::Step, None)?.wait()? {
+            Waited::Stopped(now, Stop::Signal(libc::SIGTRAP))
+                if si_code(&now.siginfo()?) > 0 || is_forced(&mut session.world, tid, libc::SIGTRAP)? =>
+            {
+                let info = now.siginfo()?;
+                return Ok(Moment::Here(undo_force(&mut session.world, tid, now, &info)?));
             }
-        }
-    }
-
-    /// Puts off a signal that can wait: signals may come faster than a place is found, and must not end
-    /// the search.
-    fn has_put_off(&mut self, tid: Tid, stopped: &Stopped) -> Result<bool> {
-        let info = stopped.siginfo()?;
-        Ok(!is_fault(&info) && self.put_off(tid, info)?)
-    }
-
-    /// Lets the task run freely for a moment, and until it has had the minimum processor time.
-    pub(crate) fn run_a_moment(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        mut moment: Duration,
-        least: Duration,
-    ) -> Result<Moment> {
-        let tgid = self.task(tid)?.tgid;
-        let begin = processor_time(tgid)?;
-        let mut running = stopped.resume(Resume::Cont, None)?;
-        loop {
-            std::thread::sleep(moment);
-            let has_run = processor_time(tgid)?.saturating_sub(begin) >= least;
-            if has_run || procfs::state(tid)? != 'R' {
-                break;
-            }
-            moment = (2 * moment).min(LONG_MOMENT);
-        }
-        running.interrupt()?;
-        loop {
-            match running.wait()? {
-                Waited::Stopped(now, Stop::Event) => return Ok(Moment::Here(now)),
-                Waited::Stopped(now, Stop::Signal(_)) if self.has_put_off(tid, &now)? => {
-                    running = now.resume(Resume::Cont, None)?;
-                }
-                // The requested stop is still to come: `interrupted` says so.
-                other => return self.moment_over(tid, other),
+            Waited::Stopped(now, Stop::Signal(_)) if has_deferred(session, tid, &now)? => stopped = now,
+            // A SIGCONT stops every thread at any time (ptrace(2), PTRACE_EVENT_STOP): before the
+            // instruction, or behind it with the trap still to come. When resumed, the task makes
+            // one step in all.
+            Waited::Stopped(now, Stop::Event) => stopped = now,
+            other => {
+                // No stop is still to come.
+                session.world.task_mut(tid)?.interval.ticks.interrupt = None;
+                return moment_over(session, tid, other);
             }
         }
     }
+}
 
-    fn moment_over(&mut self, tid: Tid, waited: Waited) -> Result<Moment> {
-        match waited {
-            Waited::Stopped(now, stop) => self.task_mut(tid)?.state = State::Reported(now, stop),
-            Waited::Gone(status) => self.gone(tid, status)?,
+/// Defers a signal that can wait: signals may come faster than a place is found, and must not end
+/// the search.
+fn has_deferred(session: &mut RecordSession, tid: Tid, stopped: &Stopped) -> Result<bool> {
+    let info = stopped.siginfo()?;
+    Ok(!is_fault(&info) && defer_signal(session, tid, info)?)
+}
+
+/// Lets the task run freely for a moment, and until it has had the minimum processor time.
+pub(crate) fn run_a_moment(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    mut moment: Duration,
+    least: Duration,
+) -> Result<Moment> {
+    let tgid = session.world.task(tid)?.tgid;
+    let begin = processor_time(tgid)?;
+    let mut running = stopped.resume(Resume::Cont, None)?;
+    loop {
+        std::thread::sleep(moment);
+        let has_run = processor_time(tgid)?.saturating_sub(begin) >= least;
+        if has_run || procfs::state(tid)? != 'R' {
+            break;
         }
-        Ok(Moment::Over)
+        moment = (2 * moment).min(LONG_MOMENT);
     }
+    running.interrupt()?;
+    loop {
+        match running.wait()? {
+            Waited::Stopped(now, Stop::Event) => return Ok(Moment::Here(now)),
+            Waited::Stopped(now, Stop::Signal(_)) if has_deferred(session, tid, &now)? => {
+                running = now.resume(Resume::Cont, None)?;
+            }
+            // The requested stop is still to come: `interrupted` says so.
+            other => return moment_over(session, tid, other),
+        }
+    }
+}
 
-    /// The task continues from here, and will be interrupted again.
-    pub(crate) fn leave(&mut self, tid: Tid, stopped: Stopped) -> Result<()> {
-        let task = self.task_mut(tid)?;
-        task.interrupted = false;
-        task.state = State::Ready(stopped);
-        Ok(())
+fn moment_over(session: &mut RecordSession, tid: Tid, waited: Waited) -> Result<Moment> {
+    match waited {
+        Waited::Stopped(now, stop) => session.world.task_mut(tid)?.state = State::Reported(now, stop),
+        Waited::Gone(status) => task_is_gone(session, tid, status)?,
     }
+    Ok(Moment::Over)
+}
+
+/// The task continues from here, and will be interrupted again.
+pub(crate) fn leave_unnamed(world: &mut World, tid: Tid, stopped: Stopped) -> Result<()> {
+    let task = world.task_mut(tid)?;
+    task.interval.ticks.interrupt = None;
+    task.state = State::Ready(stopped);
+    Ok(())
 }
 
 /// The code at `at`, and its first instruction if there is one.

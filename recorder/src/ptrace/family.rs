@@ -4,8 +4,10 @@ use rr_trace::event::CloneInfo;
 use rr_tracee::{Stop, Stopped, Tid};
 
 use crate::error::Result;
-use crate::ptrace::{Cause, StopKind, Tracee, TracerStop, info};
-use crate::session::RecordSession;
+use crate::ptrace::info;
+use crate::ptrace::stops::stop_for_tracer;
+use crate::ptrace::tracee::{Cause, Seen, StopKind, Tracee, TracerStop};
+use crate::world::model::World;
 use crate::world::task::State;
 
 /// The event of a `clone` with these flags (`kernel_clone` in kernel/fork.c), if there is one.
@@ -23,76 +25,74 @@ fn event_of(flags: u64) -> Option<i32> {
     }
 }
 
-impl RecordSession {
-    /// A task has created another one. The event of that call is about to be recorded.
-    pub(crate) fn tracee_creates(&mut self, tid: Tid, new: &CloneInfo) -> Result<()> {
-        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
-            return Ok(());
-        };
-        let Some(event) = event_of(new.flags).filter(|event| tracee.wants(*event)) else {
-            return Ok(());
-        };
-        tracee.due.push_back(Cause::Event(event, new.child.0 as u64));
-        let mut child = Tracee::new(tracee.tracer, tracee.is_seized, false, tracee.options);
-        child.due.push_back(Cause::Born);
-        self.task_mut(new.child)?.tracee = Some(Box::new(child));
-        Ok(())
-    }
+/// A task has created another one. The event of that call is about to be recorded.
+pub(crate) fn tracee_creates(world: &mut World, tid: Tid, new: &CloneInfo) -> Result<()> {
+    let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
+        return Ok(());
+    };
+    let Some(event) = event_of(new.flags).filter(|event| tracee.wants(*event)) else {
+        return Ok(());
+    };
+    tracee.due.push_back(Cause::Event(event, new.child.0 as u64));
+    let mut child = Tracee::new(tracee.tracer, tracee.is_seized, false, tracee.options);
+    child.due.push_back(Cause::Born);
+    world.task_mut(new.child)?.tracee = Some(Box::new(child));
+    Ok(())
+}
 
-    /// A task that waits for `child` (`vfork`) may continue.
-    pub(crate) fn tracee_is_released(&mut self, tid: Tid, child: Tid) -> Result<()> {
-        if let Some(tracee) = &mut self.task_mut(tid)?.tracee
-            && tracee.wants(libc::PTRACE_EVENT_VFORK_DONE)
-        {
-            // Before the exit of its call.
-            let done = Cause::Event(libc::PTRACE_EVENT_VFORK_DONE, child.0 as u64);
-            tracee.due.push_front(done);
-        }
-        Ok(())
+/// A task that waits for `child` (`vfork`) may continue.
+pub(crate) fn tracee_is_released(world: &mut World, tid: Tid, child: Tid) -> Result<()> {
+    if let Some(tracee) = &mut world.task_mut(tid)?.tracee
+        && tracee.wants(libc::PTRACE_EVENT_VFORK_DONE)
+    {
+        // Before the exit of its call.
+        let done = Cause::Event(libc::PTRACE_EVENT_VFORK_DONE, child.0 as u64);
+        tracee.due.push_front(done);
     }
+    Ok(())
+}
 
-    /// A task, formerly `former`, has executed a program. The event of that call is about to be
-    /// recorded.
-    pub(crate) fn tracee_executes(&mut self, tid: Tid, former: Tid) -> Result<()> {
-        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
-            return Ok(());
-        };
-        if tracee.wants(libc::PTRACE_EVENT_EXEC) {
-            let event = Cause::Event(libc::PTRACE_EVENT_EXEC, former.0 as u64);
-            tracee.due.push_back(event);
-        }
-        Ok(())
+/// A task, formerly `former`, has executed a program. The event of that call is about to be
+/// recorded.
+pub(crate) fn tracee_executes(world: &mut World, tid: Tid, former: Tid) -> Result<()> {
+    let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
+        return Ok(());
+    };
+    if tracee.wants(libc::PTRACE_EVENT_EXEC) {
+        let event = Cause::Event(libc::PTRACE_EVENT_EXEC, former.0 as u64);
+        tracee.due.push_back(event);
     }
+    Ok(())
+}
 
-    /// The event of an exec has been recorded. For tracers without exec events, a signal comes after
-    /// the exit of the call.
-    pub(crate) fn tracee_has_executed(&mut self, tid: Tid) -> Result<()> {
-        if let Some(tracee) = &mut self.task_mut(tid)?.tracee
-            && !tracee.is_seized
-            && !tracee.wants(libc::PTRACE_EVENT_EXEC)
-        {
-            tracee.due.push_back(Cause::Executed);
-        }
-        Ok(())
+/// The event of an exec has been recorded. For tracers without exec events, a signal comes after
+/// the exit of the call.
+pub(crate) fn tracee_has_executed(world: &mut World, tid: Tid) -> Result<()> {
+    if let Some(tracee) = &mut world.task_mut(tid)?.tracee
+        && !tracee.is_seized
+        && !tracee.wants(libc::PTRACE_EVENT_EXEC)
+    {
+        tracee.due.push_back(Cause::Executed);
     }
+    Ok(())
+}
 
-    /// A task is about to end, and its tracer wants to see that. Returns the task if it must continue.
-    pub(crate) fn stop_at_end(&mut self, tid: Tid, stopped: Stopped) -> Result<Option<Stopped>> {
-        let status = stopped.event_message()?;
-        let task = self.task_mut(tid)?;
-        let tracee = task
-            .tracee
-            .as_mut()
-            .filter(|t| t.wants(libc::PTRACE_EVENT_EXIT) && !t.is_end_seen);
-        let Some(tracee) = tracee else {
-            return Ok(Some(stopped));
-        };
-        tracee.is_end_seen = true;
-        tracee.message = status;
-        task.state = State::Reported(stopped, Stop::Exiting);
-        let code = libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8;
-        let stop = TracerStop::new(StopKind::Event, code, info::event(tid, code));
-        self.stop_for_tracer(tid, stop)?;
-        Ok(None)
-    }
+/// A task is about to end, and its tracer wants to see that. Returns the task if it must continue.
+pub(crate) fn stop_at_end(world: &mut World, tid: Tid, stopped: Stopped) -> Result<Option<Stopped>> {
+    let status = stopped.event_message()?;
+    let task = world.task_mut(tid)?;
+    let tracee = task
+        .tracee
+        .as_mut()
+        .filter(|t| t.wants(libc::PTRACE_EVENT_EXIT) && !matches!(t.seen, Seen::End));
+    let Some(tracee) = tracee else {
+        return Ok(Some(stopped));
+    };
+    tracee.seen = Seen::End;
+    tracee.message = status;
+    task.state = State::Reported(stopped, Stop::Exiting);
+    let code = libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8;
+    let stop = TracerStop::new(StopKind::Event, code, info::event(tid, code));
+    stop_for_tracer(world, tid, stop)?;
+    Ok(None)
 }

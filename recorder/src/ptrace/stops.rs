@@ -4,210 +4,206 @@ use rr_trace::event::{Disposition, EventKind, SignalPlace};
 use rr_tracee::task::{SigInfo, is_fault, signo};
 use rr_tracee::{Stopped, Tid, procfs};
 
+use crate::call::parameters::Answered;
 use crate::error::Result;
-use crate::ptrace::request::Answered;
-use crate::ptrace::steps::Step;
-use crate::ptrace::{Cause, Pace, Phase, StopKind, Tracee, TracerStop, info};
+use crate::log::events::emit;
+use crate::ptrace::access::tracer_stop;
+use crate::ptrace::info;
+use crate::ptrace::steps::end_step;
+use crate::ptrace::tracee::{Cause, Pace, Phase, Step, StopKind, Tracee, TracerStop};
+use crate::ptrace::waiting::wake_waiting;
 use crate::session::RecordSession;
-use crate::signal::deliver::bit;
-use crate::signal::wakeup_signal::is_ours;
+use crate::signal::numbers::bit;
+use crate::signal::wakeup_signal::{is_ours, send_wakeup};
+use crate::world::model::World;
 use crate::world::task::State;
 
 /// The event of `PTRACE_INTERRUPT`, in the form of a wait status.
 const EVENT_STOP: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_STOP << 8;
 
-impl TracerStop {
-    pub(super) fn new(kind: StopKind, code: i32, info: SigInfo) -> TracerStop {
-        TracerStop {
-            kind,
-            code,
-            info,
-            is_reported: false,
-        }
+/// Returns whether a task stops for its tracer at the delivery of this signal: not if the tracer
+/// has just let the signal through.
+pub(crate) fn stops_for(world: &mut World, tid: Tid, signal: i32) -> Result<bool> {
+    let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
+        return Ok(false);
+    };
+    Ok(tracee.passed.take_if(|passed| *passed == signal).is_none())
+}
+
+/// Makes a tracee stop as soon as it can.
+pub(crate) fn ask_to_stop(world: &mut World, tid: Tid, cause: Cause) -> Result<()> {
+    let task = world.task_mut(tid)?;
+    let Some(tracee) = &mut task.tracee else {
+        return Ok(());
+    };
+    if !tracee.due.contains(&cause) {
+        tracee.due.push_back(cause);
+    }
+    match &task.state {
+        State::Ready(_) if !task.is_mid_interval() => stop_as_due(world, tid),
+        // The interrupt ends the call that it waits in, as it would natively.
+        State::InKernel(running) => Ok(running.interrupt()?),
+        _ => Ok(()),
     }
 }
 
-impl RecordSession {
-    /// Returns whether a task stops for its tracer at the delivery of this signal: not if the tracer
-    /// has just let the signal through.
-    pub(crate) fn stops_for(&mut self, tid: Tid, signal: i32) -> Result<bool> {
-        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
-            return Ok(false);
-        };
-        Ok(tracee.passed.take_if(|passed| *passed == signal).is_none())
-    }
+/// Returns whether a task that could continue must stop for its tracer instead.
+pub(crate) fn is_stop_due(world: &World, tid: Tid) -> Result<bool> {
+    let task = world.task(tid)?;
+    Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| !t.due.is_empty()))
+}
 
-    /// Makes a tracee stop as soon as it can.
-    pub(super) fn ask_to_stop(&mut self, tid: Tid, cause: Cause) -> Result<()> {
-        let task = self.task_mut(tid)?;
-        let Some(tracee) = &mut task.tracee else {
-            return Ok(());
-        };
-        if !tracee.due.contains(&cause) {
-            tracee.due.push_back(cause);
+/// Makes a `Ready` task take its due stop, unless its tracer does not want that stop any more.
+pub(crate) fn stop_as_due(world: &mut World, tid: Tid) -> Result<()> {
+    let task = world.task_mut(tid)?;
+    let at = task.interval.boundary.rip;
+    let Some(tracee) = &mut task.tracee else {
+        return Ok(());
+    };
+    let Some(cause) = tracee.due.pop_front().filter(|_| !tracee.is_stopped()) else {
+        return Ok(());
+    };
+    let (kind, code, info) = match cause {
+        Cause::Attached => (StopKind::Signal, libc::SIGSTOP, info::attached()),
+        Cause::Born if !tracee.is_seized => (StopKind::Signal, libc::SIGSTOP, info::born()),
+        Cause::Born | Cause::Interrupted => (StopKind::Event, EVENT_STOP, info::event(tid, EVENT_STOP)),
+        Cause::Event(event, message) => {
+            tracee.message = message;
+            let code = libc::SIGTRAP | event << 8;
+            (StopKind::Event, code, info::event(tid, code))
         }
-        match &task.state {
-            State::Ready(_) if !task.is_mid_interval() => self.stop_as_due(tid),
-            // The interrupt ends the call that it waits in, as it would natively.
-            State::InKernel(running) => Ok(running.interrupt()?),
-            _ => Ok(()),
+        Cause::Executed => {
+            let info = info::sent(libc::SIGTRAP, libc::SI_USER, tid);
+            (StopKind::Signal, libc::SIGTRAP, info)
         }
-    }
-
-    /// Returns whether a task that could continue must stop for its tracer instead.
-    pub(crate) fn is_stop_due(&self, tid: Tid) -> Result<bool> {
-        let task = self.task(tid)?;
-        Ok(!task.is_mid_interval() && task.tracee.as_ref().is_some_and(|t| !t.due.is_empty()))
-    }
-
-    /// Makes a `Ready` task take its due stop, unless its tracer does not want that stop any more.
-    pub(crate) fn stop_as_due(&mut self, tid: Tid) -> Result<()> {
-        let task = self.task_mut(tid)?;
-        let at = task.boundary.rip;
-        let Some(tracee) = &mut task.tracee else {
-            return Ok(());
-        };
-        let Some(cause) = tracee.due.pop_front().filter(|_| !tracee.is_stopped()) else {
-            return Ok(());
-        };
-        let (kind, code, info) = match cause {
-            Cause::Attached => (StopKind::Signal, libc::SIGSTOP, info::attached()),
-            Cause::Born if !tracee.is_seized => (StopKind::Signal, libc::SIGSTOP, info::born()),
-            Cause::Born | Cause::Interrupted => (StopKind::Event, EVENT_STOP, info::event(tid, EVENT_STOP)),
-            Cause::Event(event, message) => {
-                tracee.message = message;
-                let code = libc::SIGTRAP | event << 8;
-                (StopKind::Event, code, info::event(tid, code))
-            }
-            Cause::Executed => {
-                let info = info::sent(libc::SIGTRAP, libc::SI_USER, tid);
-                (StopKind::Signal, libc::SIGTRAP, info)
-            }
-            Cause::Stepped => (StopKind::Signal, libc::SIGTRAP, info::stepped(at)),
-            Cause::CallExit if tracee.pace != Pace::ToCall => return Ok(()),
-            Cause::CallExit => {
-                tracee.message = 2;
-                let code = tracee.call_code();
-                (StopKind::CallExit, code, info::event(tid, code))
-            }
-        };
-        self.stop_for_tracer(tid, TracerStop::new(kind, code, info))
-    }
-
-    /// A signal is about to be delivered to a tracee: its tracer decides.
-    pub(crate) fn stop_at_signal(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        mut info: SigInfo,
-        place: SignalPlace,
-    ) -> Result<()> {
-        let signal = signo(&info);
-        if signal == libc::SIGSTOP && is_ours(&info, false) {
-            // Sent again after remote calls, which cannot hold it back (`Remote::finish`). The original
-            // sender is not known any more.
-            info = info::attached();
+        Cause::Stepped => (StopKind::Signal, libc::SIGTRAP, info::stepped(at)),
+        Cause::CallExit if tracee.pace != Pace::ToCall => return Ok(()),
+        Cause::CallExit => {
+            tracee.message = 2;
+            let code = tracee.call_code();
+            (StopKind::CallExit, code, info::event(tid, code))
         }
-        let after = match &place {
-            SignalPlace::Fault(regs) => {
-                // (The resume flag only tells how the processor came to a stop.)
-                let regs = regs.without_resume_flag();
-                self.end_step(tid, &mut stopped, regs)?
-            }
-            SignalPlace::Entry(_) | SignalPlace::Here => self.task(tid)?.boundary,
-        };
-        if place != SignalPlace::Here {
-            // The tracee's interval ends here: the tracer's changes take effect in the next one.
-            let kind = EventKind::Signal {
-                signo: signal,
-                info: info.to_vec(),
-                place,
-                disposition: Disposition::Ignored,
-                after,
-                xstate: None,
-            };
-            self.emit(tid, kind, vec![], vec![])?;
+    };
+    stop_for_tracer(world, tid, TracerStop::new(kind, code, info))
+}
+
+/// A signal is about to be delivered to a tracee: its tracer decides.
+pub(crate) fn stop_at_signal(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    mut info: SigInfo,
+    place: SignalPlace,
+) -> Result<()> {
+    let signal = signo(&info);
+    if signal == libc::SIGSTOP && is_ours(&info, false) {
+        // Sent again after remote calls, which cannot hold it back (`Remote::finish`). The original
+        // sender is not known any more.
+        info = info::attached();
+    }
+    let after = match &place {
+        SignalPlace::Fault(regs) => {
+            // (The resume flag only tells how the processor came to a stop.)
+            let regs = regs.without_resume_flag();
+            end_step(&mut session.world, tid, &mut stopped, regs)?
         }
-        let task = self.task_mut(tid)?;
-        task.turned_back = None;
-        task.boundary = after;
-        task.state = State::Ready(stopped);
-        self.stop_for_tracer(tid, TracerStop::new(StopKind::Signal, signal, info))
-    }
-
-    /// Returns whether a task's tracer must be told that its group is stopped: not while the tracer
-    /// only listens for the end of that stop.
-    pub(crate) fn tells_of_group(&self, tid: Tid) -> Result<bool> {
-        let task = self.task(tid)?;
-        let is_told = |t: &Tracee| !matches!(t.phase, Phase::Listening) || !t.due.is_empty();
-        Ok(!task.is_mid_interval() && task.tracee.as_deref().is_some_and(is_told))
-    }
-
-    /// The group of a tracee is stopped (job control).
-    pub(crate) fn stop_with_group(&mut self, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
-        let task = self.task_mut(tid)?;
-        task.state = State::Ready(stopped);
-        let mut is_seized = false;
-        if let Some(tracee) = &mut task.tracee {
-            is_seized = tracee.is_seized;
-            tracee.due.retain(|cause| *cause != Cause::Interrupted);
-        }
-        let code = if is_seized {
-            signal | libc::PTRACE_EVENT_STOP << 8
-        } else {
-            signal
+        SignalPlace::Entry(_) | SignalPlace::Here => session.world.task(tid)?.interval.boundary,
+    };
+    if place != SignalPlace::Here {
+        // The tracee's interval ends here: the tracer's changes take effect in the next one.
+        let kind = EventKind::Signal {
+            signo: signal,
+            info: info.to_vec(),
+            place,
+            disposition: Disposition::Ignored,
+            after,
+            xstate: None,
         };
-        let info = info::event(tid, code);
-        self.stop_for_tracer(tid, TracerStop::new(StopKind::Group, code, info))
+        emit(session, tid, kind, vec![], vec![])?;
     }
+    let task = session.world.task_mut(tid)?;
+    task.signals.turned_back = None;
+    task.interval.boundary = after;
+    task.state = State::Ready(stopped);
+    stop_for_tracer(
+        &mut session.world,
+        tid,
+        TracerStop::new(StopKind::Signal, signal, info),
+    )
+}
 
-    /// Returns whether a stop has a siginfo.
-    pub(super) fn has_info(&self, tid: Tid) -> Answered<bool> {
-        let stop = self.tracer_stop(tid)?;
-        Ok(stop.kind != StopKind::Group)
-    }
+/// Returns whether a task's tracer must be told that its group is stopped: not while the tracer
+/// only listens for the end of that stop.
+pub(crate) fn tells_of_group(world: &World, tid: Tid) -> Result<bool> {
+    let task = world.task(tid)?;
+    let is_told = |t: &Tracee| !matches!(t.phase, Phase::Listening) || !t.due.is_empty();
+    Ok(!task.is_mid_interval() && task.tracee.as_deref().is_some_and(is_told))
+}
 
-    /// Stops the task, which is `Ready`, for its tracer from now on.
-    pub(super) fn stop_for_tracer(&mut self, tid: Tid, stop: TracerStop) -> Result<()> {
-        let Some(tracee) = &mut self.task_mut(tid)?.tracee else {
-            return Ok(());
-        };
-        let (tracer, code, signal) = (tracee.tracer, stop.code, stop.code & 0x7f);
-        let news = match stop.kind {
-            StopKind::Event if code == EVENT_STOP => info::child(tid, libc::CLD_STOPPED, 0),
-            StopKind::Group => info::child(tid, libc::CLD_STOPPED, signal),
-            _ => info::child(tid, libc::CLD_TRAPPED, signal),
-        };
-        tracee.phase = Phase::Stopped(stop);
-        // Its tracer decides anew how it continues.
-        tracee.step = Step::No;
-        self.tell_tracer(tracer, tid, news)
+/// The group of a tracee is stopped (job control).
+pub(crate) fn stop_with_group(world: &mut World, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
+    let task = world.task_mut(tid)?;
+    task.state = State::Ready(stopped);
+    let mut is_seized = false;
+    if let Some(tracee) = &mut task.tracee {
+        is_seized = tracee.is_seized;
+        tracee.due.retain(|cause| *cause != Cause::Interrupted);
     }
+    let code = if is_seized {
+        signal | libc::PTRACE_EVENT_STOP << 8
+    } else {
+        signal
+    };
+    let info = info::event(tid, code);
+    stop_for_tracer(world, tid, TracerStop::new(StopKind::Group, code, info))
+}
 
-    /// There is news of a tracee: wakes its tracer if that waits for it, and sends the tracer a
-    /// `SIGCHLD`.
-    pub(super) fn tell_tracer(&mut self, tracer: Tid, tid: Tid, news: SigInfo) -> Result<()> {
-        self.wake_waiting(tracer, tid)?;
-        let Some(task) = self.tasks.get(&tracer).filter(|t| !t.exited) else {
-            return Ok(());
-        };
-        let table = procfs::signal_dispositions(tracer)?;
-        let is_blocked = table.blocked & bit(libc::SIGCHLD) != 0;
-        let is_caught = table.caught & bit(libc::SIGCHLD) != 0;
-        let has_one = task.stash.iter().any(|i| signo(i) == libc::SIGCHLD);
-        if has_one || !(is_blocked || is_caught) {
-            return Ok(());
-        }
-        self.task_mut(tracer)?.stash.push(news);
-        if !is_blocked {
-            self.send_carrier(tracer, libc::SIGCHLD, table.blocked)?;
-        }
-        Ok(())
-    }
+/// Returns whether a stop has a siginfo.
+pub(crate) fn has_info(world: &World, tid: Tid) -> Answered<bool> {
+    let stop = tracer_stop(world, tid)?;
+    Ok(stop.kind != StopKind::Group)
+}
 
-    /// Returns whether the signal must not be lost although it has no effect on the program: a tracer
-    /// sees all signals.
-    pub(crate) fn is_seen_by_tracer(&self, tid: Tid, info: &SigInfo) -> Result<bool> {
-        Ok(self.task(tid)?.tracee.is_some() && !is_fault(info))
+/// Stops the task, which is `Ready`, for its tracer from now on.
+pub(crate) fn stop_for_tracer(world: &mut World, tid: Tid, stop: TracerStop) -> Result<()> {
+    let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
+        return Ok(());
+    };
+    let (tracer, code, signal) = (tracee.tracer, stop.code, stop.code & 0x7f);
+    let news = match stop.kind {
+        StopKind::Event if code == EVENT_STOP => info::child(tid, libc::CLD_STOPPED, 0),
+        StopKind::Group => info::child(tid, libc::CLD_STOPPED, signal),
+        _ => info::child(tid, libc::CLD_TRAPPED, signal),
+    };
+    tracee.phase = Phase::Stopped(stop);
+    // Its tracer decides anew how it continues.
+    tracee.step = Step::No;
+    tell_tracer(world, tracer, tid, news)
+}
+
+/// There is news of a tracee: wakes its tracer if that waits for it, and sends the tracer a
+/// `SIGCHLD`.
+pub(crate) fn tell_tracer(world: &mut World, tracer: Tid, tid: Tid, news: SigInfo) -> Result<()> {
+    wake_waiting(world, tracer, tid)?;
+    let Some(task) = world.tasks.get(&tracer).filter(|t| !t.life.exited) else {
+        return Ok(());
+    };
+    let table = procfs::signal_dispositions(tracer)?;
+    let is_blocked = table.blocked & bit(libc::SIGCHLD) != 0;
+    let is_caught = table.caught & bit(libc::SIGCHLD) != 0;
+    let has_one = task.signals.deferred.iter().any(|i| signo(i) == libc::SIGCHLD);
+    if has_one || !(is_blocked || is_caught) {
+        return Ok(());
     }
+    world.task_mut(tracer)?.signals.deferred.push(news);
+    if !is_blocked {
+        send_wakeup(world, tracer, libc::SIGCHLD, table.blocked)?;
+    }
+    Ok(())
+}
+
+/// Returns whether the signal must not be lost although it has no effect on the program: a tracer
+/// sees all signals.
+pub(crate) fn is_seen_by_tracer(world: &World, tid: Tid, info: &SigInfo) -> Result<bool> {
+    Ok(world.task(tid)?.tracee.is_some() && !is_fault(info))
 }

@@ -11,36 +11,42 @@ use rr_trace::event::{EventKind, Point};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Stopped, Tid, digest};
 
+use crate::buffer::control::take_records;
+use crate::call::parameters::Answered;
 use crate::error::Result;
-use crate::ptrace::request::Answered;
+use crate::log::events::emit;
+use crate::point::clock::ran_us;
+use crate::ptrace::access::with_stopped;
+use crate::ptrace::steps::leave_code_alone;
+use crate::ptrace::tracee::TRAP_HWBKPT;
 use crate::session::RecordSession;
 
-/// The code of a `SIGTRAP` that a debug register causes (sigaction(2)).
-pub(crate) const TRAP_HWBKPT: i32 = 4;
+/// `PTRACE_POKEUSER` of a debug register.
+pub(crate) fn set_debug_register(session: &mut RecordSession, tid: Tid, offset: u64, value: u64) -> Answered {
+    leave_code_alone(session, tid)?;
+    with_stopped(&mut session.world, tid, |s| s.set_user_word(offset, value))??;
+    Ok(0)
+}
 
-impl RecordSession {
-    /// `PTRACE_POKEUSER` of a debug register.
-    pub(super) fn set_debug_register(&mut self, tid: Tid, offset: u64, value: u64) -> Answered {
-        self.leave_code_alone(tid)?;
-        self.with_stopped(tid, |s| s.set_user_word(offset, value))??;
-        Ok(0)
-    }
-
-    /// A debug register has stopped a task in the middle of its interval: ends the interval there.
-    pub(crate) fn at_watch_hit(&mut self, tid: Tid, stopped: &Stopped, info: &SigInfo) -> Result<()> {
-        debug_assert_eq!(rr_tracee::task::si_code(info), TRAP_HWBKPT);
-        self.take_records(tid)?;
-        let at = stopped.regs()?.outside_call().without_resume_flag();
-        let ran_us = self.ran_us(tid)?;
-        let space = &self.spaces[&self.task(tid)?.space];
-        let point = Box::new(Point {
-            xstate: stopped.xstate()?,
-            words: Vec::new(),
-            sums: digest::sums(tid, &space.model, digest::ALL, |id| self.mapped.file(id))?,
-            ran_us,
-        });
-        self.emit(tid, EventKind::Point { at, point }, vec![], vec![])?;
-        self.task_mut(tid)?.boundary = at;
-        Ok(())
-    }
+/// A debug register has stopped a task in the middle of its interval: ends the interval there.
+pub(crate) fn at_watch_hit(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: &Stopped,
+    info: &SigInfo,
+) -> Result<()> {
+    debug_assert_eq!(rr_tracee::task::si_code(info), TRAP_HWBKPT);
+    take_records(session, tid)?;
+    let at = stopped.regs()?.outside_call().without_resume_flag();
+    let ran_us = ran_us(session, tid)?;
+    let space = &session.world.spaces[&session.world.task(tid)?.space];
+    let point = Box::new(Point {
+        xstate: stopped.xstate()?,
+        words: Vec::new(),
+        sums: digest::sums(tid, &space.model, digest::ALL, |id| session.world.mapped.file(id))?,
+        ran_us,
+    });
+    emit(session, tid, EventKind::Point { at, point }, vec![], vec![])?;
+    session.world.task_mut(tid)?.interval.boundary = at;
+    Ok(())
 }

@@ -18,14 +18,25 @@ use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, SigInfo, siginfo};
 use rr_tracee::{Registers, Running, Stopped, Tid, procfs, rr_area};
 
-use crate::call::unsupported_abi::SYS_SECCOMP;
+use crate::call::answer::answer_call;
+use crate::call::record::{Record, record_call};
+use crate::call::registers::before_call;
+use crate::checkpoint::before_end::checkpoint_before_end;
 use crate::error::Result;
+use crate::log::events::emit;
+use crate::ptrace::calls::{decides_on_calls, stop_at_filter};
+use crate::ptrace::resume::pass_signal;
 use crate::seccomp::confined::Mode;
 use crate::seccomp::ours;
+use crate::seccomp::vdso::is_for_want_of_vdso;
 use crate::seccomp::verdict::{Arch, Asked, Verdict};
 use crate::session::RecordSession;
-use crate::signal::deliver::{before_call, bit};
-use crate::world::task::{Call, State};
+use crate::signal::forced::force_default;
+use crate::signal::numbers::{SYS_SECCOMP, bit};
+use crate::task::exit::end_process;
+use crate::world::call::Call;
+use crate::world::model::World;
+use crate::world::task::{State, Until};
 
 /// The largest error number (`MAX_ERRNO`).
 const MAX_ERRNO: u16 = 4095;
@@ -54,181 +65,200 @@ pub(crate) fn sigsys(code: i32, asked: &Asked, data: u16) -> SigInfo {
     info
 }
 
-impl RecordSession {
-    /// Asks the filters at the entry of a call (`restarted` is the call that this one restarts). Gives
-    /// the task back if the filters allow the call.
-    pub(crate) fn pass_filters(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        entry: &Registers,
-        arch: Arch,
-        restarted: Option<Box<Call>>,
-    ) -> Result<Option<(Stopped, Option<Box<Call>>)>> {
-        let task = self.task(tid)?;
-        let asked = Asked::at(entry, arch);
-        let verdict = match &task.confined.mode {
-            Mode::Free => Verdict::Allow,
-            _ if task.tracee.as_ref().is_some_and(|t| t.has_no_filters()) => Verdict::Allow,
-            // Under a tracer, even an ignored signal interrupts a call, and the kernel restarts the
-            // call by `restart_syscall`. Without rr there is no such second call, so the filters are
-            // not asked.
-            _ if restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall => Verdict::Allow,
-            Mode::Strict if is_strictly_allowed(asked.number, arch) => Verdict::Allow,
-            Mode::Strict => Verdict::Strict,
-            Mode::Filtered(filter) => match filter.verdict(&asked) {
-                Verdict::Allow => Verdict::Allow,
-                _ if arch == Arch::X86_64 && self.is_for_want_of_vdso(tid, entry) => Verdict::Allow,
-                verdict => verdict,
-            },
-        };
-        let error = |errno: u16| -i64::from(errno.min(MAX_ERRNO));
-        match verdict {
-            Verdict::Allow => return Ok(Some((stopped, restarted))),
-            // The program's tracer has seen the call, and allows it.
-            Verdict::Trace(_) if task.is_filter_passed => return Ok(Some((stopped, restarted))),
-            Verdict::Trace(data) if self.decides_on_calls(tid)? => {
-                self.stop_at_filter(tid, stopped, *entry, restarted, data)?;
-            }
-            Verdict::Trace(_) | Verdict::Notify => {
-                self.answer(tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])?;
-            }
-            Verdict::Errno(errno) => self.answer(tid, stopped, entry, error(errno), vec![])?,
-            Verdict::Trap(data) => self.trap_call(tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, data))?,
-            Verdict::Strict => self.end_strictly(tid, stopped, entry)?,
-            Verdict::KillThread if !self.is_last_thread(tid)? => self.end_thread(tid, stopped, entry)?,
-            Verdict::KillThread | Verdict::KillProcess => {
-                self.end_by_filter(tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, 0))?;
-            }
+/// Asks the filters at the entry of a call (`restarted` is the call that this one restarts). Gives
+/// the task back if the filters allow the call.
+pub(crate) fn pass_filters(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+    arch: Arch,
+    restarted: Option<Box<Call>>,
+) -> Result<Option<(Stopped, Option<Box<Call>>)>> {
+    let task = session.world.task(tid)?;
+    let asked = Asked::at(entry, arch);
+    let verdict = match &task.settings.confined.mode {
+        Mode::Free => Verdict::Allow,
+        _ if task.tracee.as_ref().is_some_and(|t| t.has_no_filters()) => Verdict::Allow,
+        // Under a tracer, even an ignored signal interrupts a call, and the kernel restarts the
+        // call by `restart_syscall`. Without rr there is no such second call, so the filters are
+        // not asked.
+        _ if restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall => Verdict::Allow,
+        Mode::Strict if is_strictly_allowed(asked.number, arch) => Verdict::Allow,
+        Mode::Strict => Verdict::Strict,
+        Mode::Filtered(filter) => match filter.verdict(&asked) {
+            Verdict::Allow => Verdict::Allow,
+            _ if arch == Arch::X86_64 && is_for_want_of_vdso(&session.world, tid, entry) => Verdict::Allow,
+            verdict => verdict,
+        },
+    };
+    let error = |errno: u16| -i64::from(errno.min(MAX_ERRNO));
+    match verdict {
+        Verdict::Allow => return Ok(Some((stopped, restarted))),
+        // The program's tracer has seen the call, and allows it.
+        Verdict::Trace(_) if task.at_call.is_filter_passed => return Ok(Some((stopped, restarted))),
+        Verdict::Trace(data) if decides_on_calls(&session.world, tid)? => {
+            stop_at_filter(session, tid, stopped, *entry, restarted, data)?;
         }
-        Ok(None)
-    }
-
-    /// True if all other threads of the task's process have ended.
-    fn is_last_thread(&self, tid: Tid) -> Result<bool> {
-        let tgid = self.task(tid)?.tgid;
-        Ok(!self
-            .tasks
-            .values()
-            .any(|t| t.tgid == tgid && t.tid != tid && !t.exited))
-    }
-
-    /// Records a call that is not made. Returns the registers behind it: `rax` holds the call's number, not
-    /// a result.
-    fn roll_back(&mut self, tid: Tid, stopped: &mut Stopped, entry: &Registers) -> Result<Registers> {
-        let after = Registers {
-            rax: entry.orig_rax,
-            orig_rax: NOT_IN_SYSCALL,
-            ..*entry
-        };
-        stopped.set_regs(&after)?;
-        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
-        Ok(after)
-    }
-
-    /// Turns the call into a `SIGSYS`.
-    pub(crate) fn trap_call(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        entry: &Registers,
-        info: &SigInfo,
-    ) -> Result<()> {
-        let table = procfs::signal_dispositions(tid)?;
-        let is_handled = table.caught & !table.blocked & bit(libc::SIGSYS) != 0;
-        if !is_handled && self.task(tid)?.tracee.is_none() {
-            return self.end_by_filter(tid, stopped, entry, info);
+        Verdict::Trace(_) | Verdict::Notify => {
+            answer_call(session, tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])?;
         }
-        self.roll_back(tid, &mut stopped, entry)?;
-        if !is_handled {
-            // The program's own tracer may still suppress the signal.
-            stopped = self.force_default(tid, stopped, libc::SIGSYS)?;
+        Verdict::Errno(errno) => answer_call(session, tid, stopped, entry, error(errno), vec![])?,
+        Verdict::Trap(data) => trap_call(session, tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, data))?,
+        Verdict::Strict => end_strictly(session, tid, stopped, entry)?,
+        Verdict::KillThread if !is_last_thread(&session.world, tid)? => {
+            end_thread(session, tid, stopped, entry)?
         }
-        self.task_mut(tid)?.state = State::Ready(stopped);
-        self.pass_signal(tid, *info)
-    }
-
-    /// Ends the process with `SIGSYS`.
-    pub(crate) fn end_by_filter(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        entry: &Registers,
-        info: &SigInfo,
-    ) -> Result<()> {
-        let after = self.roll_back(tid, &mut stopped, entry)?;
-        let signal = EventKind::Signal {
-            signo: libc::SIGSYS,
-            info: info.to_vec(),
-            place: SignalPlace::Here,
-            disposition: Disposition::Fatal,
-            after,
-            xstate: None,
-        };
-        self.emit(tid, signal, vec![], vec![])?;
-        match self.checkpoint_before_end(tid, stopped, after)? {
-            Some((stopped, _)) => self.die(tid, stopped, before_call(entry), libc::SECCOMP_RET_KILL_PROCESS),
-            None => Ok(()),
+        Verdict::KillThread | Verdict::KillProcess => {
+            end_by_filter(session, tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, 0))?;
         }
     }
+    Ok(None)
+}
 
-    /// Ends this thread alone.
-    fn end_thread(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
-        self.note_entry(tid, entry)?;
-        // The trace must show that the thread group lives on, so the call that ends the thread is an
-        // exit.
-        let rax = libc::SYS_exit as u64;
-        let exit = Registers {
-            rax,
-            ..before_call(entry)
-        };
-        self.die(tid, stopped, exit, libc::SECCOMP_RET_KILL_THREAD)
-    }
+/// True if all other threads of the task's process have ended.
+fn is_last_thread(world: &World, tid: Tid) -> Result<bool> {
+    let tgid = world.task(tid)?.tgid;
+    Ok(!world
+        .tasks
+        .values()
+        .any(|t| t.tgid == tgid && t.tid != tid && !t.life.exited))
+}
 
-    /// Ends the thread as strict mode does. (If this is the first of several threads, the exit status
-    /// of the process will later be that of `SIGSYS` instead of `SIGKILL`.)
-    fn end_strictly(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
-        if !self.is_last_thread(tid)? {
-            return self.end_thread(tid, stopped, entry);
-        }
-        self.note_entry(tid, entry)?;
-        let tgid = self.task(tid)?.tgid;
-        rr_tracee::task::kill(tgid);
-        self.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
-        Ok(())
-    }
+/// Records a call that is not made. Returns the registers behind it: `rax` holds the call's number, not
+/// a result.
+fn roll_back(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: &mut Stopped,
+    entry: &Registers,
+) -> Result<Registers> {
+    let after = Registers {
+        rax: entry.orig_rax,
+        orig_rax: NOT_IN_SYSCALL,
+        ..*entry
+    };
+    stopped.set_regs(&after)?;
+    record_call(session, tid, entry, Record::of(after))?;
+    Ok(after)
+}
 
-    /// Ends the interval at the entry of a call that does not return, unless the entry is recorded
-    /// already.
-    fn note_entry(&mut self, tid: Tid, entry: &Registers) -> Result<()> {
-        if self.task(tid)?.entered {
-            return Ok(());
-        }
-        let entry = *entry;
-        self.emit(tid, EventKind::SyscallEnter { entry }, vec![], vec![])
+/// Turns the call into a `SIGSYS`.
+pub(crate) fn trap_call(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    entry: &Registers,
+    info: &SigInfo,
+) -> Result<()> {
+    let table = procfs::signal_dispositions(tid)?;
+    let is_handled = table.caught & !table.blocked & bit(libc::SIGSYS) != 0;
+    if !is_handled && session.world.task(tid)?.tracee.is_none() {
+        return end_by_filter(session, tid, stopped, entry, info);
     }
+    roll_back(session, tid, &mut stopped, entry)?;
+    if !is_handled {
+        // The program's own tracer may still suppress the signal.
+        stopped = force_default(&mut session.world, tid, stopped, libc::SIGSYS)?;
+    }
+    session.world.task_mut(tid)?.state = State::Ready(stopped);
+    pass_signal(&mut session.world, tid, *info)
+}
 
-    /// Makes a call that the task does not survive. `call` holds the registers before the call.
-    fn die(&mut self, tid: Tid, stopped: Stopped, call: Registers, action: u32) -> Result<()> {
-        let tgid = self.task(tid)?.tgid;
-        let bytes = ours::deadly(action, rr_area::PARAM.0);
-        let remote = Remote::new(stopped, tgid)?;
-        let at = remote.param(&bytes)?.0;
-        let (remote, _) = remote.call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0])?;
-        let filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
-        let (remote, result) = remote.call(libc::SYS_seccomp, [filter, 0, at, 0, 0, 0])?;
-        let mut stopped = remote.finish()?;
-        if result < 0 {
-            let errno = nix::errno::Errno::from_raw(-result as i32);
-            return self.end_process(
-                tid,
-                &format_args!("its own filter kills it, and seccomp says {errno}"),
-            );
-        }
-        stopped.set_regs(&call)?;
-        // No signal handler may run before the call.
-        stopped.set_sigmask(!0)?;
-        let running = stopped.resume(Resume::Cont, None)?;
-        self.await_stop(tid, running)
+/// Ends the process with `SIGSYS`.
+pub(crate) fn end_by_filter(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    entry: &Registers,
+    info: &SigInfo,
+) -> Result<()> {
+    let after = roll_back(session, tid, &mut stopped, entry)?;
+    let signal = EventKind::Signal {
+        signo: libc::SIGSYS,
+        info: info.to_vec(),
+        place: SignalPlace::Here,
+        disposition: Disposition::Fatal,
+        after,
+        xstate: None,
+    };
+    emit(session, tid, signal, vec![], vec![])?;
+    match checkpoint_before_end(session, tid, stopped, after)? {
+        Some((stopped, _)) => die_by_filter(
+            &mut session.world,
+            tid,
+            stopped,
+            before_call(entry),
+            libc::SECCOMP_RET_KILL_PROCESS,
+        ),
+        None => Ok(()),
     }
+}
+
+/// Ends this thread alone.
+fn end_thread(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+    note_entry(session, tid, entry)?;
+    // The trace must show that the thread group lives on, so the call that ends the thread is an
+    // exit.
+    let rax = libc::SYS_exit as u64;
+    let exit = Registers {
+        rax,
+        ..before_call(entry)
+    };
+    die_by_filter(
+        &mut session.world,
+        tid,
+        stopped,
+        exit,
+        libc::SECCOMP_RET_KILL_THREAD,
+    )
+}
+
+/// Ends the thread as strict mode does. (If this is the first of several threads, the exit status
+/// of the process will later be that of `SIGSYS` instead of `SIGKILL`.)
+fn end_strictly(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+    if !is_last_thread(&session.world, tid)? {
+        return end_thread(session, tid, stopped, entry);
+    }
+    note_entry(session, tid, entry)?;
+    let tgid = session.world.task(tid)?.tgid;
+    rr_tracee::task::kill(tgid);
+    session.world.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
+    Ok(())
+}
+
+/// Ends the interval at the entry of a call that does not return, unless the entry is recorded
+/// already.
+fn note_entry(session: &mut RecordSession, tid: Tid, entry: &Registers) -> Result<()> {
+    if session.world.task(tid)?.at_call.entered {
+        return Ok(());
+    }
+    let entry = *entry;
+    emit(session, tid, EventKind::SyscallEnter { entry }, vec![], vec![])
+}
+
+/// Makes a call that the task does not survive. `call` holds the registers before the call.
+fn die_by_filter(world: &mut World, tid: Tid, stopped: Stopped, call: Registers, action: u32) -> Result<()> {
+    let tgid = world.task(tid)?.tgid;
+    let bytes = ours::deadly(action, rr_area::PARAM.0);
+    let remote = Remote::new(stopped, tgid)?;
+    let at = remote.param(&bytes)?.0;
+    let (remote, _) = remote.call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0])?;
+    let filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+    let (remote, result) = remote.call(libc::SYS_seccomp, [filter, 0, at, 0, 0, 0])?;
+    let mut stopped = remote.finish()?;
+    if result < 0 {
+        let errno = nix::errno::Errno::from_raw(-result as i32);
+        return end_process(
+            world,
+            tid,
+            &format_args!("its own filter kills it, and seccomp says {errno}"),
+        );
+    }
+    stopped.set_regs(&call)?;
+    // No signal handler may run before the call.
+    stopped.set_sigmask(!0)?;
+    let running = stopped.resume(Resume::Cont, None)?;
+    world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
+    Ok(())
 }

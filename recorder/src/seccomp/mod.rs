@@ -31,22 +31,37 @@
 //! | `vdso` | calls that the vDSO would have answered without a system call |
 //! | `shown` | what a program reads of all this in `/proc` |
 
-mod actions;
+pub(crate) use actions::sigsys;
+
+pub use allowed::Allowed;
+
+pub use confined::Confined;
+
+pub use verdict::Arch;
+
+pub(crate) use verdict::Asked;
+
+pub(crate) mod actions;
+
 mod allowed;
+
 mod confined;
+
 mod filter;
-mod install;
+
+pub(crate) mod install;
+
 pub mod ours;
+
 mod program;
+
 mod run;
-mod shown;
-#[cfg(test)]
-mod tests;
+
+pub(crate) mod shown;
+
 mod vdso;
+
 mod verdict;
 
-pub(crate) use actions::sigsys;
-pub use allowed::Allowed;
-pub use confined::Confined;
-pub use verdict::Arch;
-pub(crate) use verdict::Asked;
+#[cfg(test)]
+mod tests;

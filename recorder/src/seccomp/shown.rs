@@ -11,155 +11,155 @@ use rr_trace::event::MemWrite;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
-use crate::call::answer::Answered;
+use crate::call::answer::answer_with;
+use crate::call::parameters::{Answered, give_answer};
 use crate::error::Result;
 use crate::seccomp::confined::Mode;
 use crate::seccomp::program::Raw;
 use crate::session::RecordSession;
+use crate::world::model::World;
 
 /// Returns the value of a line of `status`.
 fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key))
 }
 
-impl RecordSession {
-    /// `PTRACE_SECCOMP_GET_FILTER`: one of a tracee's filters, counted from the oldest. Returns its number of
-    /// instructions.
-    pub(crate) fn give_filter(
-        &self,
-        (by, of): (Tid, Tid),
-        number: u64,
-        at: u64,
-        writes: &mut Vec<MemWrite>,
-    ) -> Answered {
-        if !procfs::is_administrator(by) || self.task(by)?.confined.is_confined() {
-            return Err(Errno::EACCES.into());
-        }
-        let Mode::Filtered(newest) = &self.task(of)?.confined.mode else {
-            return Err(Errno::EINVAL.into());
-        };
-        let all: Vec<_> = newest.all().collect();
-        let wanted = usize::try_from(number).ok();
-        let Some(filter) = wanted.and_then(|number| all.iter().rev().nth(number)) else {
-            return Err(Errno::ENOENT.into());
-        };
-        if at != 0 {
-            self.give(by, at, &filter.source, writes)?;
-        }
-        Ok((filter.source.len() / Raw::BYTES) as i64)
+/// `PTRACE_SECCOMP_GET_FILTER`: one of a tracee's filters, counted from the oldest. Returns its number of
+/// instructions.
+pub(crate) fn give_filter(
+    world: &World,
+    (by, of): (Tid, Tid),
+    number: u64,
+    at: u64,
+    writes: &mut Vec<MemWrite>,
+) -> Answered {
+    if !procfs::is_administrator(by) || world.task(by)?.settings.confined.is_confined() {
+        return Err(Errno::EACCES.into());
     }
+    let Mode::Filtered(newest) = &world.task(of)?.settings.confined.mode else {
+        return Err(Errno::EINVAL.into());
+    };
+    let all: Vec<_> = newest.all().collect();
+    let wanted = usize::try_from(number).ok();
+    let Some(filter) = wanted.and_then(|number| all.iter().rev().nth(number)) else {
+        return Err(Errno::ENOENT.into());
+    };
+    if at != 0 {
+        give_answer(world, by, at, &filter.source, writes)?;
+    }
+    Ok((filter.source.len() / Raw::BYTES) as i64)
+}
 
-    /// At the entry of a call: answers the call if it reads the `status` of a recorded task. Otherwise
-    /// gives the task back.
-    pub(crate) fn read_status(
-        &mut self,
-        tid: Tid,
-        mut stopped: Stopped,
-        entry: &Registers,
-    ) -> Result<Option<Stopped>> {
-        let number = entry.syscall();
-        if !self.status_files || !matches!(number, libc::SYS_read | libc::SYS_pread64) {
-            return Ok(Some(stopped));
-        }
-        let fd = TraceeFd(entry.rdi as i32);
-        let Some(text) = self.status_at(tid, fd)? else {
-            return Ok(Some(stopped));
-        };
-        let position = match number {
-            libc::SYS_read => procfs::fd_position(tid, fd).unwrap_or(0),
-            _ => entry.r10,
-        };
-        let rest = usize::try_from(position)
-            .ok()
-            .and_then(|at| text.as_bytes().get(at..));
-        let rest = rest.unwrap_or_default();
-        let bytes = &rest[..rest.len().min(entry.rdx.try_into().unwrap_or(usize::MAX))];
-        let mut writes = Vec::new();
-        let given = match bytes {
-            [] => Ok(0),
-            bytes => self.give(tid, entry.rsi, bytes, &mut writes),
-        };
-        if number == libc::SYS_read && given.is_ok() {
-            let (tgid, next) = (self.task(tid)?.tgid, position + bytes.len() as u64);
-            let args = [entry.rdi, next, libc::SEEK_SET as u64, 0, 0, 0];
-            stopped = Remote::new(stopped, tgid)?
-                .call(libc::SYS_lseek, args)?
-                .0
-                .finish()?;
-        }
-        let answered = given.map(|_| bytes.len() as i64);
-        self.answer_with(tid, stopped, entry, answered, writes)?;
-        Ok(None)
+/// At the entry of a call: answers the call if it reads the `status` of a recorded task. Otherwise
+/// gives the task back.
+pub(crate) fn read_status(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    entry: &Registers,
+) -> Result<Option<Stopped>> {
+    let number = entry.syscall();
+    if !session.world.must_trace.status_files || !matches!(number, libc::SYS_read | libc::SYS_pread64) {
+        return Ok(Some(stopped));
     }
+    let fd = TraceeFd(entry.rdi as i32);
+    let Some(text) = status_at(&session.world, tid, fd)? else {
+        return Ok(Some(stopped));
+    };
+    let position = match number {
+        libc::SYS_read => procfs::fd_position(tid, fd).unwrap_or(0),
+        _ => entry.r10,
+    };
+    let rest = usize::try_from(position)
+        .ok()
+        .and_then(|at| text.as_bytes().get(at..));
+    let rest = rest.unwrap_or_default();
+    let bytes = &rest[..rest.len().min(entry.rdx.try_into().unwrap_or(usize::MAX))];
+    let mut writes = Vec::new();
+    let given = match bytes {
+        [] => Ok(0),
+        bytes => give_answer(&session.world, tid, entry.rsi, bytes, &mut writes),
+    };
+    if number == libc::SYS_read && given.is_ok() {
+        let (tgid, next) = (session.world.task(tid)?.tgid, position + bytes.len() as u64);
+        let args = [entry.rdi, next, libc::SEEK_SET as u64, 0, 0, 0];
+        stopped = Remote::new(stopped, tgid)?
+            .call(libc::SYS_lseek, args)?
+            .0
+            .finish()?;
+    }
+    let answered = given.map(|_| bytes.len() as i64);
+    answer_with(session, tid, stopped, entry, answered, writes)?;
+    Ok(None)
+}
 
-    /// Returns the text that the program must see in the file, if the file is the `status` of a
-    /// recorded task.
-    fn status_at(&self, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
-        let path = procfs::fd_path(tid, fd);
-        let is_status = std::fs::read_link(&path).is_ok_and(|link| link.ends_with("status"));
-        if !is_status || procfs::fd_flags(tid, fd) & libc::O_PATH as u64 != 0 {
-            return Ok(None);
-        }
-        // Reads the file through the program's descriptor: the program's `/proc` may belong to another
-        // pid namespace.
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            return Ok(None);
-        };
-        match self.owner_of(tid, &text) {
-            Some(owner) => self.status_shown(owner, &text).map(Some),
-            None => Ok(None),
-        }
+/// Returns the text that the program must see in the file, if the file is the `status` of a
+/// recorded task.
+fn status_at(world: &World, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
+    let path = procfs::fd_path(tid, fd);
+    let is_status = std::fs::read_link(&path).is_ok_and(|link| link.ends_with("status"));
+    if !is_status || procfs::fd_flags(tid, fd) & libc::O_PATH as u64 != 0 {
+        return Ok(None);
     }
+    // Reads the file through the program's descriptor: the program's `/proc` may belong to another
+    // pid namespace.
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return Ok(None);
+    };
+    match owner_of(world, tid, &text) {
+        Some(owner) => status_shown(world, owner, &text).map(Some),
+        None => Ok(None),
+    }
+}
 
-    /// Finds the recorded task whose `status` the task `reader` reads, by the numbers in the text. (If
-    /// several tasks have the same numbers in different namespaces, a task in the reader's namespace is
-    /// preferred.)
-    fn owner_of(&self, reader: Tid, text: &str) -> Option<Tid> {
-        let shown = procfs::numbers_in(value_of(text, "NSpid:")?);
-        let first = Tid(*shown.first()?);
-        if self.tasks.contains_key(&first) && procfs::numbers(first) == shown {
-            return Some(first);
-        }
-        let is_meant = |tid: &Tid| procfs::numbers(*tid).ends_with(&shown);
-        let meant: Vec<Tid> = self.tasks.keys().copied().filter(is_meant).collect();
-        let namespace = procfs::pid_namespace(reader);
-        let own = meant.iter().find(|tid| procfs::pid_namespace(**tid) == namespace);
-        own.or(meant.first()).copied()
+/// Finds the recorded task whose `status` the task `reader` reads, by the numbers in the text. (If
+/// several tasks have the same numbers in different namespaces, a task in the reader's namespace is
+/// preferred.)
+fn owner_of(world: &World, reader: Tid, text: &str) -> Option<Tid> {
+    let shown = procfs::numbers_in(value_of(text, "NSpid:")?);
+    let first = Tid(*shown.first()?);
+    if world.tasks.contains_key(&first) && procfs::numbers(first) == shown {
+        return Some(first);
     }
+    let is_meant = |tid: &Tid| procfs::numbers(*tid).ends_with(&shown);
+    let meant: Vec<Tid> = world.tasks.keys().copied().filter(is_meant).collect();
+    let namespace = procfs::pid_namespace(reader);
+    let own = meant.iter().find(|tid| procfs::pid_namespace(**tid) == namespace);
+    own.or(meant.first()).copied()
+}
 
-    /// Returns the text of a task's `status` as the program must see it.
-    fn status_shown(&self, tid: Tid, text: &str) -> Result<String> {
-        let task = self.task(tid)?;
-        let confined = &task.confined;
-        let own = match &confined.mode {
-            Mode::Filtered(filter) => filter.all().count(),
-            Mode::Free | Mode::Strict => 0,
+/// Returns the text of a task's `status` as the program must see it.
+fn status_shown(world: &World, tid: Tid, text: &str) -> Result<String> {
+    let task = world.task(tid)?;
+    let confined = &task.settings.confined;
+    let own = match &confined.mode {
+        Mode::Filtered(filter) => filter.all().count(),
+        Mode::Free | Mode::Strict => 0,
+    };
+    // The tracer's number is given in the namespace of the other numbers in the file.
+    let shown_numbers = procfs::numbers_in(value_of(text, "NSpid:").unwrap_or_default()).len();
+    let depth = procfs::numbers(tid).len().saturating_sub(shown_numbers);
+    let tracer = task.tracee.as_ref().map(|tracee| procfs::numbers(tracee.tracer));
+    let tracer = tracer
+        .and_then(|numbers| numbers.get(depth).copied())
+        .unwrap_or(0);
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (key, value) = line.split_once(':').unwrap_or_default();
+        let value: i64 = match key {
+            "NoNewPrivs" => confined.no_new_privs.into(),
+            "Seccomp" => confined.mode_number().into(),
+            // The kernel counts filters that rr itself runs under, which the program inherits
+            // natively too, and rr's own filter, which must not be counted.
+            "Seccomp_filters" => value.trim().parse().map_or(0, |all: i64| all - 1) + own as i64,
+            "TracerPid" => tracer.into(),
+            _ => {
+                shown.push_str(line);
+                continue;
+            }
         };
-        // The tracer's number is given in the namespace of the other numbers in the file.
-        let shown_numbers = procfs::numbers_in(value_of(text, "NSpid:").unwrap_or_default()).len();
-        let depth = procfs::numbers(tid).len().saturating_sub(shown_numbers);
-        let tracer = task.tracee.as_ref().map(|tracee| procfs::numbers(tracee.tracer));
-        let tracer = tracer
-            .and_then(|numbers| numbers.get(depth).copied())
-            .unwrap_or(0);
-        let mut shown = String::with_capacity(text.len());
-        for line in text.split_inclusive('\n') {
-            let (key, value) = line.split_once(':').unwrap_or_default();
-            let value: i64 = match key {
-                "NoNewPrivs" => confined.no_new_privs.into(),
-                "Seccomp" => confined.mode_number().into(),
-                // The kernel counts filters that rr itself runs under, which the program inherits
-                // natively too, and rr's own filter, which must not be counted.
-                "Seccomp_filters" => value.trim().parse().map_or(0, |all: i64| all - 1) + own as i64,
-                "TracerPid" => tracer.into(),
-                _ => {
-                    shown.push_str(line);
-                    continue;
-                }
-            };
-            // Writing to a string cannot fail.
-            let _ = writeln!(shown, "{key}:\t{value}");
-        }
-        Ok(shown)
+        // Writing to a string cannot fail.
+        let _ = writeln!(shown, "{key}:\t{value}");
     }
+    Ok(shown)
 }

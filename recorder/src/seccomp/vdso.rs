@@ -12,7 +12,7 @@
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Registers, Tid};
 
-use crate::session::RecordSession;
+use crate::world::model::World;
 
 /// The clocks from `CLOCK_REALTIME` to `CLOCK_TAI` that the vDSO reads without a system call.
 const CLOCKS: [u64; 7] = [0, 1, 4, 5, 6, 7, 11];
@@ -26,24 +26,22 @@ fn is_answered_there(entry: &Registers) -> bool {
     }
 }
 
-impl RecordSession {
-    /// True if a library makes the call at this entry only because it has no vDSO.
-    pub(super) fn is_for_want_of_vdso(&self, tid: Tid, entry: &Registers) -> bool {
-        if !is_answered_there(entry) {
-            return false;
-        }
-        // The code of a library: `mov eax, NUMBER; syscall`.
-        let mut made = [0xb8, 0, 0, 0, 0, 0x0f, 0x05];
-        made[1..5].copy_from_slice(&(entry.orig_rax as u32).to_le_bytes());
-        let Ok(task) = self.task(tid) else { return false };
-        let at = Addr(entry.rip.wrapping_sub(made.len() as u64));
-        let mut code = [0; 7];
-        if task.memory.read(at, &mut code).is_err() {
-            return false;
-        }
-        if let Some(space) = self.spaces.get(&task.space) {
-            space.library.sites.show_original(at, &mut code);
-        }
-        code == made
+/// True if a library makes the call at this entry only because it has no vDSO.
+pub(crate) fn is_for_want_of_vdso(world: &World, tid: Tid, entry: &Registers) -> bool {
+    if !is_answered_there(entry) {
+        return false;
     }
+    // The code of a library: `mov eax, NUMBER; syscall`.
+    let mut made = [0xb8, 0, 0, 0, 0, 0x0f, 0x05];
+    made[1..5].copy_from_slice(&(entry.orig_rax as u32).to_le_bytes());
+    let Ok(task) = world.task(tid) else { return false };
+    let at = Addr(entry.rip.wrapping_sub(made.len() as u64));
+    let mut code = [0; 7];
+    if task.memory.read(at, &mut code).is_err() {
+        return false;
+    }
+    if let Some(space) = world.spaces.get(&task.space) {
+        space.library.sites.show_original(at, &mut code);
+    }
+    code == made
 }

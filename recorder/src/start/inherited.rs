@@ -8,11 +8,14 @@ use std::mem::size_of;
 
 /// Signals that ask rr to end, or for a snapshot.
 pub(crate) const ASKING: [i32; 3] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1];
+
 /// Signals that rr ignores: those that a terminal sends to rr and to the program, and that of the limit
 /// of file sizes, which rr treats as an error like a full disk.
 const NOT_OURS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGXFSZ];
+
 /// Signals that have a handler in rr (`rr_tracee::tsc`).
 const HANDLED: [i32; 1] = [libc::SIGSEGV];
+
 /// Size of the kernel's signal set in bytes.
 const SIGSET_BYTES: usize = size_of::<u64>();
 

@@ -21,8 +21,10 @@ use crate::seccomp::ours;
 
 /// Calls beyond this number do not exist yet.
 const NUMBERS: i64 = 512;
+
 /// Result of a call in the child if no filter has refused the call.
 const NOT_REFUSED: i64 = 0x5252;
+
 /// The argument of the `exit_group` that ends the child.
 const LAST: u64 = 0x5253;
 

@@ -21,6 +21,7 @@ use crate::start::inherited::asking_set;
 
 /// Maximum time of each step.
 const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Time between searches for tracees that were created while the others were killed.
 const AGAIN: Duration = Duration::from_millis(50);
 

@@ -7,18 +7,23 @@
 //!   event is not recorded at all, because it executed nothing.
 //! * *No task stays stopped for ever.* If a parent was killed before its event, the new task is killed,
 //!   too. To the program that looks as if the parent had been killed a moment earlier, before the call.
-//!   program that is as if its parent had been killed a moment earlier, before the call.
 
 use rr_trace::event::CloneInfo;
-use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::{Class, Special};
 use rr_tracee::task::{Report, Resume, Stop, Waited, wait};
 use rr_tracee::{Running, SpaceId, Tid, procfs};
 
+use crate::checkpoint::changes::forget_baseline;
+use crate::drive::state::Drive;
 use crate::error::{Error, Result};
 use crate::session::RecordSession;
-use crate::task::exit::{CLONE_CHILD_CLEARTID, CLONE_THREAD, CLONE_VM};
-use crate::world::task::{Call, Task};
+use crate::world::call::Call;
+use crate::world::model::World;
+use crate::world::task::Task;
+
+pub(crate) const CLONE_VM: u64 = libc::CLONE_VM as u64;
+pub(crate) const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
+pub(crate) const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 
 impl Call {
     /// Returns whether the call may create a task that has not been reported yet.
@@ -50,142 +55,146 @@ fn end_orphan(tid: Tid) {
     }
 }
 
-impl RecordSession {
-    /// Handles a report about a task that is not in the table.
-    pub(crate) fn note_stranger(&mut self, report: Report) -> Result<()> {
-        if self.capture.fork_is_gone(report) {
-            return Ok(());
+/// Handles a report about a task that is not in the table.
+pub(crate) fn note_unclaimed(session: &mut RecordSession, report: Report) -> Result<()> {
+    if session.checkpoints.fork_is_gone(report) {
+        return Ok(());
+    }
+    let awaited = session
+        .world
+        .tasks
+        .values()
+        .any(|t| t.call.as_ref().is_some_and(Call::is_creating));
+    match let_die(report)? {
+        Some(_) if awaited => {
+            session.drive.early.insert(report.tid, report);
         }
-        let awaited = self
-            .tasks
-            .values()
-            .any(|t| t.call.as_ref().is_some_and(Call::is_creating));
-        match let_die(report)? {
-            Some(_) if awaited => {
-                self.early.insert(report.tid, report);
+        Some(Waited::Stopped(..)) => end_orphan(report.tid),
+        Some(Waited::Gone(_)) | None => {}
+    }
+    Ok(())
+}
+
+/// The first report about a task that was just created. A report that it is about to die is
+/// skipped: then it will be gone.
+fn first_report(drive: &mut Drive, tid: Tid) -> Result<Waited> {
+    loop {
+        let Some(report) = drive.early.remove(&tid).or_else(|| wait(Some(tid), false)) else {
+            if nix::errno::Errno::last() == nix::errno::Errno::ECHILD {
+                return Err(rr_tracee::Error::Died(tid).into());
             }
-            Some(Waited::Stopped(..)) => end_orphan(report.tid),
-            Some(Waited::Gone(_)) | None => {}
-        }
-        Ok(())
-    }
-
-    /// The first report about a task that was just created. A report that it is about to die is
-    /// skipped: then it will be gone.
-    fn first_report(&mut self, tid: Tid) -> Result<Waited> {
-        loop {
-            let Some(report) = self.early.remove(&tid).or_else(|| wait(Some(tid), false)) else {
-                if nix::errno::Errno::last() == nix::errno::Errno::ECHILD {
-                    return Err(rr_tracee::Error::Died(tid).into());
-                }
-                continue;
-            };
-            if let Some(waited) = let_die(report)? {
-                return Ok(waited);
-            }
+            continue;
+        };
+        if let Some(waited) = let_die(report)? {
+            return Ok(waited);
         }
     }
+}
 
-    /// The new task `child` of `parent`, ready to be resumed at its parent's event. `None` if it was
-    /// killed already.
-    pub(crate) fn receive(&mut self, parent: Tid, child: Tid) -> Result<Option<(CloneInfo, Box<Task>)>> {
-        match self.try_receive(parent, child) {
-            Err(Error::Tracee(rr_tracee::Error::Died(dead))) if dead == child => Ok(None),
-            other => other,
+/// The new task `child` of `parent`, ready to be resumed at its parent's event. `None` if it was
+/// killed already.
+pub(crate) fn claim_new_task(
+    session: &mut RecordSession,
+    parent: Tid,
+    child: Tid,
+) -> Result<Option<(CloneInfo, Task)>> {
+    match try_claim_new_task(session, parent, child) {
+        Err(Error::Tracee(rr_tracee::Error::Died(dead))) if dead == child => Ok(None),
+        other => other,
+    }
+}
+
+fn try_claim_new_task(
+    session: &mut RecordSession,
+    parent: Tid,
+    child: Tid,
+) -> Result<Option<(CloneInfo, Task)>> {
+    let waited = first_report(&mut session.drive, child)?;
+    // All other unknown tasks are orphans.
+    for (_, report) in std::mem::take(&mut session.drive.early) {
+        if !report.is_gone() {
+            end_orphan(report.tid);
         }
     }
+    let parent_task = session.world.task_mut(parent)?;
+    let Some(call) = &mut parent_task.call else {
+        return Err(Error::Unexpected {
+            tid: parent,
+            what: format!("created task {child} outside a system call"),
+        });
+    };
+    call.created = Some(child);
+    let entry = call.entry;
+    let Waited::Stopped(mut first, Stop::Event) = waited else {
+        return Ok(None);
+    };
+    let Some(creation) = call.creation.clone() else {
+        return Ok(None);
+    };
+    let flags = creation.flags;
+    let regs = first.regs()?.with_arguments_of(&entry).outside_call();
+    first.set_regs(&regs)?;
+    let creator = parent;
+    let parent = session.world.task(parent)?;
+    let tgid = if flags & CLONE_THREAD != 0 {
+        parent.tgid
+    } else {
+        child
+    };
+    let space = if flags & CLONE_VM != 0 {
+        parent.space
+    } else {
+        SpaceId(session.world.last_space + 1)
+    };
+    let info = CloneInfo {
+        child,
+        tgid,
+        space,
+        flags,
+        regs,
+    };
+    let mut task = Task::new(first, tgid, space, regs);
+    task.life.exe = parent.life.exe.clone();
+    task.life.parent = match flags & (CLONE_THREAD | libc::CLONE_PARENT as u64) {
+        0 => Some(creator),
+        _ => parent.life.parent,
+    };
+    task.settings.affinity = parent.settings.affinity.clone();
+    task.settings.confined = parent.settings.confined.clone();
+    task.settings.is_counter_denied = parent.settings.is_counter_denied;
+    task.settings.rseq = parent.settings.rseq.filter(|_| flags & CLONE_VM == 0);
+    task.signals.actions = parent.signals.actions.of_child(flags);
+    if flags & CLONE_CHILD_CLEARTID != 0 {
+        task.settings.clear_child_tid = creation.child_tid;
+    }
+    Ok(Some((info, task)))
+}
 
-    fn try_receive(&mut self, parent: Tid, child: Tid) -> Result<Option<(CloneInfo, Box<Task>)>> {
-        let waited = self.first_report(child)?;
-        // All other unknown tasks are orphans.
-        for (_, report) in std::mem::take(&mut self.early) {
+/// A task is about to be gone: its system call will not return, and a task that the call has
+/// created is an orphan.
+pub(crate) fn forget_call(session: &mut RecordSession, tid: Tid) {
+    let Some(call) = session.world.tasks.get_mut(&tid).and_then(|t| t.call.take()) else {
+        return;
+    };
+    if call.is_creating() {
+        forget_baseline(&mut session.world, tid);
+    }
+    if let Some(child) = call.created {
+        forget_child(&mut session.world, child);
+    }
+    if call.is_creating() {
+        for (_, report) in std::mem::take(&mut session.drive.early) {
             if !report.is_gone() {
                 end_orphan(report.tid);
             }
         }
-        let parent_task = self.task_mut(parent)?;
-        let Some(call) = &mut parent_task.call else {
-            return Err(Error::Unexpected {
-                tid: parent,
-                what: format!("created task {child} outside a system call"),
-            });
-        };
-        call.created = Some(child);
-        let entry = call.entry;
-        let Waited::Stopped(mut first, Stop::Event) = waited else {
-            return Ok(None);
-        };
-        let Some(creation) = call.creation.clone() else {
-            return Ok(None);
-        };
-        let flags = creation.flags;
-        let mut regs = first.regs()?;
-        for n in 0..6 {
-            regs.set_arg(n, entry.arg(n));
-        }
-        regs.orig_rax = NOT_IN_SYSCALL;
-        first.set_regs(&regs)?;
-        let creator = parent;
-        let parent = self.task(parent)?;
-        let tgid = if flags & CLONE_THREAD != 0 {
-            parent.tgid
-        } else {
-            child
-        };
-        let space = if flags & CLONE_VM != 0 {
-            parent.space
-        } else {
-            SpaceId(self.last_space + 1)
-        };
-        let info = CloneInfo {
-            child,
-            tgid,
-            space,
-            flags,
-            regs,
-        };
-        let mut task = Task::new(first, tgid, space, regs);
-        task.exe = parent.exe.clone();
-        task.parent = match flags & (CLONE_THREAD | libc::CLONE_PARENT as u64) {
-            0 => Some(creator),
-            _ => parent.parent,
-        };
-        task.affinity = parent.affinity.clone();
-        task.confined = parent.confined.clone();
-        task.is_counter_denied = parent.is_counter_denied;
-        task.rseq = parent.rseq.filter(|_| flags & CLONE_VM == 0);
-        task.actions = parent.actions.of_child(flags);
-        if flags & CLONE_CHILD_CLEARTID != 0 {
-            task.clear_child_tid = creation.child_tid;
-        }
-        Ok(Some((info, Box::new(task))))
     }
+}
 
-    /// A task is about to be gone: its system call will not return, and a task that the call has
-    /// created is an orphan.
-    pub(crate) fn forget_call(&mut self, tid: Tid) {
-        let Some(call) = self.tasks.get_mut(&tid).and_then(|t| t.call.take()) else {
-            return;
-        };
-        if call.is_creating() {
-            self.forget_baseline(tid);
-        }
-        if let Some(child) = call.created {
-            self.forget_child(child);
-        }
-        if call.is_creating() {
-            for (_, report) in std::mem::take(&mut self.early) {
-                if !report.is_gone() {
-                    end_orphan(report.tid);
-                }
-            }
-        }
-    }
-
-    /// Ends `child`, which was created by a call whose event will never be recorded.
-    pub(crate) fn forget_child(&mut self, child: Tid) {
-        if !self.tasks.contains_key(&child) {
-            end_orphan(child);
-        }
+/// Ends `child`, which was created by a call whose event will never be recorded.
+pub(crate) fn forget_child(world: &mut World, child: Tid) {
+    world.new_tasks.remove(&child);
+    if !world.tasks.contains_key(&child) {
+        end_orphan(child);
     }
 }

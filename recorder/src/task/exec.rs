@@ -15,24 +15,35 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use rr_trace::event::{EventKind, ExecInfo, MemWrite, TaskOp};
+use rr_trace::event::{ExecInfo, MemWrite, TaskOp};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::procfs::MapsLine;
 use rr_tracee::remote::{self, Remote, RemoteCall};
-use rr_tracee::task::{Resume, Stop, Waited};
+use rr_tracee::site::syscall_in;
+use rr_tracee::task::Resume;
 use rr_tracee::{
-    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Registers, Running, SpaceId,
-    SpaceOp, Stopped, Tid, limits, procfs, rr_area,
+    Addr, AddrRange, AddressSpace, Backing, FileId, ForkPolicy, Mapping, Memory, Registers, SpaceId, SpaceOp,
+    Stopped, Tid, limits, procfs, rr_area,
 };
 
-use crate::call::syscall::is_restart;
-use crate::call::unsupported_abi::is_32_bit;
+use crate::buffer::rewrite::rewrite_known;
+use crate::call::record::{Record, record_call};
+use crate::call::redirect::release_scratch;
+use crate::call::unsupported_abi::{is_32_bit, refuse_32_bit};
+use crate::drive::members::tell_scheduler;
 use crate::error::{Error, Result};
-use crate::seccomp::Confined;
-use crate::session::{RecordSession, Space};
-use crate::signal::forced::Actions;
-use crate::world::task::{Call, State, Task};
+use crate::ptrace::family::{tracee_executes, tracee_has_executed};
+use crate::ptrace::relation::rename_tracer;
+use crate::session::RecordSession;
+use crate::task::exit::{end_process, leave_space, record_exit, release_vfork};
+use crate::task::leaving::{left_behind, words_of_leaving};
+use crate::task::privileges::warn_of_lost_privileges;
+use crate::world::call::Call;
+use crate::world::model::World;
+use crate::world::space::Space;
+use crate::world::task::{State, Task, Until};
+use rr_tracee::regs::is_restart;
 
 /// Maximum size mapped for a stack at once. Stacks without limit get this size.
 const STACK_MOST: u64 = 256 << 20;
@@ -40,334 +51,276 @@ const AT_NULL: u64 = 0;
 const AT_IGNORE: u64 = 1;
 const AT_SYSINFO_EHDR: u64 = 33;
 
-/// A new address space, taken over.
-struct Taken {
-    stopped: Stopped,
-    after: Registers,
-    memory: Memory,
-    space: Space,
-    ops: Vec<SpaceOp>,
-    writes: Vec<MemWrite>,
-    info: ExecInfo,
+/// A thread has taken over the tid of its group's leader (exec): `thread` was `former` and is now
+/// `tid`. The events up to that of the exec still have the former tid.
+pub(crate) fn rename_task(session: &mut RecordSession, tid: Tid, former: Tid, mut thread: Task) {
+    thread.tid = tid;
+    thread.memory = rr_tracee::Memory::of(tid);
+    thread.life.recorded_as = Some(former);
+    for pending in &mut session.log.entries {
+        if pending.tid == former {
+            pending.tid = tid;
+        }
+    }
+    let is_ready = thread.is_runnable();
+    session.world.tasks.insert(tid, thread);
+    rename_tracer(&mut session.world, tid, former);
+    // News of the leader must not count for the thread.
+    tell_scheduler(session);
+    session.drive.scheduler.rename(former, tid);
+    session.drive.scheduler.set_ready(tid, is_ready);
 }
 
-impl RecordSession {
-    /// Runs the launched child to the first event.
-    pub(crate) fn first_exec(&mut self, task: Running) -> Result<()> {
-        let tid = task.tid();
-        match self.try_first_exec(task) {
-            Err(Error::Tracee(rr_tracee::Error::Died(_))) => {
-                rr_tracee::task::kill(tid);
-                Err(Error::Start {
-                    program: self.program().to_owned(),
-                    why: "it was killed, and ended before it began".into(),
-                })
-            }
-            other => other,
-        }
-    }
+/// A new address space, taken over.
+pub(crate) struct NewSpace {
+    pub(crate) stopped: Stopped,
+    pub(crate) after: Registers,
+    pub(crate) memory: Memory,
+    pub(crate) space: Space,
+    pub(crate) ops: Vec<SpaceOp>,
+    pub(crate) writes: Vec<MemWrite>,
+    pub(crate) info: ExecInfo,
+}
 
-    fn try_first_exec(&mut self, task: Running) -> Result<()> {
-        let tid = task.tid();
-        let died = |s: &Self, why: String| Error::Start {
-            program: s.program().to_owned(),
-            why,
+pub(crate) fn begin_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+    let Some(stopped) = refuse_32_bit(session, tid, stopped, &call.entry)? else {
+        return Ok(());
+    };
+    let leaving = words_of_leaving(&session.world, tid)?;
+    session.world.task_mut(tid)?.at_call.leaving = Some(Box::new(leaving));
+    let tgid = session.world.task(tid)?.tgid;
+    let alone = !session
+        .world
+        .tasks
+        .values()
+        .any(|t| t.tgid == tgid && t.tid != tid);
+    session.world.task_mut(tid)?.call = Some(call);
+    let running = stopped.resume(Resume::Syscall, None)?;
+    if alone {
+        session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
+        return Ok(());
+    }
+    // Its sibling threads must die first, and their ends must be handled. It may come back with the
+    // leader's tid.
+    session.world.task_mut(tid)?.state = State::Resumed(running, Until::OthersHaveRun);
+    Ok(())
+}
+
+/// Handles the stop inside a successful `execve`.
+pub(crate) fn on_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped, former: Tid) -> Result<()> {
+    if former != tid {
+        // A thread other than the leader takes over the leader's tid. The leader is gone.
+        let (Some(thread), Some(leader)) =
+            (session.world.tasks.remove(&former), session.world.tasks.get(&tid))
+        else {
+            return Err(Error::Unexpected {
+                tid,
+                what: format!("exec by the unknown thread {former}"),
+            });
         };
-        let mut running = task;
-        let mut executed = false;
-        loop {
-            let (stopped, stop) = match running.wait()? {
-                Waited::Stopped(stopped, stop) => (stopped, stop),
-                Waited::Gone(status) => {
-                    return Err(died(
-                        self,
-                        format!("it ended before it began (wait status {status:#x})"),
-                    ));
-                }
-            };
-            match stop {
-                Stop::Exec { .. } => executed = true,
-                Stop::Syscall if executed => {
-                    let taken = self.take_over(tid, tid, stopped).map_err(|e| match e {
-                        Error::Unsupported { what, .. } => died(self, what.into()),
-                        other => other,
-                    })?;
-                    return self.first_event(tid, taken);
-                }
-                Stop::Syscall => {
-                    let result = stopped.regs()?.result();
-                    rr_tracee::task::kill(tid);
-                    // Killed children report their end, which tells nothing more.
-                    let _ = stopped.resume(Resume::Cont, None)?.wait();
-                    let errno = nix::errno::Errno::from_raw(-result as i32);
-                    let hint = if errno == nix::errno::Errno::ENOEXEC {
-                        " (a script needs a first line such as #!/bin/sh)"
-                    } else {
-                        ""
-                    };
-                    return Err(died(self, format!("{errno}{hint}")));
-                }
-                _ => {}
-            }
-            running = stopped.resume(Resume::Syscall, None)?;
+        if !leader.life.exited {
+            record_exit(session, tid, 0, vec![], vec![])?;
         }
+        rename_task(session, tid, former, thread);
     }
+    let running = stopped.resume(Resume::Syscall, None)?;
+    session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
+    Ok(())
+}
 
-    fn first_event(&mut self, tid: Tid, taken: Taken) -> Result<()> {
-        let Taken {
-            stopped,
-            after,
-            memory,
-            space,
-            ops,
-            mut writes,
-            info,
-        } = taken;
-        let xstate = stopped.xstate()?;
-        let mut task = Task::new(stopped, tid, info.space, after);
-        task.memory = memory;
-        task.exe = info.path.clone();
-        task.confined = Confined::inherited();
-        task.actions = Actions::inherited(procfs::signal_dispositions(tid)?.ignored);
-        self.spaces.insert(info.space, space);
-        self.add_task(task);
-        self.trap_random_at_start(tid, &ops, &mut writes)?;
-        self.emit(
-            tid,
-            EventKind::Start {
-                exec: info,
-                after,
-                xstate,
-            },
-            ops,
-            writes,
-        )
-    }
-
-    pub(crate) fn begin_exec(&mut self, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
-        let Some(stopped) = self.refuse_32_bit(tid, stopped, &call.entry)? else {
-            return Ok(());
-        };
-        let leaving = self.leaving(tid)?;
-        self.task_mut(tid)?.leaving = Some(Box::new(leaving));
-        let tgid = self.task(tid)?.tgid;
-        let alone = !self.tasks.values().any(|t| t.tgid == tgid && t.tid != tid);
-        self.task_mut(tid)?.call = Some(call);
-        let running = stopped.resume(Resume::Syscall, None)?;
-        if alone {
-            return self.await_stop(tid, running);
-        }
-        // Its sibling threads must die first, and their ends must be handled. It may come back with the
-        // leader's tid.
-        self.enter_kernel(tid, running)
-    }
-
-    /// Handles the stop inside a successful `execve`.
-    pub(crate) fn on_exec(&mut self, tid: Tid, stopped: Stopped, former: Tid) -> Result<()> {
-        if former != tid {
-            // A thread other than the leader takes over the leader's tid. The leader is gone.
-            let (Some(thread), Some(leader)) = (self.tasks.remove(&former), self.tasks.get(&tid)) else {
-                return Err(Error::Unexpected {
-                    tid,
-                    what: format!("exec by the unknown thread {former}"),
-                });
-            };
-            if !leader.exited {
-                self.record_exit(tid, 0, vec![], vec![])?;
-            }
-            self.rename_task(tid, former, thread);
-        }
-        let running = stopped.resume(Resume::Syscall, None)?;
-        self.await_stop(tid, running)
-    }
-
-    pub(crate) fn finish_exec(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        call: Call,
-        raw: Registers,
-    ) -> Result<()> {
-        let entry = call.entry;
-        let leaving = self.task_mut(tid)?.leaving.take();
-        // The call failed.
-        if raw.result() < 0 {
-            let after = raw.outside_call();
-            self.record_call(tid, &entry, after, None, None, vec![], vec![], None)?;
-            let task = self.task_mut(tid)?;
-            task.restarting = is_restart(raw.result()).then(|| Box::new(call));
-            task.state = State::Ready(stopped);
-            return Ok(());
-        }
-        let tgid = self.task(tid)?.tgid;
-        let taken = match self.take_over(tid, tgid, stopped) {
-            // Its old memory is gone, so the task cannot go back.
-            Err(
-                e @ (Error::Tracee(rr_tracee::Error::Kernel { .. } | rr_tracee::Error::UnexpectedStop { .. })
-                | Error::Unsupported { .. }
-                | Error::Unexpected { .. }),
-            ) => return self.end_process(tid, &e),
-            other => other?,
-        };
-        let Taken {
-            stopped,
-            after,
-            memory,
-            space,
-            mut ops,
-            mut writes,
-            info,
-        } = taken;
-        // Replaces the task's old address space by the new one.
-        let xstate = Some(stopped.xstate()?);
-        self.release_scratch(tid);
-        let task = self.task_mut(tid)?;
-        let old_space = task.space;
-        task.space = info.space;
-        task.memory = memory;
-        task.exe = info.path.clone();
-        task.actions = task.actions.after_exec();
-        task.clear_child_tid = Addr::NULL;
-        task.rseq = None;
-        task.dispatch = None;
-        self.leave_space(old_space);
-        self.release_vfork(tid)?;
-        self.spaces.insert(info.space, space);
-        if let Some(leaving) = leaving {
-            writes.extend(self.left_behind(tid, &leaving)?);
-        }
-        if self.task(tid)?.tracee.is_some() || self.task(tid)?.is_counter_denied {
-            let id = self.task(tid)?.space;
-            self.space_mut(id).library.sites.stepped = true;
-        }
-        // Rewrites the known sites, and records the call.
-        let stopped = self.rewrite_known(tid, stopped, &mut ops, &mut writes)?;
-        let former = self.task(tid)?.recorded_as.unwrap_or(tid);
-        self.tracee_executes(tid, former)?;
-        self.record_call(
-            tid,
-            &entry,
-            after,
-            xstate,
-            Some(TaskOp::Exec(info)),
-            ops,
-            writes,
-            None,
-        )?;
-        let task = self.task_mut(tid)?;
-        task.recorded_as = None;
+pub(crate) fn finish_exec(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    call: Call,
+    raw: Registers,
+) -> Result<()> {
+    let entry = call.entry;
+    let leaving = session.world.task_mut(tid)?.at_call.leaving.take();
+    // The call failed.
+    if raw.result() < 0 {
+        let after = raw.outside_call();
+        record_call(session, tid, &entry, Record::of(after))?;
+        let task = session.world.task_mut(tid)?;
+        task.at_call.restarting = is_restart(raw.result()).then(|| Box::new(call));
         task.state = State::Ready(stopped);
-        self.tracee_has_executed(tid)
+        return Ok(());
     }
-
-    /// Does steps 1 to 3 of the module's description.
-    fn take_over(&mut self, tid: Tid, tgid: Tid, stopped: Stopped) -> Result<Taken> {
-        let after = stopped.regs()?.outside_call();
-        if is_32_bit(&after) {
-            let what = "it executes a 32-bit program, which rr cannot record";
-            return Err(Error::Unsupported { tid, what });
-        }
-        // Prepares the new address space.
-        let memory = Memory::of(tid);
-        hide_vdso(&memory, Addr(after.rsp))?;
-        let (stopped, lines) = prepare(tid, tgid, stopped, &memory)?;
-        self.last_space += 1;
-        let id = SpaceId(self.last_space);
-        let mut space = Space {
-            brk: procfs::start_brk(tid)?,
-            ..Space::default()
-        };
-        if let Some(at) = lines.iter().position(|l| l.name == "[stack]") {
-            let room = lines[..at]
-                .last()
-                .filter(|l| l.range.end == lines[at].range.start);
-            let start = room.map_or(lines[at].range.start, |room| room.range.start);
-            space.stack = Some(AddrRange::new(start, lines[at].range.end));
-        }
-        // Describes its mappings, and stores their files.
-        let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
-        let mut writes = Vec::new();
-        let pagemap = Pagemap::open(tid)?;
-        let mut stored = HashMap::new();
-        for line in &lines {
-            let backing = if line.inode == 0 {
-                Backing::Anonymous
-            } else {
-                Backing::File {
-                    file: self.mapped_file(tid, line, &memory, &mut stored)?,
-                    offset: line.offset,
-                }
-            };
-            ops.push(SpaceOp::Map(Mapping {
-                range: line.range,
-                prot: line.prot,
-                backing,
-                fork: ForkPolicy::Copy,
-                name: line.path(tid).into(),
-            }));
-        }
-        // Records the pages that have been written already.
-        for range in neighbours(&lines) {
-            for (range, kind) in pagemap.populated(range)? {
-                if kind == PageKind::Private {
-                    writes.push(MemWrite {
-                        space: id,
-                        addr: range.start,
-                        data: memory.read_vec(range.start, range.len() as usize)?,
-                    });
-                }
-            }
-        }
-        let mut model = AddressSpace::new();
-        ops.iter().for_each(|op| model.apply(op));
-        space.model = model;
-        let path = procfs::exe(tid)?;
-        self.warn_of_lost_privileges(tid, &path);
-        space.loader = space.model.at(Addr(after.rip)).and_then(|m| match m.backing {
-            Backing::File { file, .. } if *m.name != *path => Some(file),
-            _ => None,
-        });
-        let info = ExecInfo {
-            path,
-            args: procfs::cmdline(tid)?,
-            space: id,
-            tid,
-        };
-        Ok(Taken {
-            stopped,
-            after,
-            memory,
-            space,
+    let tgid = session.world.task(tid)?.tgid;
+    let taken = match take_over(session, tid, tgid, stopped) {
+        // Its old memory is gone, so the task cannot go back.
+        Err(
+            e @ (Error::Tracee(rr_tracee::Error::Kernel { .. } | rr_tracee::Error::UnexpectedStop { .. })
+            | Error::Unsupported { .. }
+            | Error::Unexpected { .. }),
+        ) => return end_process(&mut session.world, tid, &e),
+        other => other?,
+    };
+    let NewSpace {
+        stopped,
+        after,
+        memory,
+        space,
+        mut ops,
+        mut writes,
+        info,
+    } = taken;
+    // Replaces the task's old address space by the new one.
+    let xstate = Some(stopped.xstate()?);
+    release_scratch(&mut session.world, tid);
+    let task = session.world.task_mut(tid)?;
+    let old_space = task.space;
+    task.space = info.space;
+    task.memory = memory;
+    task.life.exe = info.path.clone();
+    task.signals.actions = task.signals.actions.after_exec();
+    task.settings.clear_child_tid = Addr::NULL;
+    task.settings.rseq = None;
+    task.settings.dispatch = None;
+    leave_space(session, old_space);
+    release_vfork(&mut session.world, tid)?;
+    session.world.spaces.insert(info.space, space);
+    if let Some(leaving) = leaving {
+        writes.extend(left_behind(&mut session.world, tid, &leaving)?);
+    }
+    if session.world.task(tid)?.tracee.is_some() || session.world.task(tid)?.settings.is_counter_denied {
+        let id = session.world.task(tid)?.space;
+        session.world.space_mut(id).library.sites.stepped = true;
+    }
+    // Rewrites the known sites, and records the call.
+    let stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
+    let former = session.world.task(tid)?.life.recorded_as.unwrap_or(tid);
+    tracee_executes(&mut session.world, tid, former)?;
+    record_call(
+        session,
+        tid,
+        &entry,
+        Record {
+            xstate,
+            task: Some(TaskOp::Exec(info)),
             ops,
             writes,
-            info,
-        })
-    }
+            ..Record::of(after)
+        },
+    )?;
+    let task = session.world.task_mut(tid)?;
+    task.life.recorded_as = None;
+    task.state = State::Ready(stopped);
+    tracee_has_executed(&mut session.world, tid)
+}
 
-    /// The stored file of a mapping. Files that are already `stored`, by device and inode, are not
-    /// opened again.
-    fn mapped_file(
-        &mut self,
-        tid: Tid,
-        line: &MapsLine,
-        memory: &Memory,
-        stored: &mut HashMap<((u32, u32), u64), FileId>,
-    ) -> Result<FileId> {
-        let key = (line.dev, line.inode);
-        if let Some(file) = stored.get(&key) {
-            return Ok(*file);
-        }
-        let Some(file) = open_mapped(tid, line) else {
-            // The file cannot be reached. The mapping's bytes are its contents.
-            let mut bytes = vec![0; (line.offset + line.range.len()) as usize];
-            memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
-            return Ok(self.files.add_bytes(&bytes)?);
-        };
-        let id = self.files.add(&file)?;
-        self.mapped.searched.search(id, &file);
-        stored.insert(key, id);
-        Ok(id)
+/// Does steps 1 to 3 of the module's description.
+pub(crate) fn take_over(
+    session: &mut RecordSession,
+    tid: Tid,
+    tgid: Tid,
+    stopped: Stopped,
+) -> Result<NewSpace> {
+    let after = stopped.regs()?.outside_call();
+    if is_32_bit(&after) {
+        let what = "it executes a 32-bit program, which rr cannot record";
+        return Err(Error::Unsupported { tid, what });
     }
+    // Prepares the new address space.
+    let memory = Memory::of(tid);
+    hide_vdso(&memory, Addr(after.rsp))?;
+    let (stopped, lines) = prepare(tid, tgid, stopped, &memory)?;
+    session.world.last_space += 1;
+    let id = SpaceId(session.world.last_space);
+    let mut space = Space {
+        brk: procfs::start_brk(tid)?,
+        ..Space::default()
+    };
+    if let Some(at) = lines.iter().position(|l| l.name == "[stack]") {
+        let room = lines[..at]
+            .last()
+            .filter(|l| l.range.end == lines[at].range.start);
+        let start = room.map_or(lines[at].range.start, |room| room.range.start);
+        space.stack = Some(AddrRange::new(start, lines[at].range.end));
+    }
+    // Describes its mappings, and stores their files.
+    let mut ops: Vec<SpaceOp> = rr_area::mappings().into_iter().map(SpaceOp::Map).collect();
+    let mut writes = Vec::new();
+    let pagemap = Pagemap::open(tid)?;
+    let mut stored = HashMap::new();
+    for line in &lines {
+        let backing = if line.inode == 0 {
+            Backing::Anonymous
+        } else {
+            Backing::File {
+                file: mapped_file(&mut session.world, tid, line, &memory, &mut stored)?,
+                offset: line.offset,
+            }
+        };
+        ops.push(SpaceOp::Map(Mapping {
+            range: line.range,
+            prot: line.prot,
+            backing,
+            fork: ForkPolicy::Copy,
+            name: line.path(tid).into(),
+        }));
+    }
+    // Records the pages that have been written already.
+    for range in neighbours(&lines) {
+        for (range, kind) in pagemap.populated(range)? {
+            if kind == PageKind::Private {
+                writes.push(MemWrite {
+                    space: id,
+                    addr: range.start,
+                    data: memory.read_vec(range.start, range.len() as usize)?,
+                });
+            }
+        }
+    }
+    let mut model = AddressSpace::new();
+    ops.iter().for_each(|op| model.apply(op));
+    space.model = model;
+    let path = procfs::exe(tid)?;
+    warn_of_lost_privileges(session, tid, &path);
+    space.loader = space.model.at(Addr(after.rip)).and_then(|m| match m.backing {
+        Backing::File { file, .. } if *m.name != *path => Some(file),
+        _ => None,
+    });
+    let info = ExecInfo {
+        path,
+        args: procfs::cmdline(tid)?,
+        space: id,
+        tid,
+    };
+    Ok(NewSpace {
+        stopped,
+        after,
+        memory,
+        space,
+        ops,
+        writes,
+        info,
+    })
+}
+
+/// The stored file of a mapping. Files that are already `stored`, by device and inode, are not
+/// opened again.
+fn mapped_file(
+    world: &mut World,
+    tid: Tid,
+    line: &MapsLine,
+    memory: &Memory,
+    stored: &mut HashMap<((u32, u32), u64), FileId>,
+) -> Result<FileId> {
+    let key = (line.dev, line.inode);
+    if let Some(file) = stored.get(&key) {
+        return Ok(*file);
+    }
+    let Some(file) = open_mapped(tid, line) else {
+        // The file cannot be reached. The mapping's bytes are its contents.
+        let mut bytes = vec![0; (line.offset + line.range.len()) as usize];
+        memory.read_some(line.range.start, &mut bytes[line.offset as usize..])?;
+        return Ok(world.files.add_bytes(&bytes)?);
+    };
+    let id = world.files.add(&file)?;
+    world.mapped.searched.search(id, &file);
+    stored.insert(key, id);
+    Ok(id)
 }
 
 fn is_vdso(line: &MapsLine) -> bool {
@@ -394,9 +347,7 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
     let insn = match maps.iter().find(|l| l.name == "[vdso]") {
         Some(vdso) => {
             let code = memory.read_vec(vdso.range.start, vdso.range.len() as usize)?;
-            code.windows(2)
-                .position(|w| w == [0x0f, 0x05])
-                .map(|n| vdso.range.start + n as u64)
+            syscall_in(&code).map(|n| vdso.range.start + n)
         }
         None => None,
     };

@@ -13,6 +13,7 @@ use crate::session::RecordSession;
 
 /// The key of the warning. The key must differ from all system call numbers.
 const IS_PRIVILEGED: i64 = -4;
+
 /// A set-group-ID bit has this meaning only if the group may execute the file (inode(7)).
 const GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
 
@@ -40,17 +41,20 @@ fn lacks_privileges(tid: Tid) -> Option<bool> {
     Some(lacks_user || lacks_group)
 }
 
-impl RecordSession {
-    /// Warns if a task has executed a program whose privileges it does not get.
-    pub(crate) fn warn_of_lost_privileges(&mut self, tid: Tid, path: &str) {
-        // (A file that cannot be opened is no set-user-ID program: nobody could have read it into the
-        // trace.)
-        let has_promised = self.tasks.get(&tid).is_some_and(|t| t.confined.no_new_privs);
-        if !has_promised && lacks_privileges(tid).unwrap_or(false) && self.warned.insert(IS_PRIVILEGED) {
-            tracing::warn!(
-                "the program executes {path}, which is set-user-ID or set-group-ID, and does not get these privileges while it is \
-                 traced; it does if root records it"
-            );
-        }
+/// Warns if a task has executed a program whose privileges it does not get.
+pub(crate) fn warn_of_lost_privileges(session: &mut RecordSession, tid: Tid, path: &str) {
+    // (A file that cannot be opened is no set-user-ID program: nobody could have read it into the
+    // trace.)
+    let has_promised = session
+        .world
+        .tasks
+        .get(&tid)
+        .is_some_and(|t| t.settings.confined.no_new_privs);
+    if !has_promised && lacks_privileges(tid).unwrap_or(false) && session.policy.warned.insert(IS_PRIVILEGED)
+    {
+        tracing::warn!(
+            "the program executes {path}, which is set-user-ID or set-group-ID, and does not get these privileges while it is \
+             traced; it does if root records it"
+        );
     }
 }

@@ -48,7 +48,7 @@ impl Facts {
             is_runnable: task.is_runnable(),
             is_dying: matches!(task.state, State::Reported(_, Stop::Exiting))
                 && !task.is_stopped_for_tracer(),
-            home: (!task.exited).then_some((task.space, task.tgid)),
+            home: (!task.life.exited).then_some((task.space, task.tgid)),
         }
     }
 }

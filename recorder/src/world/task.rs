@@ -2,22 +2,19 @@
 
 use std::time::Duration;
 
-use rr_trace::event::CloneInfo;
 use rr_tracee::digest::ChunkSum;
-use rr_tracee::syscalls::{self, Creation, Part, Spec};
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
-use crate::buffer::ring::Taken;
+use crate::buffer::ring::IntervalRecords;
 use crate::call::rseq::registration::Rseq;
 use crate::call::user_dispatch::region::Region;
-use crate::memory::unfinished::Unfinished;
-use crate::point::interrupt::Purpose;
-use crate::point::patience::Patience;
-use crate::ptrace::{Tracee, Wait};
+use crate::point::patience::{Patience, Purpose};
+use crate::ptrace::tracee::Tracee;
 use crate::seccomp::Confined;
-use crate::signal::forced::{Action, Actions};
-use crate::task::exit::Leaving;
+use crate::signal::actions::Actions;
+use crate::world::call::Call;
+use crate::world::unfinished::{Leaving, Unfinished};
 
 /// State of a task.
 #[derive(Debug)]
@@ -26,64 +23,137 @@ pub enum State {
     Ready(Stopped),
     /// Stopped for a reason that has not been handled yet.
     Reported(Stopped, Stop),
+    /// Resumed by a handler. The drive waits for the task next.
+    Resumed(Running, Until),
     /// In the kernel: in a system call that has not returned, in a group stop, or dying.
     InKernel(Running),
     /// Being handled: other code holds the `Stopped`.
     Busy,
 }
 
-/// A current system call.
-#[derive(Debug)]
-pub struct Call {
-    /// The call's table entry. `None` if the call is not in the table.
-    pub spec: Option<&'static Spec>,
-    /// Registers at the entry, with the program's own arguments.
-    pub entry: Registers,
-    /// The registers that describe the call: those at its entry, or for `restart_syscall` those at the
-    /// entry of the call that is restarted.
-    pub described_by: Registers,
-    /// The memory that the call refers to.
-    pub parts: Vec<Part>,
-    /// Address in scratch memory of each part, if the parts were moved (I3).
-    pub placed: Option<Vec<Addr>>,
-    /// Extended state at the entry, if a checkpoint may be taken while the call blocks.
-    pub xstate: Option<ExtendedState>,
-    /// The action that the call sets if it succeeds, for a signal that the kernel forces because of rr.
-    pub action: Option<(i32, Action)>,
-    /// The task that the call asks for, if it creates one.
-    pub creation: Option<Creation>,
-    /// The tid of the task that the call has created, once reported.
-    pub created: Option<Tid>,
-    /// The task that the call has created, until the call's event is recorded. `None` if that task has
-    /// died already.
-    pub new_task: Option<(CloneInfo, Box<Task>)>,
-    /// True if the parent waits for the child to execute a program or exit (`vfork`).
-    pub vfork: bool,
-    /// True if the descriptor is a pipe or socket, and not our standard output or error.
-    pub of_stream: bool,
-    /// State of the call if it waits for children or tracees.
-    pub wait: Option<Wait>,
+/// The next news of a task that a handler has resumed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// Its next stop: it executes user code, or a call that cannot block.
+    Stop,
+    /// Its next stop, or the wait in its call: others may run then.
+    Wait,
+    /// Others run at once, because they must do something before the task stops.
+    OthersHaveRun,
 }
 
-impl Call {
-    /// A call of which nothing but its registers at the entry is known.
-    pub fn new(entry: Registers) -> Call {
-        Call {
-            spec: syscalls::lookup(entry.syscall()),
-            entry,
-            described_by: entry,
-            parts: Vec::new(),
-            placed: None,
-            xstate: None,
-            action: None,
-            creation: None,
-            created: None,
-            new_task: None,
-            vfork: false,
-            of_stream: false,
-            wait: None,
-        }
-    }
+/// A task's signals.
+#[derive(Debug)]
+pub struct Signals {
+    /// Signals that arrived where no event was. They are delivered at the next one.
+    pub deferred: Vec<SigInfo>,
+    /// The wakeup signals that were sent to the task and have not arrived, bit n−1 for signal n
+    /// ([`crate::signal::wakeup_signal`]). There can be several: another signal's handler may block a pending one.
+    pub wakeups: u64,
+    /// The blocked signals among those that the kernel forces on the task because of rr. `None` if they
+    /// must be read.
+    pub blocked: Option<u64>,
+    /// The actions of these signals in the task's process.
+    pub actions: Actions,
+    /// True if a signal was pending when the task was last resumed: the next stop comes before any
+    /// instruction.
+    pub is_due: bool,
+    /// The entry of the system call from which the task was turned back to take a deferred signal.
+    pub turned_back: Option<Registers>,
+    /// Extended state in a group stop, if checkpoints are taken.
+    pub group_stop: Option<ExtendedState>,
+}
+
+/// What a task has done since its last event.
+#[derive(Debug)]
+pub struct Interval {
+    /// Registers after its last event (`orig_rax` is −1).
+    pub boundary: Registers,
+    /// True if the task is stopped in the middle of an interval, at a place that has no name.
+    pub between: bool,
+    /// True if the task has been resumed since its last event: the code executed since is part of no
+    /// event.
+    pub ran: bool,
+    /// Number of calls that the library made for the task in the last interval.
+    pub calls: u64,
+    /// Records of the buffered calls of its interval, for the event that ends the interval.
+    pub buffered: IntervalRecords,
+    /// True if the task's last action is that its library left a call to us, because the call may have
+    /// to wait for the other end of a pipe or socket (which is not our standard output or error).
+    pub left: bool,
+    pub ticks: Ticks,
+}
+
+/// A task that executes user code without an event, as seen at ticks.
+#[derive(Debug)]
+pub struct Ticks {
+    /// Why the task was asked to stop (`PTRACE_INTERRUPT`), while that stop may still be to come.
+    pub interrupt: Option<Purpose>,
+    /// Number of ticks since the last event while the task ran.
+    pub long: u32,
+    /// The time, and the processor time of its process, at the first of these ticks.
+    pub clocked: Option<(Duration, Duration)>,
+    /// Time that others wait for the task before it is interrupted.
+    pub patience: Patience,
+    /// Number of short ticks since the last event while the task ran and other tasks existed.
+    pub short_ticks: u32,
+    /// Number of short ticks at which the task is checked for spinning.
+    pub look_at: u32,
+    /// The state in which the task was last seen to spin.
+    pub spun_at: Option<Box<(Registers, Vec<ChunkSum>)>>,
+}
+
+/// What is known beside the current call, or remains of the last one.
+#[derive(Debug)]
+pub struct AtCall {
+    /// Its scratch memory in that space, if its last call needed some.
+    pub scratch: Option<AddrRange>,
+    /// The current call's changes of memory that another process shares.
+    pub unfinished: Option<Box<Unfinished>>,
+    /// The kernel's writes into the old memory if the task executes a program now.
+    pub leaving: Option<Box<Leaving>>,
+    /// True if the `SyscallEnter` event of the current call has been recorded.
+    pub entered: bool,
+    /// The call that the kernel will restart, unless a signal handler comes first.
+    pub restarting: Option<Box<Call>>,
+    /// True if the task was sent back to repeat a system call that failed because of rr.
+    pub retrying: bool,
+    /// True if the tracer has seen the call that the task enters, and lets it be made, as a filter
+    /// required.
+    pub is_filter_passed: bool,
+}
+
+/// What the program has asked of the kernel for the task.
+#[derive(Debug)]
+pub struct Settings {
+    /// Address of the word that the kernel clears when the task exits (`set_tid_address(2)`); null for
+    /// none.
+    pub clear_child_tid: Addr,
+    /// True if the program wants reads of the time-stamp counter to trap (`PR_SET_TSC`). Exec keeps that.
+    pub is_counter_denied: bool,
+    /// The calls that become signals, if the task has asked for that.
+    pub dispatch: Option<Region>,
+    /// The structure that the task has registered with rseq(2).
+    pub rseq: Option<Rseq>,
+    /// CPU mask that the program has set, for the answer of its `sched_getaffinity`.
+    pub affinity: Option<Vec<u8>>,
+    /// The task's seccomp mode and filters.
+    pub confined: Confined,
+}
+
+/// Where a task comes from, and how it ends.
+#[derive(Debug)]
+pub struct Life {
+    /// The program that it executes.
+    pub exe: String,
+    /// The task's parent by birth.
+    pub parent: Option<Tid>,
+    /// The task that this one waits for to execute a program or exit (`vfork(2)`).
+    pub held_by: Option<Tid>,
+    /// True if the task's `Exit` event has been recorded.
+    pub exited: bool,
+    /// The tid in the task's events until its exec is recorded, if that exec has changed the tid.
+    pub recorded_as: Option<Tid>,
 }
 
 /// One recorded task.
@@ -95,99 +165,19 @@ pub struct Task {
     pub tgid: Tid,
     /// Its address space.
     pub space: SpaceId,
-    /// Its scratch memory in that space, if its last call needed some.
-    pub scratch: Option<AddrRange>,
-    /// The task's state.
-    pub state: State,
     /// Its memory.
     pub memory: Memory,
-    /// The program that it executes.
-    pub exe: String,
-    /// Registers after its last event (`orig_rax` is −1).
-    pub boundary: Registers,
+    /// The task's state.
+    pub state: State,
     /// The current system call.
     pub call: Option<Call>,
-    /// The current call's changes of memory that another process shares.
-    pub unfinished: Option<Box<Unfinished>>,
-    /// The kernel's writes into the old memory if the task executes a program now.
-    pub leaving: Option<Box<Leaving>>,
-    /// True if the `SyscallEnter` event of the current call has been recorded.
-    pub entered: bool,
-    /// The call that the kernel will restart, unless a signal handler comes first.
-    pub restarting: Option<Box<Call>>,
-    /// True if a signal was pending when the task was last resumed: the next stop comes before any
-    /// instruction.
-    pub due: bool,
-    /// The entry of the system call from which the task was turned back to take a stashed signal.
-    pub turned_back: Option<Registers>,
-    /// True if the task was sent back to repeat a system call that failed because of rr.
-    pub retrying: bool,
-    /// Extended state in a group stop, if checkpoints are taken.
-    pub group_stop: Option<ExtendedState>,
-    /// True if the task was asked to stop (`PTRACE_INTERRUPT`), and that stop may still be to come.
-    pub interrupted: bool,
-    /// True if the task is stopped in the middle of an interval, at a place that has no name.
-    pub between: bool,
-    /// True if the task has been resumed since its last event: the code executed since is part of no
-    /// event.
-    pub ran: bool,
-    /// Number of ticks since the last event while the task ran.
-    pub ticks: u32,
-    /// The time, and the processor time of its process, at the first of these ticks.
-    pub clocked: Option<(Duration, Duration)>,
-    /// Time that others wait for the task before it is interrupted.
-    pub patience: Patience,
-    /// Number of short ticks since the last event while the task ran and other tasks existed.
-    pub short_ticks: u32,
-    /// Number of short ticks at which the task is checked for spinning.
-    pub look_at: u32,
-    /// Purpose of the last interrupt.
-    pub interrupted_for: Purpose,
-    /// Number of calls that the library made for the task in the last interval.
-    pub calls: u64,
-    /// The state in which the task was last seen to spin.
-    pub spun_at: Option<Box<(Registers, Vec<ChunkSum>)>>,
-    /// Records of the buffered calls of its interval, for the event that ends the interval.
-    pub buffered: Taken,
-    /// True if the task's last action is that its library left a call to us, because the call may have
-    /// to wait for the other end of a pipe or socket (which is not our standard output or error).
-    pub left: bool,
-    /// Signals that arrived where no event was. They are delivered at the next one.
-    pub stash: Vec<SigInfo>,
-    /// The carriers of stashed signals that were sent to the task and have not arrived, bit n−1 for signal n
-    /// ([`crate::signal::wakeup_signal`]). There can be several: another signal's handler may block a pending one.
-    pub carriers: u64,
-    /// The blocked signals among those that the kernel forces on the task because of rr. `None` if they
-    /// must be read.
-    pub blocked: Option<u64>,
-    /// The actions of these signals in the task's process.
-    pub actions: Actions,
-    /// Address of the word that the kernel clears when the task exits (`set_tid_address(2)`); null for
-    /// none.
-    pub clear_child_tid: Addr,
-    /// True if the program wants reads of the time-stamp counter to trap (`PR_SET_TSC`). Exec keeps that.
-    pub is_counter_denied: bool,
-    /// The calls that become signals, if the task has asked for that.
-    pub dispatch: Option<Region>,
-    /// The structure that the task has registered with rseq(2).
-    pub rseq: Option<Rseq>,
-    /// The task that this one waits for to execute a program or exit (`vfork(2)`).
-    pub held_by: Option<Tid>,
-    /// True if the task's `Exit` event has been recorded.
-    pub exited: bool,
-    /// CPU mask that the program has set, for the answer of its `sched_getaffinity`.
-    pub affinity: Option<Vec<u8>>,
-    /// The tid in the task's events until its exec is recorded, if that exec has changed the tid.
-    pub recorded_as: Option<Tid>,
-    /// The task's seccomp mode and filters.
-    pub confined: Confined,
-    /// True if the tracer has seen the call that the task enters, and lets it be made, as a filter
-    /// required.
-    pub is_filter_passed: bool,
     /// State of tracing, if another recorded task traces this one.
     pub tracee: Option<Box<Tracee>>,
-    /// The task's parent by birth.
-    pub parent: Option<Tid>,
+    pub signals: Signals,
+    pub interval: Interval,
+    pub at_call: AtCall,
+    pub settings: Settings,
+    pub life: Life,
 }
 
 impl Task {
@@ -198,49 +188,60 @@ impl Task {
             tid,
             tgid,
             space,
-            scratch: None,
-            state: State::Ready(stopped),
             memory: Memory::of(tid),
-            exe: String::new(),
-            boundary,
+            state: State::Ready(stopped),
             call: None,
-            unfinished: None,
-            leaving: None,
-            entered: false,
-            restarting: None,
-            due: false,
-            turned_back: None,
-            retrying: false,
-            group_stop: None,
-            interrupted: false,
-            ticks: 0,
-            clocked: None,
-            between: false,
-            ran: false,
-            patience: Patience::new(false),
-            short_ticks: 0,
-            look_at: 1,
-            interrupted_for: Purpose::Else,
-            calls: 0,
-            spun_at: None,
-            buffered: Taken::default(),
-            left: false,
-            stash: Vec::new(),
-            carriers: 0,
-            blocked: None,
-            actions: Actions::default(),
-            clear_child_tid: Addr::NULL,
-            is_counter_denied: false,
-            dispatch: None,
-            rseq: None,
-            held_by: None,
-            exited: false,
-            affinity: None,
-            recorded_as: None,
-            confined: Confined::default(),
-            is_filter_passed: false,
             tracee: None,
-            parent: None,
+            signals: Signals {
+                deferred: Vec::new(),
+                wakeups: 0,
+                blocked: None,
+                actions: Actions::default(),
+                is_due: false,
+                turned_back: None,
+                group_stop: None,
+            },
+            interval: Interval {
+                boundary,
+                between: false,
+                ran: false,
+                calls: 0,
+                buffered: IntervalRecords::default(),
+                left: false,
+                ticks: Ticks {
+                    interrupt: None,
+                    long: 0,
+                    clocked: None,
+                    patience: Patience::new(false),
+                    short_ticks: 0,
+                    look_at: 1,
+                    spun_at: None,
+                },
+            },
+            at_call: AtCall {
+                scratch: None,
+                unfinished: None,
+                leaving: None,
+                entered: false,
+                restarting: None,
+                retrying: false,
+                is_filter_passed: false,
+            },
+            settings: Settings {
+                clear_child_tid: Addr::NULL,
+                is_counter_denied: false,
+                dispatch: None,
+                rseq: None,
+                affinity: None,
+                confined: Confined::default(),
+            },
+            life: Life {
+                exe: String::new(),
+                parent: None,
+                held_by: None,
+                exited: false,
+                recorded_as: None,
+            },
         }
     }
 
@@ -250,9 +251,9 @@ impl Task {
     }
 
     /// Returns whether the task was stopped between two events: it has executed code that no event has
-    /// ended yet.
+    /// ended yet. (The three reasons end at different events, and can hold at once.)
     pub fn is_mid_interval(&self) -> bool {
-        self.turned_back.is_some() || self.retrying || self.between
+        self.signals.turned_back.is_some() || self.at_call.retrying || self.interval.between
     }
 
     /// Returns whether the task is stopped for another recorded task, which traces it.
@@ -262,18 +263,20 @@ impl Task {
 
     /// Returns whether the kernel would restart a call if the tracer had not set registers for now. The
     /// task then makes no remote calls until it continues, because these would end the interruption.
-    pub fn has_call_put_off(&self) -> bool {
+    pub fn has_held_restart(&self) -> bool {
         self.tracee
             .as_ref()
-            .is_some_and(|tracee| tracee.put_off.is_some())
+            .is_some_and(|tracee| tracee.last_call.held_restart.is_some())
     }
 
     /// Returns whether the scheduler can do something with the task now.
     pub fn is_runnable(&self) -> bool {
         match self.state {
-            State::Ready(_) => self.held_by.is_none() && !self.exited && !self.is_stopped_for_tracer(),
+            State::Ready(_) => {
+                self.life.held_by.is_none() && !self.life.exited && !self.is_stopped_for_tracer()
+            }
             State::Reported(..) => !self.is_stopped_for_tracer(),
-            State::InKernel(_) | State::Busy => false,
+            State::Resumed(..) | State::InKernel(_) | State::Busy => false,
         }
     }
 }

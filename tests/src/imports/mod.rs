@@ -9,11 +9,13 @@
 //! re-exports it. Test code does not count. Methods are not seen: a file may extend a type of another
 //! file, and that file may call the method without naming the first.
 
+mod sizes;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use sizes::Size;
 use source::{Import, Source};
 
 /// The place of a module in its crate: `[]` is the root, `["a", "b"]` is `crate::a::b`.
@@ -67,6 +69,14 @@ impl Imports {
     /// The number of files.
     pub fn files(&self) -> usize {
         self.modules.len()
+    }
+
+    /// The sizes of the types, by name.
+    pub fn sizes(&self) -> BTreeMap<String, Size> {
+        let mut sizes = BTreeMap::new();
+        let modules = self.modules.values();
+        modules.for_each(|module| sizes::add(&module.source.tokens, &mut sizes));
+        sizes
     }
 
     /// The circles, each with its files in order and the imports among them.
@@ -165,6 +175,10 @@ impl Imports {
         let Some(name) = rest.first() else {
             return Some((module, "(all)".into()));
         };
+        if self.modules[&module].source.children.contains(name) {
+            // A module with a path of its own: a file of another crate.
+            return None;
+        }
         let handed_on = |import: &&Import| import.is_handed_on && import.name == *name && import.path != path;
         let onward = self.modules[&module].source.imports.iter().find(handed_on);
         if let Some(onward) = onward

@@ -22,6 +22,8 @@ pub struct Source {
     pub imports: Vec<Import>,
     /// All words outside of `use`.
     pub words: BTreeSet<String>,
+    /// The whole text.
+    pub tokens: Vec<String>,
 }
 
 impl Source {
@@ -32,6 +34,7 @@ impl Source {
             children: Vec::new(),
             imports: Vec::new(),
             words: BTreeSet::new(),
+            tokens: Vec::new(),
         };
         let mut at = 0;
         let mut is_public = false;
@@ -80,6 +83,7 @@ impl Source {
             is_public = false;
             at += 1;
         }
+        source.tokens = tokens;
         source
     }
 }
@@ -132,12 +136,12 @@ fn tree(prefix: &mut Vec<String>, rest: &mut &[String], is_handed_on: bool, impo
     prefix.truncate(depth);
 }
 
-fn is_word(token: &str) -> bool {
+pub(super) fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
 /// Index of the bracket that closes the one at `open`.
-fn closing(tokens: &[String], open: usize) -> usize {
+pub(super) fn closing(tokens: &[String], open: usize) -> usize {
     let mut depth = 0;
     for (n, token) in tokens.iter().enumerate().skip(open) {
         match token.as_str() {
@@ -192,7 +196,7 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
 
 /// Splits text into words and punctuation, one character each except `::`. Comments are left out, and a
 /// quoted text is one token.
-fn tokens(text: &str) -> Vec<String> {
+pub(super) fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let mut out = Vec::new();
     let mut at = 0;

@@ -22,196 +22,215 @@
 //! rseq_cs    0 version   4 flags   8 start_ip  16 post_commit_offset  24 abort_ip
 //! ```
 
-pub(crate) mod registration;
-
 use nix::errno::Errno;
+use registration::{Kernel, NO_CPU, Rseq};
 use rr_trace::event::{EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{SigInfo, signo};
 use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END, tsc};
 
-use crate::call::answer::Answered;
+use crate::call::answer::answer_with;
+use crate::call::parameters::{Answered, give_answer, read_parameter};
 use crate::error::Result;
+use crate::log::events::emit;
 use crate::session::RecordSession;
-use registration::{Kernel, NO_CPU, Rseq};
+use crate::world::model::World;
+
+pub(crate) mod registration;
 
 /// `RSEQ_FLAG_UNREGISTER`.
 const UNREGISTER: u64 = 1;
+
 /// Offset of the pointer to a sequence.
 const SEQUENCE: u64 = 8;
+
 /// Size of `struct rseq_cs`.
 const SEQUENCE_BYTES: usize = 32;
+
 /// Size of the signature in front of the abort handler.
 const SIGNATURE_BYTES: u64 = 4;
+
 /// Size of `struct ptrace_rseq_configuration`.
 const CONFIGURATION_BYTES: u64 = 24;
 
-impl RecordSession {
-    /// Carries out rseq(2).
-    pub(crate) fn begin_rseq(&mut self, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
-        let mut writes = Vec::new();
-        let answered = self.carry_out_rseq(tid, entry, &mut writes);
-        self.answer_with(tid, stopped, entry, answered, writes)
-    }
+/// Carries out rseq(2).
+pub(crate) fn begin_rseq(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+) -> Result<()> {
+    let mut writes = Vec::new();
+    let answered = carry_out_rseq(session, tid, entry, &mut writes);
+    answer_with(session, tid, stopped, entry, answered, writes)
+}
 
-    fn carry_out_rseq(&mut self, tid: Tid, entry: &Registers, writes: &mut Vec<MemWrite>) -> Answered {
-        let kernel = Kernel::ask();
-        if !kernel.exists {
-            return Err(Errno::ENOSYS.into());
-        }
-        let (addr, len, flags) = (entry.rdi, entry.rsi & 0xffff_ffff, entry.rdx & 0xffff_ffff);
-        let asked = Rseq {
-            addr,
-            len: len as u32,
-            signature: entry.r10 as u32,
-        };
-        let known = self.task(tid)?.rseq;
-        let is_same = known.map(|known| (known.addr, known.len) == (asked.addr, asked.len));
-        let is_signed = known.is_some_and(|known| known.signature == asked.signature);
-        match (flags, is_same) {
-            (UNREGISTER, Some(true)) if is_signed => {
-                for (at, bytes) in asked.shows(kernel, [0, NO_CPU, 0, 0]) {
-                    self.give(tid, at, &bytes, writes)?;
-                }
-                self.task_mut(tid)?.rseq = None;
+fn carry_out_rseq(
+    session: &mut RecordSession,
+    tid: Tid,
+    entry: &Registers,
+    writes: &mut Vec<MemWrite>,
+) -> Answered {
+    let kernel = Kernel::ask();
+    if !kernel.exists {
+        return Err(Errno::ENOSYS.into());
+    }
+    let (addr, len, flags) = (entry.rdi, entry.rsi & 0xffff_ffff, entry.rdx & 0xffff_ffff);
+    let asked = Rseq {
+        addr,
+        len: len as u32,
+        signature: entry.r10 as u32,
+    };
+    let known = session.world.task(tid)?.settings.rseq;
+    let is_same = known.map(|known| (known.addr, known.len) == (asked.addr, asked.len));
+    let is_signed = known.is_some_and(|known| known.signature == asked.signature);
+    match (flags, is_same) {
+        (UNREGISTER, Some(true)) if is_signed => {
+            for (at, bytes) in asked.shows(kernel, [0, NO_CPU, 0, 0]) {
+                give_answer(&session.world, tid, at, &bytes, writes)?;
             }
-            (0 | UNREGISTER, Some(true)) if !is_signed => return Err(Errno::EPERM.into()),
-            (0, Some(true)) => return Err(Errno::EBUSY.into()),
-            (0, None) if kernel.takes(addr, len) => {
-                if addr.checked_add(len).is_none_or(|end| end > USER_END) {
-                    return Err(Errno::EFAULT.into());
-                }
-                let sequence = self.taken(tid, addr + SEQUENCE, 8)?;
-                if sequence.iter().any(|byte| *byte != 0) {
-                    self.give(tid, addr + SEQUENCE, &[0; 8], writes)?;
-                }
-                let shown = self.pretended_aux(tsc::processor());
-                let (cpu, node) = (shown & 0xfff, shown >> 12);
-                for (at, bytes) in asked.shows(kernel, [cpu, cpu, node, 0]) {
-                    self.give(tid, at, &bytes, writes)?;
-                }
-                self.task_mut(tid)?.rseq = Some(asked);
+            session.world.task_mut(tid)?.settings.rseq = None;
+        }
+        (0 | UNREGISTER, Some(true)) if !is_signed => return Err(Errno::EPERM.into()),
+        (0, Some(true)) => return Err(Errno::EBUSY.into()),
+        (0, None) if kernel.takes(addr, len) => {
+            if addr.checked_add(len).is_none_or(|end| end > USER_END) {
+                return Err(Errno::EFAULT.into());
             }
-            _ => return Err(Errno::EINVAL.into()),
+            let sequence = read_parameter(&session.world, tid, addr + SEQUENCE, 8)?;
+            if sequence.iter().any(|byte| *byte != 0) {
+                give_answer(&session.world, tid, addr + SEQUENCE, &[0; 8], writes)?;
+            }
+            let shown = session.policy.pretended_aux(tsc::processor());
+            let (cpu, node) = (shown & 0xfff, shown >> 12);
+            for (at, bytes) in asked.shows(kernel, [cpu, cpu, node, 0]) {
+                give_answer(&session.world, tid, at, &bytes, writes)?;
+            }
+            session.world.task_mut(tid)?.settings.rseq = Some(asked);
         }
-        Ok(0)
+        _ => return Err(Errno::EINVAL.into()),
     }
+    Ok(0)
+}
 
-    /// `PTRACE_GET_RSEQ_CONFIGURATION`: the structure that a tracee has registered. The tracer gets at most
-    /// `size` bytes.
-    pub(crate) fn give_rseq(
-        &self,
-        (by, of): (Tid, Tid),
-        size: u64,
-        at: u64,
-        writes: &mut Vec<MemWrite>,
-    ) -> Answered {
-        let known = self.task(of)?.rseq;
-        let words = known.map_or([0; 3], |rseq| {
-            [
-                rseq.addr,
-                u64::from(rseq.len) | u64::from(rseq.signature) << 32,
-                0,
-            ]
-        });
-        let bytes = words.map(u64::to_le_bytes);
-        let shown = size.min(CONFIGURATION_BYTES) as usize;
-        self.give(by, at, &bytes.as_flattened()[..shown], writes)?;
-        Ok(CONFIGURATION_BYTES as i64)
-    }
+/// `PTRACE_GET_RSEQ_CONFIGURATION`: the structure that a tracee has registered. The tracer gets at most
+/// `size` bytes.
+pub(crate) fn give_rseq(
+    world: &World,
+    (by, of): (Tid, Tid),
+    size: u64,
+    at: u64,
+    writes: &mut Vec<MemWrite>,
+) -> Answered {
+    let known = world.task(of)?.settings.rseq;
+    let words = known.map_or([0; 3], |rseq| {
+        [
+            rseq.addr,
+            u64::from(rseq.len) | u64::from(rseq.signature) << 32,
+            0,
+        ]
+    });
+    let bytes = words.map(u64::to_le_bytes);
+    let shown = size.min(CONFIGURATION_BYTES) as usize;
+    give_answer(world, by, at, &bytes.as_flattened()[..shown], writes)?;
+    Ok(CONFIGURATION_BYTES as i64)
+}
 
-    /// If the task is in a sequence: the registers with which it goes on after the sequence was aborted, and
-    /// the write that ends the sequence. Most tasks name none, so the registers are read last.
-    fn aborted(&self, tid: Tid, stopped: &Stopped) -> Result<Option<(Registers, MemWrite)>> {
-        let task = self.task(tid)?;
-        let Some(rseq) = task.rseq else {
-            return Ok(None);
-        };
-        let pointer = Addr(rseq.addr) + SEQUENCE;
-        let mut sequence = [0; SEQUENCE_BYTES];
-        let mut signature = [0; SIGNATURE_BYTES as usize];
-        // The program may have unmapped any of this.
-        let Ok(at @ 1..) = task.memory.read_u64(pointer) else {
-            return Ok(None);
-        };
-        if task.memory.read(Addr(at), &mut sequence).is_err() {
-            return Ok(None);
-        }
-        let words: Vec<u64> = sequence
-            .as_chunks()
-            .0
-            .iter()
-            .map(|word| u64::from_le_bytes(*word))
-            .collect();
-        let [0, start, len, abort] = words[..] else {
-            return Ok(None);
-        };
-        let regs = stopped.regs()?;
-        let is_inside = |rip: u64| rip.wrapping_sub(start) < len;
-        let signed = Addr(abort.wrapping_sub(SIGNATURE_BYTES));
-        if !is_inside(regs.rip)
-            || is_inside(abort)
-            || abort >= USER_END
-            || task.memory.read(signed, &mut signature).is_err()
-            || u32::from_le_bytes(signature) != rseq.signature
-        {
-            return Ok(None);
-        }
-        let after = Registers { rip: abort, ..regs }.outside_call();
-        let (space, addr, data) = (task.space, pointer, vec![0; 8]);
-        task.memory.write(addr, &data)?;
-        Ok(Some((after, MemWrite { space, addr, data })))
+/// If the task is in a sequence: the registers with which it goes on after the sequence was aborted, and
+/// the write that ends the sequence. Most tasks name none, so the registers are read last.
+fn aborted_sequence(world: &World, tid: Tid, stopped: &Stopped) -> Result<Option<(Registers, MemWrite)>> {
+    let task = world.task(tid)?;
+    let Some(rseq) = task.settings.rseq else {
+        return Ok(None);
+    };
+    let pointer = Addr(rseq.addr) + SEQUENCE;
+    let mut sequence = [0; SEQUENCE_BYTES];
+    let mut signature = [0; SIGNATURE_BYTES as usize];
+    // The program may have unmapped any of this.
+    let Ok(at @ 1..) = task.memory.read_u64(pointer) else {
+        return Ok(None);
+    };
+    if task.memory.read(Addr(at), &mut sequence).is_err() {
+        return Ok(None);
     }
+    let words: Vec<u64> = sequence
+        .as_chunks()
+        .0
+        .iter()
+        .map(|word| u64::from_le_bytes(*word))
+        .collect();
+    let [0, start, len, abort] = words[..] else {
+        return Ok(None);
+    };
+    let regs = stopped.regs()?;
+    let is_inside = |rip: u64| rip.wrapping_sub(start) < len;
+    let signed = Addr(abort.wrapping_sub(SIGNATURE_BYTES));
+    if !is_inside(regs.rip)
+        || is_inside(abort)
+        || abort >= USER_END
+        || task.memory.read(signed, &mut signature).is_err()
+        || u32::from_le_bytes(signature) != rseq.signature
+    {
+        return Ok(None);
+    }
+    let after = Registers { rip: abort, ..regs }.outside_call();
+    let (space, addr, data) = (task.space, pointer, vec![0; 8]);
+    task.memory.write(addr, &data)?;
+    Ok(Some((after, MemWrite { space, addr, data })))
+}
 
-    /// A task is about to go on after an event, and others have run since: aborts its sequence.
-    pub(crate) fn abort_if_preempted(&mut self, tid: Tid, stopped: &mut Stopped) -> Result<()> {
-        if self.last_run == Some(tid) || self.task(tid)?.rseq.is_none() || self.task(tid)?.is_mid_interval() {
-            return Ok(());
-        }
-        let Some((after, write)) = self.aborted(tid, stopped)? else {
-            return Ok(());
-        };
-        stopped.set_regs(&after)?;
-        self.task_mut(tid)?.boundary = after;
-        self.emit(
-            tid,
-            EventKind::SetRegisters { after, xstate: None },
-            vec![],
-            vec![write],
-        )
+/// A task is about to go on after an event, and others have run since: aborts its sequence.
+pub(crate) fn abort_if_preempted(session: &mut RecordSession, tid: Tid, stopped: &mut Stopped) -> Result<()> {
+    if session.drive.last_run == Some(tid)
+        || session.world.task(tid)?.settings.rseq.is_none()
+        || session.world.task(tid)?.is_mid_interval()
+    {
+        return Ok(());
     }
+    let Some((after, write)) = aborted_sequence(&session.world, tid, stopped)? else {
+        return Ok(());
+    };
+    stopped.set_regs(&after)?;
+    session.world.task_mut(tid)?.interval.boundary = after;
+    emit(
+        session,
+        tid,
+        EventKind::SetRegisters { after, xstate: None },
+        vec![],
+        vec![write],
+    )
+}
 
-    /// A handler is about to be called for a signal that came at `place`: aborts the task's sequence.
-    /// Returns the new place of the signal.
-    pub(crate) fn abort_for_signal(
-        &mut self,
-        tid: Tid,
-        stopped: &mut Stopped,
-        info: &SigInfo,
-        place: SignalPlace,
-    ) -> Result<SignalPlace> {
-        // A system call is no part of a sequence.
-        if matches!(place, SignalPlace::Entry(_)) || self.task(tid)?.rseq.is_none() {
-            return Ok(place);
-        }
-        let Some((after, write)) = self.aborted(tid, stopped)? else {
-            return Ok(place);
-        };
-        stopped.set_regs(&after)?;
-        let kind = match place {
-            // The fault ends the interval.
-            SignalPlace::Fault(_) => EventKind::Signal {
-                signo: signo(info),
-                info: info.to_vec(),
-                place,
-                disposition: rr_trace::event::Disposition::Ignored,
-                after,
-                xstate: None,
-            },
-            _ => EventKind::SetRegisters { after, xstate: None },
-        };
-        self.emit(tid, kind, vec![], vec![write])?;
-        self.task_mut(tid)?.boundary = after;
-        Ok(SignalPlace::Here)
+/// A handler is about to be called for a signal that came at `place`: aborts the task's sequence.
+/// Returns the new place of the signal.
+pub(crate) fn abort_for_signal(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: &mut Stopped,
+    info: &SigInfo,
+    place: SignalPlace,
+) -> Result<SignalPlace> {
+    // A system call is no part of a sequence.
+    if matches!(place, SignalPlace::Entry(_)) || session.world.task(tid)?.settings.rseq.is_none() {
+        return Ok(place);
     }
+    let Some((after, write)) = aborted_sequence(&session.world, tid, stopped)? else {
+        return Ok(place);
+    };
+    stopped.set_regs(&after)?;
+    let kind = match place {
+        // The fault ends the interval.
+        SignalPlace::Fault(_) => EventKind::Signal {
+            signo: signo(info),
+            info: info.to_vec(),
+            place,
+            disposition: rr_trace::event::Disposition::Ignored,
+            after,
+            xstate: None,
+        },
+        _ => EventKind::SetRegisters { after, xstate: None },
+    };
+    emit(session, tid, kind, vec![], vec![write])?;
+    session.world.task_mut(tid)?.interval.boundary = after;
+    Ok(SignalPlace::Here)
 }

@@ -4,10 +4,13 @@ use nix::errno::Errno;
 
 /// `RSEQ_CPU_ID_UNINITIALIZED`.
 pub(crate) const NO_CPU: u32 = u32::MAX;
+
 /// Size and alignment of the first `struct rseq`.
 const FIRST_BYTES: u64 = 32;
+
 /// Offset of the fields of Linux 6.3: `node_id` and `mm_cid`.
 const NODE_ID: u64 = 20;
+
 /// End of these fields.
 const FEATURES: u64 = 28;
 

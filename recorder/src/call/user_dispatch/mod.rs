@@ -5,25 +5,32 @@
 //! each call before anybody else does, as the kernel would. While a task has a setting, its library makes no
 //! calls, because the byte that decides may change at any time.
 
-pub(crate) mod region;
-
 use nix::errno::Errno;
+use region::{OFF, Region};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{SI_KERNEL, siginfo};
 use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END};
 
-use crate::call::answer::Answered;
-use crate::call::syscall::returned;
+use crate::call::parameters::Answered;
+use crate::call::record::{Record, record_call};
+use crate::call::registers::returned;
 use crate::error::Result;
+use crate::ptrace::resume::pass_signal;
+use crate::seccomp::actions::{end_by_filter, trap_call};
 use crate::seccomp::{Arch, Asked, sigsys};
 use crate::session::RecordSession;
+use crate::signal::forced::force_default;
+use crate::world::model::World;
 use crate::world::task::State;
-use region::{OFF, Region};
+
+pub(crate) mod region;
 
 /// `PR_SET_SYSCALL_USER_DISPATCH` (`<linux/prctl.h>`).
 pub(crate) const SET_DISPATCH: i32 = 59;
+
 /// An address that no program can have.
 const NO_ADDRESS: u64 = 1 << 63;
+
 /// `SYS_USER_DISPATCH` (`<asm-generic/siginfo.h>`).
 const SYS_USER_DISPATCH: i32 = 2;
 
@@ -33,64 +40,68 @@ mod selected {
     pub const BLOCK: u8 = 1;
 }
 
-impl RecordSession {
-    /// Carries out `PR_SET_SYSCALL_USER_DISPATCH`.
-    pub(crate) fn set_dispatch(&mut self, tid: Tid, entry: &Registers) -> Answered {
-        let (mode, start, len, selector) = (entry.rsi, entry.rdx, entry.r10, entry.r8);
-        let region = match mode {
-            OFF if (start, len, selector) == (0, 0, 0) => None,
-            OFF => return Err(Errno::EINVAL.into()),
-            _ => {
-                // The kernel checks the other arguments first. With this selector, the call fails in any case.
-                // SAFETY: prctl with plain numbers.
-                let set = unsafe { libc::prctl(SET_DISPATCH, mode, start, len, NO_ADDRESS) };
-                match Errno::result(set) {
-                    Err(Errno::EFAULT) if selector < USER_END => {}
-                    Err(errno) => return Err(errno.into()),
-                    Ok(_) => return Err(Errno::EINVAL.into()),
-                }
-                Some(Region::new(mode, start, len, Addr(selector)))
+/// Carries out `PR_SET_SYSCALL_USER_DISPATCH`.
+pub(crate) fn set_dispatch(world: &mut World, tid: Tid, entry: &Registers) -> Answered {
+    let (mode, start, len, selector) = (entry.rsi, entry.rdx, entry.r10, entry.r8);
+    let region = match mode {
+        OFF if (start, len, selector) == (0, 0, 0) => None,
+        OFF => return Err(Errno::EINVAL.into()),
+        _ => {
+            // The kernel checks the other arguments first. With this selector, the call fails in any case.
+            // SAFETY: prctl with plain numbers.
+            let set = unsafe { libc::prctl(SET_DISPATCH, mode, start, len, NO_ADDRESS) };
+            match Errno::result(set) {
+                Err(Errno::EFAULT) if selector < USER_END => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(_) => return Err(Errno::EINVAL.into()),
             }
-        };
-        self.task_mut(tid)?.dispatch = region;
-        Ok(0)
-    }
-
-    /// At the entry of a call: turns the call into a signal if the program wants that. Otherwise gives the task
-    /// back. `is_restarted` is true for a call that the kernel makes only because rr traces the task.
-    pub(crate) fn dispatch(
-        &mut self,
-        tid: Tid,
-        stopped: Stopped,
-        entry: &Registers,
-        is_restarted: bool,
-    ) -> Result<Option<Stopped>> {
-        let task = self.task(tid)?;
-        let Some(region) = task
-            .dispatch
-            .filter(|region| !is_restarted && !region.holds(entry))
-        else {
-            return Ok(Some(stopped));
-        };
-        let mut byte = [selected::BLOCK];
-        let is_there = region.selector.is_null() || task.memory.read(region.selector, &mut byte).is_ok();
-        let info = sigsys(SYS_USER_DISPATCH, &Asked::at(entry, Arch::X86_64), 0);
-        match byte {
-            _ if !is_there => self.end_by_fault(tid, stopped, entry)?,
-            [selected::ALLOW] => return Ok(Some(stopped)),
-            [selected::BLOCK] => self.trap_call(tid, stopped, entry, &info)?,
-            _ => self.end_by_filter(tid, stopped, entry, &info)?,
+            Some(Region::new(mode, start, len, Addr(selector)))
         }
-        Ok(None)
-    }
+    };
+    world.task_mut(tid)?.settings.dispatch = region;
+    Ok(0)
+}
 
-    /// Ends the process because the selector is not there.
-    fn end_by_fault(&mut self, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
-        let after = returned(entry, -i64::from(libc::ENOSYS));
-        stopped.set_regs(&after)?;
-        self.record_call(tid, entry, after, None, None, vec![], vec![], None)?;
-        let stopped = self.force_default(tid, stopped, libc::SIGSEGV)?;
-        self.task_mut(tid)?.state = State::Ready(stopped);
-        self.pass_signal(tid, siginfo(libc::SIGSEGV, SI_KERNEL))
+/// At the entry of a call: turns the call into a signal if the program wants that. Otherwise gives the task
+/// back. `is_restarted` is true for a call that the kernel makes only because rr traces the task.
+pub(crate) fn dispatch_to_user(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+    is_restarted: bool,
+) -> Result<Option<Stopped>> {
+    let task = session.world.task(tid)?;
+    let Some(region) = task
+        .settings
+        .dispatch
+        .filter(|region| !is_restarted && !region.holds(entry))
+    else {
+        return Ok(Some(stopped));
+    };
+    let mut byte = [selected::BLOCK];
+    let is_there = region.selector.is_null() || task.memory.read(region.selector, &mut byte).is_ok();
+    let info = sigsys(SYS_USER_DISPATCH, &Asked::at(entry, Arch::X86_64), 0);
+    match byte {
+        _ if !is_there => end_by_fault(session, tid, stopped, entry)?,
+        [selected::ALLOW] => return Ok(Some(stopped)),
+        [selected::BLOCK] => trap_call(session, tid, stopped, entry, &info)?,
+        _ => end_by_filter(session, tid, stopped, entry, &info)?,
     }
+    Ok(None)
+}
+
+/// Ends the process because the selector is not there.
+fn end_by_fault(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    entry: &Registers,
+) -> Result<()> {
+    let after = returned(entry, -i64::from(libc::ENOSYS));
+    stopped.set_regs(&after)?;
+    record_call(session, tid, entry, Record::of(after))?;
+    let stopped = force_default(&mut session.world, tid, stopped, libc::SIGSEGV)?;
+    session.world.task_mut(tid)?.state = State::Ready(stopped);
+    pass_signal(&mut session.world, tid, siginfo(libc::SIGSEGV, SI_KERNEL))
 }

@@ -4,6 +4,7 @@ use rr_tracee::{Addr, Registers};
 
 /// `PR_SYS_DISPATCH_OFF`.
 pub(crate) const OFF: u64 = 0;
+
 /// `PR_SYS_DISPATCH_INCLUSIVE_ON`.
 pub(crate) const INCLUSIVE: u64 = 2;
 

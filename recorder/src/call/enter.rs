@@ -1,0 +1,48 @@
+//! Lets the kernel make a call.
+
+use rr_tracee::syscalls::Blocking;
+use rr_tracee::task::Resume;
+use rr_tracee::{Stopped, Tid};
+
+use crate::error::Result;
+use crate::world::call::Call;
+use crate::world::model::World;
+use crate::world::task::{State, Until};
+
+/// Lets the call run in the kernel.
+pub(crate) fn enter_call(
+    world: &mut World,
+    tid: Tid,
+    stopped: Stopped,
+    call: Call,
+    may_block: bool,
+) -> Result<()> {
+    world.task_mut(tid)?.call = Some(call);
+    let running = stopped.resume(Resume::Syscall, None)?;
+    if may_block
+        && world
+            .task(tid)?
+            .tracee
+            .as_ref()
+            .is_some_and(|t| !t.due.is_empty())
+    {
+        // Its tracer wants it to stop, so the call must not wait.
+        running.interrupt()?;
+    }
+    if may_block {
+        world.task_mut(tid)?.state = State::Resumed(running, Until::Wait);
+        Ok(())
+    } else {
+        world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
+        Ok(())
+    }
+}
+
+/// Lets the kernel make a special call.
+pub(crate) fn perform_call(world: &mut World, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
+    if let Some(spec) = call.spec {
+        call.parts = spec.parts(&call.entry, &world.task(tid)?.memory)?;
+        debug_assert!(spec.blocking == Blocking::Never || spec.blocking == Blocking::Maybe);
+    }
+    enter_call(world, tid, stopped, call, false)
+}

@@ -1,0 +1,206 @@
+//! The entry of a system call.
+//!
+//! Keeps I2: a call that is not in the table is not made. Keeps I3: the outputs of a call that may block go to the task's scratch
+//! memory, and are copied to their place when the event is recorded.
+
+use rr_trace::event::EventKind;
+use rr_tracee::regs::NOT_IN_SYSCALL;
+use rr_tracee::syscalls::{Blocking, Class, Spec};
+use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
+
+use crate::buffer::control::take_records;
+use crate::buffer::rewrite::count_call;
+use crate::call::answer::{answer_call, exists, refuse_call};
+use crate::call::enter::enter_call;
+use crate::call::output::mark_output;
+use crate::call::procfs_emulation::before_foreign_write;
+use crate::call::redirect::{grow_scratch, redirect, release_scratch, room_for};
+use crate::call::registers::before_call;
+use crate::call::special::begin_special;
+use crate::call::user_dispatch::dispatch_to_user;
+use crate::drive::locks::note_wait_for_lock;
+use crate::error::Result;
+use crate::log::events::emit;
+use crate::memory::objects::before_cut;
+use crate::ptrace::calls::{stop_at_entry, stops_at_entry, was_entry_shown};
+use crate::ptrace::tracee::Seen;
+use crate::ptrace::wait::begin_wait;
+use crate::seccomp::Arch;
+use crate::seccomp::actions::pass_filters;
+use crate::seccomp::shown::read_status;
+use crate::session::RecordSession;
+use crate::signal::actions::action_of;
+use crate::signal::groups::signal_members;
+use crate::signal::requeue::{Turned, turn_back_for_signal};
+use crate::world::call::Call;
+use crate::world::task::State;
+
+/// A key of warnings, beside the system call numbers.
+const SCRATCH_IS_FULL: i64 = -3;
+
+pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<()> {
+    let entry = stopped.regs()?;
+    if entry.syscall() != libc::SYS_restart_syscall {
+        release_scratch(&mut session.world, tid);
+    }
+    if was_entry_shown(&session.world, tid)? {
+        return after_entry_stop(session, tid, stopped);
+    }
+    let task = session.world.task_mut(tid)?;
+    if task.interval.ticks.interrupt.take().is_some() {
+        // The requested stop may still be to come. It must not interrupt the call.
+        stopped.set_regs(&before_call(&entry))?;
+        task.interval.between = true;
+        task.state = State::Ready(stopped);
+        return Ok(());
+    }
+    task.interval.between = false;
+    take_records(session, tid)?;
+    let task = session.world.task_mut(tid)?;
+    let restarted = task.at_call.restarting.take();
+    task.signals.turned_back = None;
+    task.at_call.retrying = false;
+    if restarted.is_some() {
+        let after = before_call(&entry);
+        emit(session, tid, EventKind::Restart { after }, vec![], vec![])?;
+        session.world.task_mut(tid)?.interval.boundary = after;
+    }
+    match turn_back_for_signal(&mut session.world, tid, stopped, &entry)? {
+        Turned::Back => Ok(()),
+        Turned::No(stopped) => {
+            let is_restarted = restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall;
+            let Some(stopped) = dispatch_to_user(session, tid, stopped, &entry, is_restarted)? else {
+                return Ok(());
+            };
+            match stops_at_entry(&session.world, tid)? {
+                true => stop_at_entry(session, tid, stopped, entry, restarted),
+                false => begin_call(session, tid, stopped, entry, restarted),
+            }
+        }
+    }
+}
+
+pub(crate) fn begin_call(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: Registers,
+    restarted: Option<Box<Call>>,
+) -> Result<()> {
+    let passed = pass_filters(session, tid, stopped, &entry, Arch::X86_64, restarted)?;
+    let Some((stopped, restarted)) = passed else {
+        return Ok(());
+    };
+    let number = entry.syscall();
+    count_call(session, tid, &entry);
+    note_wait_for_lock(session, tid, &entry)?;
+    let mut call = Call {
+        of_stream: session.world.task(tid)?.interval.left,
+        ..Call::new(entry)
+    };
+    if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
+        // The kernel continues the interrupted call with its own copy of the arguments, including
+        // scratch addresses.
+        call = Call { entry, ..*old };
+        return enter_call(&mut session.world, tid, stopped, call, true);
+    }
+    let Some(spec) = call.spec else {
+        return refuse_call(session, tid, stopped, &entry, libc::ENOSYS, !exists(number));
+    };
+    match spec.class_of(&entry) {
+        Class::Refused { errno, quiet } => refuse_call(session, tid, stopped, &entry, errno, quiet),
+        Class::Special(special) => begin_special(session, tid, stopped, call, special),
+        Class::Recorded => {
+            let Some(stopped) = signal_members(session, tid, stopped, &entry)? else {
+                return Ok(());
+            };
+            let Some((stopped, call)) = begin_wait(session, tid, stopped, call)? else {
+                return Ok(());
+            };
+            begin_recorded(session, tid, stopped, call, spec)
+        }
+    }
+}
+
+/// Makes a call that is only recorded.
+pub(crate) fn begin_recorded(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    mut call: Call,
+    spec: &Spec,
+) -> Result<()> {
+    let may_block = match spec.blocking_of(&call.entry) {
+        Blocking::Never => false,
+        Blocking::Maybe => true,
+        Blocking::Fd(arg) => {
+            let fd = TraceeFd(call.entry.arg(arg.into()) as i32);
+            call.of_stream || !is_plain_file(tid, fd)
+        }
+    };
+    let Some(stopped) = read_status(session, tid, stopped, &call.entry)? else {
+        return Ok(());
+    };
+    let Some(mut stopped) = before_foreign_write(session, tid, stopped, &call.entry)? else {
+        return Ok(());
+    };
+    before_cut(session, tid, &call.entry);
+    let task = session.world.task(tid)?;
+    let space = task.space;
+    call.parts = spec.parts(&call.entry, &task.memory)?;
+    call.action = action_of(&call.entry, &task.memory);
+    if may_block && !call.parts.is_empty() {
+        match session.world.space_mut(space).scratch.take(room_for(&call.parts)) {
+            Ok(Some(scratch)) => {
+                session.world.task_mut(tid)?.at_call.scratch = Some(scratch);
+                call.redirected = redirect(
+                    &mut call,
+                    &session.world.spaces[&space].model,
+                    &session.world.task(tid)?.memory,
+                    scratch,
+                    &mut stopped,
+                )?;
+            }
+            Ok(None) if session.policy.warned.insert(SCRATCH_IS_FULL) => {
+                tracing::warn!("too many calls block at the same time: replay may diverge");
+            }
+            Ok(None) => {}
+            Err(end) => return grow_scratch(session, tid, stopped, &call.entry, space, end),
+        }
+    }
+    if session.policy.options.mark_stdio {
+        mark_output(session, tid, &call)?;
+    }
+    if may_block && session.checkpoints.is_on() {
+        call.xstate = Some(stopped.xstate()?);
+    }
+    enter_call(&mut session.world, tid, stopped, call, may_block)
+}
+
+/// Returns whether a descriptor is a regular file, a directory or a block device: reading it never
+/// waits for a tracee.
+pub(crate) fn is_plain_file(tid: Tid, fd: TraceeFd) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    // A descriptor that is not open gives an error at once.
+    std::fs::metadata(procfs::fd_path(tid, fd)).map_or(true, |m| {
+        m.is_file() || m.is_dir() || m.file_type().is_block_device()
+    })
+}
+
+/// The tracer resumes the task from the entry of a call, which the registers describe now.
+pub(crate) fn after_entry_stop(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> {
+    let entry = stopped.regs()?;
+    let tracee = session.world.task_mut(tid)?.tracee.as_mut();
+    let (is_skipped, restarted) = match tracee.map(|t| &mut t.seen) {
+        Some(Seen::Entry {
+            is_skipped,
+            restarted,
+        }) => (*is_skipped, restarted.take()),
+        Some(Seen::Nothing | Seen::End) | None => (false, None),
+    };
+    if entry.orig_rax == NOT_IN_SYSCALL || is_skipped {
+        // The tracer has cancelled the call and set its result.
+        return answer_call(session, tid, stopped, &entry, entry.result(), vec![]);
+    }
+    begin_call(session, tid, stopped, entry, restarted)
+}

@@ -1,0 +1,42 @@
+//! An address space of the recording.
+
+use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, SpaceOp};
+
+use crate::buffer::library::Library;
+use crate::call::scratch::Scratch;
+use crate::checkpoint::baseline::Baseline;
+
+/// An address space of the recording.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    pub model: AddressSpace,
+    /// The program break as the program set it.
+    pub brk: u64,
+    /// The main stack, including the room below it.
+    pub stack: Option<AddrRange>,
+    /// The program's loader (`ld.so`), if it has one.
+    pub loader: Option<FileId>,
+    /// True if the program has asked not to be dumped (`PR_SET_DUMPABLE`). The kernel is not told,
+    /// because rr reads the memory.
+    pub not_dumpable: bool,
+    /// Memory for the outputs of calls that may block.
+    pub scratch: Scratch,
+    /// State of the library.
+    pub library: Library,
+    /// Snapshots that the checkpoint writer reads in place. They must be replaced by forks before a
+    /// task of this space continues.
+    pub in_place: Vec<rr_checkpoint::SharedSource>,
+    /// The last checkpoint, if the changes since then can be told.
+    pub baseline: Option<Baseline>,
+}
+
+impl Space {
+    /// Applies a change: its sites are no longer rewritten. Returns the bytes to be restored.
+    #[must_use]
+    pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
+        let restored = self.library.sites.follow(op);
+        self.baseline.take_if(|baseline| !baseline.follow(op));
+        self.model.apply(op);
+        restored
+    }
+}

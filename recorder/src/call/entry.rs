@@ -13,7 +13,7 @@ use crate::buffer::rewrite::count_call;
 use crate::call::answer::{answer_call, exists, refuse_call};
 use crate::call::enter::enter_call;
 use crate::call::output::mark_output;
-use crate::call::procfs_emulation::before_foreign_write;
+use crate::call::procfs_emulation::before_write_to_process;
 use crate::call::redirect::{grow_scratch, redirect, release_scratch, room_for};
 use crate::call::registers::before_call;
 use crate::call::special::begin_special;
@@ -141,7 +141,7 @@ pub(crate) fn begin_recorded(
     let Some(stopped) = read_status(session, tid, stopped, &call.entry)? else {
         return Ok(());
     };
-    let Some(mut stopped) = before_foreign_write(session, tid, stopped, &call.entry)? else {
+    let Some(mut stopped) = before_write_to_process(session, tid, stopped, &call.entry)? else {
         return Ok(());
     };
     before_cut(session, tid, &call.entry);

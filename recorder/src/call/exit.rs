@@ -96,10 +96,10 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
     let output = output_of(session, tid, &call, result)?;
     let (mut ops, more) = object_effect(session, tid, &call, result)?;
     writes.extend(more);
-    let mut foreign = memory_file_effect(&session.world, tid, &call, result)?;
-    foreign.extend(other_memory_effect(&session.world, tid, &call, result)?);
-    undo_overwritten(&mut session.world, tid, &mut foreign)?;
-    writes.extend(foreign);
+    let mut elsewhere = memory_file_effect(&session.world, tid, &call, result)?;
+    elsewhere.extend(other_memory_effect(&session.world, tid, &call, result)?);
+    undo_overwritten(&mut session.world, tid, &mut elsewhere)?;
+    writes.extend(elsewhere);
     let mut stopped = substitute_file(session, tid, stopped, &call, result)?;
     if !is_restart(result) {
         stopped = consider_site(session, tid, stopped, &call.entry, &mut ops, &mut writes)?;

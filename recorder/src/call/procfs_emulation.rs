@@ -148,7 +148,7 @@ pub(crate) fn memory_file_effect(world: &World, tid: Tid, call: &Call, result: i
 }
 
 /// The task whose memory a call may write into, if the call names it by its process.
-fn foreign_target(world: &World, tid: Tid, entry: &Registers) -> Option<Tid> {
+fn written_process(world: &World, tid: Tid, entry: &Registers) -> Option<Tid> {
     match entry.syscall() {
         libc::SYS_process_vm_writev => Some(Tid(entry.rdi as i32)),
         libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2
@@ -166,13 +166,13 @@ fn foreign_target(world: &World, tid: Tid, entry: &Registers) -> Option<Tid> {
 /// Before a call that may write into the memory of another process, which may be blocked: lets the
 /// checkpoint writer finish reading that memory in place. Returns the task, unless the call is
 /// answered: at our pages the call ends as if no memory were there.
-pub(crate) fn before_foreign_write(
+pub(crate) fn before_write_to_process(
     session: &mut RecordSession,
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
 ) -> Result<Option<Stopped>> {
-    let target = foreign_target(&session.world, tid, entry);
+    let target = written_process(&session.world, tid, entry);
     let Some((pid, space)) = target.and_then(|pid| Some((pid, session.world.tasks.get(&pid)?.space))) else {
         return Ok(Some(stopped));
     };
@@ -181,7 +181,7 @@ pub(crate) fn before_foreign_write(
     let in_file = number != libc::SYS_process_vm_writev;
     let mut ours = session.world.stubs_of(pid);
     ours.push(rr_area::area());
-    let ranges = foreign_ranges(&session.world, tid, entry);
+    let ranges = ranges_to_write(&session.world, tid, entry);
     let hit = |range: &AddrRange| {
         ours.iter()
             .filter_map(|o| o.intersect(*range))
@@ -202,7 +202,7 @@ pub(crate) fn before_foreign_write(
 }
 
 /// The ranges that such a call wants to write.
-fn foreign_ranges(world: &World, tid: Tid, entry: &Registers) -> Vec<AddrRange> {
+fn ranges_to_write(world: &World, tid: Tid, entry: &Registers) -> Vec<AddrRange> {
     let fd = TraceeFd(entry.rdi as i32);
     let position = || procfs::fd_position(tid, fd).unwrap_or(0);
     let vector = |at: u64, count: u64| iovec_ranges(world, tid, Addr(at), count);

@@ -58,6 +58,35 @@ struct End {
 
   status        @0 :Int32;   # of the program's first process, as wait(2) gives it
   bufferedCalls @1 :UInt64;  # calls that the library in the program made, in the whole recording
+  processes     @2 :ProcessTable;  # null: they are too many, and only the events know them
+}
+
+struct ProcessTable {
+  # What the events say about processes.
+
+  beginsAt  @0 :UInt64;          # the event of the checkpoint that the recording began at when this was written; 0: at its first event
+  programs  @1 :List(Executed);  # that they executed
+  processes @2 :List(RecordedProcess);
+  # In the order in which they came into being.
+}
+
+struct Executed {
+  # A program that a process executed.
+
+  at      @0 :UInt64;  # the event
+  program @1 :Exec;
+  stack   @2 :UInt64;  # the stack pointer at its entry
+}
+
+struct RecordedProcess {
+  pid       @0 :Int32;
+  parent    @1 :Int32;   # the process that created it; 0: none, it is the first
+  began     @2 :UInt64;  # the event that created it, or that the recording begins at
+  ended     @3 :UInt64;  # the first of the events in which its last tasks exit; 0: none
+  exited    @4 :Bool;
+  status    @5 :Int32;   # if it exited: as wait(2) gives it
+  executed  @6 :List(UInt32);  # numbers of programs, from 0, in order
+  inherited @7 :UInt32;  # one more than the number of the program of the process that it was forked from; 0: none
 }
 
 struct Beginning {

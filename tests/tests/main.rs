@@ -36,6 +36,7 @@ mod outputs;
 mod pack;
 mod packaging;
 mod points;
+mod processes;
 mod programs;
 mod scheduling;
 mod searches;

@@ -56,6 +56,7 @@
 //! | [`cursor`] | [`EventCursor`]: events in order |
 //! | [`source`] | [`EventSource`]: events by number, for several that go back and forth |
 //! | [`processes`], `lineage` | the processes of a recording |
+//! | `process_log`, `process_table` | the table of them at the end of a recording |
 //! | [`trim`], `beginning` | deleting the beginning of a trace while it is recorded; where it begins then |
 //! | [`hold`], [`links`] | readers that need all of a trace that is being recorded: for a short time, and for long |
 //! | `name`, `dir`, `member`, `members` | names, and the way to what they name: files of a directory, or parts of a pack |
@@ -100,6 +101,8 @@ mod name;
 pub mod pack;
 pub mod packing;
 pub mod parallel;
+mod process_log;
+mod process_table;
 pub mod processes;
 pub mod prune;
 mod queue;

@@ -42,6 +42,12 @@ impl Executed {
         })
     }
 
+    /// Bytes in a table of processes, about.
+    fn table_bytes(&self) -> usize {
+        let args = self.args.iter().map(|arg| arg.len() + 16).sum::<usize>();
+        ENTRY_BYTES + self.path.len() + args
+    }
+
     /// Says if people would call the program by this name.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         let base = |path: &str| path.rsplit('/').next() == Some(name);
@@ -50,7 +56,7 @@ impl Executed {
 }
 
 /// One process.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Process {
     /// Its number; others may have had it before, or after it.
     pub pid: Tid,
@@ -93,6 +99,9 @@ impl Process {
     }
 }
 
+/// Bytes of a process in a table, or of a program, beside names and arguments, about.
+const ENTRY_BYTES: usize = 64;
+
 /// The part of an event that changes the set of processes.
 #[derive(Debug)]
 pub(crate) struct Change {
@@ -105,14 +114,32 @@ pub(crate) struct Change {
 #[derive(Debug)]
 enum ChangeKind {
     Start(Arc<Executed>),
-    Clone { child: Tid, tgid: Tid },
-    Exec { executed: Arc<Executed>, tid: Tid },
+    Clone {
+        child: Tid,
+        tgid: Tid,
+    },
+    Exec {
+        executed: Arc<Executed>,
+        tid: Tid,
+    },
     Exit(i32),
+    /// A task of a process of which other tasks have exited has an event other than its exit.
+    GoesOn,
 }
 
 impl Change {
+    /// Bytes that it adds to a table of processes, about.
+    pub(crate) fn table_bytes(&self) -> usize {
+        match &self.kind {
+            ChangeKind::Start(executed) => ENTRY_BYTES + executed.table_bytes(),
+            ChangeKind::Exec { executed, .. } => executed.table_bytes(),
+            ChangeKind::Clone { child, tgid } if child == tgid => ENTRY_BYTES,
+            ChangeKind::Clone { .. } | ChangeKind::Exit(_) | ChangeKind::GoesOn => 0,
+        }
+    }
+
     /// The change that an event makes, if it makes one.
-    pub(crate) fn of(event: &Event) -> Option<Change> {
+    fn of(event: &Event) -> Option<Change> {
         let executed = |exec: &ExecInfo| Arc::new(Executed::new(event.number, exec, &event.kind));
         let kind = match &event.kind {
             EventKind::Start { exec, .. } => ChangeKind::Start(executed(exec)),
@@ -210,53 +237,77 @@ impl Lineage {
         }
     }
 
+    /// Bytes of a table of all processes, about.
+    pub(crate) fn table_bytes(&self) -> usize {
+        let of = |process: &Process| {
+            let programs = process.inherited.iter().chain(&process.executed);
+            ENTRY_BYTES + programs.map(|program| program.table_bytes()).sum::<usize>()
+        };
+        self.all.values().map(of).sum()
+    }
+
     /// All processes.
     pub(crate) fn into_all(self) -> Vec<Process> {
         self.all.into_values().collect()
     }
 
-    /// A task has an event other than its exit: its process goes on.
-    pub(crate) fn goes_on(&mut self, tid: Tid) {
-        if let Some(process) = self.live.get(&tid).and_then(|n| self.all.get_mut(n)) {
-            process.ended = None;
+    /// Follows the next event. Returns what it changes, in order.
+    pub(crate) fn follow_event(&mut self, event: &Event) -> [Option<Change>; 2] {
+        let process = self.live.get(&event.tid).and_then(|n| self.all.get(n));
+        let is_exit = matches!(event.kind, EventKind::Exit { .. });
+        let goes_on = process.is_some_and(|process| process.ended.is_some()) && !is_exit;
+        let goes_on = goes_on.then_some(Change {
+            at: event.number,
+            tid: event.tid,
+            kind: ChangeKind::GoesOn,
+        });
+        let changes = [goes_on, Change::of(event)];
+        for change in changes.iter().flatten() {
+            self.follow(change);
         }
+        changes
     }
 
-    /// Follows the next event that changes something.
-    pub(crate) fn follow(&mut self, change: Change) {
+    /// Follows the next change.
+    pub(crate) fn follow(&mut self, change: &Change) {
         let owner = self.live.get(&change.tid).copied();
         let process = owner.and_then(|n| self.all.get_mut(&n));
-        match change.kind {
+        match &change.kind {
+            ChangeKind::GoesOn => {
+                if let Some(process) = process {
+                    process.ended = None;
+                }
+            }
             ChangeKind::Start(executed) => {
                 self.live.insert(change.tid, self.next);
                 let mut first = Process::new(change.tid, None, change.at);
-                first.executed.push(executed);
+                first.executed.push(Arc::clone(executed));
                 self.add(first);
             }
             ChangeKind::Clone { child, tgid } if child == tgid => {
-                self.live.insert(child, self.next);
+                self.live.insert(*child, self.next);
                 let parent = owner.and_then(|n| self.all.get(&n));
-                let mut made = Process::new(child, parent.map(|parent| parent.pid), change.at);
+                let mut made = Process::new(*child, parent.map(|parent| parent.pid), change.at);
                 made.inherited = parent.and_then(Process::program).cloned();
                 self.add(made);
             }
             ChangeKind::Clone { child, .. } => {
                 if let Some(n) = owner {
-                    self.live.insert(child, n);
+                    self.live.insert(*child, n);
                 }
             }
             // A thread that executes a program takes over the tid of its process.
             ChangeKind::Exec { executed, tid } => {
                 if let (Some(n), Some(process)) = (self.live.remove(&change.tid), process) {
-                    process.executed.push(executed);
-                    self.live.insert(tid, n);
+                    process.executed.push(Arc::clone(executed));
+                    self.live.insert(*tid, n);
                 }
             }
             // The process ends with its last task.
             ChangeKind::Exit(status) => {
                 if let (Some(n), Some(process)) = (self.live.remove(&change.tid), process) {
                     process.ended.get_or_insert(change.at);
-                    process.status = (!self.live.values().any(|&m| m == n)).then_some(status);
+                    process.status = (!self.live.values().any(|&m| m == n)).then_some(*status);
                 }
             }
         }

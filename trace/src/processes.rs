@@ -1,12 +1,12 @@
-//! The processes of a recording, from its events: for `rr ps`, for debuggers, and to find the one that the user means.
+//! The processes of a recording: for `rr ps`, for debuggers, and to find the one that the user means. A recording that ended in an
+//! orderly way has a table of them; otherwise its events tell.
 
 use std::sync::Arc;
 
 use rr_tracee::Tid;
 
 use crate::error::Result;
-use crate::event::{EventKind, EventNumber};
-use crate::lineage::Change;
+use crate::event::EventNumber;
 pub use crate::lineage::{Executed, Process};
 use crate::reader::TraceReader;
 
@@ -21,15 +21,17 @@ use crate::reader::TraceReader;
 /// # Ok::<(), rr_trace::Error>(())
 /// ```
 pub fn all(reader: &TraceReader) -> Result<Vec<Process>> {
+    match reader.process_table()? {
+        Some(all) => Ok(all),
+        None => read_all(reader),
+    }
+}
+
+/// The same, without the table that a recording has at its end: all events are read.
+pub fn read_all(reader: &TraceReader) -> Result<Vec<Process>> {
     let mut lineage = reader.lineage();
     for event in reader.events_from(reader.first_event())? {
-        let event = event?;
-        if !matches!(event.kind, EventKind::Exit { .. }) {
-            lineage.goes_on(event.tid);
-        }
-        if let Some(change) = Change::of(&event) {
-            lineage.follow(change);
-        }
+        lineage.follow_event(&event?);
     }
     Ok(lineage.into_all())
 }

@@ -18,6 +18,7 @@ use crate::compression_level::{Load, Recent};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventNumber};
 use crate::message::BATCH_DATA_MAX;
+use crate::process_table::Recorded;
 
 /// A group is closed when its messages take this many bytes before packing …
 const GROUP_MESSAGE: u64 = 256 << 10;
@@ -36,8 +37,11 @@ pub(crate) enum Job {
     NewSegment,
     /// Say when this place in the queue is reached; first make everything durable if `sync`.
     Flush { ticket: u64, sync: bool },
-    /// Write the End frame, with the status of the program's first process.
-    End { status: i32 },
+    /// Write the End frame, with the status of the program's first process, and all processes if their table is not too large.
+    End {
+        status: i32,
+        processes: Option<Recorded>,
+    },
 }
 
 /// Events that are written together.

@@ -15,7 +15,7 @@ use crate::dir::Part;
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::header::Header;
-use crate::lineage::Lineage;
+use crate::lineage::{Lineage, Process};
 use crate::member::Member;
 use crate::members::Members;
 use crate::name::{Name, Note};
@@ -148,6 +148,17 @@ impl TraceReader {
     /// The event of the checkpoint that replay begins at, if the first events were deleted while the trace was recorded.
     pub fn begins_at(&self) -> Option<EventNumber> {
         self.beginning.as_ref().map(|beginning| beginning.event)
+    }
+
+    /// The processes, if the recording has a table of them at its end.
+    pub(crate) fn process_table(&self) -> Result<Option<Vec<Process>>> {
+        let (Some(end), Some(&segment)) = (&self.tail.ended, self.segments.last()) else {
+            return Ok(None);
+        };
+        let file = self.members.open(Name::Segment(segment))?;
+        let path = file.path().to_owned();
+        let stream = Stream::open(file, &path, Some(&self.header.uuid), Some(segment))?;
+        stream.processes(end, self.begins_at())
     }
 
     /// The processes at the beginning.

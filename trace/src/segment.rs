@@ -33,8 +33,10 @@ use crate::frame::{
     Codec, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RAW_MAX, FrameHeader, FrameKind, bytes_at, sum_is,
 };
 use crate::header::{FORMAT_VERSION, check_prefix};
+use crate::lineage::Process;
 use crate::member::Member;
 use crate::message::{self, BATCH_DATA_MAX, EVENT_DATA_MAX};
+use crate::process_table;
 
 /// Bytes before the first frame.
 pub const SEGMENT_HEADER_LEN: usize = 48;
@@ -79,6 +81,8 @@ pub(crate) struct End {
     pub(crate) status: i32,
     /// Calls that the library in the program made.
     pub(crate) buffered_calls: u64,
+    /// The offset of its frame.
+    pub(crate) offset: u64,
 }
 
 /// The contents of a group of frames.
@@ -380,16 +384,39 @@ impl<S: Source> Stream<S> {
     }
 
     fn ending(&self, frame: &Frame) -> Result<End> {
-        let raw = self.payload(frame)?;
-        let read = || {
-            let message = message::unpack(&raw)?;
-            let end = message.get_root::<wire::end::Reader<'_>>()?;
-            Ok::<_, Malformed>(End {
+        self.read_end(frame, |end| {
+            Ok(End {
                 status: end.get_status(),
                 buffered_calls: end.get_buffered_calls(),
+                offset: frame.offset,
             })
-        };
-        read().map_err(|e| e.at(&self.path, frame.offset))
+        })
+    }
+
+    fn read_end<T>(
+        &self,
+        frame: &Frame,
+        what: impl FnOnce(wire::end::Reader<'_>) -> Result<T, Malformed>,
+    ) -> Result<T> {
+        let raw = self.payload(frame)?;
+        let read = || what(message::unpack(&raw)?.get_root()?);
+        read().map_err(|e: Malformed| e.at(&self.path, frame.offset))
+    }
+
+    /// The processes that the End frame knows, for a trace that begins after the checkpoint at `begins_at`, or at its first event.
+    pub(crate) fn processes(
+        &self,
+        end: &End,
+        begins_at: Option<EventNumber>,
+    ) -> Result<Option<Vec<Process>>> {
+        let frame = self
+            .frame_at(end.offset)?
+            .map_err(|e| e.at(&self.path, end.offset))?;
+        let last = frame.header.last;
+        self.read_end(&frame, |end| match end.has_processes() {
+            true => process_table::read(end.get_processes()?, begins_at, last),
+            false => Ok(None),
+        })
     }
 
     fn events(&mut self, frame: Frame) -> Result<Batch> {

@@ -11,8 +11,8 @@
 //! A mapped file stays if the checkpoint's image refers to it, or an event after the checkpoint, or if it was added after the
 //! checkpoint's event: the event that refers to it comes soon.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -21,45 +21,10 @@ use rr_tracee::FileId;
 use crate::beginning::Beginning;
 use crate::dir::{Part, TraceDir, segment_name};
 use crate::error::{Error, Result};
-use crate::event::{Event, EventNumber};
+use crate::event::EventNumber;
 use crate::files::FileStore;
 use crate::hold::Deletion;
-use crate::lineage::{Change, Lineage};
-
-/// The changes of the set of processes: those before the beginning, together, and those after it, one by one.
-#[derive(Debug, Default)]
-pub(crate) struct ProcessLog {
-    state: Mutex<LogState>,
-}
-
-#[derive(Debug, Default)]
-struct LogState {
-    lineage: Lineage,
-    later: VecDeque<Change>,
-}
-
-impl ProcessLog {
-    /// Notes the next event.
-    pub(crate) fn note(&self, event: &Event) {
-        if let Some(change) = Change::of(event) {
-            self.state().later.push_back(change);
-        }
-    }
-
-    /// The processes after an event. Changes up to it are not told apart any more.
-    fn living_at(&self, event: EventNumber) -> Vec<crate::lineage::Living> {
-        let mut state = self.state();
-        while let Some(change) = state.later.pop_front_if(|change| change.at <= event) {
-            state.lineage.follow(change);
-            state.lineage.forget_the_past();
-        }
-        state.lineage.living()
-    }
-
-    fn state(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::process_log::ProcessLog;
 
 /// Deletes the beginning of a trace that is being written.
 #[derive(Clone, Debug)]
@@ -78,7 +43,7 @@ impl Trimmer {
 
     /// Lets the trace begin at the checkpoint at `event`, which is there. Events must ascend from call to call.
     pub fn begin_at(&self, _deletion: &Deletion, event: EventNumber) -> Result<()> {
-        let processes = self.log.living_at(event);
+        let processes = self.log.begin_at(event);
         Beginning { event, processes }.write(&self.dir, &self.uuid)
     }
 

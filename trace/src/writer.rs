@@ -20,8 +20,9 @@ use crate::event::{Event, EventNumber};
 use crate::files::FileStore;
 use crate::header::Header;
 use crate::message::{self, EVENT_DATA_MAX, EVENT_MESSAGE_MAX};
+use crate::process_log::ProcessLog;
 use crate::queue::{Job, Shared, Size};
-use crate::trim::{ProcessLog, Trimmer};
+use crate::trim::Trimmer;
 use crate::writer_thread::{ThreadOptions, WriterThread};
 
 /// The settings of a writer.
@@ -69,8 +70,9 @@ pub struct TraceWriter {
     next: EventNumber,
     tickets: u64,
     queue_bytes: u64,
-    /// The processes, if the beginning of the trace is to be deleted.
-    log: Option<Arc<ProcessLog>>,
+    processes: Arc<ProcessLog>,
+    /// The beginning of the trace is to be deleted.
+    trims: bool,
 }
 
 impl TraceWriter {
@@ -112,17 +114,18 @@ impl TraceWriter {
             next: EventNumber(1),
             tickets: 0,
             queue_bytes: options.queue_bytes,
-            log: options.trims.then(Arc::default),
+            processes: Arc::new(ProcessLog::new(options.trims)),
+            trims: options.trims,
         })
     }
 
     /// Deletes the beginning of the trace while it is written, if that was asked for ([`WriterOptions::trims`]).
     pub fn trimmer(&self) -> Option<Trimmer> {
-        Some(Trimmer {
+        self.trims.then(|| Trimmer {
             dir: self.dir.clone(),
             uuid: self.header.uuid,
             files: Arc::clone(&self.files),
-            log: Arc::clone(self.log.as_ref()?),
+            log: Arc::clone(&self.processes),
         })
     }
 
@@ -172,8 +175,8 @@ impl TraceWriter {
     /// As [`TraceWriter::append`], with records of buffered calls that are copied to the end of those of `event` when they are written.
     pub fn append_with(&mut self, event: Event, lent: Option<Box<dyn Lend>>) -> Result<()> {
         let size = self.check(&event, lent.as_ref().map_or(0, |lent| lent.size() as u64))?;
-        if let Some(log) = &self.log {
-            log.note(&event);
+        self.processes.note(&event);
+        if self.trims {
             self.files.note_uses(&event);
         }
         let mut state = self.shared.lock();
@@ -247,14 +250,17 @@ impl TraceWriter {
         self.wait_for_ticket(true)
     }
 
-    /// Ends the trace: writes the End frame with the status of the program's first process, as wait(2) gives it, and waits until all
-    /// is in the files. The disk is not waited for: that would take longer than recording a short program. A power failure
+    /// Ends the trace: writes the End frame with the status of the program's first process, as wait(2) gives it, and with the
+    /// processes, and waits until all is in the files. The disk is not waited for: that would take longer than recording a short program. A power failure
     /// within the half minute that the kernel takes to write may cost the end of the trace; call [`TraceWriter::sync`] before if
     /// that matters.
     ///
     /// Returns how many calls of the library are in the trace.
     pub fn finish(mut self, exit_status: i32) -> Result<u64> {
-        self.push(Job::End { status: exit_status })?;
+        self.push(Job::End {
+            status: exit_status,
+            processes: self.processes.take(),
+        })?;
         self.close();
         let state = self.shared.lock();
         state.check()?;

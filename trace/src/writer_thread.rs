@@ -23,6 +23,7 @@ use crate::extents;
 use crate::files::FileStore;
 use crate::frame::{CompressionLevel, FRAME_RAW_MAX, FrameKind, write_frame};
 use crate::message;
+use crate::process_table::{self, Recorded};
 use crate::queue::{Group, Job, Shared};
 use crate::segment::encode_header;
 
@@ -202,7 +203,7 @@ impl WriterThread {
                 }
                 done.ticket = Some(ticket);
             }
-            Job::End { status } => self.write_end(status)?,
+            Job::End { status, processes } => self.write_end(status, processes)?,
         }
         Ok(done)
     }
@@ -260,7 +261,7 @@ impl WriterThread {
         }
     }
 
-    fn write_end(&mut self, status: i32) -> Result<()> {
+    fn write_end(&mut self, status: i32, processes: Option<Recorded>) -> Result<()> {
         self.files.settle()?;
         let invalid = |e: capnp::Error| Error::Invalid {
             event: self.last,
@@ -270,17 +271,15 @@ impl WriterThread {
         let mut root = builder.init_root::<wire::end::Builder<'_>>();
         root.set_status(status);
         root.set_buffered_calls(self.shared.lock().buffered_calls);
+        if let Some(recorded) = processes {
+            process_table::write(root.init_processes(), &recorded);
+        }
         let mut message = Vec::new();
         capnp::serialize_packed::write_message(&mut message, &builder).map_err(invalid)?;
         if self.segment.is_none() {
             self.open_segment(self.last.next())?;
         }
-        let result = self.write_frame(
-            FrameKind::End,
-            (self.last, self.last),
-            &[&message],
-            CompressionLevel::None,
-        );
+        let result = self.write_frame(FrameKind::End, (self.last, self.last), &[&message], self.level());
         self.commit(result)
     }
 

@@ -9,6 +9,8 @@ mod damage;
 mod extents;
 mod files;
 mod pack;
+mod processes;
 mod round_trip;
 mod source;
+mod tasks;
 mod trim;

@@ -5,11 +5,9 @@ use std::fs::File;
 use std::path::Path;
 
 use super::common::{header, typical};
-use rr_trace::event::{CloneInfo, ExecInfo, TaskOp};
-use rr_trace::{Event, EventKind, EventNumber, TraceReader, TraceWriter, Trimmer, WriterOptions, processes};
-use rr_tracee::{
-    Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Prot, Registers, SpaceId, SpaceOp, Tid,
-};
+use super::tasks::{clone, exec, exit, start};
+use rr_trace::{Event, EventNumber, TraceReader, TraceWriter, Trimmer, WriterOptions, processes};
+use rr_tracee::{Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Prot, SpaceOp, Tid};
 
 fn options(store: &Path) -> WriterOptions {
     WriterOptions {
@@ -17,44 +15,6 @@ fn options(store: &Path) -> WriterOptions {
         trims: true,
         ..Default::default()
     }
-}
-
-/// A call of a task that does something to tasks.
-fn call(number: u64, tid: i32, op: TaskOp) -> Event {
-    let mut event = typical(number, vec![1, 2, 3]);
-    event.tid = Tid(tid);
-    if let EventKind::Syscall { task, .. } = &mut event.kind {
-        *task = Some(op);
-    }
-    event
-}
-
-fn clone(number: u64, tid: i32, child: i32, tgid: i32) -> Event {
-    let info = CloneInfo {
-        child: Tid(child),
-        tgid: Tid(tgid),
-        space: SpaceId(2),
-        flags: 0,
-        regs: Registers::default(),
-    };
-    call(number, tid, TaskOp::Clone(info))
-}
-
-fn exec(number: u64, tid: i32, leader: i32, path: &str) -> Event {
-    let info = ExecInfo {
-        path: path.into(),
-        args: vec![path.into(), "x".into()],
-        space: SpaceId(3),
-        tid: Tid(leader),
-    };
-    call(number, tid, TaskOp::Exec(info))
-}
-
-fn exit(number: u64, tid: i32) -> Event {
-    let mut event = typical(number, vec![]);
-    event.tid = Tid(tid);
-    event.kind = EventKind::Exit { status: 0 };
-    event
 }
 
 fn mapping(number: u64, file: FileId) -> Event {
@@ -93,35 +53,7 @@ fn segments_go_and_processes_are_remembered() {
         writer.append(make(number)).unwrap();
     };
     // 10 executes /a, makes 20 and 30; 30 has a thread 31 and executes /c; 20 ends.
-    add(&mut writer, &|n| {
-        let ExecInfo {
-            path,
-            args,
-            space,
-            tid,
-        } = ExecInfo {
-            path: "/a".into(),
-            args: vec!["/a".into()],
-            space: SpaceId(1),
-            tid: Tid(10),
-        };
-        let mut event = typical(n, vec![]);
-        event.tid = Tid(10);
-        event.kind = EventKind::Start {
-            exec: ExecInfo {
-                path,
-                args,
-                space,
-                tid,
-            },
-            xstate: rr_tracee::ExtendedState(vec![]),
-            after: Registers {
-                rsp: 0x7000,
-                ..Default::default()
-            },
-        };
-        event
-    });
+    add(&mut writer, &|n| start(n, 10, "/a"));
     add(&mut writer, &|n| clone(n, 10, 20, 20));
     add(&mut writer, &|n| clone(n, 10, 30, 30));
     writer.start_segment().unwrap();

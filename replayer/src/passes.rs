@@ -220,15 +220,21 @@ impl ReplaySession {
         let EventKind::Point { at, .. } = &event.kind else {
             return None;
         };
+        let len = self
+            .window_at(event, Addr(at.rip))
+            .map_or(1, |window| window.len());
+        Some(AddrRange::sized(Addr(at.rip), len as u64))
+    }
+
+    /// The window in the program's code at `at`.
+    pub(crate) fn window_at(&self, event: &Event, at: Addr) -> Option<Window> {
         let task = self.tasks.get(&event.tid)?;
-        let at = Addr(at.rip);
         let mut code = [0; WINDOW_MAX];
         let got = task.memory().read_some(at, &mut code).ok()?;
         if let Some(overlay) = self.overlays.get(&task.space) {
             overlay.mask(at, &mut code[..got]);
         }
-        let len = Window::new(&code[..got], at).map_or(1, |window| window.len());
-        Some(AddrRange::sized(at, len as u64))
+        Window::new(&code[..got], at)
     }
 
     fn is_in_the_way(&self, event: &Event, window: AddrRange) -> bool {

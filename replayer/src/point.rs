@@ -423,6 +423,10 @@ impl ReplaySession {
             pending.search.looks += u64::from(!is_first);
         }
         self.move_to(event, Addr(at.rip))?;
+        if self.probe_stub().is_some_and(|stub| stub.has_dead_flags) {
+            let set = self.task(event)?.set_status_flags(at.eflags);
+            set.map_err(|e| failed(event, e))?;
+        }
         if self.is_at_point(event)? {
             return Ok(Some(Found::Here));
         }

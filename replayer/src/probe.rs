@@ -14,7 +14,24 @@
 //!         └────────────────────────── jmp back
 //! ```
 //!
-//! Nearly all passes end at the key ([`crate::key`]), which costs a nanosecond or two.
+//! Nearly all passes end at the key ([`crate::key`]), which costs a nanosecond or two. If the first
+//! instructions of the window overwrite the status flags unread, the key is compared with a plain
+//! `cmp`, and a window that branches back to its own beginning becomes a loop in the stub. That costs
+//! nearly nothing:
+//!
+//! ```text
+//! point:  jmp stub             stub:  cmp key; equal ─► check
+//!         …                    moved: the instructions that the jump has replaced ─► stub, if they branch to the point
+//!         ▲                           jmp back
+//!         └───────────────────────────┘
+//!                              check: save rax; compare registers and words; different ─► miss
+//!                                     restore; int3                             the replayer looks at the rest
+//!                              miss:  restore; jmp moved
+//! ```
+//!
+//! At such a point the replayer sets the status flags to those that were recorded, instead of comparing
+//! them. I7 holds: the continuation does not depend on flags that are overwritten unread. All other
+//! state is compared.
 //!
 //! Stubs of the same form also count: how often the instructions are executed, and trap when that
 //! number is reached ([`Stub::counting`]), or when a condition is true ([`crate::condition`]). A stub
@@ -35,6 +52,7 @@ use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};
 use rr_tracee::ids::PAGE;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Registers};
 
+use crate::condition;
 use crate::key::Key;
 use crate::words::{LEFT, count_word};
 use emit::*;
@@ -92,10 +110,12 @@ pub(crate) struct Stub {
     pub asking: Option<Asking>,
     /// Address where the task continues after a match that the replayer rejects.
     pub moved: Addr,
+    /// True if the stub changes the status flags, which the program overwrites next.
+    pub has_dead_flags: bool,
     /// Addresses of the instructions that the jump overwrites, and their new addresses.
     inner: Vec<(Addr, Addr)>,
-    /// New address of each instruction, and of the end of the last one, with the address in the
-    /// program.
+    /// New address of each instruction before which the registers are the program's, and of the end of
+    /// the last one, with the address in the program.
     places: Vec<(Addr, Addr)>,
 }
 
@@ -110,15 +130,54 @@ impl Stub {
         space: &AddressSpace,
         taken: &[AddrRange],
     ) -> Option<Stub> {
+        let at = Addr(regs.rip);
+        if let (Some(key), Some(dead)) = (key, window.dead_flags()) {
+            return Stub::quick(window, dead, at, key, space, taken, |code, misses| {
+                compare(code, misses, regs, words, Flags::Dead);
+            });
+        }
         let make = |code: &mut Vec<u8>| {
             let elsewhere = key.map(|key| compare_key(code, key));
             save(code);
-            let hit = trap_on_match(code, |code, misses| compare(code, misses, regs, words));
+            let hit = trap_on_match(code, |code, misses| {
+                compare(code, misses, regs, words, Flags::Kept)
+            });
             restore(code);
             land(code, elsewhere);
             Some(Traps::at(hit))
         };
-        Stub::build(window, Addr(regs.rip), space, taken, make)
+        Stub::build(window, at, space, taken, make)
+    }
+
+    /// Makes a stub that changes the status flags, because the first `dead` instructions of the window
+    /// overwrite them unread. `check` emits the comparison of all but the key.
+    fn quick(
+        window: &Window,
+        dead: usize,
+        at: Addr,
+        key: &Key,
+        space: &AddressSpace,
+        taken: &[AddrRange],
+        check: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>),
+    ) -> Option<Stub> {
+        let mut equal = 0;
+        let make = |code: &mut Vec<u8>| {
+            equal = compare_key_with_flags(code, key);
+            Some(Traps::at(usize::MAX))
+        };
+        let mut stub = Stub::build_loop(window, at, space, taken, make)?;
+        let code = &mut stub.code;
+        land(code, [equal]);
+        save(code);
+        let hit = trap_on_match(code, check);
+        restore(code);
+        let back = jump(code);
+        condition::set_target(code, back, (stub.moved - stub.place) as usize);
+        stub.hit = stub.place + hit as u64;
+        // Before these places, the flags are not the program's.
+        stub.places.drain(..dead);
+        stub.has_dead_flags = true;
+        Some(stub)
     }
 
     /// Makes a stub that counts the passes of the window at `at`.
@@ -144,9 +203,9 @@ impl Stub {
                     code.push(1);
                     jump_if_different(code, misses);
                 }),
-                End::State(regs, words) => {
-                    trap_on_match(code, |code, misses| compare(code, misses, regs, words))
-                }
+                End::State(regs, words) => trap_on_match(code, |code, misses| {
+                    compare(code, misses, regs, words, Flags::Kept)
+                }),
             };
             count(code, what);
             restore(code);
@@ -175,8 +234,31 @@ impl Stub {
         taken: &[AddrRange],
         make: impl FnOnce(&mut Vec<u8>) -> Option<Traps>,
     ) -> Option<Stub> {
+        let place = find_place(at, &window.inner_boundaries(JUMP_LEN), space, taken)?;
+        Stub::build_at(place, window, at, None, make)
+    }
+
+    /// Same as [`Stub::build`]. If the window branches back to its beginning, the moved window branches
+    /// to the beginning of the stub.
+    fn build_loop(
+        window: &Window,
+        at: Addr,
+        space: &AddressSpace,
+        taken: &[AddrRange],
+        make: impl FnOnce(&mut Vec<u8>) -> Option<Traps>,
+    ) -> Option<Stub> {
+        let place = find_place(at, &window.inner_boundaries(JUMP_LEN), space, taken)?;
+        Stub::build_at(place, window, at, Some(place), make)
+    }
+
+    fn build_at(
+        place: Addr,
+        window: &Window,
+        at: Addr,
+        top: Option<Addr>,
+        make: impl FnOnce(&mut Vec<u8>) -> Option<Traps>,
+    ) -> Option<Stub> {
         let boundaries = window.inner_boundaries(JUMP_LEN);
-        let place = find_place(at, &boundaries, space, taken)?;
         let mut code = Vec::new();
         let Traps { hit, asking } = make(&mut code)?;
         let hit = place.0.wrapping_add(hit as u64);
@@ -185,7 +267,7 @@ impl Stub {
             int3: place + int3 as u64,
         });
         let moved = place + code.len() as u64;
-        let Moved { code: tail, starts } = window.moved(moved)?;
+        let Moved { code: tail, starts } = window.moved_below(moved, top)?;
         code.extend(tail);
         let end = place + (code.len() - ABSOLUTE_JUMP_LEN) as u64;
         let offsets = window.starts().into_iter().map(|offset| at + offset as u64);
@@ -215,6 +297,7 @@ impl Stub {
             hit: Addr(hit),
             asking,
             moved,
+            has_dead_flags: false,
             inner,
             places,
         })

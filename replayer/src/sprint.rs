@@ -1,7 +1,7 @@
 //! Sprints: a task executes most of a long interval that ends at an execution point without a probe in its way.
 //!
-//! A probe costs a nanosecond or two at each pass, and a short loop takes no longer itself. But the
-//! point contains the approximate processor time of the task in its interval. The task runs freely for
+//! A probe that has to keep the flags costs a nanosecond or two at each pass, and a short loop takes no
+//! longer itself. But the point contains the approximate processor time of the task in its interval. The task runs freely for
 //! most of that time. Only then the search for the point begins.
 //!
 //! ```text
@@ -25,7 +25,7 @@ use std::time::Duration;
 use rr_trace::event::{Event, EventKind};
 use rr_tracee::task::processor_time;
 use rr_tracee::ticker::Ticker;
-use rr_tracee::{Tid, procfs, tsc};
+use rr_tracee::{Addr, Tid, procfs, tsc};
 
 use crate::error::{Result, failed};
 use crate::halt::{Halt, Pace};
@@ -133,14 +133,21 @@ impl ReplaySession {
     fn way_to_sprint(&mut self) -> Option<Way> {
         let pending = self.pending.as_ref().filter(|p| p.stage == Stage::Fetched)?;
         let event = Arc::clone(&pending.event);
-        let EventKind::Point { point, .. } = &event.kind else {
+        let EventKind::Point { at, point } = &event.kind else {
             return None;
         };
         if !self.breakpoints().is_empty() || !self.watches().is_empty() {
             return None;
         }
         let recorded = Duration::from_micros(point.ran_us.into());
-        let freely = self.sprints.length(recorded);
+        // Where the probe may change the flags, it costs so little that a sprint gains nothing. And the
+        // processor time of the recording is only a hint: a sprint that goes too far costs more than the
+        // whole search.
+        let window = self.window_at(&event, Addr(at.rip));
+        let freely = match window.and_then(|window| window.dead_flags()) {
+            Some(_) => None,
+            None => self.sprints.length(recorded),
+        };
         let is_writable = self.is_point_writable(&event);
         if freely.is_none() && !is_writable {
             return None;

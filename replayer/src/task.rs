@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use nix::errno::Errno;
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::regs::STATUS_FLAGS;
 use rr_tracee::task::{Resume, Waited, wait_for_tick};
 use rr_tracee::{Addr, Error as TraceeError, ExtendedState, Memory, Registers, SpaceId, Stop, Stopped, Tid};
 
@@ -133,6 +134,15 @@ impl Task {
     pub fn move_to(&mut self, to: rr_tracee::Addr) -> rr_tracee::Result<()> {
         let mut regs = self.all_regs()?;
         regs.rip = to.0;
+        self.stopped()?.set_regs(&regs)?;
+        self.regs.set(Some(regs));
+        Ok(())
+    }
+
+    /// Sets the status flags to those of `eflags`.
+    pub fn set_status_flags(&mut self, eflags: u64) -> rr_tracee::Result<()> {
+        let mut regs = self.all_regs()?;
+        regs.eflags = regs.eflags & !STATUS_FLAGS | eflags & STATUS_FLAGS;
         self.stopped()?.set_regs(&regs)?;
         self.regs.set(Some(regs));
         Ok(())

@@ -237,6 +237,7 @@ guests! {
         thread_signals
         threads
         threads_200
+        tight_loops
         time
         time_busy
         timer_fast

@@ -15,7 +15,7 @@
 
 use iced_x86::{
     Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
-    Mnemonic, OpAccess, Register,
+    Mnemonic, OpAccess, OpKind, Register,
 };
 
 use crate::ids::Addr;
@@ -293,16 +293,42 @@ impl Window {
         &self.bytes
     }
 
+    /// Number of instructions at the beginning of the window after which the status flags from before
+    /// the window are certainly overwritten. Nothing reads those flags, and no instruction up to there
+    /// can fault or branch, so code in front of the moved window may change them. `None` if that is not
+    /// certain.
+    pub fn dead_flags(&self) -> Option<usize> {
+        for (n, instruction) in self.instructions.iter().enumerate() {
+            if overwrites_flags(instruction) {
+                return Some(n + 1);
+            }
+            if !leaves_flags(instruction) {
+                return None;
+            }
+        }
+        None
+    }
+
     /// The window moved to `to`, followed by a jump back to the code behind the old place. `None` if
     /// something that an instruction addresses is too far from `to`.
     pub fn moved(&self, to: Addr) -> Option<Moved> {
-        let mut moved = self.relocated(to)?;
+        self.moved_below(to, None)
+    }
+
+    /// Same as [`Window::moved`]. Conditional branches to the beginning of the window go to `top`
+    /// instead, if there is one: the window is a loop, or the end of one.
+    pub fn moved_below(&self, to: Addr, top: Option<Addr>) -> Option<Moved> {
+        let mut moved = self.relocated_below(to, top)?;
         jump(&mut moved.code, self.at.0 + self.len() as u64);
         Some(moved)
     }
 
     /// Same as [`Window::moved`], without the jump.
     pub fn relocated(&self, to: Addr) -> Option<Moved> {
+        self.relocated_below(to, None)
+    }
+
+    fn relocated_below(&self, to: Addr, top: Option<Addr>) -> Option<Moved> {
         let mut moved = Moved {
             code: Vec::new(),
             starts: Vec::new(),
@@ -314,6 +340,14 @@ impl Window {
             match instruction.flow_control() {
                 FlowControl::UnconditionalBranch => jump(&mut moved.code, instruction.near_branch_target()),
                 FlowControl::ConditionalBranch => {
+                    if let Some(top) = top
+                        && instruction.near_branch_target() == self.at.0
+                        && let [short] = short_condition(instruction, bytes)?[..]
+                        && let Some(branch) = branch(short, to.0 + moved.code.len() as u64, top.0)
+                    {
+                        moved.code.extend(branch);
+                        continue;
+                    }
                     // The same condition with a distance of two bytes: if it holds, execution reaches
                     // the absolute jump.
                     let short = short_condition(instruction, bytes)?;
@@ -336,6 +370,64 @@ impl Window {
         }
         Some(moved)
     }
+}
+
+/// Returns whether all status flags are different afterwards, or the same by chance: none of them is
+/// read or kept. The instruction cannot fault. (`and`, `or`, `xor` and `test` clear the adjust flag,
+/// although the Intel SDM calls it undefined: a test asks this CPU.)
+fn overwrites_flags(instruction: &Instruction) -> bool {
+    let by_name = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Add
+            | Mnemonic::Sub
+            | Mnemonic::Cmp
+            | Mnemonic::Neg
+            | Mnemonic::And
+            | Mnemonic::Or
+            | Mnemonic::Xor
+            | Mnemonic::Test
+    );
+    by_name && has_only_registers(instruction)
+}
+
+/// Returns whether the instruction reads no status flags, cannot fault, and leads to the next.
+fn leaves_flags(instruction: &Instruction) -> bool {
+    let by_name = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Mov
+            | Mnemonic::Lea
+            | Mnemonic::Movzx
+            | Mnemonic::Movsx
+            | Mnemonic::Movsxd
+            | Mnemonic::Inc
+            | Mnemonic::Dec
+            | Mnemonic::Not
+            | Mnemonic::Bswap
+            | Mnemonic::Endbr64
+    );
+    by_name && has_only_registers(instruction)
+}
+
+/// Returns whether the operands are general registers, constants, and addresses that are not accessed.
+fn has_only_registers(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).all(|n| match instruction.op_kind(n) {
+        OpKind::Register => instruction.op_register(n).is_gpr(),
+        OpKind::Memory => instruction.mnemonic() == Mnemonic::Lea,
+        _ => true,
+    }) && !instruction.has_lock_prefix()
+}
+
+/// The near form of a conditional branch at `from`, whose short form has this opcode. `None` if `to` is
+/// too far.
+fn branch(short: u8, from: u64, to: u64) -> Option<[u8; 6]> {
+    // loop, loope, loopne and jrcxz have no near form.
+    if !(0x70..0x80).contains(&short) {
+        return None;
+    }
+    let mut code = [0x0f, short + 0x10, 0, 0, 0, 0];
+    let distance = to.wrapping_sub(from.wrapping_add(code.len() as u64)) as i64;
+    code[2..].copy_from_slice(&i32::try_from(distance).ok()?.to_le_bytes());
+    Some(code)
 }
 
 /// Length of the jump that [`jump`] makes, in bytes.
@@ -455,6 +547,89 @@ mod tests {
         let moved = w.moved(Addr(0x1000)).unwrap();
         assert_eq!(moved.code[0], 0x68);
         assert_eq!(moved.code[1..5], 0x40_0005u32.to_le_bytes());
+    }
+
+    #[test]
+    fn a_branch_to_the_beginning_leads_to_the_top() {
+        // sub rax, 1; jne to it
+        let w = window(&[0x48, 0x83, 0xe8, 1, 0x75, 0xfa]).unwrap();
+        let moved = w.moved_below(Addr(0x1010), Some(Addr(0x1000))).unwrap();
+        assert_eq!(moved.code[..4], [0x48, 0x83, 0xe8, 1]);
+        let jne = decode(&moved.code[4..], Addr(0x1014)).unwrap();
+        assert_eq!(
+            (jne.mnemonic(), jne.near_branch_target()),
+            (Mnemonic::Jne, 0x1000)
+        );
+        let far = w.moved_below(Addr(0x1010), Some(Addr(0x7000_0000_0000))).unwrap();
+        assert_eq!(far, w.moved(Addr(0x1010)).unwrap());
+        // loop to it: there is no near form.
+        let w = window(&[0x48, 0x83, 0xe8, 1, 0xe2, 0xfa]).unwrap();
+        let moved = w.moved_below(Addr(0x1010), Some(Addr(0x1000))).unwrap();
+        assert_eq!(moved, w.moved(Addr(0x1010)).unwrap());
+    }
+
+    #[test]
+    fn flags_that_nothing_reads() {
+        let dead = |code: &[u8]| window(code).unwrap().dead_flags();
+        // sub rax, 1; jne
+        assert_eq!(dead(&[0x48, 0x83, 0xe8, 1, 0x75, 0xfa]), Some(1));
+        // lea rax, [rbx+1]; cmp eax, ecx
+        assert_eq!(dead(&[0x48, 0x8d, 0x43, 1, 0x39, 0xc8]), Some(2));
+        // inc eax (keeps carry); xor edx, edx; nop
+        assert_eq!(dead(&[0xff, 0xc0, 0x31, 0xd2, 0x90]), Some(2));
+        // adc, jne, shl by cl, setne and lahf read or keep them
+        assert_eq!(dead(&[0x83, 0xd0, 1, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0x75, 0xfa, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0xd3, 0xe0, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0x0f, 0x95, 0xc0, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0x9f, 0x90, 0x83, 0xc0, 1]), None);
+        // Memory may fault before the flags are overwritten: add eax, [rbx]; mov eax, [rbx].
+        assert_eq!(dead(&[0x03, 0x03, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0x8b, 0x03, 0x83, 0xc0, 1]), None);
+        // div faults; mov to ss or from cr0
+        assert_eq!(dead(&[0xf7, 0xf3, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0x8e, 0xd0, 0x83, 0xc0, 1]), None);
+        assert_eq!(dead(&[0x0f, 0x20, 0xc0, 0x83, 0xc0, 1]), None);
+        // Only inc: nothing is certain within the window.
+        assert_eq!(dead(&[0xff, 0xc0, 0x90, 0x90, 0x90]), None);
+    }
+
+    #[test]
+    fn logic_leaves_no_old_flag() {
+        /// The status flags: carry, parity, adjust, zero, sign, overflow.
+        const STATUS: u64 = 0x8d5;
+        macro_rules! after {
+            ($instruction:literal, $value:expr) => {
+                [0, STATUS].map(|before: u64| {
+                    let after: u64;
+                    // SAFETY: the code changes flags and a register that is declared, and pops what it
+                    // has pushed. It uses no memory below the stack pointer that is not its own.
+                    unsafe {
+                        std::arch::asm!(
+                            "push {before}", "popfq", $instruction, "pushfq", "pop {after}",
+                            before = in(reg) before | 0x202, after = out(reg) after,
+                            inout("rcx") $value => _, in("rdx") 0x5a_u64,
+                        );
+                    }
+                    after & STATUS
+                })
+            };
+        }
+        for value in [0_u64, 1, 0x0f, 0x80, 0xa5, u64::MAX, 1 << 63] {
+            let all = [
+                after!("and rcx, rdx", value),
+                after!("or rcx, rdx", value),
+                after!("xor rcx, rdx", value),
+                after!("test rcx, rdx", value),
+                after!("add rcx, rdx", value),
+                after!("sub rcx, rdx", value),
+                after!("cmp rcx, rdx", value),
+                after!("neg rcx", value),
+            ];
+            for [clear, set] in all {
+                assert_eq!(clear, set, "{value:#x}");
+            }
+        }
     }
 
     #[test]

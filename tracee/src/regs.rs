@@ -45,6 +45,8 @@ pub const REGISTER_NAMES: [&str; Registers::WORDS] = [
 
 /// The trap flag (Intel SDM vol. 1, 3.4.3).
 pub const TF: u64 = 1 << 8;
+/// The status flags in `eflags`: carry, parity, adjust, zero, sign and overflow.
+pub const STATUS_FLAGS: u64 = 0x8d5;
 
 /// `orig_rax` of a task that is not in a system call.
 pub const NOT_IN_SYSCALL: u64 = u64::MAX;

@@ -54,6 +54,10 @@ const GOOD_STEPS: usize = STEPS_MAX / 3;
 
 const ANY_STEPS: usize = STEPS_MAX / 2;
 
+/// The best place is one where the probe may change the status flags: there it costs nearly nothing. It
+/// is worth one step for this much processor time of the interval, up to a maximum number.
+const FLAGS_STEP_US: usize = 1000;
+const FLAGS_STEPS_MAX: usize = 64;
 /// Number of bytes before and behind a window that are searched for such jumps.
 const NEAR: u64 = 4096;
 
@@ -100,6 +104,7 @@ pub(crate) fn step_to_place(
         stopped = now;
         pages.sample(&memory);
     }
+    let flags_steps = (ran_us as usize / FLAGS_STEP_US).min(FLAGS_STEPS_MAX);
     for step in 0..STEPS_MAX {
         let regs = stopped.regs()?;
         let at = Addr(regs.rip);
@@ -111,9 +116,9 @@ pub(crate) fn step_to_place(
         let (bytes, instruction) = instruction_at(&memory, at)?;
         let window = Window::new(&bytes, at);
         let fits = match &window {
-            Some(window) if window.first_len() >= JUMP_LEN => true,
+            Some(window) if window.first_len() >= JUMP_LEN && step >= flags_steps => true,
             _ if step >= ANY_STEPS => true,
-            Some(window) if step >= GOOD_STEPS => {
+            Some(window) if step >= GOOD_STEPS || window.dead_flags().is_some() => {
                 !is_jumped_into(&session.world, space, &memory, window, at)?
             }
             _ => false,

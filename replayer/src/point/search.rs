@@ -32,6 +32,7 @@ impl Search {
     /// Logs the effort of the search, once the point is found.
     pub fn tell(&self, event: &Event) {
         let by = match &self.probe {
+            Some(Probe::Stub { stub, .. }) if stub.has_dead_flags => ", with flags that nothing reads",
             Some(Probe::Stub { .. }) => "",
             Some(Probe::Int3 { .. }) => ", by breakpoint",
             // The task was already there at the first comparison.

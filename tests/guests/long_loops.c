@@ -15,13 +15,14 @@ static void handler(int signal) {
     seen = seen * 31 + progress;
 }
 
-static uint64_t tight(long turns) {
-    uint64_t x = 1;
-    for (long i = 0; i < turns; i++) {
-        x = x * 6364136223846793005u + 1442695040888963407u;
-        x ^= x >> 29;
-    }
-    return x;
+/* The carry is kept from turn to turn, so a probe must keep the flags at each instruction. */
+static uint64_t tight(uint64_t turns, volatile uint64_t *now) {
+    uint64_t sum = 0, value = 0x9e3779b97f4a7c15ull;
+    __asm__ volatile("clc\n 1: adc %2, %0\n lea 3(%2), %2\n mov %0, %3\n dec %1\n jnz 1b"
+                     : "+r"(sum), "+r"(turns), "+r"(value), "=m"(*now)
+                     :
+                     : "cc");
+    return sum;
 }
 
 static uint64_t sieve(int rounds) {
@@ -43,7 +44,8 @@ static uint64_t sieve(int rounds) {
 }
 
 static void *computing(void *arg) {
-    return (void *)tight((long)arg);
+    uint64_t now;
+    return (void *)tight((uint64_t)arg, &now);
 }
 
 int main(int argc, char **argv) {
@@ -58,10 +60,10 @@ int main(int argc, char **argv) {
     sigaddset(&set, SIGPROF);
     CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
     for (int i = 0; i < 2; i++) {
-        CHECK(pthread_create(&threads[i], NULL, computing, (void *)(size * 150000000)) == 0);
+        CHECK(pthread_create(&threads[i], NULL, computing, (void *)(size * 300000000)) == 0);
     }
     CHECK(pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0);
-    uint64_t sum = sieve((int)size * 600);
+    uint64_t sum = sieve((int)size * 100) ^ tight((uint64_t)size * 300000000, &progress);
     for (int i = 0; i < 2; i++) {
         void *result;
         CHECK(pthread_join(threads[i], &result) == 0);

@@ -141,7 +141,9 @@ fn flags_are_changed_only_where_nothing_reads_them() {
     let replay = recording.replay(&["--log", "rr_replayer=debug"]).expect_success();
     assert_eq!(replay.out(), recording.run.out());
     let log = replay.err();
-    let found = log.lines().filter(|line| line.contains("execution point of event"));
+    let found = log
+        .lines()
+        .filter(|line| line.contains("execution point of event"));
     let (unread, kept): (Vec<_>, Vec<_>) = found.partition(|line| line.contains("flags that nothing reads"));
     assert!(!unread.is_empty() && !kept.is_empty(), "{log}");
 }

@@ -77,6 +77,12 @@ impl ReplaySession {
         self.sprints.share = share;
     }
 
+    /// For tests: that time. It is longer after each sprint that has found its point.
+    #[doc(hidden)]
+    pub fn sprint_share(&self) -> f64 {
+        self.sprints.share
+    }
+
     /// Brings the task of the next event, which is an execution point, there by a sprint. Returns
     /// `false` if nothing was done.
     pub(crate) fn sprint(&mut self) -> Result<bool> {

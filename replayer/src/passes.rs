@@ -28,6 +28,7 @@ use rr_tracee::{Addr, AddrRange, Prot};
 
 use crate::error::{Result, failed};
 use crate::kept_off::together;
+use crate::overlay::window_of_program;
 use crate::place::Goal;
 use crate::position::Mark;
 use crate::probe::{Counting, End, INT3, Stub};
@@ -220,21 +221,13 @@ impl ReplaySession {
         let EventKind::Point { at, .. } = &event.kind else {
             return None;
         };
-        let len = self
-            .window_at(event, Addr(at.rip))
-            .map_or(1, |window| window.len());
-        Some(AddrRange::sized(Addr(at.rip), len as u64))
-    }
-
-    /// The window in the program's code at `at`.
-    pub(crate) fn window_at(&self, event: &Event, at: Addr) -> Option<Window> {
         let task = self.tasks.get(&event.tid)?;
-        let mut code = [0; WINDOW_MAX];
-        let got = task.memory().read_some(at, &mut code).ok()?;
-        if let Some(overlay) = self.overlays.get(&task.space) {
-            overlay.mask(at, &mut code[..got]);
-        }
-        Window::new(&code[..got], at)
+        let at = Addr(at.rip);
+        let window = window_of_program(&task.memory(), self.overlays.get(&task.space), at);
+        Some(AddrRange::sized(
+            at,
+            window.map_or(1, |window| window.len()) as u64,
+        ))
     }
 
     fn is_in_the_way(&self, event: &Event, window: AddrRange) -> bool {
@@ -440,12 +433,8 @@ impl ReplaySession {
         let Some(task) = self.tasks.get(&event.tid) else {
             return false;
         };
-        let mut code = [0; WINDOW_MAX];
-        let got = task.memory().read_some(at, &mut code).unwrap_or(0);
-        if let Some(overlay) = self.overlays.get(&task.space) {
-            overlay.mask(at, &mut code[..got]);
-        }
-        let Some(window) = Window::new(&code[..got], at) else {
+        let overlay = self.overlays.get(&task.space);
+        let Some(window) = window_of_program(&task.memory(), overlay, at) else {
             return false;
         };
         let sites = self.sites.get(&task.space);

@@ -30,6 +30,7 @@ use rr_tracee::{Addr, Tid, procfs, tsc};
 use crate::error::{Result, failed};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
+use crate::overlay::window_of_program;
 use crate::pending::Stage;
 use crate::session::ReplaySession;
 
@@ -70,17 +71,11 @@ impl Interrupt for Until {
 }
 
 impl ReplaySession {
-    /// For tests: sets the time that tasks run freely, as a multiple of the recorded time of an
-    /// interval.
+    /// For tests: the time that tasks run freely, as a multiple of the recorded time of an interval. It
+    /// becomes longer with each sprint that finds its point.
     #[doc(hidden)]
-    pub fn set_sprint_share(&mut self, share: f64) {
-        self.sprints.share = share;
-    }
-
-    /// For tests: that time. It is longer after each sprint that has found its point.
-    #[doc(hidden)]
-    pub fn sprint_share(&self) -> f64 {
-        self.sprints.share
+    pub fn sprint_share(&mut self) -> &mut f64 {
+        &mut self.sprints.share
     }
 
     /// Brings the task of the next event, which is an execution point, there by a sprint. Returns
@@ -149,7 +144,8 @@ impl ReplaySession {
         // Where the probe may change the flags, it costs so little that a sprint gains nothing. And the
         // processor time of the recording is only a hint: a sprint that goes too far costs more than the
         // whole search.
-        let window = self.window_at(&event, Addr(at.rip));
+        let task = self.tasks.get(&event.tid)?;
+        let window = window_of_program(&task.memory(), self.overlays.get(&task.space), Addr(at.rip));
         let freely = match window.and_then(|window| window.dead_flags()) {
             Some(_) => None,
             None => self.sprints.length(recorded),

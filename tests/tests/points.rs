@@ -165,11 +165,11 @@ fn replayed_with_share(trace: &Path, share: f64) -> (usize, String) {
     let mut out = Vec::new();
     let mut found = 0;
     loop {
-        session.set_sprint_share(share);
+        *session.sprint_share() = share;
         let Some(replayed) = session.step().unwrap() else {
             break;
         };
-        found += usize::from(session.sprint_share() > share);
+        found += usize::from(*session.sprint_share() > share);
         out.extend(replayed.output.map_or(Vec::new(), |(_, bytes)| bytes));
     }
     assert_eq!(session.last_event(), reader.last_event());

@@ -103,4 +103,6 @@ pub use position::Position;
 #[doc(hidden)]
 pub use probe::Trial;
 pub use session::{ReplaySession, Replayed};
+#[doc(hidden)]
+pub use sprint::Sprints;
 pub use timeline::Timeline;

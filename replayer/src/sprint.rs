@@ -34,7 +34,7 @@ use crate::overlay::window_of_program;
 use crate::pending::Stage;
 use crate::session::ReplaySession;
 
-pub(crate) use share::Sprints;
+pub use share::Sprints;
 
 /// Limits for sprints, because a live checkpoint copies all processes and all shared memory.
 const PROCESSES_MOST: usize = 16;
@@ -71,11 +71,10 @@ impl Interrupt for Until {
 }
 
 impl ReplaySession {
-    /// For tests: the time that tasks run freely, as a multiple of the recorded time of an interval. It
-    /// becomes longer with each sprint that finds its point.
+    /// For tests: what this session has learned of sprints.
     #[doc(hidden)]
-    pub fn sprint_share(&mut self) -> &mut f64 {
-        &mut self.sprints.share
+    pub fn sprints(&mut self) -> &mut Sprints {
+        &mut self.sprints
     }
 
     /// Brings the task of the next event, which is an execution point, there by a sprint. Returns

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use rr_replayer::ReplaySession;
+use rr_replayer::{ReplaySession, Sprints};
 use rr_tests::Rr;
 use rr_tests::guest::{Ending, Guest};
 use rr_tests::matrix::{Plan, check_guest, check_recording};
@@ -165,11 +165,11 @@ fn replayed_with_share(trace: &Path, share: f64) -> (usize, String) {
     let mut out = Vec::new();
     let mut found = 0;
     loop {
-        *session.sprint_share() = share;
+        *session.sprints() = Sprints::with_share(share);
         let Some(replayed) = session.step().unwrap() else {
             break;
         };
-        found += usize::from(*session.sprint_share() > share);
+        found += usize::from(session.sprints().share() > share);
         out.extend(replayed.output.map_or(Vec::new(), |(_, bytes)| bytes));
     }
     assert_eq!(session.last_event(), reader.last_event());

@@ -22,9 +22,10 @@ const FAILURES: u32 = 4;
 
 /// State of the sprints of a session.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sprints {
+#[doc(hidden)]
+pub struct Sprints {
     /// The share of its recorded time that the task runs freely.
-    pub(super) share: f64,
+    share: f64,
     /// Highest share that may be possible.
     highest: f64,
     /// Number of points passed in a row.
@@ -45,6 +46,20 @@ impl Default for Sprints {
 }
 
 impl Sprints {
+    /// For tests: sprints that begin with this share of an interval's recorded time.
+    pub fn with_share(share: f64) -> Sprints {
+        Sprints {
+            share,
+            ..Sprints::default()
+        }
+    }
+
+    /// The share of an interval's recorded time that its task runs freely. It grows while points are
+    /// found.
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Time that a task may run freely in an interval with this recorded time.
     pub(super) fn length(&mut self, recorded: Duration) -> Option<Duration> {
         if self.failures >= FAILURES || recorded < WORTH {

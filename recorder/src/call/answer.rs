@@ -9,6 +9,7 @@ use crate::call::parameters::{Answered, Failure};
 use crate::call::record::{Record, record_call};
 use crate::call::registers::returned;
 use crate::error::Result;
+use crate::policy::warnings::Warning;
 use crate::session::RecordSession;
 use crate::world::task::State;
 
@@ -40,7 +41,7 @@ pub(crate) fn refuse_call(
     quiet: bool,
 ) -> Result<()> {
     let number = entry.syscall();
-    if !quiet && session.policy.warned.insert(number) {
+    if !quiet && session.policy.warnings.is_new(Warning::Call(number)) {
         let mut name = syscalls::name(number).into_owned();
         // Only this form of the call is refused.
         let form = syscalls::lookup(number).and_then(|spec| spec.refused_if);

@@ -22,6 +22,7 @@ use crate::drive::locks::note_wait_for_lock;
 use crate::error::Result;
 use crate::log::events::emit;
 use crate::memory::objects::before_cut;
+use crate::policy::warnings::Warning;
 use crate::ptrace::calls::{stop_at_entry, stops_at_entry, was_entry_shown};
 use crate::ptrace::tracee::Seen;
 use crate::ptrace::wait::begin_wait;
@@ -34,9 +35,6 @@ use crate::signal::groups::signal_members;
 use crate::signal::requeue::{Turned, turn_back_for_signal};
 use crate::world::call::Call;
 use crate::world::task::State;
-
-/// A key of warnings, beside the system call numbers.
-const SCRATCH_IS_FULL: i64 = -3;
 
 pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<()> {
     let entry = stopped.regs()?;
@@ -161,7 +159,7 @@ pub(crate) fn begin_recorded(
                     &mut stopped,
                 )?;
             }
-            Ok(None) if session.policy.warned.insert(SCRATCH_IS_FULL) => {
+            Ok(None) if session.policy.warnings.is_new(Warning::ScratchIsFull) => {
                 tracing::warn!("too many calls block at the same time: replay may diverge");
             }
             Ok(None) => {}

@@ -19,6 +19,7 @@ use crate::drive::locks::note_wake;
 use crate::drive::members::refresh_priorities;
 use crate::error::{Error, Result};
 use crate::memory::objects::object_effect;
+use crate::policy::warnings::Warning;
 use crate::ptrace::wait::finish_wait;
 use crate::session::RecordSession;
 use crate::signal::forced::note_action;
@@ -71,10 +72,10 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
     after.orig_rax = NOT_IN_SYSCALL;
     if let Some(spec) = call.spec
         && spec.unknown_effect(&call.described_by, result)
-        && session
-            .policy
-            .warned
-            .insert(spec.number << 32 | (call.entry.rsi as i64 & 0xffff_ffff))
+        && session.policy.warnings.is_new(Warning::UnknownEffect {
+            call: spec.number,
+            request: call.entry.rsi as u32,
+        })
     {
         let (name, request) = (spec.name, call.entry.rsi);
         tracing::warn!(

@@ -15,6 +15,7 @@ use rr_tracee::{Addr, Memory, Registers, Stopped, Tid};
 use crate::buffer::control::take_records;
 use crate::call::answer::answer_call;
 use crate::error::Result;
+use crate::policy::warnings::Warning;
 use crate::seccomp::Arch;
 use crate::seccomp::actions::pass_filters;
 use crate::session::RecordSession;
@@ -29,12 +30,6 @@ const USER_CS: u64 = 0x33;
 
 /// Maximum depth of interpreters of interpreters that the kernel follows.
 const INTERPRETERS: usize = 5;
-
-/// Keys of warnings, beside the system call numbers.
-mod warned {
-    pub const INT80: i64 = -1;
-    pub const PROGRAM: i64 = -2;
-}
 
 /// Returns whether a task that executed a program is now in 32-bit mode.
 pub(crate) fn is_32_bit(regs: &Registers) -> bool {
@@ -121,7 +116,7 @@ pub(crate) fn refuse_32_bit(
     let Some(file) = file else {
         return Ok(Some(stopped));
     };
-    if session.policy.warned.insert(warned::PROGRAM) {
+    if session.policy.warnings.is_new(Warning::Program32) {
         let name = std::fs::canonicalize(&file).unwrap_or(file);
         tracing::warn!(
             "the program executes {}, a 32-bit program, which rr cannot record; it is told ENOEXEC",
@@ -143,7 +138,7 @@ pub(crate) fn refuse_int80(
     let Some((stopped, _)) = pass_filters(session, tid, stopped, entry, Arch::I386, None)? else {
         return Ok(());
     };
-    if session.policy.warned.insert(warned::INT80) {
+    if session.policy.warnings.is_new(Warning::Int80) {
         tracing::warn!(
             "the program makes a 32-bit system call (int 0x80, number {}), which rr cannot record; it is told ENOSYS",
             entry.orig_rax

@@ -7,6 +7,7 @@ use rr_tracee::{Registers, Stopped, Tid, rr_area};
 
 use crate::call::enter::perform_call;
 use crate::error::Result;
+use crate::policy::warnings::Warning;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 
@@ -28,7 +29,7 @@ pub(crate) fn begin_secret(
         // The kernel's own error.
         return perform_call(&mut session.world, tid, stopped, call);
     }
-    if session.policy.warned.insert(entry.syscall()) {
+    if session.policy.warnings.is_new(Warning::Call(entry.syscall())) {
         tracing::warn!(
             "the program uses memfd_secret; while it is recorded, that memory is not secret, and its contents are in the trace"
         );

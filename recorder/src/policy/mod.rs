@@ -2,8 +2,10 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `options` | options and warnings |
+//! | `options` | options |
 //! | `stats` | the costs of a recording |
+//! | `warnings` | what the user has been warned about |
 
 pub(crate) mod options;
 pub mod stats;
+pub(crate) mod warnings;

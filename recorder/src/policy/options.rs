@@ -1,7 +1,6 @@
 //! What the user has asked for, and has been told.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::time::Duration;
 
 use rr_preload::layout::Counter;
@@ -9,6 +8,7 @@ use rr_tracee::tsc;
 
 use crate::drive::scheduler::Schedule;
 use crate::policy::stats::Stats;
+use crate::policy::warnings::Warnings;
 
 /// Files in which the kernel lists the CPUs.
 const LISTS: [&str; 3] = [
@@ -20,8 +20,7 @@ const LISTS: [&str; 3] = [
 /// What the user has asked for, and has been told.
 pub(crate) struct Policy {
     pub options: Options,
-    /// System calls (and ioctl requests) that the user has been warned about.
-    pub warned: HashSet<i64>,
+    pub warnings: Warnings,
     pub stats: Stats,
     /// The program's file, for messages.
     pub program: String,
@@ -34,7 +33,7 @@ impl Policy {
     pub fn new(options: Options, program: String) -> Policy {
         Policy {
             options,
-            warned: HashSet::new(),
+            warnings: Warnings::default(),
             stats: Stats::default(),
             program,
             counter: OnceCell::new(),

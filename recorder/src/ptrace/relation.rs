@@ -5,6 +5,7 @@ use rr_tracee::{Tid, procfs};
 
 use crate::call::parameters::{Answered, Failure};
 use crate::error::Result;
+use crate::policy::warnings::Warning;
 use crate::ptrace::access::{Request, check_options, tracee_mut};
 use crate::ptrace::info;
 use crate::ptrace::resume::{pass_signal, resume_tracee};
@@ -34,7 +35,7 @@ pub(crate) fn attach_tracee(session: &mut RecordSession, request: Request, is_se
         if !is_there {
             return Err(Errno::ESRCH.into());
         }
-        if session.policy.warned.insert(libc::SYS_ptrace) {
+        if session.policy.warnings.is_new(Warning::PtraceOfStranger) {
             tracing::warn!("the program uses ptrace (of a process that is not recorded); it is told EPERM");
         }
         return Err(Errno::EPERM.into());
@@ -87,7 +88,7 @@ pub(crate) fn trace_me(session: &mut RecordSession, tid: Tid) -> Answered {
         .filter(is_alive)
         .or_else(|| procfs::parent(task.tgid));
     let Some(parent) = parent.filter(is_alive) else {
-        if session.policy.warned.insert(libc::SYS_ptrace) {
+        if session.policy.warnings.is_new(Warning::PtraceOfStranger) {
             tracing::warn!("the program uses ptrace (by a process that is not recorded); it is told EPERM");
         }
         return Err(Errno::EPERM.into());

@@ -11,6 +11,7 @@ use crate::call::answer::answer_with;
 use crate::call::parameters::{Answered, Failure, give_answer, read_parameter};
 use crate::call::rseq::give_rseq;
 use crate::error::{Error, Result};
+use crate::policy::warnings::Warning;
 use crate::ptrace::access::{
     Request, check_options, check_tracer, tracee_mut, tracer_stop, tracer_stop_mut, with_stopped,
 };
@@ -185,8 +186,7 @@ fn carry_out_request(
         libc::PTRACE_SINGLESTEP => resume_tracee(session, request, Pace::Step),
         libc::PTRACE_DETACH => detach_tracee(session, request),
         _ => {
-            // The keys must differ from numbers of calls.
-            if session.policy.warned.insert(-1000 - i64::from(number)) {
+            if session.policy.warnings.is_new(Warning::PtraceRequest(number)) {
                 tracing::warn!(
                     "the program makes ptrace request {number:#x}, which rr does not know; it is told EIO"
                 );

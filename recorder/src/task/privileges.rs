@@ -9,10 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use rr_tracee::{Tid, procfs};
 
+use crate::policy::warnings::Warning;
 use crate::session::RecordSession;
-
-/// The key of the warning. The key must differ from all system call numbers.
-const IS_PRIVILEGED: i64 = -4;
 
 /// A set-group-ID bit has this meaning only if the group may execute the file (inode(7)).
 const GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
@@ -50,7 +48,9 @@ pub(crate) fn warn_of_lost_privileges(session: &mut RecordSession, tid: Tid, pat
         .tasks
         .get(&tid)
         .is_some_and(|t| t.settings.confined.no_new_privs);
-    if !has_promised && lacks_privileges(tid).unwrap_or(false) && session.policy.warned.insert(IS_PRIVILEGED)
+    if !has_promised
+        && lacks_privileges(tid).unwrap_or(false)
+        && session.policy.warnings.is_new(Warning::LostPrivileges)
     {
         tracing::warn!(
             "the program executes {path}, which is set-user-ID or set-group-ID, and does not get these privileges while it is \

@@ -162,7 +162,9 @@ impl ReplaySession {
             };
             let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
             let end = match (goal, &place) {
-                (None, _) => point.map_or(End::Never, |(regs, point)| End::State(regs, &point.words)),
+                (None, _) => point.map_or(End::Never, |(regs, point)| {
+                    End::State(regs, &point.discriminators)
+                }),
                 (Some(Goal::Count(..)), _) => End::Enough,
                 (_, Some(place)) if place.changes() == changes => End::State(place.regs(), place.words()),
                 _ => End::Never,

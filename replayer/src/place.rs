@@ -12,7 +12,7 @@
 mod state;
 
 use rr_trace::event::Event;
-use rr_tracee::digest::{self, CHUNK, ChunkSum};
+use rr_tracee::digest::{self, CHUNK, ChunkDigest};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Tid};
 
@@ -45,11 +45,12 @@ impl ReplaySession {
         let xstate = task.xstate().map_err(|e| failed(event, e))?.normalised();
         let used = used(event, &memory)?;
         let overlay = self.overlays.get(&space).cloned().unwrap_or_default();
-        let sums = self.with_own_code(|| self.sums(event.tid, digest::ALL).map_err(|e| failed(event, e)))?;
+        let digests =
+            self.with_own_code(|| self.digests(event.tid, digest::ALL).map_err(|e| failed(event, e)))?;
         Ok(Place {
             regs,
             xstate,
-            sums,
+            digests,
             changes,
             used,
             words: Vec::new(),
@@ -60,7 +61,7 @@ impl ReplaySession {
     }
 
     /// Digests of the memory of a task.
-    pub(crate) fn sums(&self, tid: Tid, within: AddrRange) -> rr_tracee::Result<Vec<ChunkSum>> {
+    pub(crate) fn digests(&self, tid: Tid, within: AddrRange) -> rr_tracee::Result<Vec<ChunkDigest>> {
         let Some(task) = self.tasks.get(&tid) else {
             return Ok(Vec::new());
         };
@@ -68,7 +69,7 @@ impl ReplaySession {
             return Ok(Vec::new());
         };
         let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &*o.file);
-        digest::sums(task.real, space, within, object)
+        digest::chunk_digests(task.real, space, within, object)
     }
 
     /// Returns whether the event's task is at a place. If only memory differs, a differing word is
@@ -109,15 +110,20 @@ impl ReplaySession {
 
     fn chunk_that_differs(&self, tid: Tid, place: &Place) -> rr_tracee::Result<Option<Addr>> {
         if let Some(chunk) = place.suspect {
-            let now = self.sums(tid, AddrRange::sized(chunk, CHUNK))?;
-            let then: Vec<_> = place.sums.iter().filter(|s| s.start == chunk).copied().collect();
+            let now = self.digests(tid, AddrRange::sized(chunk, CHUNK))?;
+            let then: Vec<_> = place
+                .digests
+                .iter()
+                .filter(|s| s.start == chunk)
+                .copied()
+                .collect();
             if now != then {
                 return Ok(Some(chunk));
             }
         }
         Ok(digest::first_difference(
-            &self.sums(tid, digest::ALL)?,
-            &place.sums,
+            &self.digests(tid, digest::ALL)?,
+            &place.digests,
         ))
     }
 

@@ -102,7 +102,7 @@ impl ReplaySession {
 
     /// Returns whether the rest of the state is equal to the point's.
     fn has_state(&mut self, event: &Event, memory: &Memory, point: &Point) -> rr_tracee::Result<bool> {
-        for (addr, value) in &point.words {
+        for (addr, value) in &point.discriminators {
             if memory.read_u64(*addr)? != *value {
                 return Ok(false);
             }
@@ -120,13 +120,13 @@ impl ReplaySession {
         let suspect = self.pending.as_ref().and_then(|p| p.search.suspect);
         if let Some(suspect) = suspect {
             let chunk = AddrRange::sized(suspect, CHUNK);
-            let recorded = point.sums.iter().filter(|s| s.start == suspect).copied();
-            if digest::sums(memory.tid(), space, chunk, object)? != recorded.collect::<Vec<_>>() {
+            let recorded = point.digests.iter().filter(|s| s.start == suspect).copied();
+            if digest::chunk_digests(memory.tid(), space, chunk, object)? != recorded.collect::<Vec<_>>() {
                 return Ok(false);
             }
         }
-        let sums = digest::sums(memory.tid(), space, digest::ALL, object)?;
-        let differs = digest::first_difference(&sums, &point.sums);
+        let digests = digest::chunk_digests(memory.tid(), space, digest::ALL, object)?;
+        let differs = digest::first_difference(&digests, &point.digests);
         if let Some(pending) = &mut self.pending {
             pending.search.suspect = differs;
         }
@@ -207,7 +207,7 @@ impl ReplaySession {
             let word = AddrRange::sized(addr, size_of::<u64>() as u64);
             patched.iter().all(|range| range.intersect(word).is_none())
         };
-        let words = point.words.iter();
+        let words = point.discriminators.iter();
         words.filter(|(addr, _)| is_clear(*addr)).copied().collect()
     }
 

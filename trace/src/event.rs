@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use rr_preload::payload::Digest;
-use rr_tracee::digest::ChunkSum;
+use rr_tracee::digest::ChunkDigest;
 use rr_tracee::{Addr, ExtendedState, ObjectId, Registers, SpaceId, SpaceOp, Tid};
 
 use crate::bytes::Bytes;
@@ -229,9 +229,9 @@ pub struct Point {
     /// Extended state.
     pub xstate: ExtendedState,
     /// Words of memory that change often near the point, and what they held.
-    pub words: Vec<(Addr, u64)>,
+    pub discriminators: Vec<(Addr, u64)>,
     /// Digest of the memory that the task could have written.
-    pub sums: Vec<ChunkSum>,
+    pub digests: Vec<ChunkDigest>,
     /// About how much processor time the task had in the interval, in microseconds; 0 if that is not known. It is no part of the
     /// name.
     pub ran_us: u32,

@@ -267,7 +267,9 @@ fn size_of_event(event: &Event) -> u64 {
         EventKind::Signal { xstate, .. } => 128 + xstate.as_ref().map_or(0, |x| x.0.len()),
         EventKind::SetRegisters { xstate, .. } => xstate.as_ref().map_or(0, |x| x.0.len()),
         EventKind::Point { point, .. } => {
-            size_of_val(&**point) + point.xstate.0.len() + 24 * (point.words.len() + point.sums.len())
+            size_of_val(&**point)
+                + point.xstate.0.len()
+                + 24 * (point.discriminators.len() + point.digests.len())
         }
         EventKind::SyscallEnter { .. }
         | EventKind::Restart { .. }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! chunk = 2 MiB of address space with at least one page that is not all zeros
-//! sum   = xxh3-64 of (number of the page in the chunk, 8 bytes; its contents, 4096) for each such page
+//! digest = xxh3-64 of (number of the page in the chunk, 8 bytes; its contents, 4096) for each such page
 //! ```
 
 use std::fs::File;
@@ -30,11 +30,11 @@ const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
 /// The digest of one chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ChunkSum {
+pub struct ChunkDigest {
     /// Address of the chunk.
     pub start: Addr,
-    /// The sum.
-    pub sum: u64,
+    /// The digest.
+    pub digest: u64,
 }
 
 /// The whole address space.
@@ -43,18 +43,18 @@ pub const ALL: AddrRange = AddrRange {
     end: Addr(u64::MAX),
 };
 
-/// The chunks of the address space of `tid` that lie `within` a range, with their sums, in order of
+/// The chunks of the address space of `tid` that lie `within` a range, with their digests, in order of
 /// addresses. `object` returns the file with the contents of a shared memory object. An object without
 /// a file is read where it is mapped.
-pub fn sums<'a>(
+pub fn chunk_digests<'a>(
     tid: Tid,
     space: &AddressSpace,
     within: AddrRange,
     object: impl Fn(ObjectId) -> Option<&'a File>,
-) -> Result<Vec<ChunkSum>> {
+) -> Result<Vec<ChunkDigest>> {
     let memory = Memory::of(tid);
     let pagemap = Pagemap::open(tid)?;
-    let mut sums = Sums::default();
+    let mut digests = Digests::default();
     let mut buffer = vec![0; PIECE as usize];
     let writable = space.iter().filter(|m| m.prot.has(Prot::WRITE));
     for mapping in writable.filter_map(|m| m.clipped(within)) {
@@ -63,29 +63,28 @@ pub fn sums<'a>(
             // Missing pages count as zeros, and many existing ones are zeros.
             Backing::Anonymous => {
                 for (run, _) in pagemap.populated(mapping.range)? {
-                    sums.memory(&memory, run, &mut buffer)?;
+                    digests.memory(&memory, run, &mut buffer)?;
                 }
             }
             Backing::File { .. } | Backing::CopyOnWrite { .. } => {
-                sums.memory(&memory, mapping.range, &mut buffer)?
+                digests.memory(&memory, mapping.range, &mut buffer)?
             }
             Backing::Shared { object: id, offset } => match object(id) {
-                Some(file) => {
-                    sums.file(file, offset, mapping.range, &mut buffer)
-                        .map_err(|e| Error::Proc {
-                            path: format!("shared memory object {}", id.0),
-                            why: e.to_string(),
-                        })?
-                }
-                None => sums.memory(&memory, mapping.range, &mut buffer)?,
+                Some(file) => digests
+                    .file(file, offset, mapping.range, &mut buffer)
+                    .map_err(|e| Error::Proc {
+                        path: format!("shared memory object {}", id.0),
+                        why: e.to_string(),
+                    })?,
+                None => digests.memory(&memory, mapping.range, &mut buffer)?,
             },
         }
     }
-    Ok(sums.finish())
+    Ok(digests.finish())
 }
 
 /// The first chunk in which two digests differ.
-pub fn first_difference(a: &[ChunkSum], b: &[ChunkSum]) -> Option<Addr> {
+pub fn first_difference(a: &[ChunkDigest], b: &[ChunkDigest]) -> Option<Addr> {
     let differs = a.iter().zip(b).find(|(a, b)| a != b);
     let starts = differs.map(|(a, b)| a.start.min(b.start));
     let longer = if a.len() > b.len() { a } else { b };
@@ -93,17 +92,17 @@ pub fn first_difference(a: &[ChunkSum], b: &[ChunkSum]) -> Option<Addr> {
 }
 
 #[derive(Default)]
-struct Sums {
-    done: Vec<ChunkSum>,
+struct Digests {
+    done: Vec<ChunkDigest>,
     chunk: Addr,
     hash: Option<Xxh3>,
 }
 
-impl Sums {
+impl Digests {
     fn close(&mut self) {
         if let Some(hash) = self.hash.take() {
-            let (start, sum) = (self.chunk, hash.digest());
-            self.done.push(ChunkSum { start, sum });
+            let (start, digest) = (self.chunk, hash.digest());
+            self.done.push(ChunkDigest { start, digest });
         }
     }
 
@@ -156,7 +155,7 @@ impl Sums {
         Ok(())
     }
 
-    fn finish(mut self) -> Vec<ChunkSum> {
+    fn finish(mut self) -> Vec<ChunkDigest> {
         self.close();
         self.done
     }
@@ -188,7 +187,7 @@ mod tests {
     fn one_bit_changes_the_sum_and_zeros_do_not_count() {
         let mut bytes = vec![0u8; 6 * PAGE as usize];
         let (space, tid) = anonymous(&bytes);
-        let sum = || sums(tid, &space, ALL, |_| None).unwrap();
+        let sum = || chunk_digests(tid, &space, ALL, |_| None).unwrap();
         // Written, but the page is still zero.
         bytes[PAGE as usize] = 1;
         let one = sum();
@@ -218,7 +217,7 @@ mod tests {
         };
         let space = AddressSpace::from_mappings([mapping]);
         let tid = Tid(std::process::id() as i32);
-        let sum = || sums(tid, &space, ALL, |_| Some(&file)).unwrap();
+        let sum = || chunk_digests(tid, &space, ALL, |_| Some(&file)).unwrap();
         assert!(sum().is_empty());
         file.write_all_at(b"before the mapping", 5).unwrap();
         assert!(sum().is_empty());

@@ -38,7 +38,7 @@ pub(crate) fn enter_call(
     }
 }
 
-/// Lets the kernel make a special call.
+/// Lets the kernel make an emulated call.
 pub(crate) fn perform_call(world: &mut World, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
     if let Some(spec) = call.spec {
         call.parts = spec.parts(&call.entry, &world.task(tid)?.memory)?;

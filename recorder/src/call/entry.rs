@@ -11,12 +11,12 @@ use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 use crate::buffer::control::take_records;
 use crate::buffer::rewrite::count_call;
 use crate::call::answer::{answer_call, exists, refuse_call};
+use crate::call::emulated::begin_emulated;
 use crate::call::enter::enter_call;
 use crate::call::output::mark_output;
 use crate::call::procfs_emulation::before_write_to_process;
 use crate::call::redirect::{grow_scratch, redirect, release_scratch, room_for};
 use crate::call::registers::before_call;
-use crate::call::special::begin_special;
 use crate::call::user_dispatch::dispatch_to_user;
 use crate::drive::locks::note_wait_for_lock;
 use crate::error::Result;
@@ -107,7 +107,7 @@ pub(crate) fn begin_call(
     };
     match spec.class_of(&entry) {
         Class::Refused { errno, quiet } => refuse_call(session, tid, stopped, &entry, errno, quiet),
-        Class::Special(special) => begin_special(session, tid, stopped, call, special),
+        Class::Emulated(emulated) => begin_emulated(session, tid, stopped, call, emulated),
         Class::Recorded => {
             let Some(stopped) = signal_members(session, tid, stopped, &entry)? else {
                 return Ok(());

@@ -9,12 +9,12 @@ use rr_tracee::{Registers, Stopped, Tid};
 use crate::buffer::restore::undo_overwritten;
 use crate::buffer::rewrite::consider_site;
 use crate::call::cores::pretend_cpu;
+use crate::call::emulated::finish_emulated;
 use crate::call::output::output_of;
 use crate::call::pi_futex::lock_word;
 use crate::call::procfs_emulation::{memory_file_effect, other_memory_effect, substitute_file};
 use crate::call::record::{Record, gather_writes, is_sent_back, record_call};
 use crate::call::registers::before_call;
-use crate::call::special::finish_special;
 use crate::drive::locks::note_wake;
 use crate::drive::members::refresh_priorities;
 use crate::error::{Error, Result};
@@ -56,8 +56,8 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
         session.world.task_mut(tid)?.state = State::Ready(stopped);
         return Ok(());
     }
-    if let Some(Class::Special(special)) = call.spec.map(|s| s.class) {
-        return finish_special(session, tid, stopped, call, special, raw);
+    if let Some(Class::Emulated(emulated)) = call.spec.map(|s| s.class) {
+        return finish_emulated(session, tid, stopped, call, emulated, raw);
     }
     pretend_cpu(session, tid, &call, result)?;
     // Collects the call's writes, and copies those to scratch memory into the program's buffers.

@@ -1,12 +1,12 @@
 //! System calls, from the entry to the event.
 //!
 //! A new call is an entry in the table (`tracee/src/syscalls/`). A call that the table alone cannot describe gets a file here, in `memory/`
-//! or in `task/`, and a line in [`special`].
+//! or in `task/`, and a line in [`emulated`].
 //!
 //! | file | concept |
 //! |---|---|
 //! | `entry` | the entry of a call |
-//! | `special` | calls that the table alone cannot describe: who handles them |
+//! | `emulated` | calls that the table alone cannot describe: who handles them |
 //! | `enter` | letting the kernel make a call |
 //! | `answer` | calls that are not made: the program gets our answer |
 //! | `exit` | the exit of a call |
@@ -27,6 +27,7 @@
 
 pub(crate) mod answer;
 pub mod cores;
+pub(crate) mod emulated;
 pub(crate) mod enter;
 pub(crate) mod entry;
 pub(crate) mod exit;
@@ -40,7 +41,6 @@ pub(crate) mod redirect;
 pub(crate) mod registers;
 pub(crate) mod rseq;
 pub(crate) mod scratch;
-pub(crate) mod special;
 pub(crate) mod unsupported_abi;
 pub(crate) mod user_dispatch;
 pub(crate) mod vsyscall;

@@ -2,7 +2,7 @@
 
 use rr_tracee::ids::PAGE;
 use rr_tracee::remote::Remote;
-use rr_tracee::syscalls::Special;
+use rr_tracee::syscalls::Emulated;
 use rr_tracee::{
     Addr, AddrRange, Backing, ForkPolicy, Mapping, Prot, Registers, SpaceOp, Stopped, Tid, TraceeFd, procfs,
     rr_area,
@@ -90,36 +90,36 @@ pub(crate) fn stack_protection(world: &World, tid: Tid, entry: &Registers) -> Re
 pub(crate) fn space_ops(
     world: &mut World,
     tid: Tid,
-    special: Special,
+    emulated: Emulated,
     entry: &Registers,
     result: i64,
 ) -> Result<Vec<SpaceOp>> {
     let range = AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages();
     let failed = is_error(result);
-    Ok(match special {
-        Special::Mmap if !failed => mapped_ops(world, tid, entry, Addr(result as u64))?,
-        Special::Munmap if !failed => vec![SpaceOp::Unmap(range)],
+    Ok(match emulated {
+        Emulated::Mmap if !failed => mapped_ops(world, tid, entry, Addr(result as u64))?,
+        Emulated::Munmap if !failed => vec![SpaceOp::Unmap(range)],
         // Only the kernel knows how far down that reaches.
-        Special::Mprotect if !failed && entry.rdx & PROT_GROWS != 0 => half_done(world, tid)?,
-        Special::Mprotect if !failed => vec![SpaceOp::Protect(range, Prot::from_bits(entry.rdx))],
+        Emulated::Mprotect if !failed && entry.rdx & PROT_GROWS != 0 => half_done(world, tid)?,
+        Emulated::Mprotect if !failed => vec![SpaceOp::Protect(range, Prot::from_bits(entry.rdx))],
         // The kernel unmaps what is in the way, or changes what comes before a hole, before it
         // finds that it cannot continue.
-        Special::Munmap | Special::Mprotect => half_done(world, tid)?,
-        Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 => half_done(world, tid)?,
-        Special::Mremap
+        Emulated::Munmap | Emulated::Mprotect => half_done(world, tid)?,
+        Emulated::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 => half_done(world, tid)?,
+        Emulated::Mremap
             if failed && (entry.r10 & libc::MREMAP_FIXED as u64 != 0 || entry.rdx < entry.rsi) =>
         {
             half_done(world, tid)?
         }
-        Special::Shmat if failed && entry.rdx & libc::SHM_REMAP as u64 != 0 => half_done(world, tid)?,
-        Special::Mremap if !failed => moved_ops(world, tid, entry, Addr(result as u64))?,
-        Special::Shmat if !failed => attached_ops(world, tid, entry, Addr(result as u64))?,
-        Special::Shmdt if !failed => {
+        Emulated::Shmat if failed && entry.rdx & libc::SHM_REMAP as u64 != 0 => half_done(world, tid)?,
+        Emulated::Mremap if !failed => moved_ops(world, tid, entry, Addr(result as u64))?,
+        Emulated::Shmat if !failed => attached_ops(world, tid, entry, Addr(result as u64))?,
+        Emulated::Shmdt if !failed => {
             let space = world.task(tid)?.space;
             let attached = world.space_mut(space).model.at(Addr(entry.rdi)).map(|m| m.range);
             attached.map(SpaceOp::Unmap).into_iter().collect()
         }
-        Special::Brk => break_ops(world, tid, result as u64)?,
+        Emulated::Brk => break_ops(world, tid, result as u64)?,
         _ => vec![],
     })
 }

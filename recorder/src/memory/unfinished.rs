@@ -10,7 +10,7 @@ use std::fs::File;
 
 use rr_trace::event::MemWrite;
 use rr_tracee::procfs::MapsLine;
-use rr_tracee::syscalls::Special;
+use rr_tracee::syscalls::Emulated;
 use rr_tracee::{
     Addr, AddrRange, Backing, ForkPolicy, Mapping, Registers, SpaceOp, Tid, TraceeFd, pagemap, procfs,
 };
@@ -26,21 +26,21 @@ use crate::world::unfinished::Unfinished;
 pub(crate) fn note_unfinished(
     world: &mut World,
     tid: Tid,
-    special: Special,
+    emulated: Emulated,
     entry: &Registers,
 ) -> Result<()> {
     let shapes = matches!(
-        special,
-        Special::Mmap | Special::Mremap | Special::Shmat | Special::Madvise
+        emulated,
+        Emulated::Mmap | Emulated::Mremap | Emulated::Shmat | Emulated::Madvise
     );
     let unfinished = (shapes && world.survivor(tid).is_some()).then(|| {
         let path = procfs::fd_path(tid, TraceeFd(entry.r8 as i32));
         // Opening a pipe would wait for its other end.
-        let file = special == Special::Mmap
+        let file = emulated == Emulated::Mmap
             && entry.r10 as i32 & libc::MAP_ANONYMOUS == 0
             && std::fs::metadata(&path).is_ok_and(|m| m.is_file());
         Box::new(Unfinished {
-            special,
+            emulated,
             entry: *entry,
             file: file.then(|| File::open(path).ok()).flatten(),
         })
@@ -107,7 +107,7 @@ pub(crate) fn carried_out(
     let (more, shown) = refresh_objects(world, id, &ops)?;
     ops.extend(more);
     writes.extend(shown);
-    if let Some(advised) = unfinished.filter(|u| u.special == Special::Madvise) {
+    if let Some(advised) = unfinished.filter(|u| u.emulated == Emulated::Madvise) {
         let range = AddrRange::sized(Addr(advised.entry.rdi), advised.entry.rsi).to_pages();
         ops.extend(pages_thrown_away(world, survivor, range)?);
     }
@@ -139,7 +139,7 @@ fn mapped_there(
     }
     match unfinished {
         // The mapping was moved from another place.
-        Some(moved) if moved.special == Special::Mremap => {
+        Some(moved) if moved.emulated == Emulated::Mremap => {
             let id = world.task(tid)?.space;
             let source = world
                 .spaces
@@ -164,7 +164,7 @@ fn mapped_there(
                 return Ok((vec![], backing));
             }
         }
-        Some(attached) if attached.special == Special::Shmat => {
+        Some(attached) if attached.emulated == Emulated::Shmat => {
             let mut ops = attached_ops(world, tid, &attached.entry, line.range.start)?;
             if let Some(SpaceOp::Map(mapping)) = ops.pop() {
                 return Ok((ops, mapping.backing));

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use rr_trace::event::{EventKind, Point};
-use rr_tracee::digest::{self, ChunkSum};
+use rr_tracee::digest::{self, ChunkDigest};
 use rr_tracee::regs::{NOT_IN_SYSCALL, Registers};
 use rr_tracee::task::{processor_time, signo, wait};
 use rr_tracee::ticker::{SHORT_TICKS, Ticker};
@@ -155,7 +155,7 @@ fn on_long_tick(session: &mut RecordSession, tid: Tid) -> Result<()> {
 
 /// Notes that a task spins. If nothing has changed since it last did, all others spin or wait for
 /// the outside world. Then the task is checked less and less often.
-fn note_spin(world: &mut World, tid: Tid, state: (Registers, Vec<ChunkSum>)) -> Result<()> {
+fn note_spin(world: &mut World, tid: Tid, state: (Registers, Vec<ChunkDigest>)) -> Result<()> {
     let task = world.task_mut(tid)?;
     let again = task.interval.ticks.spun_at.as_deref() == Some(&state);
     // The next event halves this.
@@ -247,8 +247,8 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
     let space = &session.world.spaces[&session.world.task(tid)?.space];
     let point = Point {
         xstate: stopped.xstate()?,
-        words: discriminators,
-        sums: digest::sums(tid, &space.model, digest::ALL, |id| session.world.mapped.file(id))?,
+        discriminators,
+        digests: digest::chunk_digests(tid, &space.model, digest::ALL, |id| session.world.mapped.file(id))?,
         ran_us,
     };
     // The memory of a task that was killed meanwhile may be gone. Such a task is in no stop and has
@@ -264,7 +264,7 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
             .note_cut(counts, task.interval.calls > 0);
     }
     if spins {
-        note_spin(&mut session.world, tid, (at, point.sums.clone()))?;
+        note_spin(&mut session.world, tid, (at, point.digests.clone()))?;
     }
     let point = Box::new(point);
     emit(session, tid, EventKind::Point { at, point }, vec![], vec![])?;

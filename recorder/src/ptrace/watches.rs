@@ -42,8 +42,8 @@ pub(crate) fn at_watch_hit(
     let space = &session.world.spaces[&session.world.task(tid)?.space];
     let point = Box::new(Point {
         xstate: stopped.xstate()?,
-        words: Vec::new(),
-        sums: digest::sums(tid, &space.model, digest::ALL, |id| session.world.mapped.file(id))?,
+        discriminators: Vec::new(),
+        digests: digest::chunk_digests(tid, &space.model, digest::ALL, |id| session.world.mapped.file(id))?,
         ran_us,
     });
     emit(session, tid, EventKind::Point { at, point }, vec![], vec![])?;

@@ -9,7 +9,7 @@
 //!   too. To the program that looks as if the parent had been killed a moment earlier, before the call.
 
 use rr_trace::event::CloneInfo;
-use rr_tracee::syscalls::{Class, Special};
+use rr_tracee::syscalls::{Class, Emulated};
 use rr_tracee::task::{Report, Resume, Stop, Waited, wait};
 use rr_tracee::{Running, SpaceId, Tid, procfs};
 
@@ -29,7 +29,7 @@ impl Call {
     /// Returns whether the call may create a task that has not been reported yet.
     fn is_creating(&self) -> bool {
         let class = self.spec.map(|spec| spec.class);
-        self.created.is_none() && matches!(class, Some(Class::Special(Special::Clone)))
+        self.created.is_none() && matches!(class, Some(Class::Emulated(Emulated::Clone)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rr_tracee::digest::ChunkSum;
+use rr_tracee::digest::ChunkDigest;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
@@ -100,7 +100,7 @@ pub struct Ticks {
     /// Number of short ticks at which the task is checked for spinning.
     pub look_at: u32,
     /// The state in which the task was last seen to spin.
-    pub spun_at: Option<Box<(Registers, Vec<ChunkSum>)>>,
+    pub spun_at: Option<Box<(Registers, Vec<ChunkDigest>)>>,
 }
 
 /// What is known beside the current call, or remains of the last one.

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use rr_tracee::procfs::MapsLine;
-use rr_tracee::syscalls::Special;
+use rr_tracee::syscalls::Emulated;
 use rr_tracee::{Addr, ObjectId, Registers, SpaceId};
 
 /// A call that changes an address space in which a task of another process lives on if this task is
 /// killed.
 #[derive(Debug)]
 pub struct Unfinished {
-    pub(crate) special: Special,
+    pub(crate) emulated: Emulated,
     pub(crate) entry: Registers,
     /// The file that the call maps.
     pub(crate) file: Option<File>,

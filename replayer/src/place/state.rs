@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rr_tracee::digest::ChunkSum;
+use rr_tracee::digest::ChunkDigest;
 use rr_tracee::{Addr, ExtendedState, Memory, Registers};
 
 use crate::overlay::CodeOverlay;
@@ -32,7 +32,7 @@ impl Goal {
 pub(crate) struct Place {
     pub(super) regs: Registers,
     pub(super) xstate: ExtendedState,
-    pub(super) sums: Vec<ChunkSum>,
+    pub(super) digests: Vec<ChunkDigest>,
     /// Number of changes of the address space that are still to be made.
     pub(super) changes: usize,
     /// Number of bytes of the interval's records that are used.

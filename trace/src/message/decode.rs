@@ -3,7 +3,7 @@
 use capnp::message::ReaderOptions;
 use rr_preload::payload::Digest;
 use rr_schema::rr_capnp as wire;
-use rr_tracee::digest::ChunkSum;
+use rr_tracee::digest::ChunkDigest;
 use rr_tracee::{Addr, ExtendedState, ObjectId, Registers, SpaceId, Tid};
 
 use super::limits::{BATCH_DATA_MAX, EVENT_DATA_MAX, FRAME_EVENTS_MAX};
@@ -235,13 +235,15 @@ impl Decoder {
                 let words = |list: capnp::struct_list::Reader<'_, wire::word::Owned>| -> Vec<(Addr, u64)> {
                     list.iter().map(|w| (Addr(w.get_addr()), w.get_value())).collect()
                 };
-                let sums = words(point.get_sums()?).into_iter();
+                let digests = words(point.get_sums()?).into_iter();
                 EventKind::Point {
                     at: before,
                     point: Box::new(Point {
                         xstate: state(point.get_xstate()?),
-                        words: words(point.get_words()?),
-                        sums: sums.map(|(start, sum)| ChunkSum { start, sum }).collect(),
+                        discriminators: words(point.get_words()?),
+                        digests: digests
+                            .map(|(start, digest)| ChunkDigest { start, digest })
+                            .collect(),
                         ran_us: point.get_ran(),
                     }),
                 }

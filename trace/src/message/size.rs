@@ -40,7 +40,7 @@ pub(crate) fn message_size(event: &Event) -> u64 {
         }
         EventKind::SetRegisters { xstate, .. } => xstate.as_ref().map_or(0, |x| text(x.0.len())),
         EventKind::Point { point, .. } => {
-            text(point.xstate.0.len()) + 16 * (point.words.len() + point.sums.len()) + 64
+            text(point.xstate.0.len()) + 16 * (point.discriminators.len() + point.digests.len()) + 64
         }
         EventKind::SyscallEnter { .. }
         | EventKind::Restart { .. }

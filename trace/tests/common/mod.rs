@@ -10,7 +10,7 @@ use rr_trace::event::{
     TaskOp,
 };
 use rr_trace::{Event, EventKind, EventNumber, Header, TraceWriter, WriterOptions};
-use rr_tracee::digest::ChunkSum;
+use rr_tracee::digest::ChunkDigest;
 use rr_tracee::{
     Addr, AddrRange, Backing, ExtendedState, FileId, ForkPolicy, Mapping, ObjectId, Prot, Registers, SpaceId,
     SpaceOp, Tid,
@@ -146,12 +146,12 @@ fn state() -> BoxedStrategy<ExtendedState> {
 fn point() -> BoxedStrategy<Point> {
     let words = || vec((any::<u64>().prop_map(Addr), any::<u64>()), 0..4);
     (state(), words(), words(), any::<u32>())
-        .prop_map(|(xstate, words, sums, ran_us)| Point {
+        .prop_map(|(xstate, words, digests, ran_us)| Point {
             xstate,
-            words,
-            sums: sums
+            discriminators: words,
+            digests: digests
                 .into_iter()
-                .map(|(start, sum)| ChunkSum { start, sum })
+                .map(|(start, digest)| ChunkDigest { start, digest })
                 .collect(),
             ran_us,
         })

@@ -1,7 +1,7 @@
 //! Descriptors and the calls that read and write through them: open, read, write, copy, lock, sync,
 //! fcntl.
 
-use super::spec::{Len, MemorySpec, Spec, Special};
+use super::spec::{Emulated, Len, MemorySpec, Spec};
 use libc::{ENOSYS, ENOTTY};
 
 use super::forms::*;
@@ -34,15 +34,15 @@ pub(super) static CALLS: &[Spec] = &[
     call(22, "pipe").outs(&[fixed(0, 8)]),
     call(293, "pipe2").outs(&[fixed(0, 8)]),
     call(319, "memfd_create"),
-    call(447, "memfd_secret").special(Special::MemfdSecret),
+    call(447, "memfd_secret").emulated(Emulated::MemfdSecret),
     call(284, "eventfd"),
     call(290, "eventfd2"),
 
     call(0, "read").blocks_on(0).outs(&[buffer(1, 2)]),
     call(17, "pread64").blocks_on(0).outs(&[buffer(1, 2)]),
-    call(19, "readv").blocks_on(0).irregular(vectors::readv_parts, vectors::readv_written),
-    call(295, "preadv").blocks_on(0).irregular(vectors::readv_parts, vectors::readv_written),
-    call(327, "preadv2").blocks_on(0).only_if(|r| r.arg(5) & RWF_NOWAIT == 0).irregular(vectors::readv_parts, vectors::readv_written),
+    call(19, "readv").blocks_on(0).computed(vectors::readv_parts, vectors::readv_written),
+    call(295, "preadv").blocks_on(0).computed(vectors::readv_parts, vectors::readv_written),
+    call(327, "preadv2").blocks_on(0).only_if(|r| r.arg(5) & RWF_NOWAIT == 0).computed(vectors::readv_parts, vectors::readv_written),
     call(1, "write").blocks_on(0),
     call(18, "pwrite64").blocks_on(0),
     call(20, "writev").blocks_on(0),

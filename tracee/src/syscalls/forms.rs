@@ -14,8 +14,8 @@
 //! ```
 
 use super::spec::{
-    Blocking, Class, Commands, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate, ReadPart,
-    RefusedForm, Spec, Special, Written, WrittenFn,
+    Blocking, Class, Commands, Emulated, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate,
+    ReadPart, RefusedForm, Spec, Written, WrittenFn,
 };
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE};
@@ -178,8 +178,8 @@ pub(super) const fn call(number: i64, name: &'static str) -> Spec {
 
 impl Spec {
     /// The recorder has its own code for the call.
-    pub(super) const fn special(mut self, special: Special) -> Spec {
-        self.class = Class::Special(special);
+    pub(super) const fn emulated(mut self, emulated: Emulated) -> Spec {
+        self.class = Class::Emulated(emulated);
         self
     }
 
@@ -254,8 +254,8 @@ impl Spec {
     }
 
     /// Code describes the call's memory.
-    pub(super) const fn irregular(self, parts: PartsFn, written: WrittenFn) -> Spec {
-        self.memory(MemorySpec::Irregular { parts, written })
+    pub(super) const fn computed(self, parts: PartsFn, written: WrittenFn) -> Spec {
+        self.memory(MemorySpec::Computed { parts, written })
     }
 }
 

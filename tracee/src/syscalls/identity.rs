@@ -36,7 +36,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(123, "setfsgid"),
     call(116, "setgroups"),
 
-    call(125, "capget").irregular(capget_parts, capget_written),
+    call(125, "capget").computed(capget_parts, capget_written),
     // For an unknown version the kernel writes its preferred one.
     call(126, "capset").outs(&[perhaps(0, 4)]),
 

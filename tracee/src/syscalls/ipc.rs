@@ -1,13 +1,13 @@
 //! System V and POSIX message queues, semaphores, shared memory.
 
 use super::forms::*;
-use super::spec::{Extent, Len, MemorySpec, Out, Spec, Special};
+use super::spec::{Emulated, Extent, Len, MemorySpec, Out, Spec};
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
     call(29, "shmget"),
-    call(30, "shmat").special(Special::Shmat),
-    call(67, "shmdt").special(Special::Shmdt),
+    call(30, "shmat").emulated(Emulated::Shmat),
+    call(67, "shmdt").emulated(Emulated::Shmdt),
     call(31, "shmctl").commands(1, &[libc::IPC_RMID, libc::IPC_SET, libc::SHM_LOCK, libc::SHM_UNLOCK], SHMCTL_OUTS),
 
     call(64, "semget"),

@@ -1,6 +1,6 @@
 //! Address spaces: mappings, advice, residency, NUMA placement, other processes' memory.
 
-use super::spec::{Len, Spec, Special};
+use super::spec::{Emulated, Len, Spec};
 use libc::ENOSYS;
 
 use super::forms::*;
@@ -10,22 +10,22 @@ use crate::regs::Registers;
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
-    call(9, "mmap").special(Special::Mmap),
-    call(10, "mprotect").special(Special::Mprotect),
-    call(11, "munmap").special(Special::Munmap),
-    call(12, "brk").special(Special::Brk),
-    call(25, "mremap").special(Special::Mremap),
-    call(28, "madvise").special(Special::Madvise),
-    call(440, "process_madvise").special(Special::ProcessMadvise),
+    call(9, "mmap").emulated(Emulated::Mmap),
+    call(10, "mprotect").emulated(Emulated::Mprotect),
+    call(11, "munmap").emulated(Emulated::Munmap),
+    call(12, "brk").emulated(Emulated::Brk),
+    call(25, "mremap").emulated(Emulated::Mremap),
+    call(28, "madvise").emulated(Emulated::Madvise),
+    call(440, "process_madvise").emulated(Emulated::ProcessMadvise),
     call(448, "process_mrelease").refused(ENOSYS),
     call(216, "remap_file_pages").refused(ENOSYS),
-    call(462, "mseal").special(Special::Mseal),
+    call(462, "mseal").emulated(Emulated::Mseal),
     call(453, "map_shadow_stack").refused_quietly(ENOSYS),
 
     // Where the processor has keys, rr never gives one out, so that only mprotect's rights count.
-    call(329, "pkey_mprotect").special(Special::Mprotect),
-    call(330, "pkey_alloc").special(Special::Pkey),
-    call(331, "pkey_free").special(Special::Pkey),
+    call(329, "pkey_mprotect").emulated(Emulated::Mprotect),
+    call(330, "pkey_alloc").emulated(Emulated::Pkey),
+    call(331, "pkey_free").emulated(Emulated::Pkey),
 
     call(26, "msync"),
     call(27, "mincore").outs(&[perhaps_len(2, Len::Of(|r| r.arg(1).div_ceil(PAGE)))]),
@@ -43,7 +43,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(256, "migrate_pages"),
     call(279, "move_pages").outs(&[perhaps_len(4, Len::Arg { arg: 1, unit: 4 })]),
 
-    call(310, "process_vm_readv").irregular(vectors::readv_parts, vectors::readv_written),
+    call(310, "process_vm_readv").computed(vectors::readv_parts, vectors::readv_written),
     // process_vm_writev does not write to the caller's memory, but perhaps to that of another task of
     // the recording: the recorder handles that.
     call(311, "process_vm_writev"),

@@ -71,7 +71,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(191, "getxattr").outs(&[buffer(2, 3)]),
     call(192, "lgetxattr").outs(&[buffer(2, 3)]),
     call(193, "fgetxattr").outs(&[buffer(2, 3)]),
-    call(464, "getxattrat").irregular(getxattrat_parts, getxattrat_written),
+    call(464, "getxattrat").computed(getxattrat_parts, getxattrat_written),
     call(194, "listxattr").outs(&[buffer(1, 2)]),
     call(195, "llistxattr").outs(&[buffer(1, 2)]),
     call(196, "flistxattr").outs(&[buffer(1, 2)]),

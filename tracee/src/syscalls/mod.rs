@@ -3,7 +3,7 @@
 //! Each entry says how the recorder treats a call ([`Class`]), whether the call can wait
 //! ([`Blocking`]), and which memory the kernel reads indirectly and writes ([`Part`], [`Written`]). A
 //! new call is one entry here and nothing elsewhere (unless it shapes tasks or address spaces: then it
-//! is a [`Special`]). Invariant kept here: **I2**. If the effect on memory of a call, or of a command
+//! is a [`Emulated`]). Invariant kept here: **I2**. If the effect on memory of a call, or of a command
 //! of a multiplexed call, is not described, the call is refused or reported ([`Spec::unknown_effect`]).
 //! It is never assumed to have no effect.
 //!
@@ -76,8 +76,8 @@ use std::fmt::Write as _;
 
 pub use creation::Creation;
 pub use spec::{
-    Blocking, Class, Commands, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate, ReadPart,
-    RefusedForm, Spec, Special, Written, WrittenFn,
+    Blocking, Class, Commands, Emulated, Extent, Holder, Len, MemorySpec, Out, Part, PartsFn, Predicate,
+    ReadPart, RefusedForm, Spec, Written, WrittenFn,
 };
 
 use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
@@ -94,7 +94,7 @@ impl Spec {
     pub fn parts(&self, entry: &Registers, mem: &dyn ReadMemory) -> Result<Vec<Part>> {
         match self.resolve(entry) {
             None | Some(MemorySpec::None) => Ok(Vec::new()),
-            Some(MemorySpec::Irregular { parts, .. }) => parts(entry, mem),
+            Some(MemorySpec::Computed { parts, .. }) => parts(entry, mem),
             Some(regular) => forms::parts(regular.outs(), entry, mem),
         }
     }
@@ -113,7 +113,7 @@ impl Spec {
     ) -> Result<Vec<Written>> {
         match self.resolve(entry) {
             None | Some(MemorySpec::None) => Ok(Vec::new()),
-            Some(MemorySpec::Irregular { written, .. }) => written(entry, parts, result, read),
+            Some(MemorySpec::Computed { written, .. }) => written(entry, parts, result, read),
             Some(regular) => forms::written(regular.outs(), parts, result, read),
         }
     }
@@ -281,17 +281,21 @@ fn class_in_words(spec: &Spec) -> String {
     let errno = |errno| format!("{:?}", nix::errno::Errno::from_raw(errno));
     let mut words = match spec.class {
         Class::Recorded => "recorded".to_owned(),
-        Class::Special(Special::SchedGetaffinity | Special::SchedSetaffinity) => "answered by rr".to_owned(),
-        Class::Special(Special::Ptrace | Special::Seccomp | Special::Rseq) => "carried out by rr".to_owned(),
-        Class::Special(
-            Special::RtSigreturn
-            | Special::ArchPrctl
-            | Special::SetTidAddress
-            | Special::Prctl
-            | Special::Mseal
-            | Special::Pkey,
+        Class::Emulated(Emulated::SchedGetaffinity | Emulated::SchedSetaffinity) => {
+            "answered by rr".to_owned()
+        }
+        Class::Emulated(Emulated::Ptrace | Emulated::Seccomp | Emulated::Rseq) => {
+            "carried out by rr".to_owned()
+        }
+        Class::Emulated(
+            Emulated::RtSigreturn
+            | Emulated::ArchPrctl
+            | Emulated::SetTidAddress
+            | Emulated::Prctl
+            | Emulated::Mseal
+            | Emulated::Pkey,
         ) => "recorded".to_owned(),
-        Class::Special(_) => "performed".to_owned(),
+        Class::Emulated(_) => "performed".to_owned(),
         Class::Refused {
             errno: e,
             quiet: false,

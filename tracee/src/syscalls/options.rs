@@ -49,7 +49,7 @@ pub(super) fn get(r: &Registers) -> Option<MemorySpec> {
         (libc::SOL_SOCKET, GET_FILTER) => MemorySpec::Outputs(FILTER),
         (IP, MSFILTER) => MemorySpec::Outputs(SOURCES),
         (IP | IPV6, MCAST_MSFILTER) => MemorySpec::Outputs(GROUP_SOURCES),
-        (IP, option) if EBT_ENTRIES.contains(&option) => MemorySpec::Irregular {
+        (IP, option) if EBT_ENTRIES.contains(&option) => MemorySpec::Computed {
             parts: entries_parts,
             written: all_written,
         },
@@ -72,7 +72,7 @@ const fn value(arg: u8, offset: u64, unit: u64, plus: u64) -> Out {
 /// at an address in the table.
 pub(super) fn set(r: &Registers) -> Option<MemorySpec> {
     Some(match option(r) {
-        (IP | IPV6, IPT_REPLACE) | (IP, ARPT_REPLACE | EBT_REPLACE) => MemorySpec::Irregular {
+        (IP | IPV6, IPT_REPLACE) | (IP, ARPT_REPLACE | EBT_REPLACE) => MemorySpec::Computed {
             parts: replace_parts,
             written: all_written,
         },

@@ -1,7 +1,7 @@
 //! Tasks: creation, end and waiting, scheduling, futexes, limits, `prctl`, and calls that confine or
 //! observe a task.
 
-use super::spec::{MemorySpec, Spec, Special};
+use super::spec::{Emulated, MemorySpec, Spec};
 use libc::{EINVAL, ENOSYS, EPERM};
 
 use super::creation;
@@ -16,17 +16,17 @@ const SIGCHLD_INFO: u64 = 28;
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
-    call(56, "clone").special(Special::Clone).memory(MemorySpec::Choice(creation::clone_memory)),
-    call(435, "clone3").special(Special::Clone).irregular(creation::clone3_parts, creation::clone3_written),
-    call(57, "fork").special(Special::Clone),
-    call(58, "vfork").special(Special::Clone),
-    call(59, "execve").special(Special::Exec),
-    call(322, "execveat").special(Special::Exec),
-    call(60, "exit").special(Special::Exit),
-    call(231, "exit_group").special(Special::Exit),
+    call(56, "clone").emulated(Emulated::Clone).memory(MemorySpec::Choice(creation::clone_memory)),
+    call(435, "clone3").emulated(Emulated::Clone).computed(creation::clone3_parts, creation::clone3_written),
+    call(57, "fork").emulated(Emulated::Clone),
+    call(58, "vfork").emulated(Emulated::Clone),
+    call(59, "execve").emulated(Emulated::Exec),
+    call(322, "execveat").emulated(Emulated::Exec),
+    call(60, "exit").emulated(Emulated::Exit),
+    call(231, "exit_group").emulated(Emulated::Exit),
     call(61, "wait4").blocks_if(|r| r.arg(2) & WNOHANG == 0).outs(&[fixed(1, 4).if_positive(), fixed(3, RUSAGE).if_positive()]),
     call(247, "waitid").blocks_if(|r| r.arg(3) & WNOHANG == 0).outs(&[perhaps(2, SIGCHLD_INFO), perhaps(4, RUSAGE)]),
-    call(218, "set_tid_address").special(Special::SetTidAddress),
+    call(218, "set_tid_address").emulated(Emulated::SetTidAddress),
     call(434, "pidfd_open"),
     call(438, "pidfd_getfd"),
     call(272, "unshare"),
@@ -41,7 +41,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(456, "futex_requeue"),
     call(273, "set_robust_list"),
     call(274, "get_robust_list").outs(&[fixed(1, 8), fixed(2, 8)]),
-    call(334, "rseq").special(Special::Rseq),
+    call(334, "rseq").emulated(Emulated::Rseq),
 
     call(24, "sched_yield"),
     call(142, "sched_setparam"),
@@ -51,8 +51,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(146, "sched_get_priority_max"),
     call(147, "sched_get_priority_min"),
     call(148, "sched_rr_get_interval").outs(&[fixed(1, 16)]),
-    call(203, "sched_setaffinity").special(Special::SchedSetaffinity),
-    call(204, "sched_getaffinity").special(Special::SchedGetaffinity).outs(&[buffer(2, 1)]),
+    call(203, "sched_setaffinity").emulated(Emulated::SchedSetaffinity),
+    call(204, "sched_getaffinity").emulated(Emulated::SchedGetaffinity).outs(&[buffer(2, 1)]),
     // E2BIG: the kernel writes the size that it knows into the structure's first word.
     call(314, "sched_setattr").outs(&[perhaps(1, 4)]),
     call(315, "sched_getattr").outs(&[sized(1, 2).with_holes().at_most(PAGE)]),
@@ -68,15 +68,15 @@ pub(super) static CALLS: &[Spec] = &[
     call(98, "getrusage").outs(&[fixed(1, RUSAGE)]),
     call(163, "acct"),
     call(135, "personality"),
-    call(157, "prctl").special(Special::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS),
-    call(158, "arch_prctl").special(Special::ArchPrctl).commands(0, ARCH_PRCTL_SILENT, ARCH_PRCTL_OUTS),
+    call(157, "prctl").emulated(Emulated::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS),
+    call(158, "arch_prctl").emulated(Emulated::ArchPrctl).commands(0, ARCH_PRCTL_SILENT, ARCH_PRCTL_OUTS),
     call(312, "kcmp"),
 
-    call(317, "seccomp").special(Special::Seccomp).commands(0, &[0, 1, 2], &[(3, MemorySpec::One(fixed(2, 6)))]).refused_if(EINVAL, "a filter with a listener", seccomp_has_listener),
+    call(317, "seccomp").emulated(Emulated::Seccomp).commands(0, &[0, 1, 2], &[(3, MemorySpec::One(fixed(2, 6)))]).refused_if(EINVAL, "a filter with a listener", seccomp_has_listener),
     call(444, "landlock_create_ruleset"),
     call(445, "landlock_add_rule"),
     call(446, "landlock_restrict_self"),
-    call(101, "ptrace").special(Special::Ptrace),
+    call(101, "ptrace").emulated(Emulated::Ptrace),
     call(321, "bpf").refused(EPERM),
     call(298, "perf_event_open").refused(ENOSYS),
     call(335, "uretprobe").refused_quietly(ENOSYS),

@@ -1,13 +1,13 @@
 //! Signals: actions, masks, sending, waiting for them.
 
 use super::forms::*;
-use super::spec::{Spec, Special};
+use super::spec::{Emulated, Spec};
 
 #[rustfmt::skip] // one call, one line
 pub(super) static CALLS: &[Spec] = &[
     call(13, "rt_sigaction").outs(&[fixed(2, 32)]), // the kernel's struct sigaction
     call(14, "rt_sigprocmask").outs(&[sized(2, 3).at_most(SIGSET)]),
-    call(15, "rt_sigreturn").special(Special::RtSigreturn),
+    call(15, "rt_sigreturn").emulated(Emulated::RtSigreturn),
     call(127, "rt_sigpending").outs(&[sized(0, 1).at_most(SIGSET)]),
     call(128, "rt_sigtimedwait").blocks().outs(&[fixed(1, 128).if_positive()]), // siginfo_t
     call(130, "rt_sigsuspend").blocks(),

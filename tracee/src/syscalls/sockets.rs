@@ -27,8 +27,8 @@ pub(super) static CALLS: &[Spec] = &[
     call(46, "sendmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0),
     call(307, "sendmmsg").blocks_if(|r| r.arg(3) & DONTWAIT == 0).outs(&[SENT_MESSAGES]),
     call(45, "recvfrom").blocks_if(|r| r.arg(3) & DONTWAIT == 0).outs(&[buffer(1, 2), sockaddr(4, 5), count_word(5)]),
-    call(47, "recvmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0).irregular(vectors::recvmsg_parts, vectors::recvmsg_written),
-    call(299, "recvmmsg").blocks_if(|r| r.arg(3) & DONTWAIT == 0).irregular(vectors::recvmmsg_parts, vectors::recvmmsg_written),
+    call(47, "recvmsg").blocks_if(|r| r.arg(2) & DONTWAIT == 0).computed(vectors::recvmsg_parts, vectors::recvmsg_written),
+    call(299, "recvmmsg").blocks_if(|r| r.arg(3) & DONTWAIT == 0).computed(vectors::recvmmsg_parts, vectors::recvmmsg_written),
 ];
 
 const DONTWAIT: u64 = libc::MSG_DONTWAIT as u64;

@@ -48,7 +48,7 @@ pub enum Class {
     /// returns these.
     Recorded,
     /// The call shapes tasks or address spaces, or rr answers it: the recorder has its own code for it.
-    Special(Special),
+    Emulated(Emulated),
     /// The call is not performed, and the program gets this error (a positive errno). The recorder
     /// warns once unless `quiet`.
     Refused {
@@ -62,7 +62,7 @@ pub enum Class {
 /// Calls that the recorder has its own code for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the calls' own names
-pub enum Special {
+pub enum Emulated {
     Mmap,
     Munmap,
     /// `mprotect`, `pkey_mprotect` (the same first three arguments).
@@ -124,7 +124,7 @@ pub enum MemorySpec {
     /// Code decides by the arguments. `None` means that the memory written in this form is unknown.
     Choice(fn(&Registers) -> Option<MemorySpec>),
     /// Code finds the parts and the written bytes.
-    Irregular {
+    Computed {
         /// At entry.
         parts: PartsFn,
         /// At exit.

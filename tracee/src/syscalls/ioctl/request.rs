@@ -51,14 +51,9 @@ pub(super) const fn counted(number: u32, name: &'static str, plus: u64, offset: 
 }
 
 /// A request that code describes.
-pub(super) const fn irregular(
-    number: u32,
-    name: &'static str,
-    parts: PartsFn,
-    written: WrittenFn,
-) -> Request {
+pub(super) const fn computed(number: u32, name: &'static str, parts: PartsFn, written: WrittenFn) -> Request {
     Request {
-        memory: MemorySpec::Irregular { parts, written },
+        memory: MemorySpec::Computed { parts, written },
         ..set(number, name)
     }
 }

@@ -3,7 +3,7 @@
 use super::super::forms::{push, push_whole, read_u32, unless_died};
 use super::super::options::{all_written, pointed};
 use super::super::spec::{Holder, Part, ReadPart, Written};
-use super::request::{POINTER, Request, get, irregular, set};
+use super::request::{POINTER, Request, computed, get, set};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;
@@ -32,7 +32,7 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x890c, "SIOCDELRT"),
 
     get(0x8910, "SIOCGIFNAME", IFREQ),
-    irregular(0x8912, "SIOCGIFCONF", ifconf_parts, ifconf_written),
+    computed(0x8912, "SIOCGIFCONF", ifconf_parts, ifconf_written),
     get(0x8913, "SIOCGIFFLAGS", IFREQ),
     set(0x8914, "SIOCSIFFLAGS"),
     get(0x8915, "SIOCGIFADDR", IFREQ),
@@ -60,15 +60,15 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x8932, "SIOCDELMULTI"),
     get(0x8933, "SIOCGIFINDEX", IFREQ),
     set(0x8934, "SIOCSIFPFLAGS"),
-    irregular(0x8940, "SIOCGIFBR", bridge_parts, all_written),
-    irregular(0x8941, "SIOCSIFBR", bridge_parts, all_written),
+    computed(0x8940, "SIOCGIFBR", bridge_parts, all_written),
+    computed(0x8941, "SIOCSIFBR", bridge_parts, all_written),
     get(0x8935, "SIOCGIFPFLAGS", IFREQ),
     set(0x8936, "SIOCDIFADDR"),
     set(0x8937, "SIOCSIFHWBROADCAST"),
     get(0x8938, "SIOCGIFCOUNT", IFREQ),
     get(0x8942, "SIOCGIFTXQLEN", IFREQ),
     set(0x8943, "SIOCSIFTXQLEN"),
-    irregular(0x8946, "SIOCETHTOOL", ethtool_parts, all_written),
+    computed(0x8946, "SIOCETHTOOL", ethtool_parts, all_written),
     get(0x8947, "SIOCGMIIPHY", IFREQ),
     get(0x8948, "SIOCGMIIREG", IFREQ),
     set(0x8949, "SIOCSMIIREG"),
@@ -81,11 +81,11 @@ pub(super) static REQUESTS: &[Request] = &[
     set(0x8990, "SIOCBONDENSLAVE"),
     set(0x8991, "SIOCBONDRELEASE"),
     set(0x8992, "SIOCBONDSETHWADDR"),
-    irregular(0x8993, "SIOCBONDSLAVEINFOQUERY", slave_parts, all_written),
-    irregular(0x8994, "SIOCBONDINFOQUERY", bond_parts, all_written),
+    computed(0x8993, "SIOCBONDSLAVEINFOQUERY", slave_parts, all_written),
+    computed(0x8994, "SIOCBONDINFOQUERY", bond_parts, all_written),
     set(0x8995, "SIOCBONDCHANGEACTIVE"),
-    irregular(0x89b0, "SIOCSHWTSTAMP", stamps_parts, all_written),
-    irregular(0x89b1, "SIOCGHWTSTAMP", stamps_parts, all_written),
+    computed(0x89b0, "SIOCSHWTSTAMP", stamps_parts, all_written),
+    computed(0x89b1, "SIOCGHWTSTAMP", stamps_parts, all_written),
     set(0x8983, "SIOCSIFVLAN"),
     set(0x89a0, "SIOCBRADDBR"),
     set(0x89a1, "SIOCBRDELBR"),

@@ -3,7 +3,7 @@
 use super::super::forms::push_whole;
 use super::super::options::{all_written, pointed};
 use super::super::spec::{Holder, Part};
-use super::request::{POINTER, Request, counted, get, irregular, set};
+use super::request::{POINTER, Request, computed, counted, get, set};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::memory::ReadMemory;
@@ -30,9 +30,9 @@ pub(super) static REQUESTS: &[Request] = &[
     // struct fscrypt_get_policy_ex_arg { policy_size (64 bits), policy[] }, of 24 bytes at most.
     get(0xc009_6616, "FS_IOC_GET_ENCRYPTION_POLICY_EX", 8 + 24),
     // struct pm_scan_arg: 12 words, 5 and 6 a vector of 24 bytes for each region. (/proc/PID/pagemap)
-    irregular(0xc060_6610, "PAGEMAP_SCAN", scan_parts, all_written),
+    computed(0xc060_6610, "PAGEMAP_SCAN", scan_parts, all_written),
     // struct procmap_query: 13 words, 10 the sizes of a name and of a build id, 11 and 12 where they go. (/proc/PID/maps)
-    irregular(0xc068_6611, "PROCMAP_QUERY", query_parts, all_written),
+    computed(0xc068_6611, "PROCMAP_QUERY", query_parts, all_written),
     // struct btrfs_ioctl_search_args_v2 { 104 bytes, 104 buf_size, buf }.
     counted(0xc070_9411, "BTRFS_IOC_TREE_SEARCH_V2", 112, 104, 1),
     // struct btrfs_ioctl_space_args { space_slots, total_spaces (64 bits each), 24 bytes for each slot }.

@@ -1,9 +1,9 @@
-//! Tests of the table: its shape, its irregular entries with invented memory, and all calls that can
+//! Tests of the table: its shape, its computed entries with invented memory, and all calls that can
 //! safely be made to the kernel.
 
+mod computed;
 mod harness;
 mod hostile;
-mod irregular;
 mod live_files;
 mod live_process;
 mod live_sockets;

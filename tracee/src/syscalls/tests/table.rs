@@ -1,7 +1,7 @@
 //! The shape of the table.
 
 use crate::Registers;
-use crate::syscalls::Special;
+use crate::syscalls::Emulated;
 use crate::syscalls::{Blocking, Class, MemorySpec, all, lookup, may_exist, name, status_table};
 
 /// The last call of Linux 6.18.
@@ -128,8 +128,8 @@ fn arguments_decide_whether_a_call_waits() {
 fn arguments_decide_what_is_refused() {
     let class = |number: i64, args| lookup(number).unwrap().class_of(&registers(args));
     let refused = |errno| Class::Refused { errno, quiet: false };
-    assert_eq!(class(317, [1, 0, 0, 0, 0, 0]), Class::Special(Special::Seccomp));
-    assert_eq!(class(317, [2, 0, 0, 0, 0, 0]), Class::Special(Special::Seccomp));
+    assert_eq!(class(317, [1, 0, 0, 0, 0, 0]), Class::Emulated(Emulated::Seccomp));
+    assert_eq!(class(317, [2, 0, 0, 0, 0, 0]), Class::Emulated(Emulated::Seccomp));
     assert_eq!(class(55, [3, 6, 35, 0, 0, 0]), refused(libc::EINVAL)); // TCP_ZEROCOPY_RECEIVE
     assert_eq!(class(16, [3, 0xc010_6400, 0, 0, 0, 0]), refused(libc::ENOTTY)); // DRM_IOCTL_VERSION
 }

@@ -1,9 +1,9 @@
-//! Calls that the table alone cannot describe (`Class::Special`): which code handles their entry and their exit.
+//! Calls that the table alone cannot describe (`Class::Emulated`): which code handles their entry and their exit.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rr_trace::event::EventKind;
-use rr_tracee::syscalls::Special;
+use rr_tracee::syscalls::Emulated;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
 
 use crate::buffer::restore::apply_ops;
@@ -56,13 +56,13 @@ fn is_shared_zero(tid: Tid, entry: &Registers) -> bool {
 }
 
 /// Returns whether the library could have made the call: one that shapes memory without a file.
-fn is_for_the_library(special: Special, entry: &Registers) -> bool {
-    match special {
-        Special::Mmap => {
+fn is_for_the_library(emulated: Emulated, entry: &Registers) -> bool {
+    match emulated {
+        Emulated::Mmap => {
             let flags = entry.r10 as i32;
             flags & libc::MAP_ANONYMOUS != 0 && flags & libc::MAP_TYPE == libc::MAP_PRIVATE
         }
-        Special::Mprotect | Special::Munmap | Special::Brk | Special::Madvise => true,
+        Emulated::Mprotect | Emulated::Munmap | Emulated::Brk | Emulated::Madvise => true,
         _ => false,
     }
 }
@@ -73,13 +73,13 @@ fn has_keys() -> bool {
     std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).ecx & OSPKE != 0
 }
 
-/// Handles the entry of a special call.
-pub(crate) fn begin_special(
+/// Handles the entry of an emulated call.
+pub(crate) fn begin_emulated(
     session: &mut RecordSession,
     tid: Tid,
     mut stopped: Stopped,
     mut call: Call,
-    special: Special,
+    emulated: Emulated,
 ) -> Result<()> {
     let entry = call.entry;
     let touches_rr = |start: u64, len: u64| {
@@ -88,12 +88,12 @@ pub(crate) fn begin_special(
             .intersect(rr_area::area())
             .is_some()
     };
-    note_unfinished(&mut session.world, tid, special, &entry)?;
-    match special {
-        Special::Ptrace => begin_ptrace(session, tid, stopped, entry),
-        Special::Clone => begin_clone(session, tid, stopped, call),
-        Special::Exec => begin_exec(session, tid, stopped, call),
-        Special::Exit => {
+    note_unfinished(&mut session.world, tid, emulated, &entry)?;
+    match emulated {
+        Emulated::Ptrace => begin_ptrace(session, tid, stopped, entry),
+        Emulated::Clone => begin_clone(session, tid, stopped, call),
+        Emulated::Exec => begin_exec(session, tid, stopped, call),
+        Emulated::Exit => {
             // Others may see the effects of its last interval, so that interval ends with an event.
             if !session.world.task(tid)?.at_call.entered {
                 emit(session, tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
@@ -103,18 +103,18 @@ pub(crate) fn begin_special(
             Ok(())
         }
         // The program may not change rr's own pages.
-        Special::Munmap | Special::Mprotect | Special::Madvise | Special::Mseal
+        Emulated::Munmap | Emulated::Mprotect | Emulated::Madvise | Emulated::Mseal
             if touches_rr(entry.rdi, entry.rsi) =>
         {
             refuse_call(session, tid, stopped, &entry, libc::EINVAL, true)
         }
         // Not all of our area is mapped, so the kernel could map memory there.
-        Special::Mmap
+        Emulated::Mmap
             if entry.r10 & libc::MAP_FIXED_NOREPLACE as u64 != 0 && touches_rr(entry.rdi, entry.rsi) =>
         {
             refuse_call(session, tid, stopped, &entry, libc::EEXIST, true)
         }
-        Special::Mmap
+        Emulated::Mmap
             if entry.r10 & libc::MAP_FIXED as u64 == 0
                 && entry.rdi != 0
                 && !is_shared_anonymous(&entry)
@@ -123,17 +123,17 @@ pub(crate) fn begin_special(
             stopped.set_regs(&Registers { rdi: 0, ..entry })?;
             perform_call(&mut session.world, tid, stopped, call)
         }
-        Special::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 && touches_rr(entry.rdi, entry.rsi) => {
+        Emulated::Mmap if entry.r10 & libc::MAP_FIXED as u64 != 0 && touches_rr(entry.rdi, entry.rsi) => {
             tracing::warn!(
                 "the program wants to map memory at {:#x}, where rr has its own",
                 entry.rdi
             );
             refuse_call(session, tid, stopped, &entry, libc::ENOMEM, true)
         }
-        Special::Mmap if is_shared_anonymous(&entry) || is_shared_zero(tid, &entry) => {
+        Emulated::Mmap if is_shared_anonymous(&entry) || is_shared_zero(tid, &entry) => {
             map_shared_anonymous(session, tid, stopped, &entry)
         }
-        Special::Pkey if has_keys() => {
+        Emulated::Pkey if has_keys() => {
             const RIGHTS: u64 = 3;
             let is_valid = entry.rdi == 0 && entry.rsi & !RIGHTS == 0;
             let errno = match entry.syscall() {
@@ -142,26 +142,26 @@ pub(crate) fn begin_special(
             };
             refuse_call(session, tid, stopped, &entry, errno, true)
         }
-        Special::ProcessMadvise => begin_process_madvise(session, tid, stopped, call),
-        Special::MemfdSecret => begin_secret(session, tid, stopped, call),
-        Special::Shmat if entry.rsi != 0 && touches_rr(entry.rsi, 1) => {
+        Emulated::ProcessMadvise => begin_process_madvise(session, tid, stopped, call),
+        Emulated::MemfdSecret => begin_secret(session, tid, stopped, call),
+        Emulated::Shmat if entry.rsi != 0 && touches_rr(entry.rsi, 1) => {
             refuse_call(session, tid, stopped, &entry, libc::EINVAL, true)
         }
-        Special::Madvise => begin_madvise(session, tid, stopped, call),
-        Special::Mprotect if entry.rdx & PROT_GROWS != 0 => {
+        Emulated::Madvise => begin_madvise(session, tid, stopped, call),
+        Emulated::Mprotect if entry.rdx & PROT_GROWS != 0 => {
             if let Some(made) = stack_protection(&session.world, tid, &entry)? {
                 stopped.set_regs(&made)?;
             }
             perform_call(&mut session.world, tid, stopped, call)
         }
-        Special::SchedSetaffinity => {
+        Emulated::SchedSetaffinity => {
             let errno = set_affinity(session, tid, &entry)?;
             answer_call(session, tid, stopped, &entry, -i64::from(errno), vec![])
         }
-        Special::Prctl => begin_prctl(session, tid, stopped, call),
-        Special::Rseq => begin_rseq(session, tid, stopped, &entry),
-        Special::Seccomp => begin_seccomp(session, tid, stopped, call),
-        Special::Mremap
+        Emulated::Prctl => begin_prctl(session, tid, stopped, call),
+        Emulated::Rseq => begin_rseq(session, tid, stopped, &entry),
+        Emulated::Seccomp => begin_seccomp(session, tid, stopped, call),
+        Emulated::Mremap
             if touches_rr(entry.rdi, entry.rsi)
                 || (entry.r10 & libc::MREMAP_FIXED as u64 != 0 && touches_rr(entry.r8, entry.rdx)) =>
         {
@@ -174,34 +174,34 @@ pub(crate) fn begin_special(
     }
 }
 
-/// Handles the exit of a special call.
-pub(crate) fn finish_special(
+/// Handles the exit of an emulated call.
+pub(crate) fn finish_emulated(
     session: &mut RecordSession,
     tid: Tid,
     mut stopped: Stopped,
     call: Call,
-    special: Special,
+    emulated: Emulated,
     mut raw: Registers,
 ) -> Result<()> {
     let (entry, result) = (call.entry, raw.result());
     // Restores argument registers that had other values during the call.
-    if special == Special::Mmap && raw.rdi != entry.rdi {
+    if emulated == Emulated::Mmap && raw.rdi != entry.rdi {
         // The address hint was not passed on. Restore it.
         raw.rdi = entry.rdi;
         stopped.set_regs(&raw)?;
     }
-    if special == Special::ProcessMadvise && raw.r10 != entry.r10 {
+    if emulated == Emulated::ProcessMadvise && raw.r10 != entry.r10 {
         // The same.
         raw.r10 = entry.r10;
         stopped.set_regs(&raw)?;
     }
-    if special == Special::Madvise && raw.rdx != entry.rdx {
+    if emulated == Emulated::Madvise && raw.rdx != entry.rdx {
         // The call was made with another advice. Restore the program's.
         raw.rdx = entry.rdx;
         stopped.set_regs(&raw)?;
     }
     let mut made = entry;
-    if special == Special::Mprotect {
+    if emulated == Emulated::Mprotect {
         made = Registers {
             rdi: raw.rdi,
             rsi: raw.rsi,
@@ -214,10 +214,10 @@ pub(crate) fn finish_special(
         }
     }
     // Calls with effects of their own.
-    match special {
-        Special::Clone => return finish_clone(session, tid, stopped, call, raw),
-        Special::Exec => return finish_exec(session, tid, stopped, call, raw),
-        Special::RtSigreturn => {
+    match emulated {
+        Emulated::Clone => return finish_clone(session, tid, stopped, call, raw),
+        Emulated::Exec => return finish_exec(session, tid, stopped, call, raw),
+        Emulated::RtSigreturn => {
             session.world.task_mut(tid)?.signals.blocked = None;
             let after = raw.outside_call();
             let xstate = Some(stopped.xstate()?);
@@ -233,36 +233,36 @@ pub(crate) fn finish_special(
             session.world.task_mut(tid)?.state = State::Ready(stopped);
             return Ok(());
         }
-        Special::MemfdSecret => {
+        Emulated::MemfdSecret => {
             (raw.rdi, raw.rsi) = (entry.rdi, entry.rsi);
             stopped.set_regs(&Registers {
                 orig_rax: entry.orig_rax,
                 ..raw
             })?;
         }
-        Special::SetTidAddress => session.world.task_mut(tid)?.settings.clear_child_tid = Addr(entry.rdi),
-        Special::Prctl => finish_prctl(session, tid, &call, result)?,
+        Emulated::SetTidAddress => session.world.task_mut(tid)?.settings.clear_child_tid = Addr(entry.rdi),
+        Emulated::Prctl => finish_prctl(session, tid, &call, result)?,
         _ => {}
     }
     // Collects the effects of the call.
     let mut writes = gather_writes(&session.world, tid, &call, result)?;
-    if special == Special::SchedGetaffinity && result > 0 {
+    if emulated == Emulated::SchedGetaffinity && result > 0 {
         let (told, write) = affinity_answer(session, tid, &entry, result)?;
         raw.rax = told as u64;
         stopped.set_regs(&raw)?;
         writes = write.into_iter().collect();
     }
-    let mut ops = space_ops(&mut session.world, tid, special, &made, result)?;
-    if special == Special::Mmap && !is_error(result) && entry.r10 & libc::MAP_GROWSDOWN as u64 != 0 {
+    let mut ops = space_ops(&mut session.world, tid, emulated, &made, result)?;
+    if emulated == Emulated::Mmap && !is_error(result) && entry.r10 & libc::MAP_GROWSDOWN as u64 != 0 {
         stopped = map_room_below(&mut session.world, tid, stopped, &mut ops)?;
     }
-    if special == Special::Madvise {
+    if emulated == Emulated::Madvise {
         let (changed, shown) =
             advice_taken(&mut session.world, tid, pages(&entry), entry.rdx as i32, result)?;
         ops.extend(changed);
         writes.extend(shown);
     }
-    if special == Special::ProcessMadvise {
+    if emulated == Emulated::ProcessMadvise {
         let (changed, shown) = advices_taken(&mut session.world, tid, &entry, result)?;
         ops.extend(changed);
         writes.extend(shown);
@@ -274,10 +274,10 @@ pub(crate) fn finish_special(
     writes.extend(shown);
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
     // Rewrites the call's site, or those of a library that was loaded.
-    if is_for_the_library(special, &entry) {
+    if is_for_the_library(emulated, &entry) {
         stopped = consider_site(session, tid, stopped, &entry, &mut ops, &mut writes)?;
     }
-    if special == Special::Mmap && is_loader(&session.world, tid, &entry)? {
+    if emulated == Emulated::Mmap && is_loader(&session.world, tid, &entry)? {
         stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
     }
     let after = raw.outside_call();

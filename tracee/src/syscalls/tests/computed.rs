@@ -1,4 +1,4 @@
-//! Irregular entries and untrusted lengths, tested with invented memory.
+//! Computed entries and untrusted lengths, tested with invented memory.
 
 use std::collections::BTreeMap;
 

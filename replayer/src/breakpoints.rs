@@ -42,13 +42,13 @@ impl ReplaySession {
         let wanted: BTreeSet<Addr> = halting.keys().chain(counted.keys()).copied().collect();
         let mut conditions = halting;
         conditions.retain(|_, programs| !programs.is_empty());
-        let now = &self.breakpoints;
+        let now = &self.stoppoints.breakpoints;
         let same = now.process == Some(process) && now.wanted == wanted;
         let same_conditions = now.conditions == conditions && now.where_true == where_true;
         if same && now.counted == counted && same_conditions && now.goal.is_none() {
             return Ok(());
         }
-        if let Some(pending) = &self.pending {
+        if let Some(pending) = &self.interval.pending {
             let event = Arc::clone(&pending.event);
             self.remove_passes(&event)?;
             // A probe that is in the way of a breakpoint must be made anew.
@@ -56,47 +56,49 @@ impl ReplaySession {
                 self.remove_probe(&event)?;
             }
         }
-        self.breakpoints.counted = counted;
-        self.breakpoints.conditions = conditions;
-        self.breakpoints.where_true = where_true;
-        self.breakpoints.goal = None;
-        self.breakpoints.last = None;
+        self.stoppoints.breakpoints.counted = counted;
+        self.stoppoints.breakpoints.conditions = conditions;
+        self.stoppoints.breakpoints.where_true = where_true;
+        self.stoppoints.breakpoints.goal = None;
+        self.stoppoints.breakpoints.last = None;
         if same {
             return Ok(());
         }
-        self.breakpoints.process = Some(process);
-        self.breakpoints.wanted = wanted;
-        self.breakpoints.stale = true;
+        self.stoppoints.breakpoints.process = Some(process);
+        self.stoppoints.breakpoints.wanted = wanted;
+        self.stoppoints.breakpoints.stale = true;
         Ok(())
     }
 
     /// The addresses of the breakpoints.
     pub fn breakpoints(&self) -> &BTreeSet<Addr> {
-        &self.breakpoints.wanted
+        &self.stoppoints.breakpoints.wanted
     }
 
     /// Returns whether the task may meet code that is not the program's.
     pub(crate) fn has_foreign_code(&self, tid: Tid) -> bool {
-        let Some(task) = self.tasks.get(&tid) else {
+        let Some(task) = self.world.tasks.get(&tid) else {
             return false;
         };
-        let patched = self.overlays.get(&task.space).is_some_and(|o| !o.is_empty());
-        patched || self.breakpoints.process == Some(task.tgid) && !self.breakpoints.wanted.is_empty()
+        let patched = self.code.overlays.get(&task.space).is_some_and(|o| !o.is_empty());
+        patched
+            || self.stoppoints.breakpoints.process == Some(task.tgid)
+                && !self.stoppoints.breakpoints.wanted.is_empty()
     }
 
     /// Returns whether the task stops before it executes the instruction at `rip`.
     pub(crate) fn is_breakpoint(&self, tid: Tid, rip: Addr) -> bool {
-        self.breakpoints.wanted.contains(&rip)
-            && self.tasks.get(&tid).map(|t| t.tgid) == self.breakpoints.process
+        self.stoppoints.breakpoints.wanted.contains(&rip)
+            && self.world.tasks.get(&tid).map(|t| t.tgid) == self.stoppoints.breakpoints.process
     }
 
     /// Returns whether the instruction at `rip` must be executed by a single step.
     pub(crate) fn must_step(&self, tid: Tid, rip: Addr) -> bool {
-        let Some(space) = self.tasks.get(&tid).map(|t| t.space) else {
+        let Some(space) = self.world.tasks.get(&tid).map(|t| t.space) else {
             return false;
         };
-        let patched = self.overlays.get(&space).is_some_and(|o| o.has(rip));
-        let site = self.sites.get(&space).and_then(|sites| sites.around(rip));
+        let patched = self.code.overlays.get(&space).is_some_and(|o| o.has(rip));
+        let site = self.code.sites.get(&space).and_then(|sites| sites.around(rip));
         patched && self.stub_around(rip).is_none() || site.is_some_and(|site| site.is_within(rip))
     }
 
@@ -104,12 +106,13 @@ impl ReplaySession {
     pub(crate) fn sync_breakpoints(&mut self, event: &Event) -> Result<()> {
         let task = self.task(event)?;
         let (space, memory, tgid) = (task.space, task.memory(), task.tgid);
-        if !self.breakpoints.stale || self.breakpoints.process != Some(tgid) {
+        if !self.stoppoints.breakpoints.stale || self.stoppoints.breakpoints.process != Some(tgid) {
             return Ok(());
         }
         self.sites_of(event);
-        let sites = self.sites.get(&space);
+        let sites = self.code.sites.get(&space);
         let wanted: BTreeSet<Addr> = self
+            .stoppoints
             .breakpoints
             .wanted
             .iter()
@@ -118,24 +121,24 @@ impl ReplaySession {
                 _ => vec![*addr],
             })
             .collect();
-        let overlay = self.overlays.entry(space).or_default();
-        let put = self.breakpoints.put.entry(space).or_default();
+        let overlay = self.code.overlays.entry(space).or_default();
+        let put = self.stoppoints.breakpoints.put.entry(space).or_default();
         let synced = sync(overlay, put, &wanted, &memory);
         synced.map_err(|source| failed(event, source))?;
-        self.breakpoints.stale = false;
+        self.stoppoints.breakpoints.stale = false;
         Ok(())
     }
 
     /// The rewritten sites in the address space of the event's task.
     pub(crate) fn sites_of(&mut self, event: &Event) -> &Sites {
         static NONE: Sites = Sites::none();
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return &NONE;
         };
         let (space, memory) = (task.space, task.memory());
-        let (model, overlay) = (self.spaces.get(&space), self.overlays.get(&space));
-        let reader = (&*self.reader, &*self.backings.family);
-        self.sites.entry(space).or_insert_with(|| {
+        let (model, overlay) = (self.world.spaces.get(&space), self.code.overlays.get(&space));
+        let reader = (&*self.events.reader, &*self.world.backings.family);
+        self.code.sites.entry(space).or_insert_with(|| {
             model.map_or(Sites::none(), |model| Sites::of(model, &memory, overlay, reader))
         })
     }
@@ -143,25 +146,29 @@ impl ReplaySession {
     /// The memory of an address space is about to change in a range: removes patches there, and forgets
     /// its sites.
     pub(crate) fn code_changes(&mut self, space: SpaceId, range: AddrRange) -> rr_tracee::Result<()> {
-        let overlay = self.overlays.get_mut(&space).filter(|o| !o.is_empty());
-        if overlay.is_none() && !self.sites.contains_key(&space) && self.breakpoints.wanted.is_empty() {
+        let overlay = self.code.overlays.get_mut(&space).filter(|o| !o.is_empty());
+        if overlay.is_none()
+            && !self.code.sites.contains_key(&space)
+            && self.stoppoints.breakpoints.wanted.is_empty()
+        {
             return Ok(());
         }
-        if let (Some(overlay), Some(task)) = (overlay, self.tasks.values().find(|t| t.space == space)) {
+        if let (Some(overlay), Some(task)) = (overlay, self.world.tasks.values().find(|t| t.space == space)) {
             overlay.clear(&task.memory(), range)?;
-            if let Some(put) = self.breakpoints.put.get_mut(&space) {
+            if let Some(put) = self.stoppoints.breakpoints.put.get_mut(&space) {
                 put.retain(|addr| overlay.has(*addr));
             }
         }
         let executable = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC);
         let in_code = self
+            .world
             .spaces
             .get(&space)
             .is_some_and(|s| s.touching(range).any(executable));
         if in_code {
-            self.sites.remove(&space);
+            self.code.sites.remove(&space);
         }
-        self.breakpoints.stale = true;
+        self.stoppoints.breakpoints.stale = true;
         Ok(())
     }
 
@@ -171,7 +178,7 @@ impl ReplaySession {
             match op {
                 SpaceOp::Map(mapping) => {
                     if mapping.prot.has(Prot::EXEC) {
-                        self.sites.remove(&space);
+                        self.code.sites.remove(&space);
                     }
                     self.code_changes(space, mapping.range)?;
                 }
@@ -191,15 +198,15 @@ impl ReplaySession {
 
     /// Notes that a process has a new address space, which needs the breakpoints, too.
     pub(crate) fn space_begins(&mut self) {
-        self.breakpoints.stale = true;
+        self.stoppoints.breakpoints.stale = true;
     }
 
     /// Forgets an address space that is gone.
     pub(crate) fn forget_code(&mut self, space: SpaceId) {
-        self.overlays.remove(&space);
-        self.sites.remove(&space);
-        self.breakpoints.put.remove(&space);
-        self.breakpoints.stale = true;
+        self.code.overlays.remove(&space);
+        self.code.sites.remove(&space);
+        self.stoppoints.breakpoints.put.remove(&space);
+        self.stoppoints.breakpoints.stale = true;
     }
 
     /// Calls `what` while all memory has the program's own bytes.
@@ -221,10 +228,10 @@ impl ReplaySession {
     }
 
     fn each_overlay(&self, act: impl Fn(&CodeOverlay, &Memory) -> rr_tracee::Result<()>) -> Result<()> {
-        for (space, overlay) in self.overlays.iter().filter(|(_, o)| !o.is_empty()) {
-            if let Some(task) = self.tasks.values().find(|t| t.space == *space) {
+        for (space, overlay) in self.code.overlays.iter().filter(|(_, o)| !o.is_empty()) {
+            if let Some(task) = self.world.tasks.values().find(|t| t.space == *space) {
                 act(overlay, &task.memory()).map_err(|source| crate::error::Error::Tracee {
-                    event: self.last,
+                    event: self.events.last,
                     source,
                 })?;
             }
@@ -234,7 +241,7 @@ impl ReplaySession {
 
     /// A new address space is a copy of another, including patches: restores the program's own bytes.
     pub(crate) fn clean_copy(&mut self, from: SpaceId, memory: &Memory) -> rr_tracee::Result<()> {
-        match self.overlays.get(&from) {
+        match self.code.overlays.get(&from) {
             Some(overlay) => overlay.lift(memory, ALL),
             None => Ok(()),
         }

@@ -30,14 +30,14 @@ impl ReplaySession {
     /// Only at an event ([`Error::InsideInterval`]), and if there is a task ([`Error::NoTask`]).
     pub fn capture(&mut self) -> Result<CaptureRequest> {
         frozen::reap();
-        let (here, event) = (self.position(), self.last);
+        let (here, event) = (self.position(), self.events.last);
         if here != Position::at_event(event) {
             return Err(Error::InsideInterval { here: Box::new(here) });
         }
-        if self.tasks.is_empty() {
+        if self.world.tasks.is_empty() {
             return Err(Error::NoTask { event });
         }
-        let _beside = Beside::cpu(self.backings.family.cpu());
+        let _beside = Beside::cpu(self.world.backings.family.cpu());
         let began = tsc::now();
         // Not only in the forks: memory that they share with the session is copied, too.
         self.lift_code()?;
@@ -50,7 +50,7 @@ impl ReplaySession {
 
     /// Same as [`ReplaySession::capture`], while all memory has the program's own bytes.
     fn capture_own(&mut self) -> Result<CaptureRequest> {
-        let event = self.last;
+        let event = self.events.last;
         let failed = |source| Error::Tracee { event, source };
         let mut request = CaptureRequest {
             image: self.image()?,
@@ -58,13 +58,13 @@ impl ReplaySession {
             objects: Vec::new(),
             pause_us: 0,
         };
-        let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
+        let ids: Vec<SpaceId> = self.world.spaces.keys().copied().collect();
         for space in ids {
-            let Some(leader) = self.tasks.values().find(|t| t.space == space) else {
+            let Some(leader) = self.world.tasks.values().find(|t| t.space == space) else {
                 continue;
             };
             let (leader, real) = (leader.tid, leader.real);
-            let extra = match self.spaces.get(&space) {
+            let extra = match self.world.spaces.get(&space) {
                 Some(model) => copy_unforkable(real, model)?,
                 None => Vec::new(),
             };
@@ -79,7 +79,7 @@ impl ReplaySession {
             });
         }
         for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
-            let Some(made) = self.backings.objects.get(&object.id) else {
+            let Some(made) = self.world.backings.objects.get(&object.id) else {
                 continue;
             };
             let parts = request.image.mapped_parts(object.id);
@@ -94,7 +94,11 @@ impl ReplaySession {
 
     /// A fork of a task that never runs.
     fn fork_frozen(&mut self, tid: Tid) -> rr_tracee::Result<Tid> {
-        let task = self.tasks.get_mut(&tid).ok_or(rr_tracee::Error::Died(tid))?;
+        let task = self
+            .world
+            .tasks
+            .get_mut(&tid)
+            .ok_or(rr_tracee::Error::Died(tid))?;
         let mut stopped = task.take()?;
         // Not every stop has a siginfo.
         let info = stopped.siginfo().ok();

@@ -84,16 +84,16 @@ impl ReplaySession {
             image: compare_images(checkpoint.image(), &self.image()?),
             ..Mismatch::default()
         };
-        for (id, model) in &self.spaces {
-            let Some(task) = self.tasks.values().find(|t| t.space == *id) else {
+        for (id, model) in &self.world.spaces {
+            let Some(task) = self.world.tasks.values().find(|t| t.space == *id) else {
                 continue;
             };
             if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
                 continue;
             }
             let open = |untouched| match untouched {
-                Untouched::File(file) => Ok(self.reader.open_file(file)?),
-                Untouched::Object(id) => match self.backings.objects.get(&id) {
+                Untouched::File(file) => Ok(self.events.reader.open_file(file)?),
+                Untouched::Object(id) => match self.world.backings.objects.get(&id) {
                     Some(object) => Ok(Member::whole(object.file.try_clone()?, "(shared memory)".into())),
                     None => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
                 },
@@ -105,7 +105,7 @@ impl ReplaySession {
         }
         // Objects that are files of the trace have been compared with the image.
         for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
-            if let Some(made) = self.backings.objects.get(&object.id) {
+            if let Some(made) = self.world.backings.objects.get(&object.id) {
                 let found = compare_object(checkpoint, object.id, &made.file, limit)?;
                 mismatch.pages += found.pages;
                 mismatch.first.extend(found.first);
@@ -113,7 +113,9 @@ impl ReplaySession {
         }
         mismatch.first.truncate(limit);
         mismatch.symbol = mismatch.first.first().and_then(|page| match page.target {
-            PageTarget::Space(id) => symbols::nearest(&self.reader, self.spaces.get(&id)?, page.addr),
+            PageTarget::Space(id) => {
+                symbols::nearest(&self.events.reader, self.world.spaces.get(&id)?, page.addr)
+            }
             PageTarget::Object(_) => None,
         });
         Ok(mismatch)

@@ -53,13 +53,13 @@ pub struct Diversion {
 impl Diversion {
     /// Diverts a session.
     pub fn new(mut session: ReplaySession, tid: Tid) -> Result<Diversion> {
-        if let Some(pending) = &session.pending {
+        if let Some(pending) = &session.interval.pending {
             let event = std::sync::Arc::clone(&pending.event);
             session.remove_probe(&event)?;
         }
         let process = session.process_of(tid).unwrap_or(tid);
         session.set_stops(process, Halting::new(), Vec::new())?;
-        let task = session.tasks.get(&tid).ok_or(Error::Os {
+        let task = session.world.tasks.get(&tid).ok_or(Error::Os {
             what: format!("there is no thread {tid}"),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
@@ -67,15 +67,15 @@ impl Diversion {
         // The library has no records, so all calls come to us.
         let end = Addr(layout::CONTROL + std::mem::offset_of!(Control, used) as u64);
         let failed = |source| Error::Tracee {
-            event: session.last,
+            event: session.events.last,
             source,
         };
         memory.write(end, &[0; 16]).map_err(failed)?;
-        if let Some(overlay) = session.overlays.get_mut(&space) {
+        if let Some(overlay) = session.code.overlays.get_mut(&space) {
             overlay
                 .clear(&memory, rr_tracee::digest::ALL)
                 .map_err(|source| Error::Tracee {
-                    event: session.last,
+                    event: session.events.last,
                     source,
                 })?;
         }
@@ -98,14 +98,14 @@ impl Diversion {
 
     fn failed(&self, source: rr_tracee::Error) -> Error {
         Error::Tracee {
-            event: self.session.last,
+            event: self.session.events.last,
             source,
         }
     }
 
     /// Changes the registers of a task.
     pub fn set_registers(&mut self, tid: Tid, regs: &Registers, xstate: &ExtendedState) -> Result<()> {
-        let Some(task) = self.session.tasks.get_mut(&tid) else {
+        let Some(task) = self.session.world.tasks.get_mut(&tid) else {
             return Ok(());
         };
         // A task that was in a call has left it: it continues where it is told to.
@@ -119,7 +119,7 @@ impl Diversion {
 
     /// Changes memory.
     pub fn write_memory(&mut self, tid: Tid, addr: Addr, bytes: &[u8]) -> Result<()> {
-        let Some(memory) = self.session.tasks.get(&tid).map(|t| t.memory()) else {
+        let Some(memory) = self.session.world.tasks.get(&tid).map(|t| t.memory()) else {
             return Ok(());
         };
         memory.write(addr, bytes).map_err(|source| self.failed(source))
@@ -132,7 +132,7 @@ impl Diversion {
 
     /// Runs one task.
     pub fn run(&mut self, tid: Tid, step: bool, interrupt: &mut dyn Interrupt) -> Result<Diverted> {
-        let Some(task) = self.session.tasks.get(&tid) else {
+        let Some(task) = self.session.world.tasks.get(&tid) else {
             return Ok(Diverted::Exited(0));
         };
         let memory = task.memory();
@@ -169,7 +169,7 @@ impl Diversion {
                     overlay.put(memory, *addr, &[INT3])?;
                 }
             }
-            let Some(task) = self.session.tasks.get_mut(&tid) else {
+            let Some(task) = self.session.world.tasks.get_mut(&tid) else {
                 return Err(rr_tracee::Error::Died(tid));
             };
             let (stop, asked) = match task.run(how, interrupt)? {
@@ -226,7 +226,7 @@ impl Diversion {
     }
 
     fn stopped(&mut self, tid: Tid) -> rr_tracee::Result<&mut rr_tracee::Stopped> {
-        match self.session.tasks.get_mut(&tid) {
+        match self.session.world.tasks.get_mut(&tid) {
             Some(task) => task.stopped(),
             None => Err(rr_tracee::Error::Died(tid)),
         }
@@ -251,10 +251,10 @@ impl Diversion {
             return Ok(false);
         };
         let counter = match instruction.mnemonic() {
-            iced_x86::Mnemonic::Rdtsc => self.session.time_ns,
+            iced_x86::Mnemonic::Rdtsc => self.session.events.time_ns,
             iced_x86::Mnemonic::Rdtscp => {
                 regs.rcx = 0;
-                self.session.time_ns
+                self.session.events.time_ns
             }
             _ => return Ok(false),
         };
@@ -286,9 +286,9 @@ impl Diversion {
             libc::SYS_clock_gettime => {
                 let nanoseconds = match a as i32 {
                     libc::CLOCK_REALTIME => {
-                        self.session.reader.header().started_ns + self.session.time_ns as i64
+                        self.session.events.reader.header().started_ns + self.session.events.time_ns as i64
                     }
-                    _ => self.session.time_ns as i64,
+                    _ => self.session.events.time_ns as i64,
                 };
                 let time = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
                 answer(memory.write(Addr(b), &time.map(i64::to_le_bytes).concat()))
@@ -342,7 +342,7 @@ impl Diversion {
         if own.is_some() && args[0] != 0 {
             return self.finish(tid, regs, -i64::from(libc::EINVAL));
         }
-        let Some(task) = self.session.tasks.get_mut(&tid) else {
+        let Some(task) = self.session.world.tasks.get_mut(&tid) else {
             return Err(rr_tracee::Error::Died(tid));
         };
         let (remote, result) = Remote::ours(task.take()?)?.call(regs.syscall(), args)?;

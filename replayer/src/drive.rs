@@ -26,17 +26,20 @@ use crate::session::ReplaySession;
 impl ReplaySession {
     /// Returns whether the next event's task has arrived at the event, which is not applied yet.
     pub(crate) fn has_arrived(&self) -> bool {
-        self.pending.as_ref().is_some_and(|p| p.stage == Stage::Arrived)
+        self.interval
+            .pending
+            .as_ref()
+            .is_some_and(|p| p.stage == Stage::Arrived)
     }
 
     /// The position of the replay.
     pub fn position(&self) -> Position {
         let arrived = self.has_arrived();
         Position {
-            last: self.last,
+            last: self.events.last,
             path: match arrived {
                 true => Path::default(),
-                false => self.progress.path(),
+                false => self.interval.progress.path(),
             },
             arrived,
         }
@@ -45,7 +48,7 @@ impl ReplaySession {
     /// The next event, without replaying it; `None` at the end of the trace.
     pub fn next_event(&mut self) -> Result<Option<Arc<Event>>> {
         self.fetch()?;
-        Ok(self.pending.as_ref().map(|p| Arc::clone(&p.event)))
+        Ok(self.interval.pending.as_ref().map(|p| Arc::clone(&p.event)))
     }
 
     /// Lets the next event's task run on. At the end of the trace this does nothing and reports
@@ -60,22 +63,22 @@ impl ReplaySession {
         if take_tick() && interrupt.is_requested() {
             return Ok(Halt::Interrupted);
         }
-        let before = match (&self.pending, pace) {
+        let before = match (&self.interval.pending, pace) {
             (Some(pending), Pace::Step) => self.registers(pending.event.tid).map(|r| r.rip),
             _ => None,
         };
-        let halt = self.advance(pace, self.progress.is_reported(), interrupt)?;
+        let halt = self.advance(pace, self.interval.progress.is_reported(), interrupt)?;
         match halt {
             Halt::Stepped => self.has_stepped(before),
             Halt::Watchpoint(_) if pace == Pace::Step => self.has_stepped(before),
             Halt::Watchpoint(hits) => {
                 for (_, watch) in self.hit_watches(hits).rev() {
-                    self.progress.count(Mark::Access(watch));
+                    self.interval.progress.count(Mark::Access(watch));
                 }
             }
-            Halt::Breakpoint(addr) => self.progress.count(Mark::Execute(addr)),
+            Halt::Breakpoint(addr) => self.interval.progress.count(Mark::Execute(addr)),
             Halt::Interrupted => {
-                self.progress.interrupted();
+                self.interval.progress.interrupted();
             }
             Halt::Arrived => {}
         }
@@ -90,9 +93,10 @@ impl ReplaySession {
     }
 
     fn has_stepped(&mut self, before: Option<u64>) {
-        let tid = self.pending.as_ref().map(|p| p.event.tid);
+        let tid = self.interval.pending.as_ref().map(|p| p.event.tid);
         let after = tid.and_then(|tid| self.registers(tid)).map(|r| r.rip);
-        self.progress
+        self.interval
+            .progress
             .stepped(before.filter(|before| after != Some(*before)).map(Addr));
         self.arm_marks();
     }
@@ -101,7 +105,7 @@ impl ReplaySession {
     pub(crate) fn arm_marks(&mut self) {
         let marks: Vec<Mark> = self.marks().collect();
         for mark in marks {
-            self.progress.arm(mark);
+            self.interval.progress.arm(mark);
         }
     }
 
@@ -134,9 +138,9 @@ impl ReplaySession {
         self.set_counted(process, breakpoints, where_true, counted)?;
         self.set_watches(process, watches);
         let wanted: BTreeSet<Mark> = self.marks().collect();
-        self.progress.disarm(|mark| wanted.contains(&mark));
-        if wanted.iter().any(|mark| !self.progress.is_armed(*mark)) {
-            self.progress.commit();
+        self.interval.progress.disarm(|mark| wanted.contains(&mark));
+        if wanted.iter().any(|mark| !self.interval.progress.is_armed(*mark)) {
+            self.interval.progress.commit();
             self.arm_marks();
         }
         Ok(())
@@ -145,36 +149,36 @@ impl ReplaySession {
     /// Sets the end of the counting, which causes a halt. An existing stub from a live checkpoint does
     /// not know the goal, and is made anew.
     pub(crate) fn set_goal(&mut self, goal: Goal) -> Result<()> {
-        if let Some(pending) = &self.pending
-            && self.breakpoints.passes.has(goal.addr())
+        if let Some(pending) = &self.interval.pending
+            && self.stoppoints.breakpoints.passes.has(goal.addr())
         {
             let event = Arc::clone(&pending.event);
             self.remake_goal(&event, goal.addr())?;
         }
-        self.breakpoints.goal = Some(goal);
+        self.stoppoints.breakpoints.goal = Some(goal);
         Ok(())
     }
 
     /// The last pass, since the last call, of a breakpoint that is only counted, if it is noted.
     pub(crate) fn take_last_pass(&mut self) -> Option<LastPass> {
-        self.breakpoints.last.take()
+        self.stoppoints.breakpoints.last.take()
     }
 
     /// The recorded tids of the tasks of a process, in order.
     pub fn threads_of(&self, process: Tid) -> Vec<Tid> {
-        let tasks = self.tasks.values().filter(|t| t.tgid == process);
+        let tasks = self.world.tasks.values().filter(|t| t.tgid == process);
         tasks.map(|t| t.tid).collect()
     }
 
     /// The program that a task executes.
     pub fn program_of(&self, tid: Tid) -> Option<&str> {
-        self.tasks.get(&tid).map(|t| &*t.exe)
+        self.world.tasks.get(&tid).map(|t| &*t.exe)
     }
 
     /// The name of a task as the kernel would show it: a name that it was given, or that of its
     /// program.
     pub fn name_of(&self, tid: Tid) -> Option<String> {
-        let task = self.tasks.get(&tid)?;
+        let task = self.world.tasks.get(&tid)?;
         let program = || {
             let base = task.exe.rsplit('/').next().unwrap_or(&task.exe);
             base.chars().take(15).collect()
@@ -184,24 +188,24 @@ impl ReplaySession {
 
     /// Extended state of a task.
     pub fn extended_state(&self, tid: Tid) -> Option<ExtendedState> {
-        self.tasks.get(&tid)?.xstate().ok()
+        self.world.tasks.get(&tid)?.xstate().ok()
     }
 
     /// The number of the system call that a task is in.
     pub fn system_call_of(&self, tid: Tid) -> Option<i64> {
-        let task = self.tasks.get(&tid).filter(|t| t.in_syscall)?;
+        let task = self.world.tasks.get(&tid).filter(|t| t.in_syscall)?;
         task.regs().ok().map(|regs| regs.syscall())
     }
 
     /// The address space of a task.
     pub fn space_of(&self, tid: Tid) -> Option<&AddressSpace> {
-        self.spaces.get(&self.tasks.get(&tid)?.space)
+        self.world.spaces.get(&self.world.tasks.get(&tid)?.space)
     }
 
     /// Reads memory as the program sees it, from `addr` on. Returns the number of bytes that could be
     /// read.
     pub fn read_memory(&mut self, tid: Tid, addr: Addr, buf: &mut [u8]) -> usize {
-        let Some(task) = self.tasks.get(&tid) else {
+        let Some(task) = self.world.tasks.get(&tid) else {
             return 0;
         };
         let (memory, space) = (task.memory(), task.space);
@@ -218,15 +222,19 @@ impl ReplaySession {
             }
         }
         let buf = &mut buf[..got];
-        if let Some(overlay) = self.overlays.get(&space) {
+        if let Some(overlay) = self.code.overlays.get(&space) {
             overlay.mask(addr, buf);
         }
         if rr_area::area().contains(addr) {
             return got;
         }
-        if let Some(model) = self.spaces.get(&space) {
-            let (reader, overlay) = ((&*self.reader, &*self.backings.family), self.overlays.get(&space));
+        if let Some(model) = self.world.spaces.get(&space) {
+            let (reader, overlay) = (
+                (&*self.events.reader, &*self.world.backings.family),
+                self.code.overlays.get(&space),
+            );
             let sites = self
+                .code
                 .sites
                 .entry(space)
                 .or_insert_with(|| crate::sites::Sites::of(model, &memory, overlay, reader));
@@ -237,11 +245,11 @@ impl ReplaySession {
 
     /// Time at which the last event was recorded, in nanoseconds since the recording began.
     pub fn time_ns(&self) -> u64 {
-        self.time_ns
+        self.events.time_ns
     }
 
     /// The last event of the trace.
     pub fn end(&self) -> EventNumber {
-        self.reader.last_event()
+        self.events.reader.last_event()
     }
 }

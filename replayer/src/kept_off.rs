@@ -21,8 +21,14 @@ impl ReplaySession {
     /// The ranges for the event's task as it is about to run.
     pub(crate) fn kept_off(&mut self, event: &Event) -> Result<Vec<AddrRange>> {
         let space = self.task(event)?.space;
-        let mut ranges = self.breakpoints.passes.sites.clone();
-        ranges.extend(self.overlays.get(&space).into_iter().flat_map(|o| o.ranges()));
+        let mut ranges = self.stoppoints.breakpoints.passes.sites.clone();
+        ranges.extend(
+            self.code
+                .overlays
+                .get(&space)
+                .into_iter()
+                .flat_map(|o| o.ranges()),
+        );
         let watches = self
             .watches()
             .iter()

@@ -8,6 +8,11 @@
 //! | module | concept |
 //! |---|---|
 //! | [`session`] | replay of the events, one after the other |
+//! | `events` | the trace's events, and which of them have been replayed |
+//! | `world` | the model of the program: tasks, address spaces, objects |
+//! | `code` | where the tasks' code is not the program's |
+//! | `stoppoints` | breakpoints and watchpoints |
+//! | `interval` | the way to the next event |
 //! | `session::tasks` | creation and end of tasks |
 //! | `pending` | the event under way |
 //! | [`diversion`] | a copy of a session that leaves the recorded course |
@@ -55,17 +60,20 @@ mod backings;
 mod breakpoints;
 mod buffer;
 mod capture;
+mod code;
 mod compare;
 pub mod condition;
 pub mod create;
 pub mod diversion;
 mod drive;
 pub mod error;
+mod events;
 mod failure;
 mod family;
 mod frozen;
 mod halt;
 mod interrupt;
+mod interval;
 mod kept_off;
 mod key;
 pub mod live;
@@ -85,6 +93,7 @@ pub mod session;
 mod sites;
 mod space;
 mod sprint;
+mod stoppoints;
 pub mod stretch;
 mod symbols;
 mod task;
@@ -92,6 +101,7 @@ pub mod timeline;
 pub mod verify;
 mod watch;
 mod words;
+mod world;
 mod zygote;
 
 pub use affinity::{claim_for_replay, cpu_for_replay};

@@ -19,7 +19,6 @@
 //! The state that a session shares with its checkpoints and the sessions from them is their `Family`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::FromRawFd;
@@ -39,17 +38,15 @@ use rr_tracee::{
 
 use crate::affinity::{self, Beside};
 use crate::backings::Object;
-use crate::breakpoints::Breakpoints;
+use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::family::Family;
-use crate::overlay::CodeOverlay;
-use crate::pending::Pending;
+use crate::interval::Interval;
 use crate::position::{Position, Progress};
 use crate::session::ReplaySession;
-use crate::sites::Sites;
 use crate::space::perform;
+use crate::stoppoints::Stoppoints;
 use crate::task::Task;
-use crate::watch::Watches;
 use crate::zygote;
 
 /// A frozen session. It keeps processes and memory as long as it lives.
@@ -67,7 +64,13 @@ pub struct LiveCheckpoint {
     midway: Midway,
     position: Position,
     spaces: Vec<FrozenSpace>,
-    objects: Objects,
+    objects: FrozenObjects,
+}
+
+/// The shared memory objects.
+#[derive(Debug)]
+struct FrozenObjects {
+    models: Objects,
     contents: Vec<(ObjectId, Content)>,
     /// The contents of all objects that can change, one after the other.
     copies: Option<File>,
@@ -77,12 +80,9 @@ pub struct LiveCheckpoint {
 /// The state of a session that has stopped inside an interval.
 #[derive(Clone, Debug)]
 struct Midway {
-    pending: Option<Pending>,
-    progress: Progress,
-    overlays: BTreeMap<SpaceId, CodeOverlay>,
-    sites: BTreeMap<SpaceId, Sites>,
-    breakpoints: Breakpoints,
-    watches: Watches,
+    interval: Interval,
+    code: Code,
+    stoppoints: Stoppoints,
 }
 
 /// An address space, with its tasks.
@@ -182,9 +182,6 @@ fn memory_file() -> std::io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// The contents of the objects, and the file with the copies.
-type Contents = (Vec<(ObjectId, Content)>, Option<File>);
-
 impl ReplaySession {
     /// Makes a live checkpoint of the session at its current position. All tasks of the session are
     /// left as they were (with all hardware breakpoints), but
@@ -194,29 +191,25 @@ impl ReplaySession {
     /// If the checkpoint cannot be made, for example because there are too many processes, the session
     /// can still be continued.
     pub fn freeze(&mut self) -> Result<LiveCheckpoint> {
-        let family = Rc::clone(&self.backings.family);
+        let family = Rc::clone(&self.world.backings.family);
         let _beside = Beside::cpu(family.cpu());
-        let source = Arc::clone(self.cursor.source());
+        let source = Arc::clone(self.events.cursor.source());
         // A caller that freezes a session means to return, so the source keeps more of the events.
-        self.cursor.keep(rr_trace::source::KEEP_MOST);
+        self.events.cursor.keep(rr_trace::source::KEEP_MOST);
         let mut frozen = LiveCheckpoint {
-            reader: Arc::clone(&self.reader),
+            reader: Arc::clone(&self.events.reader),
             source,
             cpu: family.cpu(),
             family,
-            last: self.last,
-            time_ns: self.time_ns,
-            next: self.cursor.next_number(),
+            last: self.events.last,
+            time_ns: self.events.time_ns,
+            next: self.events.cursor.next_number(),
             midway: self.midway(),
             position: self.position(),
             spaces: Vec::new(),
-            objects: self.objects.clone(),
-            contents: Vec::new(),
-            copies: None,
-            sweep_at: self.backings.sweep_at,
+            objects: self.freeze_objects()?,
         };
-        (frozen.contents, frozen.copies) = self.freeze_objects()?;
-        let models: Vec<_> = self.spaces.iter().map(|(id, m)| (*id, m.clone())).collect();
+        let models: Vec<_> = self.world.spaces.iter().map(|(id, m)| (*id, m.clone())).collect();
         for (id, model) in models {
             frozen.spaces.extend(self.freeze_space(id, model)?);
         }
@@ -225,31 +218,25 @@ impl ReplaySession {
 
     fn midway(&self) -> Midway {
         Midway {
-            pending: self.pending.clone(),
-            progress: self.progress.clone(),
-            overlays: self.overlays.clone(),
-            sites: self.sites.clone(),
-            breakpoints: self.breakpoints.clone(),
-            watches: self.watches.clone(),
+            interval: self.interval.clone(),
+            code: self.code.clone(),
+            stoppoints: self.stoppoints.clone(),
         }
     }
 
     fn set_midway(&mut self, midway: Midway) {
-        self.pending = midway.pending;
-        self.progress = midway.progress;
-        self.overlays = midway.overlays;
-        self.sites = midway.sites;
-        self.breakpoints = midway.breakpoints;
-        self.watches = midway.watches;
+        self.interval = midway.interval;
+        self.code = midway.code;
+        self.stoppoints = midway.stoppoints;
     }
 
-    fn freeze_objects(&self) -> Result<Contents> {
+    fn freeze_objects(&self) -> Result<FrozenObjects> {
         let mut contents = Vec::new();
         let mut copies = None;
         let mut end = 0;
-        for (id, object) in &self.backings.objects {
+        for (id, object) in &self.world.backings.objects {
             let content = if object.original {
-                let shared = self.backings.family.original(object.fd, &object.file);
+                let shared = self.world.backings.family.original(object.fd, &object.file);
                 Content::Original(shared.map_err(copying(*id))?, object.fd)
             } else {
                 let to = match &copies {
@@ -264,14 +251,19 @@ impl ReplaySession {
             };
             contents.push((*id, content));
         }
-        Ok((contents, copies))
+        Ok(FrozenObjects {
+            models: self.world.objects.clone(),
+            contents,
+            copies,
+            sweep_at: self.world.backings.sweep_at,
+        })
     }
 
     fn freeze_space(&mut self, id: SpaceId, model: AddressSpace) -> Result<Option<FrozenSpace>> {
-        let event = self.last;
+        let event = self.events.last;
         let failed = |source| Error::Tracee { event, source };
         let mut tasks = Vec::new();
-        for task in self.tasks.values_mut().filter(|task| task.space == id) {
+        for task in self.world.tasks.values_mut().filter(|task| task.space == id) {
             let (tid, tgid, in_syscall) = (task.tid, task.tgid, task.in_syscall);
             tasks.push(FrozenTask {
                 tid,
@@ -285,10 +277,14 @@ impl ReplaySession {
         let Some(first) = tasks.first() else {
             return Ok(None);
         };
-        let leader = self.tasks.get_mut(&first.tid).ok_or_else(|| missing(event))?;
+        let leader = self
+            .world
+            .tasks
+            .get_mut(&first.tid)
+            .ok_or_else(|| missing(event))?;
         let (lift, restore) = fork_advice(&model);
         let mut advise = |stopped, ops: &[SpaceOp]| {
-            perform(stopped, ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))
+            perform(stopped, ops, &mut self.world.backings, &self.events.reader).map_err(|f| f.at(event))
         };
         let copied = copied_pages(leader.real, &model).map_err(failed)?;
         let stopped = advise(leader.take().map_err(failed)?, &lift)?;
@@ -311,7 +307,7 @@ impl ReplaySession {
     }
 
     fn thaw_space(&mut self, frozen: &FrozenSpace) -> Result<()> {
-        let event = self.last;
+        let event = self.events.last;
         let failed = |source| Error::Tracee { event, source };
         let fork = frozen.fork.take();
         let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
@@ -327,18 +323,18 @@ impl ReplaySession {
             let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
             thawed.in_syscall = task.in_syscall;
             thawed.name = task.name.clone();
-            self.tasks.insert(task.tid, thawed);
+            self.world.tasks.insert(task.tid, thawed);
         }
-        self.spaces.insert(frozen.id, frozen.model.clone());
+        self.world.spaces.insert(frozen.id, frozen.model.clone());
         Ok(())
     }
 
     /// Gives the session its own objects, and its tasks their mappings, copied pages and registers.
     fn furnish(&mut self, checkpoint: &LiveCheckpoint) -> Result<()> {
-        let event = self.last;
+        let event = self.events.last;
         let failed = |source| Error::Tracee { event, source };
         let mut copies = Vec::new();
-        for (id, content) in &checkpoint.contents {
+        for (id, content) in &checkpoint.objects.contents {
             match content {
                 Content::Original(file, fd) => {
                     let object = Object {
@@ -346,14 +342,14 @@ impl ReplaySession {
                         fd: *fd,
                         original: true,
                     };
-                    self.backings.objects.insert(*id, object);
+                    self.world.backings.objects.insert(*id, object);
                 }
                 Content::Copy(part) => copies.push((*id, part.clone())),
             }
         }
         for (n, frozen) in checkpoint.spaces.iter().enumerate() {
             let leader = frozen.tasks.first().map(|task| task.tid);
-            let leader = leader.and_then(|tid| self.tasks.get_mut(&tid));
+            let leader = leader.and_then(|tid| self.world.tasks.get_mut(&tid));
             let leader = leader.ok_or_else(|| missing(event))?;
             let mut stopped = leader.take().map_err(failed)?;
             if n == 0 && !copies.is_empty() {
@@ -361,17 +357,17 @@ impl ReplaySession {
                 let mut remote = Remote::ours(stopped).map_err(failed)?;
                 for (id, part) in std::mem::take(&mut copies) {
                     let size = part.end - part.start;
-                    let content = checkpoint.copies.as_ref().map(|file| (file, part));
-                    let made = self.backings.create_memfd(remote, real, id, size, content);
+                    let content = checkpoint.objects.copies.as_ref().map(|file| (file, part));
+                    let made = self.world.backings.create_memfd(remote, real, id, size, content);
                     remote = made.map_err(|f| f.at(event))?;
                 }
                 stopped = remote.finish().map_err(failed)?;
             }
-            let is_copy = |id| self.backings.objects.get(&id).is_some_and(|o| !o.original);
+            let is_copy = |id| self.world.backings.objects.get(&id).is_some_and(|o| !o.original);
             let shared = frozen.model.objects().filter(|(id, ..)| is_copy(*id));
             let mut ops: Vec<SpaceOp> = shared.map(|(.., m)| SpaceOp::Map(m.clone())).collect();
             ops.extend(fork_advice(&frozen.model).1);
-            let stopped = perform(stopped, &ops, &mut self.backings, &self.reader);
+            let stopped = perform(stopped, &ops, &mut self.world.backings, &self.events.reader);
             leader.give(stopped.map_err(|f| f.at(event))?);
             let memory = leader.memory();
             for (addr, bytes) in &frozen.copied {
@@ -379,7 +375,11 @@ impl ReplaySession {
             }
         }
         for task in checkpoint.spaces.iter().flat_map(|space| &space.tasks) {
-            let thawed = self.tasks.get_mut(&task.tid).ok_or_else(|| missing(event))?;
+            let thawed = self
+                .world
+                .tasks
+                .get_mut(&task.tid)
+                .ok_or_else(|| missing(event))?;
             let stopped = thawed.stopped().map_err(failed)?;
             task.state.give(stopped).map_err(failed)?;
         }
@@ -390,7 +390,7 @@ impl ReplaySession {
 impl ReplaySession {
     /// Returns the real processes of the session's tasks, for tests and for `/proc`.
     pub fn processes(&self) -> impl Iterator<Item = Tid> {
-        self.tasks.values().map(|task| task.real)
+        self.world.tasks.values().map(|task| task.real)
     }
 }
 
@@ -429,7 +429,7 @@ impl LiveCheckpoint {
     }
 
     pub(crate) fn progress(&self) -> &Progress {
-        &self.midway.progress
+        &self.midway.interval.progress
     }
 
     /// Returns the recorded tids of all tasks in the checkpoint.
@@ -447,24 +447,24 @@ impl LiveCheckpoint {
         let _beside = Beside::cpu(self.cpu);
         let cursor = self.source.from(self.next)?;
         let mut session = ReplaySession::empty(Arc::clone(&self.reader), cursor, Rc::clone(&self.family));
-        session.last = self.last;
-        session.time_ns = self.time_ns;
+        session.events.last = self.last;
+        session.events.time_ns = self.time_ns;
         session.set_midway(self.midway.clone());
-        session.objects = self.objects.clone();
-        session.backings.sweep_at = self.sweep_at;
+        session.world.objects = self.objects.models.clone();
+        session.world.backings.sweep_at = self.objects.sweep_at;
         for space in &self.spaces {
             session.thaw_space(space)?;
         }
         session.furnish(self)?;
-        let objects = &session.backings.objects;
-        for overlay in session.overlays.values_mut() {
+        let objects = &session.world.backings.objects;
+        for overlay in session.code.overlays.values_mut() {
             overlay.rebind(|id| objects.get(&id).map(|made| Arc::clone(&made.file)));
         }
         let cpu = self.family.cpu();
         if cpu != self.cpu
             && let Some(cpu) = cpu
         {
-            for task in session.tasks.values() {
+            for task in session.world.tasks.values() {
                 affinity::bind(task.real, cpu)
                     .map_err(|errno| os("binding a thawed task".into())(errno.into()))?;
             }

@@ -154,10 +154,15 @@ impl ReplaySession {
     /// Before these operations of an event: copies the objects that the operations change, or let the
     /// program change.
     pub(crate) fn copy_exposed(&mut self, event: &Event, ops: &[SpaceOp]) -> Result<()> {
-        if !self.backings.has_originals() {
+        if !self.world.backings.has_originals() {
             return Ok(());
         }
-        let Some(space) = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space)) else {
+        let Some(space) = self
+            .world
+            .tasks
+            .get(&event.tid)
+            .and_then(|t| self.world.spaces.get(&t.space))
+        else {
             return Ok(());
         };
         let exposed: Vec<ObjectId> = ops.iter().flat_map(|op| exposed(op, space)).collect();
@@ -166,12 +171,12 @@ impl ReplaySession {
 
     /// Before the writes of an event: copies the objects that are written.
     pub(crate) fn copy_written(&mut self, event: &Event) -> Result<()> {
-        if !self.backings.has_originals() {
+        if !self.world.backings.has_originals() {
             return Ok(());
         }
         let written = event.writes.iter().filter_map(|write| {
             let range = AddrRange::sized(write.addr, write.data.len() as u64);
-            Some(objects_in(self.spaces.get(&write.space)?, range))
+            Some(objects_in(self.world.spaces.get(&write.space)?, range))
         });
         let directly = event.object_writes.iter().map(|write| write.object);
         let written: Vec<ObjectId> = written.flatten().chain(directly).collect();
@@ -180,20 +185,25 @@ impl ReplaySession {
 
     /// Updates the objects after operations that have been carried out for `tid`.
     pub(crate) fn follow_ops(&mut self, tid: Tid, ops: &[SpaceOp]) {
-        if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
-            self.objects.follow(ops, space);
+        if let Some(space) = self
+            .world
+            .tasks
+            .get(&tid)
+            .and_then(|t| self.world.spaces.get(&t.space))
+        {
+            self.world.objects.follow(ops, space);
         }
     }
 
     /// Updates the objects after the writes of an event.
     pub(crate) fn follow_writes(&mut self, event: &Event) {
         for write in &event.object_writes {
-            self.objects.written_directly(write.object);
+            self.world.objects.written_directly(write.object);
         }
         for write in &event.writes {
-            if let Some(space) = self.spaces.get(&write.space) {
+            if let Some(space) = self.world.spaces.get(&write.space) {
                 let range = AddrRange::sized(write.addr, write.data.len() as u64);
-                self.objects.written(space, range);
+                self.world.objects.written(space, range);
             }
         }
     }
@@ -201,7 +211,7 @@ impl ReplaySession {
     /// Replaces those of `objects` that are files of the trace by copies, wherever they are mapped.
     fn copy_originals(&mut self, event: EventNumber, objects: Vec<ObjectId>) -> Result<()> {
         for object in objects {
-            if self.backings.is_original(object) {
+            if self.world.backings.is_original(object) {
                 self.copy_object(object).map_err(|f| f.at(event))?;
             }
         }
@@ -209,23 +219,23 @@ impl ReplaySession {
     }
 
     fn copy_object(&mut self, object: ObjectId) -> Result<(), Failure> {
-        for (id, space) in &self.spaces {
+        for (id, space) in &self.world.spaces {
             let ops: Vec<SpaceOp> = space
                 .objects()
                 .filter(|(o, ..)| *o == object)
                 .map(|(.., mapping)| SpaceOp::Map(mapping.clone()))
                 .collect();
-            let Some(task) = self.tasks.values_mut().find(|t| t.space == *id) else {
+            let Some(task) = self.world.tasks.values_mut().find(|t| t.space == *id) else {
                 continue;
             };
             if ops.is_empty() {
                 continue;
             }
             let mut stopped = task.take()?;
-            if self.backings.is_original(object) {
-                stopped = self.backings.copy_original(stopped, object)?;
+            if self.world.backings.is_original(object) {
+                stopped = self.world.backings.copy_original(stopped, object)?;
             }
-            let stopped = perform(stopped, &ops, &mut self.backings, &self.reader)?;
+            let stopped = perform(stopped, &ops, &mut self.world.backings, &self.events.reader)?;
             task.give(stopped);
         }
         Ok(())

@@ -47,12 +47,14 @@ impl ReplaySession {
     /// The task is about to execute an instruction with a breakpoint. Returns whether the breakpoint is
     /// only counted, and counts it.
     pub(crate) fn is_only_counted(&mut self, event: &Event, rip: Addr) -> Result<bool> {
-        let Some(is_noted) = self.breakpoints.counted.get(&rip).copied() else {
+        let Some(is_noted) = self.stoppoints.breakpoints.counted.get(&rip).copied() else {
             return Ok(false);
         };
         let mark = Mark::Execute(rip);
-        match &self.breakpoints.goal {
-            Some(Goal::Count(goal, enough)) if *goal == rip && self.progress.counted(mark) + 1 >= *enough => {
+        match &self.stoppoints.breakpoints.goal {
+            Some(Goal::Count(goal, enough))
+                if *goal == rip && self.interval.progress.counted(mark) + 1 >= *enough =>
+            {
                 return Ok(false);
             }
             Some(Goal::Place(place)) if place.borrow().addr() == rip => {
@@ -63,11 +65,11 @@ impl ReplaySession {
             }
             _ => {}
         }
-        self.progress.count(mark);
+        self.interval.progress.count(mark);
         if is_noted {
             let goals = self.goals();
-            let count = self.progress.counted(mark);
-            self.breakpoints.last = Some(LastPass {
+            let count = self.interval.progress.counted(mark);
+            self.stoppoints.breakpoints.last = Some(LastPass {
                 addr: rip,
                 count,
                 goals,
@@ -78,8 +80,8 @@ impl ReplaySession {
 
     /// Number of times that the goal has been met.
     fn goals(&self) -> u64 {
-        let goal = self.breakpoints.goal.as_ref().map(Goal::addr);
-        goal.map_or(0, |addr| self.progress.counted(Mark::Execute(addr)))
+        let goal = self.stoppoints.breakpoints.goal.as_ref().map(Goal::addr);
+        goal.map_or(0, |addr| self.interval.progress.counted(Mark::Execute(addr)))
     }
 
     /// The address where a task before a breakpoint continues, if it need not be stepped.
@@ -87,44 +89,45 @@ impl ReplaySession {
         if !self.is_breakpoint(event.tid, rip) && !self.is_probed_by_int3(event, rip) {
             return Ok(None);
         }
-        let passes = &mut self.breakpoints.passes;
+        let passes = &mut self.stoppoints.breakpoints.passes;
         let passed = passes.passed.entry(rip).or_default();
         *passed += 1;
         if *passed == PASSES {
             self.make_pass(event, rip).map_err(|e| failed(event, e))?;
         }
-        let made = self.breakpoints.passes.here.get(&rip);
+        let made = self.stoppoints.breakpoints.passes.here.get(&rip);
         Ok(made.map(|pass| pass.stub.moved))
     }
 
     fn make_pass(&mut self, event: &Event, at: Addr) -> rr_tracee::Result<()> {
         self.sites_of(event);
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return Ok(());
         };
         let (memory, id) = (task.memory(), task.space);
-        let Some(space) = self.spaces.get(&id) else {
+        let Some(space) = self.world.spaces.get(&id) else {
             return Ok(());
         };
         // Code that the program can write to may change.
         let is_fixed = |m: &rr_tracee::Mapping| m.prot.has(Prot::EXEC) && !m.prot.has(Prot::WRITE);
-        let is_put = self.breakpoints.is_put(id, at) || self.is_probed_by_int3(event, at);
+        let is_put = self.stoppoints.breakpoints.is_put(id, at) || self.is_probed_by_int3(event, at);
         if !space.at(at).is_some_and(is_fixed) || !is_put {
             return Ok(());
         }
         // Reads the program's code there.
         let mut code = [0; WINDOW_MAX];
         let got = memory.read_some(at, &mut code)?;
-        if let Some(overlay) = self.overlays.get(&id) {
+        if let Some(overlay) = self.code.overlays.get(&id) {
             overlay.mask(at, &mut code[..got]);
         }
         let code = &code[..got];
-        let mut taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
+        let mut taken: Vec<AddrRange> = self.stoppoints.breakpoints.passes.rooms().collect();
         taken.extend(self.probe_stub().map(|stub| stub.room));
         let is_free = |window: &Window| {
             let mut bytes = (0..window.len() as u64).map(|n| at + n);
             let site = |addr| {
-                self.sites
+                self.code
+                    .sites
                     .get(&id)
                     .is_some_and(|sites| sites.around(addr).is_some())
             };
@@ -132,18 +135,28 @@ impl ReplaySession {
             !window.begins_with_repeat() && !window.shows_place() && !bytes.any(site)
         };
         // Settings of the stub: conditions, counting, and the goal.
-        let conditions = self.breakpoints.conditions.get(&at).map_or(&[][..], |all| all);
-        let is_noted = self.breakpoints.counted.get(&at).copied();
+        let conditions = self
+            .stoppoints
+            .breakpoints
+            .conditions
+            .get(&at)
+            .map_or(&[][..], |all| all);
+        let is_noted = self.stoppoints.breakpoints.counted.get(&at).copied();
         let counting = is_noted
             .or((!conditions.is_empty()).then_some(false))
-            .filter(|_| self.breakpoints.passes.counters.len() < COUNTERS);
-        let goal = self.breakpoints.goal.as_ref().filter(|goal| goal.addr() == at);
+            .filter(|_| self.stoppoints.breakpoints.passes.counters.len() < COUNTERS);
+        let goal = self
+            .stoppoints
+            .breakpoints
+            .goal
+            .as_ref()
+            .filter(|goal| goal.addr() == at);
         let point = match &event.kind {
             EventKind::Point { at: regs, point } if regs.rip == at.0 => Some((regs, point)),
             _ => None,
         };
         let probed = self.probed(event);
-        let counter = self.breakpoints.passes.counters.len();
+        let counter = self.stoppoints.breakpoints.passes.counters.len();
         // Makes the stub: one that counts if possible, otherwise a copy of one instruction.
         let window = Window::new(code, at).filter(|w| {
             let inside = AddrRange::new(at + 1, at + w.len() as u64);
@@ -151,7 +164,7 @@ impl ReplaySession {
             let is_apart = |p: AddrRange| p.end <= all.start || all.end <= p.start || p.start == at;
             // The goal comes before the execution point, so the probe can wait.
             let is_clear = goal.is_some() || probed.is_none_or(is_apart);
-            !self.breakpoints.within(inside) && is_clear && is_free(w)
+            !self.stoppoints.breakpoints.within(inside) && is_clear && is_free(w)
         });
         let goal_window = window.as_ref().filter(|_| goal.is_some());
         let goal_window = goal_window.map(|w| AddrRange::sized(at, w.len() as u64));
@@ -160,7 +173,7 @@ impl ReplaySession {
                 Some(Goal::Place(place)) => Some(place.borrow()),
                 _ => None,
             };
-            let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
+            let changes = self.interval.pending.as_ref().map_or(0, |p| p.changes.len());
             let end = match (goal, &place) {
                 (None, _) => point.map_or(End::Never, |(regs, point)| {
                     End::State(regs, &point.discriminators)
@@ -175,7 +188,7 @@ impl ReplaySession {
                 is_goal: goal.is_some(),
                 end,
                 conditions,
-                where_true: self.breakpoints.where_true,
+                where_true: self.stoppoints.breakpoints.where_true,
             };
             Stub::counting(&window?, at, &what, space, &taken)
         });
@@ -195,26 +208,31 @@ impl ReplaySession {
             self.unput_probe(event)?;
         }
         if stub.asking.is_some() {
-            let sites = self.sites.get(&id).into_iter().flat_map(|sites| sites.ranges());
-            self.breakpoints.passes.sites = together(sites.collect(), RANGES);
+            let sites = self
+                .code
+                .sites
+                .get(&id)
+                .into_iter()
+                .flat_map(|sites| sites.ranges());
+            self.stoppoints.breakpoints.passes.sites = together(sites.collect(), RANGES);
         }
         let pass = Pass {
             stub,
             is_patched,
             goal: goal_window,
-            counted: self.progress.counted(Mark::Execute(at)),
+            counted: self.interval.progress.counted(Mark::Execute(at)),
             detours: 0,
         };
         if is_patched {
-            let overlay = self.overlays.entry(id).or_default();
+            let overlay = self.code.overlays.entry(id).or_default();
             overlay.remove(&memory, at)?;
             if !overlay.put(&memory, at, &pass.stub.patch)? {
                 overlay.put(&memory, at, &[INT3])?;
                 return self.unmap_stub(event, &pass.stub);
             }
-            self.breakpoints.passes.counters.push(at);
+            self.stoppoints.breakpoints.passes.counters.push(at);
         }
-        self.breakpoints.passes.here.insert(at, pass);
+        self.stoppoints.breakpoints.passes.here.insert(at, pass);
         Ok(())
     }
 
@@ -223,9 +241,9 @@ impl ReplaySession {
         let EventKind::Point { at, .. } = &event.kind else {
             return None;
         };
-        let task = self.tasks.get(&event.tid)?;
+        let task = self.world.tasks.get(&event.tid)?;
         let at = Addr(at.rip);
-        let window = window_of_program(&task.memory(), self.overlays.get(&task.space), at);
+        let window = window_of_program(&task.memory(), self.code.overlays.get(&task.space), at);
         Some(AddrRange::sized(
             at,
             window.map_or(1, |window| window.len()) as u64,
@@ -240,6 +258,7 @@ impl ReplaySession {
     /// Returns whether the stub of the goal is where the event's probe should be.
     pub(crate) fn has_probe_to_wait(&self, event: &Event) -> bool {
         let mut goals = self
+            .stoppoints
             .breakpoints
             .passes
             .here
@@ -250,7 +269,7 @@ impl ReplaySession {
 
     /// Removes all stubs and copies.
     pub(crate) fn remove_passes(&mut self, event: &Event) -> Result<()> {
-        let passes = std::mem::take(&mut self.breakpoints.passes);
+        let passes = std::mem::take(&mut self.stoppoints.breakpoints.passes);
         for (at, pass) in &passes.here {
             self.unmake_pass(event, *at, pass).map_err(|e| failed(event, e))?;
         }
@@ -259,10 +278,10 @@ impl ReplaySession {
 
     fn unmake_pass(&mut self, event: &Event, at: Addr, pass: &Pass) -> rr_tracee::Result<()> {
         if pass.is_patched
-            && let Some(task) = self.tasks.get(&event.tid)
+            && let Some(task) = self.world.tasks.get(&event.tid)
         {
             let memory = task.memory();
-            let overlay = self.overlays.entry(task.space).or_default();
+            let overlay = self.code.overlays.entry(task.space).or_default();
             overlay.remove(&memory, at)?;
             overlay.put(&memory, at, &[INT3])?;
         }
@@ -271,21 +290,21 @@ impl ReplaySession {
 
     /// The goal has changed: its stub is made anew when it is passed next.
     pub(crate) fn remake_goal(&mut self, event: &Event, at: Addr) -> Result<()> {
-        self.breakpoints.passes.passed.insert(at, PASSES - 1);
-        if !self.breakpoints.passes.here.contains_key(&at) {
+        self.stoppoints.breakpoints.passes.passed.insert(at, PASSES - 1);
+        if !self.stoppoints.breakpoints.passes.here.contains_key(&at) {
             return Ok(());
         }
         // Numbers of counters are not reused, so all stubs are made anew.
-        let passed = self.breakpoints.passes.passed.clone();
+        let passed = self.stoppoints.breakpoints.passes.passed.clone();
         self.remove_passes(event)?;
         let again = passed.into_iter().map(|(at, n)| (at, n.min(PASSES - 1)));
-        self.breakpoints.passes.passed = again.collect();
+        self.stoppoints.breakpoints.passes.passed = again.collect();
         Ok(())
     }
 
     /// Maps a stub's room and writes its code. Returns `false` if there is no room.
     pub(crate) fn map_stub(&mut self, event: &Event, stub: &Stub) -> rr_tracee::Result<bool> {
-        let Some(task) = self.tasks.get_mut(&event.tid) else {
+        let Some(task) = self.world.tasks.get_mut(&event.tid) else {
             return Ok(false);
         };
         let args = [
@@ -307,7 +326,7 @@ impl ReplaySession {
 
     /// Unmaps a stub's room.
     pub(crate) fn unmap_stub(&mut self, event: &Event, stub: &Stub) -> rr_tracee::Result<()> {
-        let Some(task) = self.tasks.get_mut(&event.tid) else {
+        let Some(task) = self.world.tasks.get_mut(&event.tid) else {
             return Ok(());
         };
         let stopped = Remote::ours(task.take()?)?.unmap(stub.room)?.finish()?;
@@ -317,18 +336,18 @@ impl ReplaySession {
 
     /// Sets the stubs' counters to the counts of the position.
     pub(crate) fn give_counts(&mut self, event: &Event) -> Result<()> {
-        if self.breakpoints.passes.counters.is_empty() {
+        if self.stoppoints.breakpoints.passes.counters.is_empty() {
             return Ok(());
         }
         let mut words = [0u64; COUNT_WORDS];
-        for (word, addr) in words.iter_mut().zip(&self.breakpoints.passes.counters) {
-            *word = self.progress.counted(Mark::Execute(*addr));
+        for (word, addr) in words.iter_mut().zip(&self.stoppoints.breakpoints.passes.counters) {
+            *word = self.interval.progress.counted(Mark::Execute(*addr));
         }
         words[GOALS] = self.goals() << 8;
-        if let Some(Goal::Count(addr, enough)) = &self.breakpoints.goal {
-            words[LEFT] = enough.saturating_sub(self.progress.counted(Mark::Execute(*addr)));
+        if let Some(Goal::Count(addr, enough)) = &self.stoppoints.breakpoints.goal {
+            words[LEFT] = enough.saturating_sub(self.interval.progress.counted(Mark::Execute(*addr)));
         }
-        if self.breakpoints.passes.ask() {
+        if self.stoppoints.breakpoints.passes.ask() {
             for (n, range) in self.kept_off(event)?.iter().enumerate() {
                 // The range is widened by seven bytes, because an access has up to eight bytes.
                 words[KEPT_OFF + 2 * n] = range.start.0.saturating_sub(7);
@@ -342,7 +361,7 @@ impl ReplaySession {
 
     /// Adds the stubs' counts to the position.
     pub(crate) fn take_counts(&mut self, event: &Event) -> Result<()> {
-        if self.breakpoints.passes.counters.is_empty() {
+        if self.stoppoints.breakpoints.passes.counters.is_empty() {
             return Ok(());
         }
         let mut bytes = [0; COUNT_WORDS * 8];
@@ -352,15 +371,15 @@ impl ReplaySession {
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = bytes.try_into().map_or(0, u64::from_le_bytes);
         }
-        let counters = &self.breakpoints.passes.counters;
+        let counters = &self.stoppoints.breakpoints.passes.counters;
         for (word, addr) in words.iter().zip(counters) {
-            self.progress.set_counted(Mark::Execute(*addr), *word);
+            self.interval.progress.set_counted(Mark::Execute(*addr), *word);
         }
         let number = (words[LAST] & 0xff) as usize;
         if let Some(addr) = number.checked_sub(1).and_then(|n| counters.get(n)) {
-            self.breakpoints.last = Some(LastPass {
+            self.stoppoints.breakpoints.last = Some(LastPass {
                 addr: *addr,
-                count: self.progress.counted(Mark::Execute(*addr)),
+                count: self.interval.progress.counted(Mark::Execute(*addr)),
                 goals: words[LAST] >> 8,
             });
         }
@@ -369,7 +388,7 @@ impl ReplaySession {
 
     /// The meaning of an `int3` that ends at `rip`, if it belongs to a stub.
     pub(crate) fn at_stub(&self, rip: Addr) -> Option<Trapped> {
-        for (at, pass) in &self.breakpoints.passes.here {
+        for (at, pass) in &self.stoppoints.breakpoints.passes.here {
             let int3 = Addr(rip.0.wrapping_sub(1));
             if pass.stub.traps_at(int3) && pass.is_patched {
                 return Some(Trapped::At(*at));
@@ -386,7 +405,7 @@ impl ReplaySession {
     /// The address where a task continues that has met an invalid instruction within a jump, and the
     /// address of that jump.
     pub(crate) fn moved_from(&self, rip: Addr) -> Option<(Addr, Addr)> {
-        let passes = self.breakpoints.passes.here.iter();
+        let passes = self.stoppoints.breakpoints.passes.here.iter();
         let stubs = passes.filter(|(_, pass)| pass.is_patched);
         let stubs = stubs.map(|(at, pass)| (*at, &pass.stub));
         let probe = self.probe_stub().map(|stub| (stub.at, stub));
@@ -397,15 +416,21 @@ impl ReplaySession {
 
     /// The address where a task continues after a fault at `rip`, if a condition could not be read.
     pub(crate) fn after_fault(&self, rip: Addr) -> Option<Addr> {
-        self.breakpoints.passes.around(rip)?.stub.after_fault(rip)
+        self.stoppoints
+            .breakpoints
+            .passes
+            .around(rip)?
+            .stub
+            .after_fault(rip)
     }
 
     /// Notes that a task has come between instructions that the jump at `at` replaces, which costs a
     /// stop. If that happens more often than the breakpoint is passed, the breakpoint gets its `int3`
     /// back, and the stub becomes a copy.
     pub(crate) fn note_detour(&mut self, event: &Event, at: Addr) -> Result<()> {
-        let passed = self.progress.counted(Mark::Execute(at));
+        let passed = self.interval.progress.counted(Mark::Execute(at));
         let Some(pass) = self
+            .stoppoints
             .breakpoints
             .passes
             .here
@@ -421,7 +446,7 @@ impl ReplaySession {
         pass.is_patched = false;
         let task = self.task(event)?;
         let (memory, space) = (task.memory(), task.space);
-        let overlay = self.overlays.entry(space).or_default();
+        let overlay = self.code.overlays.entry(space).or_default();
         let put = overlay.remove(&memory, at);
         put.and_then(|()| overlay.put(&memory, at, &[INT3]))
             .map_err(|e| failed(event, e))?;
@@ -432,24 +457,29 @@ impl ReplaySession {
     /// code shows.
     pub(crate) fn can_be_counted(&mut self, event: &Event, at: Addr) -> bool {
         self.sites_of(event);
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return false;
         };
-        let overlay = self.overlays.get(&task.space);
+        let overlay = self.code.overlays.get(&task.space);
         let Some(window) = window_of_program(&task.memory(), overlay, at) else {
             return false;
         };
-        let sites = self.sites.get(&task.space);
+        let sites = self.code.sites.get(&task.space);
         let mut bytes = (0..window.len() as u64).map(|n| at + n);
         let in_site = bytes.any(|at| sites.is_some_and(|sites| sites.around(at).is_some()));
         let fits = |space| Stub::fits(&window, at, space);
         let is_plain = !window.begins_with_repeat() && !window.shows_place() && window.leads_on();
-        is_plain && !in_site && self.spaces.get(&task.space).is_some_and(fits)
+        is_plain && !in_site && self.world.spaces.get(&task.space).is_some_and(fits)
     }
 
     /// The stub or copy that contains this address.
     pub(crate) fn stub_around(&self, rip: Addr) -> Option<&Stub> {
-        let pass = self.breakpoints.passes.around(rip).map(|pass| &pass.stub);
+        let pass = self
+            .stoppoints
+            .breakpoints
+            .passes
+            .around(rip)
+            .map(|pass| &pass.stub);
         pass.or_else(|| self.probe_stub().filter(|stub| stub.room.contains(rip)))
     }
 }

@@ -76,8 +76,8 @@ impl ReplaySession {
         let (memory, space) = (task.memory(), task.space);
         Ok(Own {
             memory,
-            overlay: self.overlays.get(&space),
-            exits: self.exits.as_ref(),
+            overlay: self.code.overlays.get(&space),
+            exits: self.code.exits.as_ref(),
         })
     }
 

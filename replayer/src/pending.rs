@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rr_trace::event::Event;
 
 use crate::buffer::Change;
-use crate::point::Search;
+use crate::point::PointSearch;
 
 /// Progress of the pending event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Pending {
     /// The remaining changes of the address space by the interval's buffered calls, in order.
     pub changes: VecDeque<Change>,
     /// The search for its execution point, if it is one.
-    pub search: Search,
+    pub search: PointSearch,
 }
 
 impl Pending {
@@ -45,7 +45,7 @@ impl Pending {
             event,
             stage: Stage::Fetched,
             changes: VecDeque::new(),
-            search: Search::default(),
+            search: PointSearch::default(),
         }
     }
 }

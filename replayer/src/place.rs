@@ -39,12 +39,12 @@ impl ReplaySession {
     /// searched.
     pub(crate) fn place(&mut self, event: &Event) -> Result<Place> {
         let regs = self.regs_of(event)?.of_program();
-        let changes = self.pending.as_ref().map_or(0, |p| p.changes.len());
+        let changes = self.interval.pending.as_ref().map_or(0, |p| p.changes.len());
         let task = self.task(event)?;
         let (memory, space) = (task.memory(), task.space);
         let xstate = task.xstate().map_err(|e| failed(event, e))?.normalised();
         let used = used(event, &memory)?;
-        let overlay = self.overlays.get(&space).cloned().unwrap_or_default();
+        let overlay = self.code.overlays.get(&space).cloned().unwrap_or_default();
         let digests =
             self.with_own_code(|| self.digests(event.tid, digest::ALL).map_err(|e| failed(event, e)))?;
         Ok(Place {
@@ -62,20 +62,20 @@ impl ReplaySession {
 
     /// Digests of the memory of a task.
     pub(crate) fn digests(&self, tid: Tid, within: AddrRange) -> rr_tracee::Result<Vec<ChunkDigest>> {
-        let Some(task) = self.tasks.get(&tid) else {
+        let Some(task) = self.world.tasks.get(&tid) else {
             return Ok(Vec::new());
         };
-        let Some(space) = self.spaces.get(&task.space) else {
+        let Some(space) = self.world.spaces.get(&task.space) else {
             return Ok(Vec::new());
         };
-        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &*o.file);
+        let object = |id: ObjectId| self.world.backings.objects.get(&id).map(|o| &*o.file);
         digest::chunk_digests(task.real, space, within, object)
     }
 
     /// Returns whether the event's task is at a place. If only memory differs, a differing word is
     /// compared from now on.
     pub(crate) fn is_at_place(&mut self, event: &Event, place: &mut Place) -> Result<bool> {
-        if self.pending.as_ref().map_or(0, |p| p.changes.len()) != place.changes
+        if self.interval.pending.as_ref().map_or(0, |p| p.changes.len()) != place.changes
             || self.regs_of(event)?.of_program() != place.regs
         {
             return Ok(false);
@@ -130,9 +130,9 @@ impl ReplaySession {
     /// The first word of a chunk that differs from the place, with its value at the place.
     fn word_that_differs(&self, event: &Event, place: &Place, chunk: Addr) -> Option<(Addr, u64)> {
         const PAGE: u64 = rr_tracee::ids::PAGE;
-        let task = self.tasks.get(&event.tid)?;
-        let (memory, space) = (task.memory(), self.spaces.get(&task.space)?);
-        let overlay = self.overlays.get(&task.space);
+        let task = self.world.tasks.get(&event.tid)?;
+        let (memory, space) = (task.memory(), self.world.spaces.get(&task.space)?);
+        let overlay = self.code.overlays.get(&task.space);
         let chunk = AddrRange::sized(chunk, CHUNK);
         let parts = space
             .touching(chunk)

@@ -29,7 +29,7 @@ use crate::probe::{INT3, Stub};
 use crate::session::ReplaySession;
 use search::Probe;
 
-pub(crate) use search::Search;
+pub(crate) use search::PointSearch;
 
 /// Maximum number of words of a point that can be keys. The first words are those that were seen to
 /// change.
@@ -80,7 +80,12 @@ impl ReplaySession {
         let Some((at, point)) = point_of(event) else {
             return Ok(false);
         };
-        if self.pending.as_ref().is_some_and(|p| !p.changes.is_empty()) {
+        if self
+            .interval
+            .pending
+            .as_ref()
+            .is_some_and(|p| !p.changes.is_empty())
+        {
             return Ok(false);
         }
         if self.regs_of(event)?.of_program() != at.of_program() {
@@ -88,11 +93,11 @@ impl ReplaySession {
         }
         let task = self.task(event)?;
         let (memory, id) = (task.memory(), task.space);
-        if let Some(overlay) = self.overlays.get(&id) {
+        if let Some(overlay) = self.code.overlays.get(&id) {
             overlay.lift(&memory, digest::ALL).map_err(|e| failed(event, e))?;
         }
         let same = self.has_state(event, &memory, point);
-        if let Some(overlay) = self.overlays.get(&id) {
+        if let Some(overlay) = self.code.overlays.get(&id) {
             overlay
                 .put_back(&memory, digest::ALL)
                 .map_err(|e| failed(event, e))?;
@@ -107,17 +112,17 @@ impl ReplaySession {
                 return Ok(false);
             }
         }
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return Ok(false);
         };
         if task.xstate()?.normalised() != point.xstate.normalised() {
             return Ok(false);
         }
-        let Some(space) = self.spaces.get(&task.space) else {
+        let Some(space) = self.world.spaces.get(&task.space) else {
             return Ok(false);
         };
-        let object = |id: ObjectId| self.backings.objects.get(&id).map(|o| &*o.file);
-        let suspect = self.pending.as_ref().and_then(|p| p.search.suspect);
+        let object = |id: ObjectId| self.world.backings.objects.get(&id).map(|o| &*o.file);
+        let suspect = self.interval.pending.as_ref().and_then(|p| p.search.suspect);
         if let Some(suspect) = suspect {
             let chunk = AddrRange::sized(suspect, CHUNK);
             let recorded = point.digests.iter().filter(|s| s.start == suspect).copied();
@@ -127,7 +132,7 @@ impl ReplaySession {
         }
         let digests = digest::chunk_digests(memory.tid(), space, digest::ALL, object)?;
         let differs = digest::first_difference(&digests, &point.digests);
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.search.suspect = differs;
         }
         Ok(differs.is_none())
@@ -135,19 +140,19 @@ impl ReplaySession {
 
     /// Turns the search for the point on or off.
     pub(crate) fn set_probing(&mut self, is_on: bool) {
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.search.is_off = !is_on;
         }
     }
 
     /// The program has written over the probe, by the instruction before `regs.rip`.
     pub(crate) fn note_overwritten(&mut self, event: &Event, regs: &Registers) -> Result<()> {
-        let (Some(pending), Some((at, _))) = (&mut self.pending, point_of(event)) else {
+        let (Some(pending), Some((at, _))) = (&mut self.interval.pending, point_of(event)) else {
             return Ok(());
         };
         pending.search.is_overwritten = true;
         let place = Addr(at.rip);
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return Ok(());
         };
         let (memory, id) = (task.memory(), task.space);
@@ -163,14 +168,14 @@ impl ReplaySession {
             Some(AddrRange::sized(Addr(moved), len as u64))
         };
         let written: Vec<AddrRange> = store.into_iter().filter_map(in_code).collect();
-        let overlay = self.overlays.entry(id).or_default();
+        let overlay = self.code.overlays.entry(id).or_default();
         let noted = overlay.note_written(&memory, place, &written);
         noted.map_err(|e| failed(event, e))
     }
 
     /// From now on searches for the point only with an `int3`.
     pub(crate) fn use_only_int3(&mut self) {
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.search.only_int3 = true;
         }
     }
@@ -183,10 +188,10 @@ impl ReplaySession {
 
     /// The object that patches of code have to be written to, if any.
     fn through(&self, event: &Event, place: Addr) -> Option<Through> {
-        let space = self.spaces.get(&self.tasks.get(&event.tid)?.space)?;
+        let space = self.world.spaces.get(&self.world.tasks.get(&event.tid)?.space)?;
         let mapping = space.at(place).filter(|m| !m.prot.has(Prot::WRITE))?;
         let (object, offset) = mapping.shared_at(place)?;
-        let made = self.backings.objects.get(&object).filter(|o| !o.original)?;
+        let made = self.world.backings.objects.get(&object).filter(|o| !o.original)?;
         Some(Through {
             object,
             file: Arc::clone(&made.file),
@@ -195,7 +200,10 @@ impl ReplaySession {
     }
 
     pub(crate) fn is_probe_overwritten(&self) -> bool {
-        self.pending.as_ref().is_some_and(|p| p.search.is_overwritten)
+        self.interval
+            .pending
+            .as_ref()
+            .is_some_and(|p| p.search.is_overwritten)
     }
 
     /// The words of a point that the probe may compare: not those that the probe has overwritten.
@@ -213,7 +221,11 @@ impl ReplaySession {
 
     /// The addresses by which the program can write to the code in `range`. Empty if it cannot.
     fn writable_at(&self, event: &Event, range: AddrRange) -> Vec<AddrRange> {
-        let space = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space));
+        let space = self
+            .world
+            .tasks
+            .get(&event.tid)
+            .and_then(|t| self.world.spaces.get(&t.space));
         let Some(mapping) = space.and_then(|space| space.at(range.start)) else {
             return vec![];
         };
@@ -242,7 +254,11 @@ impl ReplaySession {
             return Ok(());
         };
         // Memory that the probe reads may be watched.
-        let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
+        let probe = self
+            .interval
+            .pending
+            .as_ref()
+            .and_then(|p| p.search.probe.as_ref());
         if !self.watches().is_empty() && probe.is_some_and(Probe::reads_always) {
             self.remove_probe(event)?;
         }
@@ -250,7 +266,7 @@ impl ReplaySession {
             let search = &p.search;
             search.probe.is_none() && !search.is_off && p.changes.is_empty()
         };
-        if !self.pending.as_ref().is_some_and(waits) || self.has_probe_to_wait(event) {
+        if !self.interval.pending.as_ref().is_some_and(waits) || self.has_probe_to_wait(event) {
             return Ok(());
         }
         self.put_probe(event, at, point).map_err(|e| failed(event, e))
@@ -258,40 +274,45 @@ impl ReplaySession {
 
     fn put_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<()> {
         let probe = self.make_probe(event, at, point)?;
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.search.probe = Some(probe);
         }
         Ok(())
     }
 
     fn make_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<Probe> {
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return Ok(Probe::Int3 { is_first: false });
         };
         let (memory, id) = (task.memory(), task.space);
         let place = Addr(at.rip);
         let mut code = [0; WINDOW_MAX];
         let got = memory.read_some(place, &mut code)?;
-        let overlay = self.overlays.entry(id).or_default();
+        let overlay = self.code.overlays.entry(id).or_default();
         overlay.mask(place, &mut code[..got]);
-        let is_clear = |w: &Window| !self.breakpoints.within(AddrRange::sized(place, w.len() as u64));
-        let only_int3 = self.pending.as_ref().is_some_and(|p| p.search.only_int3);
+        let is_clear = |w: &Window| {
+            !self
+                .stoppoints
+                .breakpoints
+                .within(AddrRange::sized(place, w.len() as u64))
+        };
+        let only_int3 = self.interval.pending.as_ref().is_some_and(|p| p.search.only_int3);
         let window = Window::new(&code[..got], place).filter(|w| !only_int3 && is_clear(w));
         let through = self.through(event, place);
-        let seen = self.pending.as_ref().map_or(&[][..], |p| &p.search.seen);
+        let seen = self.interval.pending.as_ref().map_or(&[][..], |p| &p.search.seen);
         let is_first = window.is_some() && seen.len() < SAMPLES;
         if !is_first {
             let words = self.comparable(event, at, point);
             let key = Key::choose(&self.sample(event, at, &words), seen);
-            let space = self.spaces.get(&id);
-            let taken: Vec<AddrRange> = self.breakpoints.passes.rooms().collect();
+            let space = self.world.spaces.get(&id);
+            let taken: Vec<AddrRange> = self.stoppoints.breakpoints.passes.rooms().collect();
             let stub = window.and_then(|w| Stub::new(&w, at, &words, key.as_ref(), space?, &taken));
             let guarded = |stub: &Stub| AddrRange::sized(place, stub.window_len());
             if let Some(stub) = stub
                 && self.guard(event, guarded(&stub))
                 && self.map_stub(event, &stub)?
             {
-                let overlay = self.overlays.entry(id).or_default();
+                let overlay = self.code.overlays.entry(id).or_default();
                 overlay.put_through(&memory, place, &stub.patch, through)?;
                 let stub = Box::new(stub);
                 return Ok(Probe::Stub { stub, key });
@@ -302,7 +323,7 @@ impl ReplaySession {
             self.guard(event, AddrRange::sized(place, 1));
         }
         // An existing breakpoint of the debugger serves as well.
-        let overlay = self.overlays.entry(id).or_default();
+        let overlay = self.code.overlays.entry(id).or_default();
         overlay.put_through(&memory, place, &[INT3], through)?;
         Ok(Probe::Int3 { is_first })
     }
@@ -318,7 +339,11 @@ impl ReplaySession {
     /// exists, the address space stays unchanged, except that a stack grows when touched. Reads must
     /// not be noticed.)
     fn sample(&self, event: &Event, regs: &Registers, words: &[(Addr, u64)]) -> Sample {
-        let space = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space));
+        let space = self
+            .world
+            .tasks
+            .get(&event.tid)
+            .and_then(|t| self.world.spaces.get(&t.space));
         let is_fixed = |addr: Addr| {
             let mapping = space.and_then(|space| space.at(addr));
             mapping.is_some_and(|m| m.prot.has(Prot::READ) && m.range.contains(addr + 7))
@@ -348,7 +373,7 @@ impl ReplaySession {
         let words = self.comparable(event, at, point);
         let words: Vec<(Addr, u64)> = words.iter().take(KEY_WORDS).filter_map(now).collect();
         let sample = self.sample(event, &regs, &words);
-        let Some(pending) = &mut self.pending else {
+        let Some(pending) = &mut self.interval.pending else {
             return Ok(None);
         };
         pending.search.seen.push(sample);
@@ -366,7 +391,7 @@ impl ReplaySession {
     }
 
     pub(crate) fn unput_probe(&mut self, event: &Event) -> rr_tracee::Result<()> {
-        let search = self.pending.as_mut().map(|p| &mut p.search);
+        let search = self.interval.pending.as_mut().map(|p| &mut p.search);
         let probe = search.and_then(|search| {
             if std::mem::take(&mut search.is_overwritten) {
                 // Code that is being generated there must not be copied before it is executed.
@@ -382,11 +407,11 @@ impl ReplaySession {
     }
 
     fn unmake_probe(&mut self, event: &Event, place: Addr, probe: &Probe) -> rr_tracee::Result<()> {
-        let Some(task) = self.tasks.get(&event.tid) else {
+        let Some(task) = self.world.tasks.get(&event.tid) else {
             return Ok(());
         };
-        let overlay = self.overlays.entry(task.space).or_default();
-        if probe.stub().is_some() || !self.breakpoints.is_put(task.space, place) {
+        let overlay = self.code.overlays.entry(task.space).or_default();
+        if probe.stub().is_some() || !self.stoppoints.breakpoints.is_put(task.space, place) {
             overlay.remove(&task.memory(), place)?;
         }
         match probe.stub() {
@@ -400,11 +425,15 @@ impl ReplaySession {
         let Some((at, _)) = point_of(event) else {
             return Ok(None);
         };
-        let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
+        let probe = self
+            .interval
+            .pending
+            .as_ref()
+            .and_then(|p| p.search.probe.as_ref());
         let (hit, moved) = match probe {
             Some(Probe::Stub { stub, .. }) => {
                 if let Some(moved) = stub.moved_from(Addr(rip.0.wrapping_sub(1))) {
-                    if let Some(pending) = &mut self.pending {
+                    if let Some(pending) = &mut self.interval.pending {
                         pending.search.detours += 1;
                     }
                     self.move_to(event, moved)?;
@@ -419,7 +448,7 @@ impl ReplaySession {
         if rip != hit + 1 {
             return Ok(None);
         }
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.search.looks += u64::from(!is_first);
         }
         self.move_to(event, Addr(at.rip))?;
@@ -445,12 +474,16 @@ impl ReplaySession {
 
     /// Returns whether the probe is an `int3` at `at`.
     pub(crate) fn is_probed_by_int3(&self, event: &Event, at: Addr) -> bool {
-        let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());
+        let probe = self
+            .interval
+            .pending
+            .as_ref()
+            .and_then(|p| p.search.probe.as_ref());
         matches!(probe, Some(Probe::Int3 { .. })) && point_of(event).is_some_and(|(regs, _)| regs.rip == at.0)
     }
 
     /// The stub of the probe.
     pub(crate) fn probe_stub(&self) -> Option<&Stub> {
-        self.pending.as_ref()?.search.probe.as_ref()?.stub()
+        self.interval.pending.as_ref()?.search.probe.as_ref()?.stub()
     }
 }

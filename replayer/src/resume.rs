@@ -28,13 +28,13 @@ impl ReplaySession {
         let _beside = Beside::cpu(cpu);
         let family = Family::new(&reader, cpu)?;
         let mut session = ReplaySession::empty(reader, cursor, family);
-        session.last = event;
-        session.time_ns = image.time_ns;
+        session.events.last = event;
+        session.events.time_ns = image.time_ns;
         for space in &image.spaces {
             session.restore_space(image, space, checkpoint)?;
         }
         for object in image.objects.iter().filter(|o| o.content.is_none()) {
-            if let Some(made) = session.backings.objects.get(&object.id) {
+            if let Some(made) = session.world.backings.objects.get(&object.id) {
                 checkpoint.restore_pages(PageTarget::Object(object.id), |offset, bytes| {
                     std::os::unix::fs::FileExt::write_all_at(&*made.file, bytes, offset.0)
                 })?;
@@ -57,14 +57,14 @@ impl ReplaySession {
         // Creates the objects that the space maps, and the mappings.
         let mut ops = Vec::new();
         for (object, ..) in space.space.objects() {
-            if self.objects.get(object).is_some() {
+            if self.world.objects.get(object).is_some() {
                 continue;
             }
             let Some(found) = image.objects.iter().find(|o| o.id == object) else {
                 continue;
             };
             let ObjectImage { size, content, .. } = *found;
-            self.objects.insert(object, ObjectState { size, content });
+            self.world.objects.insert(object, ObjectState { size, content });
             ops.push(SpaceOp::CreateObject {
                 object,
                 size,
@@ -76,9 +76,10 @@ impl ReplaySession {
             event,
             what: format!("no task {}", first.tid),
         };
-        let task = self.tasks.get_mut(&first.tid).ok_or_else(missing)?;
+        let task = self.world.tasks.get_mut(&first.tid).ok_or_else(missing)?;
         let stopped = task.take().map_err(failed)?;
-        let stopped = perform(stopped, &ops, &mut self.backings, &self.reader).map_err(|f| f.at(event))?;
+        let stopped =
+            perform(stopped, &ops, &mut self.world.backings, &self.events.reader).map_err(|f| f.at(event))?;
         task.give(stopped);
         let memory = task.memory();
         // Restores the contents of the pages.
@@ -97,7 +98,7 @@ impl ReplaySession {
                 None => memory.write_places(parts),
             }
         })?;
-        self.spaces.insert(space.id, space.space.clone());
+        self.world.spaces.insert(space.id, space.space.clone());
         // Creates the other threads, and restores the state of all.
         for other in tasks {
             self.new_thread(
@@ -110,7 +111,7 @@ impl ReplaySession {
             )?;
         }
         for from in image.tasks.iter().filter(|t| t.space == space.id) {
-            let Some(task) = self.tasks.get_mut(&from.tid) else {
+            let Some(task) = self.world.tasks.get_mut(&from.tid) else {
                 continue;
             };
             task.in_syscall = from.in_syscall;
@@ -124,11 +125,11 @@ impl ReplaySession {
     /// The image of the session after its last event.
     pub fn image(&self) -> Result<SessionImage> {
         let failed = |source| Error::Tracee {
-            event: self.last,
+            event: self.events.last,
             source,
         };
         let mut tasks = Vec::new();
-        for task in self.tasks.values() {
+        for task in self.world.tasks.values() {
             tasks.push(TaskImage {
                 tid: task.tid,
                 tgid: task.tgid,
@@ -139,13 +140,13 @@ impl ReplaySession {
                 xstate: task.xstate().map_err(failed)?,
             });
         }
-        let spaces = self.spaces.iter().map(|(id, space)| (*id, space));
+        let spaces = self.world.spaces.iter().map(|(id, space)| (*id, space));
         Ok(SessionImage::new(
-            self.last,
-            self.time_ns,
+            self.events.last,
+            self.events.time_ns,
             spaces,
             tasks,
-            &self.objects,
+            &self.world.objects,
         ))
     }
 }

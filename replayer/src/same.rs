@@ -26,7 +26,7 @@ impl ReplaySession {
 
     fn find_differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
         let failed = |source| Error::Tracee {
-            event: self.last,
+            event: self.events.last,
             source,
         };
         let plain = |session: &ReplaySession| -> Result<_> {
@@ -36,9 +36,9 @@ impl ReplaySession {
             Ok(image)
         };
         let mut report = compare_images(&plain(self)?, &plain(other)?);
-        for (id, model) in &self.spaces {
+        for (id, model) in &self.world.spaces {
             let task_in = |session: &ReplaySession| {
-                let found = session.tasks.values().find(|task| task.space == *id);
+                let found = session.world.tasks.values().find(|task| task.space == *id);
                 found.map(|task| task.real)
             };
             let (Some(a), Some(b)) = (task_in(self), task_in(other)) else {

@@ -5,7 +5,6 @@
 
 mod tasks;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,27 +12,25 @@ use std::sync::Arc;
 use rr_trace::event::{Event, EventKind, EventNumber, MemWrite, ObjectWrite, OutputSource, Stdio, TaskOp};
 use rr_trace::{EventPosition, EventSource, TraceReader};
 use rr_tracee::payload::Sent;
-use rr_tracee::{
-    Addr, AddrRange, AddressSpace, ExtendedState, Objects, Registers, SpaceId, SpaceOp, Tid, tsc,
-};
+use rr_tracee::{AddrRange, ExtendedState, Registers, SpaceOp, Tid, tsc};
 
 use crate::affinity;
-use crate::backings::Backings;
-use crate::breakpoints::Breakpoints;
 use crate::buffer;
+use crate::code::Code;
 use crate::error::{Divergence, Error, Result, bad, failed};
+use crate::events::Events;
 use crate::family::Family;
 use crate::frozen;
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Never;
-use crate::overlay::CodeOverlay;
+use crate::interval::Interval;
 use crate::pending::{Pending, Stage};
 use crate::position::Progress;
-use crate::sites::Sites;
 use crate::space::{close, collect, hits_our_code, perform};
 use crate::sprint::Sprints;
+use crate::stoppoints::Stoppoints;
 use crate::task::Task;
-use crate::watch::Watches;
+use crate::world::World;
 use crate::zygote;
 
 /// One replay.
@@ -59,27 +56,11 @@ use crate::zygote;
 /// ```
 #[derive(Debug)]
 pub struct ReplaySession {
-    pub(crate) reader: Arc<TraceReader>,
-    pub(crate) cursor: EventPosition,
-    pub(crate) tasks: BTreeMap<Tid, Task>,
-    pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
-    /// The shared memory objects as the events describe them.
-    pub(crate) objects: Objects,
-    pub(crate) backings: Backings,
-    pub(crate) last: EventNumber,
-    pub(crate) time_ns: u64,
-    /// The event that is being replayed.
-    pub(crate) pending: Option<Pending>,
-    /// The task's progress in its interval.
-    pub(crate) progress: Progress,
-    /// Bytes in the tasks' code that do not belong to the program.
-    pub(crate) overlays: BTreeMap<SpaceId, CodeOverlay>,
-    /// The rewritten sites, as far as they are known.
-    pub(crate) sites: BTreeMap<SpaceId, Sites>,
-    pub(crate) breakpoints: Breakpoints,
-    pub(crate) watches: Watches,
-    /// The program's bytes at the address where the run out of the library ends.
-    pub(crate) exits: Option<(Addr, Vec<u8>)>,
+    pub(crate) events: Events,
+    pub(crate) world: World,
+    pub(crate) code: Code,
+    pub(crate) stoppoints: Stoppoints,
+    pub(crate) interval: Interval,
     /// State of fast runs to execution points.
     pub(crate) sprints: Sprints,
     /// Forbids this thread to read the time-stamp counter: set at the first step, because the same
@@ -115,21 +96,11 @@ impl ReplaySession {
         family: Rc<Family>,
     ) -> ReplaySession {
         ReplaySession {
-            backings: Backings::new(family),
-            reader,
-            cursor,
-            tasks: BTreeMap::new(),
-            spaces: BTreeMap::new(),
-            objects: Objects::default(),
-            last: EventNumber(0),
-            time_ns: 0,
-            pending: None,
-            progress: Progress::default(),
-            overlays: BTreeMap::new(),
-            sites: BTreeMap::new(),
-            breakpoints: Breakpoints::default(),
-            watches: Watches::default(),
-            exits: None,
+            events: Events::new(reader, cursor),
+            world: World::new(family),
+            code: Code::default(),
+            stoppoints: Stoppoints::default(),
+            interval: Interval::default(),
             sprints: Sprints::default(),
             without_tsc: None,
         }
@@ -137,17 +108,18 @@ impl ReplaySession {
 
     /// Returns the last event that has been replayed.
     pub fn last_event(&self) -> EventNumber {
-        self.last
+        self.events.last
     }
 
     /// Binds the replayed tasks, and future ones, to another CPU.
     pub fn bind(&mut self, cpu: usize) -> Result<()> {
         let tasks = self
+            .world
             .tasks
             .values()
             .try_for_each(|task| affinity::bind(task.real, cpu));
         tasks
-            .and_then(|()| self.backings.family.bind(cpu))
+            .and_then(|()| self.world.backings.family.bind(cpu))
             .map_err(|errno| Error::Os {
                 what: format!("binding a replayed task to CPU {cpu}"),
                 source: errno.into(),
@@ -171,15 +143,15 @@ impl ReplaySession {
     pub(crate) fn fetch(&mut self) -> Result<bool> {
         self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
         tsc::renew();
-        if self.pending.is_none() {
-            self.pending = self.cursor.next()?.map(Pending::new);
+        if self.interval.pending.is_none() {
+            self.interval.pending = self.events.cursor.next()?.map(Pending::new);
         }
-        Ok(self.pending.is_some())
+        Ok(self.interval.pending.is_some())
     }
 
     /// Gives the pending event's task the results of the buffered calls of its interval.
     pub(crate) fn load(&mut self) -> Result<()> {
-        let Some(pending) = &self.pending else {
+        let Some(pending) = &self.interval.pending else {
             return Ok(());
         };
         if pending.stage != Stage::Fetched {
@@ -198,7 +170,7 @@ impl ReplaySession {
             changes = loaded.map_err(|f| f.at(event.number))?;
         }
         self.check_entered(&event)?;
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.changes = changes.into();
             pending.stage = Stage::Running;
         }
@@ -221,16 +193,16 @@ impl ReplaySession {
 
     /// Applies the pending event, whose task has arrived.
     pub(crate) fn apply(&mut self) -> Result<Option<Replayed>> {
-        let Some(pending) = &self.pending else {
+        let Some(pending) = &self.interval.pending else {
             return Ok(None);
         };
         let event = Arc::clone(&pending.event);
         let output = self.apply_event(&event)?;
-        self.pending = None;
-        self.progress = Progress::default();
+        self.interval.pending = None;
+        self.interval.progress = Progress::default();
         self.arm_marks();
-        self.last = event.number;
-        self.time_ns = event.time_ns;
+        self.events.last = event.number;
+        self.events.time_ns = event.time_ns;
         Ok(Some(Replayed { event, output }))
     }
 
@@ -308,7 +280,7 @@ impl ReplaySession {
     /// Makes the next change of the address space by the interval's buffered calls: the task has
     /// reached the call.
     pub(crate) fn make_change(&mut self, event: &Event) -> Result<()> {
-        let change = self.pending.as_mut().and_then(|p| p.changes.pop_front());
+        let change = self.interval.pending.as_mut().and_then(|p| p.changes.pop_front());
         if let Some((_, Some(op))) = change {
             let ops = [op];
             self.perform(event, &ops)?;
@@ -340,7 +312,8 @@ impl ReplaySession {
     }
 
     pub(crate) fn task(&mut self, event: &Event) -> Result<&mut Task> {
-        self.tasks
+        self.world
+            .tasks
             .get_mut(&event.tid)
             .ok_or_else(|| bad(event, "there is no such task"))
     }
@@ -374,18 +347,20 @@ impl ReplaySession {
     /// Carries out operations on the address space of another task.
     fn perform_by(&mut self, event: &Event, tid: Tid, ops: &[SpaceOp]) -> Result<()> {
         let missing = || bad(event, "there is no such task");
-        let id = self.tasks.get(&tid).ok_or_else(missing)?.space;
+        let id = self.world.tasks.get(&tid).ok_or_else(missing)?.space;
         self.code_is_mapped(id, ops)
             .map_err(|source| failed(event, source))?;
-        let task = self.tasks.get_mut(&tid).ok_or_else(missing)?;
+        let task = self.world.tasks.get_mut(&tid).ok_or_else(missing)?;
         let stopped = task.take().map_err(|source| Error::Tracee {
             event: event.number,
             source,
         })?;
         let creates = |op: &SpaceOp| matches!(op, SpaceOp::CreateObject { .. });
         let unused = if ops.iter().any(creates) {
-            let unused = self.backings.forget_unmapped(self.spaces.values());
-            self.objects.retain(|id| self.backings.objects.contains_key(&id));
+            let unused = self.world.backings.forget_unmapped(self.world.spaces.values());
+            self.world
+                .objects
+                .retain(|id| self.world.backings.objects.contains_key(&id));
             unused
         } else {
             Vec::new()
@@ -394,10 +369,11 @@ impl ReplaySession {
             event: event.number,
             source,
         })?;
-        let stopped =
-            perform(stopped, ops, &mut self.backings, &self.reader).map_err(|f| f.at(event.number))?;
+        let stopped = perform(stopped, ops, &mut self.world.backings, &self.events.reader)
+            .map_err(|f| f.at(event.number))?;
         task.give(stopped);
         let model = self
+            .world
             .spaces
             .get_mut(&task.space)
             .ok_or_else(|| bad(event, "there is no such address space"))?;
@@ -409,7 +385,7 @@ impl ReplaySession {
     fn perform_others(&mut self, event: &Event) -> Result<()> {
         for same in event.others.chunk_by(|a, b| a.0 == b.0) {
             let id = same[0].0;
-            let task = self.tasks.values().find(|t| t.space == id);
+            let task = self.world.tasks.values().find(|t| t.space == id);
             let tid = task.map(|t| t.tid);
             let tid = tid.ok_or_else(|| bad(event, "it changes an address space that does not exist"))?;
             let ops: Vec<SpaceOp> = same.iter().map(|(_, op)| op.clone()).collect();
@@ -436,7 +412,7 @@ impl ReplaySession {
     }
 
     fn write_to_object(&self, event: &Event, write: &ObjectWrite) -> Result<()> {
-        let object = self.backings.objects.get(&write.object);
+        let object = self.world.backings.objects.get(&write.object);
         let object = object.ok_or_else(|| bad(event, "it writes into an object that does not exist"))?;
         let end = write.offset.checked_add(write.data.len() as u64);
         let size = object.file.metadata().map(|m| m.len()).unwrap_or(0);
@@ -454,7 +430,7 @@ impl ReplaySession {
         if hits_our_code(write.addr, write.data.len()) {
             return Err(bad(event, "it writes into rr's own code"));
         }
-        let mut owners = self.tasks.values().filter(|t| t.space == write.space);
+        let mut owners = self.world.tasks.values().filter(|t| t.space == write.space);
         let Some(owner) = owners.next() else {
             return Err(bad(event, "it writes into an address space that does not exist"));
         };
@@ -472,13 +448,14 @@ impl ReplaySession {
     /// is no such object, or if the write does not fit.
     fn write_object(&self, write: &MemWrite) -> bool {
         let mapping = self
+            .world
             .spaces
             .get(&write.space)
             .and_then(|space| space.at(write.addr));
         let Some((mapping, (object, at))) = mapping.and_then(|m| Some((m, m.shared_at(write.addr)?))) else {
             return false;
         };
-        let Some(object) = self.backings.objects.get(&object) else {
+        let Some(object) = self.world.backings.objects.get(&object) else {
             return false;
         };
         let fits = write.data.len() as u64 <= mapping.range.end - write.addr;
@@ -487,26 +464,26 @@ impl ReplaySession {
 
     /// Returns the process (thread group) of a task, if the task exists.
     pub fn process_of(&self, tid: Tid) -> Option<Tid> {
-        self.tasks.get(&tid).map(|task| task.tgid)
+        self.world.tasks.get(&tid).map(|task| task.tgid)
     }
 
     /// Returns the registers of a task at the current position, if the task exists.
     pub fn registers(&self, tid: Tid) -> Option<Registers> {
-        let regs = self.tasks.get(&tid)?.regs().ok()?;
+        let regs = self.world.tasks.get(&tid)?.regs().ok()?;
         Some(regs.of_program())
     }
 }
 
 impl Drop for ReplaySession {
     fn drop(&mut self) {
-        let tasks: Vec<Tid> = self.tasks.values().map(|task| task.real).collect();
+        let tasks: Vec<Tid> = self.world.tasks.values().map(|task| task.real).collect();
         zygote::end_all(&tasks);
         frozen::reap();
-        let family = &self.backings.family;
+        let family = &self.world.backings.family;
         // If this is the family's last session, all its processes end anyway, and no descriptor stays
         // open. (The same is true if the zygote has died.)
         if Rc::strong_count(family) > 1 {
-            let objects = self.backings.objects.values();
+            let objects = self.world.backings.objects.values();
             let _ = family.close(objects.filter(|o| !o.original).map(|o| o.fd).collect());
         }
     }

@@ -131,7 +131,11 @@ impl ReplaySession {
     /// The plan for the next event, if a sprint is worth it or a search may have to begin anew, and if
     /// nobody wants to stop on the way.
     fn way_to_sprint(&mut self) -> Option<Way> {
-        let pending = self.pending.as_ref().filter(|p| p.stage == Stage::Fetched)?;
+        let pending = self
+            .interval
+            .pending
+            .as_ref()
+            .filter(|p| p.stage == Stage::Fetched)?;
         let event = Arc::clone(&pending.event);
         let EventKind::Point { at, point } = &event.kind else {
             return None;
@@ -143,8 +147,8 @@ impl ReplaySession {
         // Where the probe may change the flags, it costs so little that a sprint gains nothing. And the
         // processor time of the recording is only a hint: a sprint that goes too far costs more than the
         // whole search.
-        let task = self.tasks.get(&event.tid)?;
-        let window = window_of_program(&task.memory(), self.overlays.get(&task.space), Addr(at.rip));
+        let task = self.world.tasks.get(&event.tid)?;
+        let window = window_of_program(&task.memory(), self.code.overlays.get(&task.space), Addr(at.rip));
         let freely = match window.and_then(|window| window.dead_flags()) {
             Some(_) => None,
             None => self.sprints.length(recorded),
@@ -153,7 +157,7 @@ impl ReplaySession {
         if freely.is_none() && !is_writable {
             return None;
         }
-        (self.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST).then_some(Way {
+        (self.world.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST).then_some(Way {
             event,
             recorded,
             freely,
@@ -165,7 +169,7 @@ impl ReplaySession {
     fn shared_bytes(&self) -> u64 {
         /// The unit of `st_blocks` (stat(2)).
         const BLOCK: u64 = 512;
-        let objects = self.backings.objects.values().filter(|o| !o.original);
+        let objects = self.world.backings.objects.values().filter(|o| !o.original);
         let used = objects.filter_map(|o| o.file.metadata().ok());
         used.map(|m| m.blocks() * BLOCK).sum()
     }

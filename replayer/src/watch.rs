@@ -35,7 +35,7 @@ pub(crate) struct Hits {
 impl ReplaySession {
     /// Sets the debugged process, and the places that stop it after an access.
     pub fn set_watches(&mut self, process: Tid, places: Vec<Watch>) {
-        let watches = &mut self.watches;
+        let watches = &mut self.stoppoints.watches;
         if watches.process != Some(process) || watches.places != places {
             watches.process = Some(process);
             watches.places = places;
@@ -45,7 +45,7 @@ impl ReplaySession {
 
     /// The watched places.
     pub fn watches(&self) -> &[Watch] {
-        &self.watches.places
+        &self.stoppoints.watches.places
     }
 
     /// Guards these ranges in the address space of the event's task against the program's own writes.
@@ -61,7 +61,7 @@ impl ReplaySession {
             })
         });
         let mut guard: Vec<Watch> = pieces.collect();
-        let watches = &mut self.watches;
+        let watches = &mut self.stoppoints.watches;
         let has_room = guard.len() + watches.places.len() <= WATCHES;
         if !has_room {
             guard.clear();
@@ -75,18 +75,21 @@ impl ReplaySession {
 
     /// Sets the debug registers of the event's task, if they are out of date.
     pub(crate) fn arm_watches(&mut self, event: &Event) -> Result<()> {
-        let (process, generation) = (self.watches.process, self.watches.generation);
-        let Some(task) = self.tasks.get_mut(&event.tid) else {
+        let (process, generation) = (
+            self.stoppoints.watches.process,
+            self.stoppoints.watches.generation,
+        );
+        let Some(task) = self.world.tasks.get_mut(&event.tid) else {
             return Ok(());
         };
         if task.watches == generation {
             return Ok(());
         }
         let mut places = match process == Some(task.tgid) {
-            true => self.watches.places.clone(),
+            true => self.stoppoints.watches.places.clone(),
             false => vec![],
         };
-        places.extend(&self.watches.guard);
+        places.extend(&self.stoppoints.watches.guard);
         let armed = task.stopped().and_then(|s| s.set_watches(&places));
         task.watches = generation;
         armed.map_err(|source| failed(event, source))
@@ -95,9 +98,13 @@ impl ReplaySession {
     /// Returns the accesses of the event's task.
     pub(crate) fn take_hits(&mut self, event: &Event) -> Result<Hits> {
         let tgid = self.task(event)?.tgid;
-        let debugged = self.watches.process == Some(tgid);
-        let watched = if debugged { self.watches.places.len() } else { 0 };
-        if watched + self.watches.guard.len() == 0 {
+        let debugged = self.stoppoints.watches.process == Some(tgid);
+        let watched = if debugged {
+            self.stoppoints.watches.places.len()
+        } else {
+            0
+        };
+        if watched + self.stoppoints.watches.guard.len() == 0 {
             return Ok(Hits::default());
         }
         let hits = self.task(event)?.stopped().and_then(|s| s.take_watch_hits());
@@ -110,9 +117,13 @@ impl ReplaySession {
 
     /// Values of the watched places; `None` for those that cannot be read.
     pub fn watched_values(&self) -> Vec<Option<Vec<u8>>> {
-        let task = self.tasks.values().find(|t| Some(t.tgid) == self.watches.process);
+        let task = self
+            .world
+            .tasks
+            .values()
+            .find(|t| Some(t.tgid) == self.stoppoints.watches.process);
         let memory = task.map(|t| t.memory());
         let value = |watch: &Watch| memory.as_ref()?.read_vec(watch.addr, watch.len.into()).ok();
-        self.watches.places.iter().map(value).collect()
+        self.stoppoints.watches.places.iter().map(value).collect()
     }
 }

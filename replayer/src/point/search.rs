@@ -8,7 +8,7 @@ use crate::probe::Stub;
 
 /// The search for an execution point.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Search {
+pub(crate) struct PointSearch {
     /// The probe in the task's code.
     pub(super) probe: Option<Probe>,
     /// The chunk of memory that differed last. It is compared first, because it is likely to differ
@@ -28,7 +28,7 @@ pub(crate) struct Search {
     pub(super) seen: Vec<Sample>,
 }
 
-impl Search {
+impl PointSearch {
     /// Logs the effort of the search, once the point is found.
     pub fn tell(&self, event: &Event) {
         let by = match &self.probe {

@@ -57,13 +57,13 @@ impl ReplaySession {
         let go_on = Addr(written(event, memory.read_u64(at))?);
         // The program's own bytes there, without patches, and a trap at each exit.
         let range = AddrRange::sized(go_on, EXIT_BYTES as u64);
-        if let Some(overlay) = self.overlays.get(&space) {
+        if let Some(overlay) = self.code.overlays.get(&space) {
             written(event, overlay.lift(&memory, range))?;
         }
         let own = written(event, memory.read_up_to(go_on, EXIT_BYTES))?;
         let len = Instruction::of(&own).map_or(Instruction::Call.len(), Instruction::len);
         let exits = [go_on, go_on + len];
-        self.exits = Some((go_on, own.clone()));
+        self.code.exits = Some((go_on, own.clone()));
         for exit in exits {
             written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
         }
@@ -80,9 +80,9 @@ impl ReplaySession {
                 Err(e) => break Err(e),
             }
         };
-        self.exits = None;
+        self.code.exits = None;
         written(event, memory.write_protected(go_on, &own))?;
-        if let Some(overlay) = self.overlays.get(&space) {
+        if let Some(overlay) = self.code.overlays.get(&space) {
             written(event, overlay.put_back(&memory, range))?;
         }
         ended.map(|()| hits)
@@ -90,7 +90,7 @@ impl ReplaySession {
     /// The program's instruction whose copy in the stub of a site is at `rip`.
     pub(super) fn place_of_copy(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
         let (space, memory) = (self.task(event)?.space, self.task(event)?.memory());
-        let mapping = self.spaces.get(&space).and_then(|space| space.at(rip));
+        let mapping = self.world.spaces.get(&space).and_then(|space| space.at(rip));
         if mapping.is_none_or(|mapping| &*mapping.name != STUBS) {
             return Ok(None);
         }

@@ -72,7 +72,7 @@ impl ReplaySession {
         interrupt: &mut dyn Interrupt,
     ) -> Result<Halt> {
         self.load()?;
-        let Some(pending) = &mut self.pending else {
+        let Some(pending) = &mut self.interval.pending else {
             return Ok(Halt::Arrived);
         };
         let event = Arc::clone(&pending.event);
@@ -91,7 +91,7 @@ impl ReplaySession {
 
     fn arrived(&mut self, event: &Event) -> Result<Halt> {
         self.remove_passes(event)?;
-        if let Some(pending) = &self.pending {
+        if let Some(pending) = &self.interval.pending {
             pending.search.tell(event);
         }
         self.remove_probe(event)?;
@@ -100,7 +100,7 @@ impl ReplaySession {
             set.map_err(|source| failed(event, source))?;
         }
         self.check_used_up(event)?;
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.interval.pending {
             pending.stage = Stage::Arrived;
         }
         Ok(Halt::Arrived)
@@ -113,7 +113,7 @@ impl ReplaySession {
         interrupt: &mut dyn Interrupt,
     ) -> Result<Halt> {
         // Steps may have led into the window of a site, whose instructions are not in their place.
-        let mut is_in_site = !self.sites.is_empty() && {
+        let mut is_in_site = !self.code.sites.is_empty() && {
             let rip = Addr(self.regs_of(event)?.rip);
             self.must_step(event.tid, rip)
         };
@@ -223,7 +223,7 @@ impl ReplaySession {
         let space = self.task(event)?.space;
         let from = site.as_ref().map_or(rip, |site| site.start);
         let lifted = AddrRange::new(from, rip + INSTRUCTION_MOST as u64);
-        if let Some(overlay) = self.overlays.get(&space) {
+        if let Some(overlay) = self.code.overlays.get(&space) {
             written(event, overlay.lift(&memory, lifted))?;
         }
         if let Some(site) = &site {
@@ -241,7 +241,7 @@ impl ReplaySession {
         if let Some(site) = &site {
             written(event, memory.write_protected(site.start, &site.rewritten))?;
         }
-        if let Some(overlay) = self.overlays.get(&space) {
+        if let Some(overlay) = self.code.overlays.get(&space) {
             written(event, overlay.put_back(&memory, lifted))?;
         }
         let seen = seen?;
@@ -471,7 +471,7 @@ impl ReplaySession {
 
     /// Handles a task at the entry of a system call, which is not performed.
     fn at_system_call(&mut self, event: &Event, regs: &Registers) -> Result<Seen> {
-        let change = self.pending.as_ref().and_then(|p| p.changes.front());
+        let change = self.interval.pending.as_ref().and_then(|p| p.changes.front());
         if let Some((number, _)) = change
             && regs.rip == PAST_CALL
             && regs.syscall() == *number
@@ -487,7 +487,7 @@ impl ReplaySession {
             return Ok(Seen::Arrived);
         }
         // A filter outside the recording refused the call before the recorder saw it: it is no event.
-        if let Some(errno) = self.reader.header().refused.get(&regs.syscall()) {
+        if let Some(errno) = self.events.reader.header().refused.get(&regs.syscall()) {
             let after = Registers {
                 rax: -i64::from(*errno) as u64,
                 orig_rax: NOT_IN_SYSCALL,
@@ -530,7 +530,7 @@ impl ReplaySession {
         }
         let at = Addr(regs.rip.wrapping_sub(1));
         let space = self.task(event)?.space;
-        if !self.overlays.get(&space).is_some_and(|o| o.has(at)) {
+        if !self.code.overlays.get(&space).is_some_and(|o| o.has(at)) {
             return Ok(None);
         }
         self.move_to(event, at)?;
@@ -555,7 +555,7 @@ impl ReplaySession {
     }
 
     fn unexpected(&self, event: &Event, stop: Stop, regs: &Registers) -> Error {
-        let memory = self.tasks.get(&event.tid).map(|t| t.memory());
+        let memory = self.world.tasks.get(&event.tid).map(|t| t.memory());
         match memory.and_then(|m| buffer::mismatch(&m, regs.rip)) {
             Some((expected, seen)) => Error::Divergence(Box::new(Divergence {
                 event: event.number,
@@ -569,13 +569,13 @@ impl ReplaySession {
     }
 
     fn diverged(&self, event: &Event, tid: Tid, seen: String) -> Error {
-        let change = self.pending.as_ref().and_then(|p| p.changes.front());
+        let change = self.interval.pending.as_ref().and_then(|p| p.changes.front());
         let expected = match (change, self.target(event)) {
             (Some((number, _)), _) => Target::Change(*number).to_string(),
             (None, Some(target)) => target.to_string(),
             (None, None) => "the next event".to_owned(),
         };
-        let suspect = self.pending.as_ref().and_then(|p| p.search.suspect);
+        let suspect = self.interval.pending.as_ref().and_then(|p| p.search.suspect);
         let suspect = suspect.map_or(String::new(), |chunk| {
             format!("; its registers were those of the point before, with other memory at {chunk}")
         });

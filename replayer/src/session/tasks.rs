@@ -14,13 +14,13 @@ use crate::zygote;
 impl ReplaySession {
     fn empty_process(&mut self, event: EventNumber) -> Result<Stopped> {
         let failed = |source| Error::Tracee { event, source };
-        self.backings.family.empty_process().map_err(failed)
+        self.world.backings.family.empty_process().map_err(failed)
     }
 
     /// Checks that no task has this tid yet: a second one would replace the first one in the table, and
     /// then nothing would end the first one.
     fn check_new(&self, event: EventNumber, tid: Tid) -> Result<()> {
-        if self.tasks.contains_key(&tid) {
+        if self.world.tasks.contains_key(&tid) {
             let what = format!("it creates task {tid}, which exists already");
             return Err(Error::BadTrace { event, what });
         }
@@ -38,7 +38,8 @@ impl ReplaySession {
     ) -> Result<()> {
         self.check_new(event, tid)?;
         let stopped = self.empty_process(event)?;
-        self.tasks
+        self.world
+            .tasks
             .insert(tid, Task::new(tid, tgid, space, exe.to_owned(), stopped));
         Ok(())
     }
@@ -59,20 +60,21 @@ impl ReplaySession {
             what: format!("there is no task {parent}"),
         };
         self.check_new(event, new.0)?;
-        let from = self.tasks.get_mut(&parent).ok_or_else(missing)?;
+        let from = self.world.tasks.get_mut(&parent).ok_or_else(missing)?;
         let (stopped, child) = zygote::clone_of(from.take().map_err(failed)?, share).map_err(failed)?;
         from.give(stopped);
-        self.tasks
+        self.world
+            .tasks
             .insert(new.0, Task::new(new.0, new.1, space, exe.to_owned(), child));
         Ok(())
     }
 
     pub(super) fn begin(&mut self, tid: Tid, exec: &ExecInfo, event: EventNumber) -> Result<()> {
-        if !self.tasks.is_empty() {
+        if !self.world.tasks.is_empty() {
             let what = "the program starts a second time".to_owned();
             return Err(Error::BadTrace { event, what });
         }
-        self.spaces.insert(exec.space, AddressSpace::new());
+        self.world.spaces.insert(exec.space, AddressSpace::new());
         self.new_process(event, tid, exec.tid, exec.space, &exec.path)
     }
 
@@ -80,7 +82,8 @@ impl ReplaySession {
         let parent = self.task(event)?;
         let (space, exe) = (parent.space, parent.exe.clone());
         let share = info.space == space;
-        if self.tasks.contains_key(&info.child) || !share && self.spaces.contains_key(&info.space) {
+        if self.world.tasks.contains_key(&info.child) || !share && self.world.spaces.contains_key(&info.space)
+        {
             return Err(bad(
                 event,
                 "it creates a task or an address space that exists already",
@@ -96,12 +99,13 @@ impl ReplaySession {
         )?;
         if !share {
             let forked = self
+                .world
                 .spaces
                 .get(&space)
                 .map(AddressSpace::forked)
                 .unwrap_or_default();
-            self.spaces.insert(info.space, forked);
-            let memory = self.tasks.get(&info.child).map(Task::memory);
+            self.world.spaces.insert(info.space, forked);
+            let memory = self.world.tasks.get(&info.child).map(Task::memory);
             if let Some(memory) = memory {
                 self.clean_copy(space, &memory)
                     .map_err(|source| failed(event, source))?;
@@ -109,6 +113,7 @@ impl ReplaySession {
         }
         let name = self.task(event)?.name.clone();
         let child = self
+            .world
             .tasks
             .get_mut(&info.child)
             .ok_or_else(|| bad(event, "there is no such task"))?;
@@ -130,10 +135,10 @@ impl ReplaySession {
     ) -> Result<()> {
         let tgid = self.task(event)?.tgid;
         self.exit(event.tid);
-        if self.spaces.contains_key(&info.space) {
+        if self.world.spaces.contains_key(&info.space) {
             return Err(bad(event, "it creates an address space that exists already"));
         }
-        self.spaces.insert(info.space, AddressSpace::new());
+        self.world.spaces.insert(info.space, AddressSpace::new());
         self.space_begins();
         self.new_process(event.number, info.tid, tgid, info.space, &info.path)?;
         let renamed = Event {
@@ -144,12 +149,12 @@ impl ReplaySession {
     }
 
     pub(super) fn exit(&mut self, tid: Tid) {
-        let Some(task) = self.tasks.remove(&tid) else {
+        let Some(task) = self.world.tasks.remove(&tid) else {
             return;
         };
         zygote::end(task.real);
-        if !self.tasks.values().any(|t| t.space == task.space) {
-            self.spaces.remove(&task.space);
+        if !self.world.tasks.values().any(|t| t.space == task.space) {
+            self.world.spaces.remove(&task.space);
             self.forget_code(task.space);
         }
     }

@@ -34,7 +34,7 @@ impl Timeline {
             let Some((mut session, from)) = self.start_before(&end, &marks, tried.as_ref())? else {
                 return self.rewind(user);
             };
-            let begun = session.progress.clone();
+            let begun = session.interval.progress.clone();
             let met = {
                 let mut walk = Walk::new(self.process, Some(&self.stops), &mut self.kept, user);
                 match walk.to(&mut session, &end)? {

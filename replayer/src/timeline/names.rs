@@ -53,7 +53,7 @@ impl Timeline {
             let Some(path) = self.find_name(number, &base, position, user)? else {
                 return Ok(None);
             };
-            self.session.progress.rename(number, &path);
+            self.session.interval.progress.rename(number, &path);
             self.session.arm_marks();
             self.names.named.push((number, path));
         }
@@ -103,7 +103,7 @@ impl Timeline {
         let mut place = there.place(&event)?;
         session.load()?;
         if session.is_at_place(&event, &mut place)? {
-            return Ok(Some(session.progress.path()));
+            return Ok(Some(session.interval.progress.path()));
         }
         let owner = session.process_of(event.tid).unwrap_or(self.process);
         let counted = BTreeMap::from([(place.addr(), false)]);
@@ -113,7 +113,7 @@ impl Timeline {
         loop {
             match walk.proceed(session, Pace::Free)? {
                 Err(Way::Interrupted | Way::Done) => return Ok(None),
-                Ok(Halt::Breakpoint(_)) => return Ok(Some(session.progress.path())),
+                Ok(Halt::Breakpoint(_)) => return Ok(Some(session.interval.progress.path())),
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
                 Ok(Halt::Interrupted | Halt::Stepped | Halt::Watchpoint(_)) => {}
             }

@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
         if goal.arrived {
             return self.arrive(session);
         }
-        let left = session.progress.remainder(&goal.path);
+        let left = session.interval.progress.remainder(&goal.path);
         let left = left.ok_or_else(|| lost(session, goal))?;
         let moves = left.len();
         for (n, next) in left.into_iter().enumerate() {
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
         if self.stops.is_some() && session.process_of(tid) == Some(self.process) {
             let position = Position {
                 last: session.last_event(),
-                path: session.progress.path_at(Mark::Execute(addr), pass.count),
+                path: session.interval.progress.path_at(Mark::Execute(addr), pass.count),
                 arrived: false,
             };
             let stop = Stop::Breakpoint { tid, addr };
@@ -267,7 +267,7 @@ impl<'a> Walk<'a> {
     fn until(&mut self, session: &mut ReplaySession, mark: Mark, count: u64, goal: &Position) -> Result<Way> {
         let event = expect_event(session, goal)?;
         self.arm(session, Some(mark))?;
-        let enough = session.progress.counted(mark) + count;
+        let enough = session.interval.progress.counted(mark) + count;
         if let Mark::Execute(addr) = mark {
             session.set_goal(Goal::Count(addr, enough))?;
         }
@@ -275,7 +275,7 @@ impl<'a> Walk<'a> {
             match self.proceed(session, Pace::Free)? {
                 Err(way) => return Ok(way),
                 Ok(Halt::Arrived) => return Err(lost(session, goal)),
-                Ok(halt) if session.progress.counted(mark) >= enough => {
+                Ok(halt) if session.interval.progress.counted(mark) >= enough => {
                     if !self.is_last_move || matches!(halt, Halt::Watchpoint(_)) {
                         self.meet_halt(session, event.tid, halt);
                     }

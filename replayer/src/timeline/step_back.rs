@@ -297,7 +297,7 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
         if steps == 0
             && let End::Met(Mark::Execute(addr), count) = end
             && rip == addr
-            && !session.progress.is_reported()
+            && !session.interval.progress.is_reported()
         {
             met += 1;
             if met == count {
@@ -370,7 +370,7 @@ fn last_of(
         counted.entry(addr).or_insert(false);
     }
     session.set_counting_stops(owner, Halting::new(), WhereTrue::Stops, watches, counted)?;
-    let before = goal.map_or(0, |mark| session.progress.counted(mark));
+    let before = goal.map_or(0, |mark| session.interval.progress.counted(mark));
     if let Some(Mark::Execute(addr)) = goal {
         session.set_goal(Goal::Count(addr, before + enough))?;
     }
@@ -386,7 +386,7 @@ fn last_of(
             };
             last = Some((pass.addr, pass.count, goals));
         }
-        passed = goal.map_or(0, |mark| session.progress.counted(mark) - before);
+        passed = goal.map_or(0, |mark| session.interval.progress.counted(mark) - before);
         match halt {
             Err(way) => return Ok(Err(way)),
             Ok(Halt::Arrived) => break,
@@ -461,6 +461,6 @@ fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal
 impl ReplaySession {
     /// An event of the trace by its number.
     pub(crate) fn event(&self, number: EventNumber) -> Result<Option<Arc<rr_trace::event::Event>>> {
-        Ok(self.cursor.source().get(number)?)
+        Ok(self.events.cursor.source().get(number)?)
     }
 }

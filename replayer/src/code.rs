@@ -1,0 +1,21 @@
+//! `Code`: where the code in the tasks is not the program's own.
+//!
+//! Keeps I8: whoever reads memory asks this owner for the program's bytes.
+
+use std::collections::BTreeMap;
+
+use rr_tracee::{Addr, SpaceId};
+
+use crate::overlay::CodeOverlay;
+use crate::sites::Sites;
+
+/// The code in all address spaces, as far as it differs from the program's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Code {
+    /// Bytes in the tasks' code that do not belong to the program.
+    pub overlays: BTreeMap<SpaceId, CodeOverlay>,
+    /// The rewritten sites, as far as they are known.
+    pub sites: BTreeMap<SpaceId, Sites>,
+    /// The program's bytes at the address where the run out of the library ends.
+    pub exits: Option<(Addr, Vec<u8>)>,
+}

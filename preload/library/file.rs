@@ -1,4 +1,4 @@
-//! What decides if a call on a descriptor can wait: the kind of file, its flags, its state.
+//! Whether a call on a descriptor can wait: the kind of file, its flags and its state decide.
 
 use crate::call::Call;
 use crate::kernel::call as sys;

@@ -23,10 +23,6 @@ use crate::log::event_log::EventLog;
 use crate::policy::options::Policy;
 use crate::world::model::World;
 
-pub use crate::drive::end::{End, Summary};
-pub use crate::log::crash::Crash;
-pub use crate::policy::options::Options;
-
 /// One recording.
 pub struct RecordSession {
     pub(crate) world: World,

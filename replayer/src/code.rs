@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::{Addr, SpaceId};
 
 use crate::overlay::CodeOverlay;
 use crate::sites::Sites;
+use crate::task::Task;
 
 /// The code in all address spaces, as far as it differs from the program's.
 #[derive(Clone, Debug, Default)]
@@ -18,4 +20,16 @@ pub(crate) struct Code {
     pub sites: BTreeMap<SpaceId, Sites>,
     /// The program's bytes at the address where the run out of the library ends.
     pub exits: Option<(Addr, Vec<u8>)>,
+}
+
+impl Code {
+    /// The window at `at` in the code of the task's address space, without the overlay's bytes.
+    pub fn window(&self, task: &Task, at: Addr) -> Option<Window> {
+        let mut code = [0; WINDOW_MAX];
+        let got = task.memory().read_some(at, &mut code).ok()?;
+        if let Some(overlay) = self.overlays.get(&task.space) {
+            overlay.mask(at, &mut code[..got]);
+        }
+        Window::new(&code[..got], at)
+    }
 }

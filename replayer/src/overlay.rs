@@ -12,7 +12,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rr_tracee::code::{WINDOW_MAX, Window};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Result};
 
@@ -198,14 +197,4 @@ fn give_back(memory: &Memory, addr: Addr, patch: &Patch) -> Result<()> {
         }
     }
     patch.write(memory, addr, &now)
-}
-
-/// The window in the program's code at `at`, in an address space with this overlay.
-pub(crate) fn window_of_program(memory: &Memory, overlay: Option<&CodeOverlay>, at: Addr) -> Option<Window> {
-    let mut code = [0; WINDOW_MAX];
-    let got = memory.read_some(at, &mut code).ok()?;
-    if let Some(overlay) = overlay {
-        overlay.mask(at, &mut code[..got]);
-    }
-    Window::new(&code[..got], at)
 }

@@ -28,7 +28,6 @@ use rr_tracee::{Addr, AddrRange, Prot};
 
 use crate::error::{Result, failed};
 use crate::kept_off::together;
-use crate::overlay::window_of_program;
 use crate::place::Goal;
 use crate::position::Mark;
 use crate::probe::{Counting, End, INT3, Stub};
@@ -243,7 +242,7 @@ impl ReplaySession {
         };
         let task = self.world.tasks.get(&event.tid)?;
         let at = Addr(at.rip);
-        let window = window_of_program(&task.memory(), self.code.overlays.get(&task.space), at);
+        let window = self.code.window(task, at);
         Some(AddrRange::sized(
             at,
             window.map_or(1, |window| window.len()) as u64,
@@ -460,8 +459,7 @@ impl ReplaySession {
         let Some(task) = self.world.tasks.get(&event.tid) else {
             return false;
         };
-        let overlay = self.code.overlays.get(&task.space);
-        let Some(window) = window_of_program(&task.memory(), overlay, at) else {
+        let Some(window) = self.code.window(task, at) else {
             return false;
         };
         let sites = self.code.sites.get(&task.space);

@@ -286,10 +286,7 @@ impl ReplaySession {
         };
         let (memory, id) = (task.memory(), task.space);
         let place = Addr(at.rip);
-        let mut code = [0; WINDOW_MAX];
-        let got = memory.read_some(place, &mut code)?;
-        let overlay = self.code.overlays.entry(id).or_default();
-        overlay.mask(place, &mut code[..got]);
+        let window = self.code.window(task, place);
         let is_clear = |w: &Window| {
             !self
                 .stoppoints
@@ -297,7 +294,7 @@ impl ReplaySession {
                 .within(AddrRange::sized(place, w.len() as u64))
         };
         let only_int3 = self.interval.pending.as_ref().is_some_and(|p| p.search.only_int3);
-        let window = Window::new(&code[..got], place).filter(|w| !only_int3 && is_clear(w));
+        let window = window.filter(|w| !only_int3 && is_clear(w));
         let through = self.through(event, place);
         let seen = self.interval.pending.as_ref().map_or(&[][..], |p| &p.search.seen);
         let is_first = window.is_some() && seen.len() < SAMPLES;

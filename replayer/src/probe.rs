@@ -165,7 +165,8 @@ impl Stub {
             equal = compare_key_with_flags(code, key);
             Some(Traps::at(usize::MAX))
         };
-        let mut stub = Stub::build_loop(window, at, space, taken, make)?;
+        let place = find_place(at, &window.inner_boundaries(JUMP_LEN), space, taken)?;
+        let mut stub = Stub::build_at(place, window, at, Some(place), make)?;
         let code = &mut stub.code;
         land(code, [equal]);
         save(code);
@@ -238,19 +239,8 @@ impl Stub {
         Stub::build_at(place, window, at, None, make)
     }
 
-    /// Same as [`Stub::build`]. If the window branches back to its beginning, the moved window branches
-    /// to the beginning of the stub.
-    fn build_loop(
-        window: &Window,
-        at: Addr,
-        space: &AddressSpace,
-        taken: &[AddrRange],
-        make: impl FnOnce(&mut Vec<u8>) -> Option<Traps>,
-    ) -> Option<Stub> {
-        let place = find_place(at, &window.inner_boundaries(JUMP_LEN), space, taken)?;
-        Stub::build_at(place, window, at, Some(place), make)
-    }
-
+    /// Same as [`Stub::build`], for a stub at `place`. Branches of the window to its own beginning go to
+    /// `top` instead, if there is one.
     fn build_at(
         place: Addr,
         window: &Window,

@@ -30,7 +30,6 @@ use rr_tracee::{Addr, Tid, procfs, tsc};
 use crate::error::{Result, failed};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
-use crate::overlay::window_of_program;
 use crate::pending::Stage;
 use crate::session::ReplaySession;
 
@@ -148,7 +147,7 @@ impl ReplaySession {
         // processor time of the recording is only a hint: a sprint that goes too far costs more than the
         // whole search.
         let task = self.world.tasks.get(&event.tid)?;
-        let window = window_of_program(&task.memory(), self.code.overlays.get(&task.space), Addr(at.rip));
+        let window = self.code.window(task, Addr(at.rip));
         let freely = match window.and_then(|window| window.dead_flags()) {
             Some(_) => None,
             None => self.sprints.length(recorded),

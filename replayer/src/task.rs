@@ -132,17 +132,17 @@ impl Task {
 
     /// Moves the task to another address.
     pub fn move_to(&mut self, to: rr_tracee::Addr) -> rr_tracee::Result<()> {
-        let mut regs = self.all_regs()?;
-        regs.rip = to.0;
-        self.stopped()?.set_regs(&regs)?;
-        self.regs.set(Some(regs));
-        Ok(())
+        self.change_regs(|regs| regs.rip = to.0)
     }
 
     /// Sets the status flags to those of `eflags`.
     pub fn set_status_flags(&mut self, eflags: u64) -> rr_tracee::Result<()> {
+        self.change_regs(|regs| regs.eflags = regs.eflags & !STATUS_FLAGS | eflags & STATUS_FLAGS)
+    }
+
+    fn change_regs(&mut self, change: impl FnOnce(&mut Registers)) -> rr_tracee::Result<()> {
         let mut regs = self.all_regs()?;
-        regs.eflags = regs.eflags & !STATUS_FLAGS | eflags & STATUS_FLAGS;
+        change(&mut regs);
         self.stopped()?.set_regs(&regs)?;
         self.regs.set(Some(regs));
         Ok(())

@@ -372,8 +372,7 @@ impl Window {
     }
 }
 
-/// Returns whether all status flags are different afterwards, or the same by chance: none of them is
-/// read or kept. The instruction cannot fault. (`and`, `or`, `xor` and `test` clear the adjust flag,
+/// Returns whether the instruction overwrites all status flags without reading any. It cannot fault. (`and`, `or`, `xor` and `test` clear the adjust flag,
 /// although the Intel SDM calls it undefined: a test asks this CPU.)
 fn overwrites_flags(instruction: &Instruction) -> bool {
     let by_name = matches!(

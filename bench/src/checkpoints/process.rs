@@ -91,7 +91,7 @@ impl Busy {
     }
 }
 
-/// What a helper prints.
+/// The output of a helper.
 pub fn output(program: &Path, args: &[&str]) -> Result<String> {
     let output = Command::new(program).args(args).output().context("a helper")?;
     if !output.status.success() {

@@ -40,7 +40,7 @@ pub(crate) struct Record {
     pub ops: Vec<SpaceOp>,
     /// The memory that was written.
     pub writes: Vec<MemWrite>,
-    /// What the call has written to our own standard output or error.
+    /// The bytes that the call has written to our own standard output or error.
     pub output: Option<Output>,
 }
 

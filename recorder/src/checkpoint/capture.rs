@@ -36,7 +36,7 @@ pub struct Capture {
     pub(crate) bytes: Bytes,
 }
 
-/// What counts as progress beside events and time.
+/// The measures of progress beside events and time.
 #[derive(Debug, Default)]
 struct Progressed {
     /// Number of buffered calls so far.

@@ -12,13 +12,14 @@ use rr_tracee::{Addr, Tid, tsc};
 
 use crate::checkpoint::take::checkpoint_if_due;
 use crate::drive::check_maps::check_model;
+use crate::drive::end::End;
 use crate::drive::end::end_reached;
 use crate::drive::members::tell_scheduler;
 use crate::drive::reports::{let_out, let_woken_out, note_report};
 use crate::drive::run::{advance_task, sleep_until_report, survive_death};
 use crate::drive::scheduler::Choice;
 use crate::error::{Error, Result};
-use crate::session::{End, RecordSession};
+use crate::session::RecordSession;
 use crate::world::task::{State, Task};
 
 /// Handles the release of a lock at `at`: ends the turn in favour of a task that starves there.

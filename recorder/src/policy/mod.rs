@@ -1,4 +1,4 @@
-//! What the user asked for and is told.
+//! The user's options, and what the recording reports to the user: warnings and statistics.
 //!
 //! | file | concept |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What the user has asked for, and has been told.
+//! `Policy`: the options of a recording, and the state of its reports to the user.
 
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const LISTS: [&str; 3] = [
     "/sys/devices/system/cpu/present",
 ];
 
-/// What the user has asked for, and has been told.
+/// The options of a recording, and the state of its reports to the user.
 pub(crate) struct Policy {
     pub options: Options,
     pub warnings: Warnings,

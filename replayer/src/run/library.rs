@@ -87,6 +87,7 @@ impl ReplaySession {
         }
         ended.map(|()| hits)
     }
+
     /// The program's instruction whose copy in the stub of a site is at `rip`.
     pub(super) fn place_of_copy(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
         let (space, memory) = (self.task(event)?.space, self.task(event)?.memory());

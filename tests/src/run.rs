@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -149,8 +149,8 @@ impl Started {
     }
 
     /// Standard output so far.
-    pub fn stdout_so_far(&mut self) -> Vec<u8> {
-        contents(&mut self.stdout)
+    pub fn stdout_so_far(&self) -> Vec<u8> {
+        contents(&self.stdout)
     }
 
     /// The process id that the program writes as its first line.
@@ -193,8 +193,8 @@ impl Started {
                 panic!(
                     "no end within {limit:?}\ncommand: {}\nprocesses:\n{tree}stdout (end): {}\nstderr (end): {}",
                     self.command,
-                    tail(&contents(&mut self.stdout)),
-                    tail(&contents(&mut self.stderr))
+                    tail(&contents(&self.stdout)),
+                    tail(&contents(&self.stderr))
                 );
             }
             std::thread::sleep(pause);
@@ -204,8 +204,8 @@ impl Started {
         Run {
             command: std::mem::take(&mut self.command),
             status,
-            stdout: contents(&mut self.stdout),
-            stderr: contents(&mut self.stderr),
+            stdout: contents(&self.stdout),
+            stderr: contents(&self.stderr),
             elapsed,
         }
     }
@@ -227,15 +227,18 @@ pub fn run(command: &mut Command, limit: Duration) -> Run {
     start(command).finish(limit)
 }
 
-fn contents(file: &mut File) -> Vec<u8> {
-    // The descriptor shares its offset with the child. A fresh descriptor leaves the child's offset
-    // alone.
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+fn contents(file: &File) -> Vec<u8> {
+    // The descriptor shares its offset with the child: reads that name their place leave it alone.
     let mut bytes = Vec::new();
-    let mut own = File::open(path).expect("reopen an output file");
-    own.seek(SeekFrom::Start(0)).expect("seek in an output file");
-    own.read_to_end(&mut bytes).expect("read an output file");
-    bytes
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match file.read_at(&mut chunk, bytes.len() as u64) {
+            Ok(0) => return bytes,
+            Ok(len) => bytes.extend_from_slice(&chunk[..len]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => panic!("read an output file: {e}"),
+        }
+    }
 }
 
 /// The processes below `root`, one in each line, with state and current system call, to diagnose a

@@ -103,7 +103,8 @@ fn what_is_left_replays() {
     // The files that were mapped before are gone, from the trace and from the store.
     let files = |dir: &Path| std::fs::read_dir(dir).map_or(0, |all| all.count());
     let kept = files(&recording.dir.join("files"));
-    assert!((5..40).contains(&kept), "{kept} files");
+    // The program, its loader and libc stay. On a busy machine the last 300 ms map nothing else.
+    assert!((3..40).contains(&kept), "{kept} files");
     let store = rr.home().join("traces/.files");
     assert!(store.is_dir(), "the store is elsewhere");
     assert!(files(&store) <= kept + 2, "{} files in the store", files(&store));
@@ -382,7 +383,7 @@ fn snapshots_are_whole() {
 fn snapshots_of_other_recordings() {
     let rr = Rr::new();
     let options = ["--checkpoint-interval", "20ms"];
-    let (mut started, trace) = rr.start_recording(&options, &server(0), &rr.new_dir());
+    let (started, trace) = rr.start_recording(&options, &server(0), &rr.new_dir());
     while started.stdout_so_far().len() < 2000 {
         std::thread::sleep(Duration::from_millis(5));
     }

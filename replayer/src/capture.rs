@@ -14,14 +14,14 @@
 use std::time::Duration;
 
 use rr_checkpoint::{CaptureRequest, Changes, ObjectSource, SharedSource, SpaceSource, copy_unforkable};
-use rr_tracee::{SpaceId, Tid, tsc};
+use rr_tracee::{SpaceId, tsc};
 
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::frozen;
+use crate::own_code::{lift_code, put_code_back};
 use crate::position::Position;
 use crate::session::ReplaySession;
-use crate::zygote;
 
 impl ReplaySession {
     /// Captures everything for a stored checkpoint of this place. The session can continue at once. Its
@@ -40,79 +40,59 @@ impl ReplaySession {
         let _beside = Beside::cpu(self.world.backings.family.cpu());
         let began = tsc::now();
         // Not only in the forks: memory that they share with the session is copied, too.
-        self.lift_code()?;
-        let captured = self.capture_own();
-        self.put_code_back()?;
+        lift_code(self)?;
+        let captured = capture_own(self);
+        put_code_back(self)?;
         let mut request = captured?;
         request.pause_us = micros(tsc::now().saturating_sub(began));
         Ok(request)
-    }
-
-    /// Same as [`ReplaySession::capture`], while all memory has the program's own bytes.
-    fn capture_own(&mut self) -> Result<CaptureRequest> {
-        let event = self.events.last;
-        let failed = |source| Error::Tracee { event, source };
-        let mut request = CaptureRequest {
-            image: self.image()?,
-            spaces: Vec::new(),
-            objects: Vec::new(),
-            pause_us: 0,
-        };
-        let ids: Vec<SpaceId> = self.world.spaces.keys().copied().collect();
-        for space in ids {
-            let Some(leader) = self.world.tasks.values().find(|t| t.space == space) else {
-                continue;
-            };
-            let (leader, real) = (leader.tid, leader.real);
-            let extra = match self.world.spaces.get(&space) {
-                Some(model) => copy_unforkable(real, model)?,
-                None => Vec::new(),
-            };
-            let fork = self.fork_frozen(leader).map_err(failed)?;
-            let source = SharedSource::frozen(fork);
-            let changes = Changes::Unknown;
-            request.spaces.push(SpaceSource {
-                space,
-                source,
-                extra,
-                changes,
-            });
-        }
-        for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
-            let Some(made) = self.world.backings.objects.get(&object.id) else {
-                continue;
-            };
-            let parts = request.image.mapped_parts(object.id);
-            let copied = ObjectSource::from_file(object.id, &made.file, &parts);
-            request.objects.push(copied.map_err(|source| Error::Os {
-                what: format!("copying shared memory object {}", object.id.0),
-                source,
-            })?);
-        }
-        Ok(request)
-    }
-
-    /// A fork of a task that never runs.
-    fn fork_frozen(&mut self, tid: Tid) -> rr_tracee::Result<Tid> {
-        let task = self
-            .world
-            .tasks
-            .get_mut(&tid)
-            .ok_or(rr_tracee::Error::Died(tid))?;
-        let mut stopped = task.take()?;
-        // Not every stop has a siginfo.
-        let info = stopped.siginfo().ok();
-        let fork;
-        (stopped, fork) = zygote::try_clone(stopped, false)?;
-        let given = info.map_or(Ok(()), |info| stopped.set_siginfo(&info));
-        task.give(stopped);
-        let fork = fork?.tid();
-        frozen::add(fork);
-        given.inspect_err(|_| rr_tracee::task::kill(fork))?;
-        Ok(fork)
     }
 }
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Same as [`ReplaySession::capture`], while all memory has the program's own bytes.
+fn capture_own(session: &mut ReplaySession) -> Result<CaptureRequest> {
+    let event = session.events.last;
+    let failed = |source| Error::Tracee { event, source };
+    let mut request = CaptureRequest {
+        image: session.image()?,
+        spaces: Vec::new(),
+        objects: Vec::new(),
+        pause_us: 0,
+    };
+    let ids: Vec<SpaceId> = session.world.spaces.keys().copied().collect();
+    for space in ids {
+        let Some(leader) = session.world.tasks.values().find(|t| t.space == space) else {
+            continue;
+        };
+        let (leader, real) = (leader.tid, leader.real);
+        let extra = match session.world.spaces.get(&space) {
+            Some(model) => copy_unforkable(real, model)?,
+            None => Vec::new(),
+        };
+        let fork = session.world.fork_frozen(leader).map_err(failed)?;
+        let source = SharedSource::frozen(fork);
+        let changes = Changes::Unknown;
+        request.spaces.push(SpaceSource {
+            space,
+            source,
+            extra,
+            changes,
+        });
+    }
+    for object in request.image.objects.iter().filter(|o| o.content.is_none()) {
+        let Some(made) = session.world.backings.objects.get(&object.id) else {
+            continue;
+        };
+        let parts = request.image.mapped_parts(object.id);
+        let copied = ObjectSource::from_file(object.id, &made.file, &parts);
+        request.objects.push(copied.map_err(|source| Error::Os {
+            what: format!("copying shared memory object {}", object.id.0),
+            source,
+        })?);
+    }
+    Ok(request)
 }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use rr_tracee::code::{WINDOW_MAX, Window};
-use rr_tracee::{Addr, SpaceId};
+use rr_tracee::digest::ALL;
+use rr_tracee::{Addr, Memory, SpaceId};
 
 use crate::overlay::CodeOverlay;
 use crate::sites::Sites;
@@ -31,5 +32,13 @@ impl Code {
             overlay.mask(at, &mut code[..got]);
         }
         Window::new(&code[..got], at)
+    }
+
+    /// A new address space is a copy of `from`, including patches: restores the program's own bytes.
+    pub fn clean_copy(&self, from: SpaceId, memory: &Memory) -> rr_tracee::Result<()> {
+        match self.overlays.get(&from) {
+            Some(overlay) => overlay.lift(memory, ALL),
+            None => Ok(()),
+        }
     }
 }

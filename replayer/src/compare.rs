@@ -9,6 +9,7 @@ use rr_trace::Member;
 use rr_tracee::Memory;
 
 use crate::error::Result;
+use crate::own_code::with_own_code;
 use crate::session::ReplaySession;
 use crate::symbols;
 
@@ -76,48 +77,48 @@ impl ReplaySession {
     /// Compares the session with a checkpoint at the same event: image and every page. Reports at most
     /// `limit` pages.
     pub fn compare(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Mismatch> {
-        self.with_own_code(|| self.compare_all(checkpoint, limit))
+        with_own_code(self, || compare_all(self, checkpoint, limit))
     }
+}
 
-    fn compare_all(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Mismatch> {
-        let mut mismatch = Mismatch {
-            image: compare_images(checkpoint.image(), &self.image()?),
-            ..Mismatch::default()
+fn compare_all(session: &ReplaySession, checkpoint: &Checkpoint, limit: usize) -> Result<Mismatch> {
+    let mut mismatch = Mismatch {
+        image: compare_images(checkpoint.image(), &session.image()?),
+        ..Mismatch::default()
+    };
+    for (id, model) in &session.world.spaces {
+        let Some(task) = session.world.tasks.values().find(|t| t.space == *id) else {
+            continue;
         };
-        for (id, model) in &self.world.spaces {
-            let Some(task) = self.world.tasks.values().find(|t| t.space == *id) else {
-                continue;
-            };
-            if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
-                continue;
-            }
-            let open = |untouched| match untouched {
-                Untouched::File(file) => Ok(self.events.reader.open_file(file)?),
-                Untouched::Object(id) => match self.world.backings.objects.get(&id) {
-                    Some(object) => Ok(Member::whole(object.file.try_clone()?, "(shared memory)".into())),
-                    None => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
-                },
-            };
-            let live = Memory::of(task.real);
-            let found = compare_space(checkpoint, *id, model, &live, &open, limit)?;
+        if !checkpoint.image().spaces.iter().any(|s| s.id == *id) {
+            continue;
+        }
+        let open = |untouched| match untouched {
+            Untouched::File(file) => Ok(session.events.reader.open_file(file)?),
+            Untouched::Object(id) => match session.world.backings.objects.get(&id) {
+                Some(object) => Ok(Member::whole(object.file.try_clone()?, "(shared memory)".into())),
+                None => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+            },
+        };
+        let live = Memory::of(task.real);
+        let found = compare_space(checkpoint, *id, model, &live, &open, limit)?;
+        mismatch.pages += found.pages;
+        mismatch.first.extend(found.first);
+    }
+    // Objects that are files of the trace have been compared with the image.
+    for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
+        if let Some(made) = session.world.backings.objects.get(&object.id) {
+            let found = compare_object(checkpoint, object.id, &made.file, limit)?;
             mismatch.pages += found.pages;
             mismatch.first.extend(found.first);
         }
-        // Objects that are files of the trace have been compared with the image.
-        for object in checkpoint.image().objects.iter().filter(|o| o.content.is_none()) {
-            if let Some(made) = self.world.backings.objects.get(&object.id) {
-                let found = compare_object(checkpoint, object.id, &made.file, limit)?;
-                mismatch.pages += found.pages;
-                mismatch.first.extend(found.first);
-            }
-        }
-        mismatch.first.truncate(limit);
-        mismatch.symbol = mismatch.first.first().and_then(|page| match page.target {
-            PageTarget::Space(id) => {
-                symbols::nearest(&self.events.reader, self.world.spaces.get(&id)?, page.addr)
-            }
-            PageTarget::Object(_) => None,
-        });
-        Ok(mismatch)
     }
+    mismatch.first.truncate(limit);
+    mismatch.symbol = mismatch.first.first().and_then(|page| match page.target {
+        PageTarget::Space(id) => {
+            symbols::nearest(&session.events.reader, session.world.spaces.get(&id)?, page.addr)
+        }
+        PageTarget::Object(_) => None,
+    });
+    Ok(mismatch)
 }

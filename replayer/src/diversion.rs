@@ -19,9 +19,11 @@ use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::breakpoints::Halting;
+use crate::drive::set_stops;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::overlay::CodeOverlay;
+use crate::point::remove_probe;
 use crate::probe::INT3;
 use crate::session::ReplaySession;
 use crate::task::Ran;
@@ -55,10 +57,10 @@ impl Diversion {
     pub fn new(mut session: ReplaySession, tid: Tid) -> Result<Diversion> {
         if let Some(pending) = &session.interval.pending {
             let event = std::sync::Arc::clone(&pending.event);
-            session.remove_probe(&event)?;
+            remove_probe(&mut session, &event)?;
         }
         let process = session.process_of(tid).unwrap_or(tid);
-        session.set_stops(process, Halting::new(), Vec::new())?;
+        set_stops(&mut session, process, Halting::new(), Vec::new())?;
         let task = session.world.tasks.get(&tid).ok_or(Error::Os {
             what: format!("there is no thread {tid}"),
             source: std::io::ErrorKind::NotFound.into(),

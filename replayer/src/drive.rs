@@ -12,29 +12,22 @@ use rr_tracee::task::Watch;
 use rr_tracee::ticker::take_tick;
 use rr_tracee::{Addr, AddressSpace, ExtendedState, Tid, rr_area};
 
-use crate::breakpoints::Halting;
+use crate::breakpoints::{Halting, set_counted};
 use crate::error::Result;
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
-use crate::passes::LastPass;
-use crate::pending::Stage;
+use crate::marks::{arm_marks, marks};
+use crate::passes::{LastPass, remake_goal};
 use crate::place::Goal;
 use crate::position::{Mark, Path, Position};
 use crate::probe::WhereTrue;
+use crate::run::advance;
 use crate::session::ReplaySession;
 
 impl ReplaySession {
-    /// Returns whether the next event's task has arrived at the event, which is not applied yet.
-    pub(crate) fn has_arrived(&self) -> bool {
-        self.interval
-            .pending
-            .as_ref()
-            .is_some_and(|p| p.stage == Stage::Arrived)
-    }
-
     /// The position of the replay.
     pub fn position(&self) -> Position {
-        let arrived = self.has_arrived();
+        let arrived = self.interval.has_arrived();
         Position {
             last: self.events.last,
             path: match arrived {
@@ -49,119 +42,6 @@ impl ReplaySession {
     pub fn next_event(&mut self) -> Result<Option<Arc<Event>>> {
         self.fetch()?;
         Ok(self.interval.pending.as_ref().map(|p| Arc::clone(&p.event)))
-    }
-
-    /// Lets the next event's task run on. At the end of the trace this does nothing and reports
-    /// arrival.
-    ///
-    /// A caller that steps, or halts again and again, is interrupted between two calls: the task stays
-    /// in place.
-    pub(crate) fn proceed(&mut self, pace: Pace, interrupt: &mut dyn Interrupt) -> Result<Halt> {
-        if !self.fetch()? {
-            return Ok(Halt::Arrived);
-        }
-        if take_tick() && interrupt.is_requested() {
-            return Ok(Halt::Interrupted);
-        }
-        let before = match (&self.interval.pending, pace) {
-            (Some(pending), Pace::Step) => self.registers(pending.event.tid).map(|r| r.rip),
-            _ => None,
-        };
-        let halt = self.advance(pace, self.interval.progress.is_reported(), interrupt)?;
-        match halt {
-            Halt::Stepped => self.has_stepped(before),
-            Halt::Watchpoint(_) if pace == Pace::Step => self.has_stepped(before),
-            Halt::Watchpoint(hits) => {
-                for (_, watch) in self.hit_watches(hits).rev() {
-                    self.interval.progress.count(Mark::Access(watch));
-                }
-            }
-            Halt::Breakpoint(addr) => self.interval.progress.count(Mark::Execute(addr)),
-            Halt::Interrupted => {
-                self.interval.progress.interrupted();
-            }
-            Halt::Arrived => {}
-        }
-        Ok(halt)
-    }
-
-    /// The watched places whose bits are set, with their numbers.
-    pub(crate) fn hit_watches(&self, hits: u8) -> impl DoubleEndedIterator<Item = (usize, Watch)> + use<> {
-        let watches = self.watches().to_vec();
-        let numbered = watches.into_iter().enumerate();
-        numbered.filter(move |(n, _)| hits & 1 << n != 0)
-    }
-
-    fn has_stepped(&mut self, before: Option<u64>) {
-        let tid = self.interval.pending.as_ref().map(|p| p.event.tid);
-        let after = tid.and_then(|tid| self.registers(tid)).map(|r| r.rip);
-        self.interval
-            .progress
-            .stepped(before.filter(|before| after != Some(*before)).map(Addr));
-        self.arm_marks();
-    }
-
-    /// Counts all breakpoints and watches from the base of the position on.
-    pub(crate) fn arm_marks(&mut self) {
-        let marks: Vec<Mark> = self.marks().collect();
-        for mark in marks {
-            self.interval.progress.arm(mark);
-        }
-    }
-
-    fn marks(&self) -> impl Iterator<Item = Mark> {
-        let execute = self.breakpoints().iter().map(|addr| Mark::Execute(*addr));
-        execute.chain(self.watches().iter().map(|watch| Mark::Access(*watch)))
-    }
-
-    /// Sets the stops of the debugged process. The position stays exact.
-    pub(crate) fn set_stops(
-        &mut self,
-        process: Tid,
-        breakpoints: Halting,
-        watches: Vec<Watch>,
-    ) -> Result<()> {
-        let where_true = WhereTrue::Stops;
-        self.set_counting_stops(process, breakpoints, where_true, watches, BTreeMap::new())
-    }
-
-    /// Same as [`ReplaySession::set_stops`], and places that are counted without a stop (`true`: the
-    /// last pass is noted).
-    pub(crate) fn set_counting_stops(
-        &mut self,
-        process: Tid,
-        breakpoints: Halting,
-        where_true: WhereTrue,
-        watches: Vec<Watch>,
-        counted: BTreeMap<Addr, bool>,
-    ) -> Result<()> {
-        self.set_counted(process, breakpoints, where_true, counted)?;
-        self.set_watches(process, watches);
-        let wanted: BTreeSet<Mark> = self.marks().collect();
-        self.interval.progress.disarm(|mark| wanted.contains(&mark));
-        if wanted.iter().any(|mark| !self.interval.progress.is_armed(*mark)) {
-            self.interval.progress.commit();
-            self.arm_marks();
-        }
-        Ok(())
-    }
-
-    /// Sets the end of the counting, which causes a halt. An existing stub from a live checkpoint does
-    /// not know the goal, and is made anew.
-    pub(crate) fn set_goal(&mut self, goal: Goal) -> Result<()> {
-        if let Some(pending) = &self.interval.pending
-            && self.stoppoints.breakpoints.passes.has(goal.addr())
-        {
-            let event = Arc::clone(&pending.event);
-            self.remake_goal(&event, goal.addr())?;
-        }
-        self.stoppoints.breakpoints.goal = Some(goal);
-        Ok(())
-    }
-
-    /// The last pass, since the last call, of a breakpoint that is only counted, if it is noted.
-    pub(crate) fn take_last_pass(&mut self) -> Option<LastPass> {
-        self.stoppoints.breakpoints.last.take()
     }
 
     /// The recorded tids of the tasks of a process, in order.
@@ -252,4 +132,122 @@ impl ReplaySession {
     pub fn end(&self) -> EventNumber {
         self.events.reader.last_event()
     }
+}
+
+/// Lets the next event's task run on. At the end of the trace this does nothing and reports
+/// arrival.
+///
+/// A caller that steps, or halts again and again, is interrupted between two calls: the task stays
+/// in place.
+pub(crate) fn proceed(
+    session: &mut ReplaySession,
+    pace: Pace,
+    interrupt: &mut dyn Interrupt,
+) -> Result<Halt> {
+    if !session.fetch()? {
+        return Ok(Halt::Arrived);
+    }
+    if take_tick() && interrupt.is_requested() {
+        return Ok(Halt::Interrupted);
+    }
+    let before = match (&session.interval.pending, pace) {
+        (Some(pending), Pace::Step) => session.registers(pending.event.tid).map(|r| r.rip),
+        _ => None,
+    };
+    let halt = advance(session, pace, session.interval.progress.is_reported(), interrupt)?;
+    match halt {
+        Halt::Stepped => has_stepped(session, before),
+        Halt::Watchpoint(_) if pace == Pace::Step => has_stepped(session, before),
+        Halt::Watchpoint(hits) => {
+            for (_, watch) in hit_watches(session, hits).rev() {
+                session.interval.progress.count(Mark::Access(watch));
+            }
+        }
+        Halt::Breakpoint(addr) => session.interval.progress.count(Mark::Execute(addr)),
+        Halt::Interrupted => {
+            session.interval.progress.interrupted();
+        }
+        Halt::Arrived => {}
+    }
+    Ok(halt)
+}
+
+/// The watched places whose bits are set, with their numbers.
+pub(crate) fn hit_watches(
+    session: &ReplaySession,
+    hits: u8,
+) -> impl DoubleEndedIterator<Item = (usize, Watch)> + use<> {
+    let watches = session.watches().to_vec();
+    let numbered = watches.into_iter().enumerate();
+    numbered.filter(move |(n, _)| hits & 1 << n != 0)
+}
+
+fn has_stepped(session: &mut ReplaySession, before: Option<u64>) {
+    let tid = session.interval.pending.as_ref().map(|p| p.event.tid);
+    let after = tid.and_then(|tid| session.registers(tid)).map(|r| r.rip);
+    session
+        .interval
+        .progress
+        .stepped(before.filter(|before| after != Some(*before)).map(Addr));
+    arm_marks(session);
+}
+
+/// Sets the stops of the debugged process. The position stays exact.
+pub(crate) fn set_stops(
+    session: &mut ReplaySession,
+    process: Tid,
+    breakpoints: Halting,
+    watches: Vec<Watch>,
+) -> Result<()> {
+    let where_true = WhereTrue::Stops;
+    set_counting_stops(
+        session,
+        process,
+        breakpoints,
+        where_true,
+        watches,
+        BTreeMap::new(),
+    )
+}
+
+/// Same as [`set_stops`], and places that are counted without a stop (`true`: the
+/// last pass is noted).
+pub(crate) fn set_counting_stops(
+    session: &mut ReplaySession,
+    process: Tid,
+    breakpoints: Halting,
+    where_true: WhereTrue,
+    watches: Vec<Watch>,
+    counted: BTreeMap<Addr, bool>,
+) -> Result<()> {
+    set_counted(session, process, breakpoints, where_true, counted)?;
+    session.set_watches(process, watches);
+    let wanted: BTreeSet<Mark> = marks(session).collect();
+    session.interval.progress.disarm(|mark| wanted.contains(&mark));
+    if wanted
+        .iter()
+        .any(|mark| !session.interval.progress.is_armed(*mark))
+    {
+        session.interval.progress.commit();
+        arm_marks(session);
+    }
+    Ok(())
+}
+
+/// Sets the end of the counting, which causes a halt. An existing stub from a live checkpoint does
+/// not know the goal, and is made anew.
+pub(crate) fn set_goal(session: &mut ReplaySession, goal: Goal) -> Result<()> {
+    if let Some(pending) = &session.interval.pending
+        && session.stoppoints.breakpoints.passes.has(goal.addr())
+    {
+        let event = Arc::clone(&pending.event);
+        remake_goal(session, &event, goal.addr())?;
+    }
+    session.stoppoints.breakpoints.goal = Some(goal);
+    Ok(())
+}
+
+/// The last pass, since the last call, of a breakpoint that is only counted, if it is noted.
+pub(crate) fn take_last_pass(session: &mut ReplaySession) -> Option<LastPass> {
+    session.stoppoints.breakpoints.last.take()
 }

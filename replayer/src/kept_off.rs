@@ -17,27 +17,6 @@ use crate::error::Result;
 use crate::session::ReplaySession;
 use crate::words::RANGES;
 
-impl ReplaySession {
-    /// The ranges for the event's task as it is about to run.
-    pub(crate) fn kept_off(&mut self, event: &Event) -> Result<Vec<AddrRange>> {
-        let space = self.task(event)?.space;
-        let mut ranges = self.stoppoints.breakpoints.passes.sites.clone();
-        ranges.extend(
-            self.code
-                .overlays
-                .get(&space)
-                .into_iter()
-                .flat_map(|o| o.ranges()),
-        );
-        let watches = self
-            .watches()
-            .iter()
-            .filter(|watch| watch.kind == WatchKind::Access);
-        ranges.extend(watches.map(|watch| AddrRange::sized(watch.addr, u64::from(watch.len))));
-        Ok(together(ranges, RANGES))
-    }
-}
-
 /// Joins these ranges into at most `most` ranges, split at the widest gaps.
 pub(crate) fn together(mut ranges: Vec<AddrRange>, most: usize) -> Vec<AddrRange> {
     ranges.sort_by_key(|range| range.start);
@@ -58,6 +37,26 @@ pub(crate) fn together(mut ranges: Vec<AddrRange>, most: usize) -> Vec<AddrRange
     let parts = starts.zip(ends).map(|(from, to)| &joined[from..to]);
     let whole = |part: &[AddrRange]| Some(AddrRange::new(part.first()?.start, part.last()?.end));
     parts.filter_map(whole).collect()
+}
+
+/// The ranges for the event's task as it is about to run.
+pub(crate) fn kept_off(session: &mut ReplaySession, event: &Event) -> Result<Vec<AddrRange>> {
+    let space = session.world.task(event)?.space;
+    let mut ranges = session.stoppoints.breakpoints.passes.sites.clone();
+    ranges.extend(
+        session
+            .code
+            .overlays
+            .get(&space)
+            .into_iter()
+            .flat_map(|o| o.ranges()),
+    );
+    let watches = session
+        .watches()
+        .iter()
+        .filter(|watch| watch.kind == WatchKind::Access);
+    ranges.extend(watches.map(|watch| AddrRange::sized(watch.addr, u64::from(watch.len))));
+    Ok(together(ranges, RANGES))
 }
 
 #[cfg(test)]

@@ -7,13 +7,15 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`session`] | replay of the events, one after the other |
+//! | [`session`] | one replay, and its owners: |
 //! | `events` | the trace's events, and which of them have been replayed |
 //! | `world` | the model of the program: tasks, address spaces, objects |
 //! | `code` | where the tasks' code is not the program's |
 //! | `stoppoints` | breakpoints and watchpoints |
 //! | `interval` | the way to the next event |
-//! | `session::tasks` | creation and end of tasks |
+//! | `step` | replay of one whole event |
+//! | `apply` | what an event does to tasks, address spaces and memory |
+//! | `tasks` | creation and end of tasks |
 //! | `pending` | the event under way |
 //! | [`diversion`] | a copy of a session that leaves the recorded course |
 //! | `drive` | the session in single halts, with its position |
@@ -21,9 +23,12 @@
 //! | `arrival` | the end of an interval |
 //! | [`position`] | names for the places of a replay |
 //! | `point` | search for an execution point |
+//! | `probed` | the place of the probe, and stubs of breakpoints in its way |
 //! | `probe` | code that searches for the point in the task itself |
 //! | `key` | the first comparison of that code |
 //! | `sprint` | fast execution of most of the way to a point |
+//! | `own_code` | access to memory that has the program's own bytes |
+//! | `code_changes` | patches and sites that a change of the memory makes out of date |
 //! | `overlay` | bytes in the code that do not belong to the program |
 //! | `breakpoints` | the debugger's breakpoints among them |
 //! | `sites` | rewritten system call sites, and the program's code there |
@@ -33,6 +38,7 @@
 //! | `words` | memory in a task that our own code works with |
 //! | `place` | places named by their state |
 //! | `watch` | the debugger's watchpoints |
+//! | `marks` | breakpoints and watchpoints as marks that the position counts |
 //! | [`timeline`] | the replay as a line to move along, forwards and backwards |
 //! | `task` | one replayed task |
 //! | `halt`, `interrupt` | resuming a task, the reasons for its stops, and the user's interrupt |
@@ -55,12 +61,14 @@
 //! | `same` | comparison of two sessions |
 
 mod affinity;
+mod apply;
 mod arrival;
 mod backings;
 mod breakpoints;
 mod buffer;
 mod capture;
 mod code;
+mod code_changes;
 mod compare;
 pub mod condition;
 pub mod create;
@@ -77,8 +85,10 @@ mod interval;
 mod kept_off;
 mod key;
 pub mod live;
+mod marks;
 mod objects;
 mod overlay;
+mod own_code;
 mod passes;
 mod payload;
 mod pending;
@@ -86,6 +96,7 @@ mod place;
 mod point;
 pub mod position;
 mod probe;
+mod probed;
 mod resume;
 mod run;
 mod same;
@@ -93,10 +104,12 @@ pub mod session;
 mod sites;
 mod space;
 mod sprint;
+mod step;
 mod stoppoints;
 pub mod stretch;
 mod symbols;
 mod task;
+mod tasks;
 pub mod timeline;
 pub mod verify;
 mod watch;

@@ -204,186 +204,16 @@ impl ReplaySession {
             last: self.events.last,
             time_ns: self.events.time_ns,
             next: self.events.cursor.next_number(),
-            midway: self.midway(),
+            midway: midway(self),
             position: self.position(),
             spaces: Vec::new(),
-            objects: self.freeze_objects()?,
+            objects: freeze_objects(self)?,
         };
         let models: Vec<_> = self.world.spaces.iter().map(|(id, m)| (*id, m.clone())).collect();
         for (id, model) in models {
-            frozen.spaces.extend(self.freeze_space(id, model)?);
+            frozen.spaces.extend(freeze_space(self, id, model)?);
         }
         Ok(frozen)
-    }
-
-    fn midway(&self) -> Midway {
-        Midway {
-            interval: self.interval.clone(),
-            code: self.code.clone(),
-            stoppoints: self.stoppoints.clone(),
-        }
-    }
-
-    fn set_midway(&mut self, midway: Midway) {
-        self.interval = midway.interval;
-        self.code = midway.code;
-        self.stoppoints = midway.stoppoints;
-    }
-
-    fn freeze_objects(&self) -> Result<FrozenObjects> {
-        let mut contents = Vec::new();
-        let mut copies = None;
-        let mut end = 0;
-        for (id, object) in &self.world.backings.objects {
-            let content = if object.original {
-                let shared = self.world.backings.family.original(object.fd, &object.file);
-                Content::Original(shared.map_err(copying(*id))?, object.fd)
-            } else {
-                let to = match &copies {
-                    Some(to) => to,
-                    None => copies.insert(memory_file().map_err(copying(*id))?),
-                };
-                let size = object.file.metadata().map_err(copying(*id))?.len();
-                sparse::copy(&object.file, 0..size, to, end).map_err(copying(*id))?;
-                let part = end..end + Addr(size).page_ceil().0;
-                end = part.end;
-                Content::Copy(part)
-            };
-            contents.push((*id, content));
-        }
-        Ok(FrozenObjects {
-            models: self.world.objects.clone(),
-            contents,
-            copies,
-            sweep_at: self.world.backings.sweep_at,
-        })
-    }
-
-    fn freeze_space(&mut self, id: SpaceId, model: AddressSpace) -> Result<Option<FrozenSpace>> {
-        let event = self.events.last;
-        let failed = |source| Error::Tracee { event, source };
-        let mut tasks = Vec::new();
-        for task in self.world.tasks.values_mut().filter(|task| task.space == id) {
-            let (tid, tgid, in_syscall) = (task.tid, task.tgid, task.in_syscall);
-            tasks.push(FrozenTask {
-                tid,
-                tgid,
-                exe: task.exe.clone(),
-                name: task.name.clone(),
-                in_syscall,
-                state: State::of(task.stopped().map_err(failed)?).map_err(failed)?,
-            });
-        }
-        let Some(first) = tasks.first() else {
-            return Ok(None);
-        };
-        let leader = self
-            .world
-            .tasks
-            .get_mut(&first.tid)
-            .ok_or_else(|| missing(event))?;
-        let (lift, restore) = fork_advice(&model);
-        let mut advise = |stopped, ops: &[SpaceOp]| {
-            perform(stopped, ops, &mut self.world.backings, &self.events.reader).map_err(|f| f.at(event))
-        };
-        let copied = copied_pages(leader.real, &model).map_err(failed)?;
-        let stopped = advise(leader.take().map_err(failed)?, &lift)?;
-        let (stopped, fork) = zygote::try_clone(stopped, false).map_err(failed)?;
-        let fork = fork.map(|fork| FrozenSpace {
-            id,
-            model,
-            real: fork.tid(),
-            fork: RefCell::new(Some(fork)),
-            tasks: Vec::new(),
-            copied,
-        });
-        let mut stopped = advise(stopped, &restore)?;
-        let given = first.state.give_info(&mut stopped);
-        leader.give(stopped);
-        given.map_err(failed)?;
-        let mut space = fork.map_err(failed)?;
-        space.tasks = tasks;
-        Ok(Some(space))
-    }
-
-    fn thaw_space(&mut self, frozen: &FrozenSpace) -> Result<()> {
-        let event = self.events.last;
-        let failed = |source| Error::Tracee { event, source };
-        let fork = frozen.fork.take();
-        let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
-        let (fork, leader) = zygote::try_clone(fork, false).map_err(failed)?;
-        frozen.fork.replace(Some(fork));
-        let leader = leader.map_err(failed)?;
-        let real = leader.tid();
-        let made = zygote::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
-        // The new process is in no table yet, so nothing else would end it.
-        let made = made.inspect_err(|_| zygote::end(real)).map_err(failed)?;
-        let all = std::iter::once(made.0).chain(made.1);
-        for (task, stopped) in frozen.tasks.iter().zip(all) {
-            let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
-            thawed.in_syscall = task.in_syscall;
-            thawed.name = task.name.clone();
-            self.world.tasks.insert(task.tid, thawed);
-        }
-        self.world.spaces.insert(frozen.id, frozen.model.clone());
-        Ok(())
-    }
-
-    /// Gives the session its own objects, and its tasks their mappings, copied pages and registers.
-    fn furnish(&mut self, checkpoint: &LiveCheckpoint) -> Result<()> {
-        let event = self.events.last;
-        let failed = |source| Error::Tracee { event, source };
-        let mut copies = Vec::new();
-        for (id, content) in &checkpoint.objects.contents {
-            match content {
-                Content::Original(file, fd) => {
-                    let object = Object {
-                        file: Arc::new(file.try_clone().map_err(copying(*id))?),
-                        fd: *fd,
-                        original: true,
-                    };
-                    self.world.backings.objects.insert(*id, object);
-                }
-                Content::Copy(part) => copies.push((*id, part.clone())),
-            }
-        }
-        for (n, frozen) in checkpoint.spaces.iter().enumerate() {
-            let leader = frozen.tasks.first().map(|task| task.tid);
-            let leader = leader.and_then(|tid| self.world.tasks.get_mut(&tid));
-            let leader = leader.ok_or_else(|| missing(event))?;
-            let mut stopped = leader.take().map_err(failed)?;
-            if n == 0 && !copies.is_empty() {
-                let real = stopped.tid();
-                let mut remote = Remote::ours(stopped).map_err(failed)?;
-                for (id, part) in std::mem::take(&mut copies) {
-                    let size = part.end - part.start;
-                    let content = checkpoint.objects.copies.as_ref().map(|file| (file, part));
-                    let made = self.world.backings.create_memfd(remote, real, id, size, content);
-                    remote = made.map_err(|f| f.at(event))?;
-                }
-                stopped = remote.finish().map_err(failed)?;
-            }
-            let is_copy = |id| self.world.backings.objects.get(&id).is_some_and(|o| !o.original);
-            let shared = frozen.model.objects().filter(|(id, ..)| is_copy(*id));
-            let mut ops: Vec<SpaceOp> = shared.map(|(.., m)| SpaceOp::Map(m.clone())).collect();
-            ops.extend(fork_advice(&frozen.model).1);
-            let stopped = perform(stopped, &ops, &mut self.world.backings, &self.events.reader);
-            leader.give(stopped.map_err(|f| f.at(event))?);
-            let memory = leader.memory();
-            for (addr, bytes) in &frozen.copied {
-                memory.write(*addr, bytes).map_err(failed)?;
-            }
-        }
-        for task in checkpoint.spaces.iter().flat_map(|space| &space.tasks) {
-            let thawed = self
-                .world
-                .tasks
-                .get_mut(&task.tid)
-                .ok_or_else(|| missing(event))?;
-            let stopped = thawed.stopped().map_err(failed)?;
-            task.state.give(stopped).map_err(failed)?;
-        }
-        Ok(())
     }
 }
 
@@ -449,13 +279,13 @@ impl LiveCheckpoint {
         let mut session = ReplaySession::empty(Arc::clone(&self.reader), cursor, Rc::clone(&self.family));
         session.events.last = self.last;
         session.events.time_ns = self.time_ns;
-        session.set_midway(self.midway.clone());
+        set_midway(&mut session, self.midway.clone());
         session.world.objects = self.objects.models.clone();
         session.world.backings.sweep_at = self.objects.sweep_at;
         for space in &self.spaces {
-            session.thaw_space(space)?;
+            thaw_space(&mut session, space)?;
         }
-        session.furnish(self)?;
+        furnish(&mut session, self)?;
         let objects = &session.world.backings.objects;
         for overlay in session.code.overlays.values_mut() {
             overlay.rebind(|id| objects.get(&id).map(|made| Arc::clone(&made.file)));
@@ -478,4 +308,188 @@ impl Drop for LiveCheckpoint {
         let forks: Vec<Tid> = self.spaces.iter().map(|space| space.real).collect();
         zygote::end_all(&forks);
     }
+}
+
+fn midway(session: &ReplaySession) -> Midway {
+    Midway {
+        interval: session.interval.clone(),
+        code: session.code.clone(),
+        stoppoints: session.stoppoints.clone(),
+    }
+}
+
+fn set_midway(session: &mut ReplaySession, midway: Midway) {
+    session.interval = midway.interval;
+    session.code = midway.code;
+    session.stoppoints = midway.stoppoints;
+}
+
+fn freeze_objects(session: &ReplaySession) -> Result<FrozenObjects> {
+    let mut contents = Vec::new();
+    let mut copies = None;
+    let mut end = 0;
+    for (id, object) in &session.world.backings.objects {
+        let content = if object.original {
+            let shared = session.world.backings.family.original(object.fd, &object.file);
+            Content::Original(shared.map_err(copying(*id))?, object.fd)
+        } else {
+            let to = match &copies {
+                Some(to) => to,
+                None => copies.insert(memory_file().map_err(copying(*id))?),
+            };
+            let size = object.file.metadata().map_err(copying(*id))?.len();
+            sparse::copy(&object.file, 0..size, to, end).map_err(copying(*id))?;
+            let part = end..end + Addr(size).page_ceil().0;
+            end = part.end;
+            Content::Copy(part)
+        };
+        contents.push((*id, content));
+    }
+    Ok(FrozenObjects {
+        models: session.world.objects.clone(),
+        contents,
+        copies,
+        sweep_at: session.world.backings.sweep_at,
+    })
+}
+
+fn freeze_space(
+    session: &mut ReplaySession,
+    id: SpaceId,
+    model: AddressSpace,
+) -> Result<Option<FrozenSpace>> {
+    let event = session.events.last;
+    let failed = |source| Error::Tracee { event, source };
+    let mut tasks = Vec::new();
+    for task in session.world.tasks.values_mut().filter(|task| task.space == id) {
+        let (tid, tgid, in_syscall) = (task.tid, task.tgid, task.in_syscall);
+        tasks.push(FrozenTask {
+            tid,
+            tgid,
+            exe: task.exe.clone(),
+            name: task.name.clone(),
+            in_syscall,
+            state: State::of(task.stopped().map_err(failed)?).map_err(failed)?,
+        });
+    }
+    let Some(first) = tasks.first() else {
+        return Ok(None);
+    };
+    let leader = session
+        .world
+        .tasks
+        .get_mut(&first.tid)
+        .ok_or_else(|| missing(event))?;
+    let (lift, restore) = fork_advice(&model);
+    let mut advise = |stopped, ops: &[SpaceOp]| {
+        perform(stopped, ops, &mut session.world.backings, &session.events.reader).map_err(|f| f.at(event))
+    };
+    let copied = copied_pages(leader.real, &model).map_err(failed)?;
+    let stopped = advise(leader.take().map_err(failed)?, &lift)?;
+    let (stopped, fork) = zygote::try_clone(stopped, false).map_err(failed)?;
+    let fork = fork.map(|fork| FrozenSpace {
+        id,
+        model,
+        real: fork.tid(),
+        fork: RefCell::new(Some(fork)),
+        tasks: Vec::new(),
+        copied,
+    });
+    let mut stopped = advise(stopped, &restore)?;
+    let given = first.state.give_info(&mut stopped);
+    leader.give(stopped);
+    given.map_err(failed)?;
+    let mut space = fork.map_err(failed)?;
+    space.tasks = tasks;
+    Ok(Some(space))
+}
+
+fn thaw_space(session: &mut ReplaySession, frozen: &FrozenSpace) -> Result<()> {
+    let event = session.events.last;
+    let failed = |source| Error::Tracee { event, source };
+    let fork = frozen.fork.take();
+    let fork = fork.ok_or(TraceeError::Died(frozen.real)).map_err(failed)?;
+    let (fork, leader) = zygote::try_clone(fork, false).map_err(failed)?;
+    frozen.fork.replace(Some(fork));
+    let leader = leader.map_err(failed)?;
+    let real = leader.tid();
+    let made = zygote::clone_threads(leader, frozen.tasks.len().saturating_sub(1));
+    // The new process is in no table yet, so nothing else would end it.
+    let made = made.inspect_err(|_| zygote::end(real)).map_err(failed)?;
+    let all = std::iter::once(made.0).chain(made.1);
+    for (task, stopped) in frozen.tasks.iter().zip(all) {
+        let mut thawed = Task::new(task.tid, task.tgid, frozen.id, task.exe.clone(), stopped);
+        thawed.in_syscall = task.in_syscall;
+        thawed.name = task.name.clone();
+        session.world.tasks.insert(task.tid, thawed);
+    }
+    session.world.spaces.insert(frozen.id, frozen.model.clone());
+    Ok(())
+}
+
+/// Gives the session its own objects, and its tasks their mappings, copied pages and registers.
+fn furnish(session: &mut ReplaySession, checkpoint: &LiveCheckpoint) -> Result<()> {
+    let event = session.events.last;
+    let failed = |source| Error::Tracee { event, source };
+    let mut copies = Vec::new();
+    for (id, content) in &checkpoint.objects.contents {
+        match content {
+            Content::Original(file, fd) => {
+                let object = Object {
+                    file: Arc::new(file.try_clone().map_err(copying(*id))?),
+                    fd: *fd,
+                    original: true,
+                };
+                session.world.backings.objects.insert(*id, object);
+            }
+            Content::Copy(part) => copies.push((*id, part.clone())),
+        }
+    }
+    for (n, frozen) in checkpoint.spaces.iter().enumerate() {
+        let leader = frozen.tasks.first().map(|task| task.tid);
+        let leader = leader.and_then(|tid| session.world.tasks.get_mut(&tid));
+        let leader = leader.ok_or_else(|| missing(event))?;
+        let mut stopped = leader.take().map_err(failed)?;
+        if n == 0 && !copies.is_empty() {
+            let real = stopped.tid();
+            let mut remote = Remote::ours(stopped).map_err(failed)?;
+            for (id, part) in std::mem::take(&mut copies) {
+                let size = part.end - part.start;
+                let content = checkpoint.objects.copies.as_ref().map(|file| (file, part));
+                let made = session
+                    .world
+                    .backings
+                    .create_memfd(remote, real, id, size, content);
+                remote = made.map_err(|f| f.at(event))?;
+            }
+            stopped = remote.finish().map_err(failed)?;
+        }
+        let is_copy = |id| {
+            session
+                .world
+                .backings
+                .objects
+                .get(&id)
+                .is_some_and(|o| !o.original)
+        };
+        let shared = frozen.model.objects().filter(|(id, ..)| is_copy(*id));
+        let mut ops: Vec<SpaceOp> = shared.map(|(.., m)| SpaceOp::Map(m.clone())).collect();
+        ops.extend(fork_advice(&frozen.model).1);
+        let stopped = perform(stopped, &ops, &mut session.world.backings, &session.events.reader);
+        leader.give(stopped.map_err(|f| f.at(event))?);
+        let memory = leader.memory();
+        for (addr, bytes) in &frozen.copied {
+            memory.write(*addr, bytes).map_err(failed)?;
+        }
+    }
+    for task in checkpoint.spaces.iter().flat_map(|space| &space.tasks) {
+        let thawed = session
+            .world
+            .tasks
+            .get_mut(&task.tid)
+            .ok_or_else(|| missing(event))?;
+        let stopped = thawed.stopped().map_err(failed)?;
+        task.state.give(stopped).map_err(failed)?;
+    }
+    Ok(())
 }

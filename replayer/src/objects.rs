@@ -22,8 +22,8 @@ use rr_tracee::{
 use crate::backings::{Backings, FEW_OBJECTS, Object};
 use crate::error::{Error, Result};
 use crate::failure::Failure;
-use crate::session::ReplaySession;
 use crate::space::perform;
+use crate::world::World;
 
 fn failed(what: &str, object: ObjectId) -> impl FnOnce(std::io::Error) -> Failure {
     let what = format!("{what} shared memory object {}", object.0);
@@ -150,92 +150,87 @@ impl Backings {
     }
 }
 
-impl ReplaySession {
+impl World {
     /// Before these operations of an event: copies the objects that the operations change, or let the
     /// program change.
-    pub(crate) fn copy_exposed(&mut self, event: &Event, ops: &[SpaceOp]) -> Result<()> {
-        if !self.world.backings.has_originals() {
+    pub fn copy_exposed(&mut self, reader: &TraceReader, event: &Event, ops: &[SpaceOp]) -> Result<()> {
+        if !self.backings.has_originals() {
             return Ok(());
         }
-        let Some(space) = self
-            .world
-            .tasks
-            .get(&event.tid)
-            .and_then(|t| self.world.spaces.get(&t.space))
-        else {
+        let Some(space) = self.tasks.get(&event.tid).and_then(|t| self.spaces.get(&t.space)) else {
             return Ok(());
         };
         let exposed: Vec<ObjectId> = ops.iter().flat_map(|op| exposed(op, space)).collect();
-        self.copy_originals(event.number, exposed)
+        self.copy_originals(reader, event.number, exposed)
     }
 
     /// Before the writes of an event: copies the objects that are written.
-    pub(crate) fn copy_written(&mut self, event: &Event) -> Result<()> {
-        if !self.world.backings.has_originals() {
+    pub fn copy_written(&mut self, reader: &TraceReader, event: &Event) -> Result<()> {
+        if !self.backings.has_originals() {
             return Ok(());
         }
         let written = event.writes.iter().filter_map(|write| {
             let range = AddrRange::sized(write.addr, write.data.len() as u64);
-            Some(objects_in(self.world.spaces.get(&write.space)?, range))
+            Some(objects_in(self.spaces.get(&write.space)?, range))
         });
         let directly = event.object_writes.iter().map(|write| write.object);
         let written: Vec<ObjectId> = written.flatten().chain(directly).collect();
-        self.copy_originals(event.number, written)
+        self.copy_originals(reader, event.number, written)
     }
 
     /// Updates the objects after operations that have been carried out for `tid`.
-    pub(crate) fn follow_ops(&mut self, tid: Tid, ops: &[SpaceOp]) {
-        if let Some(space) = self
-            .world
-            .tasks
-            .get(&tid)
-            .and_then(|t| self.world.spaces.get(&t.space))
-        {
-            self.world.objects.follow(ops, space);
+    pub fn follow_ops(&mut self, tid: Tid, ops: &[SpaceOp]) {
+        if let Some(space) = self.tasks.get(&tid).and_then(|t| self.spaces.get(&t.space)) {
+            self.objects.follow(ops, space);
         }
     }
 
     /// Updates the objects after the writes of an event.
-    pub(crate) fn follow_writes(&mut self, event: &Event) {
+    pub fn follow_writes(&mut self, event: &Event) {
         for write in &event.object_writes {
-            self.world.objects.written_directly(write.object);
+            self.objects.written_directly(write.object);
         }
         for write in &event.writes {
-            if let Some(space) = self.world.spaces.get(&write.space) {
+            if let Some(space) = self.spaces.get(&write.space) {
                 let range = AddrRange::sized(write.addr, write.data.len() as u64);
-                self.world.objects.written(space, range);
+                self.objects.written(space, range);
             }
         }
     }
 
     /// Replaces those of `objects` that are files of the trace by copies, wherever they are mapped.
-    fn copy_originals(&mut self, event: EventNumber, objects: Vec<ObjectId>) -> Result<()> {
+    fn copy_originals(
+        &mut self,
+        reader: &TraceReader,
+        event: EventNumber,
+        objects: Vec<ObjectId>,
+    ) -> Result<()> {
         for object in objects {
-            if self.world.backings.is_original(object) {
-                self.copy_object(object).map_err(|f| f.at(event))?;
+            if self.backings.is_original(object) {
+                self.copy_object(reader, object).map_err(|f| f.at(event))?;
             }
         }
         Ok(())
     }
 
-    fn copy_object(&mut self, object: ObjectId) -> Result<(), Failure> {
-        for (id, space) in &self.world.spaces {
+    fn copy_object(&mut self, reader: &TraceReader, object: ObjectId) -> Result<(), Failure> {
+        for (id, space) in &self.spaces {
             let ops: Vec<SpaceOp> = space
                 .objects()
                 .filter(|(o, ..)| *o == object)
                 .map(|(.., mapping)| SpaceOp::Map(mapping.clone()))
                 .collect();
-            let Some(task) = self.world.tasks.values_mut().find(|t| t.space == *id) else {
+            let Some(task) = self.tasks.values_mut().find(|t| t.space == *id) else {
                 continue;
             };
             if ops.is_empty() {
                 continue;
             }
             let mut stopped = task.take()?;
-            if self.world.backings.is_original(object) {
-                stopped = self.world.backings.copy_original(stopped, object)?;
+            if self.backings.is_original(object) {
+                stopped = self.backings.copy_original(stopped, object)?;
             }
-            let stopped = perform(stopped, &ops, &mut self.world.backings, &self.events.reader)?;
+            let stopped = perform(stopped, &ops, &mut self.backings, reader)?;
             task.give(stopped);
         }
         Ok(())

@@ -70,60 +70,6 @@ fn call_in_library(memory: &Memory, result: i64) -> rr_tracee::Result<Sent> {
     })
 }
 
-impl ReplaySession {
-    fn own_memory(&mut self, event: &Event) -> Result<Own<'_>> {
-        let task = self.task(event)?;
-        let (memory, space) = (task.memory(), task.space);
-        Ok(Own {
-            memory,
-            overlay: self.code.overlays.get(&space),
-            exits: self.code.exits.as_ref(),
-        })
-    }
-
-    /// Compares the payload of the event's call, which has been carried out.
-    pub(crate) fn check_payload(&mut self, event: &Event, sent: &Sent, recorded: Digest) -> Result<()> {
-        let own = self.own_memory(event)?;
-        let seen = sent.digest(&own);
-        if seen == Some(recorded) {
-            return Ok(());
-        }
-        Err(divergence(event, sent, recorded, seen, &own))
-    }
-
-    /// The task has stopped with `SIGILL`. If the library stopped at a differing payload of a call:
-    /// returns an error if the payload does differ, and otherwise the address where the task continues.
-    pub(crate) fn recheck_payload(&mut self, event: &Event, regs: &Registers) -> Result<Option<Addr>> {
-        /// Length of `ud2`.
-        const UD2: u64 = 2;
-        if !rr_area::code().contains(Addr(regs.rip)) {
-            return Ok(None);
-        }
-        let own = self.own_memory(event)?;
-        let found = (|| {
-            let memory = &own.memory;
-            if memory.read_u64(field!(other_payload))? == 0 {
-                return Ok(None);
-            }
-            let at = memory.read_u64(field!(mismatch))?;
-            let mut given = vec![0; layout::RECORDS_BYTES as usize];
-            memory.read(Addr(layout::RECORDS), &mut given)?;
-            let record = usize::try_from(at).ok().and_then(|at| records::at(&given, at));
-            let Some((result, recorded)) = record.and_then(|r| Some((r.result, r.payload()?))) else {
-                return Ok(None);
-            };
-            Ok(Some((call_in_library(memory, result)?, recorded)))
-        })();
-        let Some((sent, recorded)) = found.map_err(|source| failed(event, source))? else {
-            return Ok(None);
-        };
-        match sent.digest(&own) {
-            Some(seen) if seen == recorded => Ok(Some(Addr(regs.rip + UD2))),
-            seen => Err(divergence(event, &sent, recorded, seen, &own)),
-        }
-    }
-}
-
 fn divergence(event: &Event, sent: &Sent, recorded: Digest, seen: Option<Digest>, own: &Own<'_>) -> Error {
     let name = syscalls::name(sent.number);
     let call = format!("{name}({}, ...) = {}", sent.args[0] as i32, sent.result);
@@ -140,4 +86,65 @@ fn divergence(event: &Event, sent: &Sent, recorded: Digest, seen: Option<Digest>
         seen: format!("{call}, of {other}"),
         registers: vec![],
     }))
+}
+
+fn own_memory<'s>(session: &'s mut ReplaySession, event: &Event) -> Result<Own<'s>> {
+    let task = session.world.task(event)?;
+    let (memory, space) = (task.memory(), task.space);
+    Ok(Own {
+        memory,
+        overlay: session.code.overlays.get(&space),
+        exits: session.code.exits.as_ref(),
+    })
+}
+
+/// Compares the payload of the event's call, which has been carried out.
+pub(crate) fn check_payload(
+    session: &mut ReplaySession,
+    event: &Event,
+    sent: &Sent,
+    recorded: Digest,
+) -> Result<()> {
+    let own = own_memory(session, event)?;
+    let seen = sent.digest(&own);
+    if seen == Some(recorded) {
+        return Ok(());
+    }
+    Err(divergence(event, sent, recorded, seen, &own))
+}
+
+/// The task has stopped with `SIGILL`. If the library stopped at a differing payload of a call:
+/// returns an error if the payload does differ, and otherwise the address where the task continues.
+pub(crate) fn recheck_payload(
+    session: &mut ReplaySession,
+    event: &Event,
+    regs: &Registers,
+) -> Result<Option<Addr>> {
+    /// Length of `ud2`.
+    const UD2: u64 = 2;
+    if !rr_area::code().contains(Addr(regs.rip)) {
+        return Ok(None);
+    }
+    let own = own_memory(session, event)?;
+    let found = (|| {
+        let memory = &own.memory;
+        if memory.read_u64(field!(other_payload))? == 0 {
+            return Ok(None);
+        }
+        let at = memory.read_u64(field!(mismatch))?;
+        let mut given = vec![0; layout::RECORDS_BYTES as usize];
+        memory.read(Addr(layout::RECORDS), &mut given)?;
+        let record = usize::try_from(at).ok().and_then(|at| records::at(&given, at));
+        let Some((result, recorded)) = record.and_then(|r| Some((r.result, r.payload()?))) else {
+            return Ok(None);
+        };
+        Ok(Some((call_in_library(memory, result)?, recorded)))
+    })();
+    let Some((sent, recorded)) = found.map_err(|source| failed(event, source))? else {
+        return Ok(None);
+    };
+    match sent.digest(&own) {
+        Some(seen) if seen == recorded => Ok(Some(Addr(regs.rip + UD2))),
+        seen => Err(divergence(event, &sent, recorded, seen, &own)),
+    }
 }

@@ -12,11 +12,10 @@
 //! always certain which bytes were written. If the point then does not come, the search begins anew at
 //! the live checkpoint before it, without a stub ([`crate::sprint`]).
 
+mod remove;
 mod search;
 
-use std::sync::Arc;
-
-use rr_trace::event::{Event, EventKind, Point};
+use rr_trace::event::{Event, Point};
 use rr_tracee::code::{self, INSTRUCTION_MOST, WINDOW_MAX, Window};
 use rr_tracee::digest::{self, CHUNK};
 use rr_tracee::memory::ReadMemory;
@@ -24,12 +23,12 @@ use rr_tracee::{Addr, AddrRange, Memory, ObjectId, Prot, Registers};
 
 use crate::error::{Result, failed};
 use crate::key::{Key, SAMPLES, Sample};
-use crate::overlay::Through;
 use crate::probe::{INT3, Stub};
+use crate::probed::has_probe_to_wait;
 use crate::session::ReplaySession;
-use search::Probe;
 
-pub(crate) use search::PointSearch;
+pub(crate) use remove::{remove_probe, unput_probe};
+pub(crate) use search::{PointSearch, Probe, point_of};
 
 /// Maximum number of words of a point that can be keys. The first words are those that were seen to
 /// change.
@@ -67,420 +66,325 @@ fn last_store(memory: &Memory, regs: &Registers, ranges: &[AddrRange]) -> Vec<(A
         .unwrap_or_default()
 }
 
-fn point_of(event: &Event) -> Option<(&Registers, &Point)> {
-    match &event.kind {
-        EventKind::Point { at, point } => Some((at, point)),
-        _ => None,
+/// Returns whether the event is an execution point, and its task is there.
+pub(crate) fn is_at_point(session: &mut ReplaySession, event: &Event) -> Result<bool> {
+    let Some((at, point)) = point_of(event) else {
+        return Ok(false);
+    };
+    if session
+        .interval
+        .pending
+        .as_ref()
+        .is_some_and(|p| !p.changes.is_empty())
+    {
+        return Ok(false);
+    }
+    if session.world.regs_of(event)?.of_program() != at.of_program() {
+        return Ok(false);
+    }
+    let task = session.world.task(event)?;
+    let (memory, id) = (task.memory(), task.space);
+    if let Some(overlay) = session.code.overlays.get(&id) {
+        overlay.lift(&memory, digest::ALL).map_err(|e| failed(event, e))?;
+    }
+    let same = has_state(session, event, &memory, point);
+    if let Some(overlay) = session.code.overlays.get(&id) {
+        overlay
+            .put_back(&memory, digest::ALL)
+            .map_err(|e| failed(event, e))?;
+    }
+    same.map_err(|e| failed(event, e))
+}
+
+/// Returns whether the rest of the state is equal to the point's.
+fn has_state(
+    session: &mut ReplaySession,
+    event: &Event,
+    memory: &Memory,
+    point: &Point,
+) -> rr_tracee::Result<bool> {
+    for (addr, value) in &point.discriminators {
+        if memory.read_u64(*addr)? != *value {
+            return Ok(false);
+        }
+    }
+    let Some(task) = session.world.tasks.get(&event.tid) else {
+        return Ok(false);
+    };
+    if task.xstate()?.normalised() != point.xstate.normalised() {
+        return Ok(false);
+    }
+    let Some(space) = session.world.spaces.get(&task.space) else {
+        return Ok(false);
+    };
+    let object = |id: ObjectId| session.world.backings.objects.get(&id).map(|o| &*o.file);
+    let suspect = session.interval.pending.as_ref().and_then(|p| p.search.suspect);
+    if let Some(suspect) = suspect {
+        let chunk = AddrRange::sized(suspect, CHUNK);
+        let recorded = point.digests.iter().filter(|s| s.start == suspect).copied();
+        if digest::chunk_digests(memory.tid(), space, chunk, object)? != recorded.collect::<Vec<_>>() {
+            return Ok(false);
+        }
+    }
+    let digests = digest::chunk_digests(memory.tid(), space, digest::ALL, object)?;
+    let differs = digest::first_difference(&digests, &point.digests);
+    if let Some(pending) = &mut session.interval.pending {
+        pending.search.suspect = differs;
+    }
+    Ok(differs.is_none())
+}
+
+/// The program has written over the probe, by the instruction before `regs.rip`.
+pub(crate) fn note_overwritten(session: &mut ReplaySession, event: &Event, regs: &Registers) -> Result<()> {
+    let (Some(pending), Some((at, _))) = (&mut session.interval.pending, point_of(event)) else {
+        return Ok(());
+    };
+    pending.search.is_overwritten = true;
+    let place = Addr(at.rip);
+    let Some(task) = session.world.tasks.get(&event.tid) else {
+        return Ok(());
+    };
+    let (memory, id) = (task.memory(), task.space);
+    let own = AddrRange::sized(place, WINDOW_MAX as u64);
+    let mut aliases = session.world.writable_at(event, own);
+    aliases.push(own);
+    let store = last_store(&memory, regs, &aliases);
+    // The same bytes at the address where the code is executed.
+    let in_code = |(addr, len): (Addr, usize)| {
+        let written = AddrRange::sized(addr, len as u64);
+        let alias = aliases.iter().find(|alias| alias.intersect(written).is_some())?;
+        let moved = addr.0.wrapping_sub(alias.start.0).wrapping_add(place.0);
+        Some(AddrRange::sized(Addr(moved), len as u64))
+    };
+    let written: Vec<AddrRange> = store.into_iter().filter_map(in_code).collect();
+    let overlay = session.code.overlays.entry(id).or_default();
+    let noted = overlay.note_written(&memory, place, &written);
+    noted.map_err(|e| failed(event, e))
+}
+
+/// Returns whether the program can write to its code at the point.
+pub(crate) fn is_point_writable(session: &ReplaySession, event: &Event) -> bool {
+    let place = point_of(event).map(|(at, _)| AddrRange::sized(Addr(at.rip), 1));
+    place.is_some_and(|place| !session.world.writable_at(event, place).is_empty())
+}
+
+/// The words of a point that the probe may compare: not those that the probe has overwritten.
+fn comparable(session: &ReplaySession, event: &Event, at: &Registers, point: &Point) -> Vec<(Addr, u64)> {
+    let own = AddrRange::sized(Addr(at.rip), WINDOW_MAX as u64);
+    let mut patched = session.world.writable_at(event, own);
+    patched.push(own);
+    let is_clear = |addr: Addr| {
+        let word = AddrRange::sized(addr, size_of::<u64>() as u64);
+        patched.iter().all(|range| range.intersect(word).is_none())
+    };
+    let words = point.discriminators.iter();
+    words.filter(|(addr, _)| is_clear(*addr)).copied().collect()
+}
+
+/// Puts the probe into the code, if the event is an execution point and the probe is not there yet.
+pub(crate) fn install_probe(session: &mut ReplaySession, event: &Event) -> Result<()> {
+    let Some((at, point)) = point_of(event) else {
+        return Ok(());
+    };
+    // Memory that the probe reads may be watched.
+    let probe = session
+        .interval
+        .pending
+        .as_ref()
+        .and_then(|p| p.search.probe.as_ref());
+    if !session.watches().is_empty() && probe.is_some_and(Probe::reads_always) {
+        remove_probe(session, event)?;
+    }
+    let waits = |p: &crate::pending::Pending| {
+        let search = &p.search;
+        search.probe.is_none() && !search.is_off && p.changes.is_empty()
+    };
+    if !session.interval.pending.as_ref().is_some_and(waits) || has_probe_to_wait(session, event) {
+        return Ok(());
+    }
+    put_probe(session, event, at, point).map_err(|e| failed(event, e))
+}
+
+fn put_probe(
+    session: &mut ReplaySession,
+    event: &Event,
+    at: &Registers,
+    point: &Point,
+) -> rr_tracee::Result<()> {
+    let probe = make_probe(session, event, at, point)?;
+    if let Some(pending) = &mut session.interval.pending {
+        pending.search.probe = Some(probe);
+    }
+    Ok(())
+}
+
+fn make_probe(
+    session: &mut ReplaySession,
+    event: &Event,
+    at: &Registers,
+    point: &Point,
+) -> rr_tracee::Result<Probe> {
+    let Some(task) = session.world.tasks.get(&event.tid) else {
+        return Ok(Probe::Int3 { is_first: false });
+    };
+    let (memory, id) = (task.memory(), task.space);
+    let place = Addr(at.rip);
+    let window = session.code.window(task, place);
+    let is_clear = |w: &Window| {
+        !session
+            .stoppoints
+            .breakpoints
+            .within(AddrRange::sized(place, w.len() as u64))
+    };
+    let only_int3 = session
+        .interval
+        .pending
+        .as_ref()
+        .is_some_and(|p| p.search.only_int3);
+    let window = window.filter(|w| !only_int3 && is_clear(w));
+    let through = session.world.shared_code(event, place);
+    let seen = session
+        .interval
+        .pending
+        .as_ref()
+        .map_or(&[][..], |p| &p.search.seen);
+    let is_first = window.is_some() && seen.len() < SAMPLES;
+    if !is_first {
+        let words = comparable(session, event, at, point);
+        let key = Key::choose(&sample(session, event, at, &words), seen);
+        let space = session.world.spaces.get(&id);
+        let taken: Vec<AddrRange> = session.stoppoints.breakpoints.passes.rooms().collect();
+        let stub = window.and_then(|w| Stub::new(&w, at, &words, key.as_ref(), space?, &taken));
+        let guarded = |stub: &Stub| AddrRange::sized(place, stub.window_len());
+        if let Some(stub) = stub
+            && guard(session, event, guarded(&stub))
+            && session.world.map_stub(event, &stub)?
+        {
+            let overlay = session.code.overlays.entry(id).or_default();
+            overlay.put_through(&memory, place, &stub.patch, through)?;
+            let stub = Box::new(stub);
+            return Ok(Probe::Stub { stub, key });
+        }
+    }
+    // A copy of the instruction may be made.
+    if !guard(session, event, AddrRange::sized(place, INSTRUCTION_MOST as u64)) {
+        guard(session, event, AddrRange::sized(place, 1));
+    }
+    // An existing breakpoint of the debugger serves as well.
+    let overlay = session.code.overlays.entry(id).or_default();
+    overlay.put_through(&memory, place, &[INT3], through)?;
+    Ok(Probe::Int3 { is_first })
+}
+
+/// Guards the place of a probe against the program's writes. Returns `false` if there are too few
+/// debug registers.
+fn guard(session: &mut ReplaySession, event: &Event, range: AddrRange) -> bool {
+    let ranges = session.world.writable_at(event, range);
+    session.stoppoints.watches.set_guard(&ranges)
+}
+
+/// Candidates for a key: registers, and these words if they can always be read. (While a probe
+/// exists, the address space stays unchanged, except that a stack grows when touched. Reads must
+/// not be noticed.)
+fn sample(session: &ReplaySession, event: &Event, regs: &Registers, words: &[(Addr, u64)]) -> Sample {
+    let space = session
+        .world
+        .tasks
+        .get(&event.tid)
+        .and_then(|t| session.world.spaces.get(&t.space));
+    let is_fixed = |addr: Addr| {
+        let mapping = space.and_then(|space| space.at(addr));
+        mapping.is_some_and(|m| m.prot.has(Prot::READ) && m.range.contains(addr + 7))
+    };
+    match session.watches().is_empty() {
+        true => {
+            let words: Vec<_> = words
+                .iter()
+                .filter(|(addr, _)| is_fixed(*addr))
+                .copied()
+                .collect();
+            Sample::new(regs, &words)
+        }
+        false => Sample::new(regs, &[]),
     }
 }
 
-impl ReplaySession {
-    /// Returns whether the event is an execution point, and its task is there.
-    pub(crate) fn is_at_point(&mut self, event: &Event) -> Result<bool> {
-        let Some((at, point)) = point_of(event) else {
-            return Ok(false);
-        };
-        if self
-            .interval
-            .pending
-            .as_ref()
-            .is_some_and(|p| !p.changes.is_empty())
-        {
-            return Ok(false);
-        }
-        if self.regs_of(event)?.of_program() != at.of_program() {
-            return Ok(false);
-        }
-        let task = self.task(event)?;
-        let (memory, id) = (task.memory(), task.space);
-        if let Some(overlay) = self.code.overlays.get(&id) {
-            overlay.lift(&memory, digest::ALL).map_err(|e| failed(event, e))?;
-        }
-        let same = self.has_state(event, &memory, point);
-        if let Some(overlay) = self.code.overlays.get(&id) {
-            overlay
-                .put_back(&memory, digest::ALL)
-                .map_err(|e| failed(event, e))?;
-        }
-        same.map_err(|e| failed(event, e))
+/// The task stands at the probe, but not at the point. After enough such passes, makes a stub with
+/// a key. Returns the address where the task then continues.
+fn learn(session: &mut ReplaySession, event: &Event) -> Result<Option<Addr>> {
+    let Some((at, point)) = point_of(event) else {
+        return Ok(None);
+    };
+    let regs = session.world.regs_of(event)?.of_program();
+    let memory = session.world.task(event)?.memory();
+    let now = |(addr, _): &(Addr, u64)| Some((*addr, memory.read_u64(*addr).ok()?));
+    let words = comparable(session, event, at, point);
+    let words: Vec<(Addr, u64)> = words.iter().take(KEY_WORDS).filter_map(now).collect();
+    let sample = sample(session, event, &regs, &words);
+    let Some(pending) = &mut session.interval.pending else {
+        return Ok(None);
+    };
+    pending.search.seen.push(sample);
+    if pending.search.seen.len() < SAMPLES {
+        return Ok(None);
     }
+    remove_probe(session, event)?;
+    put_probe(session, event, at, point).map_err(|e| failed(event, e))?;
+    Ok(session.interval.probe_stub().map(|stub| stub.moved))
+}
 
-    /// Returns whether the rest of the state is equal to the point's.
-    fn has_state(&mut self, event: &Event, memory: &Memory, point: &Point) -> rr_tracee::Result<bool> {
-        for (addr, value) in &point.discriminators {
-            if memory.read_u64(*addr)? != *value {
-                return Ok(false);
-            }
-        }
-        let Some(task) = self.world.tasks.get(&event.tid) else {
-            return Ok(false);
-        };
-        if task.xstate()?.normalised() != point.xstate.normalised() {
-            return Ok(false);
-        }
-        let Some(space) = self.world.spaces.get(&task.space) else {
-            return Ok(false);
-        };
-        let object = |id: ObjectId| self.world.backings.objects.get(&id).map(|o| &*o.file);
-        let suspect = self.interval.pending.as_ref().and_then(|p| p.search.suspect);
-        if let Some(suspect) = suspect {
-            let chunk = AddrRange::sized(suspect, CHUNK);
-            let recorded = point.digests.iter().filter(|s| s.start == suspect).copied();
-            if digest::chunk_digests(memory.tid(), space, chunk, object)? != recorded.collect::<Vec<_>>() {
-                return Ok(false);
-            }
-        }
-        let digests = digest::chunk_digests(memory.tid(), space, digest::ALL, object)?;
-        let differs = digest::first_difference(&digests, &point.digests);
-        if let Some(pending) = &mut self.interval.pending {
-            pending.search.suspect = differs;
-        }
-        Ok(differs.is_none())
-    }
-
-    /// Turns the search for the point on or off.
-    pub(crate) fn set_probing(&mut self, is_on: bool) {
-        if let Some(pending) = &mut self.interval.pending {
-            pending.search.is_off = !is_on;
-        }
-    }
-
-    /// The program has written over the probe, by the instruction before `regs.rip`.
-    pub(crate) fn note_overwritten(&mut self, event: &Event, regs: &Registers) -> Result<()> {
-        let (Some(pending), Some((at, _))) = (&mut self.interval.pending, point_of(event)) else {
-            return Ok(());
-        };
-        pending.search.is_overwritten = true;
-        let place = Addr(at.rip);
-        let Some(task) = self.world.tasks.get(&event.tid) else {
-            return Ok(());
-        };
-        let (memory, id) = (task.memory(), task.space);
-        let own = AddrRange::sized(place, WINDOW_MAX as u64);
-        let mut aliases = self.writable_at(event, own);
-        aliases.push(own);
-        let store = last_store(&memory, regs, &aliases);
-        // The same bytes at the address where the code is executed.
-        let in_code = |(addr, len): (Addr, usize)| {
-            let written = AddrRange::sized(addr, len as u64);
-            let alias = aliases.iter().find(|alias| alias.intersect(written).is_some())?;
-            let moved = addr.0.wrapping_sub(alias.start.0).wrapping_add(place.0);
-            Some(AddrRange::sized(Addr(moved), len as u64))
-        };
-        let written: Vec<AddrRange> = store.into_iter().filter_map(in_code).collect();
-        let overlay = self.code.overlays.entry(id).or_default();
-        let noted = overlay.note_written(&memory, place, &written);
-        noted.map_err(|e| failed(event, e))
-    }
-
-    /// From now on searches for the point only with an `int3`.
-    pub(crate) fn use_only_int3(&mut self) {
-        if let Some(pending) = &mut self.interval.pending {
-            pending.search.only_int3 = true;
-        }
-    }
-
-    /// Returns whether the program can write to its code at the point.
-    pub(crate) fn is_point_writable(&self, event: &Event) -> bool {
-        let place = point_of(event).map(|(at, _)| AddrRange::sized(Addr(at.rip), 1));
-        place.is_some_and(|place| !self.writable_at(event, place).is_empty())
-    }
-
-    /// The object that patches of code have to be written to, if any.
-    fn through(&self, event: &Event, place: Addr) -> Option<Through> {
-        let space = self.world.spaces.get(&self.world.tasks.get(&event.tid)?.space)?;
-        let mapping = space.at(place).filter(|m| !m.prot.has(Prot::WRITE))?;
-        let (object, offset) = mapping.shared_at(place)?;
-        let made = self.world.backings.objects.get(&object).filter(|o| !o.original)?;
-        Some(Through {
-            object,
-            file: Arc::clone(&made.file),
-            offset,
-        })
-    }
-
-    pub(crate) fn is_probe_overwritten(&self) -> bool {
-        self.interval
-            .pending
-            .as_ref()
-            .is_some_and(|p| p.search.is_overwritten)
-    }
-
-    /// The words of a point that the probe may compare: not those that the probe has overwritten.
-    fn comparable(&self, event: &Event, at: &Registers, point: &Point) -> Vec<(Addr, u64)> {
-        let own = AddrRange::sized(Addr(at.rip), WINDOW_MAX as u64);
-        let mut patched = self.writable_at(event, own);
-        patched.push(own);
-        let is_clear = |addr: Addr| {
-            let word = AddrRange::sized(addr, size_of::<u64>() as u64);
-            patched.iter().all(|range| range.intersect(word).is_none())
-        };
-        let words = point.discriminators.iter();
-        words.filter(|(addr, _)| is_clear(*addr)).copied().collect()
-    }
-
-    /// The addresses by which the program can write to the code in `range`. Empty if it cannot.
-    fn writable_at(&self, event: &Event, range: AddrRange) -> Vec<AddrRange> {
-        let space = self
-            .world
-            .tasks
-            .get(&event.tid)
-            .and_then(|t| self.world.spaces.get(&t.space));
-        let Some(mapping) = space.and_then(|space| space.at(range.start)) else {
-            return vec![];
-        };
-        let mut ranges = vec![];
-        if mapping.prot.has(Prot::WRITE) {
-            ranges.push(range);
-        }
-        if let Some((object, offset)) = mapping.shared_at(range.start) {
-            let others = space.into_iter().flat_map(|space| space.iter());
-            for other in others.filter(|m| m.prot.has(Prot::WRITE) && m.range != mapping.range) {
-                if let Some((same, start)) = other.shared_at(other.range.start)
-                    && same == object
-                    && let Some(in_it) = offset.checked_sub(start)
-                    && in_it < other.range.len()
-                {
-                    ranges.push(AddrRange::sized(other.range.start + in_it, range.len()));
+/// The task has executed an `int3` that ends at `rip`. `None` means that it is not the probe's.
+pub(crate) fn at_probe(session: &mut ReplaySession, event: &Event, rip: Addr) -> Result<Option<Found>> {
+    let Some((at, _)) = point_of(event) else {
+        return Ok(None);
+    };
+    let probe = session
+        .interval
+        .pending
+        .as_ref()
+        .and_then(|p| p.search.probe.as_ref());
+    let (hit, moved) = match probe {
+        Some(Probe::Stub { stub, .. }) => {
+            if let Some(moved) = stub.moved_from(Addr(rip.0.wrapping_sub(1))) {
+                if let Some(pending) = &mut session.interval.pending {
+                    pending.search.detours += 1;
                 }
+                session.world.move_to(event, moved)?;
+                return Ok(Some(Found::Elsewhere));
             }
+            (stub.hit, Some(stub.moved))
         }
-        ranges
+        Some(Probe::Int3 { .. }) => (Addr(at.rip), None),
+        None => return Ok(None),
+    };
+    let is_first = matches!(probe, Some(Probe::Int3 { is_first: true }));
+    if rip != hit + 1 {
+        return Ok(None);
     }
-
-    /// Puts the probe into the code, if the event is an execution point and the probe is not there yet.
-    pub(crate) fn install_probe(&mut self, event: &Event) -> Result<()> {
-        let Some((at, point)) = point_of(event) else {
-            return Ok(());
-        };
-        // Memory that the probe reads may be watched.
-        let probe = self
-            .interval
-            .pending
-            .as_ref()
-            .and_then(|p| p.search.probe.as_ref());
-        if !self.watches().is_empty() && probe.is_some_and(Probe::reads_always) {
-            self.remove_probe(event)?;
-        }
-        let waits = |p: &crate::pending::Pending| {
-            let search = &p.search;
-            search.probe.is_none() && !search.is_off && p.changes.is_empty()
-        };
-        if !self.interval.pending.as_ref().is_some_and(waits) || self.has_probe_to_wait(event) {
-            return Ok(());
-        }
-        self.put_probe(event, at, point).map_err(|e| failed(event, e))
+    if let Some(pending) = &mut session.interval.pending {
+        pending.search.looks += u64::from(!is_first);
     }
-
-    fn put_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<()> {
-        let probe = self.make_probe(event, at, point)?;
-        if let Some(pending) = &mut self.interval.pending {
-            pending.search.probe = Some(probe);
-        }
-        Ok(())
+    session.world.move_to(event, Addr(at.rip))?;
+    if session
+        .interval
+        .probe_stub()
+        .is_some_and(|stub| stub.has_dead_flags)
+    {
+        let set = session.world.task(event)?.set_status_flags(at.eflags);
+        set.map_err(|e| failed(event, e))?;
     }
-
-    fn make_probe(&mut self, event: &Event, at: &Registers, point: &Point) -> rr_tracee::Result<Probe> {
-        let Some(task) = self.world.tasks.get(&event.tid) else {
-            return Ok(Probe::Int3 { is_first: false });
-        };
-        let (memory, id) = (task.memory(), task.space);
-        let place = Addr(at.rip);
-        let window = self.code.window(task, place);
-        let is_clear = |w: &Window| {
-            !self
-                .stoppoints
-                .breakpoints
-                .within(AddrRange::sized(place, w.len() as u64))
-        };
-        let only_int3 = self.interval.pending.as_ref().is_some_and(|p| p.search.only_int3);
-        let window = window.filter(|w| !only_int3 && is_clear(w));
-        let through = self.through(event, place);
-        let seen = self.interval.pending.as_ref().map_or(&[][..], |p| &p.search.seen);
-        let is_first = window.is_some() && seen.len() < SAMPLES;
-        if !is_first {
-            let words = self.comparable(event, at, point);
-            let key = Key::choose(&self.sample(event, at, &words), seen);
-            let space = self.world.spaces.get(&id);
-            let taken: Vec<AddrRange> = self.stoppoints.breakpoints.passes.rooms().collect();
-            let stub = window.and_then(|w| Stub::new(&w, at, &words, key.as_ref(), space?, &taken));
-            let guarded = |stub: &Stub| AddrRange::sized(place, stub.window_len());
-            if let Some(stub) = stub
-                && self.guard(event, guarded(&stub))
-                && self.map_stub(event, &stub)?
-            {
-                let overlay = self.code.overlays.entry(id).or_default();
-                overlay.put_through(&memory, place, &stub.patch, through)?;
-                let stub = Box::new(stub);
-                return Ok(Probe::Stub { stub, key });
-            }
-        }
-        // A copy of the instruction may be made.
-        if !self.guard(event, AddrRange::sized(place, INSTRUCTION_MOST as u64)) {
-            self.guard(event, AddrRange::sized(place, 1));
-        }
-        // An existing breakpoint of the debugger serves as well.
-        let overlay = self.code.overlays.entry(id).or_default();
-        overlay.put_through(&memory, place, &[INT3], through)?;
-        Ok(Probe::Int3 { is_first })
+    if is_at_point(session, event)? {
+        return Ok(Some(Found::Here));
     }
-
-    /// Guards the place of a probe against the program's writes. Returns `false` if there are too few
-    /// debug registers.
-    fn guard(&mut self, event: &Event, range: AddrRange) -> bool {
-        let ranges = self.writable_at(event, range);
-        self.set_guard(&ranges)
-    }
-
-    /// Candidates for a key: registers, and these words if they can always be read. (While a probe
-    /// exists, the address space stays unchanged, except that a stack grows when touched. Reads must
-    /// not be noticed.)
-    fn sample(&self, event: &Event, regs: &Registers, words: &[(Addr, u64)]) -> Sample {
-        let space = self
-            .world
-            .tasks
-            .get(&event.tid)
-            .and_then(|t| self.world.spaces.get(&t.space));
-        let is_fixed = |addr: Addr| {
-            let mapping = space.and_then(|space| space.at(addr));
-            mapping.is_some_and(|m| m.prot.has(Prot::READ) && m.range.contains(addr + 7))
-        };
-        match self.watches().is_empty() {
-            true => {
-                let words: Vec<_> = words
-                    .iter()
-                    .filter(|(addr, _)| is_fixed(*addr))
-                    .copied()
-                    .collect();
-                Sample::new(regs, &words)
-            }
-            false => Sample::new(regs, &[]),
+    let moved = match is_first {
+        true => learn(session, event)?,
+        false => moved,
+    };
+    match moved {
+        Some(moved) => {
+            session.world.move_to(event, moved)?;
+            Ok(Some(Found::Elsewhere))
         }
-    }
-
-    /// The task stands at the probe, but not at the point. After enough such passes, makes a stub with
-    /// a key. Returns the address where the task then continues.
-    fn learn(&mut self, event: &Event) -> Result<Option<Addr>> {
-        let Some((at, point)) = point_of(event) else {
-            return Ok(None);
-        };
-        let regs = self.regs_of(event)?.of_program();
-        let memory = self.task(event)?.memory();
-        let now = |(addr, _): &(Addr, u64)| Some((*addr, memory.read_u64(*addr).ok()?));
-        let words = self.comparable(event, at, point);
-        let words: Vec<(Addr, u64)> = words.iter().take(KEY_WORDS).filter_map(now).collect();
-        let sample = self.sample(event, &regs, &words);
-        let Some(pending) = &mut self.interval.pending else {
-            return Ok(None);
-        };
-        pending.search.seen.push(sample);
-        if pending.search.seen.len() < SAMPLES {
-            return Ok(None);
-        }
-        self.remove_probe(event)?;
-        self.put_probe(event, at, point).map_err(|e| failed(event, e))?;
-        Ok(self.probe_stub().map(|stub| stub.moved))
-    }
-
-    /// Removes the probe from the code.
-    pub(crate) fn remove_probe(&mut self, event: &Event) -> Result<()> {
-        self.unput_probe(event).map_err(|e| failed(event, e))
-    }
-
-    pub(crate) fn unput_probe(&mut self, event: &Event) -> rr_tracee::Result<()> {
-        let search = self.interval.pending.as_mut().map(|p| &mut p.search);
-        let probe = search.and_then(|search| {
-            if std::mem::take(&mut search.is_overwritten) {
-                // Code that is being generated there must not be copied before it is executed.
-                search.seen.clear();
-            }
-            search.probe.take()
-        });
-        self.set_guard(&[]);
-        let (Some(probe), Some((at, _))) = (probe, point_of(event)) else {
-            return Ok(());
-        };
-        self.unmake_probe(event, Addr(at.rip), &probe)
-    }
-
-    fn unmake_probe(&mut self, event: &Event, place: Addr, probe: &Probe) -> rr_tracee::Result<()> {
-        let Some(task) = self.world.tasks.get(&event.tid) else {
-            return Ok(());
-        };
-        let overlay = self.code.overlays.entry(task.space).or_default();
-        if probe.stub().is_some() || !self.stoppoints.breakpoints.is_put(task.space, place) {
-            overlay.remove(&task.memory(), place)?;
-        }
-        match probe.stub() {
-            Some(stub) => self.unmap_stub(event, stub),
-            None => Ok(()),
-        }
-    }
-
-    /// The task has executed an `int3` that ends at `rip`. `None` means that it is not the probe's.
-    pub(crate) fn at_probe(&mut self, event: &Event, rip: Addr) -> Result<Option<Found>> {
-        let Some((at, _)) = point_of(event) else {
-            return Ok(None);
-        };
-        let probe = self
-            .interval
-            .pending
-            .as_ref()
-            .and_then(|p| p.search.probe.as_ref());
-        let (hit, moved) = match probe {
-            Some(Probe::Stub { stub, .. }) => {
-                if let Some(moved) = stub.moved_from(Addr(rip.0.wrapping_sub(1))) {
-                    if let Some(pending) = &mut self.interval.pending {
-                        pending.search.detours += 1;
-                    }
-                    self.move_to(event, moved)?;
-                    return Ok(Some(Found::Elsewhere));
-                }
-                (stub.hit, Some(stub.moved))
-            }
-            Some(Probe::Int3 { .. }) => (Addr(at.rip), None),
-            None => return Ok(None),
-        };
-        let is_first = matches!(probe, Some(Probe::Int3 { is_first: true }));
-        if rip != hit + 1 {
-            return Ok(None);
-        }
-        if let Some(pending) = &mut self.interval.pending {
-            pending.search.looks += u64::from(!is_first);
-        }
-        self.move_to(event, Addr(at.rip))?;
-        if self.probe_stub().is_some_and(|stub| stub.has_dead_flags) {
-            let set = self.task(event)?.set_status_flags(at.eflags);
-            set.map_err(|e| failed(event, e))?;
-        }
-        if self.is_at_point(event)? {
-            return Ok(Some(Found::Here));
-        }
-        let moved = match is_first {
-            true => self.learn(event)?,
-            false => moved,
-        };
-        match moved {
-            Some(moved) => {
-                self.move_to(event, moved)?;
-                Ok(Some(Found::Elsewhere))
-            }
-            None => Ok(Some(Found::AtPatch)),
-        }
-    }
-
-    /// Returns whether the probe is an `int3` at `at`.
-    pub(crate) fn is_probed_by_int3(&self, event: &Event, at: Addr) -> bool {
-        let probe = self
-            .interval
-            .pending
-            .as_ref()
-            .and_then(|p| p.search.probe.as_ref());
-        matches!(probe, Some(Probe::Int3 { .. })) && point_of(event).is_some_and(|(regs, _)| regs.rip == at.0)
-    }
-
-    /// The stub of the probe.
-    pub(crate) fn probe_stub(&self) -> Option<&Stub> {
-        self.interval.pending.as_ref()?.search.probe.as_ref()?.stub()
+        None => Ok(Some(Found::AtPatch)),
     }
 }

@@ -46,6 +46,7 @@
 
 mod counting;
 mod emit;
+mod room;
 mod trial;
 
 use rr_tracee::code::{ABSOLUTE_JUMP_LEN, JUMP_LEN, Moved, Window};

@@ -31,7 +31,7 @@ impl ReplaySession {
         session.events.last = event;
         session.events.time_ns = image.time_ns;
         for space in &image.spaces {
-            session.restore_space(image, space, checkpoint)?;
+            restore_space(&mut session, image, space, checkpoint)?;
         }
         for object in image.objects.iter().filter(|o| o.content.is_none()) {
             if let Some(made) = session.world.backings.objects.get(&object.id) {
@@ -41,85 +41,6 @@ impl ReplaySession {
             }
         }
         Ok(session)
-    }
-
-    fn restore_space(
-        &mut self,
-        image: &SessionImage,
-        space: &SpaceImage,
-        checkpoint: &Checkpoint,
-    ) -> Result<()> {
-        let event = image.event;
-        let failed = |source| Error::Tracee { event, source };
-        let mut tasks = image.tasks.iter().filter(|t| t.space == space.id);
-        let Some(first) = tasks.next() else { return Ok(()) };
-        self.new_process(event, first.tid, first.tgid, space.id, &first.exe)?;
-        // Creates the objects that the space maps, and the mappings.
-        let mut ops = Vec::new();
-        for (object, ..) in space.space.objects() {
-            if self.world.objects.get(object).is_some() {
-                continue;
-            }
-            let Some(found) = image.objects.iter().find(|o| o.id == object) else {
-                continue;
-            };
-            let ObjectImage { size, content, .. } = *found;
-            self.world.objects.insert(object, ObjectState { size, content });
-            ops.push(SpaceOp::CreateObject {
-                object,
-                size,
-                content,
-            });
-        }
-        ops.extend(space.space.iter().cloned().map(SpaceOp::Map));
-        let missing = || Error::BadTrace {
-            event,
-            what: format!("no task {}", first.tid),
-        };
-        let task = self.world.tasks.get_mut(&first.tid).ok_or_else(missing)?;
-        let stopped = task.take().map_err(failed)?;
-        let stopped =
-            perform(stopped, &ops, &mut self.world.backings, &self.events.reader).map_err(|f| f.at(event))?;
-        task.give(stopped);
-        let memory = task.memory();
-        // Restores the contents of the pages.
-        checkpoint.restore_parts(PageTarget::Space(space.id), |parts| {
-            match parts
-                .iter()
-                .find(|(addr, bytes)| hits_our_code(*addr, bytes.len()))
-            {
-                Some((addr, bytes)) => Err(rr_tracee::Error::Memory {
-                    tid: memory.tid(),
-                    what: "restoring rr's own code from a checkpoint:",
-                    addr: *addr,
-                    len: bytes.len(),
-                    errno: nix::errno::Errno::EACCES,
-                }),
-                None => memory.write_places(parts),
-            }
-        })?;
-        self.world.spaces.insert(space.id, space.space.clone());
-        // Creates the other threads, and restores the state of all.
-        for other in tasks {
-            self.new_thread(
-                event,
-                first.tid,
-                (other.tid, other.tgid),
-                &other.exe,
-                true,
-                space.id,
-            )?;
-        }
-        for from in image.tasks.iter().filter(|t| t.space == space.id) {
-            let Some(task) = self.world.tasks.get_mut(&from.tid) else {
-                continue;
-            };
-            task.in_syscall = from.in_syscall;
-            let stopped = task.stopped().map_err(failed)?;
-            stopped.set_xstate(&from.xstate).map_err(failed)?;
-            stopped.set_regs(&from.regs).map_err(failed)?;
-        }
-        Ok(())
     }
 
     /// The image of the session after its last event.
@@ -149,4 +70,88 @@ impl ReplaySession {
             &self.world.objects,
         ))
     }
+}
+
+fn restore_space(
+    session: &mut ReplaySession,
+    image: &SessionImage,
+    space: &SpaceImage,
+    checkpoint: &Checkpoint,
+) -> Result<()> {
+    let event = image.event;
+    let failed = |source| Error::Tracee { event, source };
+    let mut tasks = image.tasks.iter().filter(|t| t.space == space.id);
+    let Some(first) = tasks.next() else { return Ok(()) };
+    session
+        .world
+        .new_process(event, first.tid, first.tgid, space.id, &first.exe)?;
+    // Creates the objects that the space maps, and the mappings.
+    let mut ops = Vec::new();
+    for (object, ..) in space.space.objects() {
+        if session.world.objects.get(object).is_some() {
+            continue;
+        }
+        let Some(found) = image.objects.iter().find(|o| o.id == object) else {
+            continue;
+        };
+        let ObjectImage { size, content, .. } = *found;
+        session
+            .world
+            .objects
+            .insert(object, ObjectState { size, content });
+        ops.push(SpaceOp::CreateObject {
+            object,
+            size,
+            content,
+        });
+    }
+    ops.extend(space.space.iter().cloned().map(SpaceOp::Map));
+    let missing = || Error::BadTrace {
+        event,
+        what: format!("no task {}", first.tid),
+    };
+    let task = session.world.tasks.get_mut(&first.tid).ok_or_else(missing)?;
+    let stopped = task.take().map_err(failed)?;
+    let stopped = perform(stopped, &ops, &mut session.world.backings, &session.events.reader)
+        .map_err(|f| f.at(event))?;
+    task.give(stopped);
+    let memory = task.memory();
+    // Restores the contents of the pages.
+    checkpoint.restore_parts(PageTarget::Space(space.id), |parts| {
+        match parts
+            .iter()
+            .find(|(addr, bytes)| hits_our_code(*addr, bytes.len()))
+        {
+            Some((addr, bytes)) => Err(rr_tracee::Error::Memory {
+                tid: memory.tid(),
+                what: "restoring rr's own code from a checkpoint:",
+                addr: *addr,
+                len: bytes.len(),
+                errno: nix::errno::Errno::EACCES,
+            }),
+            None => memory.write_places(parts),
+        }
+    })?;
+    session.world.spaces.insert(space.id, space.space.clone());
+    // Creates the other threads, and restores the state of all.
+    for other in tasks {
+        session.world.new_thread(
+            event,
+            first.tid,
+            (other.tid, other.tgid),
+            &other.exe,
+            true,
+            space.id,
+        )?;
+    }
+    for from in image.tasks.iter().filter(|t| t.space == space.id) {
+        let Some(task) = session.world.tasks.get_mut(&from.tid) else {
+            continue;
+        };
+        task.in_syscall = from.in_syscall;
+        let stopped = task.stopped().map_err(failed)?;
+        stopped.set_xstate(&from.xstate).map_err(failed)?;
+        stopped.set_regs(&from.regs).map_err(failed)?;
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use rr_tracee::pagemap::Pagemap;
 use rr_tracee::{Addr, AddrRange, Backing, Mapping, Memory};
 
 use crate::error::{Error, Result};
+use crate::own_code::with_own_code;
 use crate::session::ReplaySession;
 
 /// Number of bytes that are read at once.
@@ -21,50 +22,9 @@ impl ReplaySession {
     /// The differences between two sessions; empty if they are in the same state. Reports about `limit`
     /// pages at most.
     pub fn differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
-        self.with_own_code(|| other.with_own_code(|| self.find_differences(other, limit)))
-    }
-
-    fn find_differences(&self, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
-        let failed = |source| Error::Tracee {
-            event: self.events.last,
-            source,
-        };
-        let plain = |session: &ReplaySession| -> Result<_> {
-            let mut image = session.image()?;
-            let tasks = image.tasks.iter_mut();
-            tasks.for_each(|task| task.regs = task.regs.without_resume_flag());
-            Ok(image)
-        };
-        let mut report = compare_images(&plain(self)?, &plain(other)?);
-        for (id, model) in &self.world.spaces {
-            let task_in = |session: &ReplaySession| {
-                let found = session.world.tasks.values().find(|task| task.space == *id);
-                found.map(|task| task.real)
-            };
-            let (Some(a), Some(b)) = (task_in(self), task_in(other)) else {
-                continue;
-            };
-            let maps = (
-                Pagemap::open(a).map_err(failed)?,
-                Pagemap::open(b).map_err(failed)?,
-            );
-            let memories = (Memory::of(a), Memory::of(b));
-            for mapping in model.iter().filter(|m| m.backing != Backing::Rr) {
-                for range in to_read(mapping, &maps).map_err(failed)? {
-                    for page in different(&memories, range) {
-                        if report.len() >= limit {
-                            return Ok(report);
-                        }
-                        let bytes = first_difference(&memories, page);
-                        report.push(format!(
-                            "address space {id}: page {:#x} ({}){bytes}",
-                            page.0, mapping.name
-                        ));
-                    }
-                }
-            }
-        }
-        Ok(report)
+        with_own_code(self, || {
+            with_own_code(other, || find_differences(self, other, limit))
+        })
     }
 }
 
@@ -124,4 +84,47 @@ fn pages(memory: &Memory, range: AddrRange) -> Vec<Option<Vec<u8>>> {
     }
     let page = |n| memory.read_vec(range.start + n * PAGE, PAGE as usize).ok();
     (0..range.len() / PAGE).map(page).collect()
+}
+
+fn find_differences(session: &ReplaySession, other: &ReplaySession, limit: usize) -> Result<Vec<String>> {
+    let failed = |source| Error::Tracee {
+        event: session.events.last,
+        source,
+    };
+    let plain = |session: &ReplaySession| -> Result<_> {
+        let mut image = session.image()?;
+        let tasks = image.tasks.iter_mut();
+        tasks.for_each(|task| task.regs = task.regs.without_resume_flag());
+        Ok(image)
+    };
+    let mut report = compare_images(&plain(session)?, &plain(other)?);
+    for (id, model) in &session.world.spaces {
+        let task_in = |session: &ReplaySession| {
+            let found = session.world.tasks.values().find(|task| task.space == *id);
+            found.map(|task| task.real)
+        };
+        let (Some(a), Some(b)) = (task_in(session), task_in(other)) else {
+            continue;
+        };
+        let maps = (
+            Pagemap::open(a).map_err(failed)?,
+            Pagemap::open(b).map_err(failed)?,
+        );
+        let memories = (Memory::of(a), Memory::of(b));
+        for mapping in model.iter().filter(|m| m.backing != Backing::Rr) {
+            for range in to_read(mapping, &maps).map_err(failed)? {
+                for page in different(&memories, range) {
+                    if report.len() >= limit {
+                        return Ok(report);
+                    }
+                    let bytes = first_difference(&memories, page);
+                    report.push(format!(
+                        "address space {id}: page {:#x} ({}){bytes}",
+                        page.0, mapping.name
+                    ));
+                }
+            }
+        }
+    }
+    Ok(report)
 }

@@ -18,7 +18,6 @@
 
 mod share;
 
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +26,12 @@ use rr_tracee::task::processor_time;
 use rr_tracee::ticker::Ticker;
 use rr_tracee::{Addr, Tid, procfs, tsc};
 
+use crate::drive::proceed;
 use crate::error::{Result, failed};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
 use crate::pending::Stage;
+use crate::point::is_point_writable;
 use crate::session::ReplaySession;
 
 pub use share::Sprints;
@@ -75,135 +76,130 @@ impl ReplaySession {
     pub fn sprints(&mut self) -> &mut Sprints {
         &mut self.sprints
     }
+}
 
-    /// Brings the task of the next event, which is an execution point, there by a sprint. Returns
-    /// `false` if nothing was done.
-    pub(crate) fn sprint(&mut self) -> Result<bool> {
-        let Some(Way {
+/// Brings the task of the next event, which is an execution point, there by a sprint. Returns
+/// `false` if nothing was done.
+pub(crate) fn sprint(session: &mut ReplaySession) -> Result<bool> {
+    let Some(Way {
+        event,
+        recorded,
+        freely,
+        is_writable,
+    }) = way_to_sprint(session)
+    else {
+        return Ok(false);
+    };
+    let began = tsc::now();
+    let Ok(start) = session.freeze() else {
+        session.sprints.stop();
+        return Ok(false);
+    };
+    if freely.is_some() {
+        session
+            .sprints
+            .note_cost(tsc::now().saturating_sub(began), recorded);
+    }
+    let with_probe_only = is_writable.then_some(None);
+    for freely in freely.map(Some).into_iter().chain(with_probe_only) {
+        // Any failure is behind the point, or will happen again.
+        if let Ok(Some((before, with_probe))) = run_ahead(session, &event, recorded, freely) {
+            if freely.is_some() {
+                session.sprints.note_found();
+            }
+            tracing::debug!(
+                "sprint to event {}: {before:?}, then {with_probe:?}",
+                event.number
+            );
+            return Ok(true);
+        }
+        match freely {
+            Some(length) => {
+                session.sprints.note_passed();
+                tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
+            }
+            None => tracing::debug!("event {}: the probe has missed it", event.number),
+        }
+        let mut again = start.thaw()?;
+        again.sprints = session.sprints;
+        *session = again;
+        session.fetch()?;
+    }
+    if is_writable {
+        session.interval.use_only_int3();
+    }
+    Ok(false)
+}
+
+/// The plan for the next event, if a sprint is worth it or a search may have to begin anew, and if
+/// nobody wants to stop on the way.
+fn way_to_sprint(session: &mut ReplaySession) -> Option<Way> {
+    let pending = session
+        .interval
+        .pending
+        .as_ref()
+        .filter(|p| p.stage == Stage::Fetched)?;
+    let event = Arc::clone(&pending.event);
+    let EventKind::Point { at, point } = &event.kind else {
+        return None;
+    };
+    if !session.breakpoints().is_empty() || !session.watches().is_empty() {
+        return None;
+    }
+    let recorded = Duration::from_micros(point.ran_us.into());
+    // Where the probe may change the flags, it costs so little that a sprint gains nothing. And the
+    // processor time of the recording is only a hint: a sprint that goes too far costs more than the
+    // whole search.
+    let task = session.world.tasks.get(&event.tid)?;
+    let window = session.code.window(task, Addr(at.rip));
+    let freely = match window.and_then(|window| window.dead_flags()) {
+        Some(_) => None,
+        None => session.sprints.length(recorded),
+    };
+    let is_writable = is_point_writable(session, &event);
+    if freely.is_none() && !is_writable {
+        return None;
+    }
+    (session.world.spaces.len() <= PROCESSES_MOST && session.world.shared_bytes() <= SHARED_MOST).then_some(
+        Way {
             event,
             recorded,
             freely,
             is_writable,
-        }) = self.way_to_sprint()
-        else {
-            return Ok(false);
-        };
-        let began = tsc::now();
-        let Ok(start) = self.freeze() else {
-            self.sprints.stop();
-            return Ok(false);
-        };
-        if freely.is_some() {
-            self.sprints.note_cost(tsc::now().saturating_sub(began), recorded);
-        }
-        let with_probe_only = is_writable.then_some(None);
-        for freely in freely.map(Some).into_iter().chain(with_probe_only) {
-            // Any failure is behind the point, or will happen again.
-            if let Ok(Some((before, with_probe))) = self.run_ahead(&event, recorded, freely) {
-                if freely.is_some() {
-                    self.sprints.note_found();
-                }
-                tracing::debug!(
-                    "sprint to event {}: {before:?}, then {with_probe:?}",
-                    event.number
-                );
-                return Ok(true);
-            }
-            match freely {
-                Some(length) => {
-                    self.sprints.note_passed();
-                    tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
-                }
-                None => tracing::debug!("event {}: the probe has missed it", event.number),
-            }
-            let mut again = start.thaw()?;
-            again.sprints = self.sprints;
-            *self = again;
-            self.fetch()?;
-        }
-        if is_writable {
-            self.use_only_int3();
-        }
-        Ok(false)
-    }
+        },
+    )
+}
 
-    /// The plan for the next event, if a sprint is worth it or a search may have to begin anew, and if
-    /// nobody wants to stop on the way.
-    fn way_to_sprint(&mut self) -> Option<Way> {
-        let pending = self
-            .interval
-            .pending
-            .as_ref()
-            .filter(|p| p.stage == Stage::Fetched)?;
-        let event = Arc::clone(&pending.event);
-        let EventKind::Point { at, point } = &event.kind else {
-            return None;
-        };
-        if !self.breakpoints().is_empty() || !self.watches().is_empty() {
-            return None;
+/// Lets the task run freely, if wanted, and then to the point. Returns the processor time of both
+/// parts; `None` if the point does not come.
+fn run_ahead(
+    session: &mut ReplaySession,
+    event: &Event,
+    recorded: Duration,
+    freely: Option<Duration>,
+) -> Result<Option<(Duration, Duration)>> {
+    let time = |process| processor_time(process).map_err(|e| failed(event, e));
+    let process = procfs::tgid(session.world.task(event)?.real).map_err(|e| failed(event, e))?;
+    let begin = time(process)?;
+    let _ticker = Ticker::every(LOOK)?;
+    let mut until = Until { process, time: begin };
+    if let Some(length) = freely {
+        until.time += length;
+        session.interval.set_probing(false);
+        let halt = proceed(session, Pace::Free, &mut until)?;
+        session.interval.set_probing(true);
+        match halt {
+            Halt::Interrupted => {}
+            Halt::Arrived => return Ok(Some((length, Duration::ZERO))),
+            _ => return Ok(None),
         }
-        let recorded = Duration::from_micros(point.ran_us.into());
-        // Where the probe may change the flags, it costs so little that a sprint gains nothing. And the
-        // processor time of the recording is only a hint: a sprint that goes too far costs more than the
-        // whole search.
-        let task = self.world.tasks.get(&event.tid)?;
-        let window = self.code.window(task, Addr(at.rip));
-        let freely = match window.and_then(|window| window.dead_flags()) {
-            Some(_) => None,
-            None => self.sprints.length(recorded),
-        };
-        let is_writable = self.is_point_writable(&event);
-        if freely.is_none() && !is_writable {
-            return None;
-        }
-        (self.world.spaces.len() <= PROCESSES_MOST && self.shared_bytes() <= SHARED_MOST).then_some(Way {
-            event,
-            recorded,
-            freely,
-            is_writable,
-        })
     }
-
-    /// Number of bytes of shared memory that a live checkpoint has to copy.
-    fn shared_bytes(&self) -> u64 {
-        /// The unit of `st_blocks` (stat(2)).
-        const BLOCK: u64 = 512;
-        let objects = self.world.backings.objects.values().filter(|o| !o.original);
-        let used = objects.filter_map(|o| o.file.metadata().ok());
-        used.map(|m| m.blocks() * BLOCK).sum()
+    let middle = time(process)?;
+    let left = recorded.saturating_sub(middle.saturating_sub(begin));
+    until.time = middle + left * PATIENCE + PATIENCE_LEAST;
+    if proceed(session, Pace::Free, &mut until)? != Halt::Arrived {
+        return Ok(None);
     }
-
-    /// Lets the task run freely, if wanted, and then to the point. Returns the processor time of both
-    /// parts; `None` if the point does not come.
-    fn run_ahead(
-        &mut self,
-        event: &Event,
-        recorded: Duration,
-        freely: Option<Duration>,
-    ) -> Result<Option<(Duration, Duration)>> {
-        let time = |process| processor_time(process).map_err(|e| failed(event, e));
-        let process = procfs::tgid(self.task(event)?.real).map_err(|e| failed(event, e))?;
-        let begin = time(process)?;
-        let _ticker = Ticker::every(LOOK)?;
-        let mut until = Until { process, time: begin };
-        if let Some(length) = freely {
-            until.time += length;
-            self.set_probing(false);
-            let halt = self.proceed(Pace::Free, &mut until)?;
-            self.set_probing(true);
-            match halt {
-                Halt::Interrupted => {}
-                Halt::Arrived => return Ok(Some((length, Duration::ZERO))),
-                _ => return Ok(None),
-            }
-        }
-        let middle = time(process)?;
-        let left = recorded.saturating_sub(middle.saturating_sub(begin));
-        until.time = middle + left * PATIENCE + PATIENCE_LEAST;
-        if self.proceed(Pace::Free, &mut until)? != Halt::Arrived {
-            return Ok(None);
-        }
-        let with_probe = time(process)?.saturating_sub(middle);
-        Ok(Some((middle.saturating_sub(begin), with_probe)))
-    }
+    let with_probe = time(process)?.saturating_sub(middle);
+    Ok(Some((middle.saturating_sub(begin), with_probe)))
 }

@@ -17,6 +17,7 @@ use rr_tracee::{Addr, AddrRange};
 
 use crate::error::{Result, failed};
 use crate::session::ReplaySession;
+use crate::world::World;
 
 pub(crate) use set::Watches;
 
@@ -48,9 +49,23 @@ impl ReplaySession {
         &self.stoppoints.watches.places
     }
 
+    /// Values of the watched places; `None` for those that cannot be read.
+    pub fn watched_values(&self) -> Vec<Option<Vec<u8>>> {
+        let task = self
+            .world
+            .tasks
+            .values()
+            .find(|t| Some(t.tgid) == self.stoppoints.watches.process);
+        let memory = task.map(|t| t.memory());
+        let value = |watch: &Watch| memory.as_ref()?.read_vec(watch.addr, watch.len.into()).ok();
+        self.stoppoints.watches.places.iter().map(value).collect()
+    }
+}
+
+impl Watches {
     /// Guards these ranges in the address space of the event's task against the program's own writes.
     /// Returns `false` if there are too few debug registers.
-    pub(crate) fn set_guard(&mut self, ranges: &[AddrRange]) -> bool {
+    pub fn set_guard(&mut self, ranges: &[AddrRange]) -> bool {
         let pieces = ranges.iter().flat_map(|range| {
             let first = range.start.0 / PIECE;
             let last = (range.end.0 - 1) / PIECE;
@@ -61,7 +76,7 @@ impl ReplaySession {
             })
         });
         let mut guard: Vec<Watch> = pieces.collect();
-        let watches = &mut self.stoppoints.watches;
+        let watches = self;
         let has_room = guard.len() + watches.places.len() <= WATCHES;
         if !has_room {
             guard.clear();
@@ -74,56 +89,37 @@ impl ReplaySession {
     }
 
     /// Sets the debug registers of the event's task, if they are out of date.
-    pub(crate) fn arm_watches(&mut self, event: &Event) -> Result<()> {
-        let (process, generation) = (
-            self.stoppoints.watches.process,
-            self.stoppoints.watches.generation,
-        );
-        let Some(task) = self.world.tasks.get_mut(&event.tid) else {
+    pub fn arm(&self, world: &mut World, event: &Event) -> Result<()> {
+        let (process, generation) = (self.process, self.generation);
+        let Some(task) = world.tasks.get_mut(&event.tid) else {
             return Ok(());
         };
         if task.watches == generation {
             return Ok(());
         }
         let mut places = match process == Some(task.tgid) {
-            true => self.stoppoints.watches.places.clone(),
+            true => self.places.clone(),
             false => vec![],
         };
-        places.extend(&self.stoppoints.watches.guard);
+        places.extend(&self.guard);
         let armed = task.stopped().and_then(|s| s.set_watches(&places));
         task.watches = generation;
         armed.map_err(|source| failed(event, source))
     }
 
     /// Returns the accesses of the event's task.
-    pub(crate) fn take_hits(&mut self, event: &Event) -> Result<Hits> {
-        let tgid = self.task(event)?.tgid;
-        let debugged = self.stoppoints.watches.process == Some(tgid);
-        let watched = if debugged {
-            self.stoppoints.watches.places.len()
-        } else {
-            0
-        };
-        if watched + self.stoppoints.watches.guard.len() == 0 {
+    pub fn take_hits(&self, world: &mut World, event: &Event) -> Result<Hits> {
+        let tgid = world.task(event)?.tgid;
+        let debugged = self.process == Some(tgid);
+        let watched = if debugged { self.places.len() } else { 0 };
+        if watched + self.guard.len() == 0 {
             return Ok(Hits::default());
         }
-        let hits = self.task(event)?.stopped().and_then(|s| s.take_watch_hits());
+        let hits = world.task(event)?.stopped().and_then(|s| s.take_watch_hits());
         let hits = hits.map_err(|source| failed(event, source))?;
         Ok(Hits {
             watched: hits & !(u8::MAX << watched),
             guard: hits >> watched != 0,
         })
-    }
-
-    /// Values of the watched places; `None` for those that cannot be read.
-    pub fn watched_values(&self) -> Vec<Option<Vec<u8>>> {
-        let task = self
-            .world
-            .tasks
-            .values()
-            .find(|t| Some(t.tgid) == self.stoppoints.watches.process);
-        let memory = task.map(|t| t.memory());
-        let value = |watch: &Watch| memory.as_ref()?.read_vec(watch.addr, watch.len.into()).ok();
-        self.stoppoints.watches.places.iter().map(value).collect()
     }
 }

@@ -18,8 +18,8 @@ pub(crate) type Halting = BTreeMap<Addr, Vec<Arc<Program>>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breakpoints {
     /// Its recorded pid.
-    pub(super) process: Option<Tid>,
-    pub(super) wanted: BTreeSet<Addr>,
+    pub process: Option<Tid>,
+    pub wanted: BTreeSet<Addr>,
     /// The breakpoints that are counted instead of stopping; true if the last pass is noted.
     pub counted: BTreeMap<Addr, bool>,
     /// The breakpoints that stop only if one of these conditions is true, or cannot be evaluated.
@@ -33,9 +33,9 @@ pub(crate) struct Breakpoints {
     /// The ways in which breakpoints are passed.
     pub passes: Passes,
     /// Addresses where `int3` has been put.
-    pub(super) put: HashMap<SpaceId, BTreeSet<Addr>>,
+    pub put: HashMap<SpaceId, BTreeSet<Addr>>,
     /// True if the placed breakpoints may differ from the wanted ones.
-    pub(super) stale: bool,
+    pub stale: bool,
 }
 
 impl Breakpoints {

@@ -6,6 +6,9 @@ use rr_tracee::{Addr, AddrRange};
 
 use crate::probe::Stub;
 
+/// Number of passes of a breakpoint in one interval before it gets a stub.
+pub(super) const PASSES: u32 = 4;
+
 /// The last pass of the breakpoints that are counted and noted.
 #[derive(Clone, Debug)]
 pub(crate) struct LastPass {
@@ -21,7 +24,7 @@ pub(crate) struct LastPass {
 pub(crate) struct Passes {
     /// Number of passes of each breakpoint.
     pub(super) passed: BTreeMap<Addr, u32>,
-    pub(super) here: BTreeMap<Addr, Pass>,
+    pub(crate) here: BTreeMap<Addr, Pass>,
     /// The counters in use, by number.
     pub(super) counters: Vec<Addr>,
     /// Approximate ranges of rewritten sites.
@@ -30,12 +33,12 @@ pub(crate) struct Passes {
 
 /// A copy of the instruction at a breakpoint, or a stub for it.
 #[derive(Clone, Debug)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     pub(super) stub: Stub,
     /// True if the jump has been written over the program's instructions.
-    pub(super) is_patched: bool,
+    pub(crate) is_patched: bool,
     /// The window, if the stub is at the goal.
-    pub(super) goal: Option<AddrRange>,
+    pub(crate) goal: Option<AddrRange>,
     /// Count of the breakpoint when the stub was made.
     pub(super) counted: u64,
     /// Number of times that a task has come between the replaced instructions since.

@@ -1,7 +1,7 @@
 //! Progress of the search for an execution point.
 
-use rr_trace::event::Event;
-use rr_tracee::Addr;
+use rr_trace::event::{Event, EventKind, Point};
+use rr_tracee::{Addr, Registers};
 
 use crate::key::{Key, Place, Sample};
 use crate::probe::Stub;
@@ -10,22 +10,22 @@ use crate::probe::Stub;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PointSearch {
     /// The probe in the task's code.
-    pub(super) probe: Option<Probe>,
+    pub(crate) probe: Option<Probe>,
     /// The chunk of memory that differed last. It is compared first, because it is likely to differ
     /// again.
     pub suspect: Option<Addr>,
     /// Number of times that the task's state was compared.
-    pub(super) looks: u64,
+    pub(crate) looks: u64,
     /// Number of times that the task came between replaced instructions.
-    pub(super) detours: u64,
+    pub(crate) detours: u64,
     /// True if there must be no probe for now.
-    pub(super) is_off: bool,
+    pub(crate) is_off: bool,
     /// True if the program has written over the probe.
-    pub(super) is_overwritten: bool,
+    pub(crate) is_overwritten: bool,
     /// True if the probe must be an `int3` and no stub: only that is exact wherever the program writes.
-    pub(super) only_int3: bool,
+    pub(crate) only_int3: bool,
     /// The first passes of the instruction, while a key is still to be chosen from them.
-    pub(super) seen: Vec<Sample>,
+    pub(crate) seen: Vec<Sample>,
 }
 
 impl PointSearch {
@@ -48,7 +48,7 @@ impl PointSearch {
 
 /// The code in the task while the point is searched.
 #[derive(Clone, Debug)]
-pub(super) enum Probe {
+pub(crate) enum Probe {
     /// A jump to a stub that compares, first this key.
     Stub { stub: Box<Stub>, key: Option<Key> },
     /// An `int3` at the point, permanently or until a key for a stub is known.
@@ -56,7 +56,7 @@ pub(super) enum Probe {
 }
 
 impl Probe {
-    pub(super) fn stub(&self) -> Option<&Stub> {
+    pub(crate) fn stub(&self) -> Option<&Stub> {
         match self {
             Probe::Stub { stub, .. } => Some(stub),
             Probe::Int3 { .. } => None,
@@ -64,7 +64,15 @@ impl Probe {
     }
 
     /// Returns whether the probe reads memory at each pass.
-    pub(super) fn reads_always(&self) -> bool {
+    pub(crate) fn reads_always(&self) -> bool {
         matches!(self, Probe::Stub { key: Some(key), .. } if matches!(key.place, Place::Word(_)))
+    }
+}
+
+/// The execution point of an event, if the event is one: its registers, and the rest of its state.
+pub(crate) fn point_of(event: &Event) -> Option<(&Registers, &Point)> {
+    match &event.kind {
+        EventKind::Point { at, point } => Some((at, point)),
+        _ => None,
     }
 }

@@ -10,11 +10,10 @@ use rr_preload::layout::{self, Control};
 use rr_trace::event::Event;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::site::Instruction;
-use rr_tracee::stubs::{COPY_MOST, STUBS, place_of_copy};
 use rr_tracee::task::Resume;
 use rr_tracee::{Addr, AddrRange};
 
-use super::{Seen, written};
+use super::resume::{Seen, resume_to, written};
 use crate::error::Result;
 use crate::interrupt::Never;
 use crate::session::ReplaySession;
@@ -24,79 +23,65 @@ use crate::sites::Site;
 /// behind it.
 const EXIT_BYTES: usize = Instruction::LONGEST + 1;
 
-impl ReplaySession {
-    /// Lets the library handle the instruction of a site, where the task stands, as if it had come
-    /// through the stub. The task then stands there (the library has left it alone) or behind it.
-    /// Returns the watched places that were accessed.
-    pub(super) fn call_library(&mut self, event: &Event, site: &Site) -> Result<u8> {
-        let memory = self.task(event)?.memory();
-        let control = |field: usize| Addr(layout::CONTROL + field as u64);
-        let go_on = control(offset_of!(Control, go_on));
-        written(event, memory.write(go_on, &site.go_on().0.to_le_bytes()))?;
-        if site.instruction != Instruction::Call {
-            let kind = site.instruction.site_kind().to_le_bytes();
-            written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
-        }
-        self.move_to(event, Addr(layout::ENTRY))?;
-        let hits = self.finish_library(event)?;
-        let rip = Addr(self.regs_of(event)?.rip);
-        if let Some(copy) = site
-            .copy
-            .filter(|copy| *copy <= rip && rip - *copy <= site.instruction.len())
-        {
-            self.move_to(event, site.call + (rip - copy))?;
-        }
-        Ok(hits)
+/// Lets the library handle the instruction of a site, where the task stands, as if it had come
+/// through the stub. The task then stands there (the library has left it alone) or behind it.
+/// Returns the watched places that were accessed.
+pub(crate) fn call_library(session: &mut ReplaySession, event: &Event, site: &Site) -> Result<u8> {
+    let memory = session.world.task(event)?.memory();
+    let control = |field: usize| Addr(layout::CONTROL + field as u64);
+    let go_on = control(offset_of!(Control, go_on));
+    written(event, memory.write(go_on, &site.go_on().0.to_le_bytes()))?;
+    if site.instruction != Instruction::Call {
+        let kind = site.instruction.site_kind().to_le_bytes();
+        written(event, memory.write(control(offset_of!(Control, site)), &kind))?;
     }
+    session.world.move_to(event, Addr(layout::ENTRY))?;
+    let hits = finish_library(session, event)?;
+    let rip = Addr(session.world.regs_of(event)?.rip);
+    if let Some(copy) = site
+        .copy
+        .filter(|copy| *copy <= rip && rip - *copy <= site.instruction.len())
+    {
+        session.world.move_to(event, site.call + (rip - copy))?;
+    }
+    Ok(hits)
+}
 
-    /// Runs the task out of the library.
-    pub(super) fn finish_library(&mut self, event: &Event) -> Result<u8> {
-        let memory = self.task(event)?.memory();
-        let space = self.task(event)?.space;
-        let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
-        let go_on = Addr(written(event, memory.read_u64(at))?);
-        // The program's own bytes there, without patches, and a trap at each exit.
-        let range = AddrRange::sized(go_on, EXIT_BYTES as u64);
-        if let Some(overlay) = self.code.overlays.get(&space) {
-            written(event, overlay.lift(&memory, range))?;
-        }
-        let own = written(event, memory.read_up_to(go_on, EXIT_BYTES))?;
-        let len = Instruction::of(&own).map_or(Instruction::Call.len(), Instruction::len);
-        let exits = [go_on, go_on + len];
-        self.code.exits = Some((go_on, own.clone()));
-        for exit in exits {
-            written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
-        }
-        let mut hits = 0;
-        let ended = loop {
-            match self.resume_to(event, Resume::Sysemu, &mut Never, &exits) {
-                Ok(Seen::Watch(more)) => hits |= more,
-                Ok(Seen::AtPatch) => break Ok(()),
-                Ok(Seen::Nothing) => {}
-                Ok(_) => {
-                    let what = "it arrives at its event inside a buffered call";
-                    break Err(crate::error::bad(event, what));
-                }
-                Err(e) => break Err(e),
+/// Runs the task out of the library.
+pub(crate) fn finish_library(session: &mut ReplaySession, event: &Event) -> Result<u8> {
+    let memory = session.world.task(event)?.memory();
+    let space = session.world.task(event)?.space;
+    let at = Addr(layout::CONTROL + offset_of!(Control, go_on) as u64);
+    let go_on = Addr(written(event, memory.read_u64(at))?);
+    // The program's own bytes there, without patches, and a trap at each exit.
+    let range = AddrRange::sized(go_on, EXIT_BYTES as u64);
+    if let Some(overlay) = session.code.overlays.get(&space) {
+        written(event, overlay.lift(&memory, range))?;
+    }
+    let own = written(event, memory.read_up_to(go_on, EXIT_BYTES))?;
+    let len = Instruction::of(&own).map_or(Instruction::Call.len(), Instruction::len);
+    let exits = [go_on, go_on + len];
+    session.code.exits = Some((go_on, own.clone()));
+    for exit in exits {
+        written(event, memory.write_protected(exit, &[crate::probe::INT3]))?;
+    }
+    let mut hits = 0;
+    let ended = loop {
+        match resume_to(session, event, Resume::Sysemu, &mut Never, &exits) {
+            Ok(Seen::Watch(more)) => hits |= more,
+            Ok(Seen::AtPatch) => break Ok(()),
+            Ok(Seen::Nothing) => {}
+            Ok(_) => {
+                let what = "it arrives at its event inside a buffered call";
+                break Err(crate::error::bad(event, what));
             }
-        };
-        self.code.exits = None;
-        written(event, memory.write_protected(go_on, &own))?;
-        if let Some(overlay) = self.code.overlays.get(&space) {
-            written(event, overlay.put_back(&memory, range))?;
+            Err(e) => break Err(e),
         }
-        ended.map(|()| hits)
+    };
+    session.code.exits = None;
+    written(event, memory.write_protected(go_on, &own))?;
+    if let Some(overlay) = session.code.overlays.get(&space) {
+        written(event, overlay.put_back(&memory, range))?;
     }
-
-    /// The program's instruction whose copy in the stub of a site is at `rip`.
-    pub(super) fn place_of_copy(&mut self, event: &Event, rip: Addr) -> Result<Option<Addr>> {
-        let (space, memory) = (self.task(event)?.space, self.task(event)?.memory());
-        let mapping = self.world.spaces.get(&space).and_then(|space| space.at(rip));
-        if mapping.is_none_or(|mapping| &*mapping.name != STUBS) {
-            return Ok(None);
-        }
-        let mut code = [0; COPY_MOST];
-        let got = written(event, memory.read_some(rip, &mut code))?;
-        Ok(place_of_copy(&code[..got]))
-    }
+    ended.map(|()| hits)
 }

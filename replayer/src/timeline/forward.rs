@@ -9,6 +9,8 @@ use super::paced::Paced;
 use super::stops::is_step;
 use super::{Action, Stop, Timeline};
 use crate::affinity::Beside;
+use crate::apply::apply_pending;
+use crate::drive::proceed;
 use crate::error::Result;
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
@@ -45,7 +47,7 @@ impl Timeline {
             if self.stops.until.is_some_and(|until| event.number > until) {
                 return Ok(Stop::HistoryEnd);
             }
-            let arrived = self.session.has_arrived();
+            let arrived = self.session.interval.has_arrived();
             if !arrived && event.number.0 % ASKED_EVERY == 0 {
                 if paced.ask_user() {
                     return Ok(Stop::Interrupted);
@@ -79,7 +81,7 @@ impl Timeline {
     /// Lets the event's task continue inside its interval.
     fn halt(&mut self, event: &Event, step: bool, paced: &mut Paced<'_>) -> Result<Option<Stop>> {
         let pace = if step { Pace::Step } else { Pace::Free };
-        let halt = self.session.proceed(pace, paced)?;
+        let halt = proceed(&mut self.session, pace, paced)?;
         Ok(match halt {
             Halt::Arrived => self.stops.before(&self.session, self.process, event),
             Halt::Interrupted if paced.user_has_asked() => Some(Stop::Interrupted),
@@ -149,7 +151,7 @@ pub(super) fn apply(
         _ => None,
     };
     let was_alive = own && !session.threads_of(process).is_empty();
-    let Some(replayed) = session.apply()? else {
+    let Some(replayed) = apply_pending(session)? else {
         return Ok(None);
     };
     show(session, replayed);

@@ -12,10 +12,13 @@ use std::rc::Rc;
 
 use super::Timeline;
 use super::seek::{Walk, Way, lost};
+use crate::apply::load_buffered;
+use crate::drive::{set_counting_stops, set_goal};
 use crate::error::{Error, Result};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
-use crate::place::Goal;
+use crate::marks::arm_marks;
+use crate::place::{Goal, is_at_place, place_here};
 use crate::position::{Move, Path, Position};
 use crate::probe::WhereTrue;
 use crate::session::ReplaySession;
@@ -54,7 +57,7 @@ impl Timeline {
                 return Ok(None);
             };
             self.session.interval.progress.rename(number, &path);
-            self.session.arm_marks();
+            arm_marks(&mut self.session);
             self.names.named.push((number, path));
         }
         let mut path = self.names.of(number).cloned().unwrap_or_default();
@@ -100,15 +103,22 @@ impl Timeline {
         let Some(event) = session.next_event()? else {
             return Err(lost(session, goal));
         };
-        let mut place = there.place(&event)?;
-        session.load()?;
-        if session.is_at_place(&event, &mut place)? {
+        let mut place = place_here(there, &event)?;
+        load_buffered(session)?;
+        if is_at_place(session, &event, &mut place)? {
             return Ok(Some(session.interval.progress.path()));
         }
         let owner = session.process_of(event.tid).unwrap_or(self.process);
         let counted = BTreeMap::from([(place.addr(), false)]);
-        session.set_counting_stops(owner, Default::default(), WhereTrue::Stops, Vec::new(), counted)?;
-        session.set_goal(Goal::Place(Rc::new(RefCell::new(place))))?;
+        set_counting_stops(
+            session,
+            owner,
+            Default::default(),
+            WhereTrue::Stops,
+            Vec::new(),
+            counted,
+        )?;
+        set_goal(session, Goal::Place(Rc::new(RefCell::new(place))))?;
         let mut walk = Walk::new(self.process, None, &mut self.kept, user);
         loop {
             match walk.proceed(session, Pace::Free)? {

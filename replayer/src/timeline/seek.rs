@@ -17,7 +17,8 @@ use super::paced::{Paced, due_after};
 use super::stops::programs;
 use super::{Stop, Stops, Timeline};
 use crate::affinity::Beside;
-use crate::breakpoints::Halting;
+use crate::breakpoints::{Halting, is_breakpoint};
+use crate::drive::{proceed, set_counting_stops, set_goal, take_last_pass};
 use crate::error::{Error, Result};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::Interrupt;
@@ -151,12 +152,12 @@ impl<'a> Walk<'a> {
             }
             None => {}
         }
-        session.set_counting_stops(process, breakpoints, WhereTrue::Notes, watches, counted)
+        set_counting_stops(session, process, breakpoints, WhereTrue::Notes, watches, counted)
     }
 
     /// Notes the last pass of a breakpoint that is only counted.
     fn meet_pass(&mut self, session: &mut ReplaySession) -> Result<()> {
-        self.passed = session.take_last_pass();
+        self.passed = take_last_pass(session);
         let Some(pass) = self.passed.clone() else {
             return Ok(());
         };
@@ -196,7 +197,7 @@ impl<'a> Walk<'a> {
     /// Lets the session run on. The clock halts it, too, and then a live checkpoint is left behind.
     pub fn proceed(&mut self, session: &mut ReplaySession, pace: Pace) -> Result<Result<Halt, Way>> {
         let mut paced = Paced::until(self.user, self.due);
-        let halt = session.proceed(pace, &mut paced)?;
+        let halt = proceed(session, pace, &mut paced)?;
         let is_asked = paced.user_has_asked();
         self.meet_pass(session)?;
         // Whatever else has halted it at the same time.
@@ -269,7 +270,7 @@ impl<'a> Walk<'a> {
         self.arm(session, Some(mark))?;
         let enough = session.interval.progress.counted(mark) + count;
         if let Mark::Execute(addr) = mark {
-            session.set_goal(Goal::Count(addr, enough))?;
+            set_goal(session, Goal::Count(addr, enough))?;
         }
         loop {
             match self.proceed(session, Pace::Free)? {
@@ -307,7 +308,7 @@ impl<'a> Walk<'a> {
             let rip = session.registers(event.tid).map(|regs| Addr(regs.rip));
             if let Some(rip) = rip
                 .filter(|_| !is_goal)
-                .filter(|rip| session.is_breakpoint(event.tid, *rip))
+                .filter(|rip| is_breakpoint(session, event.tid, *rip))
             {
                 self.meet_halt(session, event.tid, Halt::Breakpoint(rip));
             }

@@ -24,12 +24,14 @@ use super::seek::{Walk, Way};
 use super::{Stop, Timeline};
 use crate::affinity::Beside;
 use crate::breakpoints::Halting;
+use crate::drive::{proceed, set_counting_stops, set_goal, set_stops};
 use crate::error::{Error, Result};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::{Interrupt, Never};
 use crate::place::Goal;
 use crate::position::{Mark, Move, Path, Position};
 use crate::probe::{Stub, WhereTrue};
+use crate::probed::probed;
 use crate::session::ReplaySession;
 
 /// Number of steps before the way is shortened. It doubles if that does not help.
@@ -278,7 +280,7 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
         return Ok(Stepped::End(0));
     };
     let owner = session.process_of(event.tid).unwrap_or(event.tid);
-    session.set_stops(owner, breakpoints, watches)?;
+    set_stops(session, owner, breakpoints, watches)?;
     let mut met = 0;
     let mut visited = Vec::new();
     // Counts the mark, then makes one step.
@@ -305,7 +307,7 @@ fn steps_to(session: &mut ReplaySession, end: End, most: u64) -> Result<Stepped>
             }
         }
         visited.push(rip);
-        match session.proceed(Pace::Step, &mut Never)? {
+        match proceed(session, Pace::Step, &mut Never)? {
             Halt::Arrived => {
                 return match end {
                     // The task may have arrived without executing anything.
@@ -369,10 +371,10 @@ fn last_of(
     if let Some(addr) = kept_clear {
         counted.entry(addr).or_insert(false);
     }
-    session.set_counting_stops(owner, Halting::new(), WhereTrue::Stops, watches, counted)?;
+    set_counting_stops(session, owner, Halting::new(), WhereTrue::Stops, watches, counted)?;
     let before = goal.map_or(0, |mark| session.interval.progress.counted(mark));
     if let Some(Mark::Execute(addr)) = goal {
-        session.set_goal(Goal::Count(addr, before + enough))?;
+        set_goal(session, Goal::Count(addr, before + enough))?;
     }
     let mut passed = 0;
     let mut last = None;
@@ -409,7 +411,7 @@ fn window_at(session: &mut ReplaySession, tid: Tid, at: Addr) -> Option<Window> 
 /// another, or in the way of the goal, and no jump leads into a window.
 fn candidates(session: &mut ReplaySession, event: &Event, visited: &[Addr], goal: Option<Addr>) -> Vec<Addr> {
     let tid = event.tid;
-    let probed = session.probed(event);
+    let probed = probed(session, event);
     let point = probed
         .map(|window| window.start)
         .filter(|at| visited.contains(at));

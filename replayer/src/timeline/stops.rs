@@ -8,6 +8,7 @@ use rr_tracee::task::{WATCHES, Watch, WatchKind};
 use rr_tracee::{Addr, AddrRange, Registers, Tid};
 
 use crate::condition::Program;
+use crate::drive::{hit_watches, set_stops};
 use crate::error::Result;
 use crate::halt::Halt;
 use crate::session::ReplaySession;
@@ -198,7 +199,7 @@ impl Stops {
         let breakpoints = breakpoints.map(|(addr, conditions)| (*addr, programs(conditions)));
         let breakpoints = breakpoints.collect();
         let watches = self.debug_registers().unwrap_or_default();
-        session.set_stops(process, breakpoints, watches)
+        set_stops(session, process, breakpoints, watches)
     }
 
     /// The stop for a halt inside an interval, if the halt stops the process.
@@ -217,7 +218,7 @@ impl Stops {
                 .holds(session, tid, addr)
                 .then_some(Stop::Breakpoint { tid, addr }),
             Halt::Watchpoint(hits) => {
-                let mut hit = session.hit_watches(hits);
+                let mut hit = hit_watches(session, hits);
                 let (range, kind) = hit.find_map(|(_, watch)| self.place_of(watch))?;
                 Some(Stop::Watchpoint { tid, range, kind })
             }

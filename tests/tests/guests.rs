@@ -39,6 +39,9 @@ guests! {
     works {
         abort
         advice_pairs
+        aio
+        aio_processes
+        aio_threads
         alarm_eintr
         alarm_restart
         altstack_bad

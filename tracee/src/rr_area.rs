@@ -7,6 +7,7 @@
 //! 0x7001_1000 …        rw-  the library's own memory (`preload/src/layout.rs`)
 //! 0x7005_4000 scratch  rw-  SCRATCH_BYTES: where the kernel puts the outputs of calls that block (I3); the recorder
 //!                           maps the first MiB of it, and more when it is needed (replay needs none)
+//! 0x7685_4000 aio      rw-  the completion rings of the program's contexts of Linux AIO, where it has any (replay has none)
 //! 0x7785_4000 ring     rw-  shared with the recorder, where much is recorded (replay has none)
 //! ```
 //!
@@ -40,7 +41,9 @@ pub const PARAM: Addr = Addr(layout::PARAM);
 /// Start of scratch memory.
 pub const SCRATCH: Addr = Addr(layout::END);
 /// Maximum end of scratch memory.
-pub const SCRATCH_END: Addr = RING;
+pub const SCRATCH_END: Addr = Addr(layout::RING - AIO_BYTES);
+/// Size of the memory for completion rings of Linux AIO.
+const AIO_BYTES: u64 = 16 << 20;
 /// Address of the ring (`rr_preload::layout`).
 pub const RING: Addr = Addr(layout::RING);
 /// Maximum size of scratch memory for one call.
@@ -57,6 +60,11 @@ pub const TRAPPING_BYTES: [u8; 3] = [0x0f, 0x05, 0xcc];
 /// The code as a range.
 pub fn code() -> AddrRange {
     AddrRange::sized(CODE, layout::CODE_BYTES)
+}
+
+/// The memory for completion rings of Linux AIO.
+pub fn aio() -> AddrRange {
+    AddrRange::new(SCRATCH_END, RING)
 }
 
 /// The whole area.

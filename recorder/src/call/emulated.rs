@@ -8,6 +8,8 @@ use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_a
 
 use crate::buffer::restore::apply_ops;
 use crate::buffer::rewrite::{consider_site, is_loader, rewrite_known};
+use crate::call::aio::setup::{begin_destroy, finish_destroy, finish_setup};
+use crate::call::aio::submit::{begin_submit, finish_submit};
 use crate::call::answer::{answer_call, refuse_call};
 use crate::call::cores::{affinity_answer, set_affinity};
 use crate::call::enter::perform_call;
@@ -159,6 +161,8 @@ pub(crate) fn begin_emulated(
             answer_call(session, tid, stopped, &entry, -i64::from(errno), vec![])
         }
         Emulated::Prctl => begin_prctl(session, tid, stopped, call),
+        Emulated::IoSubmit => begin_submit(session, tid, stopped, call),
+        Emulated::IoDestroy => begin_destroy(session, tid, stopped, call),
         Emulated::Rseq => begin_rseq(session, tid, stopped, &entry),
         Emulated::Seccomp => begin_seccomp(session, tid, stopped, call),
         Emulated::Mremap
@@ -217,6 +221,9 @@ pub(crate) fn finish_emulated(
     match emulated {
         Emulated::Clone => return finish_clone(session, tid, stopped, call, raw),
         Emulated::Exec => return finish_exec(session, tid, stopped, call, raw),
+        Emulated::IoSetup => return finish_setup(session, tid, stopped, &call, raw),
+        Emulated::IoDestroy => return finish_destroy(session, tid, stopped, &call, raw),
+        Emulated::IoSubmit => return finish_submit(session, tid, stopped, &call, raw),
         Emulated::RtSigreturn => {
             session.world.task_mut(tid)?.signals.blocked = None;
             let after = raw.outside_call();

@@ -6,14 +6,16 @@
 use rr_trace::event::EventKind;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::{Blocking, Class, Spec};
-use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
+use rr_tracee::{Registers, Stopped, Tid, TraceeFd};
 
 use crate::buffer::control::take_records;
 use crate::buffer::rewrite::count_call;
+use crate::call::aio::setup::name_ring;
 use crate::call::answer::{answer_call, exists, refuse_call};
 use crate::call::emulated::begin_emulated;
 use crate::call::enter::enter_call;
 use crate::call::output::mark_output;
+use crate::call::plain_file::is_plain_file;
 use crate::call::procfs_emulation::before_write_to_process;
 use crate::call::redirect::{grow_scratch, redirect, release_scratch, room_for};
 use crate::call::registers::before_call;
@@ -166,6 +168,7 @@ pub(crate) fn begin_recorded(
             Err(end) => return grow_scratch(session, tid, stopped, &call.entry, space, end),
         }
     }
+    name_ring(&session.world, tid, &call.entry, &mut stopped)?;
     if session.policy.options.mark_stdio {
         mark_output(session, tid, &call)?;
     }
@@ -173,16 +176,6 @@ pub(crate) fn begin_recorded(
         call.xstate = Some(stopped.xstate()?);
     }
     enter_call(&mut session.world, tid, stopped, call, may_block)
-}
-
-/// Returns whether a descriptor is a regular file, a directory or a block device: reading it never
-/// waits for a tracee.
-pub(crate) fn is_plain_file(tid: Tid, fd: TraceeFd) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    // A descriptor that is not open gives an error at once.
-    std::fs::metadata(procfs::fd_path(tid, fd)).map_or(true, |m| {
-        m.is_file() || m.is_dir() || m.file_type().is_block_device()
-    })
 }
 
 /// The tracer resumes the task from the entry of a call, which the registers describe now.

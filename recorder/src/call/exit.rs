@@ -63,8 +63,10 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
     // Collects the call's writes, and copies those to scratch memory into the program's buffers.
     let mut writes = gather_writes(&session.world, tid, &call, result)?;
     let mut after = raw.with_arguments_of(&call.entry);
-    if call.redirected.is_some() {
+    if after != raw {
         stopped.set_regs(&after)?;
+    }
+    if call.redirected.is_some() {
         for write in &writes {
             session.world.task(tid)?.memory.write(write.addr, &write.data)?;
         }

@@ -13,10 +13,12 @@
 //! | `record` | the event of a call |
 //! | `registers` | registers before and after a call |
 //! | `parameters` | parameters and answers of calls that rr carries out |
+//! | `plain_file` | descriptors of calls that never wait for a tracee |
 //! | `scratch` | memory for the outputs of calls that may block |
 //! | `redirect` | the outputs of such a call there |
 //! | `unsupported_abi` | 32-bit code: refused |
 //! | `vsyscall` | calls of the vsyscall page |
+//! | `aio` | Linux AIO |
 //! | `prctl` | prctl(2) |
 //! | `rseq` | restartable sequences |
 //! | `user_dispatch` | calls that become signals at the program's wish |
@@ -25,6 +27,7 @@
 //! | `output` | writes to our own standard output |
 //! | `procfs_emulation` | `/proc/PID/maps` and `mem` of recorded processes |
 
+pub(crate) mod aio;
 pub(crate) mod answer;
 pub mod cores;
 pub(crate) mod emulated;
@@ -34,6 +37,7 @@ pub(crate) mod exit;
 pub(crate) mod output;
 pub(crate) mod parameters;
 pub(crate) mod pi_futex;
+pub(crate) mod plain_file;
 pub(crate) mod prctl;
 pub(crate) mod procfs_emulation;
 pub(crate) mod record;

@@ -3,6 +3,7 @@
 use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, SpaceOp};
 
 use crate::buffer::library::Library;
+use crate::call::aio::contexts::Contexts;
 use crate::call::scratch::Scratch;
 use crate::checkpoint::baseline::Baseline;
 
@@ -21,6 +22,8 @@ pub(crate) struct Space {
     pub not_dumpable: bool,
     /// Memory for the outputs of calls that may block.
     pub scratch: Scratch,
+    /// Its contexts of Linux AIO.
+    pub aio: Contexts,
     /// State of the library.
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place. They must be replaced by forks before a

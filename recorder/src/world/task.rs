@@ -7,6 +7,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Running, SpaceId, Stop, Stopped, Tid};
 
 use crate::buffer::ring::IntervalRecords;
+use crate::call::aio::requests::Submission;
 use crate::call::rseq::registration::Rseq;
 use crate::call::user_dispatch::region::Region;
 use crate::point::patience::{Patience, Purpose};
@@ -112,6 +113,8 @@ pub struct AtCall {
     pub unfinished: Option<Box<Unfinished>>,
     /// The kernel's writes into the old memory if the task executes a program now.
     pub leaving: Option<Box<Leaving>>,
+    /// The requests of the current call, if it is `io_submit`.
+    pub submission: Option<Box<Submission>>,
     /// True if the `SyscallEnter` event of the current call has been recorded.
     pub entered: bool,
     /// The call that the kernel will restart, unless a signal handler comes first.
@@ -222,6 +225,7 @@ impl Task {
                 scratch: None,
                 unfinished: None,
                 leaving: None,
+                submission: None,
                 entered: false,
                 restarting: None,
                 retrying: false,

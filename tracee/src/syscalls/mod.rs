@@ -49,6 +49,7 @@
 //! (the bytes written by a failing call, the bytes of a structure that stay untouched): `tests`
 //! performs the calls.
 
+mod aio;
 mod creation;
 mod files;
 mod forms;
@@ -192,7 +193,8 @@ impl MemorySpec {
 const NUMBERS: usize = 512;
 
 /// All tables, in the order of their file names.
-static FAMILIES: [&[Spec]; 13] = [
+static FAMILIES: [&[Spec]; 14] = [
+    aio::CALLS,
     files::CALLS,
     identity::CALLS,
     ipc::CALLS,
@@ -293,7 +295,8 @@ fn class_in_words(spec: &Spec) -> String {
             | Emulated::SetTidAddress
             | Emulated::Prctl
             | Emulated::Mseal
-            | Emulated::Pkey,
+            | Emulated::Pkey
+            | Emulated::IoSubmit,
         ) => "recorded".to_owned(),
         Class::Emulated(_) => "performed".to_owned(),
         Class::Refused {

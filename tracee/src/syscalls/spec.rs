@@ -94,6 +94,9 @@ pub enum Emulated {
     Prctl,
     Seccomp,
     Rseq,
+    IoSetup,
+    IoDestroy,
+    IoSubmit,
     /// The recorder carries it out, because it is the only real tracer.
     Ptrace,
 }

@@ -34,12 +34,6 @@ pub(super) static CALLS: &[Spec] = &[
     call(425, "io_uring_setup").refused(ENOSYS),
     call(426, "io_uring_enter").refused(ENOSYS),
     call(427, "io_uring_register").refused(ENOSYS),
-    call(206, "io_setup").refused(ENOSYS),
-    call(207, "io_destroy").refused(ENOSYS),
-    call(208, "io_getevents").refused(ENOSYS),
-    call(333, "io_pgetevents").refused(ENOSYS),
-    call(209, "io_submit").refused(ENOSYS),
-    call(210, "io_cancel").refused(ENOSYS),
 ];
 
 const SYSLOG_READ: i32 = 2;

@@ -39,6 +39,31 @@ fn timers() {
 }
 
 #[test]
+fn asynchronous_input_and_output() {
+    writes("io_setup", |l| args([1, l.put(&[0; 8])]));
+    fails("io_setup", libc::EINVAL, |l| args([0, l.put(&[0; 8])]));
+    let mut context = 0u64;
+    let at = std::ptr::from_mut(&mut context) as u64;
+    assert_eq!(raw("io_setup", args([8, at])), 0);
+    let dir = Dir::new();
+    let file = dir.file("file", b"contents");
+    // struct iocb: IOCB_CMD_FSYNC (2) of the file.
+    let sync = [0, 0, 2 | fd(&file) << 32, 0, 0, 0, 0, 0];
+    let list = [sync.as_ptr() as u64];
+    let submit = || assert_eq!(raw("io_submit", args([context, 1, list.as_ptr() as u64])), 1);
+    for call in ["io_getevents", "io_pgetevents"] {
+        writes(call, |l| {
+            submit();
+            args([context, 1, 2, l.out(64)])
+        });
+        ok(call, |l| args([context, 0, 2, l.out(64)]));
+        fails(call, libc::EINVAL, |l| args([context, 3, 2, l.out(64)]));
+    }
+    fails("io_cancel", libc::EINVAL, |_| args([context, list[0]]));
+    assert_eq!(raw("io_destroy", args([context])), 0);
+}
+
+#[test]
 fn posix_timers() {
     // struct sigevent: value, signal, SIGEV_NONE.
     let event = [0, 1 << 32, 0, 0, 0, 0, 0, 0];

@@ -14,6 +14,7 @@ mod interrupt;
 mod interval;
 mod keep_last;
 mod log;
+mod mapped;
 mod outcome;
 mod progress;
 mod registers;
@@ -54,6 +55,7 @@ enum Command {
     Record(commands::record::Options),
     Ci(commands::ci::Options),
     Replay(commands::replay::Options),
+    Rerun(commands::rerun::Options),
     Verify(commands::verify::Options),
     CreateCheckpoints(commands::create_checkpoints::Options),
     Checkpoints(commands::checkpoints::Options),
@@ -71,6 +73,8 @@ enum Command {
     Mv(commands::mv::Options),
     Filename(commands::filename::Options),
     Buildid(commands::buildid::Options),
+    Sources(commands::sources::Options),
+    ExplicitSources(commands::sources::ExplicitOptions),
     Gdbinit(commands::gdbinit::Options),
     Completions(commands::completions::Options),
     Man(commands::man::Options),
@@ -146,6 +150,9 @@ fn main() -> ExitCode {
             | Command::Checkpoints(_)
             | Command::Filename(_)
             | Command::Buildid(_)
+            | Command::Rerun(_)
+            | Command::Sources(_)
+            | Command::ExplicitSources(_)
             | Command::Gdbinit(_)
             | Command::Completions(_)
     ) {
@@ -157,6 +164,7 @@ fn main() -> ExitCode {
         Command::Record(options) => commands::record::run(options, &cli.global),
         Command::Ci(options) => commands::ci::run(options),
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
+        Command::Rerun(options) => commands::rerun::run(&options),
         Command::Verify(options) => commands::verify::run(&options),
         Command::CreateCheckpoints(options) => commands::create_checkpoints::run(&options),
         Command::Checkpoints(options) => commands::checkpoints::run(&options),
@@ -172,6 +180,8 @@ fn main() -> ExitCode {
         Command::Mv(options) => commands::mv::run(&options),
         Command::Filename(options) => commands::filename::run(&options),
         Command::Buildid(_) => commands::buildid::run(),
+        Command::Sources(options) => commands::sources::run(&options),
+        Command::ExplicitSources(options) => commands::sources::run_explicit(&options),
         Command::Gdbinit(options) => commands::gdbinit::run(&options),
         Command::Completions(options) => commands::completions::run(&options, Cli::command()),
         Command::Man(options) => commands::man::run(&options, Cli::command()),

@@ -19,6 +19,7 @@
 //! | `pending` | the event under way |
 //! | [`diversion`] | a copy of a session that leaves the recorded course |
 //! | `drive` | the session in single halts, with its position |
+//! | [`single_steps`] | a whole replay, instruction by instruction |
 //! | `run` | the one runner: it executes a task up to its event |
 //! | `arrival` | the end of an interval |
 //! | [`position`] | names for the places of a replay |
@@ -101,6 +102,7 @@ mod resume;
 mod run;
 mod same;
 pub mod session;
+pub mod single_steps;
 mod sites;
 mod space;
 mod sprint;

@@ -30,9 +30,9 @@ impl Split {
 /// The files that debug information names.
 #[derive(Default, Debug)]
 pub struct DebugInfo {
-    /// Source files. Names that are not absolute are relative to the directory of their unit, in [`DebugInfo::relative`].
+    /// Source files by their whole names (as far as these are known).
     pub sources: BTreeSet<PathBuf>,
-    /// Source files that are not absolute, with the directory of their unit.
+    /// The other source files, after the directory that their unit was compiled in.
     relative: BTreeSet<(PathBuf, PathBuf)>,
     /// Units in files of their own.
     pub split: BTreeSet<Split>,

@@ -10,12 +10,27 @@ use nix::sys::signal::{Signal, kill};
 use rr_tests::Rr;
 use rr_tests::damage::Tmpfs;
 use rr_tests::programs::is_installed;
-use rr_tests::run::{Run, run, start};
+use rr_tests::run::{Run, no_process_left_in, run, start};
 
 const CRASH: &str = r#"
 #include <assert.h>
 static void check(int value) { int twice = 2 * value; assert(twice == 4711); }
 int main(int argc, char **argv) { (void)argv; check(argc); return 0; }
+"#;
+
+/// The first exception is handled and forgotten; the second one makes the status.
+const THROWER: &str = r#"
+#include <stdexcept>
+static void check(int value) {
+    if (value == 1) throw std::runtime_error("first");
+    if (value == 2) throw std::runtime_error("second");
+}
+int main() {
+    int failures = 0;
+    for (int value = 0; value < 4; value++)
+        try { check(value); } catch (const std::exception &) { failures++; }
+    return failures == 2 ? 3 : 0;
+}
 "#;
 
 /// A directory of artefacts and the commands that fill it.
@@ -83,6 +98,66 @@ fn a_green_run_leaves_nothing_and_its_output_is_its_own() {
     assert_eq!((run.out(), run.err()), ("out\n".into(), "err\n".into()));
     assert!(ci.kept().is_empty());
     ci.expect_clean();
+}
+
+/// Runners start tests in parallel: each `rr ci` looks for what killed ones have left while others begin and end.
+#[test]
+fn runs_at_the_same_time_leave_each_other_alone() {
+    let ci = Ci::new();
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let run = ci.run(&[], &["true"]).expect_success();
+                    assert_eq!(run.err(), "");
+                }
+            });
+        }
+    });
+    ci.expect_clean();
+}
+
+/// The log shows where a panic came from, not only where the process exits.
+#[test]
+fn the_backtrace_of_an_exit_has_the_last_exception() {
+    let ci = Ci::new();
+    let dir = ci.rr.new_dir();
+    let source = dir.join("thrower.cpp");
+    std::fs::write(&source, THROWER).unwrap();
+    let program = dir.join("thrower");
+    run(
+        Command::new("g++")
+            .args(["-g", "-O0", "-o"])
+            .args([&program, &source]),
+        ci.rr.limit,
+    )
+    .expect_success();
+    let red = ci.run(&[], &[program.to_str().unwrap()]).expect_status(3);
+    let (_, thrower) = red
+        .err()
+        .split_once(">>> the last panic or exception before it:\n")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap_or_else(|| panic!("{}", red.describe()));
+    let second = THROWER.lines().position(|line| line.contains("second")).unwrap() + 1;
+    assert!(
+        thrower.contains("check (value=2)") && thrower.contains(&format!("thrower.cpp:{second}")),
+        "{thrower}"
+    );
+    let report = ci
+        .rr
+        .rr(["ci".as_ref(), "report".as_ref(), ci.artifacts.as_os_str()]);
+    assert!(
+        report.out().contains("check (value=2)") && !report.out().contains("__cxa_throw"),
+        "{}",
+        report.describe()
+    );
+    // A program that throws nothing has only the frames of its exit.
+    let plain = ci.run(&[], &["sh", "-c", "exit 3"]).expect_status(3);
+    assert!(
+        plain.err().contains("exit with status 3 here") && !plain.err().contains("last panic"),
+        "{}",
+        plain.describe()
+    );
 }
 
 #[test]
@@ -299,6 +374,8 @@ fn a_killed_one_ends_the_test_and_the_next_one_cleans_up() {
         assert!(began.elapsed() < Duration::from_secs(20), "the test goes on");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // The recorder still closes the recording: what it writes while the next run removes it stays for the one after that.
+    no_process_left_in(ci.rr.home());
     ci.run(&[], &["true"]).expect_success();
     ci.expect_clean();
 }

@@ -152,6 +152,78 @@ fn a_debugger_gets_its_files_out_of_the_pack() {
     }
 }
 
+/// A program whose debug information stands apart, as distributions ship it. Elsewhere there is none of either.
+#[test]
+fn debug_information_goes_along() {
+    let rr = Rr::new();
+    let dir = rr.new_dir();
+    let (program, source) = (dir.join("apart"), dir.join("apart.c"));
+    fs::write(
+        &source,
+        "static int depth(int *at) { return *at + 1; }\nint main(void) { return depth((int *)8); }\n",
+    )
+    .unwrap();
+    let tool = |words: &[&OsStr]| {
+        let done = run(Command::new(words[0]).args(&words[1..]), rr.limit);
+        done.expect_success().out()
+    };
+    let build_id = "--build-id=0xab12cd34".as_ref();
+    tool(&[
+        "gcc".as_ref(),
+        "-g".as_ref(),
+        "-Xlinker".as_ref(),
+        build_id,
+        "-o".as_ref(),
+        program.as_ref(),
+        source.as_ref(),
+    ]);
+    let symbols = dir.join("symbols");
+    fs::create_dir_all(symbols.join(".build-id/ab")).unwrap();
+    let debug = symbols.join(".build-id/ab/12cd34.debug");
+    tool(&[
+        "objcopy".as_ref(),
+        "--only-keep-debug".as_ref(),
+        program.as_ref(),
+        debug.as_ref(),
+    ]);
+    tool(&["strip".as_ref(), program.as_ref()]);
+    let recording = rr.record(&[], &words([&program]));
+    let packed = |name: &str, options: &[&str]| {
+        let file = rr.new_dir().join(name);
+        let args = [&["pack", "-o", file.to_str().unwrap()], options].concat();
+        (on(&rr, &args, &recording.dir).expect_success(), file)
+    };
+    let (_, without) = packed("without.rrpack", &[]);
+    let with = ["--with-debug", "--debug-dir", symbols.to_str().unwrap()];
+    let (_, with) = packed("with.rrpack", &with);
+    let shared = rr.new_dir().join("packs");
+    let args = ["pack", "--pack-dir", shared.to_str().unwrap(), "--with-debug"];
+    // The one that has it already needs none of this machine.
+    for file in [&program, &source, &debug] {
+        fs::remove_file(file).unwrap();
+    }
+    on(&rr, &args, &with).expect_success();
+
+    let line = "depth (at=0x8) at";
+    let frames = |trace: &Path| on(&rr, &["backtrace"], trace).expect_success().out();
+    assert!(!frames(&without).contains(line), "{}", frames(&without));
+    assert!(frames(&with).contains(line), "{}", frames(&with));
+    let in_directory = shared.join("with.rrpack");
+    assert!(frames(&in_directory).contains(line), "{}", frames(&in_directory));
+    let unpacked = rr.new_dir().join("unpacked");
+    on(&rr, &["unpack", "-o", unpacked.to_str().unwrap()], &with).expect_success();
+    assert!(frames(&unpacked).contains(line), "{}", frames(&unpacked));
+    on(&rr, &["verify"], &with).expect_success();
+
+    // What is nowhere is counted.
+    let (run, _) = packed("none.rrpack", &["--with-debug", "--debug-dir", "/nonexistent"]);
+    assert!(
+        run.err().contains("no debug information here for"),
+        "{}",
+        run.describe()
+    );
+}
+
 #[test]
 fn a_pack_is_refused_where_it_would_be_changed() {
     let rr = Rr::new();

@@ -66,6 +66,7 @@
 //! | `message`, [`convert`] | events as Cap'n Proto messages; types of rr-tracee as messages |
 //! | [`pack`], [`packing`], `recompress` | a trace in one file: reading it, writing it, making its segments smaller |
 //! | [`mod@unpack`] | a directory out of a pack |
+//! | `debug_files` | debug information of the recorded programs that goes along with a pack |
 //! | `dictionary` | bytes that the events of several recordings have in common |
 //! | [`parallel`] | work by several threads, with the results in order |
 
@@ -82,6 +83,7 @@ mod compression_level;
 pub mod convert;
 mod copy;
 pub mod cursor;
+mod debug_files;
 mod delta;
 mod dictionary;
 mod dir;
@@ -119,6 +121,7 @@ mod writer_thread;
 
 pub use bytes::{Bytes, Lend};
 pub use cursor::EventCursor;
+pub use debug_files::DebugFiles;
 pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};
 pub use files::FileStore;

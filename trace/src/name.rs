@@ -33,17 +33,20 @@ pub enum Note {
     Ci,
     /// `rr ci`: the output of `rr backtrace`.
     Backtrace,
+    /// `rr pack --with-debug`: the files with debug information (`debug_files`).
+    DebugFiles,
 }
 
 impl Note {
     /// All there are.
-    pub const ALL: [Note; 2] = [Note::Ci, Note::Backtrace];
+    pub const ALL: [Note; 3] = [Note::Ci, Note::Backtrace, Note::DebugFiles];
 
     /// The name of its file.
     pub fn file_name(self) -> &'static str {
         match self {
             Note::Ci => "ci.json",
             Note::Backtrace => "backtrace",
+            Note::DebugFiles => "debug",
         }
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! entry    0    4  kind: 1 header, 2 segment, 3 mapped file, 4 checkpoint, 5 note
 //!          4    4  place: 0 in this file, 1 in `objects` beside it
-//!          8   16  name: 0; first event; hash; event; 1 `ci.json`, 2 `backtrace`
+//!          8   16  name: 0; first event; hash; event; 1 `ci.json`, 2 `backtrace`, 3 `debug`
 //!         24    8  offset (0 for one in `objects`)
 //!         32    8  length
 //!         40   16  xxh3-128 of the contents, as names of mapped files have it (`copy`)
@@ -119,6 +119,7 @@ pub(crate) fn encode(uuid: &[u8; 16], table: &Table, table_at: u64) -> ([u8; HEA
             Name::Checkpoint(event) => (4, event.0.into()),
             Name::Note(Note::Ci) => (5, 1),
             Name::Note(Note::Backtrace) => (5, 2),
+            Name::Note(Note::DebugFiles) => (5, 3),
             Name::Beginning => (6, 0),
         };
         let (place, offset) = match entry.place {
@@ -414,6 +415,7 @@ fn read_entry(bytes: &[u8], end: u64) -> std::result::Result<(Name, Entry), &'st
         (4, Ok(event)) => Name::Checkpoint(event),
         (5, Ok(EventNumber(1))) => Name::Note(Note::Ci),
         (5, Ok(EventNumber(2))) => Name::Note(Note::Backtrace),
+        (5, Ok(EventNumber(3))) => Name::Note(Note::DebugFiles),
         (6, Ok(EventNumber(0))) => Name::Beginning,
         _ => return Err("an entry with an impossible name"),
     };

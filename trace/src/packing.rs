@@ -14,12 +14,13 @@ use std::time::Duration;
 use rr_tracee::FileId;
 
 use crate::copy;
+use crate::debug_files::DebugFiles;
 use crate::dictionary::{self, Dictionaries, Dictionary};
 use crate::dir::file_name;
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
 use crate::member::Member;
-use crate::name::Name;
+use crate::name::{Name, Note};
 use crate::pack::{EXTENSION, Entry, HEADER_LEN, OBJECTS, Place, Table, alignment, encode};
 use crate::parallel::Asked;
 use crate::reader::TraceReader;
@@ -99,6 +100,23 @@ impl<'a> PackWriter<'a> {
             })?;
         }
         Ok(())
+    }
+
+    /// Adds files with debug information, by the build ids of the programs that they belong to, in hexadecimal digits.
+    pub fn add_debug_files(&mut self, files: &[(String, PathBuf)]) -> Result<()> {
+        let mut added = DebugFiles::default();
+        for (build_id, path) in files {
+            let reading = |e| Error::io(path, "reading", e);
+            let file = File::open(path).map_err(reading)?;
+            let id = copy::name(&file).map_err(reading)?;
+            // Several programs may have the same one.
+            if !self.table.contains_key(&Name::File(id)) {
+                self.add(Name::File(id), &Member::whole(file, path.clone()))?;
+            }
+            added.insert(build_id.clone(), id);
+        }
+        let text = added.text();
+        self.add_with(Name::Note(Note::DebugFiles), |out| out.append(text.as_bytes()))
     }
 
     /// The dictionary that the events of a trace resemble most. A new one, made of them, if they resemble none.

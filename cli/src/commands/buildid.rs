@@ -20,8 +20,12 @@ pub struct Options {}
 fn of(path: &Path) -> Result<Option<String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let id = object::File::parse(&*bytes).and_then(|file| Ok(file.build_id()?.map(<[u8]>::to_vec)));
-    let digits = |id: Vec<u8>| id.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(id.ok().flatten().map(digits))
+    Ok(id.ok().flatten().map(|id| digits(&id)))
+}
+
+/// A build id in hexadecimal digits.
+pub fn digits(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs the command.

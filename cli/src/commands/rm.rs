@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -51,7 +52,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     let store = traces::store();
-    if let Err(e) = rr_trace::prune::prune_store(&store) {
+    if let Err(e) = rr_trace::prune::prune_store(&store, Duration::ZERO) {
         tracing::warn!("cannot clean {}: {e}", store.display());
     }
     Ok(status)

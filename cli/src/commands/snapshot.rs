@@ -83,7 +83,7 @@ fn snapshot(options: &Options) -> Result<()> {
         reader.last_event(),
         target.display()
     );
-    let packed = pack::pack(&reader, &target, None, false, &interrupt::is_requested)?;
+    let packed = pack::pack(&reader, &target, &pack::Wish::default(), &interrupt::is_requested)?;
     let line = format!(
         "{}: {}, events {} to {}, {} checkpoints",
         target.display(),

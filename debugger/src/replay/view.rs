@@ -94,6 +94,10 @@ impl ReplayTarget {
     /// A file that the process has mapped, out of the trace. Programs and the loader know files by other names than the
     /// kernel: through links, which may not be there any more.
     pub(super) fn recorded_file(&self, path: &str) -> Option<Member> {
+        let debug_files = self.timeline.borrow().reader().debug_files();
+        if let Some(file) = debug_files.ok().and_then(|files| files.at(path)) {
+            return self.timeline.borrow().reader().open_file(file).ok();
+        }
         let tid = self.a_thread()?;
         let here = std::fs::canonicalize(path).ok();
         let file = self.with_session(|session| {

@@ -1,16 +1,17 @@
 //! gdb without a terminal: it connects with the server, prints the frames of all threads, and ends.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rr_debugger::{Listener, Target, serve};
 use rr_tracee::Tid;
+use tempfile::NamedTempFile;
 
 use crate::commands::replay::debugger::{DebuggerOptions, launch};
 
@@ -19,7 +20,15 @@ const OUTPUT_MOST: u64 = 4 << 20;
 /// Lines of rr's script in gdb's output.
 const CURRENT: &str = "--- rr: the current thread";
 const FRAMES: &str = "--- rr: the frames";
+const FRAMES_END: &str = "--- rr: the end of the frames";
+const THROWER: &str = "--- rr: the last throw";
 const END: &str = "--- rr: the end";
+/// The functions that begin to unwind: of Rust's panics, and of the exceptions of the Itanium C++ ABI.
+const THROWING: [&str; 2] = ["rust_panic", "__cxa_throw"];
+/// The sentence of gdb's `info program` after a stop that is not one at the ends of the recording.
+const AT_BREAKPOINT: &str = "It stopped at breakpoint ";
+/// gdb runs back only if the program has one of the functions. `if` takes several lines, so it stands in a file.
+const RUN_BACK: &str = "if !$_isvoid($bpnum)\nreverse-continue\nend\n";
 
 /// The options that gdb is run with.
 pub struct Options {
@@ -31,6 +40,8 @@ pub struct Options {
     pub deadline: Instant,
     /// It reads the program's files out of the recording.
     pub serve_files: bool,
+    /// It goes back to the last panic or exception too, and prints the frames there.
+    pub last_throw: bool,
 }
 
 /// The frames of one thread.
@@ -47,6 +58,8 @@ pub struct Section {
 pub struct Frames {
     /// The threads; first the one that the place is about.
     pub threads: Vec<Section>,
+    /// The frames of the last panic or exception before the place, if one was asked for and there was one.
+    pub thrower: Option<String>,
     /// The part that is missing, and why.
     pub cut: Option<String>,
 }
@@ -71,7 +84,8 @@ pub fn check(gdb: Option<&PathBuf>) -> Result<(), String> {
     }
 }
 
-fn words(options: &Options, address: &str) -> Vec<OsString> {
+/// gdb's arguments. `run_back` is the file with [`RUN_BACK`], if it goes to the last throw.
+fn words(options: &Options, address: &str, run_back: Option<&Path>) -> Vec<OsString> {
     let early = [
         "-batch",
         "-nx",
@@ -99,16 +113,29 @@ fn words(options: &Options, address: &str) -> Vec<OsString> {
             serves_files: options.serve_files,
         },
     );
-    let commands = [
-        format!("echo \\n{CURRENT}\\n"),
+    let marker = |line: &str| OsString::from(format!("echo \\n{line}\\n"));
+    let mut commands: Vec<OsString> = vec![
+        marker(CURRENT),
         "thread".into(),
-        format!("echo \\n{FRAMES}\\n"),
-        format!("thread apply all -c bt full {}", options.frames),
-        format!("echo \\n{END}\\n"),
-        "disconnect".into(),
+        marker(FRAMES),
+        format!("thread apply all -c bt full {}", options.frames).into(),
+        marker(FRAMES_END),
     ];
+    if let Some(run_back) = run_back {
+        commands.push("set breakpoint pending off".into());
+        commands.extend(THROWING.map(|function| format!("break {function}").into()));
+        let mut source = OsString::from("source ");
+        source.push(run_back);
+        commands.extend([
+            source,
+            marker(THROWER),
+            "info program".into(),
+            format!("bt full {}", options.frames).into(),
+        ]);
+    }
+    commands.extend([marker(END), "disconnect".into()]);
     for command in commands {
-        words.extend(["-ex".into(), command.into()]);
+        words.extend(["-ex".into(), command]);
     }
     words
 }
@@ -116,7 +143,15 @@ fn words(options: &Options, address: &str) -> Vec<OsString> {
 /// Lets gdb print the frames of a target that stands where they are wanted.
 pub fn frames(target: &mut dyn Target, options: &Options, thread: Tid) -> Result<Frames> {
     let mut listener = Listener::private()?;
-    let words = words(options, &listener.address());
+    let run_back = match options.last_throw {
+        true => Some(script(RUN_BACK)?),
+        false => None,
+    };
+    let words = words(
+        options,
+        &listener.address(),
+        run_back.as_ref().map(NamedTempFile::path),
+    );
     let mut gdb = launch::Debugger::start(&words, false, |command| {
         command
             .stdin(Stdio::null())
@@ -147,6 +182,13 @@ pub fn frames(target: &mut dyn Target, options: &Options, thread: Tid) -> Result
     })?;
     gdb.wait()?;
     Ok(parse(&text, &complaints, is_late.into_inner(), thread))
+}
+
+/// A file of gdb's commands.
+fn script(commands: &str) -> Result<NamedTempFile> {
+    let written =
+        NamedTempFile::new().and_then(|mut file| file.write_all(commands.as_bytes()).map(|()| file));
+    written.context("writing a script for gdb")
 }
 
 /// Reads all, and keeps so much.
@@ -206,10 +248,10 @@ fn parse(text: &str, complaints: &str, is_late: bool, thread: Tid) -> Frames {
         rest.split(' ').next()
     });
     let mut threads: Vec<Section> = Vec::new();
-    let mut is_complete = false;
-    for line in lines {
-        if line == END {
-            is_complete = true;
+    let mut has_frames = false;
+    for line in lines.by_ref() {
+        if line == FRAMES_END {
+            has_frames = true;
             break;
         }
         if let Some(rest) = line.strip_prefix("Thread ")
@@ -232,9 +274,26 @@ fn parse(text: &str, complaints: &str, is_late: bool, thread: Tid) -> Frames {
         section.text.truncate(section.text.trim_end().len());
     }
     threads.sort_by_key(|section| !section.is_current);
+    // Between the markers gdb says where it runs.
+    let rest: Vec<&str> = lines.collect();
+    let thrower = rest.split(|line| *line == THROWER).nth(1).and_then(|lines| {
+        let is_there = lines.iter().any(|line| line.starts_with(AT_BREAKPOINT));
+        let first = lines.iter().position(|line| line.starts_with('#'))?;
+        let frames = lines.split(|line| *line == END).next().unwrap_or_default();
+        is_there.then(|| {
+            frames
+                .get(first..)
+                .unwrap_or_default()
+                .join("\n")
+                .trim_end()
+                .to_owned()
+        })
+    });
+    let is_complete = has_frames && rest.contains(&END);
     let cut = (!is_complete).then(|| match is_late {
         true => "gdb was not done within the time limit (--timeout)".into(),
         false if text.len() as u64 >= OUTPUT_MOST => "this is too long to be shown".into(),
+        false if has_frames => "gdb did not get to the last panic or exception".into(),
         false => {
             let last = complaints.lines().rfind(|line| !line.trim().is_empty());
             format!(
@@ -243,7 +302,11 @@ fn parse(text: &str, complaints: &str, is_late: bool, thread: Tid) -> Frames {
             )
         }
     });
-    Frames { threads, cut }
+    Frames {
+        threads,
+        thrower,
+        cut,
+    }
 }
 
 #[cfg(test)]
@@ -254,10 +317,11 @@ mod tests {
     fn the_current_thread_comes_first() {
         let text = format!(
             "noise\n\n{CURRENT}\n[Current thread is 2 (Thread 10.12)]\n#0 f\n\n{FRAMES}\n\nThread 3 (Thread 10.13):\n#0  a\n\
-             \nThread 2 (Thread 10.12 \"x\"):\n#0  f\nNo locals.\n\n{END}\n[Inferior 1 detached]\n"
+             \nThread 2 (Thread 10.12 \"x\"):\n#0  f\nNo locals.\n\n{FRAMES_END}\n\n{END}\n[Inferior 1 detached]\n"
         );
         let frames = parse(&text, "", false, Tid(12));
         assert_eq!(frames.cut, None);
+        assert_eq!(frames.thrower, None);
         assert_eq!(
             frames.threads,
             [
@@ -271,6 +335,24 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn the_last_throw_is_one_only_at_a_breakpoint() {
+        let thrower = |stopped: &str| {
+            let text = format!(
+                "{CURRENT}\n{FRAMES}\nThread 1 (x):\n#0  exit\n{FRAMES_END}\nBreakpoint 1 at 0x10\n\n{THROWER}\n\
+                 {stopped}\n#0  rust_panic ()\n#1  f () at a.rs:7\n\n{END}\n"
+            );
+            let frames = parse(&text, "", false, Tid(1));
+            assert_eq!((frames.cut, frames.threads.len()), (None, 1));
+            frames.thrower
+        };
+        assert_eq!(
+            thrower("It stopped at breakpoint 1."),
+            Some("#0  rust_panic ()\n#1  f () at a.rs:7".into())
+        );
+        assert_eq!(thrower("It stopped after being stepped."), None);
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub struct Options {
     /// Give up on a place after this time
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
-    /// Print also where processes exit with a status other than 0 (as sanitizers let them)
+    /// Print also where processes exit with a status other than 0 (as sanitizers let them), and the last panic (Rust) or
+    /// exception (C++) before that
     #[arg(long)]
     on_exit_status: bool,
     /// Print also where the processes are that have not ended by the end of the recording
@@ -58,6 +59,8 @@ pub struct Options {
     debugger: Option<PathBuf>,
 }
 
+/// The heading of the frames where the last panic or exception before an exit began.
+pub const LAST_THROW: &str = ">>> the last panic or exception before it:";
 /// Frames of places are missing.
 const INCOMPLETE: u8 = 2;
 
@@ -158,6 +161,9 @@ fn body(place: &Place, frames: &Frames, most: usize) -> String {
         }
         text += "\n\n";
     }
+    if let Some(thrower) = &frames.thrower {
+        text += &format!("{LAST_THROW}\n{thrower}\n\n");
+    }
     if let Some(cut) = &frames.cut {
         text += &format!("frames are missing: {cut}\n\n");
     }
@@ -193,6 +199,7 @@ fn at(place: &Place, options: &Options, reader: &Arc<TraceReader>) -> Result<Fra
         frames: options.frames.get(),
         deadline,
         serve_files: !made.files_are_here,
+        last_throw: matches!(place.cause, Cause::Status(_)),
     };
     gdb::frames(&mut made.target, &options, place.tid)
 }

@@ -17,14 +17,17 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rr_trace::pack::EXTENSION;
 use rr_trace::parallel::Asked;
 use rr_trace::{Note, TraceReader};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::pack::Wish;
 use crate::outcome::Outcome;
 use crate::{commands, traces};
 
@@ -33,6 +36,13 @@ const IN_PROGRESS: &str = ".ci-";
 /// Seconds that all frames of one place may take, and the places that are shown.
 const BACKTRACE_SECONDS: &str = "120";
 const BACKTRACE_PLACES: &str = "5";
+
+/// The most directories that are tried for a run.
+const PLACES_MOST: u32 = 100;
+/// A run for which it does not matter that its files are copied again: that takes some 50 ms.
+const LONG_RUN: Duration = Duration::from_secs(2);
+/// Mapped files of removed runs stay so long.
+const UNUSED: Duration = Duration::from_secs(600);
 
 /// The longest note that is read.
 const NOTE_MOST: u64 = 64 << 20;
@@ -83,7 +93,7 @@ pub fn backtrace_of(artifact: &TraceReader) -> String {
 pub fn pack(dir: &Path, asked: Asked<'_>) -> Result<PathBuf> {
     let file = dir.with_added_extension(EXTENSION);
     let reader = TraceReader::open(dir)?;
-    commands::pack::pack(&reader, &file, None, false, asked)?;
+    commands::pack::pack(&reader, &file, &Wish::default(), asked)?;
     if let Err(e) = fs::remove_dir_all(dir) {
         eprintln!("rr: cannot remove {}: {e}", dir.display());
     }
@@ -155,35 +165,74 @@ impl Artifacts {
     /// A place for a run.
     pub fn place(&self) -> Result<Place> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{IN_PROGRESS}{}-{number}", std::process::id());
-        let dir = self.work.join(name);
-        let made = || -> Result<File> {
-            usable(&self.work)?;
-            fs::create_dir(&dir)?;
-            Ok(File::open(&dir)?)
+        usable(&self.work)?;
+        for _ in 0..PLACES_MOST {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{IN_PROGRESS}{}-{number}", std::process::id());
+            let dir = self.work.join(name);
+            let fail = |e: io::Error| Err(e).with_context(|| format!("cannot record into {}", dir.display()));
+            match fs::create_dir(&dir) {
+                Ok(()) => {}
+                // A killed run of the same number has left it.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return fail(e),
+            }
+            // Until the directory is locked, another `rr ci` takes it for a leftover and removes it.
+            let opened = match File::open(&dir) {
+                Ok(opened) => opened,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return fail(e),
+            };
+            let lock = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => Some(lock),
+                Err((_, Errno::EWOULDBLOCK)) => continue,
+                // Leftovers of a killed run stay on a file system that knows no locks.
+                Err(_) => None,
+            };
+            if lock.is_none() || dir.is_dir() {
+                return Ok(Place { dir, _lock: lock });
+            }
+        }
+        bail!(
+            "cannot record into {}: others remove what is made there",
+            self.work.display()
+        )
+    }
+
+    /// The directories of runs in progress, and those that killed runs have left.
+    fn places(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let entries = fs::read_dir(&self.work).into_iter().flatten().flatten();
+        let is_place = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().starts_with(IN_PROGRESS.as_bytes())
         };
-        let opened = made().with_context(|| format!("cannot record into {}", dir.display()))?;
-        // Leftovers of a killed run stay on a file system that knows no locks.
-        let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).ok();
-        Ok(Place { dir, _lock: lock })
+        entries.filter(is_place).map(|entry| entry.path())
     }
 
     /// Removes what killed runs have left.
     fn sweep(&self) {
-        let entries = fs::read_dir(&self.work).into_iter().flatten().flatten();
-        for entry in entries.filter(|e| {
-            e.file_name()
-                .as_encoded_bytes()
-                .starts_with(IN_PROGRESS.as_bytes())
-        }) {
-            let Ok(opened) = File::open(entry.path()) else {
+        for place in self.places() {
+            let Ok(opened) = File::open(&place) else {
                 continue;
             };
             if Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok() {
                 // Somebody else may be faster.
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = fs::remove_dir_all(place);
             }
+        }
+    }
+
+    /// Removes the files that removed runs had mapped, after a run that took this time and left no recording. The next run copies
+    /// the files that are gone: so those in use stay while other runs are in progress, and for a while after a short run, since
+    /// a runner that starts each test by itself starts the next one at once.
+    pub fn tidy_store(&self, run: Duration) {
+        let unused = match run >= LONG_RUN && self.places().next().is_none() {
+            true => Duration::ZERO,
+            false => UNUSED,
+        };
+        // The store is a cache. What stays is removed another time.
+        if let Err(e) = rr_trace::prune::prune_store(&traces::store(), unused) {
+            tracing::warn!("{}: {e}", traces::store().display());
         }
     }
 

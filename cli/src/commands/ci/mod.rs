@@ -18,7 +18,7 @@ mod report;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -129,7 +129,14 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let passed_on = attempt::Signals::block()?;
     for number in 1.. {
         let seed = first_seed.map(|seed| seed.wrapping_add(u64::from(number) - 1));
-        let place = artifacts.place()?;
+        let place = match artifacts.place() {
+            Ok(place) => place,
+            Err(e) => {
+                eprintln!("rr: {}", crate::error_text::of(&e));
+                return Ok(unrecorded(&options.test, &passed_on));
+            }
+        };
+        let began = Instant::now();
         let ended = Attempt {
             place: &place,
             test: &options.test,
@@ -146,9 +153,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
             }
             Ended::NotRecorded => {
                 drop(place);
-                eprintln!("rr: this run was not recorded; the test runs without rr");
-                passed_on.unblock();
-                return Ok(started::replace_by(&options.test));
+                return Ok(unrecorded(&options.test, &passed_on));
             }
         };
         let failure = outcome.failure();
@@ -169,6 +174,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         }
         // The end may be a signal.
         drop(place);
+        artifacts.tidy_store(began.elapsed());
         let is_last = number >= most || passed_on.end_was_asked();
         if is_last || failure.is_some() == until_failure {
             if number > 1 {
@@ -183,6 +189,13 @@ pub fn run(options: Options) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the test without recording it, in place of this process.
+fn unrecorded(test: &[OsString], signals: &attempt::Signals) -> ExitCode {
+    eprintln!("rr: this run was not recorded; the test runs without rr");
+    signals.unblock();
+    started::replace_by(test)
 }
 
 /// Makes an artefact of a recording and says so. An error here does not change the test's result.

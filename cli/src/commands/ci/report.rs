@@ -9,6 +9,7 @@ use rr_trace::TraceReader;
 use serde_json::json;
 
 use super::artifact::{self, Record};
+use crate::commands::backtrace::LAST_THROW;
 use crate::traces;
 
 /// The command line of `rr ci report`.
@@ -49,8 +50,34 @@ fn read(dir: &Path, most: usize) -> Option<Artifact> {
     })
 }
 
-/// The first frames of a backtrace: those of the first thread of the first place, without local variables.
+/// The first frames of a backtrace, without local variables: those of the first thread of the first place, or, where a panic or an
+/// exception came before an exit, those below the functions that unwind.
 fn frames(text: &str, most: usize) -> Vec<String> {
+    let place = text.split("\n=== ").next().unwrap_or_default();
+    if let Some((_, thrower)) = place.split_once(LAST_THROW) {
+        let mut frames = first_frames(thrower, usize::MAX);
+        let program = frames.iter().position(|frame| !is_unwinding(frame));
+        frames.drain(..program.unwrap_or(0));
+        frames.truncate(most);
+        return frames;
+    }
+    first_frames(place, most)
+}
+
+/// Says if a frame belongs to the machinery of panics and exceptions: nobody looks for the failure there.
+fn is_unwinding(frame: &str) -> bool {
+    // "#2  0x000055 in core::panicking::panic_fmt () at …"; the first frame has no address.
+    let words = frame.split_once(' ').map_or("", |(_, rest)| rest.trim_start());
+    let function = match words.split_once(" in ") {
+        Some((address, function)) if address.starts_with("0x") => function,
+        _ => words,
+    };
+    ["std::", "core::", "__rustc", "rust_", "__cxa_throw"]
+        .iter()
+        .any(|start| function.starts_with(start))
+}
+
+fn first_frames(text: &str, most: usize) -> Vec<String> {
     let from_first = text.lines().skip_while(|line| !line.starts_with("#0 "));
     let mut frames: Vec<String> = Vec::new();
     for line in from_first {
@@ -139,6 +166,23 @@ mod tests {
         );
         assert_eq!(frames(BACKTRACE, 1).len(), 1);
         assert!(frames("no frames", 8).is_empty());
+    }
+
+    #[test]
+    fn frames_of_a_panic_begin_in_the_program() {
+        let text = format!(
+            "=== 1 of 2: process 7\n\n>>> exit with status 101 here:\nThread 7\n#0  _exit ()\n#1  main ()\n\n{LAST_THROW}\n\
+             #0  std::panicking::rust_panic () at a.rs:1\n        x = 1\n#1  0x12 in core::panicking::panic_fmt () at a.rs:2\n\
+             #2  0x34 in own::tests::bad () at own.rs:8\n#3  0x56 in core::ops::FnOnce::call_once () at f.rs:3\n\n\
+             === 2 of 2: process 9\n#0  other ()\n"
+        );
+        assert_eq!(
+            frames(&text, 8),
+            [
+                "#2  0x34 in own::tests::bad () at own.rs:8",
+                "#3  0x56 in core::ops::FnOnce::call_once () at f.rs:3"
+            ]
+        );
     }
 
     #[test]

@@ -26,11 +26,11 @@ pub struct Start {
     pub at: EventNumber,
 }
 
-/// A target, and whether the files that the process has mapped are still what they were on this machine.
+/// A target, and whether gdb finds here what the recording has of the files that the process has mapped.
 pub struct Made {
     /// The target.
     pub target: ReplayTarget,
-    /// They are.
+    /// They are what they were, and no debug information goes along with the recording.
     pub files_are_here: bool,
     /// The CPU that it runs on.
     pub _claim: Claim,
@@ -89,7 +89,9 @@ pub fn make_at(
     if !timeline.seek(to, interrupt)? {
         return Ok(None);
     }
-    let files_are_here = files_are_here(timeline.session(), start.process, &reader);
+    // Debug information of the recording is served like its files.
+    let files_are_here =
+        reader.debug_files()?.is_empty() && files_are_here(timeline.session(), start.process, &reader);
     Ok(Some(Made {
         target: ReplayTarget::new(timeline, processes),
         files_are_here,

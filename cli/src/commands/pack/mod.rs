@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! events, mapped files ─► the pack ◄─ checkpoints, but those that --max-size has no room for
+//!                            ▲
+//!                            └─ debug information of the programs, with --with-debug (debug_info)
 //! ```
+
+mod debug_info;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,8 @@ use rr_trace::pack::{EXTENSION, Pack};
 use rr_trace::packing::{PackWriter, directory_of};
 use rr_trace::parallel::Asked;
 use rr_trace::{Hold, TraceReader};
+
+pub use debug_info::Found;
 
 use crate::secrets::SecretNames;
 use crate::size::Size;
@@ -42,10 +48,28 @@ pub struct Options {
     /// least first, until it fits; events never are
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
+    /// Put debug information along that stands apart from the recorded programs (in /usr/lib/debug, in debuginfod's cache): gdb then
+    /// shows names and lines on machines that have none of it
+    #[arg(long)]
+    with_debug: bool,
+    /// Look for it in this directory first, as gdb's debug-file-directory (may be repeated)
+    #[arg(long, value_name = "DIR", requires = "with_debug")]
+    debug_dir: Vec<PathBuf>,
     #[command(flatten)]
     secrets: SecretNames,
     /// Trace directories or names; the latest one if omitted
     traces: Vec<PathBuf>,
+}
+
+/// The contents of a pack beside the recording, and its form.
+#[derive(Default)]
+pub struct Wish {
+    /// The most bytes.
+    pub max: Option<Size>,
+    /// It has parts in common with those beside it.
+    pub share: bool,
+    /// Debug information.
+    pub debug: Found,
 }
 
 /// The outcome of packing.
@@ -93,13 +117,22 @@ fn one(name: Option<&Path>, options: &Options) -> Result<()> {
         (None, None) => PathBuf::from(&own).with_added_extension(EXTENSION),
     };
     options.secrets.tell(&reader);
-    let packed = pack(
-        &reader,
-        &target,
-        options.max_size,
-        options.pack_dir.is_some(),
-        &interrupt::is_requested,
-    )?;
+    let wish = Wish {
+        max: options.max_size,
+        share: options.pack_dir.is_some(),
+        // A recording that has been packed with it has it already.
+        debug: match options.with_debug && reader.debug_files()?.is_empty() {
+            true => debug_info::find(&reader, &options.debug_dir)?,
+            false => Found::default(),
+        },
+    };
+    let packed = pack(&reader, &target, &wish, &interrupt::is_requested)?;
+    if wish.debug.missing > 0 {
+        eprintln!(
+            "rr: there is no debug information here for {} of the programs and libraries (on Debian: packages that end with -dbgsym)",
+            wish.debug.missing
+        );
+    }
     println!(
         "{}: {}, {} events, {} checkpoints",
         target.display(),
@@ -143,20 +176,17 @@ fn free_name(dir: &Path, own: &OsStr, reader: &TraceReader) -> Option<PathBuf> {
 }
 
 /// Packs a recording into the file `target`; tells which checkpoints have no room.
-pub fn pack(
-    reader: &TraceReader,
-    target: &Path,
-    max: Option<Size>,
-    share: bool,
-    asked: Asked<'_>,
-) -> Result<Packed> {
+pub fn pack(reader: &TraceReader, target: &Path, wish: &Wish, asked: Asked<'_>) -> Result<Packed> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut writer = PackWriter::create(target, reader.header().uuid, asked)?;
-    if share {
+    if wish.share {
         writer.share()?;
     }
     writer.add_trace(reader, threads)?;
-    let most = max.map_or(u64::MAX, |max| max.0);
+    if !wish.debug.files.is_empty() {
+        writer.add_debug_files(&wish.debug.files)?;
+    }
+    let most = wish.max.map_or(u64::MAX, |max| max.0);
     let without = writer.length();
     if without > most {
         bail!(

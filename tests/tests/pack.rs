@@ -152,6 +152,45 @@ fn a_debugger_gets_its_files_out_of_the_pack() {
     }
 }
 
+#[test]
+fn what_no_pack_shares_any_more_goes_with_the_last_one() {
+    let rr = Rr::new();
+    let dir = rr.new_dir().join("packs");
+    let (first, second) = (rr.record(&[], &shell("exit 0")), rr.record(&[], &words(["true"])));
+    let pack_all = [
+        "pack".into(),
+        "--pack-dir".into(),
+        dir.clone().into_os_string(),
+        first.dir.clone().into(),
+        second.dir.clone().into(),
+    ];
+    rr.rr(&pack_all).expect_success();
+    let objects = || rr_tests::damage::files(&dir.join("objects")).len();
+    let packs: Vec<PathBuf> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension() == Some(OsStr::new("rrpack")))
+        .collect();
+    assert_eq!(packs.len(), 2);
+    let all = objects();
+
+    // Beside a pack that cannot be read everything stays.
+    let damaged = dir.join("damaged.rrpack");
+    fs::write(&damaged, "rr-pack\nnonsense").unwrap();
+    let copy = dir.join("copy.rrpack");
+    fs::copy(&packs[0], &copy).unwrap();
+    let run = on(&rr, &["rm"], &copy).expect_success();
+    assert!(run.err().contains("is kept"), "{}", run.describe());
+    assert_eq!(objects(), all);
+    fs::remove_file(&damaged).unwrap();
+
+    on(&rr, &["rm"], &packs[0]).expect_success();
+    assert!(objects() < all && objects() > 0, "{} of {all}", objects());
+    on(&rr, &["replay", "-a"], &packs[1]).expect_success();
+    on(&rr, &["rm"], &packs[1]).expect_success();
+    assert_eq!(objects(), 0);
+}
+
 /// A program whose debug information stands apart, as distributions ship it. Elsewhere there is none of either.
 #[test]
 fn debug_information_goes_along() {

@@ -48,7 +48,7 @@ const TRIAL_TABLE_BITS: u32 = 22;
 pub(crate) const MOST: usize = 8;
 
 const MAGIC: [u8; 8] = *b"rr-dict\n";
-const EXTENSION: &str = "dict";
+pub(crate) const EXTENSION: &str = "dict";
 const PREFIX_LEN: usize = 16;
 
 /// A dictionary in memory.

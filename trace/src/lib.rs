@@ -66,6 +66,7 @@
 //! | `message`, [`convert`] | events as Cap'n Proto messages; types of rr-tracee as messages |
 //! | [`pack`], [`packing`], `recompress` | a trace in one file: reading it, writing it, making its segments smaller |
 //! | [`mod@unpack`] | a directory out of a pack |
+//! | [`collect`] | deleting what packs of a directory no longer share |
 //! | `debug_files` | debug information of the recorded programs that goes along with a pack |
 //! | `dictionary` | bytes that the events of several recordings have in common |
 //! | [`parallel`] | work by several threads, with the results in order |
@@ -78,6 +79,7 @@ mod test_events;
 
 mod beginning;
 pub mod bytes;
+pub mod collect;
 pub mod compress;
 mod compression_level;
 pub mod convert;

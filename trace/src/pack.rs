@@ -36,7 +36,7 @@
 //! DIR/objects/<hash>.dict    what their events have in common (`dictionary`)
 //! ```
 //!
-//! Contents are complete before they get their name, and are never changed. They can go when no pack refers to them.
+//! Contents are complete before they get their name, and are never changed. They can go when no pack refers to them (`collect`).
 //!
 //! # Invariants
 //!
@@ -302,6 +302,14 @@ impl Pack {
             _ => None,
         };
         self.table.keys().filter_map(id).collect()
+    }
+
+    /// The mapped files that it shares with the packs beside it.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = FileId> {
+        let entries = self.table.values();
+        entries
+            .filter(|entry| matches!(entry.place, Place::Shared))
+            .map(|entry| entry.sum)
     }
 
     /// All members.

@@ -19,6 +19,7 @@ use crate::dictionary::{self, Dictionaries, Dictionary};
 use crate::dir::file_name;
 use crate::error::{Error, Result};
 use crate::event::EventNumber;
+use crate::hold::Hold;
 use crate::member::Member;
 use crate::name::{Name, Note};
 use crate::pack::{EXTENSION, Entry, HEADER_LEN, OBJECTS, Place, Table, alignment, encode};
@@ -42,6 +43,8 @@ pub struct PackWriter<'a> {
     known: HashMap<(u64, FileId), Place>,
     /// Mapped files go to this directory, which other packs use, too; and what events have in common.
     objects: Option<PathBuf>,
+    /// None of it is deleted meanwhile.
+    hold: Option<Hold>,
     asked: Asked<'a>,
 }
 
@@ -66,6 +69,7 @@ impl<'a> PackWriter<'a> {
             table: Table::new(),
             known: HashMap::new(),
             objects: None,
+            hold: None,
             asked,
         })
     }
@@ -74,6 +78,7 @@ impl<'a> PackWriter<'a> {
     pub fn share(&mut self) -> Result<()> {
         let dir = self.target.parent().unwrap_or(Path::new("")).join(OBJECTS);
         std::fs::create_dir_all(&dir).map_err(|source| not_written(&dir, source))?;
+        self.hold = Some(Hold::of(&dir)?);
         self.objects = Some(dir);
         Ok(())
     }

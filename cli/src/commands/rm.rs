@@ -1,4 +1,5 @@
-//! `rr rm`: deletes recordings, and the contents of mapped files that no recording needs any more.
+//! `rr rm`: deletes recordings, and the contents of mapped files that no recording needs any more, in the store of the trace
+//! directory and beside packs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +36,14 @@ fn remove(path: &Path, force: bool) -> Result<()> {
         false => std::fs::remove_file(&real),
     };
     removed.with_context(|| format!("cannot delete {}", real.display()))?;
+    if let Some(dir) = real.parent()
+        && let Err(e) = rr_trace::collect::collect_objects(dir)
+    {
+        eprintln!(
+            "rr: {e}; so all that the packs in {} share is kept",
+            dir.display()
+        );
+    }
     let latest = traces::root().join(traces::LATEST);
     if latest.symlink_metadata().is_ok() && !latest.exists() {
         std::fs::remove_file(&latest).with_context(|| format!("cannot delete {}", latest.display()))?;

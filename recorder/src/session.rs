@@ -10,8 +10,9 @@
 //! ```
 //!
 //! A handler is a function that gets the owners that it needs: the world alone (`&mut World`), or the whole recording if it records an
-//! event. A handler does not wait for the task that it lets run: it leaves the task in the state from which the drive goes on
-//! (`State`: `Ready`, or `Resumed` with what to wait for). Short waits in the middle of an event are the
+//! event. It returns how the task goes on (`Next`, `world/next.rs`), and the drive carries that out: only the drive sets the
+//! task's state, records the event of a call that is over, and waits. A handler that decides only some cases returns
+//! `ControlFlow`: `Break` with the `Next`, or `Continue` with the task. Short waits in the middle of an event are the
 //! exception: remote calls, single steps, the frame of a signal handler, the end of a task.
 
 use rr_trace::event::EventNumber;

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::seccomp::Allowed;
 use crate::session::RecordSession;
 use crate::world::model::World;
-use crate::world::task::{State, Until};
+use crate::world::next::{Next, Until};
 
 /// Number of bytes of records that are read together with their length: more than most intervals have.
 const AT_ONCE: usize = 1 << 10;
@@ -416,7 +416,7 @@ pub(crate) fn follow_changes(world: &mut World, tid: Tid, id: SpaceId, taken: &[
 
 /// A task is stuck in the library: by a fault there, or by a call that waits. Lets it out: the call
 /// becomes a traced one.
-pub(crate) fn abort_buffered_call(world: &mut World, tid: Tid, mut stopped: Stopped) -> Result<()> {
+pub(crate) fn abort_buffered_call(mut stopped: Stopped) -> Result<Next> {
     let regs = Registers {
         rip: layout::BAIL,
         orig_rax: NOT_IN_SYSCALL,
@@ -424,8 +424,7 @@ pub(crate) fn abort_buffered_call(world: &mut World, tid: Tid, mut stopped: Stop
     };
     stopped.set_regs(&regs)?;
     let running = stopped.resume(Resume::Cont, None)?;
-    world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-    Ok(())
+    Ok(Next::Wait(running, Until::Stop))
 }
 
 /// Before a task continues: gives its address space a ring if it has recorded much.

@@ -6,12 +6,11 @@ use rr_tracee::{Registers, Stopped, Tid};
 
 use crate::buffer::rewrite::consider_site;
 use crate::call::parameters::{Answered, Failure};
-use crate::call::record::{Record, record_call};
 use crate::call::registers::returned;
 use crate::error::Result;
 use crate::policy::warnings::Warning;
 use crate::session::RecordSession;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 
 /// Does not make the call. The program gets this answer and, unless it is an error, these `writes`.
 pub(crate) fn answer_with(
@@ -21,7 +20,7 @@ pub(crate) fn answer_with(
     entry: &Registers,
     answered: Answered,
     writes: Vec<MemWrite>,
-) -> Result<()> {
+) -> Result<Next> {
     match answered {
         Ok(result) => answer_call(session, tid, stopped, entry, result, writes),
         Err(Failure::Refused(errno)) => {
@@ -39,7 +38,7 @@ pub(crate) fn refuse_call(
     entry: &Registers,
     errno: i32,
     quiet: bool,
-) -> Result<()> {
+) -> Result<Next> {
     let number = entry.syscall();
     if !quiet && session.policy.warnings.is_new(Warning::Call(number)) {
         let mut name = syscalls::name(number).into_owned();
@@ -62,7 +61,7 @@ pub(crate) fn answer_call(
     entry: &Registers,
     result: i64,
     mut writes: Vec<MemWrite>,
-) -> Result<()> {
+) -> Result<Next> {
     let after = returned(entry, result);
     for write in &writes {
         session.world.task(tid)?.memory.write(write.addr, &write.data)?;
@@ -72,18 +71,12 @@ pub(crate) fn answer_call(
     let mut ops = vec![];
     // The library knows some of these answers, too.
     let stopped = consider_site(session, tid, stopped, entry, &mut ops, &mut writes)?;
-    record_call(
-        session,
-        tid,
-        entry,
-        Record {
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    let record = Record {
+        ops,
+        writes,
+        ..Record::of(entry, after)
+    };
+    Ok(record.then_ready(stopped))
 }
 
 /// Returns whether this kernel may know a call that is not in the table.

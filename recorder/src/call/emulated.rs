@@ -14,7 +14,7 @@ use crate::call::answer::{answer_call, refuse_call};
 use crate::call::cores::{affinity_answer, set_affinity};
 use crate::call::enter::perform_call;
 use crate::call::prctl::{begin_prctl, finish_prctl};
-use crate::call::record::{Record, gather_writes, record_call};
+use crate::call::record::gather_writes;
 use crate::call::rseq::begin_rseq;
 use crate::error::Result;
 use crate::log::events::emit;
@@ -32,7 +32,7 @@ use crate::session::RecordSession;
 use crate::task::clone::{begin_clone, finish_clone};
 use crate::task::exec::{begin_exec, finish_exec};
 use crate::world::call::Call;
-use crate::world::task::{State, Until};
+use crate::world::next::{Next, Record, Until};
 
 /// Returns whether this `mmap` asks for shared anonymous memory (`/dev/zero` is another name of it).
 fn is_shared_anonymous(entry: &Registers) -> bool {
@@ -82,7 +82,7 @@ pub(crate) fn begin_emulated(
     mut stopped: Stopped,
     mut call: Call,
     emulated: Emulated,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     let touches_rr = |start: u64, len: u64| {
         AddrRange::sized(Addr(start), len)
@@ -101,13 +101,10 @@ pub(crate) fn begin_emulated(
                 emit(session, tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
             }
             let running = stopped.resume(rr_tracee::task::Resume::Cont, None)?;
-            session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-            Ok(())
+            Ok(Next::Wait(running, Until::Stop))
         }
         // The program may not change rr's own pages.
-        Emulated::Munmap | Emulated::Mprotect | Emulated::Madvise | Emulated::Mseal
-            if touches_rr(entry.rdi, entry.rsi) =>
-        {
+        Emulated::Munmap | Emulated::Mprotect | Emulated::Mseal if touches_rr(entry.rdi, entry.rsi) => {
             refuse_call(session, tid, stopped, &entry, libc::EINVAL, true)
         }
         // Not all of our area is mapped, so the kernel could map memory there.
@@ -186,7 +183,7 @@ pub(crate) fn finish_emulated(
     call: Call,
     emulated: Emulated,
     mut raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let (entry, result) = (call.entry, raw.result());
     // Restores argument registers that had other values during the call.
     if emulated == Emulated::Mmap && raw.rdi != entry.rdi {
@@ -227,18 +224,11 @@ pub(crate) fn finish_emulated(
         Emulated::RtSigreturn => {
             session.world.task_mut(tid)?.signals.blocked = None;
             let after = raw.outside_call();
-            let xstate = Some(stopped.xstate()?);
-            record_call(
-                session,
-                tid,
-                &entry,
-                Record {
-                    xstate,
-                    ..Record::of(after)
-                },
-            )?;
-            session.world.task_mut(tid)?.state = State::Ready(stopped);
-            return Ok(());
+            let record = Record {
+                xstate: Some(stopped.xstate()?),
+                ..Record::of(&entry, after)
+            };
+            return Ok(record.then_ready(stopped));
         }
         Emulated::MemfdSecret => {
             (raw.rdi, raw.rsi) = (entry.rdi, entry.rsi);
@@ -288,16 +278,10 @@ pub(crate) fn finish_emulated(
         stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
     }
     let after = raw.outside_call();
-    record_call(
-        session,
-        tid,
-        &entry,
-        Record {
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    let record = Record {
+        ops,
+        writes,
+        ..Record::of(&entry, after)
+    };
+    Ok(record.then_ready(stopped))
 }

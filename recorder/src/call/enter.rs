@@ -7,7 +7,7 @@ use rr_tracee::{Stopped, Tid};
 use crate::error::Result;
 use crate::world::call::Call;
 use crate::world::model::World;
-use crate::world::task::{State, Until};
+use crate::world::next::{Next, Until};
 
 /// Lets the call run in the kernel.
 pub(crate) fn enter_call(
@@ -16,7 +16,7 @@ pub(crate) fn enter_call(
     stopped: Stopped,
     call: Call,
     may_block: bool,
-) -> Result<()> {
+) -> Result<Next> {
     world.task_mut(tid)?.call = Some(call);
     let running = stopped.resume(Resume::Syscall, None)?;
     if may_block
@@ -29,17 +29,12 @@ pub(crate) fn enter_call(
         // Its tracer wants it to stop, so the call must not wait.
         running.interrupt()?;
     }
-    if may_block {
-        world.task_mut(tid)?.state = State::Resumed(running, Until::Wait);
-        Ok(())
-    } else {
-        world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-        Ok(())
-    }
+    let until = if may_block { Until::Wait } else { Until::Stop };
+    Ok(Next::Wait(running, until))
 }
 
 /// Lets the kernel make an emulated call.
-pub(crate) fn perform_call(world: &mut World, tid: Tid, stopped: Stopped, mut call: Call) -> Result<()> {
+pub(crate) fn perform_call(world: &mut World, tid: Tid, stopped: Stopped, mut call: Call) -> Result<Next> {
     if let Some(spec) = call.spec {
         call.parts = spec.parts(&call.entry, &world.task(tid)?.memory)?;
         debug_assert!(spec.blocking == Blocking::Never || spec.blocking == Blocking::Maybe);

@@ -3,6 +3,8 @@
 //! Keeps I2: a call that is not in the table is not made. Keeps I3: the outputs of a call that may block go to the task's scratch
 //! memory, and are copied to their place when the event is recorded.
 
+use std::ops::ControlFlow;
+
 use rr_trace::event::EventKind;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::{Blocking, Class, Spec};
@@ -34,11 +36,11 @@ use crate::seccomp::shown::read_status;
 use crate::session::RecordSession;
 use crate::signal::actions::action_of;
 use crate::signal::groups::signal_members;
-use crate::signal::requeue::{Turned, turn_back_for_signal};
+use crate::signal::requeue::turn_back_for_signal;
 use crate::world::call::Call;
-use crate::world::task::State;
+use crate::world::next::Next;
 
-pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<()> {
+pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<Next> {
     let entry = stopped.regs()?;
     if entry.syscall() != libc::SYS_restart_syscall {
         release_scratch(&mut session.world, tid);
@@ -51,8 +53,7 @@ pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopp
         // The requested stop may still be to come. It must not interrupt the call.
         stopped.set_regs(&before_call(&entry))?;
         task.interval.between = true;
-        task.state = State::Ready(stopped);
-        return Ok(());
+        return Ok(Next::Ready(stopped));
     }
     task.interval.between = false;
     take_records(session, tid)?;
@@ -65,18 +66,18 @@ pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopp
         emit(session, tid, EventKind::Restart { after }, vec![], vec![])?;
         session.world.task_mut(tid)?.interval.boundary = after;
     }
-    match turn_back_for_signal(&mut session.world, tid, stopped, &entry)? {
-        Turned::Back => Ok(()),
-        Turned::No(stopped) => {
-            let is_restarted = restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall;
-            let Some(stopped) = dispatch_to_user(session, tid, stopped, &entry, is_restarted)? else {
-                return Ok(());
-            };
-            match stops_at_entry(&session.world, tid)? {
-                true => stop_at_entry(session, tid, stopped, entry, restarted),
-                false => begin_call(session, tid, stopped, entry, restarted),
-            }
-        }
+    let stopped = match turn_back_for_signal(&mut session.world, tid, stopped, &entry)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(next),
+    };
+    let is_restarted = restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall;
+    let stopped = match dispatch_to_user(session, tid, stopped, &entry, is_restarted)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(next),
+    };
+    match stops_at_entry(&session.world, tid)? {
+        true => stop_at_entry(session, tid, stopped, entry, restarted),
+        false => begin_call(session, tid, stopped, entry, restarted),
     }
 }
 
@@ -86,10 +87,11 @@ pub(crate) fn begin_call(
     stopped: Stopped,
     entry: Registers,
     restarted: Option<Box<Call>>,
-) -> Result<()> {
+) -> Result<Next> {
     let passed = pass_filters(session, tid, stopped, &entry, Arch::X86_64, restarted)?;
-    let Some((stopped, restarted)) = passed else {
-        return Ok(());
+    let (stopped, restarted) = match passed {
+        ControlFlow::Continue(passed) => passed,
+        ControlFlow::Break(next) => return Ok(next),
     };
     let number = entry.syscall();
     count_call(session, tid, &entry);
@@ -111,11 +113,13 @@ pub(crate) fn begin_call(
         Class::Refused { errno, quiet } => refuse_call(session, tid, stopped, &entry, errno, quiet),
         Class::Emulated(emulated) => begin_emulated(session, tid, stopped, call, emulated),
         Class::Recorded => {
-            let Some(stopped) = signal_members(session, tid, stopped, &entry)? else {
-                return Ok(());
+            let stopped = match signal_members(session, tid, stopped, &entry)? {
+                ControlFlow::Continue(stopped) => stopped,
+                ControlFlow::Break(next) => return Ok(next),
             };
-            let Some((stopped, call)) = begin_wait(session, tid, stopped, call)? else {
-                return Ok(());
+            let (stopped, call) = match begin_wait(session, tid, stopped, call)? {
+                ControlFlow::Continue(waits) => waits,
+                ControlFlow::Break(next) => return Ok(next),
             };
             begin_recorded(session, tid, stopped, call, spec)
         }
@@ -129,7 +133,7 @@ pub(crate) fn begin_recorded(
     stopped: Stopped,
     mut call: Call,
     spec: &Spec,
-) -> Result<()> {
+) -> Result<Next> {
     let may_block = match spec.blocking_of(&call.entry) {
         Blocking::Never => false,
         Blocking::Maybe => true,
@@ -138,11 +142,13 @@ pub(crate) fn begin_recorded(
             call.of_stream || !is_plain_file(tid, fd)
         }
     };
-    let Some(stopped) = read_status(session, tid, stopped, &call.entry)? else {
-        return Ok(());
+    let stopped = match read_status(session, tid, stopped, &call.entry)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(next),
     };
-    let Some(mut stopped) = before_write_to_process(session, tid, stopped, &call.entry)? else {
-        return Ok(());
+    let mut stopped = match before_write_to_process(session, tid, stopped, &call.entry)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(next),
     };
     before_cut(session, tid, &call.entry);
     let task = session.world.task(tid)?;
@@ -179,7 +185,7 @@ pub(crate) fn begin_recorded(
 }
 
 /// The tracer resumes the task from the entry of a call, which the registers describe now.
-pub(crate) fn after_entry_stop(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> {
+pub(crate) fn after_entry_stop(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<Next> {
     let entry = stopped.regs()?;
     let tracee = session.world.task_mut(tid)?.tracee.as_mut();
     let (is_skipped, restarted) = match tracee.map(|t| &mut t.seen) {

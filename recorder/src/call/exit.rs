@@ -2,6 +2,8 @@
 //!
 //! Keeps I2: everything that the kernel writes for a call is part of its event.
 
+use std::ops::ControlFlow;
+
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::Class;
 use rr_tracee::{Registers, Stopped, Tid};
@@ -13,7 +15,7 @@ use crate::call::emulated::finish_emulated;
 use crate::call::output::output_of;
 use crate::call::pi_futex::lock_word;
 use crate::call::procfs_emulation::{memory_file_effect, other_memory_effect, substitute_file};
-use crate::call::record::{Record, gather_writes, is_sent_back, record_call};
+use crate::call::record::{gather_writes, make_again};
 use crate::call::registers::before_call;
 use crate::drive::locks::note_wake;
 use crate::drive::members::refresh_priorities;
@@ -25,10 +27,10 @@ use crate::session::RecordSession;
 use crate::signal::forced::note_action;
 use crate::world::model::World;
 use crate::world::must_trace::limits_file_sizes;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 use rr_tracee::regs::is_restart;
 
-pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<()> {
+pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<Next> {
     let raw = stopped.regs()?;
     let Some(call) = session.world.task_mut(tid)?.call.take() else {
         return Err(Error::Unexpected {
@@ -36,8 +38,9 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
             what: format!("left a system call that it did not enter ({raw:x?})"),
         });
     };
-    let Some((finished, mut call, raw)) = finish_wait(session, tid, stopped, call, raw)? else {
-        return Ok(());
+    let (finished, mut call, raw) = match finish_wait(session, tid, stopped, call, raw)? {
+        ControlFlow::Continue(finished) => finished,
+        ControlFlow::Break(next) => return Ok(next),
     };
     stopped = finished;
     let result = raw.result();
@@ -52,9 +55,7 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
         // A frozen fork may have caused the error: the program makes the call again, and does not
         // notice.
         stopped.set_regs(&before_call(&call.entry))?;
-        is_sent_back(session, tid, &call.entry)?;
-        session.world.task_mut(tid)?.state = State::Ready(stopped);
-        return Ok(());
+        return make_again(session, tid, stopped, &call.entry);
     }
     if let Some(Class::Emulated(emulated)) = call.spec.map(|s| s.class) {
         return finish_emulated(session, tid, stopped, call, emulated, raw);
@@ -107,21 +108,14 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
     if !is_restart(result) {
         stopped = consider_site(session, tid, stopped, &call.entry, &mut ops, &mut writes)?;
     }
-    record_call(
-        session,
-        tid,
-        &call.entry,
-        Record {
-            ops,
-            writes,
-            output,
-            ..Record::of(after)
-        },
-    )?;
-    let task = session.world.task_mut(tid)?;
-    task.at_call.restarting = is_restart(result).then(|| Box::new(call));
-    task.state = State::Ready(stopped);
-    Ok(())
+    let record = Record {
+        ops,
+        writes,
+        output,
+        ..Record::of(&call.entry, after)
+    };
+    session.world.task_mut(tid)?.at_call.restarting = is_restart(result).then(|| Box::new(call));
+    Ok(record.then_ready(stopped))
 }
 
 /// Handles a call that may have limited the size of files, of this process or another's.

@@ -20,6 +20,7 @@ use crate::ptrace::steps::leave_code_alone;
 use crate::seccomp::install::begin_confinement;
 use crate::session::RecordSession;
 use crate::world::call::Call;
+use crate::world::next::Next;
 
 /// `SUID_DUMP_DISABLE` and `SUID_DUMP_USER` (`<linux/sched/coredump.h>`): the values that a program can set.
 const NOT_DUMPABLE: u64 = 0;
@@ -36,7 +37,12 @@ mod pr {
 }
 
 /// Handles the entry of prctl(2).
-pub(crate) fn begin_prctl(session: &mut RecordSession, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
+pub(crate) fn begin_prctl(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    call: Call,
+) -> Result<Next> {
     let entry = call.entry;
     let space = session.world.task(tid)?.space;
     match entry.rdi as i32 {

@@ -7,6 +7,7 @@
 //! [`crate::seccomp`].)
 
 use std::io::Write;
+use std::ops::ControlFlow;
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
+use crate::world::next::Next;
 
 /// The process and the file's name, for `/proc/PID/NAME` and `/proc/PID/task/TID/NAME`.
 fn parse(link: &str) -> Option<(Tid, &str)> {
@@ -171,10 +173,10 @@ pub(crate) fn before_write_to_process(
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     let target = written_process(&session.world, tid, entry);
     let Some((pid, space)) = target.and_then(|pid| Some((pid, session.world.tasks.get(&pid)?.space))) else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     lose_snapshots(session, space);
     let number = entry.syscall();
@@ -189,16 +191,15 @@ pub(crate) fn before_write_to_process(
             .min()
     };
     let Some((first, at)) = ranges.iter().find_map(|range| Some((range.start, hit(range)?))) else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     if matches!(number, libc::SYS_write | libc::SYS_pwrite64) && at > first {
         let rdx = at - first;
         stopped.set_regs(&Registers { rdx, ..*entry })?;
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     }
     let errno = if in_file { libc::EIO } else { libc::EFAULT };
-    answer_call(session, tid, stopped, entry, -i64::from(errno), vec![])?;
-    Ok(None)
+    answer_call(session, tid, stopped, entry, -i64::from(errno), vec![]).map(ControlFlow::Break)
 }
 
 /// The ranges that such a call wants to write.

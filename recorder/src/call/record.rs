@@ -1,10 +1,10 @@
 //! The event of a system call: the kernel's writes, and the resulting state.
 
-use rr_trace::event::{EventKind, MemWrite, Output, TaskOp};
+use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::payload::Sent;
 use rr_tracee::syscalls::{Spec, Written};
-use rr_tracee::{ExtendedState, Registers, SpaceOp, Tid};
+use rr_tracee::{Registers, Stopped, Tid};
 
 use crate::call::registers::before_call;
 use crate::error::Result;
@@ -13,64 +13,34 @@ use crate::ptrace::calls::call_is_recorded;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
+use crate::world::next::{Next, Record};
 
-/// Handles that a task has been sent back to before its call, which it makes again.
-pub(crate) fn is_sent_back(session: &mut RecordSession, tid: Tid, entry: &Registers) -> Result<()> {
+/// A task stands before its call again, and makes the call again.
+pub(crate) fn make_again(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    entry: &Registers,
+) -> Result<Next> {
     if close_entry(session, tid)? {
         // No other task has seen that the call was made: the task is still in its interval.
         session.world.task_mut(tid)?.at_call.retrying = true;
-        return Ok(());
+        return Ok(Next::Ready(stopped));
     }
     let after = before_call(entry);
     emit(session, tid, EventKind::Restart { after }, vec![], vec![])?;
     session.world.task_mut(tid)?.interval.boundary = after;
-    Ok(())
-}
-
-/// The effects of a system call, as its event records them.
-#[derive(Debug)]
-pub(crate) struct Record {
-    /// The registers after the call.
-    pub after: Registers,
-    /// Extended state, if the call has changed it.
-    pub xstate: Option<ExtendedState>,
-    /// The change in the set of tasks.
-    pub task: Option<TaskOp>,
-    /// The changes of the address space.
-    pub ops: Vec<SpaceOp>,
-    /// The memory that was written.
-    pub writes: Vec<MemWrite>,
-    /// The bytes that the call has written to our own standard output or error.
-    pub output: Option<Output>,
-}
-
-impl Record {
-    /// A call that only returns.
-    pub fn of(after: Registers) -> Record {
-        Record {
-            after,
-            xstate: None,
-            task: None,
-            ops: Vec::new(),
-            writes: Vec::new(),
-            output: None,
-        }
-    }
+    Ok(Next::Ready(stopped))
 }
 
 /// Records a system call's event, whole or as the second half, and the resulting state.
-pub(crate) fn record_call(
-    session: &mut RecordSession,
-    tid: Tid,
-    entry: &Registers,
-    record: Record,
-) -> Result<()> {
-    let after = record.after;
+pub(crate) fn record_call(session: &mut RecordSession, tid: Tid, record: Record) -> Result<()> {
+    let (entry, after) = (record.entry, record.after);
     let whole = close_entry(session, tid)?;
     // Memory now is as the event leaves it.
-    let payload = Sent::by(entry, after.result()).digest(&session.world.task(tid)?.memory);
+    let payload = Sent::by(&entry, after.result()).digest(&session.world.task(tid)?.memory);
     let kind = EventKind::Syscall {
-        entry: whole.then_some(*entry),
+        entry: whole.then_some(entry),
         after,
         xstate: record.xstate,
         task: record.task,
@@ -79,7 +49,7 @@ pub(crate) fn record_call(
     };
     emit(session, tid, kind, record.ops, record.writes)?;
     session.world.task_mut(tid)?.interval.boundary = after;
-    call_is_recorded(&mut session.world, tid, entry)
+    call_is_recorded(&mut session.world, tid, &entry)
 }
 
 /// The kernel's writes for a call.

@@ -7,14 +7,14 @@ use rr_tracee::remote::Remote;
 use rr_tracee::syscalls::{Holder, Part};
 use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot, Registers, SpaceId, Stopped, Tid, rr_area};
 
-use crate::call::record::is_sent_back;
+use crate::call::record::make_again;
 use crate::call::registers::{before_call, returned};
 use crate::call::scratch::STEP;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// Amount of scratch memory that a call needs.
 pub(crate) fn room_for(parts: &[Part]) -> u64 {
@@ -151,7 +151,7 @@ pub(crate) fn grow_scratch(
     entry: &Registers,
     id: SpaceId,
     end: Addr,
-) -> Result<()> {
+) -> Result<Next> {
     // The call is not made now (as in `answer`).
     stopped.set_regs(&returned(entry, 0))?;
     let from = session.world.space_mut(id).scratch.end;
@@ -175,7 +175,5 @@ pub(crate) fn grow_scratch(
     } else {
         scratch.exhausted = true;
     }
-    is_sent_back(session, tid, entry)?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    make_again(session, tid, stopped, entry)
 }

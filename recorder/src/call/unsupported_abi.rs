@@ -5,6 +5,7 @@
 //!   differ from ours. The seccomp filter turns it into a `SIGSYS`, and the program gets `ENOSYS`.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use crate::seccomp::Arch;
 use crate::seccomp::actions::pass_filters;
 use crate::session::RecordSession;
 use crate::signal::numbers::SYS_SECCOMP;
+use crate::world::next::Next;
 use crate::world::paths::seen_by;
 
 /// `AUDIT_ARCH_I386` (`<linux/audit.h>`).
@@ -110,11 +112,11 @@ pub(crate) fn refuse_32_bit(
     tid: Tid,
     stopped: Stopped,
     entry: &Registers,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     let file =
         named_file(tid, entry, &session.world.task(tid)?.memory).filter(|f| runs_32_bit(tid, f.clone()));
     let Some(file) = file else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     if session.policy.warnings.is_new(Warning::Program32) {
         let name = std::fs::canonicalize(&file).unwrap_or(file);
@@ -123,8 +125,7 @@ pub(crate) fn refuse_32_bit(
             name.display()
         );
     }
-    answer_call(session, tid, stopped, entry, -i64::from(libc::ENOEXEC), vec![])?;
-    Ok(None)
+    answer_call(session, tid, stopped, entry, -i64::from(libc::ENOEXEC), vec![]).map(ControlFlow::Break)
 }
 
 /// Refuses a system call made by `int 0x80`, at which the filter has stopped the task.
@@ -133,10 +134,11 @@ pub(crate) fn refuse_int80(
     tid: Tid,
     stopped: Stopped,
     entry: &Registers,
-) -> Result<()> {
+) -> Result<Next> {
     take_records(session, tid)?;
-    let Some((stopped, _)) = pass_filters(session, tid, stopped, entry, Arch::I386, None)? else {
-        return Ok(());
+    let (stopped, _) = match pass_filters(session, tid, stopped, entry, Arch::I386, None)? {
+        ControlFlow::Continue(passed) => passed,
+        ControlFlow::Break(next) => return Ok(next),
     };
     if session.policy.warnings.is_new(Warning::Int80) {
         tracing::warn!(

@@ -21,6 +21,7 @@ use crate::session::RecordSession;
 use crate::signal::forced::undo_force;
 use crate::signal::traps::after_trap;
 use crate::world::call::Call;
+use crate::world::next::Next;
 
 /// Carries out a call of the vsyscall page, behind which the filter has stopped the task. `number` is
 /// that of the system call that does the same.
@@ -30,7 +31,7 @@ pub(crate) fn carry_out_vsyscall(
     stopped: Stopped,
     info: &SigInfo,
     number: i64,
-) -> Result<()> {
+) -> Result<Next> {
     let mut stopped = undo_force(&mut session.world, tid, stopped, info)?;
     take_records(session, tid)?;
     let at = stopped.regs()?.outside_call();

@@ -11,6 +11,8 @@
 //! the signal is lost. So the recorder sends it again and restores the information of the first one.
 //! *No instruction of the program is executed in between*, and no other task runs.
 
+use std::ops::ControlFlow;
+
 use rr_tracee::task::{Resume, SigInfo, Waited, send_signal, signo};
 use rr_tracee::{Registers, Stop, Stopped, Tid};
 
@@ -18,21 +20,22 @@ use crate::checkpoint::take::take_checkpoint;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::task::exit::task_is_gone;
+use crate::world::next::Next;
 use crate::world::task::State;
 
 /// A task stands at the delivery stop of a fatal signal. The event is recorded, with these
-/// registers. Returns the task at such a stop, or `None` if the task has died meanwhile, which has
-/// been handled.
+/// registers. Returns the task at such a stop, unless the task has died meanwhile.
 pub(crate) fn checkpoint_before_death(
     session: &mut RecordSession,
     tid: Tid,
     stopped: Stopped,
     info: &SigInfo,
     at: Registers,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     match checkpoint_before_end(session, tid, stopped, at)? {
-        Some((stopped, true)) => send_again(session, tid, stopped, info),
-        other => Ok(other.map(|(stopped, _)| stopped)),
+        ControlFlow::Continue((stopped, true)) => send_again(session, tid, stopped, info),
+        ControlFlow::Continue((stopped, false)) => Ok(ControlFlow::Continue(stopped)),
+        ControlFlow::Break(next) => Ok(ControlFlow::Break(next)),
     }
 }
 
@@ -43,7 +46,7 @@ pub(crate) fn checkpoint_before_end(
     tid: Tid,
     stopped: Stopped,
     at: Registers,
-) -> Result<Option<(Stopped, bool)>> {
+) -> Result<ControlFlow<Next, (Stopped, bool)>> {
     let now = session
         .checkpoints
         .progress(session.log.last_event(), session.log.last_time_ns());
@@ -53,7 +56,7 @@ pub(crate) fn checkpoint_before_end(
         .as_ref()
         .is_some_and(|s| s.is_old(now))
     {
-        return Ok(Some((stopped, false)));
+        return Ok(ControlFlow::Continue((stopped, false)));
     }
     let task = session.world.task_mut(tid)?;
     task.interval.boundary = at;
@@ -61,10 +64,10 @@ pub(crate) fn checkpoint_before_end(
     wait_if_last(session, tid)?;
     let is_tried = take_checkpoint(session, tid, now)?;
     match session.world.task_mut(tid)?.take_state() {
-        State::Ready(stopped) => Ok(Some((stopped, is_tried))),
+        State::Ready(stopped) => Ok(ControlFlow::Continue((stopped, is_tried))),
         other => {
             session.world.task_mut(tid)?.state = other;
-            Ok(None)
+            Ok(ControlFlow::Break(Next::Reported))
         }
     }
 }
@@ -87,7 +90,7 @@ fn send_again(
     tid: Tid,
     stopped: Stopped,
     info: &SigInfo,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     let tgid = session.world.task(tid)?.tgid;
     send_signal(tgid, tid, signo(info))?;
     let mut waiting = stopped;
@@ -95,17 +98,16 @@ fn send_again(
         match waiting.resume(Resume::Cont, None)?.wait()? {
             Waited::Stopped(mut stopped, Stop::Signal(signal)) if signal == signo(info) => {
                 stopped.set_siginfo(info)?;
-                return Ok(Some(stopped));
+                return Ok(ControlFlow::Continue(stopped));
             }
             // Other signals were pending. The process does not live to see them.
             Waited::Stopped(stopped, Stop::Signal(_) | Stop::Event) => waiting = stopped,
             Waited::Stopped(stopped, stop) => {
-                session.world.task_mut(tid)?.state = State::Reported(stopped, stop);
-                return Ok(None);
+                return Ok(ControlFlow::Break(Next::Stop(stopped, stop)));
             }
             Waited::Gone(status) => {
                 task_is_gone(session, tid, status)?;
-                return Ok(None);
+                return Ok(ControlFlow::Break(Next::Reported));
             }
         }
     }

@@ -45,7 +45,7 @@ fn is_capturable(task: &Task) -> bool {
                 // Stopped by job control after an event, until a SIGCONT comes.
                 || (task.signals.group_stop.is_some() && !task.is_mid_interval())
         }
-        State::Resumed(..) | State::Busy => false,
+        State::Busy => false,
     }
 }
 
@@ -230,7 +230,7 @@ fn session_image(session: &RecordSession) -> Result<SessionImage> {
         let xstate = match (known, &task.state) {
             (Some(xstate), _) => xstate,
             (None, State::Ready(stopped) | State::Reported(stopped, _)) => stopped.xstate()?,
-            (None, State::Resumed(..) | State::InKernel(_) | State::Busy) => Default::default(),
+            (None, State::InKernel(_) | State::Busy) => Default::default(),
         };
         tasks.push(TaskImage {
             tid: task.tid,

@@ -71,7 +71,7 @@ pub(crate) fn note_report(session: &mut RecordSession, report: Report) -> Result
         return note_unclaimed(session, report);
     };
     let waited = match task.take_state() {
-        State::InKernel(running) | State::Resumed(running, _) => running.waited(report),
+        State::InKernel(running) => running.waited(report),
         State::Ready(stopped) | State::Reported(stopped, _) => stopped.overtaken(report),
         State::Busy => Running::newborn(tid).waited(report),
     };

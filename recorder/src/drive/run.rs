@@ -13,6 +13,7 @@ use rr_tracee::ticker::take_tick;
 use rr_tracee::{Running, Stopped, Tid, tsc};
 
 use crate::buffer::control::{give_ring, tell_due, tell_library};
+use crate::call::record::record_call;
 use crate::call::rseq::abort_if_preempted;
 use crate::checkpoint::snapshots::fork_snapshots;
 use crate::drive::reports::note_report;
@@ -25,7 +26,8 @@ use crate::ptrace::stops::{is_stop_due, stop_as_due};
 use crate::session::RecordSession;
 use crate::signal::forced::ask_mask;
 use crate::task::exit::task_is_gone;
-use crate::world::task::{State, Until};
+use crate::world::next::{Next, Until};
+use crate::world::task::State;
 
 /// A call that takes longer than this sleeps most of the time.
 const SLEEP: Duration = Duration::from_millis(1);
@@ -102,30 +104,33 @@ pub(crate) fn advance_task(session: &mut RecordSession, tid: Tid, fresh: bool) -
             go_on(session, tid, stopped)
         }
         State::Reported(stopped, stop) => {
-            handle_stop(session, tid, stopped, stop)?;
-            await_resumed(session, tid)
+            let next = handle_stop(session, tid, stopped, stop)?;
+            follow(session, tid, next)
         }
-        state @ (State::Resumed(..) | State::InKernel(_) | State::Busy) => {
+        state @ (State::InKernel(_) | State::Busy) => {
             session.world.task_mut(tid)?.state = state;
             Ok(())
         }
     }
 }
 
-/// Waits for a task that its handler has resumed.
-fn await_resumed(session: &mut RecordSession, tid: Tid) -> Result<()> {
-    let Some(task) = session.world.tasks.get_mut(&tid) else {
-        return Ok(());
-    };
-    match task.take_state() {
-        State::Resumed(running, Until::Stop) => await_stop(session, tid, running),
-        State::Resumed(running, Until::Wait) => await_call(session, tid, running),
-        State::Resumed(running, Until::OthersHaveRun) => enter_kernel(session, tid, running),
-        state => {
-            task.state = state;
-            Ok(())
+/// Goes on with a task as the handler of its stop says.
+fn follow(session: &mut RecordSession, tid: Tid, next: Next) -> Result<()> {
+    let state = match next {
+        Next::Ready(stopped) => State::Ready(stopped),
+        Next::Record(stopped, record) => {
+            record_call(session, tid, *record)?;
+            State::Ready(stopped)
         }
-    }
+        Next::Stop(stopped, stop) => State::Reported(stopped, stop),
+        Next::Wait(running, Until::Stop) => return await_stop(session, tid, running),
+        Next::Wait(running, Until::Wait) => return await_call(session, tid, running),
+        Next::Wait(running, Until::OthersHaveRun) => return enter_kernel(session, tid, running),
+        Next::InKernel(running) => State::InKernel(running),
+        Next::Reported => return Ok(()),
+    };
+    session.world.task_mut(tid)?.state = state;
+    Ok(())
 }
 
 /// Lets a task run to its next stop.

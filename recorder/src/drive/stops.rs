@@ -16,10 +16,15 @@ use crate::task::clone::on_new_task;
 use crate::task::exec::on_exec;
 use crate::task::exit_stop::on_exiting;
 use crate::world::call::Call;
-use crate::world::task::State;
+use crate::world::next::Next;
 
-/// Handles a stop of `tid`.
-pub(crate) fn handle_stop(session: &mut RecordSession, tid: Tid, stopped: Stopped, stop: Stop) -> Result<()> {
+/// Handles a stop of `tid`. Returns how the task goes on.
+pub(crate) fn handle_stop(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    stop: Stop,
+) -> Result<Next> {
     // In a group stop the task executes nothing, and must not leave the stop for us. A task woken
     // from a wait is answered first.
     let waits = |call: &Call| stop == Stop::Syscall && call.wait.is_some();
@@ -49,16 +54,14 @@ pub(crate) fn handle_stop(session: &mut RecordSession, tid: Tid, stopped: Stoppe
                 .then(|| stopped.xstate())
                 .transpose()?;
             session.world.task_mut(tid)?.signals.group_stop = xstate;
-            let running = stopped.resume(Resume::Listen, None)?;
-            session.world.task_mut(tid)?.state = State::InKernel(running);
-            Ok(())
+            Ok(Next::InKernel(stopped.resume(Resume::Listen, None)?))
         }
         Stop::Event if session.world.task(tid)?.interval.ticks.interrupt.is_some() => {
             on_interrupted(session, tid, stopped)
         }
         Stop::Event => {
-            session.world.task_mut(tid)?.state = State::Ready(stopped);
-            end_listening(&mut session.world, tid)
+            end_listening(&mut session.world, tid)?;
+            Ok(Next::Ready(stopped))
         }
     }
 }

@@ -9,7 +9,9 @@
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Backing, ForkPolicy, Registers, SpaceOp, Stopped, Tid, madv, procfs};
+use rr_tracee::{
+    Addr, AddrRange, Backing, ForkPolicy, Registers, SpaceOp, Stopped, Tid, madv, procfs, rr_area,
+};
 
 use crate::call::answer::refuse_call;
 use crate::call::enter::perform_call;
@@ -19,35 +21,67 @@ use crate::memory::unfinished::pages_thrown_away;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
+use crate::world::next::Next;
 
 /// The pages that an advice names.
 pub(crate) fn pages(entry: &Registers) -> AddrRange {
     AddrRange::sized(Addr(entry.rdi), entry.rsi).to_pages()
 }
 
+/// An advice about memory, as a call gives it.
+pub(crate) struct Advice {
+    /// Its number (`MADV_…`).
+    pub number: i32,
+    /// The ranges that it is about.
+    pub ranges: Vec<AddrRange>,
+    /// The registers of the same call with `MADV_DONTNEED`.
+    pub as_discard: Registers,
+}
+
+/// Handles the entry of `madvise`.
 pub(crate) fn begin_madvise(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    call: Call,
+) -> Result<Next> {
+    let advice = Advice {
+        number: call.entry.rdx as i32,
+        ranges: vec![pages(&call.entry)],
+        as_discard: Registers {
+            rdx: madv::DONTNEED as u64,
+            ..call.entry
+        },
+    };
+    begin_advice(session, tid, stopped, call, &advice)
+}
+
+/// Handles the entry of a call that gives an advice.
+pub(crate) fn begin_advice(
     session: &mut RecordSession,
     tid: Tid,
     mut stopped: Stopped,
     call: Call,
-) -> Result<()> {
-    let entry = call.entry;
-    match entry.rdx as i32 {
-        madv::GUARD_INSTALL | madv::GUARD_REMOVE => {
-            refuse_call(session, tid, stopped, &entry, libc::EINVAL, false)
-        }
-        madv::FREE => {
-            let id = session.world.task(tid)?.space;
-            let parts = session.world.space_mut(id).model.within(pages(&entry));
-            if parts.iter().any(|m| m.backing != Backing::Anonymous) {
-                return refuse_call(session, tid, stopped, &entry, libc::EINVAL, true);
-            }
-            let rdx = madv::DONTNEED as u64;
-            stopped.set_regs(&Registers { rdx, ..entry })?;
-            perform_call(&mut session.world, tid, stopped, call)
-        }
-        _ => perform_call(&mut session.world, tid, stopped, call),
+    advice: &Advice,
+) -> Result<Next> {
+    let is_rrs = |range: &AddrRange| range.to_pages().intersect(rr_area::area()).is_some();
+    let space = session.world.task(tid)?.space;
+    let model = &session.world.space_mut(space).model;
+    let is_anonymous = |range: &AddrRange| {
+        let parts = model.within(range.to_pages());
+        parts.iter().all(|m| m.backing == Backing::Anonymous)
+    };
+    let einval =
+        |session, stopped, is_quiet| refuse_call(session, tid, stopped, &call.entry, libc::EINVAL, is_quiet);
+    match advice.number {
+        // The program may not change rr's own pages.
+        _ if advice.ranges.iter().any(is_rrs) => return einval(session, stopped, true),
+        madv::GUARD_INSTALL | madv::GUARD_REMOVE => return einval(session, stopped, false),
+        madv::FREE if !advice.ranges.iter().all(is_anonymous) => return einval(session, stopped, true),
+        madv::FREE => stopped.set_regs(&advice.as_discard)?,
+        _ => {}
     }
+    perform_call(&mut session.world, tid, stopped, call)
 }
 
 /// The changes made by an advice.

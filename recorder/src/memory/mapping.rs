@@ -9,7 +9,6 @@ use rr_tracee::{
 };
 
 use crate::buffer::restore::apply_ops;
-use crate::call::record::{Record, record_call};
 use crate::call::registers::returned;
 use crate::error::Result;
 use crate::memory::shm::attached_ops;
@@ -17,7 +16,7 @@ use crate::memory::unfinished::{carried_out, end_unfinished, note_unfinished_fil
 use crate::session::RecordSession;
 use crate::task::exec::stack_limit;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 
 /// `PROT_GROWSDOWN` and `PROT_GROWSUP` (mprotect(2)).
 pub(crate) const PROT_GROWS: u64 = (libc::PROT_GROWSDOWN | libc::PROT_GROWSUP) as u32 as u64;
@@ -131,7 +130,7 @@ pub(crate) fn map_shared_anonymous(
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
-) -> Result<()> {
+) -> Result<Next> {
     session.world.forget_unmapped_objects();
     let mut after = returned(entry, -i64::from(libc::ENOMEM));
     stopped.set_regs(&after)?;
@@ -191,18 +190,12 @@ pub(crate) fn map_shared_anonymous(
     end_unfinished(&mut session.world, tid)?;
     let mut writes = Vec::new();
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
-    record_call(
-        session,
-        tid,
-        entry,
-        Record {
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    let record = Record {
+        ops,
+        writes,
+        ..Record::of(entry, after)
+    };
+    Ok(record.then_ready(stopped))
 }
 
 fn mapped_ops(world: &mut World, tid: Tid, entry: &Registers, at: Addr) -> Result<Vec<SpaceOp>> {

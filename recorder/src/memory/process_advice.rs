@@ -6,15 +6,14 @@
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, AddrRange, Backing, Registers, SpaceOp, Stopped, Tid, madv, rr_area};
+use rr_tracee::{Addr, AddrRange, Registers, SpaceOp, Stopped, Tid, madv};
 
-use crate::call::answer::refuse_call;
-use crate::call::enter::perform_call;
 use crate::error::Result;
-use crate::memory::advice::advice_taken;
+use crate::memory::advice::{Advice, advice_taken, begin_advice};
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
+use crate::world::next::Next;
 
 /// Maximum number of ranges (`UIO_MAXIOV`).
 const RANGES_MOST: u64 = 1024;
@@ -26,33 +25,18 @@ const IOVEC: u64 = 16;
 pub(crate) fn begin_process_madvise(
     session: &mut RecordSession,
     tid: Tid,
-    mut stopped: Stopped,
+    stopped: Stopped,
     call: Call,
-) -> Result<()> {
-    let entry = call.entry;
-    let ranges = advised_ranges(&session.world, tid, &entry)?;
-    let is_rrs = |range: &AddrRange| range.to_pages().intersect(rr_area::area()).is_some();
-    let space = session.world.task(tid)?.space;
-    let model = &session.world.space_mut(space).model;
-    let is_anonymous = |range: &AddrRange| {
-        let parts = model.within(range.to_pages());
-        parts.iter().all(|m| m.backing == Backing::Anonymous)
+) -> Result<Next> {
+    let advice = Advice {
+        number: call.entry.r10 as i32,
+        ranges: advised_ranges(&session.world, tid, &call.entry)?,
+        as_discard: Registers {
+            r10: madv::DONTNEED as u64,
+            ..call.entry
+        },
     };
-    match entry.r10 as i32 {
-        _ if ranges.iter().any(is_rrs) => refuse_call(session, tid, stopped, &entry, libc::EINVAL, true),
-        madv::GUARD_INSTALL | madv::GUARD_REMOVE => {
-            refuse_call(session, tid, stopped, &entry, libc::EINVAL, false)
-        }
-        madv::FREE if !ranges.iter().all(is_anonymous) => {
-            refuse_call(session, tid, stopped, &entry, libc::EINVAL, true)
-        }
-        madv::FREE => {
-            let r10 = madv::DONTNEED as u64;
-            stopped.set_regs(&Registers { r10, ..entry })?;
-            perform_call(&mut session.world, tid, stopped, call)
-        }
-        _ => perform_call(&mut session.world, tid, stopped, call),
-    }
+    begin_advice(session, tid, stopped, call, &advice)
 }
 
 /// The changes made by the advices of a `process_madvise`.

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::policy::warnings::Warning;
 use crate::session::RecordSession;
 use crate::world::call::Call;
+use crate::world::next::Next;
 
 /// The name of the file, as the kernel shows that of a secret one.
 const NAME: &[u8] = b"secretmem\0";
@@ -23,7 +24,7 @@ pub(crate) fn begin_secret(
     tid: Tid,
     mut stopped: Stopped,
     call: Call,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     if entry.rdi & 0xffff_ffff & !CLOEXEC != 0 || !is_offered() {
         // The kernel's own error.

@@ -17,6 +17,7 @@
 //! to come is taken where nothing has been executed after the event: at a system call entry the task is
 //! turned back once.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rr_trace::event::{EventKind, Point};
@@ -39,6 +40,7 @@ use crate::point::spin::{Doing, look_for_spin};
 use crate::session::RecordSession;
 use crate::signal::wakeup_signal::send_wakeup;
 use crate::world::model::World;
+use crate::world::next::Next;
 use crate::world::task::{State, Task};
 use rr_tracee::regs::is_restart;
 
@@ -186,13 +188,13 @@ fn others_can_run(session: &mut RecordSession, tid: Tid) -> Result<bool> {
 }
 
 /// Handles the stop of an interrupt.
-pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> {
+pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<Next> {
     let regs = stopped.regs()?;
     if is_restart(regs.result()) && regs.orig_rax != NOT_IN_SYSCALL {
         if is_inside(regs.rip) {
             // The task waited in the library, for something that others may have to do first.
             session.world.task_mut(tid)?.interval.ticks.interrupt = None;
-            return abort_buffered_call(&mut session.world, tid, stopped);
+            return abort_buffered_call(stopped);
         }
         // The kernel is about to restart a call, and would do so at the first single step: with the
         // trap flag in `r11`.
@@ -224,8 +226,8 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         Doing::Counts(stopped, counters) if !only_looked_at => {
             counts = true;
             match step_to_place(session, tid, stopped, ran_us, Some(&counters))? {
-                Some(found) => found,
-                None => return Ok(()),
+                ControlFlow::Continue(found) => found,
+                ControlFlow::Break(next) => return Ok(next),
             }
         }
         Doing::Else(stopped) | Doing::Counts(stopped, _) if only_looked_at => {
@@ -235,11 +237,11 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         }
         Doing::Else(stopped) | Doing::Counts(stopped, _) => {
             match step_to_place(session, tid, stopped, ran_us, None)? {
-                Some(found) => found,
-                None => return Ok(()),
+                ControlFlow::Continue(found) => found,
+                ControlFlow::Break(next) => return Ok(next),
             }
         }
-        Doing::Over => return Ok(()),
+        Doing::Over(next) => return Ok(next),
     };
     // Records the point.
     take_records(session, tid)?;
@@ -272,7 +274,6 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
     let mask = stopped.sigmask()?;
     let task = session.world.task_mut(tid)?;
     task.interval.boundary = at;
-    task.state = State::Ready(stopped);
     match task
         .signals
         .deferred
@@ -284,5 +285,5 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         // Otherwise other tasks are waiting.
         None => session.drive.yields = true,
     }
-    Ok(())
+    Ok(Next::Ready(stopped))
 }

@@ -4,6 +4,7 @@
 //! run for some moments, to see the words that change ([`crate::point::discriminators`]). Then it steps the task to an
 //! instruction where the jump to a probe fits.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use iced_x86::Instruction;
@@ -20,7 +21,7 @@ use crate::signal::deliver::defer_signal;
 use crate::signal::forced::{is_forced, undo_force};
 use crate::task::exit::task_is_gone;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// Maximum number of steps to see the memory that the task touches: a turn of a small interpreter's
 /// loop.
@@ -66,7 +67,7 @@ pub(crate) enum Moment {
     /// The task stands in the middle of its interval.
     Here(Stopped),
     /// The task's interval has ended, or the task cannot be stepped here.
-    Over,
+    Over(Next),
 }
 
 /// Finds words that change, and steps the task to a good place for a point. The interval has taken
@@ -78,7 +79,7 @@ pub(crate) fn step_to_place(
     stopped: Stopped,
     ran_us: u32,
     touched: Option<&[Addr]>,
-) -> Result<Option<(Stopped, Discriminators)>> {
+) -> Result<ControlFlow<Next, (Stopped, Discriminators)>> {
     let (memory, space) = (Memory::of(tid), session.world.task(tid)?.space);
     let mut pages = Pages::default();
     let mut stopped = stopped;
@@ -86,10 +87,10 @@ pub(crate) fn step_to_place(
         Some(touched) => touched.iter().for_each(|addr| pages.add(&memory, *addr)),
         None => {
             let steps = (ran_us as usize / STEP_US).clamp(STEPS_LEAST, STEPS);
-            let Some(now) = watch_pages(session, tid, stopped, steps, &mut pages)? else {
-                return Ok(None);
+            stopped = match watch_pages(session, tid, stopped, steps, &mut pages)? {
+                Moment::Here(now) => now,
+                Moment::Over(next) => return Ok(ControlFlow::Break(next)),
             };
-            stopped = now;
         }
     }
     pages.add_stack(
@@ -98,10 +99,10 @@ pub(crate) fn step_to_place(
         Addr(stopped.regs()?.rsp),
     );
     for _ in 0..SAMPLES {
-        let Moment::Here(now) = run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? else {
-            return Ok(None);
+        stopped = match run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? {
+            Moment::Here(now) => now,
+            Moment::Over(next) => return Ok(ControlFlow::Break(next)),
         };
-        stopped = now;
         pages.sample(&memory);
     }
     let flags_steps = (ran_us as usize / FLAGS_STEP_US).min(FLAGS_STEPS_MAX);
@@ -110,8 +111,7 @@ pub(crate) fn step_to_place(
         let at = Addr(regs.rip);
         if session.world.spaces[&space].library.sites.is_on_the_way(at) {
             // On the way to the library, which others would enter meanwhile.
-            leave_unnamed(&mut session.world, tid, stopped)?;
-            return Ok(None);
+            return leave_unnamed(&mut session.world, tid, stopped).map(ControlFlow::Break);
         }
         let (bytes, instruction) = instruction_at(&memory, at)?;
         let window = Window::new(&bytes, at);
@@ -131,16 +131,15 @@ pub(crate) fn step_to_place(
                 &session.world.spaces[&space].model,
                 Addr(regs.rsp),
             );
-            return Ok(Some((stopped, discriminators)));
+            return Ok(ControlFlow::Continue((stopped, discriminators)));
         }
         match step_once(session, tid, stopped, instruction.as_ref())? {
             Moment::Here(now) => stopped = now,
-            Moment::Over => return Ok(None),
+            Moment::Over(next) => return Ok(ControlFlow::Break(next)),
         }
     }
     // In the middle of a long string instruction.
-    leave_unnamed(&mut session.world, tid, stopped)?;
-    Ok(None)
+    leave_unnamed(&mut session.world, tid, stopped).map(ControlFlow::Break)
 }
 
 /// Returns whether code near the window, which is at `at`, may jump to one of its instructions
@@ -166,7 +165,7 @@ fn watch_pages(
     mut stopped: Stopped,
     steps: usize,
     pages: &mut Pages,
-) -> Result<Option<Stopped>> {
+) -> Result<Moment> {
     let (memory, space) = (Memory::of(tid), session.world.task(tid)?.space);
     let begin = stopped.regs()?.rip;
     let mut known = None;
@@ -184,10 +183,10 @@ fn watch_pages(
         }
         match step_once(session, tid, stopped, instruction.as_ref())? {
             Moment::Here(now) => stopped = now,
-            Moment::Over => return Ok(None),
+            Moment::Over(next) => return Ok(Moment::Over(next)),
         }
     }
-    Ok(Some(stopped))
+    Ok(Moment::Here(stopped))
 }
 
 /// Steps the task over one instruction.
@@ -199,8 +198,7 @@ pub(crate) fn step_once(
 ) -> Result<Moment> {
     if !instruction.is_some_and(code::can_be_stepped) {
         // An event of the task is near, or a place where stepping would be visible.
-        leave_unnamed(&mut session.world, tid, stopped)?;
-        return Ok(Moment::Over);
+        return leave_unnamed(&mut session.world, tid, stopped).map(Moment::Over);
     }
     let mut stopped = stopped;
     loop {
@@ -266,18 +264,18 @@ pub(crate) fn run_a_moment(
 
 fn moment_over(session: &mut RecordSession, tid: Tid, waited: Waited) -> Result<Moment> {
     match waited {
-        Waited::Stopped(now, stop) => session.world.task_mut(tid)?.state = State::Reported(now, stop),
-        Waited::Gone(status) => task_is_gone(session, tid, status)?,
+        Waited::Stopped(now, stop) => Ok(Moment::Over(Next::Stop(now, stop))),
+        Waited::Gone(status) => {
+            task_is_gone(session, tid, status)?;
+            Ok(Moment::Over(Next::Reported))
+        }
     }
-    Ok(Moment::Over)
 }
 
 /// The task continues from here, and will be interrupted again.
-pub(crate) fn leave_unnamed(world: &mut World, tid: Tid, stopped: Stopped) -> Result<()> {
-    let task = world.task_mut(tid)?;
-    task.interval.ticks.interrupt = None;
-    task.state = State::Ready(stopped);
-    Ok(())
+pub(crate) fn leave_unnamed(world: &mut World, tid: Tid, stopped: Stopped) -> Result<Next> {
+    world.task_mut(tid)?.interval.ticks.interrupt = None;
+    Ok(Next::Ready(stopped))
 }
 
 /// The code at `at`, and its first instruction if there is one.

@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::point::discriminators::{Discriminators, add_stack};
 use crate::point::place::{Moment, instruction_at, run_a_moment, step_once};
 use crate::session::RecordSession;
+use crate::world::next::Next;
 
 /// Maximum number of looks to find a task twice at one place, and the time between two looks.
 const LOOKS: usize = 5;
@@ -39,7 +40,7 @@ pub(crate) enum Doing {
     /// Something else, as far as can be seen.
     Else(Stopped),
     /// The task's interval has ended, or the task cannot be stepped here.
-    Over,
+    Over(Next),
 }
 
 /// Bytes that a pass of a loop has written, and their addresses.
@@ -50,7 +51,7 @@ enum Pass {
     /// The task is at the same instruction again.
     Around(Box<Around>),
     Different(Stopped),
-    Over,
+    Over(Next),
 }
 
 /// A pass of a loop.
@@ -95,7 +96,7 @@ pub(crate) fn look_for_spin(session: &mut RecordSession, tid: Tid, stopped: Stop
         seen.push(at);
         match run_a_moment(session, tid, stopped, MOMENT, Duration::ZERO)? {
             Moment::Here(now) => stopped = now,
-            Moment::Over => return Ok(Doing::Over),
+            Moment::Over(next) => return Ok(Doing::Over(next)),
         }
     }
 }
@@ -108,7 +109,7 @@ fn go_around(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<
     let first = match pass_once(session, tid, stopped)? {
         Pass::Around(first) => first,
         Pass::Different(stopped) => return Ok(Doing::Else(stopped)),
-        Pass::Over => return Ok(Doing::Over),
+        Pass::Over(next) => return Ok(Doing::Over(next)),
     };
     if first.stopped.xstate()?.normalised() != xstate || !counts(&begin, &first.regs) {
         return Ok(Doing::Else(first.stopped));
@@ -119,7 +120,7 @@ fn go_around(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<
     let second = match pass_once(session, tid, first.stopped)? {
         Pass::Around(second) => second,
         Pass::Different(stopped) => return Ok(Doing::Else(stopped)),
-        Pass::Over => return Ok(Doing::Over),
+        Pass::Over(next) => return Ok(Doing::Over(next)),
     };
     if second.stopped.xstate()?.normalised() != xstate
         || !counts(&first.regs, &second.regs)
@@ -166,7 +167,7 @@ fn pass_once(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<
         }
         match step_once(session, tid, stopped, Some(&instruction))? {
             Moment::Here(now) => stopped = now,
-            Moment::Over => return Ok(Pass::Over),
+            Moment::Over(next) => return Ok(Pass::Over(next)),
         }
         regs = plain(&stopped)?;
         if regs.rip == begin.rip {
@@ -207,7 +208,7 @@ fn step_to_loop_place(session: &mut RecordSession, tid: Tid, stopped: Stopped, p
         let (_, instruction) = instruction_at(&memory, Addr(regs.rip))?;
         match step_once(session, tid, stopped, instruction.as_ref())? {
             Moment::Here(now) => stopped = now,
-            Moment::Over => return Ok(Doing::Over),
+            Moment::Over(next) => return Ok(Doing::Over(next)),
         }
     }
     Ok(Doing::Else(stopped))

@@ -23,12 +23,12 @@ use crate::ptrace::access::{Request, tracee_mut, tracer_stop, with_stopped};
 use crate::ptrace::info;
 use crate::ptrace::steps::step_is_over;
 use crate::ptrace::stops::stop_for_tracer;
-use crate::ptrace::tracee::{Cause, EVENT_SECCOMP, Pace, Seen, StopKind, Tracee, TracerStop};
+use crate::ptrace::tracee::{Cause, EVENT_SECCOMP, Pace, Seen, StopKind, TracerStop};
 use crate::seccomp::Arch;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// At the entry of a call: returns whether the task stops there for its tracer.
 pub(crate) fn stops_at_entry(world: &World, tid: Tid) -> Result<bool> {
@@ -43,10 +43,12 @@ pub(crate) fn stop_at_entry(
     stopped: Stopped,
     entry: Registers,
     restarted: Option<Box<Call>>,
-) -> Result<()> {
+) -> Result<Next> {
     emit(session, tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
-    let Some(tracee) = hold_at_entry(&mut session.world, tid, stopped)? else {
-        return Ok(());
+    let task = session.world.task_mut(tid)?;
+    task.at_call.entered = true;
+    let Some(tracee) = &mut task.tracee else {
+        return Ok(Next::Stop(stopped, Stop::Seccomp));
     };
     tracee.seen = Seen::Entry {
         is_skipped: tracee.pace == Pace::ToEmulatedCall,
@@ -55,15 +57,8 @@ pub(crate) fn stop_at_entry(
     tracee.message = 1;
     let code = tracee.call_code();
     let stop = TracerStop::new(StopKind::CallEntry, code, info::event(tid, code));
-    stop_for_tracer(&mut session.world, tid, stop)
-}
-
-/// Keeps the task at the entry of its call, which is recorded, for its tracer.
-fn hold_at_entry(world: &mut World, tid: Tid, stopped: Stopped) -> Result<Option<&mut Tracee>> {
-    let task = world.task_mut(tid)?;
-    task.at_call.entered = true;
-    task.state = State::Reported(stopped, Stop::Seccomp);
-    Ok(task.tracee.as_deref_mut())
+    stop_for_tracer(&mut session.world, tid, stop)?;
+    Ok(Next::Stop(stopped, Stop::Seccomp))
 }
 
 /// At the entry of a call: returns whether the entry has already been seen by the tracer and
@@ -89,13 +84,15 @@ pub(crate) fn stop_at_filter(
     entry: Registers,
     restarted: Option<Box<Call>>,
     data: u16,
-) -> Result<()> {
+) -> Result<Next> {
     if !session.world.task(tid)?.at_call.entered {
         emit(session, tid, EventKind::SyscallEnter { entry }, vec![], vec![])?;
     }
-    session.world.task_mut(tid)?.at_call.is_filter_passed = true;
-    let Some(tracee) = hold_at_entry(&mut session.world, tid, stopped)? else {
-        return Ok(());
+    let task = session.world.task_mut(tid)?;
+    task.at_call.is_filter_passed = true;
+    task.at_call.entered = true;
+    let Some(tracee) = &mut task.tracee else {
+        return Ok(Next::Stop(stopped, Stop::Seccomp));
     };
     tracee.seen = Seen::Entry {
         is_skipped: false,
@@ -103,7 +100,8 @@ pub(crate) fn stop_at_filter(
     };
     tracee.message = data.into();
     let stop = TracerStop::new(StopKind::Event, EVENT_SECCOMP, info::event(tid, EVENT_SECCOMP));
-    stop_for_tracer(&mut session.world, tid, stop)
+    stop_for_tracer(&mut session.world, tid, stop)?;
+    Ok(Next::Stop(stopped, Stop::Seccomp))
 }
 
 /// Notes that the event of a call has been recorded.

@@ -1,5 +1,7 @@
 //! Traced tasks that create tasks, execute a program, or end.
 
+use std::ops::ControlFlow;
+
 use rr_trace::event::CloneInfo;
 use rr_tracee::{Stop, Stopped, Tid};
 
@@ -8,7 +10,7 @@ use crate::ptrace::info;
 use crate::ptrace::stops::stop_for_tracer;
 use crate::ptrace::tracee::{Cause, Seen, StopKind, Tracee, TracerStop};
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// The event of a `clone` with these flags (`kernel_clone` in kernel/fork.c), if there is one.
 fn event_of(flags: u64) -> Option<i32> {
@@ -78,7 +80,11 @@ pub(crate) fn tracee_has_executed(world: &mut World, tid: Tid) -> Result<()> {
 }
 
 /// A task is about to end, and its tracer wants to see that. Returns the task if it must continue.
-pub(crate) fn stop_at_end(world: &mut World, tid: Tid, stopped: Stopped) -> Result<Option<Stopped>> {
+pub(crate) fn stop_at_end(
+    world: &mut World,
+    tid: Tid,
+    stopped: Stopped,
+) -> Result<ControlFlow<Next, Stopped>> {
     let status = stopped.event_message()?;
     let task = world.task_mut(tid)?;
     let tracee = task
@@ -86,13 +92,12 @@ pub(crate) fn stop_at_end(world: &mut World, tid: Tid, stopped: Stopped) -> Resu
         .as_mut()
         .filter(|t| t.wants(libc::PTRACE_EVENT_EXIT) && !matches!(t.seen, Seen::End));
     let Some(tracee) = tracee else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     tracee.seen = Seen::End;
     tracee.message = status;
-    task.state = State::Reported(stopped, Stop::Exiting);
     let code = libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8;
     let stop = TracerStop::new(StopKind::Event, code, info::event(tid, code));
     stop_for_tracer(world, tid, stop)?;
-    Ok(None)
+    Ok(ControlFlow::Break(Next::Stop(stopped, Stop::Exiting)))
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::policy::warnings::Warning;
 use crate::ptrace::access::{Request, check_options, tracee_mut};
 use crate::ptrace::info;
-use crate::ptrace::resume::{pass_signal, resume_tracee};
+use crate::ptrace::resume::{pass_signal_to_tracee, resume_tracee};
 use crate::ptrace::steps::leave_code_alone;
 use crate::ptrace::stops::{ask_to_stop, tell_tracer};
 use crate::ptrace::tracee::{Cause, Dead, Pace, Phase, StopKind, Tracee};
@@ -144,7 +144,7 @@ pub(crate) fn tracer_ends(world: &mut World, tracer: Tid) -> Result<()> {
             && !stop.is_reported
         {
             // (If the tracer has waited for the stop, the kernel has handed the signal over.)
-            pass_signal(world, tid, stop.info)?;
+            pass_signal_to_tracee(world, tid, stop.info)?;
         }
     }
     Ok(())

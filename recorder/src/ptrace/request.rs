@@ -25,6 +25,7 @@ use crate::ptrace::tracee::Pace;
 use crate::seccomp::shown::give_filter;
 use crate::session::RecordSession;
 use crate::world::model::World;
+use crate::world::next::Next;
 
 /// `<linux/ptrace.h>`, since Linux 5.13.
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
@@ -38,7 +39,7 @@ pub(crate) fn begin_ptrace(
     tid: Tid,
     stopped: Stopped,
     entry: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let request = Request {
         by: tid,
         of: Tid(entry.rsi as i32),

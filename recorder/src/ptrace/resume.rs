@@ -56,7 +56,7 @@ pub(crate) fn resume_tracee(session: &mut RecordSession, request: Request, pace:
     } else {
         info::sent(signal, libc::SI_USER, request.by)
     };
-    pass_signal(&mut session.world, tid, info)?;
+    pass_signal_to_tracee(&mut session.world, tid, info)?;
     Ok(0)
 }
 
@@ -94,16 +94,21 @@ pub(crate) fn end_listening(world: &mut World, tid: Tid) -> Result<()> {
     Ok(())
 }
 
-/// Gives a task a signal, which comes when the task continues.
-pub(crate) fn pass_signal(world: &mut World, tid: Tid, info: SigInfo) -> Result<()> {
-    let signal = signo(&info);
-    let task = world.task_mut(tid)?;
-    let (State::Ready(stopped) | State::Reported(stopped, _)) = &task.state else {
+/// Gives a task that is stopped for its tracer a signal, which comes when the task continues.
+pub(crate) fn pass_signal_to_tracee(world: &mut World, tid: Tid, info: SigInfo) -> Result<()> {
+    let (State::Ready(stopped) | State::Reported(stopped, _)) = &world.task(tid)?.state else {
         return Ok(());
     };
     let mask = stopped.sigmask()?;
+    pass_signal(world, tid, mask, info)
+}
+
+/// Gives a stopped task, which blocks the signals of `mask`, a signal. The signal comes when the task
+/// continues.
+pub(crate) fn pass_signal(world: &mut World, tid: Tid, mask: u64, info: SigInfo) -> Result<()> {
+    let signal = signo(&info);
     // Before other signals of this number that have come since.
-    task.signals.deferred.insert(0, info);
+    world.task_mut(tid)?.signals.deferred.insert(0, info);
     if mask & bit(signal) == 0 {
         send_wakeup(world, tid, signal, mask)?;
     }

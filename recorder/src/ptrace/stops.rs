@@ -16,6 +16,7 @@ use crate::session::RecordSession;
 use crate::signal::numbers::bit;
 use crate::signal::wakeup_signal::{is_ours, send_wakeup};
 use crate::world::model::World;
+use crate::world::next::Next;
 use crate::world::task::State;
 
 /// The event of `PTRACE_INTERRUPT`, in the form of a wait status.
@@ -94,7 +95,7 @@ pub(crate) fn stop_at_signal(
     mut stopped: Stopped,
     mut info: SigInfo,
     place: SignalPlace,
-) -> Result<()> {
+) -> Result<Next> {
     let signal = signo(&info);
     if signal == libc::SIGSTOP && is_ours(&info, false) {
         // Sent again after remote calls, which cannot hold it back (`Remote::finish`). The original
@@ -124,12 +125,12 @@ pub(crate) fn stop_at_signal(
     let task = session.world.task_mut(tid)?;
     task.signals.turned_back = None;
     task.interval.boundary = after;
-    task.state = State::Ready(stopped);
     stop_for_tracer(
         &mut session.world,
         tid,
         TracerStop::new(StopKind::Signal, signal, info),
-    )
+    )?;
+    Ok(Next::Ready(stopped))
 }
 
 /// Returns whether a task's tracer must be told that its group is stopped: not while the tracer
@@ -141,11 +142,9 @@ pub(crate) fn tells_of_group(world: &World, tid: Tid) -> Result<bool> {
 }
 
 /// The group of a tracee is stopped (job control).
-pub(crate) fn stop_with_group(world: &mut World, tid: Tid, stopped: Stopped, signal: i32) -> Result<()> {
-    let task = world.task_mut(tid)?;
-    task.state = State::Ready(stopped);
+pub(crate) fn stop_with_group(world: &mut World, tid: Tid, stopped: Stopped, signal: i32) -> Result<Next> {
     let mut is_seized = false;
-    if let Some(tracee) = &mut task.tracee {
+    if let Some(tracee) = &mut world.task_mut(tid)?.tracee {
         is_seized = tracee.is_seized;
         tracee.due.retain(|cause| *cause != Cause::Interrupted);
     }
@@ -155,7 +154,8 @@ pub(crate) fn stop_with_group(world: &mut World, tid: Tid, stopped: Stopped, sig
         signal
     };
     let info = info::event(tid, code);
-    stop_for_tracer(world, tid, TracerStop::new(StopKind::Group, code, info))
+    stop_for_tracer(world, tid, TracerStop::new(StopKind::Group, code, info))?;
+    Ok(Next::Ready(stopped))
 }
 
 /// Returns whether a stop has a siginfo.
@@ -164,7 +164,7 @@ pub(crate) fn has_info(world: &World, tid: Tid) -> Answered<bool> {
     Ok(stop.kind != StopKind::Group)
 }
 
-/// Stops the task, which is `Ready`, for its tracer from now on.
+/// Stops the task for its tracer from now on.
 pub(crate) fn stop_for_tracer(world: &mut World, tid: Tid, stop: TracerStop) -> Result<()> {
     let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
         return Ok(());

@@ -20,6 +20,8 @@
 //!                                    └──► a signal: interrupted.  woken in vain: the call once more
 //! ```
 
+use std::ops::ControlFlow;
+
 use rr_trace::event::MemWrite;
 use rr_tracee::task::SigInfo;
 use rr_tracee::{Registers, Stopped, Tid};
@@ -27,7 +29,7 @@ use rr_tracee::{Registers, Stopped, Tid};
 use crate::call::answer::answer_call;
 use crate::call::enter::enter_call;
 use crate::call::parameters::{Failure, give_answer};
-use crate::call::record::{Record, is_sent_back, record_call};
+use crate::call::record::make_again;
 use crate::call::registers::{before_call, returned};
 use crate::checkpoint::snapshots::fork_snapshots;
 use crate::error::Result;
@@ -37,7 +39,8 @@ use crate::ptrace::waiting::{Asked, ending, waits_for};
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
-use crate::world::task::{State, Task};
+use crate::world::next::{Next, Record};
+use crate::world::task::Task;
 use crate::world::wait::Wait;
 use rr_tracee::regs::is_restart;
 
@@ -67,23 +70,22 @@ pub(crate) fn begin_wait(
     tid: Tid,
     mut stopped: Stopped,
     mut call: Call,
-) -> Result<Option<(Stopped, Call)>> {
+) -> Result<ControlFlow<Next, (Stopped, Call)>> {
     let entry = call.entry;
     let Some(asked) = Asked::of(&entry, session.world.task(tid)?.tgid) else {
-        return Ok(Some((stopped, call)));
+        return Ok(ControlFlow::Continue((stopped, call)));
     };
     let is_paused = session.world.tracers.paused.remove(&tid);
     if let Some(news) = news_for(&session.world, tid, &asked)? {
         let (result, writes) = take_report(&mut session.world, tid, &asked, news)?;
-        answer_call(session, tid, stopped, &entry, result, writes)?;
-        return Ok(None);
+        return answer_call(session, tid, stopped, &entry, result, writes).map(ControlFlow::Break);
     }
     call.wait = Some(Wait {
         is_paused,
         is_woken: false,
     });
     if !is_paused {
-        return Ok(Some((stopped, call)));
+        return Ok(ControlFlow::Continue((stopped, call)));
     }
     let orig_rax = libc::SYS_pause as u64;
     stopped.set_regs(&Registers { orig_rax, ..entry })?;
@@ -92,7 +94,7 @@ pub(crate) fn begin_wait(
         .is_on()
         .then(|| stopped.xstate())
         .transpose()?;
-    enter_call(&mut session.world, tid, stopped, call, true).map(|()| None)
+    enter_call(&mut session.world, tid, stopped, call, true).map(ControlFlow::Break)
 }
 
 /// At the exit of a call that waited: returns it to be recorded as any other, unless it was
@@ -103,12 +105,12 @@ pub(crate) fn finish_wait(
     mut stopped: Stopped,
     call: Call,
     raw: Registers,
-) -> Result<Option<(Stopped, Call, Registers)>> {
+) -> Result<ControlFlow<Next, (Stopped, Call, Registers)>> {
     let Some((wait, asked)) = call
         .wait
         .zip(Asked::of(&call.entry, session.world.task(tid)?.tgid))
     else {
-        return Ok(Some((stopped, call, raw)));
+        return Ok(ControlFlow::Continue((stopped, call, raw)));
     };
     let entry = call.entry;
     let is_interrupted = is_restart(raw.result());
@@ -118,7 +120,7 @@ pub(crate) fn finish_wait(
         // If the task has made remote calls, it stands at the entry of another call. Its old call
         // number must not be set there.
         let raw = stopped.regs()?;
-        return Ok(Some((stopped, call, raw)));
+        return Ok(ControlFlow::Continue((stopped, call, raw)));
     }
     if let Some(news) = news_for(&session.world, tid, &asked)? {
         let (result, writes) = take_report(&mut session.world, tid, &asked, news)?;
@@ -130,31 +132,26 @@ pub(crate) fn finish_wait(
         for write in &writes {
             session.world.task(tid)?.memory.write(write.addr, &write.data)?;
         }
-        record_call(
-            session,
-            tid,
-            &entry,
-            Record {
-                writes,
-                ..Record::of(after)
-            },
-        )?;
-        session.world.task_mut(tid)?.state = State::Ready(stopped);
-        return Ok(None);
+        let record = Record {
+            writes,
+            ..Record::of(&entry, after)
+        };
+        return Ok(ControlFlow::Break(record.then_ready(stopped)));
     }
     stopped = fork_snapshots(session, tid, stopped)?;
     let mut after = stopped.regs()?;
     if is_childless && asked.is_nohang() {
         after.rax = 0;
         stopped.set_regs(&after)?;
-        return Ok(Some((stopped, call, after)));
+        return Ok(ControlFlow::Continue((stopped, call, after)));
     }
     let in_vain = is_interrupted && wait.is_woken && !stopped.signal_due()?;
     if is_childless || in_vain {
         if is_childless || (wait.is_paused && has_tracees(&session.world, tid, &asked)?) {
             session.world.tracers.paused.insert(tid);
         }
-        return repeat_call(session, tid, stopped, &entry).map(|()| None);
+        stopped.set_regs(&before_call(&entry))?;
+        return make_again(session, tid, stopped, &entry).map(ControlFlow::Break);
     }
     if wait.is_paused {
         // The kernel's result of pause differs from that of wait4.
@@ -165,15 +162,7 @@ pub(crate) fn finish_wait(
         };
         stopped.set_regs(&after)?;
     }
-    Ok(Some((stopped, call, after)))
-}
-
-/// Sends the task back to its call, to make it again.
-fn repeat_call(session: &mut RecordSession, tid: Tid, mut stopped: Stopped, entry: &Registers) -> Result<()> {
-    stopped.set_regs(&before_call(entry))?;
-    is_sent_back(session, tid, entry)?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    Ok(ControlFlow::Continue((stopped, call, after)))
 }
 
 /// Returns whether there is any tracee that the call waits for.

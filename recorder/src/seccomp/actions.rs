@@ -12,6 +12,8 @@
 //! | the thread dies | the entry of the call, and the end |
 //! | the process dies | the call, which changes nothing; the signal; the end |
 
+use std::ops::ControlFlow;
+
 use rr_trace::event::{Disposition, EventKind, SignalPlace};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
@@ -19,7 +21,7 @@ use rr_tracee::task::{Resume, SigInfo, siginfo};
 use rr_tracee::{Registers, Running, Stopped, Tid, procfs, rr_area};
 
 use crate::call::answer::answer_call;
-use crate::call::record::{Record, record_call};
+use crate::call::record::record_call;
 use crate::call::registers::before_call;
 use crate::checkpoint::before_end::checkpoint_before_end;
 use crate::error::Result;
@@ -36,7 +38,7 @@ use crate::signal::numbers::{SYS_SECCOMP, bit};
 use crate::task::exit::end_process;
 use crate::world::call::Call;
 use crate::world::model::World;
-use crate::world::task::{State, Until};
+use crate::world::next::{Next, Record, Until};
 
 /// The largest error number (`MAX_ERRNO`).
 const MAX_ERRNO: u16 = 4095;
@@ -65,6 +67,9 @@ pub(crate) fn sigsys(code: i32, asked: &Asked, data: u16) -> SigInfo {
     info
 }
 
+/// A task whose filters allow its call, with the call that this one restarts.
+pub(crate) type Passed = ControlFlow<Next, (Stopped, Option<Box<Call>>)>;
+
 /// Asks the filters at the entry of a call (`restarted` is the call that this one restarts). Gives
 /// the task back if the filters allow the call.
 pub(crate) fn pass_filters(
@@ -74,7 +79,7 @@ pub(crate) fn pass_filters(
     entry: &Registers,
     arch: Arch,
     restarted: Option<Box<Call>>,
-) -> Result<Option<(Stopped, Option<Box<Call>>)>> {
+) -> Result<Passed> {
     let task = session.world.task(tid)?;
     let asked = Asked::at(entry, arch);
     let verdict = match &task.settings.confined.mode {
@@ -93,15 +98,17 @@ pub(crate) fn pass_filters(
         },
     };
     let error = |errno: u16| -i64::from(errno.min(MAX_ERRNO));
-    match verdict {
-        Verdict::Allow => return Ok(Some((stopped, restarted))),
+    let next = match verdict {
+        Verdict::Allow => return Ok(ControlFlow::Continue((stopped, restarted))),
         // The program's tracer has seen the call, and allows it.
-        Verdict::Trace(_) if task.at_call.is_filter_passed => return Ok(Some((stopped, restarted))),
+        Verdict::Trace(_) if task.at_call.is_filter_passed => {
+            return Ok(ControlFlow::Continue((stopped, restarted)));
+        }
         Verdict::Trace(data) if decides_on_calls(&session.world, tid)? => {
-            stop_at_filter(session, tid, stopped, *entry, restarted, data)?;
+            stop_at_filter(session, tid, stopped, *entry, restarted, data)?
         }
         Verdict::Trace(_) | Verdict::Notify => {
-            answer_call(session, tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])?;
+            answer_call(session, tid, stopped, entry, -i64::from(libc::ENOSYS), vec![])?
         }
         Verdict::Errno(errno) => answer_call(session, tid, stopped, entry, error(errno), vec![])?,
         Verdict::Trap(data) => trap_call(session, tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, data))?,
@@ -110,10 +117,10 @@ pub(crate) fn pass_filters(
             end_thread(session, tid, stopped, entry)?
         }
         Verdict::KillThread | Verdict::KillProcess => {
-            end_by_filter(session, tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, 0))?;
+            end_by_filter(session, tid, stopped, entry, &sigsys(SYS_SECCOMP, &asked, 0))?
         }
-    }
-    Ok(None)
+    };
+    Ok(ControlFlow::Break(next))
 }
 
 /// True if all other threads of the task's process have ended.
@@ -139,7 +146,7 @@ fn roll_back(
         ..*entry
     };
     stopped.set_regs(&after)?;
-    record_call(session, tid, entry, Record::of(after))?;
+    record_call(session, tid, Record::of(entry, after))?;
     Ok(after)
 }
 
@@ -150,7 +157,7 @@ pub(crate) fn trap_call(
     mut stopped: Stopped,
     entry: &Registers,
     info: &SigInfo,
-) -> Result<()> {
+) -> Result<Next> {
     let table = procfs::signal_dispositions(tid)?;
     let is_handled = table.caught & !table.blocked & bit(libc::SIGSYS) != 0;
     if !is_handled && session.world.task(tid)?.tracee.is_none() {
@@ -161,8 +168,9 @@ pub(crate) fn trap_call(
         // The program's own tracer may still suppress the signal.
         stopped = force_default(&mut session.world, tid, stopped, libc::SIGSYS)?;
     }
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    pass_signal(&mut session.world, tid, *info)
+    let mask = stopped.sigmask()?;
+    pass_signal(&mut session.world, tid, mask, *info)?;
+    Ok(Next::Ready(stopped))
 }
 
 /// Ends the process with `SIGSYS`.
@@ -172,7 +180,7 @@ pub(crate) fn end_by_filter(
     mut stopped: Stopped,
     entry: &Registers,
     info: &SigInfo,
-) -> Result<()> {
+) -> Result<Next> {
     let after = roll_back(session, tid, &mut stopped, entry)?;
     let signal = EventKind::Signal {
         signo: libc::SIGSYS,
@@ -184,19 +192,19 @@ pub(crate) fn end_by_filter(
     };
     emit(session, tid, signal, vec![], vec![])?;
     match checkpoint_before_end(session, tid, stopped, after)? {
-        Some((stopped, _)) => die_by_filter(
-            &mut session.world,
+        ControlFlow::Continue((stopped, _)) => die_by_filter(
+            &session.world,
             tid,
             stopped,
             before_call(entry),
             libc::SECCOMP_RET_KILL_PROCESS,
         ),
-        None => Ok(()),
+        ControlFlow::Break(next) => Ok(next),
     }
 }
 
 /// Ends this thread alone.
-fn end_thread(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+fn end_thread(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<Next> {
     note_entry(session, tid, entry)?;
     // The trace must show that the thread group lives on, so the call that ends the thread is an
     // exit.
@@ -205,26 +213,19 @@ fn end_thread(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &R
         rax,
         ..before_call(entry)
     };
-    die_by_filter(
-        &mut session.world,
-        tid,
-        stopped,
-        exit,
-        libc::SECCOMP_RET_KILL_THREAD,
-    )
+    die_by_filter(&session.world, tid, stopped, exit, libc::SECCOMP_RET_KILL_THREAD)
 }
 
 /// Ends the thread as strict mode does. (If this is the first of several threads, the exit status
 /// of the process will later be that of `SIGSYS` instead of `SIGKILL`.)
-fn end_strictly(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<()> {
+fn end_strictly(session: &mut RecordSession, tid: Tid, stopped: Stopped, entry: &Registers) -> Result<Next> {
     if !is_last_thread(&session.world, tid)? {
         return end_thread(session, tid, stopped, entry);
     }
     note_entry(session, tid, entry)?;
     let tgid = session.world.task(tid)?.tgid;
     rr_tracee::task::kill(tgid);
-    session.world.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
-    Ok(())
+    Ok(Next::InKernel(Running::newborn(tid)))
 }
 
 /// Ends the interval at the entry of a call that does not return, unless the entry is recorded
@@ -238,7 +239,7 @@ fn note_entry(session: &mut RecordSession, tid: Tid, entry: &Registers) -> Resul
 }
 
 /// Makes a call that the task does not survive. `call` holds the registers before the call.
-fn die_by_filter(world: &mut World, tid: Tid, stopped: Stopped, call: Registers, action: u32) -> Result<()> {
+fn die_by_filter(world: &World, tid: Tid, stopped: Stopped, call: Registers, action: u32) -> Result<Next> {
     let tgid = world.task(tid)?.tgid;
     let bytes = ours::deadly(action, rr_area::PARAM.0);
     let remote = Remote::new(stopped, tgid)?;
@@ -249,16 +250,12 @@ fn die_by_filter(world: &mut World, tid: Tid, stopped: Stopped, call: Registers,
     let mut stopped = remote.finish()?;
     if result < 0 {
         let errno = nix::errno::Errno::from_raw(-result as i32);
-        return end_process(
-            world,
-            tid,
-            &format_args!("its own filter kills it, and seccomp says {errno}"),
-        );
+        let why = format!("its own filter kills it, and seccomp says {errno}");
+        return Ok(end_process(tid, &why));
     }
     stopped.set_regs(&call)?;
     // No signal handler may run before the call.
     stopped.set_sigmask(!0)?;
     let running = stopped.resume(Resume::Cont, None)?;
-    world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-    Ok(())
+    Ok(Next::Wait(running, Until::Stop))
 }

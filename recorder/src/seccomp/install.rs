@@ -21,6 +21,7 @@ use crate::seccomp::program::{MOST, Program, Raw};
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
+use crate::world::next::Next;
 use crate::world::task::Task;
 
 /// Modes of `PR_SET_SECCOMP`.
@@ -63,7 +64,7 @@ pub(crate) fn begin_seccomp(
     tid: Tid,
     stopped: Stopped,
     call: Call,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     let (flags, at) = (entry.rsi as u32, entry.rdx);
     let answered = match entry.rdi as u32 {
@@ -84,7 +85,7 @@ pub(crate) fn begin_confinement(
     tid: Tid,
     stopped: Stopped,
     call: Call,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     let rest = [entry.rsi, entry.rdx, entry.r10, entry.r8];
     let confined = &mut session.world.task_mut(tid)?.settings.confined;

@@ -5,6 +5,7 @@
 //! descriptor is a real one of the kernel, and the recorder answers each read in the kernel's place.
 
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
@@ -18,6 +19,7 @@ use crate::seccomp::confined::Mode;
 use crate::seccomp::program::Raw;
 use crate::session::RecordSession;
 use crate::world::model::World;
+use crate::world::next::Next;
 
 /// Returns the value of a line of `status`.
 fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -57,14 +59,14 @@ pub(crate) fn read_status(
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     let number = entry.syscall();
     if !session.world.must_trace.status_files || !matches!(number, libc::SYS_read | libc::SYS_pread64) {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     }
     let fd = TraceeFd(entry.rdi as i32);
     let Some(text) = status_at(&session.world, tid, fd)? else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     let position = match number {
         libc::SYS_read => procfs::fd_position(tid, fd).unwrap_or(0),
@@ -89,8 +91,7 @@ pub(crate) fn read_status(
             .finish()?;
     }
     let answered = given.map(|_| bytes.len() as i64);
-    answer_with(session, tid, stopped, entry, answered, writes)?;
-    Ok(None)
+    answer_with(session, tid, stopped, entry, answered, writes).map(ControlFlow::Break)
 }
 
 /// Returns the text that the program must see in the file, if the file is the `status` of a

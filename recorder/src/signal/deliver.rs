@@ -12,6 +12,8 @@
 //!
 //! The kernel makes the handlers' frames, and the recorder records them as memory.
 
+use std::ops::ControlFlow;
+
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{Resume, SI_KERNEL, SigInfo, Stop, Waited, is_fault, si_code, signo};
@@ -39,7 +41,7 @@ use crate::signal::numbers::{FIRST_REAL_TIME, bit, default_action};
 use crate::signal::traps::{after_random, after_rdtsc, carry_out_rdtsc};
 use crate::signal::wakeup_signal::{Wakeup, cancel_opposite, unwrap_wakeup};
 use crate::task::exit::die_untraced;
-use crate::world::task::{State, Until};
+use crate::world::next::{Next, Until};
 
 fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
     let signal = signo(info);
@@ -98,7 +100,7 @@ pub(crate) fn on_signal(
     tid: Tid,
     mut stopped: Stopped,
     signal: i32,
-) -> Result<()> {
+) -> Result<Next> {
     let mut info = stopped.siginfo()?;
     if signo(&info) != signal {
         // The task was killed since, and the siginfo belongs to the stop at its end.
@@ -122,7 +124,7 @@ pub(crate) fn on_signal(
     }
     if is_fault(&info) && is_inside(regs.rip) {
         let stopped = undo_force(&mut session.world, tid, stopped, &info)?;
-        return abort_buffered_call(&mut session.world, tid, stopped);
+        return abort_buffered_call(stopped);
     }
     if let Some(entry) = unsupported_abi::int80(&info, &regs) {
         let stopped = undo_force(&mut session.world, tid, stopped, &info)?;
@@ -154,10 +156,7 @@ pub(crate) fn on_signal(
             info = deferred;
             stopped.set_siginfo(&info)?;
         }
-        Wakeup::Cancelled => {
-            session.world.task_mut(tid)?.state = State::Ready(stopped);
-            return Ok(());
-        }
+        Wakeup::Cancelled => return Ok(Next::Ready(stopped)),
     }
     if signal == libc::SIGTRAP && si_code(&info) == TRAP_HWBKPT {
         at_watch_hit(session, tid, &stopped, &info)?;
@@ -177,8 +176,7 @@ pub(crate) fn on_signal(
         // A signal that kills needs no place.
         let passed_on = (!defer_signal(session, tid, info)?).then_some(signal);
         let running = stopped.resume(Resume::Cont, passed_on)?;
-        session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-        return Ok(());
+        return Ok(Next::Wait(running, Until::Stop));
     };
     cancel_opposite(&mut session.world, tid, signo(&info))?;
     deliver_signal(session, tid, stopped, info, place)
@@ -194,7 +192,7 @@ fn first_step(
     info: SigInfo,
     (regs, rip): (Registers, Addr),
     writes: Vec<MemWrite>,
-) -> Result<()> {
+) -> Result<Next> {
     take_records(session, tid)?;
     let at = regs.outside_call();
     let after = Registers { rip: rip.0, ..at };
@@ -212,8 +210,7 @@ fn first_step(
         return deliver_signal(session, tid, stopped, info, SignalPlace::Here);
     }
     stopped.set_regs(&after)?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    Ok(Next::Ready(stopped))
 }
 
 /// Handles an asynchronous signal in the middle of an interval: keeps the signal for the end of the
@@ -244,7 +241,7 @@ fn deliver_signal(
     mut stopped: Stopped,
     info: SigInfo,
     mut place: SignalPlace,
-) -> Result<()> {
+) -> Result<Next> {
     let signal = signo(&info);
     if stops_for(&mut session.world, tid, signal)? {
         return stop_at_signal(session, tid, stopped, info, place);
@@ -270,17 +267,12 @@ fn deliver_signal(
         Disposition::Ignored if is_fault(&info) => {
             // The fault stopped the task at a place where no other event is.
             emit(session, tid, event(disposition, boundary, None), vec![], vec![])?;
-            let task = session.world.task_mut(tid)?;
-            task.interval.boundary = boundary;
-            task.state = State::Ready(stopped);
-            Ok(())
+            session.world.task_mut(tid)?.interval.boundary = boundary;
+            Ok(Next::Ready(stopped))
         }
-        Disposition::Ignored => {
-            // The signal has no effect, so it is no event. If it has turned the task back, that is
-            // no event either.
-            session.world.task_mut(tid)?.state = State::Ready(stopped);
-            Ok(())
-        }
+        // The signal has no effect, so it is no event. If it has turned the task back, that is no
+        // event either.
+        Disposition::Ignored => Ok(Next::Ready(stopped)),
         Disposition::Handler => {
             let waited = stopped.resume(Resume::Step, Some(signal))?.wait()?;
             let (stopped, stop) = match waited {
@@ -300,10 +292,8 @@ fn deliver_signal(
                     )?;
                     session.world.task_mut(tid)?.interval.boundary = boundary;
                 }
-                let task = session.world.task_mut(tid)?;
-                task.signals.is_due = true;
-                task.state = State::Reported(stopped, stop);
-                return Ok(());
+                session.world.task_mut(tid)?.signals.is_due = true;
+                return Ok(Next::Stop(stopped, stop));
             }
             let after = stopped.regs()?.outside_call();
             let xstate = Some(stopped.xstate()?);
@@ -321,8 +311,8 @@ fn deliver_signal(
             task.signals.actions.delivered(signal);
             close_entry(session, tid)?;
             emit(session, tid, event(disposition, after, xstate), vec![], writes)?;
-            session.world.task_mut(tid)?.state = State::Ready(stopped);
-            step_is_over(&mut session.world, tid)
+            step_is_over(&mut session.world, tid)?;
+            Ok(Next::Ready(stopped))
         }
         Disposition::Fatal | Disposition::Stopped => {
             close_entry(session, tid)?;
@@ -333,12 +323,14 @@ fn deliver_signal(
             }
             let stopped = match disposition {
                 Disposition::Fatal => checkpoint_before_death(session, tid, stopped, &info, boundary)?,
-                _ => Some(stopped),
+                _ => ControlFlow::Continue(stopped),
             };
-            let Some(stopped) = stopped else { return Ok(()) };
+            let stopped = match stopped {
+                ControlFlow::Continue(stopped) => stopped,
+                ControlFlow::Break(next) => return Ok(next),
+            };
             let running = stopped.resume(Resume::Cont, Some(signal))?;
-            session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-            Ok(())
+            Ok(Next::Wait(running, Until::Stop))
         }
     }
 }

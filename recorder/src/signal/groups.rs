@@ -10,16 +10,18 @@
 //! editors do when asked to suspend). The shell must see that its job is stopped, and the shell sees
 //! the recorder.
 
+use std::ops::ControlFlow;
+
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, procfs};
 
-use crate::call::record::{Record, record_call};
+use crate::call::record::record_call;
 use crate::call::registers::returned;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::signal::numbers::is_stop;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 
 /// Target of a signal.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,9 +88,9 @@ pub(crate) fn signal_members(
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     let Some(target) = group_target(tid, entry) else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     let tgid = session.world.task(tid)?.tgid;
     let members = members_of(&session.world, tgid, target);
@@ -113,12 +115,11 @@ pub(crate) fn signal_members(
     }
     remote.set_saved(after);
     let stopped = remote.finish()?;
-    record_call(session, tid, entry, Record::of(after))?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
+    record_call(session, tid, Record::of(entry, after))?;
     let signal = entry.rsi as i32;
     if target == Target::OurGroup && reached && is_stop(signal) && on_terminal() {
         // SAFETY: sends a signal to ourselves, which stops us until somebody continues the group.
         unsafe { libc::kill(libc::getpid(), signal) };
     }
-    Ok(None)
+    Ok(ControlFlow::Break(Next::Ready(stopped)))
 }

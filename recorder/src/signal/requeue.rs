@@ -1,5 +1,7 @@
 //! Blocked signals that become pending again, and tasks that are turned back from a call for a deferred signal.
 
+use std::ops::ControlFlow;
+
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{SigInfo, si_code, signo};
 use rr_tracee::{Registers, Stopped, Tid};
@@ -9,7 +11,7 @@ use crate::error::Result;
 use crate::signal::numbers::{bit, is_stop};
 use crate::signal::wakeup_signal::{is_continued, send_wakeup};
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// At a system call entry: if a signal is deferred, turns the task back from the call, so that the
 /// task takes the signal or the signal becomes pending.
@@ -18,9 +20,9 @@ pub(crate) fn turn_back_for_signal(
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
-) -> Result<Turned> {
+) -> Result<ControlFlow<Next, Stopped>> {
     if world.task(tid)?.signals.deferred.is_empty() {
-        return Ok(Turned::No(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     }
     let mask = stopped.sigmask()?;
     let task = world.task_mut(tid)?;
@@ -33,16 +35,13 @@ pub(crate) fn turn_back_for_signal(
         .find(|info| mask & bit(signo(info)) == 0);
     let Some(signal) = open.map(signo) else {
         let stopped = make_pending(world, tid, stopped)?;
-        let task = world.task_mut(tid)?;
-        task.at_call.retrying = true;
-        task.state = State::Ready(stopped);
-        return Ok(Turned::Back);
+        world.task_mut(tid)?.at_call.retrying = true;
+        return Ok(ControlFlow::Break(Next::Ready(stopped)));
     };
     task.signals.turned_back = Some(*entry);
     task.interval.boundary = back;
-    task.state = State::Ready(stopped);
     send_wakeup(world, tid, signal, mask)?;
-    Ok(Turned::Back)
+    Ok(ControlFlow::Break(Next::Ready(stopped)))
 }
 
 /// Gives the deferred signals back to the kernel, all of which the task must block: they become
@@ -98,10 +97,42 @@ pub(crate) fn requeue_signals(
     Ok(remote.finish()?)
 }
 
-/// Result of an attempt to turn a task back from a system call.
-pub(crate) enum Turned {
-    /// The task was not turned back: here it is.
-    No(Stopped),
-    /// The task was turned back: its next stop is a signal.
-    Back,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::children::Children;
+    use rr_tracee::task::siginfo;
+
+    #[test]
+    fn a_task_without_deferred_signals_makes_its_call() {
+        let mut children = Children::new();
+        let tid = children.add();
+        let stopped = children.stopped(tid);
+        let entry = stopped.regs().unwrap();
+        let next = turn_back_for_signal(&mut children.world, tid, stopped, &entry).unwrap();
+        assert!(matches!(next, ControlFlow::Continue(_)));
+    }
+
+    #[test]
+    fn a_deferred_signal_comes_before_the_call() {
+        let mut children = Children::new();
+        let tid = children.add();
+        let stopped = children.stopped(tid);
+        let entry = Registers {
+            orig_rax: libc::SYS_getpid as u64,
+            ..stopped.regs().unwrap()
+        };
+        let world = &mut children.world;
+        let info = siginfo(libc::SIGUSR1, libc::SI_USER);
+        world.task_mut(tid).unwrap().signals.deferred.push(info);
+        let next = turn_back_for_signal(world, tid, stopped, &entry).unwrap();
+        let ControlFlow::Break(Next::Ready(stopped)) = next else {
+            panic!("it makes the call");
+        };
+        assert_eq!(stopped.regs().unwrap().rip, before_call(&entry).rip);
+        let task = world.task(tid).unwrap();
+        assert_eq!(task.signals.turned_back, Some(entry));
+        assert_eq!(task.signals.wakeups, bit(libc::SIGUSR1));
+        assert!(!task.at_call.retrying);
+    }
 }

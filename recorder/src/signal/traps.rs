@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::log::events::emit;
 use crate::ptrace::steps::step_is_over;
 use crate::session::RecordSession;
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// Carries the instruction out.
 pub(crate) fn after_random(
@@ -22,7 +22,7 @@ pub(crate) fn after_random(
     mut stopped: Stopped,
     regs: &Registers,
     access: Access,
-) -> Result<()> {
+) -> Result<Next> {
     let at = regs.outside_call();
     let after = access.carried_out(&at, hardware_random::value());
     stopped.set_regs(&after)?;
@@ -38,7 +38,7 @@ pub(crate) fn after_rdtsc(
     mut stopped: Stopped,
     number: u64,
     (regs, after): (Registers, Registers),
-) -> Result<()> {
+) -> Result<Next> {
     stopped.set_regs(&after)?;
     let at = regs.outside_call();
     take_records(session, tid)?;
@@ -57,12 +57,11 @@ pub(crate) fn after_trap(
     (at, after): (Registers, Registers),
     ops: Vec<SpaceOp>,
     writes: Vec<MemWrite>,
-) -> Result<()> {
+) -> Result<Next> {
     emit(session, tid, EventKind::Trap { at, after }, ops, writes)?;
-    let task = session.world.task_mut(tid)?;
-    task.interval.boundary = after;
-    task.state = State::Ready(stopped);
-    step_is_over(&mut session.world, tid)
+    session.world.task_mut(tid)?.interval.boundary = after;
+    step_is_over(&mut session.world, tid)?;
+    Ok(Next::Ready(stopped))
 }
 
 /// If the task stands at an instruction that reads the time-stamp counter: returns the number of

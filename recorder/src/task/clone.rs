@@ -13,7 +13,7 @@ use rr_tracee::{Memory, Registers, Stopped, Tid, rr_area};
 
 use crate::call::answer::answer_call;
 use crate::call::enter::enter_call;
-use crate::call::record::{Record, record_call};
+use crate::call::record::record_call;
 use crate::checkpoint::changes::forget_baseline;
 use crate::drive::members::add_task;
 use crate::error::Result;
@@ -23,8 +23,8 @@ use crate::ptrace::tracee::Cause;
 use crate::session::RecordSession;
 use crate::task::auto_attach::{CLONE_VM, claim_new_task, forget_child};
 use crate::world::call::Call;
+use crate::world::next::{Next, Record, Until};
 use crate::world::space::Space;
-use crate::world::task::{State, Until};
 
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
 
@@ -41,7 +41,7 @@ pub(crate) fn begin_clone(
     tid: Tid,
     mut stopped: Stopped,
     mut call: Call,
-) -> Result<()> {
+) -> Result<Next> {
     const NOT_PASSED_ON: u64 = CLONE_VFORK | CLONE_UNTRACED;
     let entry = call.entry;
     let creation = match Creation::of(&entry, &session.world.task(tid)?.memory)? {
@@ -80,7 +80,12 @@ pub(crate) fn begin_clone(
 }
 
 /// Handles the parent's stop in the middle of the call. The child exists.
-pub(crate) fn on_new_task(session: &mut RecordSession, tid: Tid, stopped: Stopped, child: Tid) -> Result<()> {
+pub(crate) fn on_new_task(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    child: Tid,
+) -> Result<Next> {
     let creation = session
         .world
         .task(tid)?
@@ -94,8 +99,7 @@ pub(crate) fn on_new_task(session: &mut RecordSession, tid: Tid, stopped: Stoppe
         session.world.new_tasks.insert(child, new);
     }
     let running = stopped.resume(Resume::Syscall, None)?;
-    session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-    Ok(())
+    Ok(Next::Wait(running, Until::Stop))
 }
 
 pub(crate) fn finish_clone(
@@ -104,7 +108,7 @@ pub(crate) fn finish_clone(
     stopped: Stopped,
     call: Call,
     raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let created = call.created;
     let result = try_finish_clone(session, tid, stopped, call, raw);
     if result.is_err() {
@@ -122,7 +126,7 @@ fn try_finish_clone(
     mut stopped: Stopped,
     call: Call,
     raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     // Restores arguments that had other values during the call.
     let mut after = raw.with_arguments_of(&entry);
@@ -150,19 +154,13 @@ fn try_finish_clone(
     }
     // The call failed.
     let (Some((info, task)), Some(creation)) = (new, call.creation.as_ref()) else {
-        record_call(
-            session,
-            tid,
-            &entry,
-            Record {
-                writes,
-                ..Record::of(after)
-            },
-        )?;
-        let task = session.world.task_mut(tid)?;
-        task.at_call.restarting = rr_tracee::regs::is_restart(raw.result()).then(|| Box::new(call));
-        task.state = State::Ready(stopped);
-        return Ok(());
+        let record = Record {
+            writes,
+            ..Record::of(&entry, after)
+        };
+        session.world.task_mut(tid)?.at_call.restarting =
+            rr_tracee::regs::is_restart(raw.result()).then(|| Box::new(call));
+        return Ok(record.then_ready(stopped));
     };
     if info.flags & CLONE_PARENT_SETTID != 0 {
         writes.extend(word(&parent.memory, parent_space, creation.parent_tid).ok());
@@ -193,27 +191,17 @@ fn try_finish_clone(
     if call.vfork {
         session.world.task_mut(tid)?.life.held_by = Some(child);
     }
-    record_call(
-        session,
-        tid,
-        &entry,
-        Record {
-            task: Some(TaskOp::Clone(info)),
-            writes,
-            ..Record::of(after)
-        },
-    )?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
+    let record = Record {
+        task: Some(TaskOp::Clone(info)),
+        writes,
+        ..Record::of(&entry, after)
+    };
+    record_call(session, tid, record)?;
     // Its tracer hears of the child before the parent waits for that (`vfork`). The exit of the
     // call is reported only after the wait.
-    match session
-        .world
-        .task(tid)?
-        .tracee
-        .as_ref()
-        .and_then(|t| t.due.front())
-    {
-        Some(Cause::Event(..)) => stop_as_due(&mut session.world, tid),
-        _ => Ok(()),
+    let tracee = session.world.task(tid)?.tracee.as_ref();
+    if let Some(Cause::Event(..)) = tracee.and_then(|t| t.due.front()) {
+        stop_as_due(&mut session.world, tid)?;
     }
+    Ok(Next::Ready(stopped))
 }

@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 
 use rr_trace::event::{ExecInfo, MemWrite, TaskOp};
@@ -28,7 +29,7 @@ use rr_tracee::{
 };
 
 use crate::buffer::rewrite::rewrite_known;
-use crate::call::record::{Record, record_call};
+use crate::call::record::record_call;
 use crate::call::redirect::release_scratch;
 use crate::call::unsupported_abi::{is_32_bit, refuse_32_bit};
 use crate::drive::members::tell_scheduler;
@@ -41,8 +42,9 @@ use crate::task::leaving::{left_behind, words_of_leaving};
 use crate::task::privileges::warn_of_lost_privileges;
 use crate::world::call::Call;
 use crate::world::model::World;
+use crate::world::next::{Next, Record, Until};
 use crate::world::space::Space;
-use crate::world::task::{State, Task, Until};
+use crate::world::task::Task;
 use rr_tracee::regs::is_restart;
 
 /// Maximum size mapped for a stack at once. Stacks without limit get this size.
@@ -82,9 +84,15 @@ pub(crate) struct NewSpace {
     pub(crate) info: ExecInfo,
 }
 
-pub(crate) fn begin_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped, call: Call) -> Result<()> {
-    let Some(stopped) = refuse_32_bit(session, tid, stopped, &call.entry)? else {
-        return Ok(());
+pub(crate) fn begin_exec(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    call: Call,
+) -> Result<Next> {
+    let stopped = match refuse_32_bit(session, tid, stopped, &call.entry)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(next),
     };
     let leaving = words_of_leaving(&session.world, tid)?;
     session.world.task_mut(tid)?.at_call.leaving = Some(Box::new(leaving));
@@ -96,18 +104,14 @@ pub(crate) fn begin_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped
         .any(|t| t.tgid == tgid && t.tid != tid);
     session.world.task_mut(tid)?.call = Some(call);
     let running = stopped.resume(Resume::Syscall, None)?;
-    if alone {
-        session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-        return Ok(());
-    }
     // Its sibling threads must die first, and their ends must be handled. It may come back with the
     // leader's tid.
-    session.world.task_mut(tid)?.state = State::Resumed(running, Until::OthersHaveRun);
-    Ok(())
+    let until = if alone { Until::Stop } else { Until::OthersHaveRun };
+    Ok(Next::Wait(running, until))
 }
 
 /// Handles the stop inside a successful `execve`.
-pub(crate) fn on_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped, former: Tid) -> Result<()> {
+pub(crate) fn on_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped, former: Tid) -> Result<Next> {
     if former != tid {
         // A thread other than the leader takes over the leader's tid. The leader is gone.
         let (Some(thread), Some(leader)) =
@@ -124,8 +128,7 @@ pub(crate) fn on_exec(session: &mut RecordSession, tid: Tid, stopped: Stopped, f
         rename_task(session, tid, former, thread);
     }
     let running = stopped.resume(Resume::Syscall, None)?;
-    session.world.task_mut(tid)?.state = State::Resumed(running, Until::Stop);
-    Ok(())
+    Ok(Next::Wait(running, Until::Stop))
 }
 
 pub(crate) fn finish_exec(
@@ -134,17 +137,13 @@ pub(crate) fn finish_exec(
     stopped: Stopped,
     call: Call,
     raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     let leaving = session.world.task_mut(tid)?.at_call.leaving.take();
     // The call failed.
     if raw.result() < 0 {
-        let after = raw.outside_call();
-        record_call(session, tid, &entry, Record::of(after))?;
-        let task = session.world.task_mut(tid)?;
-        task.at_call.restarting = is_restart(raw.result()).then(|| Box::new(call));
-        task.state = State::Ready(stopped);
-        return Ok(());
+        session.world.task_mut(tid)?.at_call.restarting = is_restart(raw.result()).then(|| Box::new(call));
+        return Ok(Record::of(&entry, raw.outside_call()).then_ready(stopped));
     }
     let tgid = session.world.task(tid)?.tgid;
     let taken = match take_over(session, tid, tgid, stopped) {
@@ -153,7 +152,7 @@ pub(crate) fn finish_exec(
             e @ (Error::Tracee(rr_tracee::Error::Kernel { .. } | rr_tracee::Error::UnexpectedStop { .. })
             | Error::Unsupported { .. }
             | Error::Unexpected { .. }),
-        ) => return end_process(&mut session.world, tid, &e),
+        ) => return Ok(end_process(tid, &e)),
         other => other?,
     };
     let NewSpace {
@@ -191,22 +190,17 @@ pub(crate) fn finish_exec(
     let stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
     let former = session.world.task(tid)?.life.recorded_as.unwrap_or(tid);
     tracee_executes(&mut session.world, tid, former)?;
-    record_call(
-        session,
-        tid,
-        &entry,
-        Record {
-            xstate,
-            task: Some(TaskOp::Exec(info)),
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )?;
-    let task = session.world.task_mut(tid)?;
-    task.life.recorded_as = None;
-    task.state = State::Ready(stopped);
-    tracee_has_executed(&mut session.world, tid)
+    let record = Record {
+        xstate,
+        task: Some(TaskOp::Exec(info)),
+        ops,
+        writes,
+        ..Record::of(&entry, after)
+    };
+    record_call(session, tid, record)?;
+    session.world.task_mut(tid)?.life.recorded_as = None;
+    tracee_has_executed(&mut session.world, tid)?;
+    Ok(Next::Ready(stopped))
 }
 
 /// Does steps 1 to 3 of the module's description.

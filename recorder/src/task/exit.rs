@@ -15,17 +15,17 @@ use crate::session::RecordSession;
 use crate::task::auto_attach::forget_call;
 use crate::task::leaving::{left_behind, left_in_objects, left_in_shared, left_in_space, words_of_leaving};
 use crate::world::model::World;
+use crate::world::next::Next;
 use crate::world::task::{State, Task};
 
 /// Maximum time to wait for the end of a task that is no longer traced.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// Ends the process of a task that cannot be recorded any further. Other processes continue.
-pub(crate) fn end_process(world: &mut World, tid: Tid, why: &dyn std::fmt::Display) -> Result<()> {
+pub(crate) fn end_process(tid: Tid, why: &dyn std::fmt::Display) -> Next {
     tracing::warn!("process {tid} is killed, because rr cannot record it any further: {why}");
     rr_tracee::task::kill(tid);
-    world.task_mut(tid)?.state = State::InKernel(Running::newborn(tid));
-    Ok(())
+    Next::InKernel(Running::newborn(tid))
 }
 
 /// Records the end of a task and releases its resources.
@@ -112,7 +112,7 @@ pub(crate) fn group_is_dying(world: &mut World, tgid: Tid) {
             && match &t.state {
                 State::Ready(_) => true,
                 State::Reported(_, stop) => *stop != Stop::Exiting,
-                State::Resumed(..) | State::InKernel(_) | State::Busy => false,
+                State::InKernel(_) | State::Busy => false,
             }
     };
     for task in world.tasks.matching_mut(stopped) {
@@ -128,7 +128,7 @@ pub(crate) fn die_untraced(
     tid: Tid,
     stopped: Stopped,
     signal: i32,
-) -> Result<()> {
+) -> Result<Next> {
     let task = session.world.task(tid)?;
     let (space, tgid) = (task.space, task.tgid);
     lose_snapshots(session, space);
@@ -145,5 +145,6 @@ pub(crate) fn die_untraced(
     }
     writes.extend(left_behind(&mut session.world, tid, &leaving)?);
     record_exit(session, tid, signal, vec![], writes)?;
-    task_is_gone(session, tid, signal)
+    task_is_gone(session, tid, signal)?;
+    Ok(Next::Reported)
 }

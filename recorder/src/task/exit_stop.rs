@@ -1,5 +1,7 @@
 //! The stop of a task that is about to exit: its memory still exists.
 
+use std::ops::ControlFlow;
+
 use rr_tracee::task::{Resume, wait};
 use rr_tracee::{Stopped, Tid, procfs};
 
@@ -12,10 +14,10 @@ use crate::session::RecordSession;
 use crate::task::auto_attach::forget_call;
 use crate::task::exit::{group_is_dying, record_exit};
 use crate::task::leaving::{left_behind, left_in_shared, left_in_space, words_of_leaving};
-use crate::world::task::State;
+use crate::world::next::Next;
 
 /// Handles a task that is about to exit: its memory still exists.
-pub(crate) fn on_exiting(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> {
+pub(crate) fn on_exiting(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<Next> {
     let status = stopped.event_message()? as i32;
     let task = session.world.task(tid)?;
     let (space, tgid) = (task.space, task.tgid);
@@ -24,8 +26,9 @@ pub(crate) fn on_exiting(session: &mut RecordSession, tid: Tid, stopped: Stopped
     if last != libc::SYS_exit {
         group_is_dying(&mut session.world, tgid);
     }
-    let Some(stopped) = stop_at_end(&mut session.world, tid, stopped)? else {
-        return Ok(());
+    let stopped = match stop_at_end(&mut session.world, tid, stopped)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(next),
     };
     let witness = session
         .world
@@ -38,7 +41,6 @@ pub(crate) fn on_exiting(session: &mut RecordSession, tid: Tid, stopped: Stopped
     let mut writes = left_in_shared(&session.world, tid)?;
     let leaving = words_of_leaving(&session.world, tid)?;
     let running = stopped.resume(Resume::Cont, None)?;
-    session.world.task_mut(tid)?.state = State::InKernel(running);
     // The kernel marks the robust locks that the task held, and clears a word when the task leaves
     // memory that others share (set_tid_address(2)). It must have done so before any other task
     // runs.
@@ -52,8 +54,11 @@ pub(crate) fn on_exiting(session: &mut RecordSession, tid: Tid, stopped: Stopped
     writes.extend(left);
     record_exit(session, tid, status, ops, writes)?;
     match gone {
-        Some(report) => note_report(session, report),
-        None => Ok(()),
+        Some(report) => {
+            note_report(session, report)?;
+            Ok(Next::Reported)
+        }
+        None => Ok(Next::InKernel(running)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `model` | the whole: tasks, address spaces, files, objects |
 //! | `task` | a task, and the states in which it can be |
+//! | `next` | the way in which a task goes on after its stop |
 //! | `call` | the current system call of a task |
 //! | `wait` | a call that waits for children or tracees |
 //! | `unfinished` | what must be known of a task that may die in a call |
@@ -19,6 +20,7 @@ pub(crate) mod call;
 pub(crate) mod children;
 pub(crate) mod model;
 pub(crate) mod must_trace;
+pub(crate) mod next;
 pub(crate) mod paths;
 pub(crate) mod space;
 pub(crate) mod table;

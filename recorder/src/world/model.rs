@@ -76,7 +76,7 @@ impl World {
         let rank = |t: &Task| match t.state {
             State::Ready(_) => 0,
             State::Reported(..) => 1,
-            State::Resumed(..) | State::InKernel(_) | State::Busy => 2,
+            State::InKernel(_) | State::Busy => 2,
         };
         self.tasks
             .values()

@@ -24,23 +24,10 @@ pub enum State {
     Ready(Stopped),
     /// Stopped for a reason that has not been handled yet.
     Reported(Stopped, Stop),
-    /// Resumed by a handler. The drive waits for the task next.
-    Resumed(Running, Until),
     /// In the kernel: in a system call that has not returned, in a group stop, or dying.
     InKernel(Running),
     /// Being handled: other code holds the `Stopped`.
     Busy,
-}
-
-/// The next news of a task that a handler has resumed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Until {
-    /// Its next stop: it executes user code, or a call that cannot block.
-    Stop,
-    /// Its next stop, or the wait in its call: others may run then.
-    Wait,
-    /// Others run at once, because they must do something before the task stops.
-    OthersHaveRun,
 }
 
 /// A task's signals.
@@ -280,7 +267,7 @@ impl Task {
                 self.life.held_by.is_none() && !self.life.exited && !self.is_stopped_for_tracer()
             }
             State::Reported(..) => !self.is_stopped_for_tracer(),
-            State::Resumed(..) | State::InKernel(_) | State::Busy => false,
+            State::InKernel(_) | State::Busy => false,
         }
     }
 }

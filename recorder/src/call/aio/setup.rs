@@ -7,12 +7,12 @@ use rr_tracee::{
 
 use crate::buffer::restore::apply_ops;
 use crate::call::enter::enter_call;
-use crate::call::record::{Record, gather_writes, record_call};
+use crate::call::record::gather_writes;
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 
 /// Number of io_pgetevents(2).
 const IO_PGETEVENTS: i64 = 333;
@@ -46,7 +46,7 @@ pub(crate) fn finish_setup(
     stopped: Stopped,
     call: &Call,
     raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let mut after = raw.outside_call();
     let mut writes = gather_writes(&session.world, tid, call, raw.result())?;
     let mut ops = Vec::new();
@@ -87,17 +87,12 @@ pub(crate) fn finish_setup(
     remote.set_saved(after);
     let stopped = remote.finish()?;
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
-    record(
-        session,
-        tid,
-        stopped,
-        call,
-        Record {
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )
+    let record = Record {
+        ops,
+        writes,
+        ..Record::of(&call.entry, after)
+    };
+    Ok(record.then_ready(stopped))
 }
 
 /// Moves a ring to `place`, out of the sight of forks, which would share it.
@@ -132,7 +127,7 @@ pub(crate) fn begin_destroy(
     tid: Tid,
     mut stopped: Stopped,
     mut call: Call,
-) -> Result<()> {
+) -> Result<Next> {
     if let Some(ring) = ring_of(&session.world, tid, &call.entry) {
         stopped.set_regs(&Registers {
             rdi: ring.start.0,
@@ -152,7 +147,7 @@ pub(crate) fn finish_destroy(
     mut stopped: Stopped,
     call: &Call,
     raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let after = raw.with_arguments_of(&call.entry).outside_call();
     stopped.set_regs(&after)?;
     let (tgid, id) = (session.world.task(tid)?.tgid, session.world.task(tid)?.space);
@@ -169,28 +164,10 @@ pub(crate) fn finish_destroy(
         ops.push(SpaceOp::Unmap(range));
     }
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
-    record(
-        session,
-        tid,
-        stopped,
-        call,
-        Record {
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )
-}
-
-/// Records a call, whose task can go on.
-pub(super) fn record(
-    session: &mut RecordSession,
-    tid: Tid,
-    stopped: Stopped,
-    call: &Call,
-    record: Record,
-) -> Result<()> {
-    record_call(session, tid, &call.entry, record)?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    Ok(())
+    let record = Record {
+        ops,
+        writes,
+        ..Record::of(&call.entry, after)
+    };
+    Ok(record.then_ready(stopped))
 }

@@ -9,17 +9,17 @@ use rr_tracee::{Addr, AddrRange, Memory, Registers, SpaceId, SpaceOp, Stopped, T
 
 use super::requests::{KEY, Purpose, Request, Submission, requests};
 use super::ring::{completions, tail};
-use super::setup::{record, ring_of};
+use super::setup::ring_of;
 use crate::call::enter::enter_call;
 use crate::call::plain_file::is_plain_file;
-use crate::call::record::{Record, is_sent_back};
+use crate::call::record::make_again;
 use crate::call::redirect::grow_scratch;
 use crate::call::registers::before_call;
 use crate::error::Result;
 use crate::memory::objects::object_effect;
 use crate::session::RecordSession;
 use crate::world::call::Call;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 
 /// Size of `struct pollfd`.
 const POLL_FD: u64 = 8;
@@ -57,7 +57,7 @@ pub(crate) fn begin_submit(
     tid: Tid,
     mut stopped: Stopped,
     mut call: Call,
-) -> Result<()> {
+) -> Result<Next> {
     let entry = call.entry;
     let Some(ring) = ring_of(&session.world, tid, &entry) else {
         // The kernel's own error.
@@ -145,7 +145,7 @@ pub(crate) fn finish_submit(
     mut stopped: Stopped,
     call: &Call,
     raw: Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let after = raw.with_arguments_of(&call.entry).outside_call();
     let submission = session.world.task_mut(tid)?.at_call.submission.take();
     let (mut ops, mut writes) = (Vec::new(), Vec::new());
@@ -153,9 +153,7 @@ pub(crate) fn finish_submit(
         Some(Submission::Waits) => {
             // The descriptor can be read, or a signal has come. The task makes the call again.
             stopped.set_regs(&before_call(&call.entry))?;
-            is_sent_back(session, tid, &call.entry)?;
-            session.world.task_mut(tid)?.state = State::Ready(stopped);
-            return Ok(());
+            return make_again(session, tid, stopped, &call.entry);
         }
         Some(Submission::Made { ring, from, requests }) => {
             let taken = usize::try_from(raw.result()).unwrap_or(0).min(requests.len());
@@ -176,17 +174,12 @@ pub(crate) fn finish_submit(
         None => {}
     }
     stopped.set_regs(&after)?;
-    record(
-        session,
-        tid,
-        stopped,
-        call,
-        Record {
-            ops,
-            writes,
-            ..Record::of(after)
-        },
-    )
+    let record = Record {
+        ops,
+        writes,
+        ..Record::of(&call.entry, after)
+    };
+    Ok(record.then_ready(stopped))
 }
 
 /// Waits until these requests are done, apart from polls. Returns their results.

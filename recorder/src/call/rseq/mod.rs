@@ -35,6 +35,7 @@ use crate::error::Result;
 use crate::log::events::emit;
 use crate::session::RecordSession;
 use crate::world::model::World;
+use crate::world::next::Next;
 
 pub(crate) mod registration;
 
@@ -59,7 +60,7 @@ pub(crate) fn begin_rseq(
     tid: Tid,
     stopped: Stopped,
     entry: &Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let mut writes = Vec::new();
     let answered = carry_out_rseq(session, tid, entry, &mut writes);
     answer_with(session, tid, stopped, entry, answered, writes)

@@ -5,6 +5,8 @@
 //! each call before anybody else does, as the kernel would. While a task has a setting, its library makes no
 //! calls, because the byte that decides may change at any time.
 
+use std::ops::ControlFlow;
+
 use nix::errno::Errno;
 use region::{OFF, Region};
 use rr_tracee::memory::ReadMemory;
@@ -12,7 +14,7 @@ use rr_tracee::task::{SI_KERNEL, siginfo};
 use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END};
 
 use crate::call::parameters::Answered;
-use crate::call::record::{Record, record_call};
+use crate::call::record::record_call;
 use crate::call::registers::returned;
 use crate::error::Result;
 use crate::ptrace::resume::pass_signal;
@@ -21,7 +23,7 @@ use crate::seccomp::{Arch, Asked, sigsys};
 use crate::session::RecordSession;
 use crate::signal::forced::force_default;
 use crate::world::model::World;
-use crate::world::task::State;
+use crate::world::next::{Next, Record};
 
 pub(crate) mod region;
 
@@ -70,25 +72,25 @@ pub(crate) fn dispatch_to_user(
     stopped: Stopped,
     entry: &Registers,
     is_restarted: bool,
-) -> Result<Option<Stopped>> {
+) -> Result<ControlFlow<Next, Stopped>> {
     let task = session.world.task(tid)?;
     let Some(region) = task
         .settings
         .dispatch
         .filter(|region| !is_restarted && !region.holds(entry))
     else {
-        return Ok(Some(stopped));
+        return Ok(ControlFlow::Continue(stopped));
     };
     let mut byte = [selected::BLOCK];
     let is_there = region.selector.is_null() || task.memory.read(region.selector, &mut byte).is_ok();
     let info = sigsys(SYS_USER_DISPATCH, &Asked::at(entry, Arch::X86_64), 0);
-    match byte {
+    let next = match byte {
         _ if !is_there => end_by_fault(session, tid, stopped, entry)?,
-        [selected::ALLOW] => return Ok(Some(stopped)),
+        [selected::ALLOW] => return Ok(ControlFlow::Continue(stopped)),
         [selected::BLOCK] => trap_call(session, tid, stopped, entry, &info)?,
         _ => end_by_filter(session, tid, stopped, entry, &info)?,
-    }
-    Ok(None)
+    };
+    Ok(ControlFlow::Break(next))
 }
 
 /// Ends the process because the selector is not there.
@@ -97,11 +99,12 @@ fn end_by_fault(
     tid: Tid,
     mut stopped: Stopped,
     entry: &Registers,
-) -> Result<()> {
+) -> Result<Next> {
     let after = returned(entry, -i64::from(libc::ENOSYS));
     stopped.set_regs(&after)?;
-    record_call(session, tid, entry, Record::of(after))?;
+    record_call(session, tid, Record::of(entry, after))?;
     let stopped = force_default(&mut session.world, tid, stopped, libc::SIGSEGV)?;
-    session.world.task_mut(tid)?.state = State::Ready(stopped);
-    pass_signal(&mut session.world, tid, siginfo(libc::SIGSEGV, SI_KERNEL))
+    let mask = stopped.sigmask()?;
+    pass_signal(&mut session.world, tid, mask, siginfo(libc::SIGSEGV, SI_KERNEL))?;
+    Ok(Next::Ready(stopped))
 }

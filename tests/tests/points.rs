@@ -64,6 +64,15 @@ fn stops_and_continues_come_while_the_program_is_stepped() {
     check_recording(&recording, &Plan::guest(Ending::Exit(5)), None);
 }
 
+/// The number of times that a replay has looked at the task, for each execution point, from its debug log.
+pub(crate) fn looks(log: &str) -> Vec<u64> {
+    let of = |line: &str| {
+        let (_, looks) = line.split_once(" found after ")?;
+        looks.split(' ').next()?.parse().ok()
+    };
+    log.lines().filter_map(of).collect()
+}
+
 /// A value that distinguishes the turns of a loop is seen only if the program runs while it is watched.
 #[test]
 fn a_point_is_unique_though_others_want_the_processor() {
@@ -76,17 +85,7 @@ fn a_point_is_unique_though_others_want_the_processor() {
     let recording = while_others_compute(|| rr.record(&[], &program));
     let replay = recording.replay(&["--log", "rr_replayer=debug"]);
     let text = replay.expect_success().err();
-    let looks: Vec<u64> = text
-        .lines()
-        .filter_map(|line| {
-            line.split_once(" found after ")?
-                .1
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
-        .collect();
+    let looks = looks(&text);
     assert!(!looks.is_empty(), "no execution point: {text}");
     assert!(looks.iter().sum::<u64>() <= LOOKS_MAX, "{text}");
 }

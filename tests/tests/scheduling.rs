@@ -2,11 +2,17 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rr_tests::matrix::{Plan, as_strs, check_recording, record_options};
 use rr_tests::rr::words;
 use rr_tests::{Guest, Recording, Rr};
+use rr_trace::event::{EventKind, EventNumber};
+use rr_trace::{EventSource, TraceReader};
+
+use crate::points::looks;
 
 fn program(name: &str) -> Vec<OsString> {
     words([Guest::build(name).path])
@@ -32,25 +38,32 @@ fn found_by_chaos(guest: &str) -> usize {
     found
 }
 
-fn never_found_by_default(guest: &str) {
+/// Most runs in the usual order do not show the bug. (On a busy machine, a turn may end by the clock
+/// right where it does.)
+fn seldom_found_by_default(guest: &str) {
+    const RUNS: usize = 10;
     let rr = Rr::new();
-    for _ in 0..10 {
+    let mut found = 0;
+    for _ in 0..RUNS {
         let recording = rr.record(&[], &program(guest));
-        assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
+        let status = recording.run.shell_status();
+        assert!(status <= 1, "{}", recording.run.describe());
+        found += usize::from(status == 1);
         recording.remove();
     }
+    assert!(found < RUNS / 2, "found {found} times");
 }
 
 #[test]
 fn chaos_finds_a_lost_update() {
-    never_found_by_default("race_lost_update");
+    seldom_found_by_default("race_lost_update");
     let found = found_by_chaos("race_lost_update");
     assert!((1..30).contains(&found), "found {found} times");
 }
 
 #[test]
 fn chaos_finds_a_thread_that_starts_early() {
-    never_found_by_default("race_early_start");
+    seldom_found_by_default("race_early_start");
     let found = found_by_chaos("race_early_start");
     assert!((1..30).contains(&found), "found {found} times");
 }
@@ -132,29 +145,40 @@ fn chaos_says_its_seed_if_the_program_fails_and_the_trace_knows_it() {
     );
 }
 
-/// A task that spins gives its turn away within milliseconds: with the turns of computing tasks, the 90
-/// turns of the first guest would take at least nine seconds. The second guest's loops count, so it is
-/// not certain that they spin. In chaos mode a counting task runs on for 50 ms to 0.4 s, and replay
-/// passes a probe at each turn of such a loop, which takes several times as long as the turn: 2 to 8 s
-/// in all, depending on the instruction at which the recorder has stopped the task.
+/// The execution points of a trace: their number, and the processor time of the intervals that they end.
+fn points(trace: &Path) -> (usize, Duration) {
+    let reader = Arc::new(TraceReader::open(trace).unwrap());
+    let mut events = EventSource::new(reader).from(EventNumber(1)).unwrap();
+    let (mut number, mut ran) = (0, Duration::ZERO);
+    while let Some(event) = events.next().unwrap() {
+        if let EventKind::Point { point, .. } = &event.kind {
+            number += 1;
+            ran += Duration::from_micros(point.ran_us.into());
+        }
+    }
+    (number, ran)
+}
+
+/// A task that spins gives its turn away after milliseconds: with the turns of computing tasks, the 90
+/// turns of the first guest would take at least nine seconds of processor time. The second guest's loops
+/// count, so it is not certain that they spin. In chaos mode a counting task runs on for 50 ms to 0.4 s.
+/// Replay finds each of the points with few looks at the task.
 #[test]
 fn hand_over_by_spinning_costs_milliseconds() {
+    const LOOKS_MOST: u64 = 10;
     let rr = Rr::new();
-    for name in ["spin_hands", "spin_counts"] {
-        for (options, most) in [(&["-n"][..], 2), (&[], 2), (&["--chaos-seed", "5"], 20)] {
-            let most = Duration::from_secs(most);
-            let begin = Instant::now();
+    for (name, turns) in [("spin_hands", 80), ("spin_counts", 12)] {
+        for (options, most) in [(&["-n"][..], 1), (&[], 1), (&["--chaos-seed", "5"], 5)] {
             let recording = rr.record(options, &program(name));
-            let recorded = begin.elapsed();
             assert_eq!(recording.run.shell_status(), 0, "{}", recording.run.describe());
-            let begin = Instant::now();
-            let replay = recording.replay(&[]).expect_success();
-            let replayed = begin.elapsed();
+            let replay = recording.replay(&["--log", "rr_replayer=debug"]).expect_success();
             assert_eq!(replay.out(), recording.run.out());
-            assert!(
-                recorded < most && replayed < most,
-                "{name} {options:?}: {recorded:?}, {replayed:?}"
-            );
+            let (number, ran) = points(&recording.dir);
+            let looks: u64 = looks(&replay.err()).iter().sum();
+            let found = format!("{name} {options:?}: {number} points, {ran:?}, {looks} looks");
+            assert!(number >= turns, "{found}");
+            assert!(ran < Duration::from_secs(most), "{found}");
+            assert!(looks <= LOOKS_MOST * number as u64, "{found}");
             recording.remove();
         }
     }

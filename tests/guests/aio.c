@@ -207,6 +207,18 @@ static void signals(aio_context_t context) {
     CHECK(sigprocmask(SIG_UNBLOCK, &alarms, NULL) == 0);
 }
 
+/* To standard output, which may be a file or a pipe. */
+static void output(aio_context_t context) {
+    fflush(stdout);
+    long end = lseek(1, 0, SEEK_END);
+    struct iocb text = request(IOCB_CMD_PWRITE, 1, "by a request\n", 13, end < 0 ? 0 : end);
+    struct iovec parts[2] = {{"by ", 3}, {"vectors\n", 8}};
+    struct iocb vector = request(IOCB_CMD_PWRITEV, 1, parts, 2, end < 0 ? 0 : end + 13);
+    CHECK(finish_one(context, &text) == 13);
+    CHECK(finish_one(context, &vector) == 11);
+    lseek(1, 0, SEEK_END);
+}
+
 int main(void) {
     uint64_t seed = fresh_seed();
     blocks = mmap(NULL, BLOCKS * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -224,6 +236,7 @@ int main(void) {
         mapped(context, fd, &seed);
         close(fd);
     }
+    output(context);
     polls(context);
     signals(context);
     CHECK(io_destroy(second) == 0);

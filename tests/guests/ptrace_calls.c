@@ -197,6 +197,59 @@ static void exec_traps(char *self) {
     expect_exit(child, 5);
 }
 
+static volatile char selector;
+static volatile int trapped;
+
+static void on_call(int signal) {
+    (void)signal;
+    selector = 0; /* SYSCALL_DISPATCH_FILTER_ALLOW */
+    trapped++;
+}
+
+/* The tracer lets calls of its tracee become signals. */
+static void dispatch_calls(void) {
+    enum { SET = 0x4210, GET = 0x4211 }; /* PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, …GET… */
+    struct {
+        uint64_t mode, selector, offset, length;
+    } config = {9, 9, 9, 9}, off = {0, 0, 0, 0}, wrong = {7, 0, 0, 0}, half = {0, 1, 0, 0};
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+        CHECK(signal(SIGSYS, on_call) != SIG_ERR);
+        CHECK(raise(SIGSTOP) == 0);
+        selector = 1; /* SYSCALL_DISPATCH_FILTER_BLOCK */
+        syscall(SYS_getppid);
+        CHECK(trapped == 1 && selector == 0);
+        CHECK(raise(SIGSTOP) == 0);
+        selector = 1; /* has no effect any more */
+        CHECK(syscall(SYS_getppid) == getppid() && trapped == 1);
+        _exit(4);
+    }
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    CHECK(ptrace(GET, child, sizeof config, &config) == 0);
+    CHECK(config.mode == 0 && config.selector == 0 && config.offset == 0 && config.length == 0);
+    CHECK(ptrace(GET, child, 8L, &config) == -1 && errno == EINVAL);
+    CHECK(ptrace(SET, child, 8L, &config) == -1 && errno == EINVAL);
+    CHECK(ptrace(SET, child, sizeof wrong, &wrong) == -1 && errno == EINVAL);
+    CHECK(ptrace(SET, child, sizeof half, &half) == -1 && errno == EINVAL);
+    config.mode = 1; /* PR_SYS_DISPATCH_ON */
+    config.selector = (uintptr_t)&selector;
+    config.offset = 4096;
+    config.length = 16;
+    CHECK(ptrace(SET, child, sizeof config, &config) == 0);
+    memset(&config, 0, sizeof config);
+    CHECK(ptrace(GET, child, sizeof config, &config) == 0 && config.mode == 1);
+    CHECK(config.selector == (uintptr_t)&selector && config.offset == 4096 && config.length == 16);
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    CHECK(wait_for_stop(child) == SIGSYS);
+    CHECK(ptrace(PTRACE_CONT, child, 0, SIGSYS) == 0);
+    CHECK(wait_for_stop(child) == SIGSTOP);
+    CHECK(ptrace(SET, child, sizeof off, &off) == 0);
+    CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
+    expect_exit(child, 4);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     if (argv[1] != NULL) {
@@ -207,5 +260,6 @@ int main(int argc, char **argv) {
     follow(argv[0], PTRACE_CONT);
     follow(argv[0], PTRACE_SYSCALL);
     exec_traps(argv[0]);
+    dispatch_calls();
     return 0;
 }

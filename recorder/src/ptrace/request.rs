@@ -10,6 +10,7 @@ use rr_tracee::{Addr, Registers, Stopped, Tid};
 use crate::call::answer::answer_with;
 use crate::call::parameters::{Answered, Failure, give_answer, read_parameter};
 use crate::call::rseq::give_rseq;
+use crate::call::user_dispatch::{give_dispatch, take_dispatch};
 use crate::error::{Error, Result};
 use crate::policy::warnings::Warning;
 use crate::ptrace::access::{
@@ -29,6 +30,10 @@ use crate::world::next::Next;
 
 /// `<linux/ptrace.h>`, since Linux 5.13.
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+
+/// `<linux/ptrace.h>`, since Linux 6.4.
+const PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4210;
+const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
 
 /// `<linux/ptrace.h>`, since Linux 4.4.
 const PTRACE_SECCOMP_GET_FILTER: u32 = 0x420c;
@@ -175,6 +180,19 @@ fn carry_out_request(
             writes,
         ),
         PTRACE_GET_RSEQ_CONFIGURATION => give_rseq(
+            &session.world,
+            (request.by, request.of),
+            request.addr,
+            request.data,
+            writes,
+        ),
+        PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG => take_dispatch(
+            &mut session.world,
+            (request.by, request.of),
+            request.addr,
+            request.data,
+        ),
+        PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG => give_dispatch(
             &session.world,
             (request.by, request.of),
             request.addr,

@@ -49,8 +49,8 @@ pub(crate) struct Request {
 pub(crate) enum Purpose {
     /// Fills these buffers.
     Read(Vec<AddrRange>),
-    /// Writes into the file at this offset.
-    Write { offset: u64 },
+    /// Does what this call does (of the family of write(2)).
+    Write(Registers),
     /// Waits until a descriptor is ready, however long that takes.
     Poll,
     /// Writes nothing that the program can see: a sync, or an operation that the kernel does not know.
@@ -97,14 +97,23 @@ fn read_request(memory: &Memory, at: Addr) -> Option<Request> {
         word.map_or(0, |word| u64::from_le_bytes(*word))
     };
     let (buffer, len, offset) = (Addr(word(24)), word(32), word(40));
+    let fd = TraceeFd(word(20) as u32 as i32);
+    let call = |number: i64| Registers {
+        orig_rax: number as u64,
+        rdi: fd.0 as u64,
+        rsi: buffer.0,
+        rdx: len,
+        r10: offset,
+        ..Registers::default()
+    };
     let purpose = match word(16) as u16 {
         op::READ => Purpose::Read(vec![AddrRange::sized(buffer, len)]),
         op::READ_VECTORS => Purpose::Read(vectors(memory, buffer, len)),
-        op::WRITE | op::WRITE_VECTORS => Purpose::Write { offset },
+        op::WRITE => Purpose::Write(call(libc::SYS_pwrite64)),
+        op::WRITE_VECTORS => Purpose::Write(call(libc::SYS_pwritev)),
         op::POLL => Purpose::Poll,
         _ => Purpose::Other,
     };
-    let fd = TraceeFd(word(20) as u32 as i32);
     Some(Request { at, fd, purpose })
 }
 

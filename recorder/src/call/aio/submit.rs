@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rr_trace::event::MemWrite;
+use rr_trace::event::{MemWrite, Output, OutputSource};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, Memory, Registers, SpaceId, SpaceOp, Stopped, Tid, TraceeFd, procfs};
 
@@ -11,6 +11,7 @@ use super::requests::{KEY, Purpose, Request, Submission, requests};
 use super::ring::{completions, tail};
 use super::setup::ring_of;
 use crate::call::enter::enter_call;
+use crate::call::output::output_of;
 use crate::call::plain_file::is_plain_file;
 use crate::call::record::make_again;
 use crate::call::redirect::grow_scratch;
@@ -42,7 +43,7 @@ enum Group {
 fn first_group(tid: Tid, requests: &[Request]) -> Group {
     let waits = |request: &Request| match request.purpose {
         Purpose::Poll | Purpose::Other => false,
-        Purpose::Read(_) | Purpose::Write { .. } => !is_plain_file(tid, request.fd),
+        Purpose::Read(_) | Purpose::Write(_) => !is_plain_file(tid, request.fd),
     };
     match requests.iter().position(waits) {
         Some(0) => Group::Alone,
@@ -148,7 +149,7 @@ pub(crate) fn finish_submit(
 ) -> Result<Next> {
     let after = raw.with_arguments_of(&call.entry).outside_call();
     let submission = session.world.task_mut(tid)?.at_call.submission.take();
-    let (mut ops, mut writes) = (Vec::new(), Vec::new());
+    let mut effects = Effects::default();
     match submission.as_deref() {
         Some(Submission::Waits) => {
             // The descriptor can be read, or a signal has come. The task makes the call again.
@@ -160,23 +161,27 @@ pub(crate) fn finish_submit(
             let task = session.world.task(tid)?;
             let results = wait_for_ends(&task.memory, (*ring, *from), &requests[..taken])?;
             // One more: the kernel may have found a mistake after it had set the key.
-            writes.extend(requests.iter().take(taken + 1).filter_map(|request| {
-                let data = task.memory.read_vec(request.at + KEY, 4).ok()?;
-                let (space, addr) = (task.space, request.at + KEY);
-                Some(MemWrite { space, addr, data })
-            }));
+            effects
+                .writes
+                .extend(requests.iter().take(taken + 1).filter_map(|request| {
+                    let data = task.memory.read_vec(request.at + KEY, 4).ok()?;
+                    let (space, addr) = (task.space, request.at + KEY);
+                    Some(MemWrite { space, addr, data })
+                }));
             for (request, result) in requests.iter().zip(results) {
-                let (more, shown) = effect(session, tid, request, result)?;
-                ops.extend(more);
-                writes.extend(shown);
+                if let Some(result) = result {
+                    effects.add(session, tid, request, result)?;
+                }
             }
         }
         None => {}
     }
     stopped.set_regs(&after)?;
+    let Effects { ops, writes, output } = effects;
     let record = Record {
         ops,
         writes,
+        output,
         ..Record::of(&call.entry, after)
     };
     Ok(record.then_ready(stopped))
@@ -208,37 +213,56 @@ fn wait_for_ends(
     }
 }
 
-/// The effect of a request that has ended with this result, on memory and on mappings of its file.
-fn effect(
-    session: &mut RecordSession,
-    tid: Tid,
-    request: &Request,
-    result: Option<i64>,
-) -> Result<(Vec<SpaceOp>, Vec<MemWrite>)> {
-    match (&request.purpose, result) {
-        (Purpose::Read(buffers), Some(result)) => {
-            let task = session.world.task(tid)?;
-            let is_direct = procfs::fd_flags(tid, request.fd) & libc::O_DIRECT as u64 != 0;
-            // Where the file ends, direct input may write beyond it. After an error, nothing says how much was written.
-            let len = match u64::try_from(result) {
-                Ok(read) if !is_direct => read,
-                _ => u64::MAX,
-            };
-            let writes = filled(&task.memory, task.space, buffers, len)?;
-            Ok((Vec::new(), writes))
+/// The effects of requests.
+#[derive(Default)]
+struct Effects {
+    ops: Vec<SpaceOp>,
+    writes: Vec<MemWrite>,
+    output: Option<Output>,
+}
+
+impl Effects {
+    /// Adds the effect of a request that has ended with this result: on memory, on mappings of its file, and on our own output.
+    fn add(&mut self, session: &mut RecordSession, tid: Tid, request: &Request, result: i64) -> Result<()> {
+        match &request.purpose {
+            Purpose::Read(buffers) => {
+                let task = session.world.task(tid)?;
+                let is_direct = procfs::fd_flags(tid, request.fd) & libc::O_DIRECT as u64 != 0;
+                // Where the file ends, direct input may write beyond it. After an error, nothing says how much was written.
+                let len = match u64::try_from(result) {
+                    Ok(read) if !is_direct => read,
+                    _ => u64::MAX,
+                };
+                self.writes
+                    .extend(filled(&task.memory, task.space, buffers, len)?);
+            }
+            Purpose::Write(entry) if result > 0 => {
+                let call = Call::new(*entry);
+                let output = output_of(session, tid, &call, result)?;
+                self.add_output(output);
+                let (ops, shown) = object_effect(session, tid, &call, result)?;
+                self.ops.extend(ops);
+                self.writes.extend(shown);
+            }
+            Purpose::Write(_) | Purpose::Poll | Purpose::Other => {}
         }
-        (Purpose::Write { offset }, Some(result)) if result > 0 => {
-            // The same as a write at that place.
-            let entry = Registers {
-                orig_rax: libc::SYS_pwrite64 as u64,
-                rdi: request.fd.0 as u64,
-                rdx: result as u64,
-                r10: *offset,
-                ..Registers::default()
-            };
-            object_effect(session, tid, &Call::new(entry), result)
+        Ok(())
+    }
+
+    /// Adds output after that of earlier requests. (Our output and our error output are usually the same file, if both are files,
+    /// and else the requests come one by one.)
+    fn add_output(&mut self, output: Option<Output>) {
+        match (&mut self.output, output) {
+            (Some(all), Some(more)) => {
+                if let (OutputSource::Memory(all), OutputSource::Memory(more)) =
+                    (&mut all.source, more.source)
+                {
+                    all.extend(more);
+                }
+            }
+            (all, more @ Some(_)) => *all = more,
+            (_, None) => {}
         }
-        _ => Ok((Vec::new(), Vec::new())),
     }
 }
 

@@ -8,12 +8,13 @@
 use std::ops::ControlFlow;
 
 use nix::errno::Errno;
-use region::{OFF, Region};
+use region::{OFF, Region, Setting};
+use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{SI_KERNEL, siginfo};
 use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END};
 
-use crate::call::parameters::Answered;
+use crate::call::parameters::{Answered, give_answer, read_parameter};
 use crate::call::record::record_call;
 use crate::call::registers::returned;
 use crate::error::Result;
@@ -30,6 +31,9 @@ pub(crate) mod region;
 /// `PR_SET_SYSCALL_USER_DISPATCH` (`<linux/prctl.h>`).
 pub(crate) const SET_DISPATCH: i32 = 59;
 
+/// Size of `struct ptrace_sud_config`: mode, selector, offset, length.
+const CONFIGURATION_BYTES: usize = 32;
+
 /// An address that no program can have.
 const NO_ADDRESS: u64 = 1 << 63;
 
@@ -44,24 +48,74 @@ mod selected {
 
 /// Carries out `PR_SET_SYSCALL_USER_DISPATCH`.
 pub(crate) fn set_dispatch(world: &mut World, tid: Tid, entry: &Registers) -> Answered {
-    let (mode, start, len, selector) = (entry.rsi, entry.rdx, entry.r10, entry.r8);
+    let setting = Setting {
+        mode: entry.rsi,
+        start: entry.rdx,
+        len: entry.r10,
+        selector: Addr(entry.r8),
+    };
+    set_region(world, tid, setting)
+}
+
+fn set_region(world: &mut World, tid: Tid, setting: Setting) -> Answered {
+    let Setting {
+        mode,
+        start,
+        len,
+        selector,
+    } = setting;
     let region = match mode {
-        OFF if (start, len, selector) == (0, 0, 0) => None,
+        OFF if (start, len, selector) == (0, 0, Addr::NULL) => None,
         OFF => return Err(Errno::EINVAL.into()),
         _ => {
             // The kernel checks the other arguments first. With this selector, the call fails in any case.
             // SAFETY: prctl with plain numbers.
             let set = unsafe { libc::prctl(SET_DISPATCH, mode, start, len, NO_ADDRESS) };
             match Errno::result(set) {
-                Err(Errno::EFAULT) if selector < USER_END => {}
+                Err(Errno::EFAULT) if selector.0 < USER_END => {}
                 Err(errno) => return Err(errno.into()),
                 Ok(_) => return Err(Errno::EINVAL.into()),
             }
-            Some(Region::new(mode, start, len, Addr(selector)))
+            Some(Region::new(setting))
         }
     };
     world.task_mut(tid)?.settings.dispatch = region;
     Ok(0)
+}
+
+/// `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`: the setting of a tracee, by a structure of `size` bytes.
+pub(crate) fn take_dispatch(world: &mut World, (by, of): (Tid, Tid), size: u64, at: u64) -> Answered {
+    if size != CONFIGURATION_BYTES as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let bytes = read_parameter(world, by, at, CONFIGURATION_BYTES)?;
+    let (words, _) = bytes.as_chunks();
+    let [mode, selector, start, len] =
+        [0, 1, 2, 3].map(|n| words.get(n).map_or(0, |w| u64::from_le_bytes(*w)));
+    let selector = Addr(selector);
+    let setting = Setting {
+        mode,
+        start,
+        len,
+        selector,
+    };
+    set_region(world, of, setting)
+}
+
+/// `PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG`: the setting of a tracee.
+pub(crate) fn give_dispatch(
+    world: &World,
+    (by, of): (Tid, Tid),
+    size: u64,
+    at: u64,
+    writes: &mut Vec<MemWrite>,
+) -> Answered {
+    if size != CONFIGURATION_BYTES as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let setting = world.task(of)?.settings.dispatch.map(|region| region.shown());
+    let words = setting.map_or([OFF, 0, 0, 0], |s| [s.mode, s.selector.0, s.start, s.len]);
+    give_answer(world, by, at, words.map(u64::to_le_bytes).as_flattened(), writes)
 }
 
 /// At the entry of a call: turns the call into a signal if the program wants that. Otherwise gives the task

@@ -5,8 +5,21 @@ use rr_tracee::{Addr, Registers};
 /// `PR_SYS_DISPATCH_OFF`.
 pub(crate) const OFF: u64 = 0;
 
+/// `PR_SYS_DISPATCH_EXCLUSIVE_ON`.
+const EXCLUSIVE: u64 = 1;
+
 /// `PR_SYS_DISPATCH_INCLUSIVE_ON`.
 pub(crate) const INCLUSIVE: u64 = 2;
+
+/// A setting as the program asks for it, or as a tracer sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// `PR_SYS_DISPATCH_*`.
+    pub(crate) mode: u64,
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+    pub(crate) selector: Addr,
+}
 
 /// A task's system calls that become signals: those from outside of a region of code, while a byte says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,13 +33,29 @@ pub(crate) struct Region {
 
 impl Region {
     /// The region of a valid setting.
-    pub(crate) fn new(mode: u64, start: u64, len: u64, selector: Addr) -> Region {
+    pub(crate) fn new(setting: Setting) -> Region {
+        let Setting {
+            mode,
+            start,
+            len,
+            selector,
+        } = setting;
         // The other way round, the region holds the calls that become signals.
         let (start, len) = match mode {
             INCLUSIVE => (start.wrapping_add(len), len.wrapping_neg()),
             _ => (start, len),
         };
         Region { start, len, selector }
+    }
+
+    /// The setting as a tracer sees it: as the kernel keeps it.
+    pub(crate) fn shown(&self) -> Setting {
+        Setting {
+            mode: EXCLUSIVE,
+            start: self.start,
+            len: self.len,
+            selector: self.selector,
+        }
     }
 
     /// Returns whether a call is made as usual, whatever the selector says.
@@ -45,12 +74,21 @@ mod tests {
             rip,
             ..Registers::default()
         };
-        let exclusive = Region::new(1, 0x1000, 0x100, Addr::NULL);
+        let region = |mode, start, len| {
+            let selector = Addr::NULL;
+            Region::new(Setting {
+                mode,
+                start,
+                len,
+                selector,
+            })
+        };
+        let exclusive = region(EXCLUSIVE, 0x1000, 0x100);
         assert!(exclusive.holds(&at(0x1000)) && exclusive.holds(&at(0x10ff)));
         assert!(!exclusive.holds(&at(0xfff)) && !exclusive.holds(&at(0x1100)));
-        let none = Region::new(1, 0, 0, Addr::NULL);
+        let none = region(EXCLUSIVE, 0, 0);
         assert!(!none.holds(&at(0)) && !none.holds(&at(0x1000)));
-        let inclusive = Region::new(INCLUSIVE, 0x1000, 0x100, Addr::NULL);
+        let inclusive = region(INCLUSIVE, 0x1000, 0x100);
         assert!(!inclusive.holds(&at(0x1000)) && !inclusive.holds(&at(0x10ff)));
         assert!(inclusive.holds(&at(0xfff)) && inclusive.holds(&at(0x1100)));
     }

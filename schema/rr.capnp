@@ -198,13 +198,13 @@ struct ObjectWrite {
 struct Point {
   # Names a place inside an interval, beside the registers, by the rest of the state.
 
-  xstate @0 :Data;
-  words  @1 :List(Word);
+  xstate         @0 :Data;
+  discriminators @1 :List(Word);
   # Memory that changes often near the point: cheap to look at first.
-  sums   @2 :List(Word);
+  digests        @2 :List(Word);
   # Digests of memory: where a chunk of 2 MiB begins, and the xxh3-64 of its pages that are not all zeros (each
   # page preceded by its number in the chunk, 64 bits). Only what the task could have written; chunks in order.
-  ran    @3 :UInt32;
+  ran            @3 :UInt32;
   # About how much processor time the task had in the interval, in µs; no part of the name. 0: unknown.
 }
 

@@ -5562,19 +5562,19 @@ pub mod point {
             !self.reader.get_pointer_field(0).is_null()
         }
         #[inline]
-        pub fn get_words(self) -> ::capnp::Result<::capnp::struct_list::Reader<'a,crate::rr_capnp::word::Owned>> {
+        pub fn get_discriminators(self) -> ::capnp::Result<::capnp::struct_list::Reader<'a,crate::rr_capnp::word::Owned>> {
             ::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(1), ::core::option::Option::None)
         }
         #[inline]
-        pub fn has_words(&self) -> bool {
+        pub fn has_discriminators(&self) -> bool {
             !self.reader.get_pointer_field(1).is_null()
         }
         #[inline]
-        pub fn get_sums(self) -> ::capnp::Result<::capnp::struct_list::Reader<'a,crate::rr_capnp::word::Owned>> {
+        pub fn get_digests(self) -> ::capnp::Result<::capnp::struct_list::Reader<'a,crate::rr_capnp::word::Owned>> {
             ::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(2), ::core::option::Option::None)
         }
         #[inline]
-        pub fn has_sums(&self) -> bool {
+        pub fn has_digests(&self) -> bool {
             !self.reader.get_pointer_field(2).is_null()
         }
         #[inline]
@@ -5652,35 +5652,35 @@ pub mod point {
             !self.builder.is_pointer_field_null(0)
         }
         #[inline]
-        pub fn get_words(self) -> ::capnp::Result<::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned>> {
+        pub fn get_discriminators(self) -> ::capnp::Result<::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned>> {
             ::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(1), ::core::option::Option::None)
         }
         #[inline]
-        pub fn set_words(&mut self, value: ::capnp::struct_list::Reader<'_,crate::rr_capnp::word::Owned>) -> ::capnp::Result<()> {
+        pub fn set_discriminators(&mut self, value: ::capnp::struct_list::Reader<'_,crate::rr_capnp::word::Owned>) -> ::capnp::Result<()> {
             ::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(1), value, false)
         }
         #[inline]
-        pub fn init_words(self, size: u32) -> ::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned> {
+        pub fn init_discriminators(self, size: u32) -> ::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned> {
             ::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(1), size)
         }
         #[inline]
-        pub fn has_words(&self) -> bool {
+        pub fn has_discriminators(&self) -> bool {
             !self.builder.is_pointer_field_null(1)
         }
         #[inline]
-        pub fn get_sums(self) -> ::capnp::Result<::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned>> {
+        pub fn get_digests(self) -> ::capnp::Result<::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned>> {
             ::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(2), ::core::option::Option::None)
         }
         #[inline]
-        pub fn set_sums(&mut self, value: ::capnp::struct_list::Reader<'_,crate::rr_capnp::word::Owned>) -> ::capnp::Result<()> {
+        pub fn set_digests(&mut self, value: ::capnp::struct_list::Reader<'_,crate::rr_capnp::word::Owned>) -> ::capnp::Result<()> {
             ::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(2), value, false)
         }
         #[inline]
-        pub fn init_sums(self, size: u32) -> ::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned> {
+        pub fn init_digests(self, size: u32) -> ::capnp::struct_list::Builder<'a,crate::rr_capnp::word::Owned> {
             ::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(2), size)
         }
         #[inline]
-        pub fn has_sums(&self) -> bool {
+        pub fn has_digests(&self) -> bool {
             !self.builder.is_pointer_field_null(2)
         }
         #[inline]
@@ -5702,7 +5702,7 @@ pub mod point {
     impl Pipeline  {
     }
     mod _private {
-        pub(crate) static ENCODED_NODE: [::capnp::Word; 84] = [
+        pub(crate) static ENCODED_NODE: [::capnp::Word; 85] = [
             ::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
             ::capnp::word(191, 60, 133, 223, 176, 124, 226, 133),
             ::capnp::word(9, 0, 0, 0, 1, 0, 1, 0),
@@ -5729,24 +5729,24 @@ pub mod point {
             ::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
             ::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(101, 0, 0, 0, 50, 0, 0, 0),
+            ::capnp::word(101, 0, 0, 0, 122, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
-            ::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp::word(100, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp::word(128, 0, 0, 0, 2, 0, 1, 0),
             ::capnp::word(2, 0, 0, 0, 2, 0, 0, 0),
             ::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(121, 0, 0, 0, 42, 0, 0, 0),
+            ::capnp::word(125, 0, 0, 0, 66, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(116, 0, 0, 0, 3, 0, 1, 0),
-            ::capnp::word(144, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
             ::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(141, 0, 0, 0, 34, 0, 0, 0),
+            ::capnp::word(145, 0, 0, 0, 34, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
-            ::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
+            ::capnp::word(140, 0, 0, 0, 3, 0, 1, 0),
+            ::capnp::word(152, 0, 0, 0, 2, 0, 1, 0),
             ::capnp::word(120, 115, 116, 97, 116, 101, 0, 0),
             ::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -5755,7 +5755,8 @@ pub mod point {
             ::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(119, 111, 114, 100, 115, 0, 0, 0),
+            ::capnp::word(100, 105, 115, 99, 114, 105, 109, 105),
+            ::capnp::word(110, 97, 116, 111, 114, 115, 0, 0),
             ::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -5767,7 +5768,7 @@ pub mod point {
             ::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ::capnp::word(115, 117, 109, 115, 0, 0, 0, 0),
+            ::capnp::word(100, 105, 103, 101, 115, 116, 115, 0),
             ::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
@@ -5809,7 +5810,7 @@ pub mod point {
         );
         pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
         pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
-        pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,2,1,0];
+        pub(crate) static MEMBERS_BY_NAME : &[u16] = &[2,1,3,0];
         pub(crate) const TYPE_ID: u64 = 0x85e2_7cb0_df85_3cbf;
     }
 }

@@ -235,12 +235,12 @@ impl Decoder {
                 let words = |list: capnp::struct_list::Reader<'_, wire::word::Owned>| -> Vec<(Addr, u64)> {
                     list.iter().map(|w| (Addr(w.get_addr()), w.get_value())).collect()
                 };
-                let digests = words(point.get_sums()?).into_iter();
+                let digests = words(point.get_digests()?).into_iter();
                 EventKind::Point {
                     at: before,
                     point: Box::new(Point {
                         xstate: state(point.get_xstate()?),
-                        discriminators: words(point.get_words()?),
+                        discriminators: words(point.get_discriminators()?),
                         digests: digests
                             .map(|(start, digest)| ChunkDigest { start, digest })
                             .collect(),

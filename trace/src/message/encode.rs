@@ -167,9 +167,11 @@ impl Encoder {
                 let mut out = out.init_point();
                 out.set_xstate(&point.xstate.0);
                 out.set_ran(point.ran_us);
-                let words = out.reborrow().init_words(point.discriminators.len() as u32);
+                let words = out
+                    .reborrow()
+                    .init_discriminators(point.discriminators.len() as u32);
                 write_words(words, point.discriminators.iter().copied());
-                let digests = out.init_sums(point.digests.len() as u32);
+                let digests = out.init_digests(point.digests.len() as u32);
                 write_words(digests, point.digests.iter().map(|s| (s.start, s.digest)));
             }
             EventKind::Exit { status } => out.init_exit().set_status(*status),

@@ -18,12 +18,12 @@ fn program(name: &str) -> Vec<OsString> {
     words([Guest::build(name).path])
 }
 
-/// Records with each of 30 seeds. Returns the number of runs that showed the bug (status 1). Every
+/// Records with each of this number of seeds. Returns the number of runs that showed the bug (status 1). Every
 /// trace of such a run must replay.
-fn found_by_chaos(guest: &str) -> usize {
+fn found_by_chaos(guest: &str, seeds: u64) -> usize {
     let rr = Rr::new();
     let mut found = 0;
-    for seed in 0..30 {
+    for seed in 0..seeds {
         let seed = seed.to_string();
         let recording = rr.record(&["--chaos-seed", &seed], &program(guest));
         let status = recording.run.shell_status();
@@ -57,15 +57,23 @@ fn seldom_found_by_default(guest: &str) {
 #[test]
 fn chaos_finds_a_lost_update() {
     seldom_found_by_default("race_lost_update");
-    let found = found_by_chaos("race_lost_update");
+    let found = found_by_chaos("race_lost_update", 30);
     assert!((1..30).contains(&found), "found {found} times");
 }
 
 #[test]
 fn chaos_finds_a_thread_that_starts_early() {
     seldom_found_by_default("race_early_start");
-    let found = found_by_chaos("race_early_start");
+    let found = found_by_chaos("race_early_start", 30);
     assert!((1..30).contains(&found), "found {found} times");
+}
+
+/// Chaos mode preempts threads between two instructions, where the usual order never switches.
+#[test]
+fn chaos_finds_a_race_between_instructions() {
+    seldom_found_by_default("race_plain");
+    let found = found_by_chaos("race_plain", 150);
+    assert!((1..100).contains(&found), "found {found} times");
 }
 
 #[test]
@@ -99,7 +107,7 @@ fn the_same_seed_makes_the_same_decisions() {
         recording.remove();
         decisions
     };
-    for guest in ["race_lost_update", "futex", "thread_pipes"] {
+    for guest in ["race_lost_update", "race_plain", "futex", "thread_pipes"] {
         let mut different = 0;
         for seed in ["1", "2", "3"] {
             let first = record(guest, seed);
@@ -218,7 +226,11 @@ fn unusual_orders_replay() {
         "sigchld_count",
     ] {
         let guest = Guest::build(name);
-        for (option, interval) in [("--always-switch", None), ("--chaos-seed=1", Some(7))] {
+        for (option, interval) in [
+            ("--always-switch", None),
+            ("--chaos-seed=1", Some(7)),
+            ("--chaos-seed=2", Some(1)),
+        ] {
             let mut plan = Plan::guest(guest.ending);
             plan.options = vec![option.to_owned()];
             plan.replays = 2;

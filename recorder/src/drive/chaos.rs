@@ -16,6 +16,14 @@ const CREDIT: Duration = Duration::from_millis(200);
 /// Idle time that each event adds: a fraction of the cost of recording it.
 const CREDIT_PER_EVENT: Duration = Duration::from_micros(10);
 
+/// Maximum number of instructions that the preemptions of a recording step over, and the number that each event adds. (A step costs 25 to
+/// 50 µs. Most preemptions make fewer steps, since the task comes to an event before.)
+const STEPS: u64 = 12_000;
+const STEPS_PER_EVENT: u64 = 2;
+
+/// Preemptions come after up to 2 to the power of this many instructions.
+const STEP_BITS: u64 = 13;
+
 /// Number of CPUs that the program is shown in chaos mode.
 pub fn cores(seed: u64) -> usize {
     // A separate sequence, so that this changes no decision.
@@ -73,6 +81,12 @@ pub struct Chaos {
     interval: Option<Interval>,
     /// Idle time that intervals have been granted so far.
     spent: Duration,
+    /// Tasks are preempted in the middle of their intervals.
+    preempts: bool,
+    /// Steps that preemptions have been granted so far.
+    steps: u64,
+    /// The event after which a preemption was drawn last.
+    drawn_after: EventNumber,
 }
 
 impl Chaos {
@@ -84,7 +98,35 @@ impl Chaos {
             dice,
             interval: None,
             spent: Duration::ZERO,
+            // A separate sequence, so that it changes no other decision.
+            preempts: !Dice::new(seed.rotate_left(32)).one_in(3),
+            steps: 0,
+            drawn_after: EventNumber(0),
         }
+    }
+
+    /// Returns whether there is a draw after the event `now`.
+    pub fn can_preempt(&self, now: EventNumber) -> bool {
+        self.preempts && self.drawn_after != now
+    }
+
+    /// Number of instructions after which a task is preempted that goes on after the event `now`, if it is. There is one draw after
+    /// each event.
+    pub fn preemption(&mut self, now: EventNumber) -> Option<u64> {
+        if !self.can_preempt(now) {
+            return None;
+        }
+        self.drawn_after = now;
+        if !self.dice.one_in(2) {
+            return None;
+        }
+        let steps = self.dice.spread(STEP_BITS);
+        // As with intervals, the granted steps count, not those that were made: how many instructions a task executes to its next event
+        // can depend on addresses, which are others in each run.
+        (self.steps + steps <= STEPS + STEPS_PER_EVENT * now.0).then(|| {
+            self.steps += steps;
+            steps
+        })
     }
 
     /// A priority for a task: 0 (high) or 1 (low).
@@ -173,6 +215,26 @@ mod tests {
         assert!(turns.iter().all(|n| (1..=500).contains(n)));
         assert!(turns.iter().filter(|n| **n == 1).count() > 100);
         assert!(turns.iter().filter(|n| **n > 100).count() > 50);
+    }
+
+    #[test]
+    fn preemptions_cost_a_bounded_number_of_steps() {
+        let drawn = |seed| {
+            let mut chaos = Chaos::new(seed);
+            let all = (1..5000).filter_map(|event| {
+                let drawn = chaos.preemption(EventNumber(event));
+                assert_eq!(chaos.preemption(EventNumber(event)), None);
+                drawn
+            });
+            all.collect::<Vec<u64>>()
+        };
+        let without = (0..60).filter(|seed| drawn(*seed).is_empty()).count();
+        assert!((10..30).contains(&without), "{without}");
+        let all: Vec<u64> = (0..60).flat_map(drawn).collect();
+        assert!(all.iter().sum::<u64>() <= 60 * (STEPS + 5000 * STEPS_PER_EVENT));
+        for range in [1..10, 10..100, 100..1000, 1000..8193] {
+            assert!(all.iter().any(|steps| range.contains(steps)), "{range:?}");
+        }
     }
 
     #[test]

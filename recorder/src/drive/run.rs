@@ -21,6 +21,7 @@ use crate::drive::stops::handle_stop;
 use crate::error::{Error, Result};
 use crate::log::events::note_pending_entry;
 use crate::point::interrupt::on_tick;
+use crate::point::preempt::{drawn, preempt};
 use crate::ptrace::steps::{begin_step, wants_step};
 use crate::ptrace::stops::{is_stop_due, stop_as_due};
 use crate::session::RecordSession;
@@ -98,10 +99,11 @@ pub(crate) fn advance_task(session: &mut RecordSession, tid: Tid, fresh: bool) -
         }
         State::Ready(mut stopped) => {
             abort_if_preempted(session, tid, &mut stopped)?;
-            if wants_step(&session.world, tid)? {
+            let steps = wants_step(&session.world, tid)?;
+            if steps {
                 begin_step(session, tid, &mut stopped)?;
             }
-            go_on(session, tid, stopped)
+            go_on(session, tid, stopped, steps)
         }
         State::Reported(stopped, stop) => {
             let next = handle_stop(session, tid, stopped, stop)?;
@@ -133,8 +135,8 @@ fn follow(session: &mut RecordSession, tid: Tid, next: Next) -> Result<()> {
     Ok(())
 }
 
-/// Lets a task run to its next stop.
-fn go_on(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> {
+/// Lets a task run to its next stop. `steps`: its tracer wants to see its next step.
+fn go_on(session: &mut RecordSession, tid: Tid, stopped: Stopped, steps: bool) -> Result<()> {
     let stopped = fork_snapshots(session, tid, stopped)?;
     let stopped = give_ring(&mut session.world, tid, stopped)?;
     tell_due(session, tid)?;
@@ -146,6 +148,10 @@ fn go_on(session: &mut RecordSession, tid: Tid, stopped: Stopped) -> Result<()> 
     task.signals.is_due = due;
     task.interval.ran = true;
     session.drive.last_run = Some(tid);
+    if let Some(count) = drawn(session, &stopped)?.filter(|_| !due && !steps) {
+        let next = preempt(session, tid, stopped, count)?;
+        return follow(session, tid, next);
+    }
     let running = stopped.resume(Resume::Cont, None)?;
     await_stop(session, tid, running)
 }

@@ -252,6 +252,16 @@ impl Scheduler {
         self.chaos.is_some()
     }
 
+    /// Returns whether a task that goes on after this event may be preempted before its next one.
+    pub fn can_preempt(&self, now: EventNumber) -> bool {
+        self.chaos.as_ref().is_some_and(|chaos| chaos.can_preempt(now))
+    }
+
+    /// The number of instructions after which the task that goes on after this event is preempted, if the dice say so.
+    pub fn preemption(&mut self, now: EventNumber) -> Option<u64> {
+        self.chaos.as_mut()?.preemption(now)
+    }
+
     /// Returns whether decisions depend on the exact set of ready tasks: then no task may be on its way
     /// out of the kernel.
     pub fn is_exact(&self) -> bool {

@@ -25,6 +25,8 @@ pub(crate) struct Drive {
     pub ticker: Option<Ticker>,
     /// Number of short ticks since the last long one.
     pub short_ticks: u32,
+    /// Chaos mode: the number of instructions after which the task that goes on next is preempted.
+    pub preemption: Option<u64>,
     /// The tasks that wait for locks.
     pub contention: Contention,
     /// The address of a lock that was just dropped, if a task waits for it in vain.
@@ -44,6 +46,7 @@ impl Drive {
             yields: false,
             ticker: None,
             short_ticks: 0,
+            preemption: None,
             contention: Contention::default(),
             handed_over: None,
             noted: Duration::ZERO,

@@ -19,6 +19,7 @@ use crate::drive::reports::{let_out, let_woken_out, note_report};
 use crate::drive::run::{advance_task, sleep_until_report, survive_death};
 use crate::drive::scheduler::Choice;
 use crate::error::{Error, Result};
+use crate::point::preempt::draw;
 use crate::session::RecordSession;
 use crate::world::task::{State, Task};
 
@@ -105,6 +106,10 @@ fn run_turn(session: &mut RecordSession, tid: Tid) -> Result<()> {
     loop {
         tsc::renew();
         let before = session.log.number;
+        draw(session, tid)?;
+        if !session.world.tasks.get(&tid).is_some_and(Task::is_runnable) {
+            return Ok(());
+        }
         let advanced = advance_task(session, tid, fresh);
         survive_death(session, tid, advanced)?;
         let reported = |t: &Task| matches!(t.state, State::Reported(..));

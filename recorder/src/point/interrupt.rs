@@ -34,6 +34,7 @@ use crate::drive::reports::note_report;
 use crate::error::Result;
 use crate::log::events::emit;
 use crate::point::clock::ran_us;
+use crate::point::discriminators::Discriminators;
 use crate::point::patience::Purpose;
 use crate::point::place::{leave_unnamed, step_to_place};
 use crate::point::spin::{Doing, look_for_spin};
@@ -243,7 +244,27 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         }
         Doing::Over(next) => return Ok(next),
     };
-    // Records the point.
+    if purpose == Purpose::Others && !spins {
+        let task = session.world.task_mut(tid)?;
+        let made_calls = task.interval.calls > 0;
+        task.interval.ticks.patience.note_cut(counts, made_calls);
+    }
+    let (at, digests) = record_point(session, tid, &stopped, discriminators, ran_us)?;
+    if spins {
+        note_spin(&mut session.world, tid, (at, digests))?;
+    }
+    end_at_point(session, tid, stopped, at)
+}
+
+/// Records that the interval of a task ends where it stands. Returns its registers, and the digests of the memory that it could have
+/// written.
+pub(crate) fn record_point(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: &Stopped,
+    discriminators: Discriminators,
+    ran_us: u32,
+) -> Result<(Registers, Vec<ChunkDigest>)> {
     take_records(session, tid)?;
     let at = stopped.regs()?.outside_call();
     let space = &session.world.spaces[&session.world.task(tid)?.space];
@@ -258,18 +279,19 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
     if stopped.regs()?.outside_call() != at {
         return Err(rr_tracee::Error::Died(tid).into());
     }
-    if purpose == Purpose::Others && !spins {
-        let task = session.world.task_mut(tid)?;
-        task.interval
-            .ticks
-            .patience
-            .note_cut(counts, task.interval.calls > 0);
-    }
-    if spins {
-        note_spin(&mut session.world, tid, (at, point.digests.clone()))?;
-    }
+    let digests = point.digests.clone();
     let point = Box::new(point);
     emit(session, tid, EventKind::Point { at, point }, vec![], vec![])?;
+    Ok((at, digests))
+}
+
+/// After the point of a task at `at` was recorded: a deferred signal comes, or other tasks run.
+pub(crate) fn end_at_point(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    at: Registers,
+) -> Result<Next> {
     // A deferred signal can come now: by a wakeup signal, as at a system call.
     let mask = stopped.sigmask()?;
     let task = session.world.task_mut(tid)?;

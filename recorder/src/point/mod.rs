@@ -8,10 +8,12 @@
 //! | `spin` | tasks that wait in a loop |
 //! | `place` | the place where the point is |
 //! | `discriminators` | the words that distinguish the passes of a loop |
+//! | `preempt` | preemption in chaos mode |
 
 pub(crate) mod clock;
 pub(crate) mod discriminators;
 pub(crate) mod interrupt;
 pub(crate) mod patience;
 pub(crate) mod place;
+pub(crate) mod preempt;
 pub(crate) mod spin;

@@ -106,9 +106,31 @@ pub(crate) fn step_to_place(
         pages.sample(&memory);
     }
     let flags_steps = (ran_us as usize / FLAGS_STEP_US).min(FLAGS_STEPS_MAX);
+    let stopped = match step_to_window(session, tid, stopped, flags_steps)? {
+        ControlFlow::Continue(stopped) => stopped,
+        ControlFlow::Break(next) => return Ok(ControlFlow::Break(next)),
+    };
+    let mut discriminators = pages.best(&memory);
+    add_stack(
+        &mut discriminators,
+        &memory,
+        &session.world.spaces[&space].model,
+        Addr(stopped.regs()?.rsp),
+    );
+    Ok(ControlFlow::Continue((stopped, discriminators)))
+}
+
+/// Steps the task to an instruction where the jump to a probe fits. It is worth `flags_steps` steps that the probe may change the status
+/// flags there.
+pub(crate) fn step_to_window(
+    session: &mut RecordSession,
+    tid: Tid,
+    mut stopped: Stopped,
+    flags_steps: usize,
+) -> Result<ControlFlow<Next, Stopped>> {
+    let (memory, space) = (Memory::of(tid), session.world.task(tid)?.space);
     for step in 0..STEPS_MAX {
-        let regs = stopped.regs()?;
-        let at = Addr(regs.rip);
+        let at = Addr(stopped.regs()?.rip);
         if session.world.spaces[&space].library.sites.is_on_the_way(at) {
             // On the way to the library, which others would enter meanwhile.
             return leave_unnamed(&mut session.world, tid, stopped).map(ControlFlow::Break);
@@ -124,14 +146,7 @@ pub(crate) fn step_to_place(
             _ => false,
         };
         if fits && instruction.as_ref().is_some_and(|i| !code::repeats(i)) {
-            let mut discriminators = pages.best(&memory);
-            add_stack(
-                &mut discriminators,
-                &memory,
-                &session.world.spaces[&space].model,
-                Addr(regs.rsp),
-            );
-            return Ok(ControlFlow::Continue((stopped, discriminators)));
+            return Ok(ControlFlow::Continue(stopped));
         }
         match step_once(session, tid, stopped, instruction.as_ref())? {
             Moment::Here(now) => stopped = now,

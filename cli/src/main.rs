@@ -19,6 +19,7 @@ mod outcome;
 mod progress;
 mod registers;
 mod secrets;
+mod separate_debug;
 mod signals;
 mod size;
 mod started;

@@ -42,8 +42,8 @@ impl Run {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// The program's standard error, without rr's own messages (lines that begin with `rr: `, and its
-    /// log).
+    /// The program's standard error, without rr's own messages (lines that begin with `rr: `, also where the program has not ended
+    /// its line, and its log).
     pub fn program_stderr(&self) -> Vec<u8> {
         let own = |line: &[u8]| {
             // The log may be coloured: "\x1b[33m WARN\x1b[0m …".
@@ -53,11 +53,16 @@ impl Run {
                 start.starts_with([' ', '\x1b']) && (word.starts_with("WARN") || word.starts_with("ERROR"));
             log || start.starts_with("rr: ")
         };
+        // A warning that comes while the program is in the middle of a line ends with a line's end of its own.
+        const WARNING: &[u8] = b"rr: warning: ";
+        let without_warning = |line: &[u8]| {
+            let at = line.windows(WARNING.len()).position(|part| part == WARNING);
+            line[..at.unwrap_or(line.len())].to_vec()
+        };
         self.stderr
             .split_inclusive(|&b| b == b'\n')
             .filter(|line| !own(line))
-            .flatten()
-            .copied()
+            .flat_map(without_warning)
             .collect()
     }
 

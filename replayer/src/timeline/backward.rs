@@ -19,13 +19,14 @@ impl Timeline {
             return Ok(Stop::Interrupted);
         };
         let marks = self.marks();
+        let place = end.clone();
         // Start of a search in vain: no other search may end there.
         let mut tried: Option<(Position, Progress)> = None;
         loop {
             if end.last < self.begin || end == Position::at_event(self.begin) {
                 return self.rewind(user);
             }
-            match self.search_stored(&end, user)? {
+            match self.search_stored(&end, end != place, user)? {
                 Some(Found::Met(met)) => return self.go_to(met, user),
                 Some(Found::Nothing) => return self.rewind(user),
                 Some(Found::Interrupted) => return Ok(Stop::Interrupted),
@@ -36,7 +37,8 @@ impl Timeline {
             };
             let begun = session.interval.progress.clone();
             let met = {
-                let mut walk = Walk::new(self.process, Some(&self.stops), &mut self.kept, user);
+                let walk = Walk::new(self.process, Some(&self.stops), &mut self.kept, user);
+                let mut walk = walk.counting_goal(end != place);
                 match walk.to(&mut session, &end)? {
                     Way::Done => walk.met,
                     Way::Interrupted => return Ok(Stop::Interrupted),

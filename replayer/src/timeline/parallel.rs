@@ -69,6 +69,8 @@ struct Search<'a> {
     stops: &'a Stops,
     /// Newest first.
     stretches: &'a [Stretch],
+    /// Stops at the end of the newest one count: it is not the user's place.
+    counts_end: bool,
     /// The CPU of the recording, if that matters.
     recorded: Option<usize>,
 }
@@ -82,7 +84,8 @@ impl Search<'_> {
         kept: &mut Kept,
         user: &mut dyn Interrupt,
     ) -> Result<(Way, Option<Met>)> {
-        let mut walk = Walk::new(self.process, Some(self.stops), kept, user);
+        let walk = Walk::new(self.process, Some(self.stops), kept, user);
+        let mut walk = walk.counting_goal(n > 0 || self.counts_end);
         let way = walk.to(session, &self.stretches[n].to)?;
         let met = walk.met.filter(|met| met.position.last >= self.begin);
         Ok((way, met))
@@ -150,11 +153,12 @@ impl Search<'_> {
 }
 
 impl Timeline {
-    /// Searches all stretches before `end` in parallel. `None` if there are not several stretches, or if a live
+    /// Searches all stretches before `end` in parallel, for stops at `end` too if `counts_end` is true. `None` if there are not several stretches, or if a live
     /// checkpoint is nearer than the stored ones.
     pub(super) fn search_stored(
         &mut self,
         end: &Position,
+        counts_end: bool,
         user: &mut dyn Interrupt,
     ) -> Result<Option<Found>> {
         let mut others = numbers(&self.stored.cpus());
@@ -175,6 +179,7 @@ impl Timeline {
             begin: self.begin,
             stops: &stops,
             stretches: &stretches,
+            counts_end,
             recorded: self.cpu.filter(|_| !reader.header().cpuid_faulting),
         };
         let (cpu, kept) = (self.cpu, &mut self.kept);

@@ -63,6 +63,8 @@ pub(super) struct Walk<'a> {
     due: Duration,
     /// The end of the walk.
     goal: Option<Position>,
+    /// Stops at the goal count, too: the goal is not the user's place, but the place where a later search began.
+    counts_goal: bool,
     /// True if the current move ends at the goal, whatever the place's name is then.
     is_last_move: bool,
 }
@@ -83,7 +85,17 @@ impl<'a> Walk<'a> {
             passed: None,
             due: due_after(Duration::ZERO),
             goal: None,
+            counts_goal: false,
             is_last_move: false,
+        }
+    }
+
+    /// Lets stops at the goal count if `counts` is true. A session that begins at a checkpoint does not meet the stop whose event
+    /// the checkpoint was taken after: that stop belongs to the stretch before.
+    pub fn counting_goal(self, counts: bool) -> Walk<'a> {
+        Walk {
+            counts_goal: counts,
+            ..self
         }
     }
 
@@ -177,10 +189,11 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Notes a stop. At the goal, only an access counts, because the goal lies behind it.
+    /// Notes a stop. At the user's place, only an access counts, because the place lies behind it.
     fn meet(&mut self, session: &ReplaySession, stop: Stop) {
         let position = session.position();
-        if self.goal.as_ref() != Some(&position) || matches!(stop, Stop::Watchpoint { .. }) {
+        let is_before = self.counts_goal || self.goal.as_ref() != Some(&position);
+        if is_before || matches!(stop, Stop::Watchpoint { .. }) {
             self.met = Some(Met { stop, position });
         }
     }

@@ -149,6 +149,49 @@ fn families() {
     }
 }
 
+/// With a checkpoint after each event, a search begins right behind the stop: the search before has to report it.
+#[test]
+fn stops_at_checkpoints_are_found_backwards() {
+    let rr = Rr::new();
+    let mode = &["-n", "--checkpoint-interval", "1e", "--checkpoint-wait"];
+    let family = Debugged::record(&rr, mode, &Program::c("family"));
+    let out = family.recorded.out();
+    let (first, second) = out.lines().last().and_then(|line| line.split_once(' ')).unwrap();
+    family.check(
+        &["-f", second],
+        &[
+            ("catch exec", "Catchpoint"),
+            ("continue", "exec'd"),
+            ("save exec", ""),
+            ("break main", ""),
+            ("continue", "main (argc=2"),
+            ("reverse-continue", "exec'd"),
+            ("same exec", ""),
+        ],
+    );
+    family.check(
+        &[],
+        &[
+            ("catch fork", "Catchpoint"),
+            ("break main", ""),
+            ("continue", "main (argc=1"),
+            ("continue", &format!("forked process {first}")),
+            ("save first", ""),
+            ("continue", &format!("forked process {second}")),
+            ("save second", ""),
+            ("reverse-continue", &format!("forked process {first}")),
+            ("same first", ""),
+            ("continue", &format!("forked process {second}")),
+            ("same second", ""),
+            ("stepi", ""),
+            ("reverse-continue", &format!("forked process {second}")),
+            ("same second", ""),
+            ("reverse-continue", &format!("forked process {first}")),
+            ("same first", ""),
+        ],
+    );
+}
+
 #[test]
 fn crashes() {
     let rr = Rr::new();

@@ -23,6 +23,7 @@ use rr_trace::{Hold, TraceReader};
 pub use debug_info::Found;
 
 use crate::secrets::SecretNames;
+use crate::separate_debug::DebugDirectories;
 use crate::size::Size;
 use crate::{interrupt, traces};
 
@@ -122,7 +123,12 @@ fn one(name: Option<&Path>, options: &Options) -> Result<()> {
         share: options.pack_dir.is_some(),
         // A recording that has been packed with it has it already.
         debug: match options.with_debug && reader.debug_files()?.is_empty() {
-            true => debug_info::find(&reader, &options.debug_dir)?,
+            true => debug_info::find(
+                &reader,
+                &DebugDirectories {
+                    named: options.debug_dir.clone(),
+                },
+            )?,
             false => Found::default(),
         },
     };

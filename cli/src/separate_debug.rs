@@ -13,13 +13,13 @@ use object::read::ReadRef;
 
 use crate::commands::buildid::digits;
 
-/// Where distributions put it.
+/// The directory that distributions put debug information into.
 const SYSTEM: &str = "/usr/lib/debug";
 
 /// The directories that are searched.
 #[derive(Clone, Debug, Default)]
 pub struct DebugDirectories {
-    /// Those that the user has named, in this order, before that of the system.
+    /// The directories that the user has named. They are searched in this order, and before the system's.
     pub named: Vec<PathBuf>,
 }
 

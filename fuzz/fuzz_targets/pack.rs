@@ -21,7 +21,7 @@ use rr_trace::{Note, TraceReader};
 const BYTES_MOST: u64 = 1 << 16;
 const EVENTS_MOST: usize = 1000;
 
-/// Where the header states the length of the pack.
+/// The place in the header that states the length of the pack.
 const LENGTH: std::ops::Range<usize> = 32..40;
 
 /// The file that each input is written to.

@@ -34,6 +34,7 @@ mod objects;
 mod options;
 mod outputs;
 mod pack;
+mod pack_directories;
 mod packaging;
 mod points;
 mod processes;

@@ -5,6 +5,7 @@ use rr_tracee::task::Resume;
 use rr_tracee::{Stopped, Tid};
 
 use crate::error::Result;
+use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
 use crate::world::next::{Next, Until};
@@ -31,6 +32,19 @@ pub(crate) fn enter_call(
     }
     let until = if may_block { Until::Wait } else { Until::Stop };
     Ok(Next::Wait(running, until))
+}
+
+/// Lets a call run in the kernel that may wait there. Checkpoints taken meanwhile hold the extended state from before the call.
+pub(crate) fn enter_blocking_call(
+    session: &mut RecordSession,
+    tid: Tid,
+    stopped: Stopped,
+    mut call: Call,
+) -> Result<Next> {
+    if session.checkpoints.is_on() {
+        call.xstate = Some(stopped.xstate()?);
+    }
+    enter_call(&mut session.world, tid, stopped, call, true)
 }
 
 /// Lets the kernel make an emulated call.

@@ -15,7 +15,7 @@ use crate::buffer::rewrite::count_call;
 use crate::call::aio::setup::name_ring;
 use crate::call::answer::{answer_call, exists, refuse_call};
 use crate::call::emulated::begin_emulated;
-use crate::call::enter::enter_call;
+use crate::call::enter::{enter_blocking_call, enter_call};
 use crate::call::output::mark_output;
 use crate::call::plain_file::is_plain_file;
 use crate::call::procfs_emulation::before_write_to_process;
@@ -178,10 +178,10 @@ pub(crate) fn begin_recorded(
     if session.policy.options.mark_stdio {
         mark_output(session, tid, &call)?;
     }
-    if may_block && session.checkpoints.is_on() {
-        call.xstate = Some(stopped.xstate()?);
+    match may_block {
+        true => enter_blocking_call(session, tid, stopped, call),
+        false => enter_call(&mut session.world, tid, stopped, call, false),
     }
-    enter_call(&mut session.world, tid, stopped, call, may_block)
 }
 
 /// The tracer resumes the task from the entry of a call, which the registers describe now.

@@ -106,9 +106,12 @@ fn run_turn(session: &mut RecordSession, tid: Tid) -> Result<()> {
     loop {
         tsc::renew();
         let before = session.log.number;
-        draw(session, tid)?;
-        if !session.world.tasks.get(&tid).is_some_and(Task::is_runnable) {
-            return Ok(());
+        session.drive.preemption = None;
+        if session.drive.scheduler.can_preempt(session.log.last_event()) {
+            session.drive.preemption = draw(session, tid)?;
+            if !session.world.tasks.get(&tid).is_some_and(Task::is_runnable) {
+                return Ok(());
+            }
         }
         let advanced = advance_task(session, tid, fresh);
         survive_death(session, tid, advanced)?;

@@ -22,24 +22,19 @@ use crate::session::RecordSession;
 use crate::world::next::Next;
 use crate::world::task::{State, Task};
 
-/// Before a task goes on in its turn: draws if, and after how many instructions, it is preempted.
-pub(crate) fn draw(session: &mut RecordSession, tid: Tid) -> Result<()> {
-    session.drive.preemption = None;
-    let now = session.log.last_event();
+/// Before a task goes on in its turn: the number of instructions after which it is preempted, if the dice say so.
+pub(crate) fn draw(session: &mut RecordSession, tid: Tid) -> Result<Option<u64>> {
     let at_event = |task: &Task| matches!(task.state, State::Ready(_)) && !task.is_mid_interval();
-    if session.world.tasks.len() == 1
-        || !session.world.tasks.get(&tid).is_some_and(at_event)
-        || !session.drive.scheduler.can_preempt(now)
-    {
-        return Ok(());
+    if session.world.tasks.len() == 1 || !session.world.tasks.get(&tid).is_some_and(at_event) {
+        return Ok(None);
     }
     // Without this, the clock would decide who is known to be ready.
     let_woken_out(session)?;
     tell_scheduler(session);
-    if session.drive.scheduler.others_are_ready(tid) {
-        session.drive.preemption = session.drive.scheduler.preemption(now);
+    if !session.drive.scheduler.others_are_ready(tid) {
+        return Ok(None);
     }
-    Ok(())
+    Ok(session.drive.scheduler.preemption(session.log.last_event()))
 }
 
 /// The number of instructions after which the task that goes on now is preempted, if it is.

@@ -27,7 +27,7 @@ use rr_tracee::task::SigInfo;
 use rr_tracee::{Registers, Stopped, Tid};
 
 use crate::call::answer::answer_call;
-use crate::call::enter::enter_call;
+use crate::call::enter::enter_blocking_call;
 use crate::call::parameters::{Failure, give_answer};
 use crate::call::record::make_again;
 use crate::call::registers::{before_call, returned};
@@ -89,12 +89,7 @@ pub(crate) fn begin_wait(
     }
     let orig_rax = libc::SYS_pause as u64;
     stopped.set_regs(&Registers { orig_rax, ..entry })?;
-    call.xstate = session
-        .checkpoints
-        .is_on()
-        .then(|| stopped.xstate())
-        .transpose()?;
-    enter_call(&mut session.world, tid, stopped, call, true).map(ControlFlow::Break)
+    enter_blocking_call(session, tid, stopped, call).map(ControlFlow::Break)
 }
 
 /// At the exit of a call that waited: returns it to be recorded as any other, unless it was

@@ -58,6 +58,26 @@ fn threads() {
     }
 }
 
+/// A process that was forked executes a program: the exec is found forwards and backwards.
+fn goes_back_over_an_exec(family: &Debugged<'_>, process: &str) {
+    family.check(
+        &["-f", process],
+        &[
+            ("catch exec", "Catchpoint"),
+            ("continue", "exec'd"),
+            ("save exec", ""),
+            ("break main", ""),
+            ("continue", "main (argc=2"),
+            ("reverse-continue", "exec'd"),
+            ("same exec", ""),
+            // gdb has only the symbols of the last program that it has seen.
+            ("reverse-continue", "No more reverse-execution history"),
+            ("continue", "exec'd"),
+            ("same exec", ""),
+        ],
+    );
+}
+
 #[test]
 fn families() {
     let rr = Rr::new();
@@ -126,22 +146,7 @@ fn families() {
                 ("continue", "exited with code 05"),
             ],
         );
-        family.check(
-            &["-f", second],
-            &[
-                ("catch exec", "Catchpoint"),
-                ("continue", "exec'd"),
-                ("save exec", ""),
-                ("break main", ""),
-                ("continue", "main (argc=2"),
-                ("reverse-continue", "exec'd"),
-                ("same exec", ""),
-                // gdb has only the symbols of the last program that it has seen.
-                ("reverse-continue", "No more reverse-execution history"),
-                ("continue", "exec'd"),
-                ("same exec", ""),
-            ],
-        );
+        goes_back_over_an_exec(&family, second);
         for options in [["-p", "no-such"], ["-f", "1"], ["-p", "1"]] {
             let run = family.run(&options, &[]);
             assert_eq!(run.shell_status(), 2, "{}", run.describe());
@@ -157,18 +162,7 @@ fn stops_at_checkpoints_are_found_backwards() {
     let family = Debugged::record(&rr, mode, &Program::c("family"));
     let out = family.recorded.out();
     let (first, second) = out.lines().last().and_then(|line| line.split_once(' ')).unwrap();
-    family.check(
-        &["-f", second],
-        &[
-            ("catch exec", "Catchpoint"),
-            ("continue", "exec'd"),
-            ("save exec", ""),
-            ("break main", ""),
-            ("continue", "main (argc=2"),
-            ("reverse-continue", "exec'd"),
-            ("same exec", ""),
-        ],
-    );
+    goes_back_over_an_exec(&family, second);
     family.check(
         &[],
         &[

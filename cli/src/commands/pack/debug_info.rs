@@ -15,7 +15,7 @@ use crate::separate_debug::DebugDirectories;
 
 const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 
-/// What was found of a recording's programs and libraries.
+/// The debug information that was found for a recording's programs and libraries.
 #[derive(Default, Debug)]
 pub struct Found {
     /// Build ids in hexadecimal digits, and the files with their debug information.

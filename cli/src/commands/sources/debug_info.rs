@@ -58,7 +58,7 @@ impl DebugInfo {
     }
 
     /// The files that the debug information of a file names; `shared` is a file with parts that several have in common (dwz(1)).
-    /// What cannot be understood is left out.
+    /// Units that cannot be understood are left out.
     pub fn read(file: &object::File<'_>, shared: Option<&object::File<'_>>) -> DebugInfo {
         let sections = Sections::of(file);
         let shared = shared.map(Sections::of);

@@ -66,7 +66,7 @@ fn substitute(text: &str) -> Result<(String, PathBuf), String> {
     Ok((library.to_owned(), path.into()))
 }
 
-/// What is found.
+/// The source files and debug information of the binaries.
 #[derive(Default)]
 struct Found {
     binaries: BTreeSet<PathBuf>,

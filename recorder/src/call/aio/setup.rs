@@ -6,7 +6,7 @@ use rr_tracee::{
 };
 
 use crate::buffer::restore::apply_ops;
-use crate::call::enter::enter_call;
+use crate::call::enter::enter_blocking_call;
 use crate::call::record::gather_writes;
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -29,7 +29,8 @@ pub(crate) fn name_ring(world: &World, tid: Tid, entry: &Registers, stopped: &mu
         entry.syscall(),
         libc::SYS_io_getevents | IO_PGETEVENTS | libc::SYS_io_cancel
     );
-    if let Some(ring) = ring_of(world, tid, entry).filter(|_| names_context) {
+    // Most calls name no context: nothing is looked up for them.
+    if names_context && let Some(ring) = ring_of(world, tid, entry) {
         let regs = stopped.regs()?;
         stopped.set_regs(&Registers {
             rdi: ring.start.0,
@@ -126,7 +127,7 @@ pub(crate) fn begin_destroy(
     session: &mut RecordSession,
     tid: Tid,
     mut stopped: Stopped,
-    mut call: Call,
+    call: Call,
 ) -> Result<Next> {
     if let Some(ring) = ring_of(&session.world, tid, &call.entry) {
         stopped.set_regs(&Registers {
@@ -134,10 +135,7 @@ pub(crate) fn begin_destroy(
             ..call.entry
         })?;
     }
-    if session.checkpoints.is_on() {
-        call.xstate = Some(stopped.xstate()?);
-    }
-    enter_call(&mut session.world, tid, stopped, call, true)
+    enter_blocking_call(session, tid, stopped, call)
 }
 
 /// Handles the exit of `io_destroy`: the kernel has unmapped the ring, and what stands in its place goes, too.

@@ -10,7 +10,7 @@ use rr_tracee::{Addr, AddrRange, Memory, Registers, SpaceId, SpaceOp, Stopped, T
 use super::requests::{KEY, Purpose, Request, Submission, requests};
 use super::ring::{completions, tail};
 use super::setup::ring_of;
-use crate::call::enter::enter_call;
+use crate::call::enter::{enter_blocking_call, enter_call};
 use crate::call::output::output_of;
 use crate::call::plain_file::is_plain_file;
 use crate::call::record::make_again;
@@ -57,7 +57,7 @@ pub(crate) fn begin_submit(
     session: &mut RecordSession,
     tid: Tid,
     mut stopped: Stopped,
-    mut call: Call,
+    call: Call,
 ) -> Result<Next> {
     let entry = call.entry;
     let Some(ring) = ring_of(&session.world, tid, &entry) else {
@@ -111,10 +111,10 @@ pub(crate) fn begin_submit(
     let submission = submission.unwrap_or(Submission::Made { ring, from, requests });
     session.world.task_mut(tid)?.at_call.submission = Some(Box::new(submission));
     stopped.set_regs(&made)?;
-    if may_wait && session.checkpoints.is_on() {
-        call.xstate = Some(stopped.xstate()?);
+    match may_wait {
+        true => enter_blocking_call(session, tid, stopped, call),
+        false => enter_call(&mut session.world, tid, stopped, call, false),
     }
-    enter_call(&mut session.world, tid, stopped, call, may_wait)
 }
 
 /// Returns whether a request to read would not wait. (Also if nobody can tell.)

@@ -182,16 +182,17 @@ impl Started {
         let _ = nix::sys::signal::kill(self.pid(), signal);
     }
 
-    /// Waits for the end. If the command takes longer than `limit`, it is killed with its group, and
+    /// Waits for the end, for at most `limit` from now. After that, the command is killed with its group, and
     /// the test fails.
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Run {
+        let from = Instant::now();
         let mut pause = Duration::from_micros(500);
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("wait for a child") {
                 break status;
             }
-            if self.start.elapsed() > limit {
+            if from.elapsed() > limit {
                 let tree = describe_tree(self.pid());
                 let _ = killpg(self.pid(), Signal::SIGKILL);
                 let _ = self.child.wait();

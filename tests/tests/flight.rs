@@ -12,7 +12,7 @@ use rr_tests::rr::{Recording, words};
 use rr_tests::run::{Started, no_process_left_in};
 use rr_tests::{Rr, full};
 
-/// Since a recording began.
+/// For each thing that is waited for.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The guest, with this number of requests (0: until it is killed).

@@ -199,7 +199,9 @@ impl Rr {
         command
             .env_remove("GUEST_RECORDED")
             .env("LC_ALL", "C")
-            .env_remove("RUST_BACKTRACE");
+            .env_remove("RUST_BACKTRACE")
+            // Cargo sets this for tests. With it, each loader looks for its libraries in some hundred directories.
+            .env_remove("LD_LIBRARY_PATH");
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }

@@ -10,7 +10,7 @@ use rr_checkpoint::Checkpoint;
 use rr_tests::damage::copy_of;
 use rr_tests::programs::{Random, shell};
 use rr_tests::run::start;
-use rr_tests::{Recording, Rr, Run, full, run};
+use rr_tests::{NO_CHECKPOINTS, Recording, Rr, Run, full, run};
 use rr_trace::TraceReader;
 use serde_json::Value;
 
@@ -129,7 +129,7 @@ fn the_list_for_people_and_for_programs() {
         "{table}"
     );
 
-    let none = recorded(&rr, &[]);
+    let none = recorded(&rr, &NO_CHECKPOINTS);
     assert_eq!(
         checkpoints(&rr, &[&path(&none)]).expect_success().out(),
         "0 checkpoints; 0 B on the disk\n"

@@ -14,7 +14,7 @@ use rr_tests::guest::names as names_of_guests;
 use rr_tests::matrix::{check_recording, record_options};
 use rr_tests::programs::{Random, shell};
 use rr_tests::run::{no_process_left_in, start};
-use rr_tests::{Guest, Plan, Rr, Run, full, run};
+use rr_tests::{Guest, NO_CHECKPOINTS, Plan, Rr, Run, full, run};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 
@@ -32,6 +32,9 @@ fn create(rr: &Rr, options: &[&str], dir: &Path) -> Run {
     command.args(options).arg(dir);
     run(&mut command, rr.limit)
 }
+
+/// A recording without the buffer, whose checkpoints are all made afterwards. (By default, one that takes longer than a second has some.)
+const BARE: [&str; 3] = ["-n", NO_CHECKPOINTS[0], NO_CHECKPOINTS[1]];
 
 /// The names in the directory of checkpoints.
 fn names(dir: &Path) -> Vec<String> {
@@ -104,7 +107,7 @@ fn recreate(name: &str) {
         .collect();
     // First every call is an event, with a checkpoint at each; then the library makes calls, which are
     // no events.
-    let count = rr.record(&["-n"], &program).info().events;
+    let count = rr.record(&BARE, &program).info().events;
     if count > MANY_EVENTS {
         eprintln!("{name}: {count} events are too many");
         return;
@@ -201,7 +204,7 @@ const SCRIPT: &str = "for i in 1 2 3 4 5 6 7 8 9; do /bin/true; echo $i; done";
 #[test]
 fn what_is_there_is_not_made_again() {
     let rr = Rr::new();
-    let recording = rr.record(&["-n"], &shell(SCRIPT));
+    let recording = rr.record(&BARE, &shell(SCRIPT));
     let last = recording.info().events;
     let dir = &recording.dir;
     let stamp = |name: &str| {
@@ -242,7 +245,7 @@ fn what_is_there_is_not_made_again() {
 #[test]
 fn what_was_removed_is_not_made_again() {
     let rr = Rr::new();
-    let recording = rr.record(&["-n"], &shell(SCRIPT));
+    let recording = rr.record(&BARE, &shell(SCRIPT));
     let dir = &recording.dir;
     let options = ["-i", "3e", "--checkpoint-budget", "200K"];
     let run = create(&rr, &options, dir).expect_success();
@@ -272,7 +275,7 @@ fn what_was_removed_is_not_made_again() {
 #[test]
 fn intervals_are_those_of_the_recorder() {
     let rr = Rr::new();
-    let recording = rr.record(&[], &shell(SCRIPT));
+    let recording = rr.record(&NO_CHECKPOINTS, &shell(SCRIPT));
     let bare = recording.dir.clone();
     for (interval, least) in [("60", 3), ("20e", 3), ("1ms", 3), ("1s", 0), ("auto", 0)] {
         let copy = bare_copy(&rr, &bare);
@@ -300,7 +303,7 @@ fn intervals_are_those_of_the_recorder() {
 #[test]
 fn what_cannot_be_is_said() {
     let rr = Rr::new();
-    let recording = rr.record(&[], &shell("/bin/true"));
+    let recording = rr.record(&NO_CHECKPOINTS, &shell("/bin/true"));
     let last = recording.info().events;
     let beyond = (last + 1).to_string();
     let refused = |options: &[&str], words: &str| {
@@ -344,7 +347,7 @@ fn a_trace_that_cannot_be_written_to() {
         eprintln!("skipped: no right to change the user");
         return;
     };
-    let recording = rr.record(&[], &shell("/bin/true"));
+    let recording = rr.record(&NO_CHECKPOINTS, &shell("/bin/true"));
     let place = recording.dir.join("checkpoints");
     let mode = |mode| fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
     mode(0o555);
@@ -361,7 +364,7 @@ fn a_trace_that_cannot_be_written_to() {
 #[test]
 fn a_full_disk_loses_nothing() {
     let rr = Rr::new();
-    let recording = rr.record(&["-n"], &shell(SCRIPT));
+    let recording = rr.record(&BARE, &shell(SCRIPT));
     let bytes: u64 = rr_tests::damage::files(&recording.dir)
         .iter()
         .map(|file| fs::metadata(file).unwrap().len().next_multiple_of(4096))
@@ -405,7 +408,7 @@ fn a_full_disk_loses_nothing() {
 #[test]
 fn killed_at_any_moment() {
     let rr = Rr::new();
-    let recording = rr.record(&["-n"], &shell(SCRIPT));
+    let recording = rr.record(&BARE, &shell(SCRIPT));
     let whole = bare_copy(&rr, &recording.dir);
     let took = create(&rr, &["-i", "1"], &whole).expect_success().elapsed;
     let copy = bare_copy(&rr, &recording.dir);
@@ -455,7 +458,7 @@ fn killed_at_any_moment() {
 #[test]
 fn two_at_the_same_time() {
     let rr = Rr::new();
-    let recording = rr.record(&["-n"], &shell(SCRIPT));
+    let recording = rr.record(&BARE, &shell(SCRIPT));
     let mut command = rr.command(["create-checkpoints", "-i", "1"]);
     let first = start(command.arg(&recording.dir));
     while names(&recording.dir).len() < 5 {

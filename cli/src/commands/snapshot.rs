@@ -220,16 +220,16 @@ fn take_back() {
     }
 }
 
-/// Takes a tenth of a processor that others want too, and goes last at the disk. Threads inherit this.
+/// Takes a quarter of a processor that another process wants too, and goes last at the disk. Threads inherit this.
 ///
-/// Less would be no favour: on a machine that is always busy, a snapshot with the nice value 19 gets one
-/// part in seventy, and takes minutes where one second of work is to be done.
+/// Less would be no favour. With the nice value 19 a snapshot gets one part in seventy beside a busy process, and
+/// takes minutes for a second of work.
 fn be_modest() {
     const WHO_PROCESS: i32 = 1;
     const BEST_EFFORT_LAST: i32 = (2 << 13) | 7;
     // SAFETY: plain numbers. If one of them fails, the snapshot is less modest.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 5);
         libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_LAST);
     }
 }

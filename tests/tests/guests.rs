@@ -166,6 +166,7 @@ guests! {
         ptrace_groups
         ptrace_steps
         ptrace_tracers
+        ptrace_usage
         ptrace_watches
         pty
         pty_jobs

@@ -65,6 +65,7 @@ pub mod syscalls;
 pub mod task;
 pub mod ticker;
 pub mod tsc;
+pub mod usage;
 pub mod vsyscall;
 
 pub use error::{Error, Result};

@@ -85,7 +85,7 @@ fn read_bytes(path: &str) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read(path: String, tid: Tid) -> Result<String> {
+pub(crate) fn read(path: String, tid: Tid) -> Result<String> {
     match read_bytes(&path) {
         Ok(bytes) => {
             Ok(String::from_utf8(bytes)

@@ -24,6 +24,7 @@ use std::ops::ControlFlow;
 
 use rr_trace::event::MemWrite;
 use rr_tracee::task::SigInfo;
+use rr_tracee::usage::Usage;
 use rr_tracee::{Registers, Stopped, Tid};
 
 use crate::call::answer::answer_call;
@@ -44,9 +45,7 @@ use crate::world::task::Task;
 use crate::world::wait::Wait;
 use rr_tracee::regs::is_restart;
 
-/// Sizes of `struct rusage`, and of the part of `siginfo_t` that waitid(2) writes.
-const RUSAGE: usize = 144;
-
+/// Size of the part of `siginfo_t` that waitid(2) writes.
 const SIGCHLD_INFO: usize = 28;
 
 /// `ERESTARTSYS`: the kernel's result for an interrupted wait4(2).
@@ -211,8 +210,14 @@ fn take_report(world: &mut World, tid: Tid, asked: &Asked, news: News) -> Result
     } else {
         news.status.to_le_bytes().to_vec()
     };
+    let usage = match (asked.usage, world.tasks.get(&news.tid)) {
+        (0, _) => Usage::default(),
+        (_, Some(task)) => Usage::of(task.tgid)?,
+        // Only a tracee that is no child is reported by rr after its end, when nothing is known of it any more.
+        (_, None) => Usage::default(),
+    };
     let mut writes = Vec::new();
-    for (at, data) in [(asked.answer, answer), (asked.usage, vec![0; RUSAGE])] {
+    for (at, data) in [(asked.answer, answer), (asked.usage, usage.to_bytes())] {
         if at == 0 {
             continue;
         }

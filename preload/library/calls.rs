@@ -8,7 +8,7 @@
 use crate::call::Call;
 use crate::file::{File, S_IFCHR, S_IFIFO, S_IFREG, S_IFSOCK, is_nonblocking, is_writable, major, plain};
 use crate::kernel::{self, call as sys};
-use crate::layout::{CONTROL, Control, FORCED, traced};
+use crate::layout::{ACTIONS_KNOWN, CONTROL, Control, FORCED, traced};
 use crate::numbers::*;
 use crate::{numbers, polling, probe, sockets};
 
@@ -116,7 +116,7 @@ fn attempt(call: &Call, now: u32, room: u64, reading: &mut Reading) -> Option<i6
         // Locks, signals, timers, memory.
         FUTEX => futex(call, now),
         RT_SIGPROCMASK if a[3] == 8 => sigprocmask(call),
-        RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !is_forced(a[0] as u32)) => plain(call),
+        RT_SIGACTION if a[3] == 8 && (a[1] == 0 || !has_known_action(a[0] as u32)) => plain(call),
         GETITIMER | SETITIMER | ALARM => plain(call),
         GETRESUID | GETRESGID | SET_ROBUST_LIST => plain(call),
         // This advice does not change what memory holds.
@@ -355,8 +355,8 @@ fn futex(call: &Call, now: u32) -> Option<i64> {
 }
 
 /// Returns whether the recorder has to know what the program does with this signal.
-fn is_forced(signal: u32) -> bool {
-    matches!(signal, 1..=64) && FORCED >> (signal - 1) & 1 != 0
+fn has_known_action(signal: u32) -> bool {
+    matches!(signal, 1..=64) && ACTIONS_KNOWN >> (signal - 1) & 1 != 0
 }
 
 /// Changes the signal mask. Not handled if a signal is pending that the new mask may let in: that

@@ -201,6 +201,10 @@ impl Counter {
 /// the program does with them.
 pub const FORCED: u64 = 1 << 4 | 1 << 10 | 1 << 30;
 
+/// The signals whose actions the recorder must know: those of [`FORCED`], and `SIGCHLD`, because the recorder sends
+/// that to tracers in the kernel's place.
+pub const ACTIONS_KNOWN: u64 = FORCED | 1 << 16;
+
 /// Number of words of the filter of mapped files.
 pub const FILTER_WORDS: usize = 64;
 

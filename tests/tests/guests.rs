@@ -164,6 +164,7 @@ guests! {
         ptrace_crash
         ptrace_filters
         ptrace_groups
+        ptrace_nocldstop
         ptrace_steps
         ptrace_tracers
         ptrace_usage

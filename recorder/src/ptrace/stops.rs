@@ -1,7 +1,7 @@
 //! Stops a tracee for its tracer, and tells the tracer.
 
 use rr_trace::event::{Disposition, EventKind, SignalPlace};
-use rr_tracee::task::{SigInfo, is_fault, signo};
+use rr_tracee::task::{SigInfo, is_fault, si_code, signo};
 use rr_tracee::{Stopped, Tid, procfs};
 
 use crate::call::parameters::Answered;
@@ -191,8 +191,10 @@ pub(crate) fn tell_tracer(world: &mut World, tracer: Tid, tid: Tid, news: SigInf
     let table = procfs::signal_dispositions(tracer)?;
     let is_blocked = table.blocked & bit(libc::SIGCHLD) != 0;
     let is_caught = table.caught & bit(libc::SIGCHLD) != 0;
+    let is_stop = matches!(si_code(&news), libc::CLD_STOPPED | libc::CLD_TRAPPED);
+    let is_unwanted = is_stop && task.signals.actions.of(libc::SIGCHLD).hears_no_stops();
     let has_one = task.signals.deferred.iter().any(|i| signo(i) == libc::SIGCHLD);
-    if has_one || !(is_blocked || is_caught) {
+    if has_one || is_unwanted || !(is_blocked || is_caught) {
         return Ok(());
     }
     world.task_mut(tracer)?.signals.deferred.push(news);

@@ -1,22 +1,23 @@
-//! The actions of signals that the kernel forces on tasks because of rr.
+//! The actions of signals that the kernel forces on tasks because of rr, and of the one that rr sends to tracers.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rr_preload::layout::FORCED;
+use rr_preload::layout::ACTIONS_KNOWN;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, Memory, Registers};
 
 /// The child's handlers become default actions (clone(2)).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-const SIGNALS: [i32; FORCED.count_ones() as usize] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGSYS];
+const SIGNALS: [i32; ACTIONS_KNOWN.count_ones() as usize] =
+    [libc::SIGTRAP, libc::SIGSEGV, libc::SIGSYS, libc::SIGCHLD];
 
 pub(crate) const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-const _: () = assert!(FORCED == bit(SIGNALS[0]) | bit(SIGNALS[1]) | bit(SIGNALS[2]));
+const _: () = assert!(ACTIONS_KNOWN == bit(SIGNALS[0]) | bit(SIGNALS[1]) | bit(SIGNALS[2]) | bit(SIGNALS[3]));
 
 /// An action in the kernel's format (`struct kernel_sigaction`: handler, flags, restorer, mask).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,12 +34,17 @@ impl Action {
         self.0[0] == libc::SIG_IGN as u64
     }
 
+    /// Returns whether the program does not want to hear of children (or tracees) that stop.
+    pub(crate) fn hears_no_stops(&self) -> bool {
+        self.0[1] & libc::SA_NOCLDSTOP as u64 != 0
+    }
+
     fn is_once(&self) -> bool {
         self.0[1] & libc::SA_RESETHAND as u64 != 0
     }
 }
 
-/// The actions of the signals of [`FORCED`]: one table for all tasks that share their actions in the
+/// The actions of the signals of [`ACTIONS_KNOWN`]: one table for all tasks that share their actions in the
 /// kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Actions(Rc<RefCell<[Action; SIGNALS.len()]>>);

@@ -29,6 +29,18 @@ struct Header {
   checkpointEvery    @15 :Text;
   # What was asked for with --checkpoint-interval: steps ("1000"), events ("1000e"), a time ("2s", "500ms"), "auto";
   # empty: no checkpoints.
+
+  cpuid              @16 :List(CpuidAnswer);
+  # The answers of CPUID that the library in the program gives; empty: it gives none.
+}
+
+struct CpuidAnswer {
+  leaf @0 :UInt32;  # eax before the instruction
+  sub  @1 :UInt32;  # ecx before it; 0xffffffff: any
+  eax  @2 :UInt32;  # after it…
+  ebx  @3 :UInt32;
+  ecx  @4 :UInt32;
+  edx  @5 :UInt32;
 }
 
 struct Refused {

@@ -1,9 +1,7 @@
-//! Options of the original rr that scripts pass and that need nothing here.
-//!
-//! They are accepted without a word, and `--help` does not list them. [`RecordOptions::refused`] names
-//! those that ask for what this rr does not do.
+//! Options of the original rr. Most need nothing here: they are accepted without a word, and `--help` does not list them.
 
 use clap::ValueEnum;
+use rr_tracee::cpuid::Hidden;
 
 /// Sizes of the original's buffer in KiB, one for each thread.
 const BUFFER_KIB: std::ops::RangeInclusive<u64> = 4..=1 << 20;
@@ -35,18 +33,39 @@ pub struct RecordOptions {
     /// Files that change outside are told without it
     #[arg(long, hide = true)]
     check_outside_mmaps: bool,
-    /// Masks features of the CPU
-    #[arg(long, value_name = "MASKS", hide = true)]
-    disable_cpuid_features: Option<String>,
-    /// Masks features of the CPU
-    #[arg(long, value_name = "MASKS", hide = true)]
-    disable_cpuid_features_ext: Option<String>,
-    /// Masks features of the CPU
-    #[arg(long, value_name = "MASK", hide = true)]
-    disable_cpuid_features_xsave: Option<String>,
-    /// Masks features of the CPU
-    #[arg(long, hide = true)]
+    /// Hide features of the processor, so that the trace can be replayed where they are not: bits of ecx and edx of CPUID
+    /// leaf 1
+    #[arg(long, value_name = "ECX[,EDX]", value_parser = masks::<2>)]
+    disable_cpuid_features: Option<Masks<2>>,
+    /// The same for ebx, ecx and edx of leaf 7
+    #[arg(long, value_name = "EBX[,ECX[,EDX]]", value_parser = masks::<3>)]
+    disable_cpuid_features_ext: Option<Masks<3>>,
+    /// The same for eax of leaf 13, subleaf 1
+    #[arg(long, value_name = "EAX", value_parser = masks::<1>)]
+    disable_cpuid_features_xsave: Option<Masks<1>>,
+    /// Hide AVX-512
+    #[arg(long)]
     disable_avx_512: bool,
+}
+
+/// Bits of registers, in the order of the option.
+type Masks<const N: usize> = [u32; N];
+
+/// One to `N` masks, decimal or with `0x`.
+fn masks<const N: usize>(text: &str) -> Result<Masks<N>, String> {
+    let mut masks = [0; N];
+    let parts: Vec<&str> = text.split(',').collect();
+    if parts.len() > N {
+        return Err(format!("at most {N} masks"));
+    }
+    for (mask, part) in masks.iter_mut().zip(parts) {
+        let parsed = match part.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16),
+            None => part.parse(),
+        };
+        *mask = parsed.map_err(|e| format!("{part}: {e}"))?;
+    }
+    Ok(masks)
 }
 
 /// The choice for a recording inside another one.
@@ -75,15 +94,23 @@ fn kib(text: &str) -> Result<u64, String> {
 }
 
 impl RecordOptions {
-    /// Says what is asked for and not done, if anything.
-    pub fn refused(&self) -> Option<&'static str> {
-        let masks = [
-            &self.disable_cpuid_features,
-            &self.disable_cpuid_features_ext,
-            &self.disable_cpuid_features_xsave,
-        ];
-        let is_masked = self.disable_avx_512 || masks.iter().any(|mask| mask.is_some());
-        is_masked.then_some("this rr cannot hide features of the CPU: the program sees all of them")
+    /// The features that the program is not shown.
+    pub fn hidden(&self) -> Vec<Hidden> {
+        let of = |leaf, sub, bits| Hidden { leaf, sub, bits };
+        let mut hidden = Vec::new();
+        hidden.extend(self.disable_cpuid_features.map(|[c, d]| of(1, 0, [0, 0, c, d])));
+        hidden.extend(
+            self.disable_cpuid_features_ext
+                .map(|[b, c, d]| of(7, 0, [0, b, c, d])),
+        );
+        hidden.extend(
+            self.disable_cpuid_features_xsave
+                .map(|[a]| of(0xd, 1, [a, 0, 0, 0])),
+        );
+        if self.disable_avx_512 {
+            hidden.extend(Hidden::AVX_512);
+        }
+        hidden
     }
 }
 

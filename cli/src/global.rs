@@ -36,9 +36,9 @@ pub struct Global {
     /// Accepted for compatibility: every replay compares registers and outputs, and `rr verify` all memory
     #[arg(short = 'C', long, value_name = "WHEN", global = true, hide = true)]
     checksum: Option<String>,
-    /// Accepted for compatibility
+    /// Record as on a processor that cannot be made to trap on CPUID
     #[arg(long, global = true, hide = true)]
-    disable_cpuid_faulting: bool,
+    pub disable_cpuid_faulting: bool,
     /// Accepted for compatibility
     #[arg(
         long = "disable-ptrace-exit_events",

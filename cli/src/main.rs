@@ -142,6 +142,9 @@ fn main() -> ExitCode {
         return print_version();
     }
     start_log(cli.global.log.as_deref());
+    if cli.global.disable_cpuid_faulting {
+        rr_tracee::cpuid::do_without_faulting();
+    }
     if matches!(
         cli.command,
         Command::Dump(_)

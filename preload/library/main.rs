@@ -178,6 +178,10 @@ extern "C" fn handle(frame: &mut Frame) {
             number: layout::COUNTER_AND_PROCESSOR_NUMBER,
             args: [0; 6],
         },
+        layout::site::CPUID => Call {
+            number: layout::CPUID_NUMBER,
+            args: [frame.rax as u32 as u64, frame.rcx as u32 as u64, 0, 0, 0, 0],
+        },
         _ => Call {
             number: frame.rax,
             args: [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9],
@@ -219,6 +223,10 @@ extern "C" fn handle(frame: &mut Frame) {
                 frame.rcx = unsafe { (&raw const (*control).processor).read_volatile() };
                 3
             }
+            layout::site::CPUID => match set_answer(frame) {
+                true => 2,
+                false => 0,
+            },
             _ => {
                 frame.rax = result as u64;
                 // The kernel leaves its return address and the flags in these registers.
@@ -230,6 +238,15 @@ extern "C" fn handle(frame: &mut Frame) {
         // SAFETY: as above.
         unsafe { (*control).go_on = go_on + len };
     }
+}
+
+/// Sets the registers that hold an answer of `cpuid`. Returns whether the answer is known.
+fn set_answer(frame: &mut Frame) -> bool {
+    let Some([rax, rbx, rcx, rdx]) = calls::cpuid(frame.rax, frame.rcx) else {
+        return false;
+    };
+    (frame.rax, frame.rbx, frame.rcx, frame.rdx) = (rax.into(), rbx.into(), rcx.into(), rdx.into());
+    true
 }
 
 /// Sets the registers that hold the time-stamp counter.

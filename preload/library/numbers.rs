@@ -38,6 +38,8 @@ numbers! {
 pub const COUNTER: u64 = crate::layout::COUNTER_NUMBER;
 /// Pseudo call: reads the time-stamp counter and the processor's number.
 pub const COUNTER_AND_PROCESSOR: u64 = crate::layout::COUNTER_AND_PROCESSOR_NUMBER;
+/// Pseudo call: asks for the processor's features. Its arguments are leaf and subleaf.
+pub const CPUID: u64 = crate::layout::CPUID_NUMBER;
 
 // These calls are never buffered, but have a payload (`../src/payload.rs`).
 pub const MSGSND: u64 = 69;

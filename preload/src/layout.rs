@@ -30,7 +30,8 @@
 //!
 //! A `rdtsc` or `rdtscp` is handled in the same way. Their stubs first write a word that says so
 //! (`Control.site`), and `rdtscp` has three bytes. If their place is overwritten, too, `go_on` is a copy
-//! of the instruction in the stub (`tracee/src/site.rs`).
+//! of the instruction in the stub (`tracee/src/site.rs`). So is `cpuid`, whose answer is looked up in
+//! [`Control::cpuid`], a constant of the trace.
 //!
 //! # Records
 //!
@@ -143,6 +144,8 @@ pub mod site {
     pub const COUNTER: u64 = 1;
     /// A `rdtscp` instruction.
     pub const COUNTER_AND_PROCESSOR: u64 = 2;
+    /// A `cpuid` instruction.
+    pub const CPUID: u64 = 3;
 }
 
 /// The program's registers, as the library's entry pushes them.
@@ -174,6 +177,10 @@ pub const COUNTER_NUMBER: u64 = 0xffe;
 /// Number of `rdtscp` in records. Its output is [`Control::processor`].
 pub const COUNTER_AND_PROCESSOR_NUMBER: u64 = 0xffd;
 
+/// Number of `cpuid` in records. They say that the library has answered; the answer is in
+/// [`Control::cpuid`].
+pub const CPUID_NUMBER: u64 = 0xffc;
+
 /// The time-stamp counter as the program sees it. It is computed from `CLOCK_MONOTONIC_RAW`, because
 /// the real counter is hidden from the program, and to show it would cost the recorder two writes to
 /// CR4, which are slow in virtual machines.
@@ -197,7 +204,7 @@ impl Counter {
 }
 
 /// The signals that the kernel forces on a task because of rr, as a set (bit n−1 for signal n):
-/// `SIGTRAP` (single steps), `SIGSEGV` (`rdtsc`), `SIGSYS` (`int 0x80`). The recorder must know what
+/// `SIGTRAP` (single steps), `SIGSEGV` (`rdtsc`, `cpuid`), `SIGSYS` (`int 0x80`). The recorder must know what
 /// the program does with them.
 pub const FORCED: u64 = 1 << 4 | 1 << 10 | 1 << 30;
 
@@ -265,6 +272,40 @@ pub struct Control {
     pub allowed: [u64; ALLOWED_WORDS],
     /// The processor that the last `rdtscp` returned: its number in the low 12 bits, its node above.
     pub processor: u64,
+    /// The answers of `cpuid`, the same in recording and replay.
+    pub cpuid: [CpuidEntry; CPUID_ENTRIES],
+}
+
+/// Maximum number of answers of `cpuid` in [`Control::cpuid`].
+pub const CPUID_ENTRIES: usize = 80;
+
+/// [`CpuidEntry::sub`] of a leaf that has no subleaves.
+pub const ANY_SUBLEAF: u32 = u32::MAX;
+
+/// An answer of `cpuid`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuidEntry {
+    /// The leaf: `eax` before the instruction.
+    pub leaf: u32,
+    /// The subleaf: `ecx` before the instruction, or [`ANY_SUBLEAF`].
+    pub sub: u32,
+    /// `eax`, `ebx`, `ecx` and `edx` after it.
+    pub answer: [u32; 4],
+}
+
+impl CpuidEntry {
+    /// No entry: nobody asks for this leaf.
+    pub const NONE: CpuidEntry = CpuidEntry {
+        leaf: u32::MAX,
+        sub: 0,
+        answer: [0; 4],
+    };
+
+    /// Returns whether this is the answer for a leaf and a subleaf.
+    pub fn is_for(&self, leaf: u32, sub: u32) -> bool {
+        self.leaf == leaf && (self.sub == sub || self.sub == ANY_SUBLEAF)
+    }
 }
 
 /// Number of words of the set of allowed calls: call numbers are below 512.

@@ -9,7 +9,7 @@ use rr_preload::layout::{self, Control, Frame, mode};
 use rr_preload::records::{self, Record};
 use rr_trace::Bytes;
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::{Addr, Memory, SpaceOp, rr_area, shaping, syscalls};
+use rr_tracee::{Addr, Memory, SpaceOp, cpuid, rr_area, shaping, syscalls};
 
 use crate::failure::Failure;
 
@@ -22,8 +22,15 @@ macro_rules! field {
 pub(crate) use field;
 
 /// Puts the library into the zygote of all replayed processes.
-pub(crate) fn install(memory: &Memory) -> rr_tracee::Result<()> {
+pub(crate) fn install(memory: &Memory, answers: &cpuid::Table) -> rr_tracee::Result<()> {
     memory.write(rr_area::CODE, rr_preload::IMAGE)?;
+    let words = answers.words();
+    let words = words.iter().flat_map(|entry| {
+        let [a, b, c, d] = entry.answer;
+        [entry.leaf, entry.sub, a, b, c, d]
+    });
+    let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    memory.write(field!(cpuid), &bytes)?;
     memory.write(field!(entry), &layout::ENTRY.to_le_bytes())?;
     memory.write(field!(mode), &mode::REPLAY.to_le_bytes())
 }

@@ -10,12 +10,14 @@ use std::collections::BTreeSet;
 
 use rr_preload::layout::{self, Control};
 use rr_tracee::code::decode;
-use rr_tracee::hardware_random::{self, Access};
+use rr_tracee::cpuid;
+use rr_tracee::hardware_random;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, TRAP_INT3, si_code};
 use rr_tracee::ticker::take_tick;
+use rr_tracee::trapping::Trapping;
 use rr_tracee::{Addr, AddrRange, ExtendedState, Memory, Registers, Stop, Tid, rr_area};
 
 use crate::breakpoints::Halting;
@@ -238,14 +240,24 @@ impl Diversion {
         self.stopped(tid)?.regs()
     }
 
-    /// `rdtsc`, `rdrand` and `rdseed` trap in replayed tasks. The counter is the time of the last
+    /// `rdtsc`, `rdrand`, `rdseed` and `cpuid` trap in replayed tasks. The counter is the time of the last
     /// event.
     fn read_counter(&mut self, tid: Tid, memory: &Memory, mut regs: Registers) -> rr_tracee::Result<bool> {
         let mut code = [0; 15];
         let got = memory.read_some(Addr(regs.rip), &mut code)?;
-        if let Some(access) = Access::of(&code[..got]) {
-            // Any value is right, because a diversion is thrown away.
-            let after = access.carried_out(&regs, hardware_random::value());
+        let trapping = match code.starts_with(&cpuid::BYTES) {
+            true => Some(Trapping::Cpuid),
+            false => Trapping::of(&code[..got]),
+        };
+        if let Some(trapping) = trapping {
+            let after = match trapping {
+                // Any value is right, because a diversion is thrown away.
+                Trapping::Random(access) => access.carried_out(&regs, hardware_random::value()),
+                Trapping::Cpuid => {
+                    let table = &self.session.events.reader.header().cpuid;
+                    cpuid::carried_out(&regs, table.answer(regs.rax as u32, regs.rcx as u32))
+                }
+            };
             self.stopped(tid)?.set_regs(&after)?;
             return Ok(true);
         }

@@ -93,6 +93,22 @@ pub enum Error {
         /// The place.
         goal: String,
     },
+    /// A `cpuid` in unknown code is found by a debug register, and watchpoints hold them all.
+    #[error(
+        "event {event} is a cpuid that is found by a debug register, and watchpoints take all four: delete one"
+    )]
+    NoDebugRegister {
+        /// The event.
+        event: EventNumber,
+    },
+    /// The trace needs another processor.
+    #[error("this processor cannot replay what was recorded on {model}: {why}")]
+    Machine {
+        /// What is missing here.
+        why: String,
+        /// The processor of the recording.
+        model: String,
+    },
     /// The trace contains something impossible.
     #[error("at event {event}: {what}; the trace is damaged or was made by a faulty recorder")]
     BadTrace {

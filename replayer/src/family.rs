@@ -14,10 +14,12 @@ use std::rc::Rc;
 
 use rr_trace::TraceReader;
 use rr_tracee::remote::Remote;
-use rr_tracee::{Error as TraceeError, FileId, Stopped, Tid, hardware_random};
+use rr_tracee::trapping::{self, Place};
+use rr_tracee::{Error as TraceeError, FileId, Stopped, Tid};
 
 use crate::affinity;
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::zygote;
 
 /// A file of the trace that replayed tasks have open.
@@ -46,9 +48,9 @@ pub(crate) struct Family {
     /// Our own handles of those files that are shared memory objects, for live checkpoints, by
     /// descriptor.
     originals: RefCell<HashMap<i32, Rc<File>>>,
-    /// Offsets of the instructions in a file of the trace that were made to trap ([`hardware_random`]),
+    /// The instructions in a file of the trace that may have been made to trap ([`trapping`]),
     /// for the files that were searched.
-    random: RefCell<HashMap<FileId, Rc<[u64]>>>,
+    trapping: RefCell<HashMap<FileId, Rc<[Place]>>>,
     /// The path of the trace as it was given, and its absolute path.
     given: PathBuf,
     root: PathBuf,
@@ -58,12 +60,13 @@ pub(crate) struct Family {
 impl Family {
     /// Starts a new family, with its tasks bound to `cpu`.
     pub fn new(reader: &TraceReader, cpu: Option<usize>) -> Result<Rc<Family>> {
+        machine::check(reader.header())?;
         // The replayed tasks open files by path, which must not depend on the working directory.
         let root = std::fs::canonicalize(reader.path()).map_err(|source| Error::Os {
             what: reader.path().display().to_string(),
             source,
         })?;
-        let zygote = zygote::start(cpu)?;
+        let zygote = zygote::start(cpu, &reader.header().cpuid)?;
         Ok(Rc::new(Family {
             real: zygote.tid(),
             zygote: RefCell::new(Some(zygote)),
@@ -71,7 +74,7 @@ impl Family {
             opened: RefCell::default(),
             empty: Cell::new(None),
             originals: RefCell::default(),
-            random: RefCell::default(),
+            trapping: RefCell::default(),
             given: reader.path().to_owned(),
             root,
             cpu: Cell::new(cpu),
@@ -151,18 +154,15 @@ impl Family {
         Ok(file)
     }
 
-    /// Returns the offsets of the instructions in a file of the trace that were made to trap.
-    pub fn random_in(&self, file: FileId, reader: &TraceReader) -> Rc<[u64]> {
-        let mut random = self.random.borrow_mut();
+    /// Returns the instructions in a file of the trace that may have been made to trap.
+    pub fn trapping_in(&self, file: FileId, reader: &TraceReader) -> Rc<[Place]> {
+        let mut known = self.trapping.borrow_mut();
         // If a file cannot be read, that is reported when the file is mapped.
         let search = || {
-            let found = reader
-                .open_file(file)
-                .ok()
-                .and_then(|f| hardware_random::find(&f).ok());
+            let found = reader.open_file(file).ok().and_then(|f| trapping::find(&f).ok());
             found.unwrap_or_default().into()
         };
-        Rc::clone(random.entry(file).or_insert_with(search))
+        Rc::clone(known.entry(file).or_insert_with(search))
     }
 
     /// Closes descriptors of the shared table that no session needs any more.

@@ -39,6 +39,7 @@
 //! | `words` | memory in a task that our own code works with |
 //! | `place` | places named by their state |
 //! | `watch` | the debugger's watchpoints |
+//! | `cpuid_stop` | a `cpuid` that does not trap in replay |
 //! | `marks` | breakpoints and watchpoints as marks that the position counts |
 //! | [`timeline`] | the replay as a line to move along, forwards and backwards |
 //! | `task` | one replayed task |
@@ -58,6 +59,7 @@
 //! | `compare` | comparing a session with a stored checkpoint |
 //! | `symbols` | names for places in the files of a trace |
 //! | `affinity` | choice of the CPU |
+//! | `machine` | comparison of the processor with the recorded one |
 //! | `resume` | starting from a checkpoint, and from there to an image |
 //! | `same` | comparison of two sessions |
 
@@ -72,6 +74,7 @@ mod code;
 mod code_changes;
 mod compare;
 pub mod condition;
+mod cpuid_stop;
 pub mod create;
 pub mod diversion;
 mod drive;
@@ -86,6 +89,7 @@ mod interval;
 mod kept_off;
 mod key;
 pub mod live;
+mod machine;
 mod marks;
 mod objects;
 mod overlay;

@@ -118,7 +118,7 @@ impl ReplaySession {
 
     /// Makes sure that the next event is known. Returns `false` at the end of the trace.
     pub(crate) fn fetch(&mut self) -> Result<bool> {
-        self.without_tsc.get_or_insert_with(tsc::GivenUp::new);
+        self.without_tsc.get_or_insert_with(|| tsc::GivenUp::new(false));
         tsc::renew();
         if self.interval.pending.is_none() {
             self.interval.pending = self.events.cursor.next()?.map(Pending::new);

@@ -3,7 +3,7 @@
 //!
 //! With `overlay`, keeps I8: a debugger sees the code that the program was built with. The sites are
 //! found by their stubs ([`rr_tracee::stubs`]). Instructions that were made to trap are found as the
-//! recorder has found them ([`rr_tracee::hardware_random`]). The original bytes come from the trace's
+//! recorder has found them ([`rr_tracee::trapping`]). The original bytes come from the trace's
 //! copy of the mapped file, because only code of files that nobody has written to is rewritten.
 //!
 //! ```text
@@ -16,10 +16,10 @@
 
 use rr_trace::TraceReader;
 use rr_tracee::code::JUMP_LEN;
-use rr_tracee::hardware_random::{OPCODE, TRAP};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::site::{Instruction, SHORT_LEN, WINDOW_MOST};
 use rr_tracee::stubs::{self, STUBS};
+use rr_tracee::trapping::Kind;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Memory, Prot, ReadAt};
 
 use crate::family::Family;
@@ -71,7 +71,7 @@ pub(crate) struct Sites {
     /// The sites of system calls and counters, in order.
     calls: Vec<Site>,
     /// The bytes of instructions that may have been made to trap, in order.
-    traps: Vec<Addr>,
+    traps: Vec<(Addr, Kind)>,
 }
 
 impl Sites {
@@ -106,10 +106,12 @@ impl Sites {
         let mut traps = Vec::new();
         for mapping in space.iter().filter(|m| m.prot.has(Prot::EXEC)) {
             if let Backing::File { file, offset } = mapping.backing {
-                let places = family.random_in(file, reader);
+                let places = family.trapping_in(file, reader);
                 let end = offset + mapping.range.len();
-                let here = places.iter().filter(|place| (offset..end).contains(place));
-                traps.extend(here.map(|place| mapping.range.start + (place - offset)));
+                let here = places
+                    .iter()
+                    .filter(|place| (offset..end).contains(&place.offset));
+                traps.extend(here.map(|place| (mapping.range.start + (place.offset - offset), place.kind)));
             }
         }
         Sites { calls: sites, traps }
@@ -128,7 +130,7 @@ impl Sites {
     pub fn ranges(&self) -> impl Iterator<Item = AddrRange> {
         let calls = self.calls.iter();
         let calls = calls.map(|site| AddrRange::sized(site.start, site.rewritten.len() as u64));
-        calls.chain(self.traps.iter().map(|at| AddrRange::sized(*at, 1)))
+        calls.chain(self.traps.iter().map(|(at, _)| AddrRange::sized(*at, 1)))
     }
 
     /// The instruction whose callers are sent to the jump at `rip`.
@@ -145,11 +147,11 @@ impl Sites {
     /// Turns bytes that were read at `addr` into the program's own.
     pub fn mask(&self, addr: Addr, bytes: &mut [u8]) {
         let range = AddrRange::sized(addr, bytes.len() as u64);
-        let first = self.traps.partition_point(|at| *at < range.start);
-        for at in self.traps[first..].iter().take_while(|at| **at < range.end) {
+        let first = self.traps.partition_point(|(at, _)| *at < range.start);
+        for (at, kind) in self.traps[first..].iter().take_while(|(at, _)| *at < range.end) {
             let byte = &mut bytes[(*at - addr) as usize];
-            if *byte == TRAP {
-                *byte = OPCODE;
+            if *byte == kind.trap() {
+                *byte = kind.own();
             }
         }
         let first = self

@@ -4,6 +4,8 @@
 //! events cause no trap: the driver of the session compares the values before and after
 //! ([`ReplaySession::watched_values`]).
 //!
+//! One more register can stop a task before an instruction ([`crate::cpuid_stop`]).
+//!
 //! The *guard* consists of the registers that the debugger leaves free. They watch the code of a probe
 //! ([`crate::point`]) if the program can write there.
 
@@ -31,6 +33,8 @@ pub(crate) struct Hits {
     pub watched: u8,
     /// True if the guard was accessed.
     pub guard: bool,
+    /// True if the task was stopped before an instruction.
+    pub stop: bool,
 }
 
 impl ReplaySession {
@@ -88,6 +92,21 @@ impl Watches {
         has_room
     }
 
+    /// Sets the address at which the event's task stops before the instruction. Returns `false` if there are too few debug
+    /// registers. (The guard is only needed for events of another kind.)
+    pub fn set_stop(&mut self, stop: Option<Addr>) -> bool {
+        if stop != self.stop {
+            self.stop = stop;
+            self.generation += 1;
+        }
+        stop.is_none() || self.places.len() + self.guard.len() < WATCHES
+    }
+
+    /// The address at which the event's task stops before the instruction.
+    pub fn stop(&self) -> Option<Addr> {
+        self.stop
+    }
+
     /// Sets the debug registers of the event's task, if they are out of date.
     pub fn arm(&self, world: &mut World, event: &Event) -> Result<()> {
         let (process, generation) = (self.process, self.generation);
@@ -102,7 +121,7 @@ impl Watches {
             false => vec![],
         };
         places.extend(&self.guard);
-        let armed = task.stopped().and_then(|s| s.set_watches(&places));
+        let armed = task.stopped().and_then(|s| s.set_watches(&places, self.stop));
         task.watches = generation;
         armed.map_err(|source| failed(event, source))
     }
@@ -112,14 +131,16 @@ impl Watches {
         let tgid = world.task(event)?.tgid;
         let debugged = self.process == Some(tgid);
         let watched = if debugged { self.places.len() } else { 0 };
-        if watched + self.guard.len() == 0 {
+        let guard = self.guard.len();
+        if watched + guard == 0 && self.stop.is_none() {
             return Ok(Hits::default());
         }
         let hits = world.task(event)?.stopped().and_then(|s| s.take_watch_hits());
         let hits = hits.map_err(|source| failed(event, source))?;
         Ok(Hits {
             watched: hits & !(u8::MAX << watched),
-            guard: hits >> watched != 0,
+            guard: hits >> watched & !(u8::MAX << guard) != 0,
+            stop: self.stop.is_some() && hits >> (watched + guard) != 0,
         })
     }
 }

@@ -14,7 +14,7 @@ use rr_tracee::memory::ReadMemory;
 use rr_tracee::remote::{Remote, RemoteCall};
 use rr_tracee::site::syscall_in;
 use rr_tracee::task::{Waited, kill, wait};
-use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, procfs, rr_area, vsyscall};
+use rr_tracee::{Addr, AddrRange, Memory, Running, Stop, Stopped, Tid, cpuid, procfs, rr_area, vsyscall};
 
 use crate::buffer;
 use crate::error::{Error, Result};
@@ -43,8 +43,8 @@ fn tracee(source: rr_tracee::Error) -> Error {
     }
 }
 
-/// Starts a zygote: a forked child of ours, emptied and bound to `cpu`.
-pub(crate) fn start(cpu: Option<usize>) -> Result<Stopped> {
+/// Starts a zygote: a forked child of ours, emptied and bound to `cpu`. Its library gets these answers of `cpuid`.
+pub(crate) fn start(cpu: Option<usize>, answers: &cpuid::Table) -> Result<Stopped> {
     // SAFETY: an all-zero cpu_set_t is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     if let Some(cpu) = cpu.filter(|cpu| *cpu < 8 * size_of::<libc::cpu_set_t>()) {
@@ -68,7 +68,7 @@ pub(crate) fn start(cpu: Option<usize>) -> Result<Stopped> {
             what: "starting a replayed process".into(),
             source,
         })
-        .and_then(|()| empty(pid).map_err(tracee));
+        .and_then(|()| empty(pid, answers).map_err(tracee));
     if made.is_err() {
         kill(pid);
         wait(Some(pid), false);
@@ -109,7 +109,7 @@ fn child(ready: &OwnedFd, cpus: Option<&libc::cpu_set_t>, parent: Pid) -> ! {
 }
 
 /// Stops the child, gives it rr's pages, and unmaps everything else.
-fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
+fn empty(pid: Tid, answers: &cpuid::Table) -> rr_tracee::Result<Stopped> {
     let running = Running::seize(pid)?;
     running.interrupt()?;
     let stopped = match running.wait()? {
@@ -142,7 +142,7 @@ fn empty(pid: Tid) -> rr_tracee::Result<Stopped> {
     for (range, prot) in rr_area::initial() {
         remote = remote.map_anonymous(range, prot, libc::MAP_NORESERVE)?;
     }
-    buffer::install(&memory)?;
+    buffer::install(&memory, answers)?;
     memory.write(rr_area::TRAPPING_CALL, &rr_area::TRAPPING_BYTES)?;
     remote.use_insn(rr_area::SYSCALL_INSN);
     // The kernel may write into a registered rseq area at any time.
@@ -275,7 +275,7 @@ mod tests {
     /// Returns a zygote and a clone of it that runs `syscall; nop; syscall; int3` and stands at the
     /// entry of the first call.
     fn at_an_entry() -> (Stopped, Stopped, Registers) {
-        let zygote = start(None).unwrap();
+        let zygote = start(None, &cpuid::Table::default()).unwrap();
         let (zygote, task) = clone_of(zygote, false).unwrap();
         let range = AddrRange::sized(CODE, 0x1000);
         let remote = Remote::ours(task).unwrap();

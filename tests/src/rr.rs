@@ -37,6 +37,9 @@ pub struct TraceInfo {
     /// Number of system calls that were buffered in the program and have no event of their own.
     #[serde(default, rename = "bufferedCalls")]
     pub buffered_calls: Option<u64>,
+    /// True if every `cpuid` was intercepted.
+    #[serde(rename = "cpuidFaulting")]
+    pub cpuid_faulting: bool,
     /// The checkpoints in the trace, by event.
     pub checkpoints: Vec<Checkpoint>,
 }

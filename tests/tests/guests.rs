@@ -69,6 +69,10 @@ guests! {
         closed_stdio
         computed_jumps
         cpuid
+        cpuid_denied
+        cpuid_loop
+        cpuid_places
+        cpuid_steps
         datagrams
         descriptors
         dumpable

@@ -18,6 +18,7 @@ mod ci;
 mod claims;
 mod cli;
 mod confined;
+mod cpuid;
 mod crash;
 mod create_checkpoints;
 mod damaged_traces;

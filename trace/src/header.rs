@@ -24,6 +24,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rr_schema::rr_capnp as wire;
+use rr_tracee::cpuid::{self, CpuidEntry};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dir::{HEADER, TraceDir};
@@ -39,7 +40,8 @@ use crate::name::Name;
 /// | version | since then |
 /// |---|---|
 /// | 5 | records of buffered calls may end with the digest of their payload |
-pub const FORMAT_VERSION: u32 = 5;
+/// | 6 | the library in the program answers `CPUID` |
+pub const FORMAT_VERSION: u32 = 6;
 /// The oldest version that this program reads.
 const OLDEST_VERSION: u32 = 4;
 
@@ -65,8 +67,10 @@ pub struct Header {
     pub uname: Uname,
     /// The processor, as `/proc/cpuinfo` names it.
     pub cpu_model: String,
-    /// True if `CPUID` was intercepted. If not, the program saw this processor, and replay needs one like it.
+    /// True if every `CPUID` was intercepted. If not, the program may have seen this processor.
     pub cpuid_faulting: bool,
+    /// The answers of `CPUID` that the library in the program gives.
+    pub cpuid: cpuid::Table,
     /// The CPU that the recording was bound to.
     pub bound_cpu: Option<u32>,
     /// The interval between two checkpoints, as the user asked for it (`rr_checkpoint::Interval`); `None`: none were
@@ -116,7 +120,7 @@ impl Uname {
 
 impl Header {
     /// A header for a recording that begins now on this machine. The caller sets what only the recorder knows:
-    /// CPUID faulting (here: none), the CPU (here: none), the checkpoint interval (here: none) and the seed of chaos mode
+    /// CPUID faulting and its answers (here: none), the CPU (here: none), the checkpoint interval (here: none) and the seed of chaos mode
     /// (here: none).
     pub fn for_this_machine(
         program_version: &str,
@@ -135,6 +139,7 @@ impl Header {
             uname: Uname::of_this_machine(),
             cpu_model: cpu_model(),
             cpuid_faulting: false,
+            cpuid: cpuid::Table::default(),
             bound_cpu: None,
             checkpoint_interval: None,
             page_size: rr_tracee::ids::PAGE as u32,
@@ -222,6 +227,18 @@ impl Header {
         out.set_page_size(self.page_size);
         out.set_chaos(self.chaos_seed.is_some());
         out.set_chaos_seed(self.chaos_seed.unwrap_or(0));
+        let entries = self.cpuid.entries();
+        let mut answers = out.reborrow().init_cpuid(entries.len() as u32);
+        for (i, entry) in entries.iter().enumerate() {
+            let mut out = answers.reborrow().get(i as u32);
+            out.set_leaf(entry.leaf);
+            out.set_sub(entry.sub);
+            let [eax, ebx, ecx, edx] = entry.answer;
+            out.set_eax(eax);
+            out.set_ebx(ebx);
+            out.set_ecx(ecx);
+            out.set_edx(edx);
+        }
         let mut refused = out.init_refused(self.refused.len() as u32);
         for (i, (number, errno)) in self.refused.iter().enumerate() {
             let mut out = refused.reborrow().get(i as u32);
@@ -247,6 +264,11 @@ impl Header {
     /// The header in the bytes of a header file.
     pub fn from_bytes(bytes: &[u8]) -> Result<Header> {
         Header::decode(bytes, Path::new("(header in memory)"))
+    }
+
+    /// The bytes of a header file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.encode(Path::new("(header in memory)"))
     }
 
     fn decode(bytes: &[u8], path: &Path) -> Result<Header> {
@@ -313,6 +335,16 @@ impl Header {
             },
             cpu_model: text(from.get_cpu_model())?,
             cpuid_faulting: from.get_cpuid_faulting(),
+            cpuid: {
+                let entry = |a: wire::cpuid_answer::Reader<'_>| CpuidEntry {
+                    leaf: a.get_leaf(),
+                    sub: a.get_sub(),
+                    answer: [a.get_eax(), a.get_ebx(), a.get_ecx(), a.get_edx()],
+                };
+                let answers = from.get_cpuid()?;
+                let table = cpuid::Table::from_entries(answers.iter().map(entry).collect());
+                table.ok_or_else(|| Malformed::new(format!("{} answers of CPUID", answers.len())))?
+            },
             bound_cpu: u32::try_from(from.get_bound_cpu()).ok(),
             checkpoint_interval: match (text(from.get_checkpoint_every())?, from.get_checkpoint_interval()) {
                 (every, 0) if every.is_empty() => None,

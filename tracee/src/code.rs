@@ -56,7 +56,10 @@ pub fn is_event(instruction: &Instruction) -> bool {
     matches!(
         instruction.mnemonic(),
         Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Cpuid | Mnemonic::Rdrand | Mnemonic::Rdseed
-    ) || matches!(instruction.code(), Code::Mov_r64_dr | Code::Mov_r32_dr)
+    ) || matches!(
+        instruction.code(),
+        Code::Mov_r64_dr | Code::Mov_r32_dr | Code::Wbinvd
+    )
 }
 
 /// Returns whether stepping a task over this instruction goes unnoticed. System calls and traps are

@@ -30,7 +30,9 @@
 //! | [`digest`] | digests of the memory that a task could have written |
 //! | [`payload`] | the digest of what a call hands to the outside world |
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
-//! | [`hardware_random`] | `RDRAND` and `RDSEED`: where files have them, and how they are made to trap |
+//! | [`trapping`] | instructions that ask the processor for something: where files have them, and how they are made to trap |
+//! | [`hardware_random`] | `RDRAND` and `RDSEED` among them |
+//! | [`cpuid`] | `CPUID`: its answers, and whether it can be made to trap |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
 //! | [`shaping`] | what buffered calls have changed in an address space |
@@ -38,6 +40,7 @@
 //! | [`tsc`] | the driving thread does without `rdtsc`, as tracees do |
 
 pub mod code;
+pub mod cpuid;
 pub mod cpus;
 mod death;
 pub mod digest;
@@ -64,6 +67,7 @@ pub mod stubs;
 pub mod syscalls;
 pub mod task;
 pub mod ticker;
+pub mod trapping;
 pub mod tsc;
 pub mod usage;
 pub mod vsyscall;

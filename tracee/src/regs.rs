@@ -45,6 +45,8 @@ pub const REGISTER_NAMES: [&str; Registers::WORDS] = [
 
 /// The trap flag (Intel SDM vol. 1, 3.4.3).
 pub const TF: u64 = 1 << 8;
+/// The resume flag.
+pub const RF: u64 = 1 << 16;
 /// The status flags in `eflags`: carry, parity, adjust, zero, sign and overflow.
 pub const STATUS_FLAGS: u64 = 0x8d5;
 
@@ -175,7 +177,6 @@ impl Registers {
     /// The registers without the resume flag (Intel SDM vol. 1, 3.4.3), which tells how the processor
     /// came to a stop and is not part of the program's state.
     pub fn without_resume_flag(self) -> Registers {
-        const RF: u64 = 1 << 16;
         Registers {
             eflags: self.eflags & !RF,
             ..self

@@ -38,6 +38,9 @@
 //!   call    ─► rdtsc             jmp landing           copy: rdtsc; jmp call+2
 //! ```
 //!
+//! A `cpuid` is a site without a landing. The instruction in place is one that traps ([`crate::trapping`]), for the leaves that
+//! the library does not know.
+//!
 //! The program never stands at the copy or at the landing. Recorder and replayer move a task that has
 //! trapped at the copy to `call` ([`crate::stubs::place_of_copy`]), and give no point of execution a
 //! name that is on the way to the library.
@@ -47,6 +50,7 @@ use std::mem::offset_of;
 use rr_preload::layout::{self, Control};
 
 use crate::code::{JUMP_LEN, Window, decode, jump};
+use crate::cpuid;
 use crate::ids::{Addr, AddrRange};
 
 /// Distance before the call at which decoding begins, and number of bytes within which it must have
@@ -77,6 +81,8 @@ pub enum Instruction {
     Counter,
     /// `rdtscp`
     CounterAndProcessor,
+    /// `cpuid`
+    Cpuid,
 }
 
 /// Offset of the first bytes in `code` that are a `syscall` instruction.
@@ -88,10 +94,11 @@ pub fn syscall_in(code: &[u8]) -> Option<u64> {
 
 impl Instruction {
     /// All instructions.
-    const ALL: [Instruction; 3] = [
+    const ALL: [Instruction; 4] = [
         Instruction::Call,
         Instruction::Counter,
         Instruction::CounterAndProcessor,
+        Instruction::Cpuid,
     ];
     /// Length of the longest instruction.
     pub const LONGEST: usize = 3;
@@ -101,6 +108,7 @@ impl Instruction {
             Instruction::Call => &[0x0f, 0x05],
             Instruction::Counter => &[0x0f, 0x31],
             Instruction::CounterAndProcessor => &[0x0f, 0x01, 0xf9],
+            Instruction::Cpuid => &cpuid::BYTES,
         }
     }
 
@@ -121,7 +129,13 @@ impl Instruction {
             Instruction::Call => layout::site::CALL,
             Instruction::Counter => layout::site::COUNTER,
             Instruction::CounterAndProcessor => layout::site::COUNTER_AND_PROCESSOR,
+            Instruction::Cpuid => layout::site::CPUID,
         }
+    }
+
+    /// Returns whether programs wait in loops for its value, and so branch straight to the instruction.
+    pub(crate) fn is_waited_on(self) -> bool {
+        matches!(self, Instruction::Counter | Instruction::CounterAndProcessor)
     }
 
     /// The instruction of a kind of site.
@@ -226,7 +240,7 @@ impl Site {
     /// Offset in the window of the jump for callers that come in at the instruction itself.
     fn landing_offset(&self) -> Option<usize> {
         let has_room = self.window.len() >= 2 * JUMP_LEN && self.entry().is_none_or(|at| at >= 2 * JUMP_LEN);
-        (self.instruction != Instruction::Call && has_room).then_some(JUMP_LEN)
+        (self.instruction.is_waited_on() && has_room).then_some(JUMP_LEN)
     }
 
     /// Address of the jump for callers that come in at the instruction itself.
@@ -530,14 +544,15 @@ mod tests {
                 .into_iter()
                 .next()
         };
-        // mov ecx, 7; then rdtsc, rdtscp, cpuid, rdrand eax, rdseed rax, mov rax, dr6; then lfence
-        let events: [&[u8]; 6] = [
+        // mov ecx, 7; then rdtsc, rdtscp, cpuid, rdrand eax, rdseed rax, mov eax, dr6, wbinvd; then lfence
+        let events: [&[u8]; 7] = [
             &[0x0f, 0x31],
             &[0x0f, 0x01, 0xf9],
             &[0x0f, 0xa2],
             &[0x0f, 0xc7, 0xf0],
             &[0x48, 0x0f, 0xc7, 0xf8],
             &[0x0f, 0x21, 0xf0],
+            &[0x0f, 0x09],
         ];
         for event in events {
             let code = |after: &[u8]| [&[0xb9, 7, 0, 0, 0], event, after].concat();

@@ -51,7 +51,7 @@ struct Copy {
 
 /// The copy at the beginning of `code`.
 fn copy_in(code: &[u8]) -> Option<Copy> {
-    let instruction = Instruction::of(code).filter(|i| *i != Instruction::Call)?;
+    let instruction = Instruction::of(code).filter(|i| i.is_waited_on())?;
     let target = code
         .get(instruction.len() as usize..)?
         .strip_prefix(&ABSOLUTE_JUMP)?;

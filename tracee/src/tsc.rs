@@ -1,13 +1,14 @@
-//! The thread that drives tracees gives up `rdtsc`, like its tracees: then switching between them is
+//! The thread that drives tracees gives up `rdtsc` and `cpuid`, like its tracees: then switching between them is
 //! cheap.
 //!
 //! Tracees run with a faulting `rdtsc` (`PR_SET_TSC`, prctl(2)). That is a bit of the CPU's register
 //! CR4, which the kernel writes at every switch between a thread with the time-stamp counter and one
 //! without. In a virtual machine every such write leaves the guest. Measured there, a ptrace stop takes
-//! 18 µs, and 7.6 µs if the tracer has given up `rdtsc` too.
+//! 18 µs, and 7.6 µs if the tracer has given up `rdtsc` too. The same is true of a faulting `cpuid`
+//! ([`crate::cpuid`]), which is a bit of another such register.
 //!
 //! *The thread's other code need not know.* The clock of the vDSO reads the counter, too. Then a
-//! handler of `SIGSEGV` gives the counter back, and [`renew`] takes it away again later. That is slow,
+//! handler of `SIGSEGV` gives the counter back, and [`renew`] takes it away again later (`cpuid` in the same way). That is slow,
 //! so code that runs at every event gets the time from [`now`].
 
 use std::cell::Cell;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use rr_preload::layout::Counter;
 
+use crate::cpuid;
 use crate::task::SI_KERNEL;
 
 /// Number of requested renewals before one is made: a thread that uses the counter all the time keeps
@@ -30,12 +32,14 @@ thread_local! {
     /// True if the handler has given the counter back to this thread.
     static GIVEN_BACK: Cell<bool> = const { Cell::new(false) };
     static ASKED: Cell<u32> = const { Cell::new(0) };
+    /// True if this thread has given up `cpuid`, too.
+    static WITH_CPUID: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The handler of other faults, which was installed before.
 static FORMER: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// While this value lives, its thread has no time-stamp counter.
+/// While this value lives, its thread has no time-stamp counter, and perhaps no `cpuid`.
 #[derive(Debug)]
 pub struct GivenUp {
     /// The value belongs to one thread.
@@ -43,12 +47,13 @@ pub struct GivenUp {
 }
 
 impl GivenUp {
-    /// Takes the counter away from the calling thread. If that fails, only speed is lost.
-    #[allow(clippy::new_without_default)] // it does something
-    pub fn new() -> GivenUp {
+    /// Takes the counter away from the calling thread, and `cpuid` if the tracees do without it. If that fails, only
+    /// speed is lost.
+    pub fn new(with_cpuid: bool) -> GivenUp {
         install();
         unblock();
         DEPTH.set(DEPTH.get() + 1);
+        WITH_CPUID.set(WITH_CPUID.get() || with_cpuid);
         set(libc::PR_TSC_SIGSEGV);
         GivenUp {
             not_send: PhantomData,
@@ -76,6 +81,7 @@ impl Drop for GivenUp {
         DEPTH.set(DEPTH.get() - 1);
         if DEPTH.get() == 0 {
             set(libc::PR_TSC_ENABLE);
+            WITH_CPUID.set(false);
         }
     }
 }
@@ -85,6 +91,9 @@ fn set(mode: libc::c_int) {
     if FORMER.get().is_some() {
         // SAFETY: prctl with plain numbers.
         unsafe { libc::prctl(libc::PR_SET_TSC, mode, 0, 0, 0) };
+        if WITH_CPUID.get() {
+            cpuid::set_faulting(mode == libc::PR_TSC_SIGSEGV);
+        }
     }
 }
 
@@ -125,7 +134,12 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
             (*context).uc_mcontext.gregs[libc::REG_RIP as usize],
         )
     };
-    if code == SI_KERNEL && is_rdtsc(rip as *const u8) {
+    let at = rip as *const u8;
+    if code == SI_KERNEL && (is_rdtsc(at) || is_cpuid(at)) {
+        // A thread may have inherited this from the one that has created it.
+        if is_cpuid(at) {
+            cpuid::set_faulting(false);
+        }
         set(libc::PR_TSC_ENABLE);
         GIVEN_BACK.set(DEPTH.get() > 0);
         return;
@@ -154,6 +168,13 @@ fn is_rdtsc(at: *const u8) -> bool {
         at.read() == 0x0f
             && (at.add(1).read() == 0x31 || at.add(1).read() == 0x01 && at.add(2).read() == 0xf9)
     }
+}
+
+/// Returns whether there is a `cpuid` at `at`.
+fn is_cpuid(at: *const u8) -> bool {
+    // SAFETY: the processor has just read an instruction there, of at least two bytes: no shorter one that can fault like
+    // this begins so.
+    unsafe { at.read() == cpuid::BYTES[0] && at.add(1).read() == cpuid::BYTES[1] }
 }
 
 /// Minimum time of a measurement of the counter's rate: exact to a ten-thousandth.
@@ -260,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_counter_comes_back_when_it_is_used_and_goes_again() {
-        let outer = GivenUp::new();
+        let outer = GivenUp::new(false);
         assert_eq!(mode(), libc::PR_TSC_SIGSEGV);
         assert_ne!(rdtsc(), 0);
         assert_eq!(mode(), libc::PR_TSC_ENABLE);
@@ -270,7 +291,7 @@ mod tests {
         }
         renew();
         assert_eq!(mode(), libc::PR_TSC_SIGSEGV);
-        drop(GivenUp::new());
+        drop(GivenUp::new(false));
         assert_eq!(mode(), libc::PR_TSC_SIGSEGV, "the outer one is still there");
         drop(outer);
         assert_eq!(mode(), libc::PR_TSC_ENABLE);
@@ -278,9 +299,34 @@ mod tests {
 
     #[test]
     fn a_thread_that_inherits_it_gets_the_counter_back() {
-        let _given_up = GivenUp::new();
+        let _given_up = GivenUp::new(false);
         std::thread::spawn(|| assert_ne!(rdtsc(), 0)).join().unwrap();
         assert_eq!(mode(), libc::PR_TSC_SIGSEGV);
+    }
+
+    #[test]
+    fn cpuid_comes_back_when_it_is_used() {
+        if !cpuid::can_fault() {
+            eprintln!("skipped: the processor cannot be made to fault on cpuid");
+            return;
+        }
+        // SAFETY: plain numbers.
+        let is_there = || unsafe { libc::syscall(libc::SYS_arch_prctl, cpuid::ARCH_GET_CPUID, 0) } == 1;
+        let expected = cpuid::native(0, 0);
+        let given_up = GivenUp::new(true);
+        assert!(!is_there());
+        std::thread::spawn(move || assert_eq!(cpuid::native(0, 0), expected))
+            .join()
+            .unwrap();
+        assert!(!is_there());
+        assert_eq!(cpuid::native(0, 0), expected);
+        assert!(is_there());
+        for _ in 0..PATIENCE {
+            renew();
+        }
+        assert!(!is_there(), "it goes again");
+        drop(given_up);
+        assert!(is_there());
     }
 
     #[test]
@@ -288,7 +334,7 @@ mod tests {
         // SAFETY: the child calls nothing but what a fault leads to.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let _given_up = GivenUp::new();
+            let _given_up = GivenUp::new(false);
             // SAFETY: not at all; that is the test.
             unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
             // SAFETY: ends the child.

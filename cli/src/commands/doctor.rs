@@ -215,12 +215,12 @@ fn cpuid() -> Finding {
     match tried {
         Some(0) => Finding::good(
             what,
-            "there (rr does not need it: programs see the processor that they are recorded on)",
+            "there: rr record --disable-cpuid-features hides features from all code",
         ),
         _ => Finding::limited(
             what,
             "not on this processor, or not in this virtual machine",
-            "nothing needs to be done: programs see the processor that they are recorded on, and replay where the features are that they use",
+            "nothing needs to be done: rr record --disable-cpuid-features hides features from code in files with unwind tables",
         ),
     }
 }

@@ -16,7 +16,7 @@ use rr_recorder::{
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
 use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
-use rr_tracee::tsc;
+use rr_tracee::{cpuid, tsc};
 
 use crate::budget::BudgetOption;
 use crate::commands::snapshot;
@@ -255,8 +255,15 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     if std::env::var_os("RUNNING_UNDER_RR").is_some() {
         return nested(&options);
     }
-    if let Some(refused) = options.compatibility.refused() {
-        tracing::warn!("{refused}");
+    let hidden = options.compatibility.hidden();
+    if !hidden.is_empty() {
+        cpuid::intercept_all();
+    }
+    if !hidden.is_empty() && !cpuid::is_intercepted() {
+        tracing::warn!(
+            "this processor cannot be made to trap on CPUID: features are hidden where rr finds the instruction by a file's unwind \
+             tables, and nowhere else"
+        );
     }
     let program = options.command[0].clone();
     let env = environment(&options.env)?;
@@ -274,6 +281,9 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         others if others.is_empty() => vec![cpus.bound],
         others => others,
     };
+    bind_thread(&set_of(&[cpus.bound]));
+    let mut cpuid = cpuid::Table::of_this_cpu();
+    cpuid.hide(&hidden);
     // Writers are started on the other CPUs; then recorder and tracees bind themselves to theirs.
     bind_thread(&set_of(&background));
 
@@ -285,6 +295,8 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let mut header =
         Header::for_this_machine(env!("CARGO_PKG_VERSION"), options.command.clone(), cwd, environ)?;
     header.bound_cpu = Some(cpus.bound as u32);
+    header.cpuid_faulting = cpuid::is_intercepted();
+    header.cpuid = cpuid.clone();
     header.checkpoint_interval = options.checkpoint_interval.interval().map(|i| i.to_string());
     header.chaos_seed = chaos;
     header.refused = outer_seccomp::survey()?;
@@ -346,6 +358,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         // Each call is an event if it matters which call others come after.
         buffered: !options.no_syscall_buffer && chaos.is_none() && turn_events > 1,
         measurement,
+        cpuid,
         time_limit: options.timeout,
     };
     let command = Command {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rr_tracee::cpuid::CpuidEntry;
 use serde_json::json;
 
 use crate::traces;
@@ -21,6 +22,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let header = reader.header();
     let mut checkpoints = super::checkpoints::list::json(&reader)?;
     let lossy = |s: &std::ffi::OsString| s.to_string_lossy().into_owned();
+    // Leaf, subleaf (`eax` and `ecx` before the instruction), and the four registers after it.
+    let record = |entry: &CpuidEntry| json!([&[entry.leaf, entry.sub][..], &entry.answer].concat());
     let status = reader.exit_status();
     let info = json!({
         "path": reader.path(),
@@ -34,6 +37,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                    "version": header.uname.version, "machine": header.uname.machine },
         "cpu": header.cpu_model,
         "cpuidFaulting": header.cpuid_faulting,
+        "cpuidRecords": header.cpuid.entries().iter().map(record).collect::<Vec<_>>(),
         "bindToCpu": header.bound_cpu,
         "chaosMode": header.chaos_seed.is_some(),
         "chaosSeed": header.chaos_seed,

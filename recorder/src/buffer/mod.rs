@@ -11,8 +11,8 @@
 //! | `known_sites` | the sites of files, from one program to the next |
 //! | `guarded` | the pages that hold rewritten code |
 //! | `edits` | changes of code as one write |
-//! | `searched` | the places of `RDRAND` and `RDSEED` in files |
-//! | `hardware_random` | making them trap |
+//! | `searched` | the places of `RDRAND`, `RDSEED` and `CPUID` in files |
+//! | `trapping` | making them trap |
 
 /// The address of a field of the control page.
 macro_rules! field {
@@ -26,7 +26,6 @@ macro_rules! field {
 pub(crate) mod control;
 pub(crate) mod edits;
 pub(crate) mod guarded;
-pub(crate) mod hardware_random;
 pub(crate) mod known_sites;
 pub(crate) mod library;
 pub(crate) mod restore;
@@ -34,3 +33,4 @@ pub(crate) mod rewrite;
 pub(crate) mod ring;
 pub(crate) mod searched;
 pub(crate) mod sites;
+pub(crate) mod trapping;

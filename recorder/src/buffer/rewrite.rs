@@ -7,7 +7,7 @@
 //! nobody has written to is rewritten: code that a program generates or changes stays as it is. The
 //! obstacle of each site that cannot be rewritten is kept for [`crate::policy::stats`].
 
-use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
+use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER, CPUID_NUMBER};
 use rr_trace::event::MemWrite;
 use rr_tracee::ids::PAGE;
 use rr_tracee::remote::Remote;
@@ -20,9 +20,9 @@ use rr_tracee::{
 
 use crate::buffer::control::install_library;
 use crate::buffer::edits::{Edits, carry_out_edits};
-use crate::buffer::hardware_random::trap_random;
 use crate::buffer::known_sites::{FilePlace, Verdict};
 use crate::buffer::sites::{Rewritten, State, code_mapped, code_of};
+use crate::buffer::trapping::trap_instructions;
 use crate::error::Result;
 use crate::policy::stats::{Obstacle, Why};
 use crate::session::RecordSession;
@@ -166,7 +166,6 @@ pub(crate) fn rewrite_known(
 ) -> Result<Stopped> {
     let id = session.world.task(tid)?.space;
     let mut edits = Edits::default();
-    trap_random(&mut session.world, tid, id, ops, &mut edits)?;
     let code = match session.policy.options.buffered && !session.world.space_mut(id).library.sites.stepped {
         true => code_mapped(ops),
         false => Vec::new(),
@@ -190,6 +189,8 @@ pub(crate) fn rewrite_known(
             }
         }
     }
+    // No jump changes such an instruction. They come last because the code of sites is read without pending changes.
+    trap_instructions(&mut session.world, tid, id, ops, &mut edits)?;
     carry_out_edits(&mut session.world, tid, id, edits, writes)?;
     Ok(stopped)
 }
@@ -281,7 +282,7 @@ pub(crate) fn count_call(session: &mut RecordSession, tid: Tid, entry: &Register
     count_traced(session, tid, entry.syscall(), Addr(entry.rip.wrapping_sub(2)));
 }
 
-/// Counts a traced call or counter access at `place`.
+/// Counts a traced call, or an instruction that trapped, at `place`.
 pub(crate) fn count_traced(session: &mut RecordSession, tid: Tid, number: i64, place: Addr) {
     let known = session
         .world
@@ -289,8 +290,8 @@ pub(crate) fn count_traced(session: &mut RecordSession, tid: Tid, number: i64, p
         .get(&tid)
         .and_then(|t| session.world.spaces.get(&t.space));
     let known = known.and_then(|s| s.library.sites.known.get(&place));
-    let is_counter = [COUNTER_NUMBER, COUNTER_AND_PROCESSOR_NUMBER].contains(&(number as u64));
-    let is_buffered = rr_preload::is_buffered(number) || is_counter;
+    const INSTRUCTIONS: [u64; 3] = [COUNTER_NUMBER, COUNTER_AND_PROCESSOR_NUMBER, CPUID_NUMBER];
+    let is_buffered = rr_preload::is_buffered(number) || INSTRUCTIONS.contains(&(number as u64));
     let why = match known {
         _ if !session.policy.options.buffered || !is_buffered => Why::Unknown,
         Some(State::Rewritten) => Why::Left,
@@ -318,10 +319,8 @@ fn find_site(world: &mut World, tid: Tid, id: SpaceId, call: Addr) -> Result<Res
         // If the bytes in memory differ from the file's, the program has written there.
         Some(Verdict::Window(window)) => {
             let place = window_and_call(call, window);
-            let code = world
-                .task(tid)?
-                .memory
-                .read_up_to(place.start, place.len() as usize)?;
+            let sites = &world.spaces[&id].library.sites;
+            let code = sites.read_code(&world.task(tid)?.memory, place.start, place.len() as usize)?;
             known_site(&code, call, window).ok_or(Obstacle::Writable)
         }
         None => {

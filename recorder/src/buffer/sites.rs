@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use rr_tracee::hardware_random::OPCODE;
 use rr_tracee::stubs::{COPY_MOST, place_of_copy};
+use rr_tracee::trapping::Kind;
 use rr_tracee::{Addr, AddrRange, Backing, FileId, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceOp};
 
 use crate::buffer::guarded::Guarded;
@@ -235,11 +235,11 @@ impl Sites {
     }
 
     /// Notes that the opcode at `at` was made to trap.
-    pub fn add_trap(&mut self, at: Addr) {
+    pub fn add_trap(&mut self, at: Addr, kind: Kind) {
         self.grown |= self.guarded.add(AddrRange::sized(at, 1));
         self.rewritten.push(Rewritten {
             start: at,
-            original: vec![OPCODE],
+            original: vec![kind.own()],
             stub: None,
             landing: None,
         });

@@ -11,6 +11,7 @@ use crate::buffer::rewrite::{consider_site, is_loader, rewrite_known};
 use crate::call::aio::setup::{begin_destroy, finish_destroy, finish_setup};
 use crate::call::aio::submit::{begin_submit, finish_submit};
 use crate::call::answer::{answer_call, refuse_call};
+use crate::call::arch_prctl::begin_arch_prctl;
 use crate::call::cores::{affinity_answer, set_affinity};
 use crate::call::enter::perform_call;
 use crate::call::prctl::{begin_prctl, finish_prctl};
@@ -158,6 +159,7 @@ pub(crate) fn begin_emulated(
             answer_call(session, tid, stopped, &entry, -i64::from(errno), vec![])
         }
         Emulated::Prctl => begin_prctl(session, tid, stopped, call),
+        Emulated::ArchPrctl => begin_arch_prctl(session, tid, stopped, call),
         Emulated::IoSubmit => begin_submit(session, tid, stopped, call),
         Emulated::IoDestroy => begin_destroy(session, tid, stopped, call),
         Emulated::Rseq => begin_rseq(session, tid, stopped, &entry),

@@ -20,6 +20,7 @@
 //! | `vsyscall` | calls of the vsyscall page |
 //! | `aio` | Linux AIO |
 //! | `prctl` | prctl(2) |
+//! | `arch_prctl` | arch_prctl(2) |
 //! | `rseq` | restartable sequences |
 //! | `user_dispatch` | calls that become signals at the program's wish |
 //! | `pi_futex` | futexes with priority inheritance |
@@ -29,6 +30,7 @@
 
 pub(crate) mod aio;
 pub(crate) mod answer;
+pub(crate) mod arch_prctl;
 pub mod cores;
 pub(crate) mod emulated;
 pub(crate) mod enter;

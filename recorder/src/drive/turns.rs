@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use rr_tracee::task::wait;
 use rr_tracee::ticker::Ticker;
-use rr_tracee::{Addr, Tid, tsc};
+use rr_tracee::{Addr, Tid, cpuid, tsc};
 
 use crate::checkpoint::take::checkpoint_if_due;
 use crate::drive::check_maps::check_model;
@@ -40,7 +40,7 @@ impl RecordSession {
     /// Records until the first process (or all) have exited, or the time limit is reached.
     pub fn run(&mut self) -> Result<End> {
         self.drive.ticker = Some(Ticker::start()?);
-        let _without_tsc = tsc::GivenUp::new();
+        let _without_tsc = tsc::GivenUp::new(cpuid::is_intercepted());
         let end = take_turns(self);
         self.drive.ticker = None;
         end

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::time::Duration;
 
 use rr_preload::layout::Counter;
-use rr_tracee::tsc;
+use rr_tracee::{cpuid, tsc};
 
 use crate::drive::scheduler::Schedule;
 use crate::policy::stats::Stats;
@@ -86,6 +86,8 @@ pub struct Options {
     pub buffered: bool,
     /// Maximum time of the recording. Then the recording ends where the tasks are ([`crate::End::TimeLimit`]).
     pub time_limit: Option<Duration>,
+    /// The answers of `cpuid`.
+    pub cpuid: cpuid::Table,
     /// Measurement of the time-stamp counter's rate. It begins as early as possible, so that nobody has
     /// to wait for its end.
     pub measurement: tsc::Measurement,

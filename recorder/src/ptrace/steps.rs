@@ -14,6 +14,7 @@
 
 use rr_trace::event::EventKind;
 use rr_tracee::code::{self, WINDOW_MAX};
+use rr_tracee::cpuid;
 use rr_tracee::regs::TF;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid};
 
@@ -28,7 +29,7 @@ use crate::session::RecordSession;
 use crate::world::model::World;
 
 /// Returns whether the code begins with an event: a system call, or an instruction that reads the
-/// time-stamp counter.
+/// time-stamp counter, or a `cpuid` that traps.
 fn is_event(code: &[u8]) -> bool {
     const OPCODES: [&[u8]; 5] = [
         &[0x0f, 0x05],
@@ -38,6 +39,7 @@ fn is_event(code: &[u8]) -> bool {
         &[0x0f, 0x01, 0xf9],
     ];
     OPCODES.iter().any(|opcode| code.starts_with(opcode))
+        || code.starts_with(&cpuid::BYTES) && cpuid::is_intercepted()
 }
 
 /// Stops sending calls in the address space of `tid` to the library, and restores the program's code

@@ -16,11 +16,11 @@ use std::ops::ControlFlow;
 
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
-use rr_tracee::task::{Resume, SI_KERNEL, SigInfo, Stop, Waited, is_fault, si_code, signo};
+use rr_tracee::regs::TF;
+use rr_tracee::task::{Resume, SI_KERNEL, SigInfo, Stop, Waited, is_fault, si_code, siginfo, signo};
 use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs, vsyscall};
 
 use crate::buffer::control::{abort_buffered_call, force_traced, take_records};
-use crate::buffer::hardware_random::random_at;
 use crate::buffer::library::is_inside;
 use crate::buffer::restore::step_without_sites;
 use crate::call::rseq::abort_for_signal;
@@ -36,9 +36,9 @@ use crate::ptrace::stops::{is_seen_by_tracer, stop_at_signal, stops_for};
 use crate::ptrace::tracee::TRAP_HWBKPT;
 use crate::ptrace::watches::at_watch_hit;
 use crate::session::RecordSession;
-use crate::signal::forced::{is_forced, undo_force};
+use crate::signal::forced::{force_default, is_forced, undo_force};
 use crate::signal::numbers::{FIRST_REAL_TIME, bit, default_action};
-use crate::signal::traps::{after_random, after_rdtsc, carry_out_rdtsc};
+use crate::signal::traps::{carried_out_at, carry_out};
 use crate::signal::wakeup_signal::{Wakeup, cancel_opposite, unwrap_wakeup};
 use crate::task::exit::die_untraced;
 use crate::world::next::{Next, Until};
@@ -135,19 +135,14 @@ pub(crate) fn on_signal(
     }
     if signal == libc::SIGSEGV
         && (si_code(&info) == SI_KERNEL || is_forced(&mut session.world, tid, signal)?)
-        && !session.world.task(tid)?.settings.confined.is_strict()
-        && !session.world.task(tid)?.settings.is_counter_denied
-        && let Some((number, after)) = carry_out_rdtsc(session, tid, &regs)?
+        && let Some(carried_out) = carried_out_at(session, tid, &regs)?
     {
         let stopped = undo_force(&mut session.world, tid, stopped, &info)?;
-        return after_rdtsc(session, tid, stopped, number, (regs, after));
-    }
-    if signal == libc::SIGSEGV
-        && (si_code(&info) == SI_KERNEL || is_forced(&mut session.world, tid, signal)?)
-        && let Some(access) = random_at(&session.world, tid, &regs)?
-    {
-        let stopped = undo_force(&mut session.world, tid, stopped, &info)?;
-        return after_random(session, tid, stopped, &regs, access);
+        let next = carry_out(session, tid, stopped, &regs, carried_out)?;
+        return match next {
+            Next::Ready(stopped) if regs.eflags & TF != 0 => step_trap(session, tid, stopped),
+            next => Ok(next),
+        };
     }
     // A wakeup signal gives way to the deferred signal.
     match unwrap_wakeup(&mut session.world, tid, &info)? {
@@ -211,6 +206,21 @@ fn first_step(
     }
     stopped.set_regs(&after)?;
     Ok(Next::Ready(stopped))
+}
+
+/// An instruction was carried out for a program that steps itself: its trap follows, as the processor would have made it.
+fn step_trap(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<Next> {
+    /// Offset of `si_addr` (sigaction(2)).
+    const SI_ADDR: usize = 16;
+    let action = session.world.task(tid)?.signals.actions.of(libc::SIGTRAP);
+    if action.is_ignored() || is_forced(&mut session.world, tid, libc::SIGTRAP)? {
+        stopped = force_default(&mut session.world, tid, stopped, libc::SIGTRAP)?;
+    }
+    let at = stopped.regs()?.rip;
+    let mut info = siginfo(libc::SIGTRAP, libc::TRAP_TRACE);
+    info[SI_ADDR..SI_ADDR + size_of::<u64>()].copy_from_slice(&at.to_ne_bytes());
+    stopped.set_siginfo(&info)?;
+    deliver_signal(session, tid, stopped, info, SignalPlace::Here)
 }
 
 /// Handles an asynchronous signal in the middle of an interval: keeps the signal for the end of the

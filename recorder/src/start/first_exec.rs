@@ -7,7 +7,7 @@ use rr_trace::event::EventKind;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{Running, Tid, procfs};
 
-use crate::buffer::hardware_random::trap_random_at_start;
+use crate::buffer::trapping::trap_instructions_at_start;
 use crate::checkpoint::capture::Capture;
 use crate::drive::members::add_task;
 use crate::drive::state::Drive;
@@ -128,7 +128,7 @@ fn first_event(session: &mut RecordSession, tid: Tid, taken: NewSpace) -> Result
     task.signals.actions = Actions::inherited(procfs::signal_dispositions(tid)?.ignored);
     session.world.spaces.insert(info.space, space);
     add_task(session, task);
-    trap_random_at_start(&mut session.world, tid, &ops, &mut writes)?;
+    trap_instructions_at_start(&mut session.world, tid, &ops, &mut writes)?;
     emit(
         session,
         tid,

@@ -7,6 +7,7 @@
 //!    system calls (I2).
 //! 2. It maps the whole room of the stack at once. Then the stack never grows by itself, and its extent
 //!    is the same in replay.
+//!    `CPUID` traps from here on if it shall: exec has ended that.
 //! 3. It takes the mappings into the model and their files into the trace. The event gets the data that
 //!    the kernel has put into private pages (arguments, environment, auxiliary vector, zeroed ends of
 //!    data segments).
@@ -17,6 +18,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 
 use rr_trace::event::{ExecInfo, MemWrite, TaskOp};
+use rr_tracee::cpuid::{self, ARCH_SET_CPUID};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::pagemap::{PageKind, Pagemap};
 use rr_tracee::procfs::MapsLine;
@@ -176,6 +178,7 @@ pub(crate) fn finish_exec(
     task.settings.clear_child_tid = Addr::NULL;
     task.settings.rseq = None;
     task.settings.dispatch = None;
+    task.settings.is_cpuid_denied = false;
     leave_space(session, old_space);
     release_vfork(&mut session.world, tid)?;
     session.world.spaces.insert(info.space, space);
@@ -358,6 +361,13 @@ fn prepare(tid: Tid, tgid: Tid, stopped: Stopped, memory: &Memory) -> Result<(St
     }
     let [(code, rx), (rest, rw)] = rr_area::initial();
     let mut calls = vec![RemoteCall::map_anonymous(rest, rw, libc::MAP_NORESERVE)];
+    if cpuid::is_intercepted() {
+        calls.push(RemoteCall {
+            what: "remote arch_prctl",
+            number: libc::SYS_arch_prctl,
+            args: [ARCH_SET_CPUID as u64, 0, 0, 0, 0, 0],
+        });
+    }
     // The vDSO and its data are usually adjacent.
     let hidden = neighbours(maps.iter().filter(|l| is_vdso(l)));
     calls.extend(hidden.into_iter().map(RemoteCall::unmap));

@@ -121,6 +121,8 @@ pub struct Settings {
     pub clear_child_tid: Addr,
     /// True if the program wants reads of the time-stamp counter to trap (`PR_SET_TSC`). Exec keeps that.
     pub is_counter_denied: bool,
+    /// True if the program wants `cpuid` to trap (`ARCH_SET_CPUID`). Exec ends that.
+    pub is_cpuid_denied: bool,
     /// The calls that become signals, if the task has asked for that.
     pub dispatch: Option<Region>,
     /// The structure that the task has registered with rseq(2).
@@ -221,6 +223,7 @@ impl Task {
             settings: Settings {
                 clear_child_tid: Addr::NULL,
                 is_counter_denied: false,
+                is_cpuid_denied: false,
                 dispatch: None,
                 rseq: None,
                 affinity: None,

@@ -33,6 +33,7 @@ use rr_tracee::{Addr, AddrRange, Memory, rr_area};
 
 use crate::apply::{check_used_up, load_buffered};
 use crate::breakpoints::{has_foreign_code, is_breakpoint, must_step, sync_breakpoints};
+use crate::cpuid_stop::arm;
 use crate::error::{Result, failed};
 use crate::halt::{Halt, Pace};
 use crate::interrupt::{Interrupt, Never};
@@ -144,7 +145,7 @@ fn run_freely(
         reported = false;
         install_probe(session, event)?;
         // The probe may have a guard.
-        session.stoppoints.watches.arm(&mut session.world, event)?;
+        arm(session, event)?;
         let seen = resume_task(session, event, Resume::Sysemu, interrupt)?;
         is_looked_at = matches!(seen, Seen::AtPatch);
         match seen {
@@ -199,7 +200,7 @@ fn step_once(session: &mut ReplaySession, event: &Event) -> Result<Halt> {
         }
         // The library leaves this call to the kernel.
     }
-    session.stoppoints.watches.arm(&mut session.world, event)?;
+    arm(session, event)?;
     let memory = session.world.task(event)?.memory();
     let space = session.world.task(event)?.space;
     let from = site.as_ref().map_or(rip, |site| site.start);

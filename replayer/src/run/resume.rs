@@ -10,6 +10,7 @@ use rr_tracee::{Addr, Registers, Stop, Tid, stubs, vsyscall};
 use crate::apply::make_change;
 use crate::arrival::Target;
 use crate::buffer;
+use crate::cpuid_stop::stopped_for;
 use crate::error::{Divergence, Error, Result, failed, register_divergence};
 use crate::interrupt::Interrupt;
 use crate::passes::{
@@ -180,6 +181,21 @@ fn interpret(
                     if hits.watched != 0 {
                         return Ok(Seen::Watch(hits.watched));
                     }
+                    if hits.stop
+                        && let Some(at) = stopped_for(session, event, &regs)
+                    {
+                        return match regs.of_program() == at.of_program() {
+                            // A breakpoint of the debugger there comes first.
+                            true if how != Resume::SysemuStep && has_patch(session, event, regs.rip)? => {
+                                Ok(Seen::AtPatch)
+                            }
+                            true => Ok(Seen::Arrived),
+                            false => {
+                                let regs = regs.outside_call();
+                                Err(register_divergence(event.number, tid, "cpuid", &at, &regs))
+                            }
+                        };
+                    }
                     if hits.guard && how != Resume::SysemuStep {
                         return Ok(Seen::Nothing);
                     }
@@ -276,12 +292,17 @@ fn at_int3(session: &mut ReplaySession, event: &Event, regs: &Registers) -> Resu
         None => {}
     }
     let at = Addr(regs.rip.wrapping_sub(1));
-    let space = session.world.task(event)?.space;
-    if !session.code.overlays.get(&space).is_some_and(|o| o.has(at)) {
+    if !has_patch(session, event, at.0)? {
         return Ok(None);
     }
     session.world.move_to(event, at)?;
     Ok(Some(Seen::AtPatch))
+}
+
+/// Returns whether a patch of ours begins at this address.
+fn has_patch(session: &mut ReplaySession, event: &Event, at: u64) -> Result<bool> {
+    let space = session.world.task(event)?.space;
+    Ok(session.code.overlays.get(&space).is_some_and(|o| o.has(Addr(at))))
 }
 
 fn unexpected(session: &ReplaySession, event: &Event, stop: Stop, regs: &Registers) -> Error {

@@ -1,7 +1,7 @@
 //! The watched places, and the guard.
 
-use rr_tracee::Tid;
 use rr_tracee::task::Watch;
+use rr_tracee::{Addr, Tid};
 
 /// The watched places of the debugged process.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +10,8 @@ pub(crate) struct Watches {
     pub(super) places: Vec<Watch>,
     /// The guard for the task of the pending event.
     pub(super) guard: Vec<Watch>,
+    /// The address at which the task of the pending event stops before the instruction.
+    pub(super) stop: Option<Addr>,
     /// Number of changes: a task whose debug registers have another generation is armed anew.
     pub(super) generation: u64,
 }

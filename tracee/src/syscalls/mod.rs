@@ -81,7 +81,7 @@ pub use spec::{
     ReadPart, RefusedForm, Spec, Written, WrittenFn,
 };
 
-use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER};
+use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER, CPUID_NUMBER};
 
 use crate::error::Result;
 use crate::ids::Addr;
@@ -264,11 +264,12 @@ pub fn name(number: i64) -> Cow<'static, str> {
     }
 }
 
-/// The name of a record's call, or `rdtsc` or `rdtscp`, which have records, too.
+/// The name of a record's call, or `rdtsc`, `rdtscp` or `cpuid`, which have records, too.
 pub fn buffered_name(number: i64) -> Cow<'static, str> {
     match number as u64 {
         COUNTER_NUMBER => "rdtsc".into(),
         COUNTER_AND_PROCESSOR_NUMBER => "rdtscp".into(),
+        CPUID_NUMBER => "cpuid".into(),
         _ => name(number),
     }
 }

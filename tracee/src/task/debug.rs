@@ -69,13 +69,18 @@ impl Stopped {
         Ok(())
     }
 
-    /// Watches these places (at most [`WATCHES`]), and no others.
-    pub fn set_watches(&mut self, watches: &[Watch]) -> Result<()> {
+    /// Watches these places (at most [`WATCHES`]), and no others. A register that they leave free stops the task before the
+    /// instruction at `stop`.
+    pub fn set_watches(&mut self, watches: &[Watch], stop: Option<Addr>) -> Result<()> {
+        /// Condition and length of a register for an instruction.
+        const EXECUTION: u64 = 0;
         self.set_debug_register(7, 0)?;
         let mut control = 0;
-        for (n, watch) in watches.iter().take(WATCHES).enumerate() {
-            self.set_debug_register(n, watch.addr.0)?;
-            control |= 1 << (2 * n) | watch.control() << (16 + 4 * n);
+        let watches = watches.iter().map(|watch| (watch.addr, watch.control()));
+        let all = watches.chain(stop.map(|stop| (stop, EXECUTION)));
+        for (n, (addr, condition)) in all.take(WATCHES).enumerate() {
+            self.set_debug_register(n, addr.0)?;
+            control |= 1 << (2 * n) | condition << (16 + 4 * n);
         }
         if control != 0 {
             self.set_debug_register(7, control)?;

@@ -1,14 +1,15 @@
-//! `RDRAND` and `RDSEED` are made to trap ([`rr_tracee::hardware_random`]), and their results are part
+//! `RDRAND`, `RDSEED` and `CPUID` are made to trap ([`rr_tracee::trapping`]), and their results are part
 //! of the trap's event.
 //!
 //! This happens when a program is executed, and when its own loader maps code, in the same event:
 //! before the code can run. A file is searched once in a recording. Keeps I2 with these limits: code
 //! that cannot be proven, that a program generates or maps without the loader keeps its instructions,
-//! and only what it writes is compared (`rr_preload::payload`).
+//! and only what it writes is compared (`rr_preload::payload`). A `CPUID` there traps all the same where
+//! the processor can be made to ([`rr_tracee::cpuid`]).
 
 use rr_trace::event::MemWrite;
-use rr_tracee::hardware_random::{Access, LENGTH_MOST, OPCODE, TRAP};
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::trapping::{LENGTH_MOST, Trapping};
 use rr_tracee::{Addr, Registers, SpaceId, SpaceOp, Tid};
 
 use crate::buffer::edits::{Edits, carry_out_edits};
@@ -18,7 +19,7 @@ use crate::world::model::World;
 
 /// Makes these instructions trap in code that `ops` have mapped. The model has been changed
 /// already.
-pub(crate) fn trap_random(
+pub(crate) fn trap_instructions(
     world: &mut World,
     tid: Tid,
     id: SpaceId,
@@ -28,23 +29,23 @@ pub(crate) fn trap_random(
     let mut traps = Vec::new();
     for (range, file, offset) in code_mapped(ops) {
         for place in world.mapped.searched.part(file, offset..offset + range.len()) {
-            let at = range.start + (place - offset);
+            let at = range.start + (place.offset - offset);
             let mut now = [0];
             let read = world.task(tid)?.memory.read(at, &mut now);
-            if read.is_ok() && now == [OPCODE] {
-                traps.push(at);
+            if read.is_ok() && now == [place.kind.own()] {
+                traps.push((at, place.kind));
             }
         }
     }
-    for at in traps {
-        edits.push(at, vec![TRAP]);
-        world.space_mut(id).library.sites.add_trap(at);
+    for (at, kind) in traps {
+        edits.push(at, vec![kind.trap()]);
+        world.space_mut(id).library.sites.add_trap(at, kind);
     }
     Ok(())
 }
 
-/// Same as [`trap_random`], for the first program, before its first event.
-pub(crate) fn trap_random_at_start(
+/// Same as [`trap_instructions`], for the first program, before its first event.
+pub(crate) fn trap_instructions_at_start(
     world: &mut World,
     tid: Tid,
     ops: &[SpaceOp],
@@ -52,22 +53,21 @@ pub(crate) fn trap_random_at_start(
 ) -> Result<()> {
     let id = world.task(tid)?.space;
     let mut edits = Edits::default();
-    trap_random(world, tid, id, ops, &mut edits)?;
+    trap_instructions(world, tid, id, ops, &mut edits)?;
     carry_out_edits(world, tid, id, edits, writes)
 }
 
-/// Returns the access that the task's instruction makes, if it is one that was made to trap and has
-/// trapped.
-pub(crate) fn random_at(world: &World, tid: Tid, regs: &Registers) -> Result<Option<Access>> {
+/// Returns the task's instruction, if it is one that was made to trap and has trapped.
+pub(crate) fn trapping_at(world: &World, tid: Tid, regs: &Registers) -> Result<Option<Trapping>> {
     let mut code = [0u8; LENGTH_MOST];
     let task = world.task(tid)?;
     let got = task.memory.read_some(Addr(regs.rip), &mut code)?;
-    let access = Access::of(&code[..got]);
+    let trapping = Trapping::of(&code[..got]);
     let sites = world.spaces.get(&task.space).map(|s| &s.library.sites);
     // The program may have such a trapping instruction of its own.
-    let is_ours = |access: &Access| {
-        let at = Addr(regs.rip) + access.opcode();
+    let is_ours = |trapping: &Trapping| {
+        let at = Addr(regs.rip) + trapping.opcode();
         sites.is_some_and(|sites| sites.rewritten.iter().any(|s| s.start == at && s.stub.is_none()))
     };
-    Ok(access.filter(is_ours))
+    Ok(trapping.filter(is_ours))
 }

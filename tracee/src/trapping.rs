@@ -1,0 +1,288 @@
+//! Instructions that ask the processor for a value that differs from run to run, or from machine to machine:
+//! finds them in a program's files, so that they can be replaced by instructions that trap.
+//!
+//! No processor can be told to trap on `RDRAND` and `RDSEED`, and not every one on `CPUID`, so rr finds them
+//! before they are executed. It looks up their bytes in the executable parts of a file, and proves each hit by
+//! decoding from the beginning of the hit's function. `.eh_frame` (LSB 5.0, 10.6.1) says where functions begin.
+//! Stripped files have it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some
+//! static programs), and code that a program generates.
+//!
+//! ```text
+//! [66] [REX] 0f c7 f0+register    rdrand (f8+register: rdseed)
+//! [66] [REX] 0f 21 f0+register    mov register, dr6 (rdseed: dr7): privileged, so that it traps as rdtsc does, with SIGSEGV
+//! 0f a2                           cpuid
+//! 0f 09                           wbinvd: privileged, too
+//! ```
+//!
+//! Only one byte changes, inside one instruction of the same length and registers: any execution sees either the old
+//! or the new instruction.
+
+mod elf;
+mod frames;
+
+use std::io;
+
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+
+use crate::hardware_random::{Access, OPCODE, TRAP};
+use crate::read_at::ReadAt;
+use elf::{Layout, Part};
+use frames::Functions;
+
+/// The instructions that are replaced.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// `RDRAND` and `RDSEED`.
+    Random,
+    /// `CPUID`.
+    Cpuid,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Random, Kind::Cpuid];
+
+    /// The second byte of the program's opcode.
+    pub const fn own(self) -> u8 {
+        match self {
+            Kind::Random => OPCODE,
+            Kind::Cpuid => 0xa2,
+        }
+    }
+
+    /// The byte that replaces it.
+    pub const fn trap(self) -> u8 {
+        match self {
+            Kind::Random => TRAP,
+            Kind::Cpuid => 0x09,
+        }
+    }
+
+    fn is(self, instruction: &Instruction) -> bool {
+        match self {
+            Kind::Random => matches!(instruction.mnemonic(), Mnemonic::Rdrand | Mnemonic::Rdseed),
+            Kind::Cpuid => instruction.mnemonic() == Mnemonic::Cpuid,
+        }
+    }
+}
+
+/// The byte of a file that is replaced.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// Its offset in the file.
+    pub offset: u64,
+    /// Its instruction.
+    pub kind: Kind,
+}
+
+/// Number of bytes of an instruction that [`Trapping::of`] needs.
+pub const LENGTH_MOST: usize = 5;
+
+/// An instruction that has been made to trap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trapping {
+    /// It reads the random number generator.
+    Random(Access),
+    /// It is a `CPUID`.
+    Cpuid,
+}
+
+impl Trapping {
+    /// The instruction that begins with these bytes.
+    pub fn of(code: &[u8]) -> Option<Trapping> {
+        match code {
+            [0x0f, second, ..] if *second == Kind::Cpuid.trap() => Some(Trapping::Cpuid),
+            _ => Access::of(code).map(Trapping::Random),
+        }
+    }
+
+    /// Offset of the replaced byte in the instruction.
+    pub fn opcode(self) -> u64 {
+        match self {
+            Trapping::Random(access) => access.opcode(),
+            Trapping::Cpuid => 1,
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Trapping::Random(access) => access.len(),
+            Trapping::Cpuid => 2,
+        }
+    }
+}
+
+/// The places of all such instructions of a file that are proven, ascending. Empty for a file that is no program or
+/// library.
+pub fn find(file: &impl ReadAt) -> io::Result<Vec<Place>> {
+    let Some(layout) = Layout::of(file) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    // Some files have no such bytes. Then nothing else of them is read.
+    let mut functions: Option<Functions> = None;
+    for code in &layout.code {
+        for hit in hits(file, *code)? {
+            if functions.is_none() {
+                functions = layout.frames.and_then(|part| Functions::read(file, part));
+            }
+            let Some(functions) = &functions else {
+                return Ok(Vec::new());
+            };
+            if is_proven(file, functions, *code, hit) {
+                found.push(hit);
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// The places of such instructions' bytes in this part of the file, not yet proven.
+fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
+    const STEP: usize = 256 << 10;
+    let end = code.offset.saturating_add(code.len);
+    let [random, cpuid] = Kind::ALL.map(|kind| memchr::memmem::Finder::new(&[0x0f, kind.own()]).into_owned());
+    let mut buffer = vec![0; STEP];
+    let (mut found, mut at) = (Vec::new(), code.offset);
+    while at < end {
+        let len = (STEP as u64).min(end - at) as usize;
+        let got = read_up_to(file, &mut buffer[..len], at)?;
+        let bytes = &buffer[..got];
+        let place = |n: usize, kind| Place {
+            offset: at + n as u64 + 1,
+            kind,
+        };
+        let is_register = |n: &usize| bytes.get(n + 2).is_some_and(|form| *form >= 0xf0);
+        found.extend(
+            random
+                .find_iter(bytes)
+                .filter(is_register)
+                .map(|n| place(n, Kind::Random)),
+        );
+        found.extend(cpuid.find_iter(bytes).map(|n| place(n, Kind::Cpuid)));
+        // A hit may begin in the last two bytes, so these are read again.
+        match got {
+            0..3 => break,
+            _ => at += got as u64 - 2,
+        }
+        if got < len || at + 2 >= end {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn read_up_to(file: &impl ReadAt, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], at + got as u64)? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    Ok(got)
+}
+
+/// Returns whether the hit is an instruction, decoded from the beginning of its function.
+fn is_proven(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> bool {
+    proof(file, functions, code, hit).is_some()
+}
+
+fn proof(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> Option<()> {
+    let place = hit.offset - code.offset + code.vaddr;
+    let (start, end) = functions.around(place)?;
+    let inside = start >= code.vaddr && end <= code.vaddr.checked_add(code.len)?;
+    if !inside || end - start > 1 << 20 {
+        return None;
+    }
+    let mut bytes = vec![0; (end - start) as usize];
+    file.read_exact_at(&mut bytes, code.offset + (start - code.vaddr))
+        .ok()?;
+    let mut decoder = Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        // A program cannot execute privileged instructions. Where they seem to be, there are data in the function.
+        if instruction.is_invalid() || instruction.is_privileged() {
+            return None;
+        }
+        if instruction.next_ip() <= place {
+            continue;
+        }
+        let first = (instruction.ip() - start) as usize;
+        let code = &mut bytes[first..first + instruction.len()];
+        *code.get_mut((place - instruction.ip()) as usize)? = hit.kind.trap();
+        let trapping = Trapping::of(code)?;
+        let whole = trapping.len() == code.len() && instruction.ip() + trapping.opcode() == place;
+        return (hit.kind.is(&instruction) && whole).then_some(());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn library(paths: [&str; 2]) -> Option<File> {
+        let file = paths.iter().find_map(|path| File::open(path).ok());
+        if file.is_none() {
+            eprintln!("skipped: there is no {} here", paths[0]);
+        }
+        file
+    }
+
+    /// The places of a kind, each with the bytes of its instruction.
+    fn found(file: &File, kind: Kind) -> Vec<[u8; 3]> {
+        let places = find(file).unwrap();
+        assert!(places.is_sorted());
+        let of_kind = places.iter().filter(|place| place.kind == kind);
+        let code = |place: &Place| {
+            let mut code = [0; 3];
+            file.read_exact_at(&mut code, place.offset - 1).unwrap();
+            code
+        };
+        of_kind.map(code).collect()
+    }
+
+    /// The C++ library has such instructions, in functions that no symbol names.
+    #[test]
+    fn random_numbers_are_found_in_a_stripped_library() {
+        let paths = [
+            "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+            "/usr/lib64/libstdc++.so.6",
+        ];
+        let Some(library) = library(paths) else { return };
+        let found = found(&library, Kind::Random);
+        assert!(!found.is_empty());
+        for code in found {
+            assert!(code[..2] == [0x0f, 0xc7] && code[2] >= 0xf0, "{code:x?}");
+        }
+    }
+
+    /// The dynamic loader asks for the features of the processor.
+    #[test]
+    fn cpuid_is_found_in_the_loader() {
+        let paths = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-x86-64.so.2"];
+        let Some(loader) = library(paths) else { return };
+        let found = found(&loader, Kind::Cpuid);
+        assert!(found.len() >= 5, "{found:x?}");
+        assert!(found.iter().all(|code| code[..2] == [0x0f, 0xa2]), "{found:x?}");
+    }
+
+    #[test]
+    fn other_files_have_none() {
+        assert!(find(&File::open("/etc/passwd").unwrap()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_trapping_instruction_is_known_by_its_bytes() {
+        assert_eq!(Trapping::of(&[0x0f, 0x09, 0x90]), Some(Trapping::Cpuid));
+        assert_eq!(Trapping::of(&[0x0f, 0xa2, 0x90]), None);
+        assert_eq!(Trapping::of(&[0x0f]), None);
+        let random = Trapping::of(&[0x48, 0x0f, 0x21, 0xf0]);
+        assert!(matches!(random, Some(Trapping::Random(_))));
+        assert_eq!(random.map(Trapping::opcode), Some(2));
+    }
+}

@@ -136,8 +136,9 @@ fn write_checkpoint() {
             ("when", "Completed event: 40\n"),
             ("handle SIGUSR1 nostop noprint pass", ""),
             ("save forty", ""),
-            ("run 35", ""),
-            ("when", "Completed event: 35\n"),
+            // The checkpoint after the first `mmap` may be anywhere between the other two.
+            ("run 30", ""),
+            ("when", "Completed event: 30\n"),
             ("seek 40", ""),
             ("same forty", ""),
             ("continue", ""),

@@ -3,7 +3,7 @@
 use rr_trace::TraceReader;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::objects::exposed;
-use rr_tracee::remote::Remote;
+use rr_tracee::remote::{Remote, RemoteCall};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, SpaceOp, Stopped, madv, rr_area,
 };
@@ -25,7 +25,8 @@ pub(crate) fn close(stopped: Stopped, fds: &[i32]) -> rr_tracee::Result<Stopped>
     remote.finish()
 }
 
-/// Carries out operations in the address space of a stopped task.
+/// Carries out operations in the address space of a stopped task. Calls that must succeed are made
+/// together, because each stop costs more than most of the calls.
 pub(crate) fn perform(
     stopped: Stopped,
     ops: &[SpaceOp],
@@ -37,45 +38,70 @@ pub(crate) fn perform(
     }
     let real = stopped.tid();
     let mut remote = Remote::ours(stopped)?;
+    let mut calls = Vec::new();
     for op in ops {
         check(op)?;
-        remote = match op {
-            SpaceOp::Map(mapping) => map(remote, mapping, backings, reader)?,
-            SpaceOp::Unmap(range) => remote.unmap(*range)?,
-            SpaceOp::Protect(range, prot) => {
-                let args = [range.start.0, range.len(), u64::from(prot.0), 0, 0, 0];
-                remote.must("mprotect", libc::SYS_mprotect, args)?.0
+        match op {
+            SpaceOp::Map(mapping) => {
+                remote = map(remote, mapping, &mut calls, backings, reader)?;
+                // A mapping of an image has its own policy.
+                let advice = match mapping.fork {
+                    ForkPolicy::Copy => continue,
+                    ForkPolicy::Omit => madv::DONTFORK,
+                    ForkPolicy::Wipe => madv::WIPEONFORK,
+                };
+                remote = remote.all(&std::mem::take(&mut calls))?;
+                remote = advise(remote, mapping.range, advice)?;
             }
+            SpaceOp::Unmap(range) => calls.push(RemoteCall::unmap(*range)),
+            SpaceOp::Protect(range, prot) => calls.push(RemoteCall {
+                what: "mprotect",
+                number: libc::SYS_mprotect,
+                args: [range.start.0, range.len(), u64::from(prot.0), 0, 0, 0],
+            }),
             SpaceOp::Move { from, to, keep } => {
                 let keep = if *keep { libc::MREMAP_DONTUNMAP } else { 0 };
                 let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | keep) as u64;
-                let args = [from.start.0, from.len(), from.len(), flags, to.0, 0];
-                remote.must("mremap", libc::SYS_mremap, args)?.0
+                calls.push(RemoteCall {
+                    what: "mremap",
+                    number: libc::SYS_mremap,
+                    args: [from.start.0, from.len(), from.len(), flags, to.0, 0],
+                });
             }
-            SpaceOp::Discard(range) => advise(remote, *range, madv::DONTNEED)?,
-            SpaceOp::SetFork(range, ForkPolicy::Omit) => advise(remote, *range, madv::DONTFORK)?,
-            SpaceOp::SetFork(range, ForkPolicy::Wipe) => advise(remote, *range, madv::WIPEONFORK)?,
-            SpaceOp::SetFork(range, ForkPolicy::Copy) => {
-                let remote = advise(remote, *range, madv::DOFORK)?;
-                advise(remote, *range, madv::KEEPONFORK)?
+            SpaceOp::Discard(range) => {
+                remote = remote.all(&std::mem::take(&mut calls))?;
+                remote = advise(remote, *range, madv::DONTNEED)?;
+            }
+            SpaceOp::SetFork(range, policy) => {
+                remote = remote.all(&std::mem::take(&mut calls))?;
+                let advice: &[i32] = match policy {
+                    ForkPolicy::Omit => &[madv::DONTFORK],
+                    ForkPolicy::Wipe => &[madv::WIPEONFORK],
+                    ForkPolicy::Copy => &[madv::DOFORK, madv::KEEPONFORK],
+                };
+                for advice in advice {
+                    remote = advise(remote, *range, *advice)?;
+                }
             }
             SpaceOp::ResizeObject { object, size } => {
+                remote = remote.all(&std::mem::take(&mut calls))?;
                 backings.resize_object(*object, *size)?;
-                remote
             }
             SpaceOp::CreateObject {
                 object,
                 size,
                 content,
             } => {
+                remote = remote.all(&std::mem::take(&mut calls))?;
                 // Memory that the same event makes writable need not be the file first.
                 let nowhere = AddressSpace::new();
                 let may_change = ops.iter().any(|op| exposed(op, &nowhere).contains(object));
-                backings.create_object(remote, real, reader, (*object, *size, *content), may_change)?
+                let object = (*object, *size, *content);
+                remote = backings.create_object(remote, real, reader, object, may_change)?;
             }
-        };
+        }
     }
-    Ok(remote.finish()?)
+    Ok(remote.all(&calls)?.finish()?)
 }
 
 /// `madvise`. Ignores holes, as the recorded call did, and kinds of memory that the advice is not for.
@@ -98,9 +124,11 @@ fn advise(remote: Remote, range: AddrRange, advice: i32) -> Result<Remote, Failu
     .into())
 }
 
+/// Adds the calls that make a mapping.
 fn map(
     remote: Remote,
     mapping: &Mapping,
+    calls: &mut Vec<RemoteCall>,
     backings: &mut Backings,
     reader: &TraceReader,
 ) -> Result<Remote, Failure> {
@@ -139,33 +167,29 @@ fn map(
     };
     // Maps the part that the descriptor backs, then the rest.
     let flags = sharing | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    let map_part = |remote: Remote, part: AddrRange, fd: i32, offset| {
-        let args = [
-            part.start.0,
-            part.len(),
-            u64::from(mapping.prot.0),
-            flags as u64,
-            fd as i64 as u64,
-            offset,
-        ];
-        remote
-            .must("mmap", libc::SYS_mmap, args)
-            .map(|(remote, _)| remote)
+    let mut map_part = |part: AddrRange, fd: i32, offset| {
+        let prot = u64::from(mapping.prot.0);
+        calls.push(RemoteCall {
+            what: "mmap",
+            number: libc::SYS_mmap,
+            args: [
+                part.start.0,
+                part.len(),
+                prot,
+                flags as u64,
+                fd as i64 as u64,
+                offset,
+            ],
+        });
     };
     if !backed.is_empty() {
-        remote = map_part(remote, backed, fd, offset)?;
+        map_part(backed, fd, offset);
     }
     // Behind the end of a member of a pack there are other members.
     if backed.end < range.end {
         let empty;
         (remote, empty) = backings.empty(remote)?;
-        remote = map_part(remote, AddrRange::new(backed.end, range.end), empty, 0)?;
-    }
-    // A mapping of an image has its own policy.
-    match mapping.fork {
-        ForkPolicy::Copy => {}
-        ForkPolicy::Omit => remote = advise(remote, range, madv::DONTFORK)?,
-        ForkPolicy::Wipe => remote = advise(remote, range, madv::WIPEONFORK)?,
+        map_part(AddrRange::new(backed.end, range.end), empty, 0);
     }
     Ok(remote)
 }

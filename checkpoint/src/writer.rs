@@ -351,6 +351,8 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keepers: Keepers, shared: 
     if let Some(cpus) = &options.cpus {
         bind_thread(cpus); // and so the threads that this one starts
     }
+    // Most programs end before their first checkpoint: they need none of the other threads.
+    let Ok(first) = queue.recv() else { return };
     let workers = match options.workers {
         0 => std::thread::available_parallelism().map_or(2, |n| (n.get() - 1).clamp(2, 4)),
         n => n,
@@ -412,7 +414,7 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keepers: Keepers, shared: 
             maker: options.maker,
             give_up,
         };
-        for (number, queued) in queue.iter().enumerate() {
+        for (number, queued) in std::iter::once(first).chain(queue).enumerate() {
             // The publisher takes it out again.
             if !all || slots.send(()).is_err() {
                 let event = queued.request.image.event;

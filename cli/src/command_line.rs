@@ -44,7 +44,7 @@ fn global(arg: &OsStr) -> usize {
 }
 
 /// Puts the command word in where it was left out. `known` are the commands.
-pub fn with_command_word(mut args: Vec<OsString>, known: &[String]) -> Vec<OsString> {
+pub fn with_command_word(mut args: Vec<OsString>, known: &[&str]) -> Vec<OsString> {
     let mut at = 1;
     while let Some(arg) = args.get(at) {
         if ABOUT.iter().any(|about| arg == about) {
@@ -56,7 +56,7 @@ pub fn with_command_word(mut args: Vec<OsString>, known: &[String]) -> Vec<OsStr
         }
     }
     let Some(word) = args.get(at) else { return args };
-    if known.iter().any(|known| word == known.as_str()) {
+    if known.iter().any(|known| word == known) {
         return args;
     }
     let is_option = word.as_bytes().starts_with(b"-");
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn completed(line: &str) -> String {
-        let known = ["record", "replay", "ps"].map(str::to_owned);
+        let known = ["record", "replay", "ps"];
         let args = std::iter::once("rr")
             .chain(line.split_whitespace())
             .map(OsString::from);

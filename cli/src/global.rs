@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// Options of every command.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Default, Debug)]
 pub struct Global {
     /// The log lines that are shown on stderr, for example `warn` or `rr_recorder=debug` (also: $RR_LOG)
     #[arg(long, value_name = "SPEC", global = true)]

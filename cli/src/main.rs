@@ -25,9 +25,11 @@ mod size;
 mod started;
 mod traces;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rr_tracee::tsc::Measurement;
 use tracing_subscriber::EnvFilter;
 
 use global::Global;
@@ -84,14 +86,15 @@ enum Command {
     Traceinfo(commands::traceinfo::Options),
 }
 
-/// The names of all commands, `help` among them.
-fn commands() -> Vec<String> {
-    let mut command = Cli::command();
-    command.build();
-    command
-        .get_subcommands()
-        .map(|c| c.get_name().to_owned())
-        .collect()
+/// The names of all commands, without `help`, which clap adds when it parses.
+fn names(command: &clap::Command) -> impl Iterator<Item = &str> {
+    command.get_subcommands().map(clap::Command::get_name)
+}
+
+/// Parses the command line.
+fn parse(mut command: clap::Command, args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))
 }
 
 /// Keeps memory that was freed for the next frame of a trace, up to a limit: to give it back and fetch it anew, page by page,
@@ -106,7 +109,11 @@ fn keep_memory() {
 
 fn main() -> ExitCode {
     keep_memory();
-    let args = command_line::with_command_word(std::env::args_os().collect(), &commands());
+    let measurement = Measurement::begin();
+    // Made once: it takes as long as a small recording's trace.
+    let command = Cli::command();
+    let known: Vec<&str> = names(&command).chain(["help"]).collect();
+    let args = command_line::with_command_word(std::env::args_os().collect(), &known);
     // A question about rr itself needs no command.
     let about = |names: [&str; 2]| {
         let options = args
@@ -118,12 +125,12 @@ fn main() -> ExitCode {
             .any(|arg| names.iter().any(|name| arg == name))
     };
     if about(["-L", "--list-commands"]) {
-        return list_commands();
+        return list_commands(&command);
     }
     if about(["-N", "--version"]) {
         return print_version();
     }
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match parse(command, args) {
         Ok(cli) => cli,
         Err(e) => {
             // Nowhere to print to is no reason to fail differently.
@@ -136,7 +143,7 @@ fn main() -> ExitCode {
         }
     };
     if cli.global.list_commands {
-        return list_commands();
+        return list_commands(&Cli::command());
     }
     if cli.global.version {
         return print_version();
@@ -165,8 +172,8 @@ fn main() -> ExitCode {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
     let result = match cli.command {
-        Command::Record(options) => commands::record::run(options, &cli.global),
-        Command::Ci(options) => commands::ci::run(options),
+        Command::Record(options) => commands::record::run(options, &cli.global, measurement),
+        Command::Ci(options) => commands::ci::run(options, measurement),
         Command::Replay(options) => commands::replay::run(&options, &cli.global),
         Command::Rerun(options) => commands::rerun::run(&options),
         Command::Verify(options) => commands::verify::run(&options),
@@ -206,11 +213,8 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
         .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn list_commands() -> ExitCode {
-    commands()
-        .iter()
-        .filter(|name| *name != "help")
-        .for_each(|name| println!("{name}"));
+fn list_commands(command: &clap::Command) -> ExitCode {
+    names(command).for_each(|name| println!("{name}"));
     ExitCode::SUCCESS
 }
 

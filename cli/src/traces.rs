@@ -11,6 +11,9 @@ use rr_trace::TraceReader;
 /// The symbolic link to the newest trace.
 pub const LATEST: &str = "latest-trace";
 
+/// The directory of mapped files in the trace directory.
+pub const STORE: &str = ".files";
+
 /// The trace directory: `$_RR_TRACE_DIR`; else `$XDG_DATA_HOME/rr` or `~/.local/share/rr` if it is there, else
 /// `~/.rr` if that is there, else the former; without a home `/tmp/rr`.
 pub fn root() -> PathBuf {
@@ -113,7 +116,7 @@ pub fn looks_like_one(path: &Path) -> bool {
 
 /// The directory of mapped files for all traces in the trace directory.
 pub fn store() -> PathBuf {
-    root().join(".files")
+    root().join(STORE)
 }
 
 /// The bytes of a trace, a directory or a pack, on the disk: what was removed from a file leaves a hole in it.

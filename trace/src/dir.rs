@@ -4,7 +4,8 @@
 //! symbolic links, so that a hostile trace cannot make us read a file elsewhere (or hang in a FIFO); only the name of the
 //! trace itself may be a link.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,49 @@ impl Part {
     }
 }
 
+/// Empties a trace's directory, if it is there. Its parts stay, so that the next trace can be made in it
+/// ([`crate::WriterOptions::is_recycled`]).
+pub fn recycle(trace: &Path) -> std::io::Result<()> {
+    for entry in entries(trace)? {
+        let path = entry.path();
+        let is_part = Part::ALL.iter().any(|part| entry.file_name() == *part.name());
+        match entry.file_type()?.is_dir() {
+            true if is_part => entries(&path)?
+                .iter()
+                .try_for_each(|entry| remove(&entry.path()))?,
+            _ => remove(&path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a directory is one of a trace that was emptied.
+fn is_blank(path: &Path) -> bool {
+    let is_empty_part = |entry: &DirEntry| {
+        let is_part = Part::ALL.iter().any(|part| entry.file_name() == *part.name());
+        // A link to a directory elsewhere is none.
+        is_part
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && entries(&entry.path()).is_ok_and(|all| all.is_empty())
+    };
+    entries(path).is_ok_and(|all| all.iter().all(is_empty_part))
+}
+
+/// The entries of a directory; none if it is not there.
+fn entries(dir: &Path) -> std::io::Result<Vec<DirEntry>> {
+    match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => other?.collect(),
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match path.symlink_metadata()?.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    }
+}
+
 /// A trace directory.
 #[derive(Clone, Debug)]
 pub(crate) struct TraceDir {
@@ -58,9 +102,18 @@ pub(crate) struct TraceDir {
 impl TraceDir {
     /// Makes a new one, with its parts.
     pub(crate) fn create(path: &Path) -> Result<TraceDir> {
-        let make = |path: &Path| std::fs::DirBuilder::new().mode(0o700).create(path);
+        TraceDir::begin(path, false)
+    }
+
+    /// As [`TraceDir::create`]. One that is `recycled` may be there already.
+    pub(crate) fn begin(path: &Path, recycled: bool) -> Result<TraceDir> {
+        let is_there = recycled && is_blank(path);
+        let make = |path: &Path| match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if is_there && e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        };
         make(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::Exists {
+            ErrorKind::AlreadyExists => Error::Exists {
                 path: path.to_owned(),
             },
             _ => Error::io(path, "making the trace directory", e),

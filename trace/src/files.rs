@@ -18,7 +18,7 @@
 //! a cache: whatever goes wrong with it, the trace gets a copy of its own.
 //!
 //! The thread that adds a file does not wait for the disk: it reads the file (as the program that maps the file does) and
-//! says its name; another thread writes the file (`later`). Events that refer to the file are written after it
+//! says its name; another thread writes the file later (`later`). Events that refer to the file are written after it
 //! ([`FileStore::settle`]).
 
 mod key;
@@ -115,11 +115,9 @@ impl FileStore {
             store,
             unsynced,
         });
-        let path = places.files.path.clone();
-        let later = Later::start(&places).map_err(|e| Error::io(&path, "starting a thread to write", e))?;
         Ok(FileStore {
+            later: Later::new(&places),
             places,
-            later,
             seen: Mutex::default(),
         })
     }

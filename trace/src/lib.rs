@@ -124,6 +124,7 @@ mod writer_thread;
 pub use bytes::{Bytes, Lend};
 pub use cursor::EventCursor;
 pub use debug_files::DebugFiles;
+pub use dir::recycle;
 pub use error::{Error, Malformed, Result};
 pub use event::{Event, EventKind, EventNumber};
 pub use files::FileStore;

@@ -42,6 +42,8 @@ pub struct WriterOptions {
     pub background_cpus: Option<CpuSet>,
     /// The beginning of the trace is to be deleted while the trace is written ([`TraceWriter::trimmer`]).
     pub trims: bool,
+    /// The trace's directory may be there already, if it is [empty](crate::recycle).
+    pub is_recycled: bool,
 }
 
 impl Default for WriterOptions {
@@ -53,6 +55,7 @@ impl Default for WriterOptions {
             quality: 5,
             background_cpus: None,
             trims: false,
+            is_recycled: false,
         }
     }
 }
@@ -76,9 +79,9 @@ pub struct TraceWriter {
 }
 
 impl TraceWriter {
-    /// Makes the directory `dir`, which must not exist yet, and a trace in it.
+    /// Makes the directory `dir`, which must not exist yet (but see [`WriterOptions::is_recycled`]), and a trace in it.
     pub fn create(dir: &Path, header: &Header, options: &WriterOptions) -> Result<TraceWriter> {
-        let dir = TraceDir::create(dir)?;
+        let dir = TraceDir::begin(dir, options.is_recycled)?;
         let begin = || -> Result<Arc<FileStore>> {
             let files = FileStore::new(&dir, options.store.as_deref())?;
             header.write(&dir)?;

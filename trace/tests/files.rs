@@ -191,6 +191,37 @@ fn a_broken_store_is_done_without() {
 }
 
 #[test]
+fn a_trace_can_be_made_in_the_place_of_one_that_was_emptied() {
+    let setup = Setup::new();
+    let dir = setup.tmp.path().join("trace");
+    let options = WriterOptions {
+        is_recycled: true,
+        ..Default::default()
+    };
+    let make = |options| TraceWriter::create(&dir, &header(), options);
+    let inode = |part: &str| std::fs::metadata(dir.join(part)).unwrap().ino();
+    make(&options).unwrap().finish(0).unwrap();
+    let before = ["", "segments", "files", "checkpoints"].map(inode);
+    // It is not empty yet.
+    assert!(matches!(make(&options), Err(Error::Exists { .. })));
+    std::fs::create_dir(dir.join("other")).unwrap();
+    std::fs::write(dir.join("other/note"), "note").unwrap();
+    rr_trace::recycle(&dir).unwrap();
+    let usual = WriterOptions::default();
+    assert!(matches!(make(&usual), Err(Error::Exists { .. })));
+    assert!(TraceReader::open(&dir).is_err());
+    make(&options).unwrap().finish(3).unwrap();
+    assert_eq!(["", "segments", "files", "checkpoints"].map(inode), before);
+    assert_eq!(TraceReader::open(&dir).unwrap().exit_status(), Some(3));
+    // A link that somebody has put there instead of a part is no part.
+    rr_trace::recycle(&dir).unwrap();
+    std::fs::remove_dir(dir.join("files")).unwrap();
+    std::os::unix::fs::symlink(setup.tmp.path(), dir.join("files")).unwrap();
+    assert!(matches!(make(&options), Err(Error::Exists { .. })));
+    rr_trace::recycle(&setup.tmp.path().join("none")).unwrap();
+}
+
+#[test]
 fn many_recorders_share_a_store() {
     let mut setup = Setup::new();
     let store = setup.store();

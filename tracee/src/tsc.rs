@@ -9,7 +9,7 @@
 //!
 //! *The thread's other code need not know.* The clock of the vDSO reads the counter, too. Then a
 //! handler of `SIGSEGV` gives the counter back, and [`renew`] takes it away again later (`cpuid` in the same way). That is slow,
-//! so code that runs at every event gets the time from [`now`].
+//! so code that runs at every event, or for every file of a program, gets the time from [`now`] or [`real_time`].
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -239,6 +239,11 @@ pub fn processor() -> u32 {
 /// The time of `CLOCK_MONOTONIC`, by a system call.
 pub fn now() -> Duration {
     time_of(libc::CLOCK_MONOTONIC)
+}
+
+/// The time of `CLOCK_REALTIME`, by a system call.
+pub fn real_time() -> Duration {
+    time_of(libc::CLOCK_REALTIME)
 }
 
 fn time_of(clock: libc::clockid_t) -> Duration {

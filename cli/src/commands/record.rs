@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, FromArgMatches};
 use rr_checkpoint::{Budget, CheckpointWriter, KeepLast, Maker, Window};
 use rr_recorder::{
     Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, cores, launch,
@@ -15,8 +16,9 @@ use rr_recorder::{
 };
 use rr_trace::event::EventNumber;
 use rr_trace::{Header, TraceWriter, WriterOptions};
+use rr_tracee::cpuid;
 use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
-use rr_tracee::{cpuid, tsc};
+use rr_tracee::tsc::Measurement;
 
 use crate::budget::BudgetOption;
 use crate::commands::snapshot;
@@ -112,6 +114,9 @@ pub struct Options {
     /// Write how the recording ended into this file, as JSON: exit code or signal, and which processes crashed
     #[arg(long, value_name = "FILE")]
     outcome: Option<PathBuf>,
+    /// The trace's directory may be there already, and is empty.
+    #[arg(skip)]
+    is_recycled: bool,
     #[command(flatten)]
     compatibility: RecordOptions,
     /// Print help
@@ -126,6 +131,16 @@ pub struct Options {
 const TICKS_PER_EVENT: u64 = 5_000;
 
 impl Options {
+    /// Parses the words behind `rr record`, for a test of `rr ci`: the trace's directory may be there already, and is empty.
+    pub fn of_test(words: Vec<OsString>) -> Result<Options> {
+        let command = Options::augment_args(clap::Command::new("rr record").no_binary_name(true));
+        let options = Options::from_arg_matches(&command.try_get_matches_from(words)?)?;
+        Ok(Options {
+            is_recycled: true,
+            ..options
+        })
+    }
+
     /// The seed of chaos mode.
     fn chosen_seed(&self) -> Result<Option<u64>> {
         match self.chaos_seed {
@@ -241,8 +256,16 @@ fn nested(options: &Options) -> Result<ExitCode> {
 }
 
 /// Runs the command.
-pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
-    let measurement = tsc::Measurement::begin();
+pub fn run(options: Options, global: &Global, measurement: Measurement) -> Result<ExitCode> {
+    if std::env::var_os("RUNNING_UNDER_RR").is_some() {
+        return nested(&options);
+    }
+    record(options, global, measurement).map(ExitCode::from)
+}
+
+/// Records a program. Returns the exit status for rr, which is the program's; or rr dies of the signal that killed the program.
+/// The `measurement` of the time-stamp counter began when rr began, so that nobody has to wait for its end.
+pub fn record(options: Options, global: &Global, measurement: Measurement) -> Result<u8> {
     if options.checkpoint_budget.is_given() && options.checkpoint_interval == Checkpoints::Never {
         bail!("--checkpoint-budget is about checkpoints, and there are none with --checkpoint-interval none");
     }
@@ -251,9 +274,6 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
             "--keep-last needs checkpoints, because replay begins at the first that is left; there are none with \
              --checkpoint-interval none"
         );
-    }
-    if std::env::var_os("RUNNING_UNDER_RR").is_some() {
-        return nested(&options);
     }
     let hidden = options.compatibility.hidden();
     if !hidden.is_empty() {
@@ -270,7 +290,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let path_var = env.iter().find(|(n, _)| n == "PATH").map(|(_, v)| v);
     if let Err(e) = launch::resolve(&program, path_var) {
         eprintln!("rr: {e}");
-        return Ok(ExitCode::from(UNAVAILABLE));
+        return Ok(UNAVAILABLE);
     }
     // Threads inherit the signal mask: before the first of them.
     let inherited = Inherited::take(started::broken_pipe_ignored());
@@ -305,6 +325,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
     let writer_options = WriterOptions {
         store: Some(store),
         trims: options.keep_last.is_some(),
+        is_recycled: options.is_recycled,
         ..WriterOptions::default()
     };
     let writer = create(
@@ -376,7 +397,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
                 rr_recorder::Error::Start { .. } | rr_recorder::Error::Capability { .. }
             );
             eprintln!("rr: {}", crate::error_text::of(&e.into()));
-            return Ok(ExitCode::from(if fault { UNAVAILABLE } else { FAILED }));
+            return Ok(if fault { UNAVAILABLE } else { FAILED });
         }
     };
     if std::io::stdout().is_terminal() {
@@ -419,7 +440,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         Err(e) => {
             eprintln!("rr: the recording failed: {}", crate::error_text::of(&e.into()));
             eprintln!("rr: {}", epitaph(&dir, progress.written()));
-            return Ok(ExitCode::from(FAILED));
+            return Ok(FAILED);
         }
     };
     let failed = summary.failed_checkpoints;
@@ -443,7 +464,7 @@ pub fn run(options: Options, global: &Global) -> Result<ExitCode> {
         End::Program(status) => end_like(status),
         End::TimeLimit => {
             eprintln!("rr: the time limit is reached: the recording ends here");
-            ExitCode::from(TIMED_OUT)
+            TIMED_OUT
         }
     })
 }
@@ -456,7 +477,7 @@ fn print_dir(fd: i32, dir: &std::path::Path) {
 }
 
 /// Exits as the program did: with its status, or by its signal (without another core dump).
-pub fn end_like(status: i32) -> ExitCode {
+pub fn end_like(status: i32) -> u8 {
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);
         // SAFETY: plain numbers; a set of one signal on our stack.
@@ -473,7 +494,7 @@ pub fn end_like(status: i32) -> ExitCode {
             libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
             libc::raise(signal);
         }
-        return ExitCode::from(128 + signal as u8);
+        return 128 + signal as u8;
     }
-    ExitCode::from(libc::WEXITSTATUS(status) as u8)
+    libc::WEXITSTATUS(status) as u8
 }

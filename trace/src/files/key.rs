@@ -5,7 +5,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use rr_tracee::tsc;
 
 /// A file changed less long ago than this could change again without a new ctime (file systems count in
 /// ticks of some milliseconds, some in seconds).
@@ -39,7 +41,8 @@ impl Key {
 
     /// Says if a change after now would show in the key.
     pub(super) fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // The recorder has no time-stamp counter, which the clock of the vDSO reads.
+        let now = tsc::real_time();
         let ctime = Duration::new(
             self.ctime.0.max(0) as u64,
             self.ctime.1.clamp(0, 999_999_999) as u32,

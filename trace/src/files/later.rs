@@ -1,64 +1,68 @@
-//! The thread that writes the contents of mapped files: a full or slow disk holds up nobody else.
+//! The contents of mapped files are written later: a full or slow disk does not hold up who adds them.
 //!
-//! Jobs are done in order. Jobs that wait take memory, which is bounded: a thread that adds more has to wait after all. After a failure nothing
-//! is written any more, and everybody is told.
+//! Jobs are done in order, one at a time. A few small ones wait until somebody needs them done ([`Later::settle`]): so a short
+//! program's recording, all of whose files are in the store already, needs no thread for them. Large or many jobs have a thread.
+//! Jobs that wait take memory, which is bounded: who adds more has to wait after all. After a failure nothing is written any more,
+//! and everybody is told.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use nix::sched::CpuSet;
+use rr_tracee::cpus;
+
 use super::places::{Job, Places};
 use crate::error::{Error, Result};
 
 /// Most bytes of contents that wait in memory.
 const QUEUE_BYTES: u64 = 256 << 20;
+/// Most small jobs that wait while there is no thread. Each has a file open.
+const FEW: usize = 32;
 
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// Jobs that are not done: those in the queue, and one that is being done.
-    open: usize,
-    /// Bytes of these.
+    /// Bytes of these, and of one that is being done.
     backlog: u64,
     failure: Option<Error>,
+    thread: Option<JoinHandle<()>>,
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    places: Arc<Places>,
     state: Mutex<State>,
+    /// Held by the one who does a job.
+    turn: Mutex<()>,
     /// Signalled when there are jobs.
     work: Condvar,
-    /// Signalled when jobs were done, or failed.
+    /// Signalled when a job was done, or failed.
     progress: Condvar,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The thread, and what waits for it.
+/// The jobs, and the thread that does them if there is one.
 #[derive(Debug)]
 pub(super) struct Later {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// The CPUs for the thread: those of the thread that began the trace.
+    cpus: CpuSet,
 }
 
 impl Later {
-    /// Starts the thread.
-    pub fn start(places: &Arc<Places>) -> io::Result<Later> {
-        let shared = Arc::new(Shared::default());
-        let (theirs, places) = (Arc::clone(&shared), Arc::clone(places));
-        let thread = std::thread::Builder::new()
-            .name("rr-trace-files".into())
-            .spawn(move || run(&theirs, &places))?;
-        Ok(Later {
-            shared,
-            thread: Some(thread),
-        })
+    pub fn new(places: &Arc<Places>) -> Later {
+        Later {
+            shared: Arc::new(Shared {
+                places: Arc::clone(places),
+                state: Mutex::default(),
+                turn: Mutex::default(),
+                work: Condvar::new(),
+                progress: Condvar::new(),
+            }),
+            cpus: cpus::allowed(),
+        }
     }
 
     /// Leaves a job for later. Waits only when too much waits already.
@@ -66,29 +70,100 @@ impl Later {
         let weight = job.weight();
         let mut state = self.shared.lock();
         while state.failure.is_none() && state.backlog > 0 && state.backlog + weight > QUEUE_BYTES {
-            state = self.wait(state);
+            let waited = self.shared.progress.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
         check(&state)?;
+        if state.thread.is_none() && (weight > 0 || state.jobs.len() >= FEW) {
+            let started = self.start_thread();
+            let path = &self.shared.places.files.path;
+            state.thread = Some(started.map_err(|e| Error::io(path, "starting a thread to write", e))?);
+        }
         state.jobs.push_back(job);
-        state.open += 1;
         state.backlog += weight;
         drop(state);
         self.shared.work.notify_one();
         Ok(())
     }
 
-    /// Waits until all is done.
+    /// Waits until all is done. Helps with it.
     pub fn settle(&self) -> Result<()> {
-        let mut state = self.shared.lock();
-        while state.failure.is_none() && state.open > 0 {
-            state = self.wait(state);
-        }
-        check(&state)
+        while self.shared.do_next() {}
+        check(&self.shared.lock())
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let waited = self.shared.progress.wait(state);
-        waited.unwrap_or_else(PoisonError::into_inner)
+    fn start_thread(&self) -> io::Result<JoinHandle<()>> {
+        let (shared, cpus) = (Arc::clone(&self.shared), self.cpus);
+        std::thread::Builder::new()
+            .name("rr-trace-files".into())
+            .spawn(move || {
+                cpus::bind_thread(&cpus);
+                shared.work_until_closed();
+            })
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let thread = state.thread.take();
+        drop(state);
+        self.shared.work.notify_one();
+        if let Some(thread) = thread {
+            // A panic was reported by the job's guard.
+            let _ = thread.join();
+        }
+        while self.shared.do_next() {}
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread.
+    fn work_until_closed(&self) {
+        loop {
+            let mut state = self.lock();
+            while state.jobs.is_empty() {
+                if state.closed {
+                    return;
+                }
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(state);
+            self.do_next();
+        }
+    }
+
+    /// Does the next job, after one that somebody else is doing. Returns `false` if there is none.
+    fn do_next(&self) -> bool {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(job) = self.lock().jobs.pop_front() else {
+            return false;
+        };
+        let _guard = Guard(self);
+        let weight = job.weight();
+        let result = self.places.perform(job);
+        let mut state = self.lock();
+        state.backlog -= weight;
+        if let Err(e) = result {
+            tracing::error!("{e}");
+            state.fail(e);
+        }
+        drop(state);
+        self.progress.notify_all();
+        true
+    }
+}
+
+impl State {
+    fn fail(&mut self, e: Error) {
+        self.failure = Some(e);
+        self.jobs.clear();
+        self.backlog = 0;
     }
 }
 
@@ -96,58 +171,15 @@ fn check(state: &State) -> Result<()> {
     state.failure.clone().map_or(Ok(()), Err)
 }
 
-impl Drop for Later {
-    fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported by the thread's guard.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Tells who waits that the thread has panicked.
-struct Guard<'a>(&'a Shared, &'a Places);
+/// Tells who waits that a job has panicked.
+struct Guard<'a>(&'a Shared);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let path = self.1.files.path.clone();
-            self.0.lock().failure = Some(Error::WriterDied { path });
+            let path = self.0.places.files.path.clone();
+            self.0.lock().fail(Error::WriterDied { path });
             self.0.progress.notify_all();
         }
-    }
-}
-
-fn run(shared: &Shared, places: &Places) {
-    let _guard = Guard(shared, places);
-    loop {
-        let mut state = shared.lock();
-        let job = loop {
-            if let Some(job) = state.jobs.pop_front() {
-                break job;
-            }
-            if state.closed {
-                return;
-            }
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(state);
-        let weight = job.weight();
-        let result = places.perform(job);
-        let mut state = shared.lock();
-        state.open -= 1;
-        state.backlog -= weight;
-        if let Err(e) = result {
-            tracing::error!("{e}");
-            state.failure = Some(e);
-            state.jobs.clear();
-            drop(state);
-            shared.progress.notify_all();
-            return;
-        }
-        drop(state);
-        shared.progress.notify_all();
     }
 }

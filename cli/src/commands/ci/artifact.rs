@@ -8,41 +8,37 @@
 //!
 //! First it is a directory `ARTIFACTS/NAME-N` with these files; so nothing is lost if there is no time, or no room, to pack it.
 //!
-//! A run is recorded beside the other traces, since these share the files that the programs have mapped; a green run so costs no copy
-//! of them. Only a red run is moved. `.ci-…` is a run in progress: a directory that nobody has locked (flock(2)) is what a killed `rr ci`
-//! has left, and the next one removes it.
+//! A run is recorded beside the other traces ([`place`](super::place)), since these share the files that the programs have mapped; a
+//! green run so costs no copy of them. Only a red run is moved.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use rr_trace::pack::EXTENSION;
 use rr_trace::parallel::Asked;
 use rr_trace::{Note, TraceReader};
 use serde::{Deserialize, Serialize};
 
+use super::place::{Place, Places};
 use crate::commands::pack::Wish;
 use crate::outcome::Outcome;
 use crate::{commands, traces};
 
-/// Begins the name of a run in progress.
-const IN_PROGRESS: &str = ".ci-";
 /// Seconds that all frames of one place may take, and the places that are shown.
 const BACKTRACE_SECONDS: &str = "120";
 const BACKTRACE_PLACES: &str = "5";
 
-/// The most directories that are tried for a run.
-const PLACES_MOST: u32 = 100;
 /// A run for which it does not matter that its files are copied again: that takes some 50 ms.
 const LONG_RUN: Duration = Duration::from_secs(2);
 /// Mapped files of removed runs stay so long.
 const UNUSED: Duration = Duration::from_secs(600);
+/// The file in the store whose time says when short runs last removed what was unused, and the time until they do so again.
+const TIDIED: &str = ".tidied";
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// The longest note that is read.
 const NOTE_MOST: u64 = 64 << 20;
@@ -106,32 +102,6 @@ pub struct Artifacts {
     dir: PathBuf,
 }
 
-/// The place of one run: removed in the end, with all that is left in it.
-pub struct Place {
-    dir: PathBuf,
-    _lock: Option<Flock<File>>,
-}
-
-impl Place {
-    /// The trace.
-    pub fn trace(&self) -> PathBuf {
-        self.dir.join("trace")
-    }
-
-    /// The file that says how the run ended.
-    pub fn outcome(&self) -> PathBuf {
-        self.dir.join("outcome.json")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Err(e) = fs::remove_dir_all(&self.dir) {
-            eprintln!("rr: cannot remove {}: {e}", self.dir.display());
-        }
-    }
-}
-
 fn usable(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
@@ -157,82 +127,42 @@ impl Artifacts {
                 work.clone()
             }
         };
-        let artifacts = Artifacts { work, dir };
-        artifacts.sweep();
-        artifacts
+        Artifacts { work, dir }
     }
 
     /// A place for a run.
     pub fn place(&self) -> Result<Place> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         usable(&self.work)?;
-        for _ in 0..PLACES_MOST {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{IN_PROGRESS}{}-{number}", std::process::id());
-            let dir = self.work.join(name);
-            let fail = |e: io::Error| Err(e).with_context(|| format!("cannot record into {}", dir.display()));
-            match fs::create_dir(&dir) {
-                Ok(()) => {}
-                // A killed run of the same number has left it.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e) => return fail(e),
-            }
-            // Until the directory is locked, another `rr ci` takes it for a leftover and removes it.
-            let opened = match File::open(&dir) {
-                Ok(opened) => opened,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return fail(e),
-            };
-            let lock = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => Some(lock),
-                Err((_, Errno::EWOULDBLOCK)) => continue,
-                // Leftovers of a killed run stay on a file system that knows no locks.
-                Err(_) => None,
-            };
-            if lock.is_none() || dir.is_dir() {
-                return Ok(Place { dir, _lock: lock });
-            }
-        }
-        bail!(
-            "cannot record into {}: others remove what is made there",
-            self.work.display()
-        )
+        self.places().take()
     }
 
-    /// The directories of runs in progress, and those that killed runs have left.
-    fn places(&self) -> impl Iterator<Item = PathBuf> + use<> {
-        let entries = fs::read_dir(&self.work).into_iter().flatten().flatten();
-        let is_place = |entry: &fs::DirEntry| {
-            let name = entry.file_name();
-            name.as_encoded_bytes().starts_with(IN_PROGRESS.as_bytes())
-        };
-        entries.filter(is_place).map(|entry| entry.path())
-    }
-
-    /// Removes what killed runs have left.
-    fn sweep(&self) {
-        for place in self.places() {
-            let Ok(opened) = File::open(&place) else {
-                continue;
-            };
-            if Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok() {
-                // Somebody else may be faster.
-                let _ = fs::remove_dir_all(place);
-            }
-        }
+    fn places(&self) -> Places {
+        Places::in_store(&self.work.join(traces::STORE))
     }
 
     /// Removes the files that removed runs had mapped, after a run that took this time and left no recording. The next run copies
     /// the files that are gone: so those in use stay while other runs are in progress, and for a while after a short run, since
     /// a runner that starts each test by itself starts the next one at once.
     pub fn tidy_store(&self, run: Duration) {
-        let unused = match run >= LONG_RUN && self.places().next().is_none() {
+        let store = traces::store();
+        let unused = match run >= LONG_RUN && !self.places().are_in_use() {
             true => Duration::ZERO,
             false => UNUSED,
         };
+        // To look at all files takes longer than to record a short test.
+        let stamp = store.join(TIDIED);
+        let age = || stamp.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if !unused.is_zero() && age().is_some_and(|age| age < TIDY_EVERY) {
+            return;
+        }
+        self.places().remove(unused);
         // The store is a cache. What stays is removed another time.
-        if let Err(e) = rr_trace::prune::prune_store(&traces::store(), unused) {
-            tracing::warn!("{}: {e}", traces::store().display());
+        let tidied = rr_trace::prune::prune_store(&store, unused).and_then(|_| match store.is_dir() {
+            true => fs::write(&stamp, ""),
+            false => Ok(()),
+        });
+        if let Err(e) = tidied {
+            tracing::warn!("{}: {e}", store.display());
         }
     }
 

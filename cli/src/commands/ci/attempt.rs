@@ -1,22 +1,28 @@
-//! One run of the test under `rr record`, in a process of its own.
+//! One run of the test, recorded by a process of its own: a copy of this one (fork(2)), since to execute rr anew takes about as long
+//! as to record a short test.
 //!
 //! The runner of the test sends its signals to `rr ci`: those are passed on to the recorder, which passes them on to the test.
 //! Everybody in the foreground has got the terminal's signals already. If `rr ci` is killed, the recorder gets a SIGTERM
 //! (`PR_SET_PDEATHSIG`, prctl(2)), and ends the test within its five seconds.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use rr_tracee::Tid;
+use rr_tracee::task::{Report, wait};
+use rr_tracee::tsc::Measurement;
 
-use super::artifact::Place;
+use super::place::Place;
+use crate::commands::record;
+use crate::global::Global;
 use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
-use crate::started;
 
 /// Signals that are passed on.
 const PASSED_ON: [Signal; 6] = [
@@ -92,10 +98,16 @@ impl Signals {
     }
 
     /// Waits for the end of a child and passes signals on meanwhile. At `deadline` the child is killed.
-    fn wait_for(&self, child: &mut Child, deadline: Option<Instant>) -> Result<ExitStatus> {
+    /// Returns the child's wait status.
+    fn wait_for(&self, child: Tid, deadline: Option<Instant>) -> Result<i32> {
+        let status_of = |report: Option<Report>| {
+            let report = report.with_context(|| format!("waiting for the recorder: {}", Errno::last()));
+            Ok(report?.status)
+        };
         loop {
-            if let Some(status) = child.try_wait().context("waiting for the recorder")? {
-                return Ok(status);
+            match wait(Some(child), true) {
+                None if Errno::last_raw() == 0 => {}
+                report => return status_of(report),
             }
             match self.wait(deadline) {
                 Some((Signal::SIGCHLD, _)) => {}
@@ -105,13 +117,13 @@ impl Signals {
                     }
                     if !from_terminal {
                         // SAFETY: plain numbers; the child is not reaped yet.
-                        unsafe { libc::kill(child.id() as i32, signal as i32) };
+                        unsafe { libc::kill(child.0, signal as i32) };
                     }
                 }
                 None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                     eprintln!("rr: the recording does not end, and is killed");
-                    child.kill().context("killing the recorder")?;
-                    return child.wait().context("waiting for the recorder");
+                    rr_tracee::task::kill(child);
+                    return status_of(wait(Some(child), false));
                 }
                 None => {}
             }
@@ -131,6 +143,8 @@ pub struct Attempt<'a> {
     pub timeout: Option<Duration>,
     /// The seed of its schedule.
     pub seed: Option<u64>,
+    /// The time-stamp counter when rr began.
+    pub measurement: Measurement,
 }
 
 /// The end of an attempt.
@@ -147,34 +161,16 @@ impl Attempt<'_> {
     /// Makes it.
     pub fn run(&self, signals: &Signals) -> Result<Ended> {
         let outcome = self.place.outcome();
-        let rr = std::env::current_exe().context("rr does not find itself")?;
-        let mut command = Command::new(rr);
-        command.arg("record");
-        command
-            .arg("--checkpoint-interval")
-            .arg(self.checkpoints.to_string());
-        command.arg("--outcome").arg(&outcome);
-        command.arg("-o").arg(self.place.trace());
-        if let Some(timeout) = self.timeout {
-            command.arg("--timeout").arg(format!("{}ms", timeout.as_millis()));
-        }
-        if let Some(seed) = self.seed {
-            command.arg("--chaos-seed").arg(seed.to_string());
-        }
-        command.arg("--").args(self.test);
-        started::restore_broken_pipe(&mut command);
-        let before = signals.before;
-        // SAFETY: two system calls, allowed between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                Ok(())
-            });
-        }
+        let options = record::Options::of_test(self.words(&outcome))?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout + GRACE);
-        let mut child = command.spawn().context("cannot start the recorder")?;
-        let status = signals.wait_for(&mut child, deadline)?;
+        wait_until_alone()?;
+        // SAFETY: this process has one thread, so that its copy can do anything.
+        let child = match unsafe { libc::fork() } {
+            -1 => return Err(Errno::last()).context("cannot start the recorder"),
+            0 => record_and_exit(options, self.measurement, signals),
+            child => Tid(child),
+        };
+        let status = signals.wait_for(child, deadline)?;
         let was_killed = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         match Outcome::read(&outcome) {
             Ok(outcome) => Ok(Ended::Recorded(outcome)),
@@ -186,11 +182,66 @@ impl Attempt<'_> {
                 events: 0,
                 crashes: Vec::new(),
             })),
-            Err(_) if signals.end_was_asked() => {
-                use std::os::unix::process::ExitStatusExt;
-                Ok(Ended::Asked(status.into_raw()))
-            }
+            Err(_) if signals.end_was_asked() => Ok(Ended::Asked(status)),
             Err(_) => Ok(Ended::NotRecorded),
         }
     }
+
+    /// The words behind `rr record`.
+    fn words(&self, outcome: &Path) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec![
+            "--checkpoint-interval".into(),
+            self.checkpoints.to_string().into(),
+            "--outcome".into(),
+            outcome.into(),
+            "-o".into(),
+            self.place.trace().into(),
+        ];
+        if let Some(timeout) = self.timeout {
+            words.extend(["--timeout".into(), format!("{}ms", timeout.as_millis()).into()]);
+        }
+        if let Some(seed) = self.seed {
+            words.extend(["--chaos-seed".into(), seed.to_string().into()]);
+        }
+        words.push("--".into());
+        words.extend_from_slice(self.test);
+        words
+    }
+}
+
+/// Waits until this process has one thread: those that have read the recording of an earlier run end by themselves.
+fn wait_until_alone() -> Result<()> {
+    /// The links of a directory without entries (proc(5)): `task` has one more for each thread.
+    const EMPTY: u64 = 2;
+    const MOST: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + MOST;
+    while std::fs::metadata("/proc/self/task")
+        .context("counting threads")?
+        .nlink()
+        > EMPTY + 1
+    {
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "a thread of an earlier run does not end"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// The recorder: a copy of `rr ci`, of which it ends nothing and closes nothing.
+fn record_and_exit(options: record::Options, measurement: Measurement, signals: &Signals) -> ! {
+    /// The exit status of a Rust program that has panicked.
+    const PANICKED: u8 = 101;
+    let run = || {
+        signals.unblock();
+        // SAFETY: prctl with plain numbers.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+        record::record(options, &Global::default(), measurement).unwrap_or_else(|e| {
+            eprintln!("rr: {}", crate::error_text::of(&e));
+            1
+        })
+    };
+    let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    std::process::exit(status.unwrap_or(PANICKED).into())
 }

@@ -1,7 +1,7 @@
 //! `rr ci`: one word before a test command records it. A green run leaves nothing; a red one leaves its recording, and the
 //! backtraces in the log.
 //!
-//! Keeps: the test's own result is never changed. Each attempt is a process of its own, `rr record` ([`attempt`]); its output,
+//! Keeps: the test's own result is never changed. Each attempt is recorded by a process of its own ([`attempt`]); its output,
 //! its signals and its end are passed through. If the recording fails, the test runs without it.
 //!
 //! ```text
@@ -13,6 +13,7 @@
 mod artifact;
 mod attempt;
 mod name;
+mod place;
 mod report;
 
 use std::ffi::OsString;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rr_tracee::tsc::Measurement;
 
 use super::record::{self, TIMED_OUT};
 use crate::interval::Checkpoints;
@@ -109,7 +111,7 @@ enum Keep {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<ExitCode> {
+pub fn run(options: Options, measurement: Measurement) -> Result<ExitCode> {
     if let Some(Subcommand::Report(report)) = &options.command {
         return report::run(report);
     }
@@ -143,13 +145,14 @@ pub fn run(options: Options) -> Result<ExitCode> {
             checkpoints: options.checkpoint_interval,
             timeout: options.timeout,
             seed,
+            measurement,
         }
         .run(&passed_on)?;
         let outcome = match ended {
             Ended::Recorded(outcome) => outcome,
             Ended::Asked(status) => {
                 drop(place);
-                return Ok(record::end_like(status));
+                return Ok(record::end_like(status).into());
             }
             Ended::NotRecorded => {
                 drop(place);
@@ -181,11 +184,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
                 let what = if failure.is_some() { "failed" } else { "passed" };
                 eprintln!("rr: the test {what} in run {number}");
             }
-            return Ok(if outcome.timed_out {
-                ExitCode::from(TIMED_OUT)
-            } else {
-                record::end_like(outcome.wait_status())
-            });
+            let status = match outcome.timed_out {
+                true => TIMED_OUT,
+                false => record::end_like(outcome.wait_status()),
+            };
+            return Ok(status.into());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -201,7 +204,7 @@ fn unrecorded(test: &[OsString], signals: &attempt::Signals) -> ExitCode {
 /// Makes an artefact of a recording and says so. An error here does not change the test's result.
 fn keep(
     artifacts: &Artifacts,
-    place: &artifact::Place,
+    place: &place::Place,
     record: &Record,
     options: &RunOptions,
     signals: &attempt::Signals,

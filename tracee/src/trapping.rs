@@ -3,8 +3,8 @@
 //!
 //! No processor can be told to trap on `RDRAND` and `RDSEED`, and not every one on `CPUID`, so rr finds them
 //! before they are executed. It looks up their bytes in the executable parts of a file, and proves each hit by
-//! decoding from the beginning of the hit's function. `.eh_frame` (LSB 5.0, 10.6.1) says where functions begin.
-//! Stripped files have it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some
+//! following the code from the beginning of the hit's function ([`proof`]). `.eh_frame` (LSB 5.0, 10.6.1) says where
+//! functions begin. Stripped files have it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some
 //! static programs), and code that a program generates.
 //!
 //! ```text
@@ -19,15 +19,17 @@
 
 mod elf;
 mod frames;
+mod proof;
 
 use std::io;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{Instruction, Mnemonic};
 
 use crate::hardware_random::{Access, OPCODE, TRAP};
 use crate::read_at::ReadAt;
 use elf::{Layout, Part};
 use frames::Functions;
+use proof::Function;
 
 /// The instructions that are replaced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -184,7 +186,7 @@ fn read_up_to(file: &impl ReadAt, buffer: &mut [u8], at: u64) -> io::Result<usiz
     Ok(got)
 }
 
-/// Returns whether the hit is an instruction, decoded from the beginning of its function.
+/// Returns whether the hit is an instruction of its function.
 fn is_proven(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> bool {
     proof(file, functions, code, hit).is_some()
 }
@@ -199,24 +201,13 @@ fn proof(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> O
     let mut bytes = vec![0; (end - start) as usize];
     file.read_exact_at(&mut bytes, code.offset + (start - code.vaddr))
         .ok()?;
-    let mut decoder = Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE);
-    while decoder.can_decode() {
-        let instruction = decoder.decode();
-        // A program cannot execute privileged instructions. Where they seem to be, there are data in the function.
-        if instruction.is_invalid() || instruction.is_privileged() {
-            return None;
-        }
-        if instruction.next_ip() <= place {
-            continue;
-        }
-        let first = (instruction.ip() - start) as usize;
-        let code = &mut bytes[first..first + instruction.len()];
-        *code.get_mut((place - instruction.ip()) as usize)? = hit.kind.trap();
-        let trapping = Trapping::of(code)?;
-        let whole = trapping.len() == code.len() && instruction.ip() + trapping.opcode() == place;
-        return (hit.kind.is(&instruction) && whole).then_some(());
-    }
-    None
+    let instruction = Function { start, bytes: &bytes }.instruction_at(place)?;
+    let first = (instruction.ip() - start) as usize;
+    let code = &mut bytes[first..first + instruction.len()];
+    *code.get_mut((place - instruction.ip()) as usize)? = hit.kind.trap();
+    let trapping = Trapping::of(code)?;
+    let whole = trapping.len() == code.len() && instruction.ip() + trapping.opcode() == place;
+    (hit.kind.is(&instruction) && whole).then_some(())
 }
 
 #[cfg(test)]

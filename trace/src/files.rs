@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! STORE/<hash>          the contents, read-only; traces hard-link it
+//! STORE/notes/<hash>.…  what recorders have found out about the contents (`notes`)
 //! STORE/index/<key>     symbolic link to <hash>.<boot>; key: device, inode, size, mtime and ctime of the file it was copied from
 //! ```
 //!
@@ -23,6 +24,7 @@
 
 mod key;
 mod later;
+pub(crate) mod notes;
 mod place;
 mod places;
 mod store;
@@ -208,6 +210,20 @@ impl FileStore {
             self.later.push(Job::Delete { id, keys })?;
         }
         Ok(())
+    }
+
+    /// What an earlier recorder has found out about these contents, if the store has it.
+    pub fn note(&self, id: FileId, kind: &str) -> Option<Vec<u8>> {
+        self.places.store.as_ref()?.note(id, kind).ok()
+    }
+
+    /// Tells later recorders what was found out about these contents. If that fails, they find it out again.
+    pub fn set_note(&self, id: FileId, kind: &str, bytes: &[u8]) {
+        if let Some(store) = &self.places.store
+            && let Err(e) = store.set_note(id, kind, bytes)
+        {
+            tracing::debug!("{}: no note about {id}: {e}", store.contents.path.display());
+        }
     }
 
     /// Waits until all that was added is in the trace.

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::dir::{file_name, file_of};
+use crate::files::notes::NOTES;
 
-/// Removes the contents that only the store itself has and that no trace had within the time `unused`, and the index entries that lead
-/// nowhere. Says how many bytes were freed.
+/// Removes the contents that only the store itself has and that no trace had within the time `unused`, and the notes and index entries
+/// that are about no contents. Says how many bytes were freed.
 pub fn prune_store(store: &Path, unused: Duration) -> io::Result<u64> {
     let entries = match std::fs::read_dir(store) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -32,6 +33,17 @@ pub fn prune_store(store: &Path, unused: Duration) -> io::Result<u64> {
         let last_use = u64::try_from(meta.ctime()).unwrap_or_default();
         if now.saturating_sub(last_use) >= unused.as_secs() && std::fs::remove_file(entry.path()).is_ok() {
             freed += meta.blocks() * 512;
+        }
+    }
+    // A note about contents that are gone, and one that a killed recorder has begun.
+    for entry in std::fs::read_dir(store.join(NOTES)).into_iter().flatten() {
+        let entry = entry?;
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| file_of(name.split('.').next()?));
+        let has_contents = |id| store.join(&*file_name(id)).symlink_metadata().is_ok();
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if !id.is_some_and(has_contents) && age().is_some_and(|age| age >= unused) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
     for entry in std::fs::read_dir(store.join("index")).into_iter().flatten() {

@@ -222,6 +222,44 @@ fn a_trace_can_be_made_in_the_place_of_one_that_was_emptied() {
 }
 
 #[test]
+fn notes_about_contents_are_for_all_traces() {
+    let mut setup = Setup::new();
+    let store = setup.store();
+    let path = setup.file("a", b"content");
+    let first = setup.writer(Some(&store));
+    let id = add(&first, &path);
+    assert_eq!(first.files().note(id, "kind"), None);
+    first.files().set_note(id, "kind", b"first");
+    first.files().set_note(id, "kind", b"second");
+    first.files().set_note(id, "other", b"");
+    let other = setup.writer(Some(&store));
+    assert_eq!(other.files().note(id, "kind").as_deref(), Some(&b"second"[..]));
+    assert_eq!(other.files().note(id, "other").as_deref(), Some(&b""[..]));
+    let mut notes = names(&store.join("notes"));
+    notes.sort();
+    assert_eq!(notes, [format!("{id}.kind"), format!("{id}.other")]);
+    // One that is damaged is none.
+    let note = store.join("notes").join(format!("{id}.kind"));
+    let mut bytes = std::fs::read(&note).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&note, &bytes).unwrap();
+    assert_eq!(other.files().note(id, "kind"), None);
+    std::fs::write(&note, "").unwrap();
+    assert_eq!(other.files().note(id, "kind"), None);
+    // Without a store there are none.
+    let alone = setup.writer(None);
+    alone.files().set_note(id, "kind", b"lost");
+    assert_eq!(alone.files().note(id, "kind"), None);
+    // They go with the contents.
+    drop((first, other, alone));
+    rr_trace::prune::prune_store(&store, std::time::Duration::ZERO).unwrap();
+    assert_eq!(names(&store.join("notes")).len(), 2, "a trace has the contents");
+    std::fs::remove_file(store.join(id.to_string())).unwrap();
+    rr_trace::prune::prune_store(&store, std::time::Duration::ZERO).unwrap();
+    assert!(names(&store.join("notes")).is_empty());
+}
+
+#[test]
 fn many_recorders_share_a_store() {
     let mut setup = Setup::new();
     let store = setup.store();

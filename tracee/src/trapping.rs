@@ -3,7 +3,7 @@
 //!
 //! No processor can be told to trap on `RDRAND` and `RDSEED`, and not every one on `CPUID`, so rr finds them
 //! before they are executed. It looks up their bytes in the executable parts of a file, and proves each hit by
-//! following the code from the beginning of the hit's function ([`proof`]). `.eh_frame` (LSB 5.0, 10.6.1) says where
+//! following the code from the beginning of the hit's function (`proof`). `.eh_frame` (LSB 5.0, 10.6.1) says where
 //! functions begin. Stripped files have it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some
 //! static programs), and code that a program generates.
 //!

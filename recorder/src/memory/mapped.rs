@@ -298,7 +298,7 @@ impl Mapped {
                 }));
             }
             let content = files.add(&file)?;
-            self.searched.search(content, &file);
+            self.searched.search(content, &file, files);
             let known = self.private.entry(key).or_insert(Private {
                 size: meta.len(),
                 ..Private::default()

@@ -315,7 +315,7 @@ fn mapped_file(
         return Ok(world.files.add_bytes(&bytes)?);
     };
     let id = world.files.add(&file)?;
-    world.mapped.searched.search(id, &file);
+    world.mapped.searched.search(id, &file, &world.files);
     stored.insert(key, id);
     Ok(id)
 }

@@ -2,7 +2,7 @@
 //! of the trap's event.
 //!
 //! This happens when a program is executed, and when its own loader maps code, in the same event:
-//! before the code can run. A file is searched once in a recording. Keeps I2 with these limits: code
+//! before the code can run. A file is searched once ([`crate::buffer::searched`]). Keeps I2 with these limits: code
 //! that cannot be proven, that a program generates or maps without the loader keeps its instructions,
 //! and only what it writes is compared (`rr_preload::payload`). A `CPUID` there traps all the same where
 //! the processor can be made to ([`rr_tracee::cpuid`]).

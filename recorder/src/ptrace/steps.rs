@@ -16,6 +16,7 @@ use rr_trace::event::EventKind;
 use rr_tracee::code::{self, WINDOW_MAX};
 use rr_tracee::cpuid;
 use rr_tracee::regs::TF;
+use rr_tracee::site::Instruction;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid};
 
 use crate::buffer::restore::step_without_sites;
@@ -31,15 +32,13 @@ use crate::world::model::World;
 /// Returns whether the code begins with an event: a system call, or an instruction that reads the
 /// time-stamp counter, or a `cpuid` that traps.
 fn is_event(code: &[u8]) -> bool {
-    const OPCODES: [&[u8]; 5] = [
-        &[0x0f, 0x05],
-        &[0x0f, 0x34],
-        &[0xcd, 0x80],
-        &[0x0f, 0x31],
-        &[0x0f, 0x01, 0xf9],
-    ];
-    OPCODES.iter().any(|opcode| code.starts_with(opcode))
-        || code.starts_with(&cpuid::BYTES) && cpuid::is_intercepted()
+    /// `sysenter` and `int 0x80`.
+    const OTHER_CALLS: [&[u8]; 2] = [&[0x0f, 0x34], &[0xcd, 0x80]];
+    match Instruction::of(code) {
+        Some(Instruction::Cpuid) => cpuid::is_intercepted(),
+        Some(_) => true,
+        None => OTHER_CALLS.iter().any(|opcode| code.starts_with(opcode)),
+    }
 }
 
 /// Stops sending calls in the address space of `tid` to the library, and restores the program's code

@@ -210,11 +210,10 @@ fn take_report(world: &mut World, tid: Tid, asked: &Asked, news: News) -> Result
     } else {
         news.status.to_le_bytes().to_vec()
     };
-    let usage = match (asked.usage, world.tasks.get(&news.tid)) {
-        (0, _) => Usage::default(),
-        (_, Some(task)) => Usage::of(task.tgid)?,
-        // Only a tracee that is no child is reported by rr after its end, when nothing is known of it any more.
-        (_, None) => Usage::default(),
+    let usage = match world.tasks.get(&news.tid) {
+        Some(task) if asked.usage != 0 => Usage::of(task.tgid)?,
+        // Nobody asks, or the tracee has ended, and nothing is known of it any more.
+        _ => Usage::default(),
     };
     let mut writes = Vec::new();
     for (at, data) in [(asked.answer, answer), (asked.usage, usage.to_bytes())] {

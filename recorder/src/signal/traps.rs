@@ -35,16 +35,7 @@ pub(crate) fn carried_out_at(
     regs: &Registers,
 ) -> Result<Option<CarriedOut>> {
     let settings = &session.world.task(tid)?.settings;
-    let made_to_trap = trapping_at(&session.world, tid, regs)?;
-    if let Some(Trapping::Random(access)) = made_to_trap {
-        let after = access.carried_out(&regs.outside_call(), hardware_random::value());
-        return Ok(Some(CarriedOut { number: None, after }));
-    }
-    let instruction = match made_to_trap {
-        Some(_) => Some(Instruction::Cpuid),
-        None => instruction_at(session, tid, regs)?,
-    };
-    Ok(match instruction {
+    Ok(match instruction_at(session, tid, regs)? {
         Some(Instruction::Counter | Instruction::CounterAndProcessor)
             if settings.confined.is_strict() || settings.is_counter_denied =>
         {
@@ -74,7 +65,14 @@ pub(crate) fn carried_out_at(
                 after: cpuid::carried_out(&regs.outside_call(), answer),
             })
         }
-        Some(Instruction::Call) | None => None,
+        Some(Instruction::Call) => None,
+        None => match trapping_at(&session.world, tid, regs)? {
+            Some(Trapping::Random(access)) => Some(CarriedOut {
+                number: None,
+                after: access.carried_out(&regs.outside_call(), hardware_random::value()),
+            }),
+            Some(Trapping::Cpuid) | None => None,
+        },
     })
 }
 

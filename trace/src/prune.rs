@@ -35,7 +35,7 @@ pub fn prune_store(store: &Path, unused: Duration) -> io::Result<u64> {
             freed += meta.blocks() * 512;
         }
     }
-    // A note about contents that are gone, and one that a killed recorder has begun.
+    // Notes about contents that are gone.
     for entry in std::fs::read_dir(store.join(NOTES)).into_iter().flatten() {
         let entry = entry?;
         let name = entry.file_name();

@@ -12,12 +12,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use rr_tracee::FileId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::place::temporary_name;
 use super::store::Store;
 use crate::dir::file_name;
 
@@ -50,15 +49,8 @@ impl Store {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(e) => return Err(e.into()),
         }
-        let temporary = format!("{NOTES}/{}", temporary_name());
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(
-            store,
-            &*temporary,
-            flags,
-            Mode::from_bits_truncate(0o600),
-        )?);
-        file.write_all(&[&xxh3_64(bytes).to_le_bytes(), bytes].concat())?;
-        Ok(renameat(store, &*temporary, store, &*name(id, kind))?)
+        let temporary = self.contents.temporary()?;
+        (&temporary.file).write_all(&[&xxh3_64(bytes).to_le_bytes(), bytes].concat())?;
+        temporary.publish_as(&name(id, kind))
     }
 }

@@ -89,15 +89,15 @@ pub(super) struct Temporary<'a> {
 
 impl Temporary<'_> {
     /// Makes it read-only and gives it its name.
-    pub(super) fn publish(mut self, id: FileId) -> io::Result<()> {
+    pub(super) fn publish(self, id: FileId) -> io::Result<()> {
         self.file
             .set_permissions(std::fs::Permissions::from_mode(0o444))?;
-        renameat(
-            self.place.fd.as_fd(),
-            &*self.name,
-            self.place.fd.as_fd(),
-            &*file_name(id),
-        )?;
+        self.publish_as(&file_name(id))
+    }
+
+    /// Gives it this name, relative to the directory.
+    pub(super) fn publish_as(mut self, name: &str) -> io::Result<()> {
+        renameat(self.place.fd.as_fd(), &*self.name, self.place.fd.as_fd(), name)?;
         self.name.clear();
         Ok(())
     }

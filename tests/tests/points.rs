@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use rr_replayer::{ReplaySession, Sprints};
-use rr_tests::Rr;
 use rr_tests::guest::{Ending, Guest};
 use rr_tests::matrix::{Plan, check_guest, check_recording};
+use rr_tests::{Recording, Rr};
 use rr_trace::TraceReader;
 
 /// Runs `what` while other threads want all processors.
@@ -73,21 +73,35 @@ pub(crate) fn looks(log: &str) -> Vec<u64> {
     log.lines().filter_map(of).collect()
 }
 
-/// A value that distinguishes the turns of a loop is seen only if the program runs while it is watched.
-#[test]
-fn a_point_is_unique_though_others_want_the_processor() {
-    /// Maximum number of comparisons. Without the counter of the turns in the point's name there are
-    /// thousands.
-    const LOOKS_MAX: u64 = 100;
-    let rr = Rr::new();
-    let guest = Guest::build("loop_same");
-    let program = [rr.reachable(&guest.path).into_os_string(), "nice".into()];
-    let recording = while_others_compute(|| rr.record(&[], &program));
+/// Maximum number of comparisons for all points of a replay. Without the counter of the turns in a point's
+/// name there are thousands.
+const LOOKS_MAX: u64 = 100;
+
+/// A replay of the recording finds its points with few looks at the task.
+fn assert_few_looks(recording: &Recording<'_>) {
     let replay = recording.replay(&["--log", "rr_replayer=debug"]);
     let text = replay.expect_success().err();
     let looks = looks(&text);
     assert!(!looks.is_empty(), "no execution point: {text}");
     assert!(looks.iter().sum::<u64>() <= LOOKS_MAX, "{text}");
+}
+
+/// A value that distinguishes the turns of a loop is seen only if the program runs while it is watched.
+#[test]
+fn a_point_is_unique_though_others_want_the_processor() {
+    let rr = Rr::new();
+    let guest = Guest::build("loop_same");
+    let program = [rr.reachable(&guest.path).into_os_string(), "nice".into()];
+    assert_few_looks(&while_others_compute(|| rr.record(&[], &program)));
+}
+
+/// What counts the turns is found although the recorder's steps do not come to it.
+#[test]
+fn turns_longer_than_the_recorders_steps_are_distinguished() {
+    let rr = Rr::new();
+    let guest = Guest::build("long_turns");
+    let program = [rr.reachable(&guest.path).into_os_string()];
+    assert_few_looks(&rr.record(&rr_tests::NO_CHECKPOINTS, &program));
 }
 
 /// Points in long loops, with and without checkpoints between them.

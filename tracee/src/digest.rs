@@ -12,7 +12,7 @@
 
 use std::fs::File;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, AddrRange, ObjectId, PAGE, Tid};
@@ -81,6 +81,11 @@ pub fn chunk_digests<'a>(
         }
     }
     Ok(digests.finish())
+}
+
+/// The digest of the contents of one page, to see whether they change.
+pub fn page_digest(contents: &[u8]) -> u64 {
+    xxh3_64(contents)
 }
 
 /// The first chunk in which two digests differ.

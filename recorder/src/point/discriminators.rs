@@ -1,14 +1,17 @@
 //! The words that distinguish the moments of a loop: part of the name of an execution point.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use rr_tracee::ids::PAGE;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Memory, Prot};
 
-/// Maximum number of pages that are watched.
+/// Maximum number of pages that are watched because the task touches them.
 const PAGES: usize = 64;
+
+/// Maximum number of pages that are watched.
+const PAGES_MOST: usize = 512;
 
 /// Maximum number of changing words in the name of a point.
 const WORDS: usize = 32;
@@ -52,10 +55,20 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Adds the page with this address.
+    /// Adds the page with this address, which the task touches.
     pub(crate) fn add(&mut self, memory: &Memory, addr: Addr) {
+        self.add_if(memory, addr, PAGES);
+    }
+
+    /// Adds the page with this address, which the task has written.
+    pub(crate) fn add_changed(&mut self, memory: &Memory, addr: Addr) {
+        self.add_if(memory, addr, PAGES_MOST);
+    }
+
+    /// Adds the page with this address if there are fewer than `most`.
+    fn add_if(&mut self, memory: &Memory, addr: Addr, most: usize) {
         let page = addr.page_floor();
-        if self.contents.len() < PAGES
+        if self.contents.len() < most
             && !self.contents.contains_key(&page)
             && let Ok(bytes) = memory.read_vec(page, PAGE as usize)
         {
@@ -99,11 +112,21 @@ impl Pages {
         }
     }
 
-    /// The words that changed most often. Words that count come first, because others may have the same
-    /// value in every turn of a loop when it passes the point.
+    /// The words that distinguish best. Half of them count, because others may have the same value in
+    /// every turn of a loop when it passes the point. The other half are those that changed most often, and
+    /// those that changed least often: the count of an outer loop.
     pub(crate) fn best(self, memory: &Memory) -> Discriminators {
         let mut words: Vec<_> = self.changes.into_iter().collect();
         words.sort_by_key(|(addr, change)| (!change.counts(), Reverse(change.times), *addr));
+        let counters = words.iter().take_while(|(_, change)| change.counts()).count();
+        let others = words.split_off(counters.min(WORDS / 2));
+        let mut others: VecDeque<_> = others.into();
+        while words.len() < WORDS
+            && let Some(often) = others.pop_front()
+        {
+            words.push(often);
+            words.extend(others.pop_back());
+        }
         let best = words.into_iter().take(WORDS);
         best.filter_map(|(addr, _)| Some((addr, memory.read_u64(addr).ok()?)))
             .collect()
@@ -140,4 +163,53 @@ fn stack_at(space: &AddressSpace, rsp: Addr) -> Option<AddrRange> {
 /// A word's bytes as a number.
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rr_tracee::Tid;
+
+    use super::*;
+
+    /// The names of words among `COUNT` of this test's own, after `samples` of the page. `change` is called
+    /// before each sample with its number.
+    fn best(samples: u64, mut change: impl FnMut(u64, &mut [u64])) -> Vec<usize> {
+        const COUNT: usize = 200;
+        let mut words = vec![0u64; COUNT];
+        let memory = Memory::of(Tid(std::process::id() as i32));
+        let first = Addr(words.as_ptr() as u64);
+        let mut pages = Pages::default();
+        pages.add(&memory, first);
+        pages.add(&memory, first + 8 * COUNT as u64);
+        for n in 0..samples {
+            change(n, &mut words);
+            pages.sample(&memory);
+        }
+        let own = AddrRange::sized(first, 8 * COUNT as u64);
+        let found = pages.best(&memory);
+        let found = found.iter().filter(|(addr, _)| own.contains(*addr));
+        found.map(|(addr, _)| ((*addr - first) / 8) as usize).collect()
+    }
+
+    #[test]
+    fn a_counter_comes_before_words_that_only_change() {
+        let found = best(6, |n, words| {
+            for word in &mut words[..100] {
+                *word = n % 2;
+            }
+            words[150] += 1;
+        });
+        assert_eq!(found[0], 150);
+    }
+
+    #[test]
+    fn among_many_counters_there_is_room_for_a_slow_one() {
+        let found = best(6, |n, words| {
+            for word in &mut words[..100] {
+                *word += 1;
+            }
+            words[150] += u64::from(n == 3);
+        });
+        assert!(found.len() <= WORDS && found.contains(&150), "{found:?}");
+    }
 }

@@ -7,9 +7,11 @@
 //! | `clock` | the processor time of an interval |
 //! | `spin` | tasks that wait in a loop |
 //! | `place` | the place where the point is |
+//! | `changed_pages` | the pages that a task writes in a moment |
 //! | `discriminators` | the words that distinguish the passes of a loop |
 //! | `preempt` | preemption in chaos mode |
 
+pub(crate) mod changed_pages;
 pub(crate) mod clock;
 pub(crate) mod discriminators;
 pub(crate) mod interrupt;

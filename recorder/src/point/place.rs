@@ -1,8 +1,9 @@
 //! The place for an execution point: near the place of the interrupt, and quick to find again.
 //!
 //! The recorder steps the task for a while, to see the memory that it touches. Then it lets the task
-//! run for some moments, to see the words that change ([`crate::point::discriminators`]). Then it steps the task to an
-//! instruction where the jump to a probe fits.
+//! run for some moments, to see the pages and the words that change ([`crate::point::changed_pages`],
+//! [`crate::point::discriminators`]). Then it steps the task to an instruction where the jump to a probe
+//! fits.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, SpaceId, Stop, Stopped, Ti
 
 use crate::buffer::library::is_inside;
 use crate::error::Result;
+use crate::point::changed_pages;
 use crate::point::discriminators::{Discriminators, Pages, add_stack};
 use crate::session::RecordSession;
 use crate::signal::deliver::defer_signal;
@@ -34,10 +36,18 @@ const STEP_US: usize = 100;
 /// Minimum number of steps.
 const STEPS_LEAST: usize = 16;
 
-/// Number of times that the watched pages are read again, and time that the task runs in between.
-const SAMPLES: usize = 4;
+/// Number of times that the watched pages are read again after a short interval, and time that the task
+/// runs in between.
+const SAMPLES_LEAST: u32 = 4;
 
 const MOMENT: Duration = Duration::from_micros(100);
+
+/// After a longer interval there are further samples, one for each of these microseconds. A further sample
+/// takes twice the time of the one before, because a longer interval may have words that change more rarely.
+const SAMPLE_US: u32 = 20_000;
+
+/// Maximum number of samples.
+const SAMPLES_MOST: u32 = 9;
 
 /// Minimum processor time of the task in between. If others want the processor, too, the task could be
 /// stopped again without having run, and no change would be seen.
@@ -98,8 +108,18 @@ pub(crate) fn step_to_place(
         &session.world.spaces[&space].model,
         Addr(stopped.regs()?.rsp),
     );
-    for _ in 0..SAMPLES {
-        stopped = match run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? {
+    let all = changed_pages::Pages::read(Memory::of(tid), &session.world.spaces[&space].model, ran_us)?;
+    stopped = match run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? {
+        Moment::Here(now) => now,
+        Moment::Over(next) => return Ok(ControlFlow::Break(next)),
+    };
+    all.changed()?
+        .iter()
+        .for_each(|addr| pages.add_changed(&memory, *addr));
+    let samples = (SAMPLES_LEAST + ran_us / SAMPLE_US).min(SAMPLES_MOST);
+    for sample in 0..samples {
+        let moment = MOMENT * (1 << sample.saturating_sub(SAMPLES_LEAST - 1));
+        stopped = match run_a_moment(session, tid, stopped, moment, RUN_TIME)? {
             Moment::Here(now) => now,
             Moment::Over(next) => return Ok(ControlFlow::Break(next)),
         };

@@ -1,0 +1,101 @@
+//! The pages that a task writes while it runs freely for a moment.
+//!
+//! A turn of a loop may be longer than the steps that the recorder makes: a turn of an interpreter's
+//! loop takes thousands of instructions. What counts the turns is then in a page that no step has
+//! touched. So the task's private memory is read twice, a moment apart, and the pages whose contents
+//! differ are watched, too. Without them a name can be the same at each turn: the replay of one second
+//! of Python then compared 600,000 moments with the point, which took 90 seconds.
+//!
+//! Reading costs time in proportion to the memory. The interval bounds it: the memory of
+//! [`BYTES_PER_US`] for each microsecond of the interval is read, small mappings first.
+
+use rr_tracee::digest::page_digest;
+use rr_tracee::ids::PAGE;
+use rr_tracee::pagemap::Pagemap;
+use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Mapping, Memory, Prot};
+
+use crate::error::Result;
+
+/// Number of bytes that may be read for each microsecond of the interval. Reading twice, at some 3 GB/s,
+/// then takes at most a fortieth of it.
+const BYTES_PER_US: u64 = 40;
+
+/// Minimum number of bytes that may be read: half a millisecond's.
+const BYTES_LEAST: u64 = 1 << 20;
+
+/// Number of bytes that are read at once.
+const PIECE: u64 = 1 << 20;
+
+/// Pages at one moment.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    memory: Memory,
+    /// The runs of existing pages that are read, in the order of reading.
+    runs: Vec<AddrRange>,
+    /// The digest of each of their pages that could be read.
+    digests: Vec<(Addr, u64)>,
+}
+
+impl Pages {
+    /// Reads the task's private memory, or as much of it as may be read for an interval of `ran_us` microseconds.
+    pub(crate) fn read(memory: Memory, space: &AddressSpace, ran_us: u32) -> Result<Pages> {
+        let mut room = (u64::from(ran_us) * BYTES_PER_US).max(BYTES_LEAST);
+        let private = |m: &&Mapping| {
+            let is_private = matches!(
+                m.backing,
+                Backing::Anonymous | Backing::File { .. } | Backing::CopyOnWrite { .. }
+            );
+            is_private && m.prot.has(Prot::RW)
+        };
+        let mut mappings: Vec<&Mapping> = space.iter().filter(private).collect();
+        mappings.sort_by_key(|m| m.range.len());
+        let pagemap = Pagemap::open(memory.tid())?;
+        let mut runs = Vec::new();
+        for mapping in mappings {
+            if room == 0 {
+                break;
+            }
+            for (run, _) in pagemap.populated(mapping.range)? {
+                let len = run.len().min(room & !(PAGE - 1));
+                room -= len;
+                if len > 0 {
+                    runs.push(AddrRange::sized(run.start, len));
+                }
+            }
+        }
+        let digests = digests(&memory, &runs)?;
+        Ok(Pages {
+            memory,
+            runs,
+            digests,
+        })
+    }
+
+    /// Reads the same pages again, and returns those whose contents differ now.
+    pub(crate) fn changed(&self) -> Result<Vec<Addr>> {
+        let now = digests(&self.memory, &self.runs)?;
+        let differs = |(before, now): &(&(Addr, u64), &(Addr, u64))| before.0 == now.0 && before.1 != now.1;
+        let both = self.digests.iter().zip(&now).filter(differs);
+        Ok(both.map(|(page, _)| page.0).collect())
+    }
+}
+
+fn digests(memory: &Memory, runs: &[AddrRange]) -> Result<Vec<(Addr, u64)>> {
+    let mut digests = Vec::new();
+    let mut buffer = vec![0; PIECE as usize];
+    for run in runs {
+        let mut at = run.start;
+        while at < run.end {
+            let len = (run.end - at).min(PIECE) as usize;
+            let got = memory.read_some(at, &mut buffer[..len])?;
+            let pages = buffer[..got].chunks_exact(PAGE as usize);
+            digests.extend(
+                pages
+                    .enumerate()
+                    .map(|(n, page)| (at + n as u64 * PAGE, page_digest(page))),
+            );
+            at = at + len as u64;
+        }
+    }
+    Ok(digests)
+}

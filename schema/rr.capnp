@@ -32,6 +32,10 @@ struct Header {
 
   cpuid              @16 :List(CpuidAnswer);
   # The answers of CPUID that the library in the program gives; empty: it gives none.
+
+  portable           @17 :UInt8;
+  # The micro-architecture level of the psABI whose processors replay this (2: x86-64-v2, 3: x86-64-v3), or 0: it was not
+  # recorded for that.
 }
 
 struct CpuidAnswer {

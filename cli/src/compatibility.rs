@@ -1,7 +1,7 @@
 //! Options of the original rr. Most need nothing here: they are accepted without a word, and `--help` does not list them.
 
 use clap::ValueEnum;
-use rr_tracee::cpuid::Hidden;
+use rr_tracee::cpuid::{Hidden, Level};
 
 /// Sizes of the original's buffer in KiB, one for each thread.
 const BUFFER_KIB: std::ops::RangeInclusive<u64> = 4..=1 << 20;
@@ -46,6 +46,15 @@ pub struct RecordOptions {
     /// Hide AVX-512
     #[arg(long)]
     disable_avx_512: bool,
+}
+
+/// The option of `rr record` and `rr ci` for traces that are replayed elsewhere.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct PortableOption {
+    /// Show the program a processor of this level of the psABI, so that the trace can be replayed on all that have it: x86-64-v2 (SSE4.2;
+    /// without a value), or x86-64-v3 (AVX2)
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = Level::V2.name())]
+    pub portable: Option<Level>,
 }
 
 /// Bits of registers, in the order of the option.

@@ -46,7 +46,7 @@ pub use drive::end::{End, Summary};
 pub use drive::scheduler::{self, Schedule};
 pub use error::{Error, Result};
 pub use log::crash::Crash;
-pub use policy::options::Options;
+pub use policy::options::{Options, Processor};
 pub use policy::stats::{self, Stats};
 pub use session::RecordSession;
 pub use start::inherited::{self, Inherited};

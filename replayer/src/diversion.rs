@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use rr_preload::layout::{self, Control};
 use rr_tracee::code::decode;
-use rr_tracee::cpuid;
+use rr_tracee::components;
+use rr_tracee::cpuid::{self, Level};
 use rr_tracee::hardware_random;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -256,6 +257,10 @@ impl Diversion {
                 Trapping::Cpuid => {
                     let table = &self.session.events.reader.header().cpuid;
                     cpuid::carried_out(&regs, table.answer(regs.rax as u32, regs.rcx as u32))
+                }
+                Trapping::Components => {
+                    let level = self.session.events.reader.header().portable;
+                    components::carried_out(&regs, level.map_or(0, Level::components))
                 }
             };
             self.stopped(tid)?.set_regs(&after)?;

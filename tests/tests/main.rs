@@ -38,6 +38,7 @@ mod pack;
 mod pack_directories;
 mod packaging;
 mod points;
+mod portable;
 mod processes;
 mod programs;
 mod reruns;

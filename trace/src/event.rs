@@ -208,6 +208,21 @@ impl EventKind {
         }
     }
 
+    /// The extended state in it.
+    pub fn extended_state_mut(&mut self) -> Option<&mut ExtendedState> {
+        match self {
+            EventKind::Start { xstate, .. } => Some(xstate),
+            EventKind::Syscall { xstate, .. }
+            | EventKind::SetRegisters { xstate, .. }
+            | EventKind::Signal { xstate, .. } => xstate.as_mut(),
+            EventKind::Point { point, .. } => Some(&mut point.xstate),
+            EventKind::SyscallEnter { .. }
+            | EventKind::Restart { .. }
+            | EventKind::Trap { .. }
+            | EventKind::Exit { .. } => None,
+        }
+    }
+
     /// The registers that the event leaves the task with, if it sets them.
     pub fn after(&self) -> Option<&Registers> {
         match self {

@@ -41,7 +41,8 @@ use crate::name::Name;
 /// |---|---|
 /// | 5 | records of buffered calls may end with the digest of their payload |
 /// | 6 | the library in the program answers `CPUID` |
-pub const FORMAT_VERSION: u32 = 6;
+/// | 7 | extended state may be shorter than the processor's, and `XGETBV` may trap |
+pub const FORMAT_VERSION: u32 = 7;
 /// The oldest version that this program reads.
 const OLDEST_VERSION: u32 = 4;
 
@@ -71,6 +72,8 @@ pub struct Header {
     pub cpuid_faulting: bool,
     /// The answers of `CPUID` that the library in the program gives.
     pub cpuid: cpuid::Table,
+    /// The level whose processors replay the trace, if it was recorded for that.
+    pub portable: Option<cpuid::Level>,
     /// The CPU that the recording was bound to.
     pub bound_cpu: Option<u32>,
     /// The interval between two checkpoints, as the user asked for it (`rr_checkpoint::Interval`); `None`: none were
@@ -140,6 +143,7 @@ impl Header {
             cpu_model: cpu_model(),
             cpuid_faulting: false,
             cpuid: cpuid::Table::default(),
+            portable: None,
             bound_cpu: None,
             checkpoint_interval: None,
             page_size: rr_tracee::ids::PAGE as u32,
@@ -227,6 +231,7 @@ impl Header {
         out.set_page_size(self.page_size);
         out.set_chaos(self.chaos_seed.is_some());
         out.set_chaos_seed(self.chaos_seed.unwrap_or(0));
+        out.set_portable(self.portable.map_or(0, cpuid::Level::number));
         let entries = self.cpuid.entries();
         let mut answers = out.reborrow().init_cpuid(entries.len() as u32);
         for (i, entry) in entries.iter().enumerate() {
@@ -344,6 +349,13 @@ impl Header {
                 let answers = from.get_cpuid()?;
                 let table = cpuid::Table::from_entries(answers.iter().map(entry).collect());
                 table.ok_or_else(|| Malformed::new(format!("{} answers of CPUID", answers.len())))?
+            },
+            portable: match from.get_portable() {
+                0 => None,
+                number => {
+                    let level = cpuid::Level::of_number(number);
+                    Some(level.ok_or_else(|| Malformed::new(format!("micro-architecture level {number}")))?)
+                }
             },
             bound_cpu: u32::try_from(from.get_bound_cpu()).ok(),
             checkpoint_interval: match (text(from.get_checkpoint_every())?, from.get_checkpoint_interval()) {

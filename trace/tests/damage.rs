@@ -211,11 +211,15 @@ fn a_future_version_says_so() {
     for path in [dir.join("header"), segment(&dir, 1)] {
         let whole = std::fs::read(&path).unwrap();
         let mut bytes = whole.clone();
-        bytes[8] = 7;
+        let future = rr_trace::FORMAT_VERSION + 1;
+        bytes[8..12].copy_from_slice(&future.to_le_bytes());
         std::fs::write(&path, &bytes).unwrap();
         let e = TraceReader::open(&dir).unwrap_err().to_string();
         let ours = format!("reads version {}", rr_trace::FORMAT_VERSION);
-        assert!(e.contains("format version 7") && e.contains(&ours), "{e}");
+        assert!(
+            e.contains(&format!("format version {future}")) && e.contains(&ours),
+            "{e}"
+        );
         assert!(e.contains(path.file_name().unwrap().to_str().unwrap()), "{e}");
         std::fs::write(&path, &whole).unwrap();
     }

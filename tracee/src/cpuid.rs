@@ -6,6 +6,7 @@
 
 mod features;
 mod hidden;
+mod level;
 
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
@@ -16,6 +17,7 @@ use rr_preload::layout::{ANY_SUBLEAF, CPUID_ENTRIES};
 use crate::regs::{NOT_IN_SYSCALL, RF, Registers};
 
 pub use hidden::Hidden;
+pub use level::Level;
 pub use rr_preload::layout::CpuidEntry;
 
 /// `ARCH_GET_CPUID` and `ARCH_SET_CPUID` (arch_prctl(2)).

@@ -54,6 +54,15 @@ pub enum Error {
         /// The stop, described.
         stop: String,
     },
+    /// The trace has extended state that this processor has no room for.
+    #[error(
+        "the extended state of task {tid} is another processor's: components are in use that this one does not have (a \
+         program that uses what --portable did not show it?)"
+    )]
+    OtherState {
+        /// The task.
+        tid: Tid,
+    },
 }
 
 impl Error {

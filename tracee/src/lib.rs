@@ -9,7 +9,8 @@
 //! | module | concept |
 //! |---|---|
 //! | [`ids`] | newtypes: tids, addresses, ranges, spaces, files |
-//! | [`regs`] | general registers and extended state |
+//! | [`regs`] | general registers |
+//! | [`extended_state`] | extended state, also that of other processors |
 //! | [`task`] | `Stopped`/`Running`, ptrace stops |
 //! | `kill` | killing a process |
 //! | `task::signals` | the signals of a stopped task |
@@ -32,6 +33,7 @@
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
 //! | [`trapping`] | instructions that ask the processor for something: where files have them, and how they are made to trap |
 //! | [`hardware_random`] | `RDRAND` and `RDSEED` among them |
+//! | [`components`] | `XGETBV` among them |
 //! | [`cpuid`] | `CPUID`: its answers, and whether it can be made to trap |
 //! | [`procfs`] | the few files of `/proc` that we read |
 //! | [`rr_area`] | the pages that rr itself owns in every tracee |
@@ -40,11 +42,13 @@
 //! | [`tsc`] | the driving thread does without `rdtsc`, as tracees do |
 
 pub mod code;
+pub mod components;
 pub mod cpuid;
 pub mod cpus;
 mod death;
 pub mod digest;
 pub mod error;
+pub mod extended_state;
 pub mod hardware_random;
 pub mod ids;
 mod kill;
@@ -73,10 +77,11 @@ pub mod usage;
 pub mod vsyscall;
 
 pub use error::{Error, Result};
+pub use extended_state::ExtendedState;
 pub use ids::{Addr, AddrRange, FileId, ObjectId, SpaceId, Tid, TraceeFd, USER_END};
 pub use memory::Memory;
 pub use objects::{ObjectState, Objects};
 pub use read_at::ReadAt;
-pub use regs::{ExtendedState, Registers};
+pub use regs::Registers;
 pub use space::{AddressSpace, Backing, ForkPolicy, Mapping, Prot, SpaceOp};
 pub use task::{Running, Stop, Stopped};

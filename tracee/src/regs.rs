@@ -231,29 +231,3 @@ impl Registers {
             .collect()
     }
 }
-
-/// Extended state as `PTRACE_GETREGSET(NT_X86_XSTATE)` gives it: the standard
-/// (non-compacted) XSAVE format, Intel SDM vol. 1, 13.4.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ExtendedState(pub Vec<u8>);
-
-impl ExtendedState {
-    const XSTATE_BV: usize = 512;
-
-    /// The state with everything that does not matter to a program cleared, so that equal states
-    /// compare equal. This clears the bytes that the kernel keeps for software use (464 to 511) and the
-    /// last-instruction pointers of the x87 unit (bytes 6 to 23), which AMD processors save only while
-    /// an exception is pending.
-    pub fn normalised(&self) -> ExtendedState {
-        let mut bytes = self.0.clone();
-        if bytes.len() >= Self::XSTATE_BV + 8 {
-            bytes[464..512].fill(0);
-            bytes[6..24].fill(0);
-            // A component whose XSTATE_BV bit is clear is in its initial state, and the kernel has
-            // filled in that state's bytes. The bit only says if the processor tracks the component as
-            // in use, which does not change what a program computes.
-            bytes[Self::XSTATE_BV..Self::XSTATE_BV + 8].fill(0);
-        }
-        ExtendedState(bytes)
-    }
-}

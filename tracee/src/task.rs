@@ -22,15 +22,17 @@ pub use signals::{SI_KERNEL, SigInfo, is_fault, send_signal, si_code, siginfo, s
 
 use std::cell::Cell;
 use std::os::raw::{c_long, c_void};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::death;
 use crate::error::{Error, Result};
+use crate::extended_state::{ExtendedState, Layout};
 use crate::ids::Tid;
 use crate::procfs;
-use crate::regs::{ExtendedState, Registers};
+use crate::regs::Registers;
 
 /// `NT_X86_XSTATE` (`<elf.h>`): the regset of extended state.
 const NT_X86_XSTATE: usize = 0x202;
@@ -380,7 +382,16 @@ impl Stopped {
 
     /// Sets the task's extended state.
     pub fn set_xstate(&mut self, state: &ExtendedState) -> Result<()> {
-        let mut bytes = state.0.clone();
+        static HERE: OnceLock<Layout> = OnceLock::new();
+        let here = match HERE.get() {
+            Some(here) => *here,
+            None => {
+                let here = Layout::of(&self.xstate()?);
+                *HERE.get_or_init(|| here)
+            }
+        };
+        let fitted = state.fitted(here).ok_or(Error::OtherState { tid: self.tid })?;
+        let mut bytes = fitted.0;
         let iov = libc::iovec {
             iov_base: bytes.as_mut_ptr().cast(),
             iov_len: bytes.len(),

@@ -12,7 +12,12 @@
 //! [66] [REX] 0f 21 f0+register    mov register, dr6 (rdseed: dr7): privileged, so that it traps as rdtsc does, with SIGSEGV
 //! 0f a2                           cpuid
 //! 0f 09                           wbinvd: privileged, too
+//! 0f 01 d0                        xgetbv
+//! 0f 01 f8                        swapgs: privileged, too
 //! ```
+//!
+//! `XGETBV` shows which components of extended state the processor has. That matters only to a trace that is to be replayed
+//! where these are others (`--portable`).
 //!
 //! Only one byte changes, inside one instruction of the same length and registers: any execution sees either the old
 //! or the new instruction.
@@ -25,6 +30,7 @@ use std::io;
 
 use iced_x86::{Instruction, Mnemonic};
 
+use crate::components::LEN;
 use crate::hardware_random::{Access, OPCODE, TRAP};
 use crate::read_at::ReadAt;
 use elf::{Layout, Part};
@@ -38,17 +44,26 @@ pub enum Kind {
     Random,
     /// `CPUID`.
     Cpuid,
+    /// `XGETBV`.
+    Components,
 }
 
 impl Kind {
-    const ALL: [Kind; 2] = [Kind::Random, Kind::Cpuid];
+    const ALL: [Kind; 3] = [Kind::Random, Kind::Cpuid, Kind::Components];
 
-    /// The second byte of the program's opcode.
-    pub const fn own(self) -> u8 {
+    /// The program's opcode, up to the byte that is replaced.
+    const fn opcode(self) -> &'static [u8] {
         match self {
-            Kind::Random => OPCODE,
-            Kind::Cpuid => 0xa2,
+            Kind::Random => &[0x0f, OPCODE],
+            Kind::Cpuid => &[0x0f, 0xa2],
+            Kind::Components => &[0x0f, 0x01, 0xd0],
         }
+    }
+
+    /// The byte of the program's opcode that is replaced.
+    pub const fn own(self) -> u8 {
+        let opcode = self.opcode();
+        opcode[opcode.len() - 1]
     }
 
     /// The byte that replaces it.
@@ -56,6 +71,7 @@ impl Kind {
         match self {
             Kind::Random => TRAP,
             Kind::Cpuid => 0x09,
+            Kind::Components => 0xf8,
         }
     }
 
@@ -63,6 +79,7 @@ impl Kind {
         match self {
             Kind::Random => matches!(instruction.mnemonic(), Mnemonic::Rdrand | Mnemonic::Rdseed),
             Kind::Cpuid => instruction.mnemonic() == Mnemonic::Cpuid,
+            Kind::Components => instruction.mnemonic() == Mnemonic::Xgetbv,
         }
     }
 }
@@ -86,6 +103,8 @@ pub enum Trapping {
     Random(Access),
     /// It is a `CPUID`.
     Cpuid,
+    /// It is an `XGETBV`.
+    Components,
 }
 
 impl Trapping {
@@ -93,6 +112,7 @@ impl Trapping {
     pub fn of(code: &[u8]) -> Option<Trapping> {
         match code {
             [0x0f, second, ..] if *second == Kind::Cpuid.trap() => Some(Trapping::Cpuid),
+            [0x0f, 0x01, third, ..] if *third == Kind::Components.trap() => Some(Trapping::Components),
             _ => Access::of(code).map(Trapping::Random),
         }
     }
@@ -102,6 +122,7 @@ impl Trapping {
         match self {
             Trapping::Random(access) => access.opcode(),
             Trapping::Cpuid => 1,
+            Trapping::Components => 2,
         }
     }
 
@@ -109,6 +130,7 @@ impl Trapping {
         match self {
             Trapping::Random(access) => access.len(),
             Trapping::Cpuid => 2,
+            Trapping::Components => LEN as usize,
         }
     }
 }
@@ -144,25 +166,23 @@ pub fn find(file: &impl ReadAt) -> io::Result<Vec<Place>> {
 fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
     const STEP: usize = 256 << 10;
     let end = code.offset.saturating_add(code.len);
-    let [random, cpuid] = Kind::ALL.map(|kind| memchr::memmem::Finder::new(&[0x0f, kind.own()]).into_owned());
+    let finders = Kind::ALL.map(|kind| (kind, memchr::memmem::Finder::new(kind.opcode())));
     let mut buffer = vec![0; STEP];
     let (mut found, mut at) = (Vec::new(), code.offset);
     while at < end {
         let len = (STEP as u64).min(end - at) as usize;
         let got = read_up_to(file, &mut buffer[..len], at)?;
         let bytes = &buffer[..got];
-        let place = |n: usize, kind| Place {
-            offset: at + n as u64 + 1,
-            kind,
-        };
-        let is_register = |n: &usize| bytes.get(n + 2).is_some_and(|form| *form >= 0xf0);
-        found.extend(
-            random
+        let is_register = |n: usize| bytes.get(n + 2).is_some_and(|form| *form >= 0xf0);
+        for (kind, finder) in &finders {
+            let hits = finder
                 .find_iter(bytes)
-                .filter(is_register)
-                .map(|n| place(n, Kind::Random)),
-        );
-        found.extend(cpuid.find_iter(bytes).map(|n| place(n, Kind::Cpuid)));
+                .filter(|n| *kind != Kind::Random || is_register(*n));
+            found.extend(hits.map(|n| Place {
+                offset: at + (n + kind.opcode().len() - 1) as u64,
+                kind: *kind,
+            }));
+        }
         // A hit may begin in the last two bytes, so these are read again.
         match got {
             0..3 => break,
@@ -262,6 +282,19 @@ mod tests {
         assert!(found.iter().all(|code| code[..2] == [0x0f, 0xa2]), "{found:x?}");
     }
 
+    /// The loader asks which state it has to save.
+    #[test]
+    fn xgetbv_is_found_in_the_loader() {
+        let paths = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-x86-64.so.2"];
+        let Some(loader) = library(paths) else { return };
+        let found = found(&loader, Kind::Components);
+        assert!(!found.is_empty());
+        assert!(
+            found.iter().all(|code| code[0] == 0x01 && code[1] == 0xd0),
+            "{found:x?}"
+        );
+    }
+
     #[test]
     fn other_files_have_none() {
         assert!(find(&File::open("/etc/passwd").unwrap()).unwrap().is_empty());
@@ -272,6 +305,8 @@ mod tests {
         assert_eq!(Trapping::of(&[0x0f, 0x09, 0x90]), Some(Trapping::Cpuid));
         assert_eq!(Trapping::of(&[0x0f, 0xa2, 0x90]), None);
         assert_eq!(Trapping::of(&[0x0f]), None);
+        assert_eq!(Trapping::of(&[0x0f, 0x01, 0xf8]), Some(Trapping::Components));
+        assert_eq!(Trapping::of(&[0x0f, 0x01, 0xd0]), None);
         let random = Trapping::of(&[0x48, 0x0f, 0x21, 0xf0]);
         assert!(matches!(random, Some(Trapping::Random(_))));
         assert_eq!(random.map(Trapping::opcode), Some(2));

@@ -97,10 +97,11 @@ fn compare_tasks(a: &TaskImage, b: &TaskImage, out: &mut Vec<String>) {
     for (name, x, y) in a.regs.differences(&b.regs) {
         say(name, &format!("{x:#x}"), &format!("{y:#x}"));
     }
-    let (x, y) = (a.xstate.normalised(), b.xstate.normalised());
-    if x.0.len() != y.0.len() {
-        say("bytes of extended state", &x.0.len(), &y.0.len());
-    } else if let Some(at) = (0..x.0.len()).find(|&i| x.0[i] != y.0[i]) {
+    let (mut x, mut y) = (a.xstate.normalised(), b.xstate.normalised());
+    let length = x.0.len().max(y.0.len());
+    x.0.resize(length, 0);
+    y.0.resize(length, 0);
+    if let Some(at) = (0..length).find(|&i| x.0[i] != y.0[i]) {
         let n = x.0.iter().zip(&y.0).filter(|(a, b)| a != b).count();
         let what = format!(
             "extended state from offset {at} ({}; {n} bytes differ)",

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
+use rr_tracee::cpuid::{Level, Table};
 use rr_tracee::pagemap::{self, Method};
 use serde::Serialize;
 
@@ -94,7 +95,7 @@ impl Finding {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let root = traces::root();
-    let mut findings = vec![ptrace(), seccomp(), cpuid(), pagemap(), disk(&root)];
+    let mut findings = vec![ptrace(), seccomp(), cpuid(), level(), pagemap(), disk(&root)];
     findings.extend(trial());
     findings.push(gdb(options.debugger.as_deref().unwrap_or(Path::new("gdb"))));
     if options.json {
@@ -213,14 +214,26 @@ fn cpuid() -> Finding {
         answer(unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_CPUID, 0) })
     });
     match tried {
-        Some(0) => Finding::good(
-            what,
-            "there: rr record --disable-cpuid-features hides features from all code",
-        ),
+        Some(0) => Finding::good(what, "there: rr record --portable hides features from all code"),
         _ => Finding::limited(
             what,
             "not on this processor, or not in this virtual machine",
-            "nothing needs to be done: rr record --disable-cpuid-features hides features from code in files with unwind tables",
+            "nothing needs to be done: rr record --portable hides features from code in files with unwind tables",
+        ),
+    }
+}
+
+fn level() -> Finding {
+    let what = "processor";
+    match Level::of(&Table::of_this_cpu()) {
+        Some(level) => Finding::good(
+            what,
+            format!("has {level}: replays what rr record --portable={level} records anywhere"),
+        ),
+        None => Finding::limited(
+            what,
+            format!("has not {}", Level::V2),
+            "traces of rr record --portable cannot be replayed here",
         ),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, FromArgMatches};
 use rr_checkpoint::{Budget, CheckpointWriter, KeepLast, Maker, Window};
 use rr_recorder::{
-    Capture, Command, End, Inherited, RecordSession, Schedule, Terminator, chaos, cores, launch,
+    Capture, Command, End, Inherited, Processor, RecordSession, Schedule, Terminator, chaos, cores, launch,
     outer_seccomp,
 };
 use rr_trace::event::EventNumber;
@@ -22,7 +22,7 @@ use rr_tracee::tsc::Measurement;
 
 use crate::budget::BudgetOption;
 use crate::commands::snapshot;
-use crate::compatibility::{Nested, RecordOptions};
+use crate::compatibility::{Nested, PortableOption, RecordOptions};
 use crate::global::Global;
 use crate::interval::Checkpoints;
 use crate::outcome::Outcome;
@@ -117,6 +117,8 @@ pub struct Options {
     /// The trace's directory may be there already, and is empty.
     #[arg(skip)]
     is_recycled: bool,
+    #[command(flatten)]
+    portable: PortableOption,
     #[command(flatten)]
     compatibility: RecordOptions,
     /// Print help
@@ -276,10 +278,12 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
         );
     }
     let hidden = options.compatibility.hidden();
-    if !hidden.is_empty() {
+    let portable = options.portable.portable;
+    let is_restricted = !hidden.is_empty() || portable.is_some();
+    if is_restricted {
         cpuid::intercept_all();
     }
-    if !hidden.is_empty() && !cpuid::is_intercepted() {
+    if is_restricted && !cpuid::is_intercepted() {
         tracing::warn!(
             "this processor cannot be made to trap on CPUID: features are hidden where rr finds the instruction by a file's unwind \
              tables, and nowhere else"
@@ -304,6 +308,9 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
     bind_thread(&set_of(&[cpus.bound]));
     let mut cpuid = cpuid::Table::of_this_cpu();
     cpuid.hide(&hidden);
+    if let Some(level) = portable {
+        cpuid.restrict(level);
+    }
     // Writers are started on the other CPUs; then recorder and tracees bind themselves to theirs.
     bind_thread(&set_of(&background));
 
@@ -317,6 +324,7 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
     header.bound_cpu = Some(cpus.bound as u32);
     header.cpuid_faulting = cpuid::is_intercepted();
     header.cpuid = cpuid.clone();
+    header.portable = portable;
     header.checkpoint_interval = options.checkpoint_interval.interval().map(|i| i.to_string());
     header.chaos_seed = chaos;
     header.refused = outer_seccomp::survey()?;
@@ -379,7 +387,10 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
         // Each call is an event if it matters which call others come after.
         buffered: !options.no_syscall_buffer && chaos.is_none() && turn_events > 1,
         measurement,
-        cpuid,
+        processor: Processor {
+            answers: cpuid,
+            portable,
+        },
         time_limit: options.timeout,
     };
     let command = Command {

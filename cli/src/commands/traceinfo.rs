@@ -38,6 +38,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "cpu": header.cpu_model,
         "cpuidFaulting": header.cpuid_faulting,
         "cpuidRecords": header.cpuid.entries().iter().map(record).collect::<Vec<_>>(),
+        "portable": header.portable.map(|level| level.name()),
         "bindToCpu": header.bound_cpu,
         "chaosMode": header.chaos_seed.is_some(),
         "chaosSeed": header.chaos_seed,

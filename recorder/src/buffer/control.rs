@@ -126,7 +126,7 @@ pub(crate) fn install_library(session: &mut RecordSession, tid: Tid, id: SpaceId
         busy: 0,
         allowed: Allowed::ALL.words(),
         processor: 0,
-        cpuid: session.policy.options.cpuid.words(),
+        cpuid: session.policy.options.processor.answers.words(),
     };
     let memory = &session.world.task(tid)?.memory;
     memory.write(Addr(layout::CONTROL), bytes(&control))?;

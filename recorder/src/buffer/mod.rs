@@ -11,7 +11,7 @@
 //! | `known_sites` | the sites of files, from one program to the next |
 //! | `guarded` | the pages that hold rewritten code |
 //! | `edits` | changes of code as one write |
-//! | `searched` | the places of `RDRAND`, `RDSEED` and `CPUID` in files |
+//! | `searched` | the places of `RDRAND`, `RDSEED`, `CPUID` and `XGETBV` in files |
 //! | `trapping` | making them trap |
 
 /// The address of a field of the control page.

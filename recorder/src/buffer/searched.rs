@@ -1,9 +1,9 @@
-//! The places of `RDRAND`, `RDSEED` and `CPUID` in files.
+//! The places of `RDRAND`, `RDSEED`, `CPUID` and `XGETBV` in files.
 //!
 //! A file's content decides them, so they are a note in the store of mapped files, and later recordings need not search:
 //!
 //! ```text
-//! 8  offset in the file, 1  kind (0: random numbers, 1: CPUID)      for each place, ascending
+//! 8  offset in the file, 1  kind (0: random numbers, 1: CPUID, 2: XGETBV)      for each place, ascending
 //! ```
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use rr_tracee::FileId;
 use rr_tracee::trapping::{Kind, Place, find};
 
 /// The kind of our notes. It names the version of the search, too: another one may find other places.
-const NOTE: &str = "trapping1";
+const NOTE: &str = "trapping2";
 
 /// To search a smaller file takes hardly longer than to read a note.
 const SMALL: u64 = 64 << 10;
@@ -23,6 +23,8 @@ const SMALL: u64 = 64 << 10;
 /// The places of such instructions in files.
 #[derive(Debug, Default)]
 pub(crate) struct Searched {
+    /// `XGETBV` shall trap, because the trace is to be portable.
+    pub with_components: bool,
     places: HashMap<FileId, Vec<Place>>,
 }
 
@@ -33,7 +35,11 @@ impl Searched {
         self.places.entry(id).or_insert_with(|| {
             let mut places = places(id, file, store);
             // Without the generator its instructions are invalid, and stay so.
-            places.retain(|place| has_random || place.kind != Kind::Random);
+            places.retain(|place| match place.kind {
+                Kind::Random => has_random,
+                Kind::Components => self.with_components,
+                Kind::Cpuid => true,
+            });
             places
         });
     }
@@ -65,6 +71,7 @@ fn write(places: &[Place]) -> Vec<u8> {
         let kind = match place.kind {
             Kind::Random => 0,
             Kind::Cpuid => 1,
+            Kind::Components => 2,
         };
         place.offset.to_le_bytes().into_iter().chain([kind])
     };
@@ -77,6 +84,7 @@ fn read(note: &[u8]) -> Option<Vec<Place>> {
         let kind = match kind {
             0 => Kind::Random,
             1 => Kind::Cpuid,
+            2 => Kind::Components,
             _ => return None,
         };
         let offset = u64::from_le_bytes(*offset);
@@ -93,12 +101,12 @@ mod tests {
     #[test]
     fn a_note_says_what_was_found() {
         let place = |offset, kind| Place { offset, kind };
-        let places = vec![place(7, Kind::Cpuid), place(1 << 40, Kind::Random)];
+        let places = vec![place(7, Kind::Components), place(1 << 40, Kind::Random)];
         let note = write(&places);
         assert_eq!(read(&note), Some(places));
         assert_eq!(read(&[]), Some(vec![]));
         assert_eq!(read(&note[..17]), None, "half an entry");
         assert_eq!(read(&[&note[9..], &note[..9]].concat()), None, "not in order");
-        assert_eq!(read(&[0, 0, 0, 0, 0, 0, 0, 0, 2]), None, "another kind");
+        assert_eq!(read(&[0, 0, 0, 0, 0, 0, 0, 0, 3]), None, "another kind");
     }
 }

@@ -1,4 +1,4 @@
-//! `RDRAND`, `RDSEED` and `CPUID` are made to trap ([`rr_tracee::trapping`]), and their results are part
+//! `RDRAND`, `RDSEED`, `CPUID` and, for a portable trace, `XGETBV` are made to trap ([`rr_tracee::trapping`]), and their results are part
 //! of the trap's event.
 //!
 //! This happens when a program is executed, and when its own loader maps code, in the same event:

@@ -232,6 +232,10 @@ fn session_image(session: &RecordSession) -> Result<SessionImage> {
             (None, State::Ready(stopped) | State::Reported(stopped, _)) => stopped.xstate()?,
             (None, State::InKernel(_) | State::Busy) => Default::default(),
         };
+        let xstate = match session.policy.options.processor.portable {
+            Some(level) => xstate.portable(level),
+            None => xstate,
+        };
         tasks.push(TaskImage {
             tid: task.tid,
             tgid: task.tgid,

@@ -118,7 +118,7 @@ fn newly_exposed(world: &World, tid: Tid, ops: &[SpaceOp]) -> Vec<ObjectId> {
 fn append_event(
     session: &mut RecordSession,
     tid: Tid,
-    kind: EventKind,
+    mut kind: EventKind,
     ops: Vec<SpaceOp>,
     besides: Besides,
 ) -> Result<()> {
@@ -129,6 +129,12 @@ fn append_event(
     } = besides;
     session.log.number = session.log.number.next();
     session.log.last_time_ns = session.log.now().as_nanos() as u64;
+    if let (Some(level), Some(state)) = (
+        session.policy.options.processor.portable,
+        kind.extended_state_mut(),
+    ) {
+        *state = state.portable(level);
+    }
     session.log.note_crash(&kind, session.log.number, tid);
     if let Some(space) = session
         .world

@@ -86,11 +86,20 @@ pub struct Options {
     pub buffered: bool,
     /// Maximum time of the recording. Then the recording ends where the tasks are ([`crate::End::TimeLimit`]).
     pub time_limit: Option<Duration>,
-    /// The answers of `cpuid`.
-    pub cpuid: cpuid::Table,
+    /// What the program sees of the processor.
+    pub processor: Processor,
     /// Measurement of the time-stamp counter's rate. It begins as early as possible, so that nobody has
     /// to wait for its end.
     pub measurement: tsc::Measurement,
+}
+
+/// What a recorded program sees of the processor.
+#[derive(Debug)]
+pub struct Processor {
+    /// The answers of `cpuid`.
+    pub answers: cpuid::Table,
+    /// The level whose processors are to replay the trace. The answers show no more than that.
+    pub portable: Option<cpuid::Level>,
 }
 
 impl Policy {

@@ -2,6 +2,7 @@
 
 use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER, CPUID_NUMBER};
 use rr_trace::event::{EventKind, MemWrite};
+use rr_tracee::components::{self, XCR0};
 use rr_tracee::cpuid;
 use rr_tracee::hardware_random;
 use rr_tracee::regs::NOT_IN_SYSCALL;
@@ -58,7 +59,8 @@ pub(crate) fn carried_out_at(
             let answer = session
                 .policy
                 .options
-                .cpuid
+                .processor
+                .answers
                 .answer(regs.rax as u32, regs.rcx as u32);
             Some(CarriedOut {
                 number: Some(CPUID_NUMBER),
@@ -71,7 +73,14 @@ pub(crate) fn carried_out_at(
                 number: None,
                 after: access.carried_out(&regs.outside_call(), hardware_random::value()),
             }),
-            Some(Trapping::Cpuid) | None => None,
+            // Another register than XCR0 is not there, so that the trap is the program's own.
+            Some(Trapping::Components) if regs.rcx as u32 == XCR0 => {
+                session.policy.options.processor.portable.map(|level| CarriedOut {
+                    number: None,
+                    after: components::carried_out(&regs.outside_call(), level.components()),
+                })
+            }
+            Some(Trapping::Components | Trapping::Cpuid) | None => None,
         },
     })
 }

@@ -35,8 +35,10 @@ impl RecordSession {
     ) -> Result<RecordSession> {
         let launched = launch::launch(command)?;
         let root = launched.task.tid();
+        let mut world = World::new(Arc::clone(writer.files()));
+        world.mapped.searched.with_components = options.processor.portable.is_some();
         let mut session = RecordSession {
-            world: World::new(Arc::clone(writer.files())),
+            world,
             log: EventLog::new(writer),
             drive: Drive::new(options.schedule, root),
             policy: Policy::new(options, launched.program.display().to_string()),

@@ -54,6 +54,7 @@ const STACK_MOST: u64 = 256 << 20;
 const AT_NULL: u64 = 0;
 const AT_IGNORE: u64 = 1;
 const AT_SYSINFO_EHDR: u64 = 33;
+const AT_HWCAP2: u64 = 26;
 
 /// A thread has taken over the tid of its group's leader (exec): `thread` was `former` and is now
 /// `tid`. The events up to that of the exec still have the former tid.
@@ -220,7 +221,11 @@ pub(crate) fn take_over(
     }
     // Prepares the new address space.
     let memory = Memory::of(tid);
-    hide_vdso(&memory, Addr(after.rsp))?;
+    change_auxv(
+        &memory,
+        Addr(after.rsp),
+        session.policy.options.processor.portable.is_some(),
+    )?;
     let (stopped, lines) = prepare(tid, tgid, stopped, &memory)?;
     session.world.last_space += 1;
     let id = SpaceId(session.world.last_space);
@@ -423,9 +428,10 @@ pub(crate) fn stack_limit(tid: Tid) -> u64 {
     stack.min((all / 8).max(128 << 10))
 }
 
-/// Hides the vDSO: turns `AT_SYSINFO_EHDR` of the auxiliary vector into `AT_IGNORE`. The stack of a new
+/// Hides the vDSO: turns `AT_SYSINFO_EHDR` of the auxiliary vector into `AT_IGNORE`. So does a portable trace with
+/// `AT_HWCAP2`, which names instructions that no level has (`<asm/hwcap2.h>`). The stack of a new
 /// program (psABI x86-64, 3.4.1) holds: argc, argv…, 0, envp…, 0, auxv pairs.
-fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
+fn change_auxv(memory: &Memory, stack: Addr, is_portable: bool) -> Result<()> {
     let mut words = Words {
         memory,
         at: stack,
@@ -440,6 +446,7 @@ fn hide_vdso(memory: &Memory, stack: Addr) -> Result<()> {
         match words.next()? {
             AT_NULL => return Ok(()),
             AT_SYSINFO_EHDR => memory.write(at, &AT_IGNORE.to_le_bytes())?,
+            AT_HWCAP2 if is_portable => memory.write(at, &AT_IGNORE.to_le_bytes())?,
             _ => {}
         }
         words.next()?;

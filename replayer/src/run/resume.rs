@@ -315,8 +315,18 @@ fn unexpected(session: &ReplaySession, event: &Event, stop: Stop, regs: &Registe
             seen,
             registers: vec![],
         })),
-        None => diverged(session, event, event.tid, format!("{stop:?} at {:#x}", regs.rip)),
+        None => diverged(session, event, event.tid, seen(stop, regs.rip)),
     }
+}
+
+/// A stop that nobody expects, in words.
+fn seen(stop: Stop, rip: u64) -> String {
+    // A program that looks for what it needs, or was built for it, may use more than a portable trace has shown it.
+    let hint = match stop {
+        Stop::Signal(libc::SIGILL) => " (an instruction that this processor does not have?)",
+        _ => "",
+    };
+    format!("{stop:?} at {rip:#x}{hint}")
 }
 
 fn diverged(session: &ReplaySession, event: &Event, tid: Tid, seen: String) -> Error {

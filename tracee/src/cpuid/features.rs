@@ -160,6 +160,7 @@ const FEATURES: &[(u32, u32, Word, Names)] = &[
         Word::Edx,
         &[(22, "mmxext"), (27, "rdtscp"), (30, "3dnowext"), (31, "3dnow")],
     ),
+    (0x8000_0008, 0, Word::Ebx, &[(0, "clzero"), (4, "rdpru")]),
 ];
 
 impl Table {
@@ -183,6 +184,14 @@ impl Table {
     pub fn state_components(&self) -> Option<u64> {
         let [eax, _, _, edx] = self.get(0xd, 0)?;
         Some(u64::from(edx) << 32 | u64::from(eax))
+    }
+
+    /// The components of extended state beyond SSE, each with its size and its offset, which are not the same on all processors.
+    pub fn state_places(&self) -> Vec<(u32, u32, u32)> {
+        let entries = self.0.iter().filter(|entry| entry.leaf == 0xd && entry.sub >= 2);
+        let places = entries.map(|entry| (entry.sub, entry.answer[0], entry.answer[1]));
+        // The kernel's have no offset.
+        places.filter(|(_, _, offset)| *offset != 0).collect()
     }
 
     /// The name of the processor's maker, as its answer has it.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use rr_tracee::Tid;
+use rr_tracee::cpuid::Level;
 use rr_tracee::task::{Report, wait};
 use rr_tracee::tsc::Measurement;
 
@@ -143,6 +144,8 @@ pub struct Attempt<'a> {
     pub timeout: Option<Duration>,
     /// The seed of its schedule.
     pub seed: Option<u64>,
+    /// The level that its trace is to be replayed on.
+    pub portable: Option<Level>,
     /// The time-stamp counter when rr began.
     pub measurement: Measurement,
 }
@@ -202,6 +205,9 @@ impl Attempt<'_> {
         }
         if let Some(seed) = self.seed {
             words.extend(["--chaos-seed".into(), seed.to_string().into()]);
+        }
+        if let Some(level) = self.portable {
+            words.push(format!("--portable={level}").into());
         }
         words.push("--".into());
         words.extend_from_slice(self.test);

@@ -25,6 +25,7 @@ use anyhow::Result;
 use rr_tracee::tsc::Measurement;
 
 use super::record::{self, TIMED_OUT};
+use crate::compatibility::PortableOption;
 use crate::interval::Checkpoints;
 use crate::secrets::SecretNames;
 use crate::{started, traces};
@@ -94,6 +95,8 @@ pub struct RunOptions {
     #[arg(long)]
     no_pack: bool,
     #[command(flatten)]
+    portable: PortableOption,
+    #[command(flatten)]
     secrets: SecretNames,
     /// Print no backtraces
     #[arg(long)]
@@ -145,6 +148,7 @@ pub fn run(options: Options, measurement: Measurement) -> Result<ExitCode> {
             checkpoints: options.checkpoint_interval,
             timeout: options.timeout,
             seed,
+            portable: options.portable.portable,
             measurement,
         }
         .run(&passed_on)?;

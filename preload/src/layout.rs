@@ -134,6 +134,8 @@ pub mod traced {
     pub const WAKES: u32 = 64;
     /// Reading files of `/proc`: the program must see something else in some of them.
     pub const PROC_READS: u32 = 128;
+    /// Calls that close files: the last descriptor of an object of userfaultfd(2) ends its work.
+    pub const CLOSES: u32 = 256;
 }
 
 /// Kinds of instructions that stubs replace.

@@ -15,6 +15,7 @@
 //! | `memory` | calls that shape address spaces; mapped files and shared memory objects |
 //! | `task` | clone, exec and exit |
 //! | `signal` | signals, and instructions that trap |
+//! | `userfault` | userfaultfd(2): page faults that the program handles |
 //! | `ptrace` | ptrace(2) between recorded tasks |
 //! | `seccomp` | rr's own filter, and those of the program |
 //! | `buffer` | the system call buffer: the library in the tracees, and the code that is rewritten to reach it |
@@ -37,6 +38,7 @@ pub mod session;
 mod signal;
 mod start;
 mod task;
+mod userfault;
 mod world;
 
 pub use call::cores;

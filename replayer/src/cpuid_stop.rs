@@ -61,6 +61,7 @@ fn stop_of(session: &mut ReplaySession, event: &Event) -> Result<Option<Addr>> {
 /// The registers at the end of the interval, if that can be a `cpuid`.
 fn end_of(event: &Event) -> Option<&Registers> {
     match &event.kind {
+        kind if kind.is_page_fault() => None,
         EventKind::Trap { at, .. } => Some(at),
         EventKind::Signal {
             signo: libc::SIGSEGV,

@@ -264,6 +264,12 @@ guests! {
         vfork_exec
         vfork_killed
         user_dispatch
+        userfault_copy
+        userfault_ends
+        userfault_errors
+        userfault_many
+        userfault_processes
+        userfault_protect
         vsyscall
         wait_echild
         wait_stopped

@@ -150,7 +150,9 @@ pub enum EventKind {
         /// Its extended state now, if that was set.
         xstate: Option<ExtendedState>,
     },
-    /// The task ran to an instruction that reads the outside world (`rdtsc`), which was carried out for it.
+    /// The task ran to an instruction that reads the outside world (`rdtsc`), which was carried out for it. Or the instruction
+    /// faulted on a page that the program itself provides (`userfaultfd(2)`), and will be executed again: see
+    /// [`EventKind::is_page_fault`].
     Trap {
         /// Registers at the instruction.
         at: Registers,
@@ -221,6 +223,12 @@ impl EventKind {
             | EventKind::Trap { .. }
             | EventKind::Exit { .. } => None,
         }
+    }
+
+    /// Says if the task stands at the instruction that ended the interval, because the instruction's page is missing or may not be
+    /// written.
+    pub fn is_page_fault(&self) -> bool {
+        matches!(self, EventKind::Trap { at, after } if at.rip == after.rip)
     }
 
     /// The registers that the event leaves the task with, if it sets them.

@@ -42,7 +42,8 @@ use crate::name::Name;
 /// | 5 | records of buffered calls may end with the digest of their payload |
 /// | 6 | the library in the program answers `CPUID` |
 /// | 7 | extended state may be shorter than the processor's, and `XGETBV` may trap |
-pub const FORMAT_VERSION: u32 = 7;
+/// | 8 | a trap may leave the task at its instruction: a page fault that the program handles |
+pub const FORMAT_VERSION: u32 = 8;
 /// The oldest version that this program reads.
 const OLDEST_VERSION: u32 = 4;
 

@@ -246,6 +246,11 @@ impl AddressSpace {
         self.maps.values()
     }
 
+    /// The number of mappings.
+    pub fn count(&self) -> usize {
+        self.maps.len()
+    }
+
     /// The mapping that holds `addr`.
     pub fn at(&self, addr: Addr) -> Option<&Mapping> {
         self.maps

@@ -94,6 +94,9 @@ fn calls_to_leave(session: &RecordSession) -> (u32, u64) {
     if session.policy.options.cores.is_some() {
         bits |= traced::CPU_LISTS | traced::GETCPU;
     }
+    if session.world.must_trace.userfaults {
+        bits |= traced::CLOSES;
+    }
     (bits, session.world.mapped.filter().version)
 }
 
@@ -187,8 +190,8 @@ pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> 
         now.0 |= traced::ALL;
     }
     // A process that shares its parent's memory (vfork) can be killed alone. Then its last interval
-    // is not replayed.
-    if session.world.survivor(tid).is_some() {
+    // is not replayed. Where pages are registered with userfaultfd(2), their protection follows from each change.
+    if session.world.survivor(tid).is_some() || space.userfaults.has_regions() {
         now.0 |= traced::SHAPING;
     }
     if session.drive.contention.is_any_starving() {

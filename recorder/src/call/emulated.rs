@@ -32,6 +32,9 @@ use crate::seccomp::install::begin_seccomp;
 use crate::session::RecordSession;
 use crate::task::clone::{begin_clone, finish_clone};
 use crate::task::exec::{begin_exec, finish_exec};
+use crate::userfault::create::begin_userfaultfd;
+use crate::userfault::ioctl::begin_ioctl;
+use crate::userfault::rights::follow_ops;
 use crate::world::call::Call;
 use crate::world::next::{Next, Record, Until};
 
@@ -163,6 +166,8 @@ pub(crate) fn begin_emulated(
         Emulated::IoSubmit => begin_submit(session, tid, stopped, call),
         Emulated::IoDestroy => begin_destroy(session, tid, stopped, call),
         Emulated::Rseq => begin_rseq(session, tid, stopped, &entry),
+        Emulated::Userfaultfd => begin_userfaultfd(session, tid, stopped, &entry),
+        Emulated::UserfaultIoctl => begin_ioctl(session, tid, stopped, &entry),
         Emulated::Seccomp => begin_seccomp(session, tid, stopped, call),
         Emulated::Mremap
             if touches_rr(entry.rdi, entry.rsi)
@@ -272,6 +277,8 @@ pub(crate) fn finish_emulated(
     ops.extend(more);
     writes.extend(shown);
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    let follows = follow_ops(&mut session.world, tid, &ops)?;
+    ops.extend(follows);
     // Rewrites the call's site, or those of a library that was loaded.
     if is_for_the_library(emulated, &entry) {
         stopped = consider_site(session, tid, stopped, &entry, &mut ops, &mut writes)?;

@@ -42,6 +42,7 @@ fn is_capturable(task: &Task) -> bool {
         State::InKernel(_) => {
             task.life.exited
                 || task.call.as_ref().is_some_and(|c| c.xstate.is_some())
+                || task.life.page_wait.as_ref().is_some_and(|wait| wait.hidden_xstate().is_some())
                 // Stopped by job control after an event, until a SIGCONT comes.
                 || (task.signals.group_stop.is_some() && !task.is_mid_interval())
         }
@@ -226,7 +227,12 @@ fn session_image(session: &RecordSession) -> Result<SessionImage> {
             None => (false, task.interval.boundary.outside_call()),
         };
         let at_entry = task.call.as_ref().and_then(|c| c.xstate.clone());
-        let known = at_entry.or_else(|| task.signals.group_stop.clone());
+        let at_fault = task
+            .life
+            .page_wait
+            .as_ref()
+            .and_then(|wait| wait.hidden_xstate().cloned());
+        let known = at_entry.or(at_fault).or_else(|| task.signals.group_stop.clone());
         let xstate = match (known, &task.state) {
             (Some(xstate), _) => xstate,
             (None, State::Ready(stopped) | State::Reported(stopped, _)) => stopped.xstate()?,

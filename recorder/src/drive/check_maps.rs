@@ -46,6 +46,10 @@ pub(crate) fn check_model(session: &RecordSession, tid: Tid) -> Result<()> {
     let Some(space) = session.world.spaces.get(&task.space) else {
         return Ok(());
     };
+    // The kernel follows the model before a task of the space goes on.
+    if !space.userfaults.due.is_empty() {
+        return Ok(());
+    }
     let (model, kernel) = (of_model(&space.model), of_kernel(tid)?);
     if model == kernel {
         return Ok(());

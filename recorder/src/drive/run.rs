@@ -27,6 +27,8 @@ use crate::ptrace::stops::{is_stop_due, stop_as_due};
 use crate::session::RecordSession;
 use crate::signal::forced::ask_mask;
 use crate::task::exit::task_is_gone;
+use crate::userfault::rights::make_due;
+use crate::userfault::wait::{still_waits, wait_in_kernel};
 use crate::world::next::{Next, Until};
 use crate::world::task::State;
 
@@ -97,6 +99,10 @@ pub(crate) fn advance_task(session: &mut RecordSession, tid: Tid, fresh: bool) -
             session.world.task_mut(tid)?.state = State::Ready(stopped);
             stop_as_due(&mut session.world, tid)
         }
+        State::Ready(stopped) if still_waits(&mut session.world, tid, &stopped)? => {
+            let next = wait_in_kernel(session, tid, stopped)?;
+            follow(session, tid, next)
+        }
         State::Ready(mut stopped) => {
             abort_if_preempted(session, tid, &mut stopped)?;
             let steps = wants_step(&session.world, tid)?;
@@ -119,10 +125,10 @@ pub(crate) fn advance_task(session: &mut RecordSession, tid: Tid, fresh: bool) -
 /// Goes on with a task as the handler of its stop says.
 fn follow(session: &mut RecordSession, tid: Tid, next: Next) -> Result<()> {
     let state = match next {
-        Next::Ready(stopped) => State::Ready(stopped),
+        Next::Ready(stopped) => State::Ready(make_due(&mut session.world, tid, stopped)?),
         Next::Record(stopped, record) => {
             record_call(session, tid, *record)?;
-            State::Ready(stopped)
+            State::Ready(make_due(&mut session.world, tid, stopped)?)
         }
         Next::Stop(stopped, stop) => State::Reported(stopped, stop),
         Next::Wait(running, Until::Stop) => return await_stop(session, tid, running),
@@ -139,6 +145,7 @@ fn follow(session: &mut RecordSession, tid: Tid, next: Next) -> Result<()> {
 fn go_on(session: &mut RecordSession, tid: Tid, stopped: Stopped, steps: bool) -> Result<()> {
     let stopped = fork_snapshots(session, tid, stopped)?;
     let stopped = give_ring(&mut session.world, tid, stopped)?;
+    let stopped = make_due(&mut session.world, tid, stopped)?;
     tell_due(session, tid)?;
     tell_library(session, tid)?;
     // In the middle of an interval, "before the next instruction" does not name a place.

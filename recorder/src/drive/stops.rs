@@ -15,6 +15,7 @@ use crate::signal::deliver::on_signal;
 use crate::task::clone::on_new_task;
 use crate::task::exec::on_exec;
 use crate::task::exit_stop::on_exiting;
+use crate::userfault::wait::leave_kernel;
 use crate::world::call::Call;
 use crate::world::next::Next;
 
@@ -22,9 +23,12 @@ use crate::world::next::Next;
 pub(crate) fn handle_stop(
     session: &mut RecordSession,
     tid: Tid,
-    stopped: Stopped,
+    mut stopped: Stopped,
     stop: Stop,
 ) -> Result<Next> {
+    if stop != Stop::Exiting {
+        leave_kernel(&mut session.world, tid, &mut stopped)?;
+    }
     // In a group stop the task executes nothing, and must not leave the stop for us. A task woken
     // from a wait is answered first.
     let waits = |call: &Call| stop == Stop::Syscall && call.wait.is_some();

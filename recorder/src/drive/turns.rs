@@ -21,6 +21,7 @@ use crate::drive::scheduler::Choice;
 use crate::error::{Error, Result};
 use crate::point::preempt::draw;
 use crate::session::RecordSession;
+use crate::userfault::release::release_closed;
 use crate::world::task::{State, Task};
 
 /// Handles the release of a lock at `at`: ends the turn in favour of a task that starves there.
@@ -52,6 +53,7 @@ fn take_turns(session: &mut RecordSession) -> Result<End> {
         if let Some(end) = end_reached(session) {
             return Ok(end);
         }
+        release_closed(session)?;
         if let Some(tid) = urgent_task(session) {
             run_turn(session, tid)?;
             continue;
@@ -121,6 +123,8 @@ fn run_turn(session: &mut RecordSession, tid: Tid) -> Result<()> {
             return Ok(());
         }
         if session.log.number != before {
+            let released = release_closed(session);
+            survive_death(session, tid, released)?;
             if session.policy.options.check_maps {
                 let checked = check_model(session, tid);
                 survive_death(session, tid, checked)?;

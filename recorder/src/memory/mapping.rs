@@ -15,6 +15,7 @@ use crate::memory::shm::attached_ops;
 use crate::memory::unfinished::{carried_out, end_unfinished, note_unfinished_file};
 use crate::session::RecordSession;
 use crate::task::exec::stack_limit;
+use crate::userfault::rights::follow_ops;
 use crate::world::model::World;
 use crate::world::next::{Next, Record};
 
@@ -190,6 +191,8 @@ pub(crate) fn map_shared_anonymous(
     end_unfinished(&mut session.world, tid)?;
     let mut writes = Vec::new();
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    let follows = follow_ops(&mut session.world, tid, &ops)?;
+    ops.extend(follows);
     let record = Record {
         ops,
         writes,

@@ -7,6 +7,7 @@
 //! | `advice` | madvise(2) |
 //! | `process_advice` | process_madvise(2) |
 //! | `secret` | memfd_secret(2) |
+//! | `readable` | memory as the program could read it |
 //! | `mapped` | the files that are mapped, and the objects |
 //! | `objects` | writes to files that are mapped shared |
 //! | `private_files` | writes to files that are mapped privately |
@@ -18,6 +19,7 @@ pub(crate) mod mapping;
 pub(crate) mod objects;
 pub(crate) mod private_files;
 pub(crate) mod process_advice;
+pub(crate) mod readable;
 pub(crate) mod secret;
 pub(crate) mod shm;
 pub(crate) mod unfinished;

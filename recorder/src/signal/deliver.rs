@@ -41,6 +41,7 @@ use crate::signal::numbers::{FIRST_REAL_TIME, bit, default_action};
 use crate::signal::traps::{carried_out_at, carry_out};
 use crate::signal::wakeup_signal::{Wakeup, cancel_opposite, unwrap_wakeup};
 use crate::task::exit::die_untraced;
+use crate::userfault::fault::{Handled, on_page_fault};
 use crate::world::next::{Next, Until};
 
 fn disposition(tgid: Tid, tid: Tid, info: &SigInfo, options: &Options) -> Result<Disposition> {
@@ -143,6 +144,15 @@ pub(crate) fn on_signal(
             Next::Ready(stopped) if regs.eflags & TF != 0 => step_trap(session, tid, stopped),
             next => Ok(next),
         };
+    }
+    if signal == libc::SIGSEGV && is_fault(&info) {
+        match on_page_fault(session, tid, stopped, &info, &regs)? {
+            Handled::No(ordinary) => stopped = ordinary,
+            Handled::Yes(next) => return Ok(next),
+            Handled::BySignal(stopped, info) => {
+                return deliver_signal(session, tid, stopped, info, SignalPlace::Here);
+            }
+        }
     }
     // A wakeup signal gives way to the deferred signal.
     match unwrap_wakeup(&mut session.world, tid, &info)? {

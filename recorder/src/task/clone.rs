@@ -22,6 +22,7 @@ use crate::ptrace::stops::stop_as_due;
 use crate::ptrace::tracee::Cause;
 use crate::session::RecordSession;
 use crate::task::auto_attach::{CLONE_VM, claim_new_task, forget_child};
+use crate::userfault::rights::set_rights;
 use crate::world::call::Call;
 use crate::world::next::{Next, Record, Until};
 use crate::world::space::Space;
@@ -182,7 +183,11 @@ fn try_finish_clone(
             not_dumpable: parent.not_dumpable,
             ..Space::default()
         };
+        let rights = parent.userfaults.regions.rights_of_fork();
         session.world.spaces.insert(info.space, forked);
+        let ops = set_rights(&mut session.world, info.space, rights);
+        let others = ops.into_iter().map(|op| (info.space, op));
+        session.world.besides.others.extend(others);
     }
     // Adds the child, and records the call.
     let child = info.child;

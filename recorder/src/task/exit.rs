@@ -14,6 +14,7 @@ use crate::ptrace::relation::{tracee_is_gone, tracer_ends};
 use crate::session::RecordSession;
 use crate::task::auto_attach::forget_call;
 use crate::task::leaving::{left_behind, left_in_objects, left_in_shared, left_in_space, words_of_leaving};
+use crate::userfault::wait::forget_wait;
 use crate::world::model::World;
 use crate::world::next::Next;
 use crate::world::task::{State, Task};
@@ -37,6 +38,7 @@ pub(crate) fn record_exit(
     writes: Vec<MemWrite>,
 ) -> Result<()> {
     forget_call(session, tid);
+    forget_wait(&mut session.world, tid);
     emit(session, tid, EventKind::Exit { status }, ops, writes)?;
     release_scratch(&mut session.world, tid);
     let task = session.world.task_mut(tid)?;
@@ -106,6 +108,12 @@ pub(crate) fn group_is_dying(world: &mut World, tgid: Tid) {
     let waiting = world.tasks.matching_mut(|t| t.tgid == tgid && has_xstate(t));
     for call in waiting.filter_map(|t| t.call.as_mut()) {
         call.xstate = None;
+    }
+    let waiting = world
+        .tasks
+        .matching_mut(|t| t.tgid == tgid && t.life.page_wait.is_some());
+    for wait in waiting.filter_map(|t| t.life.page_wait.as_mut()) {
+        wait.xstate = None;
     }
     let stopped = |t: &Task| {
         t.tgid == tgid

@@ -12,6 +12,8 @@ pub(crate) struct MustTrace {
     /// True if some task may have a limit of the size of files (`RLIMIT_FSIZE`): a write beyond it
     /// causes a signal.
     pub file_sizes_limited: bool,
+    /// True if the program has called userfaultfd(2): closing a file may end the work of an object.
+    pub userfaults: bool,
 }
 
 impl MustTrace {
@@ -21,6 +23,7 @@ impl MustTrace {
             memory_files: false,
             status_files: false,
             file_sizes_limited: limits_file_sizes(0),
+            userfaults: false,
         }
     }
 }

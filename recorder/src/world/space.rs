@@ -6,6 +6,7 @@ use crate::buffer::library::Library;
 use crate::call::aio::contexts::Contexts;
 use crate::call::scratch::Scratch;
 use crate::checkpoint::baseline::Baseline;
+use crate::userfault::state::Userfaults;
 
 /// An address space of the recording.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Space {
     pub scratch: Scratch,
     /// Its contexts of Linux AIO.
     pub aio: Contexts,
+    /// Its page faults that the program handles.
+    pub userfaults: Userfaults,
     /// State of the library.
     pub library: Library,
     /// Snapshots that the checkpoint writer reads in place. They must be replaced by forks before a

@@ -14,6 +14,7 @@ use crate::point::patience::{Patience, Purpose};
 use crate::ptrace::tracee::Tracee;
 use crate::seccomp::Confined;
 use crate::signal::actions::Actions;
+use crate::userfault::state::PageWait;
 use crate::world::call::Call;
 use crate::world::unfinished::{Leaving, Unfinished};
 
@@ -142,6 +143,8 @@ pub struct Life {
     pub parent: Option<Tid>,
     /// The task that this one waits for to execute a program or exit (`vfork(2)`).
     pub held_by: Option<Tid>,
+    /// Its wait for a page, which another task is to provide (`userfaultfd(2)`).
+    pub page_wait: Option<Box<PageWait>>,
     /// True if the task's `Exit` event has been recorded.
     pub exited: bool,
     /// The tid in the task's events until its exec is recorded, if that exec has changed the tid.
@@ -233,6 +236,7 @@ impl Task {
                 exe: String::new(),
                 parent: None,
                 held_by: None,
+                page_wait: None,
                 exited: false,
                 recorded_as: None,
             },

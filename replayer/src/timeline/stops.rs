@@ -314,7 +314,8 @@ impl Stops {
 /// Returns whether an event completes one step of the program.
 pub(crate) fn is_step(kind: &EventKind) -> bool {
     match kind {
-        EventKind::Syscall { .. } | EventKind::Trap { .. } => true,
+        EventKind::Syscall { .. } => true,
+        EventKind::Trap { .. } => !kind.is_page_fault(),
         EventKind::Signal { disposition, .. } => *disposition == Disposition::Handler,
         EventKind::Start { .. }
         | EventKind::SyscallEnter { .. }

@@ -72,7 +72,7 @@ pub(super) static CALLS: &[Spec] = &[
 
     call(73, "flock").blocks_if(|r| r.arg(1) & libc::LOCK_NB as u64 == 0),
     call(72, "fcntl").blocks_if(fcntl_waits).commands(1, FCNTL_SILENT, FCNTL_OUTS),
-    call(16, "ioctl").blocks_if(ioctl::waits).memory(MemorySpec::Choice(ioctl::memory)).refused_if(ENOTTY, "graphics, tracing, virtual machines", ioctl::is_refused),
+    call(16, "ioctl").blocks_if(ioctl::waits).memory(MemorySpec::Choice(ioctl::memory)).refused_if(ENOTTY, "graphics, tracing, virtual machines", ioctl::is_refused).emulated_if(Emulated::UserfaultIoctl, ioctl::is_of_userfault),
 
     call(253, "inotify_init"),
     call(294, "inotify_init1"),

@@ -173,6 +173,7 @@ pub(super) const fn call(number: i64, name: &'static str) -> Spec {
         memory: MemorySpec::None,
         waits_if: None,
         refused_if: None,
+        emulated_if: None,
     }
 }
 
@@ -198,6 +199,12 @@ impl Spec {
     /// Not performed in this form, which `what` names.
     pub(super) const fn refused_if(mut self, errno: i32, what: &'static str, form: Predicate) -> Spec {
         self.refused_if = Some(RefusedForm { form, errno, what });
+        self
+    }
+
+    /// The recorder has its own code for the call in this form.
+    pub(super) const fn emulated_if(mut self, emulated: Emulated, form: Predicate) -> Spec {
+        self.emulated_if = Some((form, emulated));
         self
     }
 

@@ -47,7 +47,7 @@ pub(super) static CALLS: &[Spec] = &[
     // process_vm_writev does not write to the caller's memory, but perhaps to that of another task of
     // the recording: the recorder handles that.
     call(311, "process_vm_writev"),
-    call(323, "userfaultfd").refused(ENOSYS),
+    call(323, "userfaultfd").emulated(Emulated::Userfaultfd),
 ];
 
 /// The kernel writes whole words for `maxnode − 1` bits.

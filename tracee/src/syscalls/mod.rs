@@ -150,7 +150,10 @@ impl Spec {
                 errno: refused.errno,
                 quiet: false,
             },
-            _ => self.class,
+            _ => match self.emulated_if {
+                Some((form, emulated)) if form(entry) => Class::Emulated(emulated),
+                _ => self.class,
+            },
         }
     }
 
@@ -287,9 +290,13 @@ fn class_in_words(spec: &Spec) -> String {
         Class::Emulated(Emulated::SchedGetaffinity | Emulated::SchedSetaffinity) => {
             "answered by rr".to_owned()
         }
-        Class::Emulated(Emulated::Ptrace | Emulated::Seccomp | Emulated::Rseq) => {
-            "carried out by rr".to_owned()
-        }
+        Class::Emulated(
+            Emulated::Ptrace
+            | Emulated::Seccomp
+            | Emulated::Rseq
+            | Emulated::Userfaultfd
+            | Emulated::UserfaultIoctl,
+        ) => "carried out by rr".to_owned(),
         Class::Emulated(
             Emulated::RtSigreturn
             | Emulated::ArchPrctl

@@ -25,6 +25,8 @@ pub struct Spec {
     pub waits_if: Option<Predicate>,
     /// The form in which the call is refused.
     pub refused_if: Option<RefusedForm>,
+    /// The form that the recorder has its own code for.
+    pub emulated_if: Option<(Predicate, Emulated)>,
 }
 
 /// A form of a call that is refused, while others are not.
@@ -99,6 +101,10 @@ pub enum Emulated {
     IoSubmit,
     /// The recorder carries it out, because it is the only real tracer.
     Ptrace,
+    /// The program gets a pipe, and the recorder sends the messages.
+    Userfaultfd,
+    /// Requests of `ioctl` for a descriptor of `userfaultfd`.
+    UserfaultIoctl,
 }
 
 /// Says if a call can wait.

@@ -23,6 +23,7 @@ impl Line<'_> {
             },
             EventKind::Restart { .. } => "SYSCALL_RESTART".into(),
             EventKind::SetRegisters { .. } => "SET_REGISTERS".into(),
+            kind if kind.is_page_fault() => "PAGE_FAULT".into(),
             EventKind::Trap { .. } => "INSTRUCTION_TRAP".into(),
             EventKind::Point { .. } => "SCHED".into(),
             EventKind::Signal { signo, .. } => format!("SIGNAL: {}", signal(*signo)),

@@ -33,12 +33,14 @@ static TABLES: [&[Request]; 4] = [
 
 /// Types whose requests share memory with the kernel or the device, which cannot be recorded. rr
 /// answers as a device that does not know them.
-const REFUSED_TYPES: [u32; 4] = [
+const REFUSED_TYPES: [u32; 3] = [
     b'd' as u32, // DRM: graphics
     0xae,        // KVM
     0xaf,        // vhost
-    0xaa,        // userfaultfd
 ];
+
+/// The type of the requests of userfaultfd(2).
+const USERFAULT_TYPE: u32 = 0xaa;
 
 /// Types whose requests contain pointers to further memory, so that the kernel may write more than
 /// their size.
@@ -89,6 +91,11 @@ pub(super) fn memory(r: &Registers) -> Option<MemorySpec> {
 /// Returns whether a request can wait. Requests without a table entry are assumed to wait.
 pub(super) fn waits(r: &Registers) -> bool {
     find(request(r)).is_none_or(|known| known.waits)
+}
+
+/// Returns whether a request is one of userfaultfd(2).
+pub(super) fn is_of_userfault(r: &Registers) -> bool {
+    kind(request(r)) == USERFAULT_TYPE
 }
 
 /// Returns whether a request must not be performed.

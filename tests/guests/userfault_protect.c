@@ -4,6 +4,9 @@
 
 enum { PAGES = 8, ROUNDS = 3 };
 
+/* UFFD_FEATURE_WP_UNPOPULATED, since Linux 6.4 */
+#define WP_UNPOPULATED (1ull << 13)
+
 static int uffd;
 static uint64_t *area;
 static unsigned char saved[PAGES * PAGE];
@@ -39,6 +42,39 @@ static void *save(void *arg) {
         faults++;
         set_protection((unsigned char *)area + offset, 1, 0);
     }
+}
+
+static void *write_byte(void *at) {
+    *(volatile unsigned char *)at = 9;
+    return NULL;
+}
+
+/* With this feature, pages that do not exist can be protected. */
+static void protect_absent(void) {
+    CHECK(close(uffd) == 0);
+    uffd = (int)syscall(SYS_userfaultfd, O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    struct uffdio_api api = {.api = UFFD_API, .features = WP_UNPOPULATED};
+    CHECK(uffd >= 0);
+    if (ioctl(uffd, UFFDIO_API, &api) < 0) {
+        CHECK(errno == EINVAL && !recorded());
+        puts("an old kernel");
+        return;
+    }
+    unsigned char *own = new_pages(2);
+    register_pages(uffd, own, 2, UFFDIO_REGISTER_MODE_WP);
+    set_protection(own, 2, UFFDIO_WRITEPROTECT_MODE_WP);
+    CHECK(own[0] == 0);
+    for (size_t page = 0; page < 2; page++) {
+        pthread_t writer;
+        CHECK(pthread_create(&writer, NULL, write_byte, own + page * PAGE + 5) == 0);
+        struct uffd_msg message = next_message(uffd);
+        CHECK(message.arg.pagefault.address == (uintptr_t)own + page * PAGE);
+        CHECK(message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP);
+        set_protection(own, 2, 0);
+        CHECK(pthread_join(writer, NULL) == 0 && own[page * PAGE + 5] == 9);
+        set_protection(own, 2, UFFDIO_WRITEPROTECT_MODE_WP);
+    }
+    puts("absent pages");
 }
 
 int main(void) {
@@ -92,5 +128,6 @@ int main(void) {
     CHECK(((unsigned char *)area)[PAGES * PAGE] == 1);
     CHECK(pthread_join(saver, NULL) == 0);
     printf("%x\n", ((unsigned char *)area)[PAGES * PAGE]);
+    protect_absent();
     return 0;
 }

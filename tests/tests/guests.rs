@@ -270,6 +270,7 @@ guests! {
         userfault_many
         userfault_processes
         userfault_protect
+        userfault_signals
         vsyscall
         wait_echild
         wait_stopped

@@ -53,5 +53,6 @@ mod texts;
 mod timeline;
 mod tracers;
 mod unusable;
+mod userfaults;
 mod verify;
 mod walks;

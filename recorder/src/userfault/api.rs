@@ -76,10 +76,15 @@ impl Features {
     const SIGBUS: u64 = 1 << 7;
     const THREAD_ID: u64 = 1 << 8;
     const EXACT_ADDRESS: u64 = 1 << 11;
+    const WP_UNPOPULATED: u64 = 1 << 13;
 
     /// The features that there are.
     pub const OFFERED: Features = Features(
-        Features::PAGEFAULT_FLAG_WP | Features::SIGBUS | Features::THREAD_ID | Features::EXACT_ADDRESS,
+        Features::PAGEFAULT_FLAG_WP
+            | Features::SIGBUS
+            | Features::THREAD_ID
+            | Features::EXACT_ADDRESS
+            | Features::WP_UNPOPULATED,
     );
 
     /// The features of these bits, if all are offered.
@@ -100,6 +105,11 @@ impl Features {
     /// Messages name the thread.
     pub fn name_threads(self) -> bool {
         self.0 & Features::THREAD_ID != 0
+    }
+
+    /// Pages that do not exist can be protected from writing, too.
+    pub fn protect_absent(self) -> bool {
+        self.0 & Features::WP_UNPOPULATED != 0
     }
 
     /// Messages give the address and not its page.

@@ -220,14 +220,16 @@ pub(crate) fn fill(
     Ok(free.len())
 }
 
-/// `UFFDIO_WRITEPROTECT`: only pages that exist can be protected.
+/// `UFFDIO_WRITEPROTECT`. A page that does not exist can be protected only if the object has that feature.
 pub(crate) fn protect(
     world: &mut World,
-    id: SpaceId,
+    (id, key): (SpaceId, ObjectKey),
     range: AddrRange,
     is_protected: bool,
     effect: &mut Effect,
 ) -> Answered<()> {
+    let object = world.spaces.get(&id).and_then(|s| s.userfaults.objects.get(&key));
+    let features = object.and_then(|object| object.features).unwrap_or_default();
     let model = world.spaces.get(&id).map(|space| &space.model);
     let parts = model.map(|model| model.within(range)).unwrap_or_default();
     let mut result = Err(Errno::ENOENT);
@@ -243,7 +245,7 @@ pub(crate) fn protect(
             result = Err(Errno::ENOENT);
             break;
         }
-        let mut left_out = match is_protected {
+        let mut left_out = match is_protected && !features.protect_absent() {
             true => absent(world, id, part.range)?,
             false => vec![],
         };

@@ -196,7 +196,7 @@ fn answer(world: &mut World, asking: Asking, effect: &mut Effect) -> Answered {
             if is_protected && third & mode::PROTECT_DONTWAKE != 0 {
                 return Err(Errno::EINVAL.into());
             }
-            protect(world, asking.id, range, is_protected, effect)?;
+            protect(world, (asking.id, asking.key), range, is_protected, effect)?;
             if third == 0 {
                 effect.woken = Some(range);
             }

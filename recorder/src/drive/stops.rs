@@ -5,7 +5,7 @@ use rr_tracee::{Stopped, Tid};
 
 use crate::call::entry::on_entry;
 use crate::call::exit::on_exit;
-use crate::checkpoint::snapshots::fork_snapshots;
+use crate::checkpoint::snapshots::{fork_snapshots, lose_snapshots};
 use crate::error::Result;
 use crate::point::interrupt::on_interrupted;
 use crate::ptrace::resume::end_listening;
@@ -26,8 +26,11 @@ pub(crate) fn handle_stop(
     mut stopped: Stopped,
     stop: Stop,
 ) -> Result<Next> {
-    if stop != Stop::Exiting {
-        leave_kernel(&mut session.world, tid, &mut stopped)?;
+    let waited = stop != Stop::Exiting && leave_kernel(&mut session.world, tid, &mut stopped)?;
+    if waited && matches!(stop, Stop::Signal(_)) {
+        // Before the signal is delivered, the task must not make the calls of a fork: the signal would be lost.
+        let id = session.world.task(tid)?.space;
+        lose_snapshots(session, id);
     }
     // In a group stop the task executes nothing, and must not leave the stop for us. A task woken
     // from a wait is answered first.

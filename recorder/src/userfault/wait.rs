@@ -80,21 +80,22 @@ pub(crate) fn wait_in_kernel(session: &mut RecordSession, tid: Tid, stopped: Sto
     Ok(Next::Wait(running, Until::Wait))
 }
 
-/// A task has stopped: if it comes from a wait for a page, it stands at its instruction again.
-pub(crate) fn leave_kernel(world: &mut World, tid: Tid, stopped: &mut Stopped) -> Result<()> {
+/// A task has stopped: if it comes from a wait for a page, it stands at its instruction again. Returns whether it does.
+pub(crate) fn leave_kernel(world: &mut World, tid: Tid, stopped: &mut Stopped) -> Result<bool> {
     let task = world.task_mut(tid)?;
     let Some(wait) = task.life.page_wait.as_mut() else {
-        return Ok(());
+        return Ok(false);
     };
     let regs = wait.regs;
     match wait.phase {
-        Phase::Standing => return Ok(()),
+        Phase::Standing => return Ok(false),
         Phase::InKernel => wait.phase = Phase::Standing,
         Phase::Woken => task.life.page_wait = None,
     }
     // The stop comes before the instruction.
     task.signals.is_due = true;
-    Ok(stopped.set_regs(&regs)?)
+    stopped.set_regs(&regs)?;
+    Ok(true)
 }
 
 /// Wakes the tasks of an address space that wait for pages of a range and of this object.

@@ -260,8 +260,8 @@ pub struct Control {
     pub site: u64,
     /// The counter that `rdtsc` reads.
     pub counter: Counter,
-    /// Ranges of rewritten code and stubs, as start and end: calls that change the address space there
-    /// are traced.
+    /// Ranges of rewritten code and stubs, and of some shared mappings, as start and end: calls that change the address space
+    /// there are traced.
     pub guarded: [[u64; 2]; GUARDED],
     /// A Bloom filter of the files that are mapped somewhere: see [`filter_bits`].
     pub filter: [u64; FILTER_WORDS],

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use rr_tests::damage::{careful, copy_of};
+use rr_tests::rr::words;
 use rr_tests::{Guest, Rr};
 
 /// Length of the guest's file in bytes.
@@ -68,4 +69,22 @@ fn a_large_file_that_nobody_changes_is_not_in_checkpoints() {
         let said = run.err().contains(&name) && run.err().contains("damaged");
         assert!(!run.status.success() && said, "{}", run.describe());
     }
+}
+
+/// From the third program on, calls at the places of the first two are buffered, except the `mprotect` that makes a shared mapping
+/// writable: private mappings of the same file change from that call on.
+#[test]
+fn a_shared_mapping_becomes_writable_at_an_event() {
+    let rr = Rr::new();
+    let guest = Guest::build("private_and_shared");
+    let program = rr.reachable(&guest.path);
+    let four = format!("for i in 1 2 3 4; do {} || exit 1; done", program.display());
+    let recording = rr.record(
+        &["--checkpoint-interval", "50e", "--checkpoint-wait"],
+        &words(["sh", "-c", &four]),
+    );
+    assert!(recording.run.status.success(), "{}", recording.run.describe());
+    let replay = recording.replay(&[]).expect_success();
+    assert_eq!(replay.out(), recording.run.out());
+    recording.verify();
 }

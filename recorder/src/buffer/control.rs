@@ -164,6 +164,12 @@ pub(crate) fn tell_due(session: &mut RecordSession, tid: Tid) -> Result<()> {
 
 /// Before a task executes user code: tells its library what has changed.
 pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> {
+    let id = session.world.task(tid)?.space;
+    let library = session.world.spaces.get_mut(&id).map(|space| &mut space.library);
+    let library = library.filter(|library| library.installed);
+    if library.is_some_and(|library| std::mem::take(&mut library.sites.grown)) {
+        tell_guarded(&session.world, tid, id)?;
+    }
     let task = session.world.task(tid)?;
     let Some(space) = session
         .world

@@ -1,7 +1,7 @@
-//! The places of rewritten code in an address space, as few ranges.
+//! The places of rewritten code in an address space, and of mappings that could come to change a shared object, as few ranges.
 //!
 //! The library has to know them. A call that removes stubs, or changes rewritten code, is left to the
-//! recorder, which then restores the code (see [`crate::buffer::restore`]). Invariant: everything that was
+//! recorder, which then restores the code (see [`crate::buffer::restore`]); so is one that makes a shared mapping writable. Invariant: everything that was
 //! added is in one of the ranges, and there are at most [`GUARDED`] of them, sorted and separate.
 
 use rr_preload::layout::GUARDED;

@@ -9,7 +9,7 @@
 //! | `rewrite` | sending call sites to the library |
 //! | `restore` | restoring rewritten code |
 //! | `known_sites` | the sites of files, from one program to the next |
-//! | `guarded` | the pages that hold rewritten code |
+//! | `guarded` | the pages that hold rewritten code, and others where calls are left to the recorder |
 //! | `edits` | changes of code as one write |
 //! | `searched` | the places of `RDRAND`, `RDSEED`, `CPUID` and `XGETBV` in files |
 //! | `trapping` | making them trap |

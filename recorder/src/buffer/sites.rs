@@ -234,9 +234,14 @@ impl Sites {
         }
     }
 
+    /// Makes the library leave calls in this range to the recorder.
+    pub fn guard(&mut self, range: AddrRange) {
+        self.grown |= self.guarded.add(range);
+    }
+
     /// Notes that the opcode at `at` was made to trap.
     pub fn add_trap(&mut self, at: Addr, kind: Kind) {
-        self.grown |= self.guarded.add(AddrRange::sized(at, 1));
+        self.guard(AddrRange::sized(at, 1));
         self.rewritten.push(Rewritten {
             start: at,
             original: vec![kind.own()],
@@ -263,7 +268,7 @@ impl Sites {
         Ok(code)
     }
 
-    /// Ranges that contain all rewritten code and stubs.
+    /// Ranges that contain all rewritten code and stubs, and what else the library must leave alone.
     pub fn guarded(&self) -> &[AddrRange] {
         self.guarded.ranges()
     }

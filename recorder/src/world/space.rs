@@ -1,6 +1,6 @@
 //! An address space of the recording.
 
-use rr_tracee::{Addr, AddrRange, AddressSpace, FileId, SpaceOp};
+use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, FileId, Mapping, Prot, SpaceOp};
 
 use crate::buffer::library::Library;
 use crate::call::aio::contexts::Contexts;
@@ -40,9 +40,26 @@ impl Space {
     /// Applies a change: its sites are no longer rewritten. Returns the bytes to be restored.
     #[must_use]
     pub fn apply(&mut self, op: &SpaceOp) -> Vec<(Addr, u8)> {
+        for range in self.could_expose(op) {
+            self.library.sites.guard(range);
+        }
         let restored = self.library.sites.follow(op);
         self.baseline.take_if(|baseline| !baseline.follow(op));
         self.model.apply(op);
         restored
+    }
+
+    /// Where the operation puts mappings of shared objects that a `mprotect` could make writable. Replay has to do more at such a
+    /// call than at another one: private mappings of the same file change, too, from that call on. So it must be an event.
+    fn could_expose(&self, op: &SpaceOp) -> Vec<AddrRange> {
+        let is_exposable =
+            |m: &Mapping| matches!(m.backing, Backing::Shared { .. }) && !m.prot.has(Prot::WRITE);
+        match op {
+            SpaceOp::Map(mapping) if is_exposable(mapping) => vec![mapping.range],
+            SpaceOp::Move { from, to, .. } if self.model.touching(*from).any(is_exposable) => {
+                vec![AddrRange::sized(*to, from.len())]
+            }
+            _ => vec![],
+        }
     }
 }

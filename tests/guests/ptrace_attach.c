@@ -2,6 +2,7 @@
  * and detaches. */
 #include "tracing.h"
 #include <elf.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
@@ -54,6 +55,21 @@ static void stop_in_read(pid_t child, struct user_regs_struct *regs) {
     }
 }
 
+/* The bytes that the file mapped at this address has there. */
+static void read_file_at(unsigned long at, void *bytes, size_t length) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps);
+    char line[1024], path[512];
+    unsigned long start, end, offset;
+    do {
+        CHECK(fgets(line, sizeof line, maps));
+    } while (sscanf(line, "%lx-%lx %*s %lx %*s %*s %511s", &start, &end, &offset, path) != 4 || at < start || at >= end);
+    fclose(maps);
+    int file = open(path, O_RDONLY);
+    CHECK(file >= 0 && pread(file, bytes, length, (off_t)(offset + (at - start))) == (ssize_t)length);
+    close(file);
+}
+
 static void look_at(pid_t child, int to, int from) {
     long told[2];
     struct user_regs_struct regs;
@@ -70,11 +86,12 @@ static void look_at(pid_t child, int to, int from) {
     CHECK(memcmp(&same, &regs, sizeof regs) == 0);
     errno = 0;
     CHECK(ptrace(PTRACE_PEEKUSER, child, offsetof(struct user_regs_struct, rsp), 0) == (long)regs.rsp && errno == 0);
-    /* The child's code is unchanged, although the call in it may have been rewritten. */
-    for (int at = -16; at < 16; at++) {
-        const unsigned char *here = (const unsigned char *)regs.rip + at;
-        long peeked = ptrace(PTRACE_PEEKTEXT, child, here, 0);
-        CHECK((peeked & 0xff) == *here || !recorded());
+    /* The child's code is that of its file, although the call in it may have been rewritten. */
+    unsigned char code[32];
+    read_file_at(regs.rip - 16, code, sizeof code);
+    for (unsigned at = 0; at < sizeof code; at++) {
+        long peeked = ptrace(PTRACE_PEEKTEXT, child, regs.rip - 16 + at, 0);
+        CHECK((peeked & 0xff) == code[at]);
     }
     CHECK((ptrace(PTRACE_PEEKTEXT, child, regs.rip - 2, 0) & 0xffff) == 0x050f);
     CHECK(ptrace(PTRACE_PEEKDATA, child, &word, 0) == 1);

@@ -117,6 +117,30 @@ fn buffered_calls_are_no_events() {
     buffered.verify();
 }
 
+/// Short programs make most calls once, from the same places of the same libraries: later recordings know these places.
+#[test]
+fn later_recordings_know_the_call_sites_of_earlier_ones() {
+    let rr = Rr::new();
+    let program = words(["true"]);
+    let first = rr.record(&[], &program).info();
+    for _ in 0..2 {
+        rr.record(&[], &program).remove();
+    }
+    let last = rr.record(&[], &program);
+    let info = last.info();
+    let (before, now) = (first.buffered_calls.unwrap(), info.buffered_calls.unwrap());
+    assert!(now > before && info.events < first.events, "{before} {now}");
+    last.replay(&[]).expect_success();
+    last.verify();
+    // A store without these notes, or with damaged ones, is as good as a new one.
+    for note in std::fs::read_dir(rr.home().join("traces/.files/notes")).unwrap() {
+        std::fs::write(note.unwrap().path(), "damaged").unwrap();
+    }
+    let anew = rr.record(&[], &program);
+    assert_eq!(anew.info().events, first.events);
+    anew.replay(&[]).expect_success();
+}
+
 #[test]
 fn program_arguments_are_not_options_of_rr() {
     let rr = Rr::new();

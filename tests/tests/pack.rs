@@ -79,7 +79,7 @@ fn a_pack_does_what_the_directory_did_and_so_does_what_is_unpacked() {
     // Mappings that reach beyond the end of their file, shared objects that are files, several processes, threads.
     let guests = ["private_resized", "shared_clean", "fork_memory", "thread_pipes"];
     for (name, options) in guests.iter().flat_map(|name| {
-        let interval = if full() { "1e" } else { "37e" };
+        let interval = if full() { "1e" } else { "11e" };
         let buffered = vec!["--checkpoint-interval", interval, "--checkpoint-wait"];
         let plain = [&buffered[..], &["-n"]].concat();
         [(name, buffered), (name, plain)]

@@ -1,18 +1,33 @@
-//! Knowledge about the system call sites of files, kept from one program to the next.
+//! Knowledge about the system call sites of files, kept from one program to the next, and from one
+//! recording to the next.
 //!
 //! Short programs make most of their calls once, from the same few places of the same libraries. So at
 //! such a site there is never a second call in the same address space. Therefore sites are remembered
 //! by file and offset, and sites that most programs use are rewritten as soon as the file is mapped, as
 //! part of that event.
 //!
-//! A file here is one content, as the trace keeps it. Memory is compared all the same.
+//! A file here is one content, as the trace keeps it. Memory is compared all the same. What is known of a
+//! content stands as a note beside it in the store of mapped files ([`note`]), so that a runner of many
+//! short tests learns only once.
 
-use std::collections::{BTreeMap, HashMap};
+mod file;
+mod note;
+
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
+use rr_trace::FileStore;
 use rr_tracee::FileId;
 
-use crate::policy::stats::Obstacle;
+pub(crate) use file::Verdict;
+use file::{KnownFile, is_often};
+
+/// The kind of our notes. It names the version of what they say, too.
+const KIND: &str = "sites1";
+
+/// After so many programs, one more alone is no news.
+const PROGRAMS_ENOUGH: u32 = 4;
 
 /// A place in a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -21,46 +36,52 @@ pub(crate) struct FilePlace {
     pub offset: u64,
 }
 
-/// Result of examining a site.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
-    /// The site cannot be rewritten, for this reason.
-    Unfit(Obstacle),
-    /// The instructions before the call that the jump overwrites.
-    Window(Vec<u8>),
-}
-
-#[derive(Debug, Default)]
-struct KnownSite {
-    verdict: Option<Verdict>,
-    /// Number of programs that made a call there.
-    programs: u32,
-    /// True if the site is rewritten in advance.
-    ahead: bool,
-}
-
-#[derive(Debug, Default)]
-struct KnownFile {
-    /// Number of programs that mapped code of the file.
-    programs: u32,
-    sites: BTreeMap<u64, KnownSite>,
-}
-
 /// The sites of all files.
 #[derive(Debug, Default)]
 pub(crate) struct KnownSites {
     files: HashMap<FileId, KnownFile>,
+    /// The place of notes. `None` in tests.
+    notes: Option<Arc<FileStore>>,
 }
 
 impl KnownSites {
+    /// The sites that these notes know, and those that will be learnt.
+    pub fn of(notes: Arc<FileStore>) -> KnownSites {
+        KnownSites {
+            files: HashMap::new(),
+            notes: Some(notes),
+        }
+    }
+
+    fn file(&mut self, id: FileId) -> &mut KnownFile {
+        let notes = self.notes.as_ref();
+        self.files.entry(id).or_insert_with(|| {
+            let note = notes.and_then(|notes| notes.note(id, KIND));
+            note.and_then(|note| note::read(&note)).unwrap_or_default()
+        })
+    }
+
+    /// Leaves notes about what was learnt.
+    pub fn save(&self) {
+        let Some(notes) = &self.notes else { return };
+        for (id, file) in self.files.iter().filter(|(_, file)| file.news) {
+            notes.set_note(*id, KIND, &note::write(file));
+        }
+    }
+
     /// Notes that a program has mapped this part of a file as code. Returns the sites there to be
     /// rewritten now, by the offsets of their calls.
     pub fn mapped(&mut self, file: FileId, part: Range<u64>) -> Vec<(u64, Vec<u8>)> {
-        let known = self.files.entry(file).or_default();
-        known.programs += 1;
-        let sites = known.sites.range(part).filter(|(_, site)| site.ahead);
+        let known = self.file(file);
+        known.programs = known.programs.saturating_add(1);
+        known.news |= known.programs <= PROGRAMS_ENOUGH;
+        let sites = known.sites.range_mut(part).filter(|(_, site)| site.ahead);
         let windows = sites.filter_map(|(offset, site)| match &site.verdict {
-            Some(Verdict::Window(window)) => Some((*offset, window.clone())),
+            Some(Verdict::Window(window)) => {
+                // Its calls are not traced any more: it counts as used.
+                site.programs = site.programs.saturating_add(1);
+                Some((*offset, window.clone()))
+            }
             _ => None,
         });
         windows.collect()
@@ -69,11 +90,13 @@ impl KnownSites {
     /// Notes a program's first call at a site. Returns whether the site must now be examined: when half
     /// of the programs, and at least two, use it.
     pub fn called(&mut self, place: FilePlace) -> bool {
-        let file = self.files.entry(place.file).or_default();
+        let file = self.file(place.file);
+        let all = file.programs;
         let site = file.sites.entry(place.offset).or_default();
-        site.programs += 1;
-        let often = site.programs >= 2 && site.programs * 2 >= file.programs;
-        often && !std::mem::replace(&mut site.ahead, true)
+        site.programs = site.programs.saturating_add(1);
+        // What is rewritten ahead is not called here, and what is unfit stays so.
+        file.news |= !matches!(site.verdict, Some(Verdict::Unfit(_)));
+        is_often(site.programs, all) && !std::mem::replace(&mut site.ahead, true) && site.verdict.is_none()
     }
 
     /// The known result of examining a site.
@@ -88,14 +111,16 @@ impl KnownSites {
 
     /// Remembers the result of examining a site.
     pub fn learn(&mut self, place: FilePlace, verdict: Verdict) {
-        let sites = &mut self.files.entry(place.file).or_default().sites;
-        sites.entry(place.offset).or_default().verdict = Some(verdict);
+        let file = self.file(place.file);
+        file.news = true;
+        file.sites.entry(place.offset).or_default().verdict = Some(verdict);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::stats::Obstacle;
 
     const FILE: FileId = FileId(7);
 
@@ -116,6 +141,12 @@ mod tests {
         assert_eq!(known.mapped(FILE, 0..100), [(20, vec![1, 2, 3, 4, 5])]);
         assert!(known.mapped(FILE, 0..20).is_empty(), "in another part");
         assert_eq!(known.verdict(place(20)), Some(&window));
+        // It is called without us from now on, however many programs map the file.
+        for _ in 0..100 {
+            assert_eq!(known.mapped(FILE, 0..100).len(), 1);
+        }
+        let note = note::read(&note::write(&known.files[&FILE])).unwrap();
+        assert!(note.sites[&20].ahead);
     }
 
     #[test]

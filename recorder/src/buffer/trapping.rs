@@ -7,12 +7,11 @@
 //! and only what it writes is compared (`rr_preload::payload`). A `CPUID` there traps all the same where
 //! the processor can be made to ([`rr_tracee::cpuid`]).
 
-use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::trapping::{LENGTH_MOST, Trapping};
 use rr_tracee::{Addr, Registers, SpaceId, SpaceOp, Tid};
 
-use crate::buffer::edits::{Edits, carry_out_edits};
+use crate::buffer::edits::Edits;
 use crate::buffer::sites::code_mapped;
 use crate::error::Result;
 use crate::world::model::World;
@@ -42,19 +41,6 @@ pub(crate) fn trap_instructions(
         world.space_mut(id).library.sites.add_trap(at, kind);
     }
     Ok(())
-}
-
-/// Same as [`trap_instructions`], for the first program, before its first event.
-pub(crate) fn trap_instructions_at_start(
-    world: &mut World,
-    tid: Tid,
-    ops: &[SpaceOp],
-    writes: &mut Vec<MemWrite>,
-) -> Result<()> {
-    let id = world.task(tid)?.space;
-    let mut edits = Edits::default();
-    trap_instructions(world, tid, id, ops, &mut edits)?;
-    carry_out_edits(world, tid, id, edits, writes)
 }
 
 /// Returns the task's instruction, if it is one that was made to trap and has trapped.

@@ -83,6 +83,7 @@ impl RecordSession {
         // The writer may be reading from a task that still exists.
         let failed_checkpoints = self.checkpoints.finish();
         kill_all(&mut self);
+        self.world.known_sites.save();
         // The trace is whole only if its last checkpoint is. So the end mark comes last.
         let events = self.log.number;
         self.policy.stats.events = events.0;

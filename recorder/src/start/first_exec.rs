@@ -7,7 +7,7 @@ use rr_trace::event::EventKind;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{Running, Tid, procfs};
 
-use crate::buffer::trapping::trap_instructions_at_start;
+use crate::buffer::rewrite::rewrite_known;
 use crate::checkpoint::capture::Capture;
 use crate::drive::members::add_task;
 use crate::drive::state::Drive;
@@ -23,7 +23,7 @@ use crate::start::launch;
 use crate::start::launch::Command;
 use crate::task::exec::{NewSpace, take_over};
 use crate::world::model::World;
-use crate::world::task::Task;
+use crate::world::task::{State, Task};
 
 impl RecordSession {
     /// Starts `command`. `writer` gets the events; `capture` the checkpoints.
@@ -118,7 +118,7 @@ fn first_event(session: &mut RecordSession, tid: Tid, taken: NewSpace) -> Result
         after,
         memory,
         space,
-        ops,
+        mut ops,
         mut writes,
         info,
     } = taken;
@@ -130,7 +130,10 @@ fn first_event(session: &mut RecordSession, tid: Tid, taken: NewSpace) -> Result
     task.signals.actions = Actions::inherited(procfs::signal_dispositions(tid)?.ignored);
     session.world.spaces.insert(info.space, space);
     add_task(session, task);
-    trap_instructions_at_start(&mut session.world, tid, &ops, &mut writes)?;
+    if let State::Ready(stopped) = session.world.task_mut(tid)?.take_state() {
+        let stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
+        session.world.task_mut(tid)?.state = State::Ready(stopped);
+    }
     emit(
         session,
         tid,

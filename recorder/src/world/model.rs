@@ -51,7 +51,7 @@ impl World {
             spaces: BTreeMap::new(),
             last_space: 0,
             mapped: Mapped::default(),
-            known_sites: KnownSites::default(),
+            known_sites: KnownSites::of(Arc::clone(&files)),
             objects: Objects::default(),
             files,
             new_tasks: HashMap::new(),

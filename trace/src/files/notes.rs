@@ -5,8 +5,8 @@
 //!                                  what the recorder has written
 //! ```
 //!
-//! Keeps: a note is there as a whole or not at all, also after a failure of power. It is a cache of what the contents alone
-//! decide; the name of its kind tells the version of what was found out, too.
+//! Keeps: a note is there as a whole or not at all, also after a failure of power. It is a cache of what the contents
+//! decide, and of what programs did with them; the name of its kind tells the version of what was found out, too.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -51,7 +51,7 @@ pub(crate) fn stop_at_entry(
         return Ok(Next::Stop(stopped, Stop::Seccomp));
     };
     tracee.seen = Seen::Entry {
-        is_skipped: tracee.pace == Pace::ToEmulatedCall,
+        is_skipped: tracee.pace.skips_calls(),
         restarted,
     };
     tracee.message = 1;
@@ -114,6 +114,10 @@ pub(crate) fn call_is_recorded(world: &mut World, tid: Tid, entry: &Registers) -
         }
         if tracee.pace == Pace::ToCall {
             tracee.due.push_back(Cause::CallExit);
+        }
+        if tracee.pace.skips_calls() {
+            // The end of a call is no step then: the instruction after the call is.
+            return Ok(());
         }
     }
     step_is_over(world, tid)

@@ -34,6 +34,7 @@
 //! | `calls` | stops at the entry and the exit of system calls |
 //! | `steps` | single steps |
 //! | `watches` | debug registers |
+//! | `queued` | signals that are queued for the tracee |
 //! | `family` | traced tasks that create tasks, execute a program or end |
 //! | `wait` | wait4(2) and waitid(2) of tracers |
 //! | `waiting` | waking tracers that wait |
@@ -44,6 +45,7 @@ pub(crate) mod calls;
 pub(crate) mod family;
 pub(crate) mod info;
 pub(crate) mod memory;
+pub(crate) mod queued;
 pub(crate) mod registers;
 pub(crate) mod relation;
 pub(crate) mod request;

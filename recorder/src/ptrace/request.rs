@@ -18,6 +18,7 @@ use crate::ptrace::access::{
 };
 use crate::ptrace::calls::give_call_info;
 use crate::ptrace::memory::{peek_word, poke_word};
+use crate::ptrace::queued::give_queued;
 use crate::ptrace::registers::{get_regset, give_regset, peek_user, poke_user, set_regset, take_regset};
 use crate::ptrace::relation::{attach_tracee, detach_tracee, interrupt_tracee, kill_tracee, trace_me};
 use crate::ptrace::resume::{listen_to_group, resume_tracee};
@@ -145,6 +146,7 @@ fn carry_out_request(
             }
             Ok(0)
         }
+        libc::PTRACE_PEEKSIGINFO => give_queued(&mut session.world, request, writes),
         libc::PTRACE_GETSIGMASK if request.addr == 8 => {
             let mask = with_stopped(&mut session.world, request.of, |stopped| stopped.sigmask())??;
             give_answer(
@@ -203,6 +205,7 @@ fn carry_out_request(
         libc::PTRACE_SYSCALL => resume_tracee(session, request, Pace::ToCall),
         libc::PTRACE_SYSEMU => resume_tracee(session, request, Pace::ToEmulatedCall),
         libc::PTRACE_SINGLESTEP => resume_tracee(session, request, Pace::Step),
+        libc::PTRACE_SYSEMU_SINGLESTEP => resume_tracee(session, request, Pace::StepOrEmulatedCall),
         libc::PTRACE_DETACH => detach_tracee(session, request),
         _ => {
             if session.policy.warnings.is_new(Warning::PtraceRequest(number)) {

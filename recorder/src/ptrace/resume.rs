@@ -36,7 +36,7 @@ pub(crate) fn resume_tracee(session: &mut RecordSession, request: Request, pace:
     };
     tracee.last_call.held_restart = None;
     tracee.pace = pace;
-    if pace == Pace::Step {
+    if pace.steps() {
         want_step(session, tid)?;
     }
     let tracee = tracee_mut(&mut session.world, tid)?;

@@ -105,6 +105,9 @@ pub enum Pace {
     ToEmulatedCall,
     /// The next instruction.
     Step,
+    /// The next instruction. If the instruction is a system call, its entry, and the call is not made
+    /// (`PTRACE_SYSEMU_SINGLESTEP`).
+    StepOrEmulatedCall,
 }
 
 /// The reason why a tracee must stop.
@@ -239,7 +242,17 @@ pub enum Step {
 impl Pace {
     /// Returns whether the tracer wants to see the entry of each call.
     pub(super) fn shows_entries(self) -> bool {
-        matches!(self, Pace::ToCall | Pace::ToEmulatedCall)
+        self == Pace::ToCall || self.skips_calls()
+    }
+
+    /// Returns whether calls are not made.
+    pub(super) fn skips_calls(self) -> bool {
+        matches!(self, Pace::ToEmulatedCall | Pace::StepOrEmulatedCall)
+    }
+
+    /// Returns whether the tracee stops after one instruction.
+    pub(super) fn steps(self) -> bool {
+        matches!(self, Pace::Step | Pace::StepOrEmulatedCall)
     }
 }
 

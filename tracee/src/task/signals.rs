@@ -62,8 +62,9 @@ impl Stopped {
         Ok(())
     }
 
-    /// The signals queued for the task (in its own queue, or the thread group's), as a mask.
-    fn queued(&self, shared: bool) -> Result<u64> {
+    /// The signals queued for the task, in its own queue or in the thread group's (`PTRACE_PEEKSIGINFO`,
+    /// ptrace(2)).
+    pub fn queued_signals(&self, shared: bool) -> Result<Vec<SigInfo>> {
         #[repr(C)]
         struct PeekArgs {
             off: u64,
@@ -71,7 +72,7 @@ impl Stopped {
             nr: i32,
         }
         const ROOM: usize = 8;
-        let mut mask = 0u64;
+        let mut queued = Vec::new();
         let mut off = 0;
         loop {
             let args = PeekArgs {
@@ -90,11 +91,9 @@ impl Stopped {
                 )
             }
             .map_err(|e| Error::kernel(self.tid, "PTRACE_PEEKSIGINFO", e))?;
-            for info in infos.iter().take(n as usize) {
-                mask |= 1u64 << ((signo(info) - 1) & 63);
-            }
+            queued.extend(infos.iter().take(n as usize));
             if (n as usize) < ROOM {
-                return Ok(mask);
+                return Ok(queued);
             }
             off += n as u64;
         }
@@ -102,7 +101,10 @@ impl Stopped {
 
     /// Returns whether a pending signal will be reported before the task executes another instruction.
     pub fn signal_due(&self) -> Result<bool> {
-        let pending = self.queued(false)? | self.queued(true)?;
+        let mut pending = 0;
+        for info in [self.queued_signals(false)?, self.queued_signals(true)?].concat() {
+            pending |= 1u64 << ((signo(&info) - 1) & 63);
+        }
         if pending == 0 {
             return Ok(false);
         }

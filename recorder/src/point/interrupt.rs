@@ -18,7 +18,7 @@
 //! turned back once.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rr_trace::event::{EventKind, Point};
 use rr_tracee::digest::{self, ChunkDigest};
@@ -36,7 +36,7 @@ use crate::log::events::emit;
 use crate::point::clock::ran_us;
 use crate::point::discriminators::Discriminators;
 use crate::point::patience::Purpose;
-use crate::point::place::{leave_unnamed, step_to_place};
+use crate::point::place::{Placed, leave_unnamed, step_to_place};
 use crate::point::spin::{Doing, look_for_spin};
 use crate::session::RecordSession;
 use crate::signal::wakeup_signal::send_wakeup;
@@ -208,6 +208,7 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         return leave_unnamed(&mut session.world, tid, stopped);
     }
     // Looks at what the task is doing, and steps to a place that can be named.
+    let begin = Instant::now();
     task.interval.between = true;
     let ran_us = ran_us(session, tid)?;
     let task = session.world.task_mut(tid)?;
@@ -219,10 +220,18 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         .unwrap_or_default();
     let only_looked_at = purpose == Purpose::Look;
     let (mut spins, mut counts) = (false, false);
-    let (stopped, discriminators) = match look_for_spin(session, tid, stopped)? {
+    let Placed {
+        stopped,
+        discriminators,
+        ran_us,
+    } = match look_for_spin(session, tid, stopped)? {
         Doing::Spins(stopped, discriminators) => {
             spins = true;
-            (stopped, discriminators)
+            Placed {
+                stopped,
+                discriminators,
+                ran_us,
+            }
         }
         Doing::Counts(stopped, counters) if !only_looked_at => {
             counts = true;
@@ -244,12 +253,13 @@ pub(crate) fn on_interrupted(session: &mut RecordSession, tid: Tid, stopped: Sto
         }
         Doing::Over(next) => return Ok(next),
     };
+    let made_calls = session.world.task(tid)?.interval.calls > 0;
+    let (at, digests) = record_point(session, tid, &stopped, discriminators, ran_us)?;
     if purpose == Purpose::Others && !spins {
         let task = session.world.task_mut(tid)?;
-        let made_calls = task.interval.calls > 0;
-        task.interval.ticks.patience.note_cut(counts, made_calls);
+        let patience = &mut task.interval.ticks.patience;
+        patience.note_cut(counts, made_calls, begin.elapsed());
     }
-    let (at, digests) = record_point(session, tid, &stopped, discriminators, ran_us)?;
     if spins {
         note_spin(&mut session.world, tid, (at, digests))?;
     }

@@ -6,12 +6,19 @@
 //! interruption is lost. The next turn of the task shows which of the two was true: a task that has
 //! waited makes an event as soon as it continues. So patience is short at first, doubles with each
 //! interruption, and becomes short again after an interruption that helped.
+//!
+//! A point costs the more the more memory the program has, because all of it is read for the digests. So
+//! patience is never shorter than some times what the last point has cost. Otherwise a compressor with 100 MB
+//! that reads a pipe spends most of its time in points.
 
 use std::time::Duration;
 
 /// Minimum and maximum, in short ticks of 2 ms.
 const LEAST: u32 = 1;
 const MOST: u32 = 200;
+/// Minimum patience, in times of what the last interruption has cost. So interruptions take at most a fifth
+/// of the time.
+const COSTS: u32 = 4;
 /// Maximum for a task whose loop counts, and does nothing else that can be seen. (Its points cost
 /// little, and threads that hand over to each other in such loops make no events that would show it.)
 const MOST_COUNTING: u32 = 5;
@@ -24,6 +31,8 @@ const SOON: Duration = Duration::from_micros(125);
 /// Patience is counted in these parts of a tick, and becomes shorter by one such part of itself at an
 /// event.
 const PARTS: u32 = 16;
+/// A short tick ([`rr_tracee::ticker`]).
+const TICK: Duration = Duration::from_millis(2);
 
 /// Purpose of an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -40,6 +49,9 @@ pub(crate) enum Purpose {
 /// The time that others wait for a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
+    /// Minimum, whatever an interruption costs.
+    least_at_first: u32,
+    /// Minimum after the last interruption.
     least: u32,
     parts: u32,
     /// True if the task was interrupted, and has had no event of its own since.
@@ -55,6 +67,7 @@ impl Patience {
             (LEAST, LEAST)
         };
         Patience {
+            least_at_first: PARTS * least,
             least: PARTS * least,
             parts: PARTS * ticks,
             was_cut: false,
@@ -66,8 +79,11 @@ impl Patience {
         PARTS * ticks >= self.parts
     }
 
-    /// Notes that the task was interrupted for others: in a loop that counts, or after buffered calls.
-    pub fn note_cut(&mut self, counts: bool, made_calls: bool) {
+    /// Notes that the task was interrupted for others: in a loop that counts, or after buffered calls. The
+    /// interruption itself took the time `cost`.
+    pub fn note_cut(&mut self, counts: bool, made_calls: bool, cost: Duration) {
+        let ticks = (COSTS * cost).div_duration_f64(TICK) as u32;
+        self.least = self.least_at_first.max(PARTS * ticks.min(MOST));
         if std::mem::replace(&mut self.was_cut, true) && made_calls {
             self.parts = (self.parts / 4).max(self.least);
         } else {
@@ -93,8 +109,6 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const TICK: Duration = Duration::from_millis(2);
-
     /// Lets a task run for a time without an event, with others waiting. Returns the number of
     /// interruptions.
     fn cuts(patience: &mut Patience, time: Duration) -> u32 {
@@ -102,7 +116,7 @@ mod tests {
         let slice = |patience: &Patience| TICK * patience.parts / PARTS;
         while left > slice(patience) {
             left -= slice(patience);
-            patience.note_cut(false, false);
+            patience.note_cut(false, false, Duration::ZERO);
             cuts += 1;
         }
         patience.note_event(left);
@@ -126,7 +140,7 @@ mod tests {
         cuts(&mut patience, Duration::from_secs(1));
         let mut times = 0;
         while !patience.is_over(LEAST) {
-            patience.note_cut(false, false);
+            patience.note_cut(false, false, Duration::ZERO);
             patience.note_event(Duration::ZERO);
             times += 1;
         }
@@ -134,11 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn who_has_much_memory_is_interrupted_rarely() {
+        let mut patience = Patience::new(false);
+        // A point of 13 ms, and events that come soon after it.
+        for _ in 0..20 {
+            patience.note_cut(false, true, Duration::from_millis(13));
+            patience.note_event(Duration::ZERO);
+        }
+        assert!(!patience.is_over(25) && patience.is_over(26));
+        patience.note_cut(false, true, Duration::from_secs(100));
+        assert!(patience.is_over(MOST));
+        for _ in 0..20 {
+            patience.note_cut(false, true, Duration::ZERO);
+        }
+        assert!(patience.is_over(LEAST));
+    }
+
+    #[test]
     fn in_chaos_mode_it_takes_longer() {
         let mut patience = Patience::new(true);
         assert!(!patience.is_over(MOST - 1));
         for _ in 0..8 {
-            patience.note_cut(false, false);
+            patience.note_cut(false, false, Duration::ZERO);
             patience.note_event(Duration::ZERO);
         }
         assert!(!patience.is_over(LEAST_IN_CHAOS - 1) && patience.is_over(LEAST_IN_CHAOS));

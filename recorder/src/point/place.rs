@@ -80,6 +80,14 @@ pub(crate) enum Moment {
     Over(Next),
 }
 
+/// A task at a good place for a point.
+pub(crate) struct Placed {
+    pub stopped: Stopped,
+    pub discriminators: Discriminators,
+    /// Processor time of the interval in microseconds, up to here.
+    pub ran_us: u32,
+}
+
 /// Finds words that change, and steps the task to a good place for a point. The interval has taken
 /// `ran_us` microseconds of processor time. `touched` are the addresses that its loop touches, if
 /// known.
@@ -89,7 +97,7 @@ pub(crate) fn step_to_place(
     stopped: Stopped,
     ran_us: u32,
     touched: Option<&[Addr]>,
-) -> Result<ControlFlow<Next, (Stopped, Discriminators)>> {
+) -> Result<ControlFlow<Next, Placed>> {
     let (memory, space) = (Memory::of(tid), session.world.task(tid)?.space);
     let mut pages = Pages::default();
     let mut stopped = stopped;
@@ -108,6 +116,8 @@ pub(crate) fn step_to_place(
         &session.world.spaces[&space].model,
         Addr(stopped.regs()?.rsp),
     );
+    let tgid = session.world.task(tid)?.tgid;
+    let before = processor_time(tgid)?;
     let all = changed_pages::Pages::read(Memory::of(tid), &session.world.spaces[&space].model, ran_us)?;
     stopped = match run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? {
         Moment::Here(now) => now,
@@ -125,6 +135,7 @@ pub(crate) fn step_to_place(
         };
         pages.sample(&memory);
     }
+    let moments = processor_time(tgid)?.saturating_sub(before);
     let flags_steps = (ran_us as usize / FLAGS_STEP_US).min(FLAGS_STEPS_MAX);
     let stopped = match step_to_window(session, tid, stopped, flags_steps)? {
         ControlFlow::Continue(stopped) => stopped,
@@ -137,7 +148,11 @@ pub(crate) fn step_to_place(
         &session.world.spaces[&space].model,
         Addr(stopped.regs()?.rsp),
     );
-    Ok(ControlFlow::Continue((stopped, discriminators)))
+    Ok(ControlFlow::Continue(Placed {
+        stopped,
+        discriminators,
+        ran_us: ran_us.saturating_add(moments.as_micros().try_into().unwrap_or(u32::MAX)),
+    }))
 }
 
 /// Steps the task to an instruction where the jump to a probe fits. It is worth `flags_steps` steps that the probe may change the status

@@ -42,6 +42,11 @@ impl Interval {
         self.pending.as_ref().is_some_and(|p| p.search.is_overwritten)
     }
 
+    /// Returns whether the task can have passed the point unseen.
+    pub fn is_point_in_doubt(&self) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.search.is_point_in_doubt)
+    }
+
     /// Returns whether the probe is an `int3` at `at`.
     pub fn is_probed_by_int3(&self, event: &Event, at: Addr) -> bool {
         let probe = self.pending.as_ref().and_then(|p| p.search.probe.as_ref());

@@ -145,6 +145,9 @@ pub(crate) fn note_overwritten(session: &mut ReplaySession, event: &Event, regs:
         return Ok(());
     };
     let (memory, id) = (task.memory(), task.space);
+    // An `int3` is there until the byte is another one. Of a stub's jump there may be a part.
+    let is_stub = pending.search.probe.as_ref().is_some_and(|p| p.stub().is_some());
+    pending.search.is_point_in_doubt |= is_stub;
     let own = AddrRange::sized(place, WINDOW_MAX as u64);
     let mut aliases = session.world.writable_at(event, own);
     aliases.push(own);
@@ -267,8 +270,10 @@ fn make_probe(
         }
     }
     // A copy of the instruction may be made.
-    if !guard(session, event, AddrRange::sized(place, INSTRUCTION_MOST as u64)) {
-        guard(session, event, AddrRange::sized(place, 1));
+    let is_guarded = guard(session, event, AddrRange::sized(place, INSTRUCTION_MOST as u64))
+        || guard(session, event, AddrRange::sized(place, 1));
+    if let Some(pending) = &mut session.interval.pending {
+        pending.search.is_point_in_doubt |= !is_guarded;
     }
     // An existing breakpoint of the debugger serves as well.
     let overlay = session.code.overlays.entry(id).or_default();

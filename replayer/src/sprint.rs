@@ -39,10 +39,6 @@ pub use share::Sprints;
 /// Limits for sprints, because a live checkpoint copies all processes and all shared memory.
 const PROCESSES_MOST: usize = 16;
 const SHARED_MOST: u64 = 64 << 20;
-/// The search after a sprint takes at most this many times the rest of the recorded time, plus this
-/// minimum.
-const PATIENCE: u32 = 10;
-const PATIENCE_LEAST: Duration = Duration::from_millis(5);
 /// Time between two checks of the task's running time.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -55,6 +51,15 @@ struct Way {
     freely: Option<Duration>,
     /// True if the program can write to the code at the point, and so to the probe.
     is_writable: bool,
+}
+
+/// One way to an execution point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// The task runs freely for this time, and then with the probe.
+    Sprint(Duration),
+    /// The task runs with the probe. The last search takes much longer if the point does not come.
+    Search { is_last: bool },
 }
 
 /// Ends a run when a process has used this processor time.
@@ -100,11 +105,17 @@ pub(crate) fn sprint(session: &mut ReplaySession) -> Result<bool> {
             .sprints
             .note_cost(tsc::now().saturating_sub(began), recorded);
     }
-    let with_probe_only = is_writable.then_some(None);
-    for freely in freely.map(Some).into_iter().chain(with_probe_only) {
+    // If the probe can be overwritten, a search that takes too long begins anew. The first search ends soon, and
+    // the second one rules out that the recorded time was much too short.
+    let searches = [
+        Attempt::Search { is_last: false },
+        Attempt::Search { is_last: true },
+    ];
+    let searches = searches.into_iter().filter(|_| is_writable);
+    for attempt in freely.map(Attempt::Sprint).into_iter().chain(searches) {
         // Any failure is behind the point, or will happen again.
-        if let Ok(Some((before, with_probe))) = run_ahead(session, &event, recorded, freely) {
-            if freely.is_some() {
+        if let Ok(Some((before, with_probe))) = run_ahead(session, &event, recorded, attempt) {
+            if matches!(attempt, Attempt::Sprint(_)) {
                 session.sprints.note_found();
             }
             tracing::debug!(
@@ -113,12 +124,15 @@ pub(crate) fn sprint(session: &mut ReplaySession) -> Result<bool> {
             );
             return Ok(true);
         }
-        match freely {
-            Some(length) => {
+        match attempt {
+            Attempt::Sprint(length) => {
                 session.sprints.note_passed();
                 tracing::debug!("sprint to event {}: {length:?} was too far", event.number);
             }
-            None => tracing::debug!("event {}: the probe has missed it", event.number),
+            Attempt::Search { .. } => {
+                session.sprints.note_missed();
+                tracing::debug!("event {}: the probe has missed it", event.number);
+            }
         }
         let mut again = start.thaw()?;
         again.sprints = session.sprints;
@@ -170,20 +184,20 @@ fn way_to_sprint(session: &mut ReplaySession) -> Option<Way> {
     )
 }
 
-/// Lets the task run freely, if wanted, and then to the point. Returns the processor time of both
+/// Lets the task run freely, in a sprint, and then to the point. Returns the processor time of both
 /// parts; `None` if the point does not come.
 fn run_ahead(
     session: &mut ReplaySession,
     event: &Event,
     recorded: Duration,
-    freely: Option<Duration>,
+    attempt: Attempt,
 ) -> Result<Option<(Duration, Duration)>> {
     let time = |process| processor_time(process).map_err(|e| failed(event, e));
     let process = procfs::tgid(session.world.task(event)?.real).map_err(|e| failed(event, e))?;
     let begin = time(process)?;
     let _ticker = Ticker::every(LOOK)?;
     let mut until = Until { process, time: begin };
-    if let Some(length) = freely {
+    if let Attempt::Sprint(length) = attempt {
         until.time += length;
         session.interval.set_probing(false);
         let halt = proceed(session, Pace::Free, &mut until)?;
@@ -196,9 +210,22 @@ fn run_ahead(
     }
     let middle = time(process)?;
     let left = recorded.saturating_sub(middle.saturating_sub(begin));
-    until.time = middle + left * PATIENCE + PATIENCE_LEAST;
-    if proceed(session, Pace::Free, &mut until)? != Halt::Arrived {
-        return Ok(None);
+    let is_search = matches!(attempt, Attempt::Search { .. });
+    let is_last = attempt == Attempt::Search { is_last: true };
+    let mut limit = session.sprints.limit(left, is_last);
+    until.time = middle + limit;
+    loop {
+        match proceed(session, Pace::Free, &mut until)? {
+            Halt::Arrived => break,
+            // The recorded time is only a hint: on a busy machine it may be much too short. Nothing can have
+            // hidden the point, so it is still ahead.
+            Halt::Interrupted if is_search && !session.interval.is_point_in_doubt() => {
+                // Longer and longer, because an interruption takes processor time, too.
+                limit = (2 * limit).max(LOOK);
+                until.time = time(process)? + limit;
+            }
+            _ => return Ok(None),
+        }
     }
     let with_probe = time(process)?.saturating_sub(middle);
     Ok(Some((middle.saturating_sub(begin), with_probe)))

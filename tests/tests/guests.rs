@@ -115,6 +115,7 @@ guests! {
         jit
         jit_flips
         job_control
+        jit_once
         kill_group_self
         kill_own_group
         kill_zero
@@ -122,6 +123,7 @@ guests! {
         large_read
         leak_lsan
         lease
+        long_turns
         loop_alarm
         loop_jumps
         loop_same
@@ -169,7 +171,9 @@ guests! {
         ptrace_filters
         ptrace_groups
         ptrace_nocldstop
+        ptrace_peeksiginfo
         ptrace_steps
+        ptrace_sysemu_steps
         ptrace_tracers
         ptrace_usage
         ptrace_watches

@@ -22,6 +22,9 @@ pub(crate) struct PointSearch {
     pub(crate) is_off: bool,
     /// True if the program has written over the probe.
     pub(crate) is_overwritten: bool,
+    /// True if the task can have passed the point unseen: the program has written over a probe, or could have
+    /// done so unnoticed.
+    pub(crate) is_point_in_doubt: bool,
     /// True if the probe must be an `int3` and no stub: only that is exact wherever the program writes.
     pub(crate) only_int3: bool,
     /// The first passes of the instruction, while a key is still to be chosen from them.

@@ -20,6 +20,12 @@ const LESS: f64 = 0.75;
 /// Number of failures in a row after which there are no sprints any more.
 const FAILURES: u32 = 4;
 
+/// The search takes at most this many times the rest of the recorded time, plus this minimum, if the point
+/// can have been passed.
+const PATIENCE: u32 = 10;
+const PATIENCE_LEAST: Duration = Duration::from_millis(5);
+/// Same as [`PATIENCE`], for the last search.
+const LAST_PATIENCE: u32 = 200;
 /// State of the sprints of a session.
 #[derive(Clone, Copy, Debug)]
 #[doc(hidden)]
@@ -32,6 +38,10 @@ pub struct Sprints {
     failures: u32,
     /// Number of intervals that are still to be left out.
     pause: u32,
+    /// True if searches are given up at once where the point can have been passed.
+    is_impatient: bool,
+    /// Number of searches that began anew, because the point can have been passed.
+    missed: u32,
 }
 
 impl Default for Sprints {
@@ -41,6 +51,8 @@ impl Default for Sprints {
             highest: 1.0,
             failures: 0,
             pause: 0,
+            is_impatient: false,
+            missed: 0,
         }
     }
 }
@@ -51,6 +63,35 @@ impl Sprints {
         Sprints {
             share,
             ..Sprints::default()
+        }
+    }
+
+    /// For tests: a session that gives up searches at once, as if the recorded times were much too short.
+    pub fn impatient() -> Sprints {
+        Sprints {
+            failures: FAILURES,
+            is_impatient: true,
+            ..Sprints::default()
+        }
+    }
+
+    /// For tests: the number of searches that began anew.
+    pub fn missed(&self) -> u32 {
+        self.missed
+    }
+
+    /// Notes that a search begins anew.
+    pub(super) fn note_missed(&mut self) {
+        self.missed += 1;
+    }
+
+    /// Maximum time for a search if the point can have been passed, and for the last such search. `left` is
+    /// the rest of the recorded time.
+    pub(super) fn limit(&self, left: Duration, is_last: bool) -> Duration {
+        match (self.is_impatient, is_last) {
+            (true, _) => Duration::ZERO,
+            (false, false) => left * PATIENCE + PATIENCE_LEAST,
+            (false, true) => left * LAST_PATIENCE + PATIENCE_LEAST,
         }
     }
 

@@ -1,3 +1,4 @@
+// guest: special
 /* A loop whose turn takes thousands of instructions and leaves everything as it was, except a count of the
  * turns, which is far from all other memory. A timer interrupts it. Steps of the recorder do not come to
  * the count, but only the count distinguishes the turns. */

@@ -123,7 +123,6 @@ guests! {
         large_read
         leak_lsan
         lease
-        long_turns
         loop_alarm
         loop_jumps
         loop_same

@@ -9,10 +9,10 @@
 use std::collections::BTreeSet;
 
 use rr_preload::layout::{self, Control};
+use rr_tracee::register_read;
 use rr_tracee::code::decode;
 use rr_tracee::components;
 use rr_tracee::cpuid::{self, Level};
-use rr_tracee::hardware_random;
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
@@ -253,7 +253,7 @@ impl Diversion {
         if let Some(trapping) = trapping {
             let after = match trapping {
                 // Any value is right, because a diversion is thrown away.
-                Trapping::Random(access) => access.carried_out(&regs, hardware_random::value()),
+                Trapping::RegisterRead(access) => access.carried_out(&regs, register_read::random()),
                 Trapping::Cpuid => {
                     let table = &self.session.events.reader.header().cpuid;
                     cpuid::carried_out(&regs, table.answer(regs.rax as u32, regs.rcx as u32))

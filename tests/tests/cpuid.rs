@@ -106,6 +106,16 @@ fn features_are_hidden() {
     assert!(!plain.info().cpuid_faulting);
 }
 
+/// Transactions end as it happens, and rr cannot record that: programs are not shown them.
+#[test]
+fn transactions_are_not_shown() {
+    let rr = Rr::new();
+    let trace = rr.record(&[], &guest(&rr, "cpuid_hidden")).dir;
+    let shown = rr_trace::TraceReader::open(&trace).unwrap().header().cpuid.get(7, 0);
+    let [_, b, c, d] = shown.unwrap_or_default();
+    assert_eq!((b & (1 << 4 | 1 << 11), c & 1 << 5, d & 1 << 16), (0, 0, 0));
+}
+
 #[test]
 fn masks_that_are_none_are_refused() {
     let rr = Rr::new();

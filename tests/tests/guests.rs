@@ -180,6 +180,7 @@ guests! {
         pty_jobs
         raise
         random
+        rdpid
         read_overlap
         refused
         registers

@@ -216,7 +216,7 @@ fn a_page_that_differs_is_named() {
 #[test]
 fn all_cpus_and_one_agree() {
     let rr = Rr::new();
-    for name in ["fork_tree", "cpuid", "threads"] {
+    for name in ["fork_tree", "cpuid", "rdpid", "threads"] {
         let options = ["-n", "--checkpoint-interval", "10e", "--checkpoint-wait"];
         let recording = rr.record(&options, &words([Guest::build(name).path]));
         let one = verify(&rr, &["-j", "1"], &recording.dir).expect_success();

@@ -32,7 +32,7 @@
 //! | [`payload`] | the digest of what a call hands to the outside world |
 //! | [`code`] | machine code: what it touches, and how a piece of it is moved elsewhere |
 //! | [`trapping`] | instructions that ask the processor for something: where files have them, and how they are made to trap |
-//! | [`hardware_random`] | `RDRAND` and `RDSEED` among them |
+//! | [`register_read`] | `RDRAND`, `RDSEED` and `RDPID` among them |
 //! | [`components`] | `XGETBV` among them |
 //! | [`cpuid`] | `CPUID`: its answers, and whether it can be made to trap |
 //! | [`procfs`] | the few files of `/proc` that we read |
@@ -49,7 +49,6 @@ mod death;
 pub mod digest;
 pub mod error;
 pub mod extended_state;
-pub mod hardware_random;
 pub mod ids;
 mod kill;
 pub mod limits;
@@ -60,6 +59,7 @@ pub mod pagemap;
 pub mod payload;
 pub mod procfs;
 pub mod read_at;
+pub mod register_read;
 pub mod regs;
 pub mod remote;
 pub mod rr_area;

@@ -1,7 +1,7 @@
 //! Instructions that ask the processor for a value that differs from run to run, or from machine to machine:
 //! finds them in a program's files, so that they can be replaced by instructions that trap.
 //!
-//! No processor can be told to trap on `RDRAND` and `RDSEED`, and not every one on `CPUID`, so rr finds them
+//! No processor can be told to trap on `RDRAND`, `RDSEED` and `RDPID`, and not every one on `CPUID`, so rr finds them
 //! before they are executed. It looks up their bytes in the executable parts of a file, and proves each hit by
 //! following the code from the beginning of the hit's function (`proof`). `.eh_frame` (LSB 5.0, 10.6.1) says where
 //! functions begin. Stripped files have it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some
@@ -10,6 +10,7 @@
 //! ```text
 //! [66] [REX] 0f c7 f0+register    rdrand (f8+register: rdseed)
 //! [66] [REX] 0f 21 f0+register    mov register, dr6 (rdseed: dr7): privileged, so that it traps as rdtsc does, with SIGSEGV
+//! f3 [REX] 0f c7 f8+register      rdpid, replaced in the same way
 //! 0f a2                           cpuid
 //! 0f 09                           wbinvd: privileged, too
 //! 0f 01 d0                        xgetbv
@@ -31,7 +32,7 @@ use std::io;
 use iced_x86::{Instruction, Mnemonic};
 
 use crate::components::LEN;
-use crate::hardware_random::{Access, OPCODE, TRAP};
+use crate::register_read::{Access, OPCODE, TRAP};
 use crate::read_at::ReadAt;
 use elf::{Layout, Part};
 use frames::Functions;
@@ -40,8 +41,8 @@ use proof::Function;
 /// The instructions that are replaced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// `RDRAND` and `RDSEED`.
-    Random,
+    /// `RDRAND`, `RDSEED` and `RDPID`.
+    RegisterRead,
     /// `CPUID`.
     Cpuid,
     /// `XGETBV`.
@@ -49,12 +50,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Random, Kind::Cpuid, Kind::Components];
+    const ALL: [Kind; 3] = [Kind::RegisterRead, Kind::Cpuid, Kind::Components];
 
     /// The program's opcode, up to the byte that is replaced.
     const fn opcode(self) -> &'static [u8] {
         match self {
-            Kind::Random => &[0x0f, OPCODE],
+            Kind::RegisterRead => &[0x0f, OPCODE],
             Kind::Cpuid => &[0x0f, 0xa2],
             Kind::Components => &[0x0f, 0x01, 0xd0],
         }
@@ -69,7 +70,7 @@ impl Kind {
     /// The byte that replaces it.
     pub const fn trap(self) -> u8 {
         match self {
-            Kind::Random => TRAP,
+            Kind::RegisterRead => TRAP,
             Kind::Cpuid => 0x09,
             Kind::Components => 0xf8,
         }
@@ -77,7 +78,10 @@ impl Kind {
 
     fn is(self, instruction: &Instruction) -> bool {
         match self {
-            Kind::Random => matches!(instruction.mnemonic(), Mnemonic::Rdrand | Mnemonic::Rdseed),
+            Kind::RegisterRead => matches!(
+                instruction.mnemonic(),
+                Mnemonic::Rdrand | Mnemonic::Rdseed | Mnemonic::Rdpid
+            ),
             Kind::Cpuid => instruction.mnemonic() == Mnemonic::Cpuid,
             Kind::Components => instruction.mnemonic() == Mnemonic::Xgetbv,
         }
@@ -99,8 +103,8 @@ pub const LENGTH_MOST: usize = 5;
 /// An instruction that has been made to trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trapping {
-    /// It reads the random number generator.
-    Random(Access),
+    /// It reads a random number, or the number of the processor.
+    RegisterRead(Access),
     /// It is a `CPUID`.
     Cpuid,
     /// It is an `XGETBV`.
@@ -113,14 +117,14 @@ impl Trapping {
         match code {
             [0x0f, second, ..] if *second == Kind::Cpuid.trap() => Some(Trapping::Cpuid),
             [0x0f, 0x01, third, ..] if *third == Kind::Components.trap() => Some(Trapping::Components),
-            _ => Access::of(code).map(Trapping::Random),
+            _ => Access::of(code).map(Trapping::RegisterRead),
         }
     }
 
     /// Offset of the replaced byte in the instruction.
     pub fn opcode(self) -> u64 {
         match self {
-            Trapping::Random(access) => access.opcode(),
+            Trapping::RegisterRead(access) => access.opcode(),
             Trapping::Cpuid => 1,
             Trapping::Components => 2,
         }
@@ -128,7 +132,7 @@ impl Trapping {
 
     fn len(self) -> usize {
         match self {
-            Trapping::Random(access) => access.len(),
+            Trapping::RegisterRead(access) => access.len(),
             Trapping::Cpuid => 2,
             Trapping::Components => LEN as usize,
         }
@@ -177,7 +181,7 @@ fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
         for (kind, finder) in &finders {
             let hits = finder
                 .find_iter(bytes)
-                .filter(|n| *kind != Kind::Random || is_register(*n));
+                .filter(|n| *kind != Kind::RegisterRead || is_register(*n));
             found.extend(hits.map(|n| Place {
                 offset: at + (n + kind.opcode().len() - 1) as u64,
                 kind: *kind,
@@ -265,7 +269,7 @@ mod tests {
             "/usr/lib64/libstdc++.so.6",
         ];
         let Some(library) = library(paths) else { return };
-        let found = found(&library, Kind::Random);
+        let found = found(&library, Kind::RegisterRead);
         assert!(!found.is_empty());
         for code in found {
             assert!(code[..2] == [0x0f, 0xc7] && code[2] >= 0xf0, "{code:x?}");
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(Trapping::of(&[0x0f, 0x01, 0xf8]), Some(Trapping::Components));
         assert_eq!(Trapping::of(&[0x0f, 0x01, 0xd0]), None);
         let random = Trapping::of(&[0x48, 0x0f, 0x21, 0xf0]);
-        assert!(matches!(random, Some(Trapping::Random(_))));
+        assert!(matches!(random, Some(Trapping::RegisterRead(_))));
         assert_eq!(random.map(Trapping::opcode), Some(2));
     }
 }

@@ -307,6 +307,7 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
     };
     bind_thread(&set_of(&[cpus.bound]));
     let mut cpuid = cpuid::Table::of_this_cpu();
+    cpuid.hide(&cpuid::Hidden::UNRECORDED);
     cpuid.hide(&hidden);
     if let Some(level) = portable {
         cpuid.restrict(level);

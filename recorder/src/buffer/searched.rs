@@ -1,9 +1,9 @@
-//! The places of `RDRAND`, `RDSEED`, `CPUID` and `XGETBV` in files.
+//! The places of `RDRAND`, `RDSEED`, `RDPID`, `CPUID` and `XGETBV` in files.
 //!
 //! A file's content decides them, so they are a note in the store of mapped files, and later recordings need not search:
 //!
 //! ```text
-//! 8  offset in the file, 1  kind (0: random numbers, 1: CPUID, 2: XGETBV)      for each place, ascending
+//! 8  offset in the file, 1  kind (0: random and processor numbers, 1: CPUID, 2: XGETBV)      for each place, ascending
 //! ```
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use rr_tracee::FileId;
 use rr_tracee::trapping::{Kind, Place, find};
 
 /// The kind of our notes. It names the version of the search, too: another one may find other places.
-const NOTE: &str = "trapping2";
+const NOTE: &str = "trapping3";
 
 /// To search a smaller file takes hardly longer than to read a note.
 const SMALL: u64 = 64 << 10;
@@ -31,12 +31,13 @@ pub(crate) struct Searched {
 impl Searched {
     /// Searches the file with this content, which was mapped, unless the `store` has a note about it.
     pub fn search(&mut self, id: FileId, file: &File, store: &FileStore) {
+        // Every processor with `RDPID` has a generator.
         let has_random = std::is_x86_feature_detected!("rdrand") || std::is_x86_feature_detected!("rdseed");
         self.places.entry(id).or_insert_with(|| {
             let mut places = places(id, file, store);
             // Without the generator its instructions are invalid, and stay so.
             places.retain(|place| match place.kind {
-                Kind::Random => has_random,
+                Kind::RegisterRead => has_random,
                 Kind::Components => self.with_components,
                 Kind::Cpuid => true,
             });
@@ -69,7 +70,7 @@ fn places(id: FileId, file: &File, store: &FileStore) -> Vec<Place> {
 fn write(places: &[Place]) -> Vec<u8> {
     let bytes = |place: &Place| {
         let kind = match place.kind {
-            Kind::Random => 0,
+            Kind::RegisterRead => 0,
             Kind::Cpuid => 1,
             Kind::Components => 2,
         };
@@ -82,7 +83,7 @@ fn read(note: &[u8]) -> Option<Vec<Place>> {
     let (entries, rest) = note.as_chunks::<9>();
     let place = |[offset @ .., kind]: &[u8; 9]| {
         let kind = match kind {
-            0 => Kind::Random,
+            0 => Kind::RegisterRead,
             1 => Kind::Cpuid,
             2 => Kind::Components,
             _ => return None,
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn a_note_says_what_was_found() {
         let place = |offset, kind| Place { offset, kind };
-        let places = vec![place(7, Kind::Components), place(1 << 40, Kind::Random)];
+        let places = vec![place(7, Kind::Components), place(1 << 40, Kind::RegisterRead)];
         let note = write(&places);
         assert_eq!(read(&note), Some(places));
         assert_eq!(read(&[]), Some(vec![]));

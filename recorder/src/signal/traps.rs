@@ -4,7 +4,7 @@ use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER, CPUID_NUM
 use rr_trace::event::{EventKind, MemWrite};
 use rr_tracee::components::{self, XCR0};
 use rr_tracee::cpuid;
-use rr_tracee::hardware_random;
+use rr_tracee::register_read::{self, Source};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::site::Instruction;
 use rr_tracee::trapping::Trapping;
@@ -69,10 +69,16 @@ pub(crate) fn carried_out_at(
         }
         Some(Instruction::Call) => None,
         None => match trapping_at(&session.world, tid, regs)? {
-            Some(Trapping::Random(access)) => Some(CarriedOut {
-                number: None,
-                after: access.carried_out(&regs.outside_call(), hardware_random::value()),
-            }),
+            Some(Trapping::RegisterRead(access)) => {
+                let value = match access.source() {
+                    Source::Random => register_read::random(),
+                    Source::ProcessorNumber => session.policy.pretended_aux(tsc::processor()).into(),
+                };
+                Some(CarriedOut {
+                    number: None,
+                    after: access.carried_out(&regs.outside_call(), value),
+                })
+            }
             // Another register than XCR0 is not there, so that the trap is the program's own.
             Some(Trapping::Components) if regs.rcx as u32 == XCR0 => {
                 session.policy.options.processor.portable.map(|level| CarriedOut {

@@ -14,6 +14,14 @@ pub struct Hidden {
 }
 
 impl Hidden {
+    /// Instructions whose results rr cannot record: transactions (HLE, RTM, TSXLDTRK), which end as it happens, and
+    /// waiting for a time or a write (WAITPKG).
+    pub const UNRECORDED: [Hidden; 1] = [Hidden {
+        leaf: 7,
+        sub: 0,
+        bits: [0, 1 << 4 | 1 << 11, 1 << 5, 1 << 16],
+    }];
+
     /// Everything that belongs to AVX-512.
     pub const AVX_512: [Hidden; 2] = [
         Hidden {

@@ -9,11 +9,11 @@
 use std::collections::BTreeSet;
 
 use rr_preload::layout::{self, Control};
-use rr_tracee::register_read;
 use rr_tracee::code::decode;
 use rr_tracee::components;
 use rr_tracee::cpuid::{self, Level};
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::register_read;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::remote::Remote;
 use rr_tracee::task::{Resume, TRAP_INT3, si_code};

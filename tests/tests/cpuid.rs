@@ -111,7 +111,11 @@ fn features_are_hidden() {
 fn transactions_are_not_shown() {
     let rr = Rr::new();
     let trace = rr.record(&[], &guest(&rr, "cpuid_hidden")).dir;
-    let shown = rr_trace::TraceReader::open(&trace).unwrap().header().cpuid.get(7, 0);
+    let shown = rr_trace::TraceReader::open(&trace)
+        .unwrap()
+        .header()
+        .cpuid
+        .get(7, 0);
     let [_, b, c, d] = shown.unwrap_or_default();
     assert_eq!((b & (1 << 4 | 1 << 11), c & 1 << 5, d & 1 << 16), (0, 0, 0));
 }

@@ -55,7 +55,12 @@ pub fn shows_stepping(instruction: &Instruction) -> bool {
 pub fn is_event(instruction: &Instruction) -> bool {
     matches!(
         instruction.mnemonic(),
-        Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Cpuid | Mnemonic::Rdrand | Mnemonic::Rdseed | Mnemonic::Rdpid
+        Mnemonic::Rdtsc
+            | Mnemonic::Rdtscp
+            | Mnemonic::Cpuid
+            | Mnemonic::Rdrand
+            | Mnemonic::Rdseed
+            | Mnemonic::Rdpid
     ) || matches!(
         instruction.code(),
         Code::Mov_r64_dr | Code::Mov_r32_dr | Code::Wbinvd

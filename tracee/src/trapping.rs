@@ -32,8 +32,8 @@ use std::io;
 use iced_x86::{Instruction, Mnemonic};
 
 use crate::components::LEN;
-use crate::register_read::{Access, OPCODE, TRAP};
 use crate::read_at::ReadAt;
+use crate::register_read::{Access, OPCODE, TRAP};
 use elf::{Layout, Part};
 use frames::Functions;
 use proof::Function;

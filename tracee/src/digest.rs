@@ -83,9 +83,35 @@ pub fn chunk_digests<'a>(
     Ok(digests.finish())
 }
 
-/// The digest of the contents of one page, to see whether they change.
-pub fn page_digest(contents: &[u8]) -> u64 {
-    xxh3_64(contents)
+/// The digest of the contents of each page of these ranges that can be read, to see which ones change.
+pub fn page_digests(memory: &Memory, ranges: &[AddrRange]) -> Result<Vec<(Addr, u64)>> {
+    let mut digests = Vec::new();
+    let mut buffer = vec![0; PIECE as usize];
+    for range in ranges {
+        each_page(memory, *range, &mut buffer, |at, page| {
+            digests.push((at, xxh3_64(page)));
+        })?;
+    }
+    Ok(digests)
+}
+
+/// Calls `page` with the address and the contents of each page of a range that can be read.
+fn each_page(
+    memory: &Memory,
+    range: AddrRange,
+    buffer: &mut [u8],
+    mut page: impl FnMut(Addr, &[u8]),
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(PIECE) as usize;
+        let got = memory.read_some(at, &mut buffer[..len])? & !(PAGE as usize - 1);
+        for (n, bytes) in buffer[..got].chunks_exact(PAGE as usize).enumerate() {
+            page(at + n as u64 * PAGE, bytes);
+        }
+        at = at + (got as u64).max(PAGE);
+    }
+    Ok(())
 }
 
 /// The first chunk in which two digests differ.
@@ -128,16 +154,7 @@ impl Digests {
     /// Adds pages as the task sees them. Pages that it cannot see (beyond the end of a file) count as
     /// zeros.
     fn memory(&mut self, memory: &Memory, range: AddrRange, buffer: &mut [u8]) -> Result<()> {
-        let mut at = range.start;
-        while at < range.end {
-            let len = (range.end - at).min(PIECE) as usize;
-            let got = memory.read_some(at, &mut buffer[..len])? & !(PAGE as usize - 1);
-            for (n, page) in buffer[..got].chunks_exact(PAGE as usize).enumerate() {
-                self.page(at + n as u64 * PAGE, page);
-            }
-            at = at + (got as u64).max(PAGE);
-        }
-        Ok(())
+        each_page(memory, range, buffer, |at, page| self.page(at, page))
     }
 
     /// Adds pages of a file that is mapped from `offset` on. Holes are zeros.

@@ -18,7 +18,7 @@ mod signals;
 pub use crate::kill::kill;
 pub use debug::{TRAP_INT3, TRAP_TRACE, WATCHES, Watch, WatchKind};
 pub use regsets::{REGSET_MOST, is_debug_register};
-pub use signals::{SI_KERNEL, SigInfo, is_fault, send_signal, si_code, siginfo, signo};
+pub use signals::{SI_KERNEL, SigInfo, is_fault, send_signal, si_addr, si_code, siginfo, siginfo_at, signo};
 
 use std::cell::Cell;
 use std::os::raw::{c_long, c_void};

@@ -15,6 +15,9 @@ use nix::errno::Errno;
 const TICK: Duration = Duration::from_millis(10);
 /// Number of short ticks in one tick.
 pub const SHORT_TICKS: u32 = 5;
+/// Time between two short ticks.
+pub const SHORT_TICK: Duration = Duration::from_millis(2);
+const _: () = assert!(SHORT_TICK.as_nanos() * SHORT_TICKS as u128 == TICK.as_nanos());
 
 /// Error: the clock could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +103,7 @@ impl Ticker {
     /// Makes ticks short, or long again.
     pub fn make_short(&mut self, short: bool) -> Result<(), NoTicker> {
         if short != self.short {
-            self.set(if short { TICK / SHORT_TICKS } else { TICK })?;
+            self.set(if short { SHORT_TICK } else { TICK })?;
             self.short = short;
         }
         Ok(())

@@ -165,11 +165,7 @@ pub(crate) fn tell_due(session: &mut RecordSession, tid: Tid) -> Result<()> {
 /// Before a task executes user code: tells its library what has changed.
 pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> {
     let id = session.world.task(tid)?.space;
-    let library = session.world.spaces.get_mut(&id).map(|space| &mut space.library);
-    let library = library.filter(|library| library.installed);
-    if library.is_some_and(|library| std::mem::take(&mut library.sites.grown)) {
-        tell_guarded(&session.world, tid, id)?;
-    }
+    tell_guarded(&mut session.world, tid, id)?;
     let task = session.world.task(tid)?;
     let Some(space) = session
         .world
@@ -221,9 +217,14 @@ pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> 
     Ok(())
 }
 
-/// Tells the library that sites were rewritten: it must leave to us calls that change the address
-/// space near them.
-pub(crate) fn tell_guarded(world: &World, tid: Tid, id: SpaceId) -> Result<()> {
+/// Tells the library which ranges are guarded, if these have grown: it must leave to us calls that
+/// change the address space there.
+pub(crate) fn tell_guarded(world: &mut World, tid: Tid, id: SpaceId) -> Result<()> {
+    let library = world.spaces.get_mut(&id).map(|space| &mut space.library);
+    let library = library.filter(|library| library.installed);
+    if !library.is_some_and(|library| std::mem::take(&mut library.sites.grown)) {
+        return Ok(());
+    }
     let ranges = world.spaces.get(&id).map(|s| s.library.sites.guarded());
     let words: Vec<u8> = ranges
         .into_iter()

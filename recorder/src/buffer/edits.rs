@@ -68,10 +68,7 @@ pub(crate) fn carry_out_edits(
     edits: Edits,
     writes: &mut Vec<MemWrite>,
 ) -> Result<()> {
-    let library = &mut world.space_mut(id).library;
-    if library.installed && std::mem::take(&mut library.sites.grown) {
-        tell_guarded(world, tid, id)?;
-    }
+    tell_guarded(world, tid, id)?;
     let memory = &world.task(tid)?.memory;
     for (addr, data) in edits.joined(memory)? {
         memory.write_protected(addr, &data)?;

@@ -94,7 +94,7 @@ impl KnownSites {
         let all = file.programs;
         let site = file.sites.entry(place.offset).or_default();
         site.programs = site.programs.saturating_add(1);
-        // What is rewritten ahead is not called here, and what is unfit stays so.
+        // A site that cannot be rewritten stays so: another call there is no news.
         file.news |= !matches!(site.verdict, Some(Verdict::Unfit(_)));
         is_often(site.programs, all) && !std::mem::replace(&mut site.ahead, true) && site.verdict.is_none()
     }

@@ -9,7 +9,7 @@
 //! Reading costs time in proportion to the memory. The interval bounds it: the memory of
 //! [`BYTES_PER_US`] for each microsecond of the interval is read, small mappings first.
 
-use rr_tracee::digest::page_digest;
+use rr_tracee::digest::page_digests;
 use rr_tracee::ids::PAGE;
 use rr_tracee::pagemap::Pagemap;
 use rr_tracee::{Addr, AddrRange, AddressSpace, Backing, Mapping, Memory, Prot};
@@ -23,12 +23,9 @@ const BYTES_PER_US: u64 = 40;
 /// Minimum number of bytes that may be read: half a millisecond's.
 const BYTES_LEAST: u64 = 1 << 20;
 
-/// Number of bytes that are read at once.
-const PIECE: u64 = 1 << 20;
-
-/// Pages at one moment.
+/// The contents of pages at one moment.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct PageDigests {
     memory: Memory,
     /// The runs of existing pages that are read, in the order of reading.
     runs: Vec<AddrRange>,
@@ -36,10 +33,11 @@ pub(crate) struct Pages {
     digests: Vec<(Addr, u64)>,
 }
 
-impl Pages {
+impl PageDigests {
     /// Reads the task's private memory, or as much of it as may be read for an interval of `ran_us` microseconds.
-    pub(crate) fn read(memory: Memory, space: &AddressSpace, ran_us: u32) -> Result<Pages> {
-        let mut room = (u64::from(ran_us) * BYTES_PER_US).max(BYTES_LEAST);
+    pub(crate) fn read(memory: Memory, space: &AddressSpace, ran_us: u32) -> Result<PageDigests> {
+        // Whole pages, so that it comes to an end.
+        let mut room = (u64::from(ran_us) * BYTES_PER_US).max(BYTES_LEAST) & !(PAGE - 1);
         let private = |m: &&Mapping| {
             let is_private = matches!(
                 m.backing,
@@ -56,15 +54,15 @@ impl Pages {
                 break;
             }
             for (run, _) in pagemap.populated(mapping.range)? {
-                let len = run.len().min(room & !(PAGE - 1));
+                let len = run.len().min(room);
                 room -= len;
                 if len > 0 {
                     runs.push(AddrRange::sized(run.start, len));
                 }
             }
         }
-        let digests = digests(&memory, &runs)?;
-        Ok(Pages {
+        let digests = page_digests(&memory, &runs)?;
+        Ok(PageDigests {
             memory,
             runs,
             digests,
@@ -73,29 +71,9 @@ impl Pages {
 
     /// Reads the same pages again, and returns those whose contents differ now.
     pub(crate) fn changed(&self) -> Result<Vec<Addr>> {
-        let now = digests(&self.memory, &self.runs)?;
+        let now = page_digests(&self.memory, &self.runs)?;
         let differs = |(before, now): &(&(Addr, u64), &(Addr, u64))| before.0 == now.0 && before.1 != now.1;
         let both = self.digests.iter().zip(&now).filter(differs);
         Ok(both.map(|(page, _)| page.0).collect())
     }
-}
-
-fn digests(memory: &Memory, runs: &[AddrRange]) -> Result<Vec<(Addr, u64)>> {
-    let mut digests = Vec::new();
-    let mut buffer = vec![0; PIECE as usize];
-    for run in runs {
-        let mut at = run.start;
-        while at < run.end {
-            let len = (run.end - at).min(PIECE) as usize;
-            let got = memory.read_some(at, &mut buffer[..len])?;
-            let pages = buffer[..got].chunks_exact(PAGE as usize);
-            digests.extend(
-                pages
-                    .enumerate()
-                    .map(|(n, page)| (at + n as u64 * PAGE, page_digest(page))),
-            );
-            at = at + len as u64;
-        }
-    }
-    Ok(digests)
 }

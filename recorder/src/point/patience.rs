@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use rr_tracee::ticker::SHORT_TICK;
+
 /// Minimum and maximum, in short ticks of 2 ms.
 const LEAST: u32 = 1;
 const MOST: u32 = 200;
@@ -31,8 +33,6 @@ const SOON: Duration = Duration::from_micros(125);
 /// Patience is counted in these parts of a tick, and becomes shorter by one such part of itself at an
 /// event.
 const PARTS: u32 = 16;
-/// A short tick ([`rr_tracee::ticker`]).
-const TICK: Duration = Duration::from_millis(2);
 
 /// Purpose of an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -82,7 +82,7 @@ impl Patience {
     /// Notes that the task was interrupted for others: in a loop that counts, or after buffered calls. The
     /// interruption itself took the time `cost`.
     pub fn note_cut(&mut self, counts: bool, made_calls: bool, cost: Duration) {
-        let ticks = (COSTS * cost).div_duration_f64(TICK) as u32;
+        let ticks = (COSTS * cost).div_duration_f64(SHORT_TICK) as u32;
         self.least = self.least_at_first.max(PARTS * ticks.min(MOST));
         if std::mem::replace(&mut self.was_cut, true) && made_calls {
             self.parts = (self.parts / 4).max(self.least);
@@ -113,7 +113,7 @@ mod tests {
     /// interruptions.
     fn cuts(patience: &mut Patience, time: Duration) -> u32 {
         let (mut left, mut cuts) = (time, 0);
-        let slice = |patience: &Patience| TICK * patience.parts / PARTS;
+        let slice = |patience: &Patience| SHORT_TICK * patience.parts / PARTS;
         while left > slice(patience) {
             left -= slice(patience);
             patience.note_cut(false, false, Duration::ZERO);

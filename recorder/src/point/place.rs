@@ -16,7 +16,7 @@ use rr_tracee::{Addr, Backing, Mapping, Memory, Prot, SpaceId, Stop, Stopped, Ti
 
 use crate::buffer::library::is_inside;
 use crate::error::Result;
-use crate::point::changed_pages;
+use crate::point::changed_pages::PageDigests;
 use crate::point::discriminators::{Discriminators, Pages, add_stack};
 use crate::session::RecordSession;
 use crate::signal::deliver::defer_signal;
@@ -118,7 +118,7 @@ pub(crate) fn step_to_place(
     );
     let tgid = session.world.task(tid)?.tgid;
     let before = processor_time(tgid)?;
-    let all = changed_pages::Pages::read(Memory::of(tid), &session.world.spaces[&space].model, ran_us)?;
+    let all = PageDigests::read(Memory::of(tid), &session.world.spaces[&space].model, ran_us)?;
     stopped = match run_a_moment(session, tid, stopped, MOMENT, RUN_TIME)? {
         Moment::Here(now) => now,
         Moment::Over(next) => return Ok(ControlFlow::Break(next)),

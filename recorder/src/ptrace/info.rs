@@ -3,8 +3,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use rr_tracee::Tid;
-use rr_tracee::task::{SI_KERNEL, SigInfo, siginfo};
+use rr_tracee::task::{SI_KERNEL, SigInfo, siginfo, siginfo_at};
+use rr_tracee::{Addr, Tid};
 
 fn put(info: &mut SigInfo, at: usize, value: i32) {
     info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
@@ -32,9 +32,7 @@ pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
 
 /// The trap after a step, at this address.
 pub(super) fn stepped(at: u64) -> SigInfo {
-    let mut info = siginfo(libc::SIGTRAP, libc::TRAP_BRKPT);
-    info[16..24].copy_from_slice(&at.to_ne_bytes());
-    info
+    siginfo_at(libc::SIGTRAP, libc::TRAP_BRKPT, Addr(at))
 }
 
 /// A signal that `by` sends.

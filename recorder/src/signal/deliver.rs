@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use rr_trace::event::{Disposition, EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::regs::TF;
-use rr_tracee::task::{Resume, SI_KERNEL, SigInfo, Stop, Waited, is_fault, si_code, siginfo, signo};
+use rr_tracee::task::{Resume, SI_KERNEL, SigInfo, Stop, Waited, is_fault, si_code, siginfo_at, signo};
 use rr_tracee::{Addr, Memory, Registers, Stopped, Tid, procfs, vsyscall};
 
 use crate::buffer::control::{abort_buffered_call, force_traced, take_records};
@@ -220,15 +220,12 @@ fn first_step(
 
 /// An instruction was carried out for a program that steps itself: its trap follows, as the processor would have made it.
 fn step_trap(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<Next> {
-    /// Offset of `si_addr` (sigaction(2)).
-    const SI_ADDR: usize = 16;
     let action = session.world.task(tid)?.signals.actions.of(libc::SIGTRAP);
     if action.is_ignored() || is_forced(&mut session.world, tid, libc::SIGTRAP)? {
         stopped = force_default(&mut session.world, tid, stopped, libc::SIGTRAP)?;
     }
     let at = stopped.regs()?.rip;
-    let mut info = siginfo(libc::SIGTRAP, libc::TRAP_TRACE);
-    info[SI_ADDR..SI_ADDR + size_of::<u64>()].copy_from_slice(&at.to_ne_bytes());
+    let info = siginfo_at(libc::SIGTRAP, libc::TRAP_TRACE, Addr(at));
     stopped.set_siginfo(&info)?;
     deliver_signal(session, tid, stopped, info, SignalPlace::Here)
 }

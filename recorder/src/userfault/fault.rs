@@ -7,7 +7,7 @@
 
 use rr_trace::event::EventKind;
 use rr_tracee::code::{self, INSTRUCTION_MOST};
-use rr_tracee::task::{Resume, SigInfo, si_code, siginfo};
+use rr_tracee::task::{Resume, SigInfo, si_addr, si_code, siginfo_at};
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, procfs};
 
 use super::api::message;
@@ -29,9 +29,6 @@ const SEGV_ACCERR: i32 = 2;
 
 /// `BUS_ADRERR`.
 const BUS_ADRERR: i32 = 2;
-
-/// Offset of `si_addr` (sigaction(2)).
-const SI_ADDR: usize = 16;
 
 /// The way in which a `SIGSEGV` is handled.
 pub(crate) enum Handled {
@@ -65,9 +62,7 @@ pub(crate) fn on_page_fault(
         let running = stopped.resume(Resume::Cont, None)?;
         return Ok(Handled::Yes(Next::Wait(running, Until::Stop)));
     }
-    let addr = Addr(u64::from_le_bytes(
-        *info[SI_ADDR..].first_chunk().unwrap_or(&[0; 8]),
-    ));
+    let addr = si_addr(info);
     let access = access(session, tid, regs, addr)?;
     let regions = &session.world.spaces[&id].userfaults.regions;
     let Some(fault) = regions.fault(addr, access) else {
@@ -86,8 +81,7 @@ pub(crate) fn on_page_fault(
         if (table.blocked | table.ignored) & bit(libc::SIGBUS) != 0 {
             stopped = force_default(&mut session.world, tid, stopped, libc::SIGBUS)?;
         }
-        let mut info = siginfo(libc::SIGBUS, BUS_ADRERR);
-        info[SI_ADDR..SI_ADDR + size_of::<u64>()].copy_from_slice(&addr.0.to_le_bytes());
+        let info = siginfo_at(libc::SIGBUS, BUS_ADRERR, addr);
         stopped.set_siginfo(&info)?;
         return Ok(Handled::BySignal(stopped, info));
     }

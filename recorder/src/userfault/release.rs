@@ -5,7 +5,7 @@
 //! any task goes on.
 
 use rr_trace::event::EventKind;
-use rr_tracee::{AddrRange, SpaceId, Tid};
+use rr_tracee::{SpaceId, Tid, digest};
 
 use super::key::ObjectKey;
 use super::rights::set_rights;
@@ -45,8 +45,7 @@ fn release(session: &mut RecordSession, id: SpaceId, key: ObjectKey) -> Result<(
         // At the next event.
         return Ok(());
     }
-    let everywhere = AddrRange::new(rr_tracee::Addr::NULL, rr_tracee::Addr(u64::MAX));
-    wake(&mut session.world, id, key, everywhere)?;
+    wake(&mut session.world, id, key, digest::ALL)?;
     let userfaults = &mut session.world.space_mut(id).userfaults;
     userfaults.objects.remove(&key);
     let gone = ranges

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::{Stopped, ptrace};
+use crate::Addr;
 use crate::error::{Error, Result};
 use crate::ids::Tid;
 use crate::procfs;
@@ -124,6 +125,21 @@ pub fn siginfo(signo: i32, code: i32) -> SigInfo {
     info[..4].copy_from_slice(&signo.to_ne_bytes());
     info[8..12].copy_from_slice(&code.to_ne_bytes());
     info
+}
+
+/// Offset of `si_addr` (sigaction(2)).
+const SI_ADDR: usize = 16;
+
+/// The siginfo of a fault or a trap at an address (`si_addr`).
+pub fn siginfo_at(signo: i32, code: i32, addr: Addr) -> SigInfo {
+    let mut info = siginfo(signo, code);
+    info[SI_ADDR..SI_ADDR + size_of::<u64>()].copy_from_slice(&addr.0.to_ne_bytes());
+    info
+}
+
+/// The address of a fault (`si_addr`).
+pub fn si_addr(info: &SigInfo) -> Addr {
+    Addr(u64::from_ne_bytes(std::array::from_fn(|n| info[SI_ADDR + n])))
 }
 
 /// The signal number in a siginfo (`si_signo`, sigaction(2)).

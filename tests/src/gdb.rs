@@ -63,7 +63,8 @@ impl Program {
         }
         let text = std::fs::read_to_string(&source).expect("a source");
         let mut hasher = DefaultHasher::new();
-        (&text, compiler).hash(&mut hasher);
+        // The path of the source is in the debug information: a checkout that was moved builds anew.
+        (&source, &text, compiler).hash(&mut hasher);
         let path = in_cache(stem, hasher.finish(), |part| {
             let mut command = Command::new(compiler[0]);
             command.args(&compiler[1..]).arg("-o").arg(part).arg(&source);

@@ -229,6 +229,7 @@ guests! {
         spin_wait
         splice
         stack_deep
+        stack_bounds
         stack_overflow
         stack_protection
         static_nopie

@@ -26,6 +26,7 @@
 //! | `pi_futex` | futexes with priority inheritance |
 //! | `cores` | the CPUs that a program sees |
 //! | `output` | writes to our own standard output |
+//! | `maps_text` | the text of `/proc/PID/maps` as the program must see it |
 //! | `procfs_emulation` | `/proc/PID/maps` and `mem` of recorded processes |
 
 pub(crate) mod aio;
@@ -36,6 +37,7 @@ pub(crate) mod emulated;
 pub(crate) mod enter;
 pub(crate) mod entry;
 pub(crate) mod exit;
+mod maps_text;
 pub(crate) mod output;
 pub(crate) mod parameters;
 pub(crate) mod pi_futex;

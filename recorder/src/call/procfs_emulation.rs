@@ -3,7 +3,7 @@
 //! any other (I2).
 //!
 //! A descriptor for `maps` or `smaps` of a recorded process is replaced by one for a memfd, with the
-//! contents of the file when it was opened, without our own pages. (`status` is handled differently:
+//! contents of the file when it was opened, as the program must see them ([`maps_text`]). (`status` is handled differently:
 //! [`crate::seccomp`].)
 
 use std::io::Write;
@@ -15,6 +15,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
 
 use crate::call::answer::answer_call;
+use crate::call::maps_text;
 use crate::checkpoint::snapshots::lose_snapshots;
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -30,31 +31,6 @@ fn parse(link: &str) -> Option<(Tid, &str)> {
     Some((pid, name))
 }
 
-/// A maps or smaps file without the entries of our own pages.
-fn without_ours(text: &str, stubs: &[AddrRange]) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut ours = false;
-    for line in text.split_inclusive('\n') {
-        // Only the first line of an entry begins with a range.
-        let range = line
-            .split(' ')
-            .next()
-            .and_then(|word| word.split_once('-'))
-            .and_then(|(start, end)| {
-                let hex = |s| u64::from_str_radix(s, 16).ok().map(Addr);
-                Some(AddrRange::new(hex(start)?, hex(end)?))
-            });
-        if let Some(range) = range {
-            ours = range.intersect(rr_area::area()).is_some()
-                || stubs.iter().any(|s| s.intersect(range).is_some());
-        }
-        if !ours {
-            kept.push_str(line);
-        }
-    }
-    kept
-}
-
 /// The program's contents of a file that would show our pages.
 fn own_text(world: &mut World, link: &str) -> Option<String> {
     let (pid, name) = parse(link)?;
@@ -66,8 +42,12 @@ fn own_text(world: &mut World, link: &str) -> Option<String> {
         "mem" => world.must_trace.memory_files = true,
         "maps" | "smaps" => {
             let stubs = world.stubs_of(pid);
+            let is_ours = |range: AddrRange| {
+                range.intersect(rr_area::area()).is_some()
+                    || stubs.iter().any(|s| s.intersect(range).is_some())
+            };
             let text = std::fs::read_to_string(link).ok();
-            return text.map(|text| without_ours(&text, &stubs));
+            return text.map(|text| maps_text::as_seen_by_program(&text, is_ours));
         }
         _ => {}
     }
@@ -270,17 +250,6 @@ pub(crate) fn other_memory_effect(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn our_entries_are_left_out_whole() {
-        let text = "55550000-55551000 r--p 00000000 00:00 0 /a-b\nSize: 4 kB\n\
-                    70000000-70001000 r-xp 00000000 00:00 0\nSize: 4 kB\n\
-                    7ffff000-80000000 rw-p 00000000 00:00 0 [stack]\nSize: 4 kB\n";
-        let kept = without_ours(text, &[]);
-        assert_eq!(kept.lines().count(), 4);
-        assert!(!kept.contains("70000000"));
-        assert!(kept.ends_with("[stack]\nSize: 4 kB\n"));
-    }
 
     #[test]
     fn links_are_parsed() {

@@ -19,9 +19,20 @@ OWN_LINES = re.compile(rb"^rr: [^\n]*\r?\n", re.MULTILINE)
 
 NOBODY = 65534
 
+# How many replays from checkpoint to checkpoint one recording gets, at most (twice as many after rounding).
+STRETCHES = 40
+
 
 class Failed(Exception):
     """A check that failed: what, and what is known about it."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way of recording."""
+
+    interval: int | None  # events between checkpoints; None: no checkpoints
+    buffered: bool = True  # with the system call buffer
 
 
 @dataclass
@@ -157,10 +168,11 @@ class Bench:
             text = re.sub(pattern, replacement, text)
         return text
 
-    def cycle(self, interval):
-        """Records once with an interval (None: no checkpoints), and checks everything about the trace."""
+    def cycle(self, mode):
+        """Records once, and checks everything about the trace."""
         self.fresh()
-        words = [str(self.rr), "record", "-o", str(self.trace), "--checkpoint-interval", str(interval or "none")]
+        words = [str(self.rr), "record", "-o", str(self.trace), "--checkpoint-interval", str(mode.interval or "none")]
+        words += [] if mode.buffered else ["-n"]
         if self.program.terminal:
             env = self.environment(MATRIX_SCREEN=str(self.screen), MATRIX_RECORD=json.dumps(words))
             recorded = self.command("record", self.words, user=self.user, cwd=self.work, env=env)
@@ -180,7 +192,7 @@ class Bench:
         for stream, (got, want) in enumerate(zip(self.written(replayed), written), 1):
             same(f"replay: stream {stream}", got, want)
         verify = 0.0
-        if interval:
+        if mode.interval:
             self.check_checkpoints([checkpoint["event"] for checkpoint in info["checkpoints"]], written)
             jobs = ["-j", str(self.jobs)] if self.jobs else []
             verify = self.rr_command("verify", ["verify", *jobs], limit=4 * self.program.limit).seconds
@@ -197,9 +209,10 @@ class Bench:
     def check_checkpoints(self, events, written):
         """Replays from every tenth checkpoint to the next of them: together they show everything, and no byte twice.
 
-        From one, any of them, also to the end.
+        From one, any of them, also to the end. Of very many checkpoints only some are taken, others in each run.
         """
-        stops = events[9::10] or events[-1:]
+        step = max(10, len(events) // STRETCHES)
+        stops = events[random.randrange(step) if step > 10 else 9 :: step] or events[-1:]
         parts = []
         for begin, end in zip([None, *stops], [*stops, None]):
             options = ["--from-start"] if begin is None else ["-g", str(begin)]

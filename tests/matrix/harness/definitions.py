@@ -1,7 +1,7 @@
 """The programs of the matrix: one TOML file each, beside this directory.
 
     about      what is run, for the table
-    fast       with which intervals `--fast` runs it (CI does; default: none): ["plain", "100"]
+    fast       in which modes `--fast` runs it (CI does; default: none): ["plain", "100"]
     needs      commands and files that must be there, each with its Debian package: "ab=apache2-utils"; a Debian
                package may have a list of alternatives or none ("cargo=")
     fetch      script for what the network must give, run with --install only, in the directory $CACHE that is kept

@@ -9,7 +9,7 @@ from pathlib import Path
 import definitions
 import processes
 import report
-from checks import Bench, Failed, own
+from checks import Bench, Failed, Mode, own
 
 # What a lazy recorder would do: run the program, replay from a copy of what it wrote, and say that all is well.
 FAKE = """#!/bin/bash
@@ -47,7 +47,7 @@ class Checks(unittest.TestCase):
             bench = Bench(program=program, rr=fake(directory, **faults), home=Path(directory) / "p", cache=Path(directory))
             bench.prepare()
             bench.run_natively()
-            return bench.cycle(100)
+            return bench.cycle(Mode(100))
 
     def test_a_sound_recorder_passes(self):
         self.assertEqual(self.cycle().events, 30)

@@ -140,6 +140,7 @@ guests! {
         mremap
         much_data
         namespace_init
+        namespace_trace
         namespaces
         nolibc
         nopie

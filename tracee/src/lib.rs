@@ -57,6 +57,7 @@ pub mod memory;
 pub mod objects;
 pub mod pagemap;
 pub mod payload;
+pub mod pid_namespace;
 pub mod procfs;
 pub mod read_at;
 pub mod register_read;

@@ -339,6 +339,11 @@ pub fn numbers(tid: Tid) -> Vec<i32> {
     numbers_in(&status_value(tid, "NSpid:").unwrap_or_default())
 }
 
+/// The numbers of a process's group in the same pid namespaces (`NSpgid`).
+pub fn groups(tgid: Tid) -> Vec<i32> {
+    numbers_in(&status_value(tgid, "NSpgid:").unwrap_or_default())
+}
+
 /// The numbers in the value of such a line.
 pub fn numbers_in(value: &str) -> Vec<i32> {
     value.split_whitespace().filter_map(|n| n.parse().ok()).collect()

@@ -3,11 +3,13 @@
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::{Addr, Registers, Tid};
 
 use crate::error::Result;
 use crate::session::RecordSession;
 use crate::world::call::Call;
+use crate::world::numbers::named_task;
 
 /// The mask of CPUs 0 to `cores` − 1.
 pub fn mask(cores: usize) -> Vec<u8> {
@@ -16,17 +18,22 @@ pub fn mask(cores: usize) -> Vec<u8> {
     mask
 }
 
-/// The task that an affinity call is about.
-fn named_task(tid: Tid, entry: &Registers) -> Tid {
-    if entry.rdi as i32 == 0 {
-        tid
-    } else {
-        Tid(entry.rdi as i32)
+/// The task that an affinity call of `tid` is about, if there is one.
+fn meant_task(session: &RecordSession, tid: Tid, entry: &Registers) -> Option<Tid> {
+    match entry.rdi as i32 {
+        0 => Some(tid),
+        number => named_task(&session.world, tid, Vpid(number)),
     }
 }
 
-/// `sched_setaffinity`: only remembered. Returns an errno, or 0.
-pub(crate) fn set_affinity(session: &mut RecordSession, tid: Tid, entry: &Registers) -> Result<i32> {
+/// `sched_setaffinity` of a recorded task: only remembered. Returns an errno, or 0; `None` if the kernel must make the call,
+/// because the task is not recorded, or not there.
+pub(crate) fn set_affinity(session: &mut RecordSession, tid: Tid, entry: &Registers) -> Result<Option<i32>> {
+    let meant = meant_task(session, tid, entry);
+    let Some(meant) = meant.filter(|meant| session.world.tasks.get(meant).is_some_and(|t| !t.life.exited))
+    else {
+        return Ok(None);
+    };
     let len = entry.rsi.min(1024) as usize;
     let mut mask = vec![0; len];
     if session
@@ -36,49 +43,46 @@ pub(crate) fn set_affinity(session: &mut RecordSession, tid: Tid, entry: &Regist
         .read_some(Addr(entry.rdx), &mut mask)?
         < len
     {
-        return Ok(libc::EFAULT);
+        return Ok(Some(libc::EFAULT));
     }
     mask.iter_mut()
         .enumerate()
         .for_each(|(n, byte)| *byte &= session.policy.options.affinity.get(n).unwrap_or(&0));
     if mask.iter().all(|byte| *byte == 0) {
-        return Ok(libc::EINVAL);
+        return Ok(Some(libc::EINVAL));
     }
-    let named = named_task(tid, entry);
-    if let Some(task) = session.world.tasks.get_mut(&named) {
-        task.settings.affinity = Some(mask);
-    }
-    Ok(0)
+    session.world.task_mut(meant)?.settings.affinity = Some(mask);
+    Ok(Some(0))
 }
 
 /// The answer of `sched_getaffinity`, if the kernel's answer is `result`: the size of the mask and
-/// the mask, or an error.
+/// the mask, or an error. `None` if the kernel's answer is right, because the call is about a task that is not recorded.
 pub(crate) fn affinity_answer(
     session: &RecordSession,
     tid: Tid,
     entry: &Registers,
     result: i64,
-) -> Result<(i64, Option<MemWrite>)> {
+) -> Result<Option<(i64, Option<MemWrite>)>> {
+    let meant = meant_task(session, tid, entry).and_then(|meant| session.world.tasks.get(&meant));
+    let Some(meant) = meant else {
+        return Ok(None);
+    };
     let needed = session
         .policy
         .options
         .cores
         .map_or(0, |cores| cores.div_ceil(64) * 8) as i64;
     if entry.rsi < needed as u64 {
-        return Ok((-i64::from(libc::EINVAL), None));
+        return Ok(Some((-i64::from(libc::EINVAL), None)));
     }
     let told = result.max(needed);
-    let set = session
-        .world
-        .tasks
-        .get(&named_task(tid, entry))
-        .and_then(|t| t.settings.affinity.as_ref());
+    let set = meant.settings.affinity.as_ref();
     let mut data = set.unwrap_or(&session.policy.options.affinity).clone();
     data.resize(told as usize, 0);
     let (addr, task) = (Addr(entry.rdx), session.world.task(tid)?);
     task.memory.write(addr, &data)?;
     let space = task.space;
-    Ok((told, Some(MemWrite { space, addr, data })))
+    Ok(Some((told, Some(MemWrite { space, addr, data }))))
 }
 
 /// After `getcpu`: replaces the CPU by one that the program was shown.

@@ -157,10 +157,10 @@ pub(crate) fn begin_emulated(
             }
             perform_call(&mut session.world, tid, stopped, call)
         }
-        Emulated::SchedSetaffinity => {
-            let errno = set_affinity(session, tid, &entry)?;
-            answer_call(session, tid, stopped, &entry, -i64::from(errno), vec![])
-        }
+        Emulated::SchedSetaffinity => match set_affinity(session, tid, &entry)? {
+            Some(errno) => answer_call(session, tid, stopped, &entry, -i64::from(errno), vec![]),
+            None => perform_call(&mut session.world, tid, stopped, call),
+        },
         Emulated::Prctl => begin_prctl(session, tid, stopped, call),
         Emulated::ArchPrctl => begin_arch_prctl(session, tid, stopped, call),
         Emulated::IoSubmit => begin_submit(session, tid, stopped, call),
@@ -250,8 +250,10 @@ pub(crate) fn finish_emulated(
     }
     // Collects the effects of the call.
     let mut writes = gather_writes(&session.world, tid, &call, result)?;
-    if emulated == Emulated::SchedGetaffinity && result > 0 {
-        let (told, write) = affinity_answer(session, tid, &entry, result)?;
+    if emulated == Emulated::SchedGetaffinity
+        && result > 0
+        && let Some((told, write)) = affinity_answer(session, tid, &entry, result)?
+    {
         raw.rax = told as u64;
         stopped.set_regs(&raw)?;
         writes = write.into_iter().collect();

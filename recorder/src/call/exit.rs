@@ -4,6 +4,7 @@
 
 use std::ops::ControlFlow;
 
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::syscalls::Class;
 use rr_tracee::{Registers, Stopped, Tid};
@@ -28,6 +29,7 @@ use crate::signal::forced::note_action;
 use crate::world::model::World;
 use crate::world::must_trace::limits_file_sizes;
 use crate::world::next::{Next, Record};
+use crate::world::numbers::named_task;
 use rr_tracee::regs::is_restart;
 
 pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stopped) -> Result<Next> {
@@ -123,7 +125,10 @@ fn note_limit(world: &mut World, tid: Tid, entry: &Registers) {
     let (resource, whose) = match entry.syscall() {
         libc::SYS_setrlimit => (entry.rdi, tid),
         _ if entry.rdi as i32 == 0 => (entry.rsi, tid),
-        _ => (entry.rsi, Tid(entry.rdi as i32)),
+        _ => match named_task(world, tid, Vpid(entry.rdi as i32)) {
+            Some(whose) => (entry.rsi, whose),
+            None => return,
+        },
     };
     world.must_trace.file_sizes_limited |=
         resource as u32 == libc::RLIMIT_FSIZE && limits_file_sizes(whose.0);

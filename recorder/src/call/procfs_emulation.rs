@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 
 use rr_trace::event::MemWrite;
 use rr_tracee::memory::ReadMemory;
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
 
@@ -22,22 +23,33 @@ use crate::session::RecordSession;
 use crate::world::call::Call;
 use crate::world::model::World;
 use crate::world::next::Next;
+use crate::world::numbers::{named_task, process_in_proc};
 
-/// The process and the file's name, for `/proc/PID/NAME` and `/proc/PID/task/TID/NAME`.
-fn parse(link: &str) -> Option<(Tid, &str)> {
+/// The process and the file's name, for `/proc/PID/NAME` and `/proc/PID/task/TID/NAME` as the program names them.
+fn parse(link: &str) -> Option<(i32, &str)> {
     let mut parts = link.strip_prefix("/proc/")?.split('/');
-    let pid = Tid(parts.next()?.parse().ok()?);
+    let number = parts.next()?.parse().ok()?;
     let name = link.rsplit('/').next()?;
-    Some((pid, name))
+    Some((number, name))
+}
+
+/// The process whose memory a descriptor gives access to (`/proc/PID/mem`).
+fn memory_owner(world: &World, tid: Tid, fd: TraceeFd) -> Option<Tid> {
+    let link = std::fs::read_link(procfs::fd_path(tid, fd)).ok()?;
+    match link.to_str().and_then(parse)? {
+        (number, "mem") => process_in_proc(world, tid, number),
+        _ => None,
+    }
 }
 
 /// The program's contents of a file that would show our pages.
-fn own_text(world: &mut World, link: &str) -> Option<String> {
-    let (pid, name) = parse(link)?;
+fn own_text(world: &mut World, reader: Tid, link: &str) -> Option<String> {
+    let (number, name) = parse(link)?;
     world.must_trace.status_files |= name == "status";
-    if !world.tasks.contains_key(&pid) {
+    if !matches!(name, "mem" | "maps" | "smaps") {
         return None;
     }
+    let pid = process_in_proc(world, reader, number).filter(|pid| world.tasks.contains_key(pid))?;
     match name {
         "mem" => world.must_trace.memory_files = true,
         "maps" | "smaps" => {
@@ -46,7 +58,7 @@ fn own_text(world: &mut World, link: &str) -> Option<String> {
                 range.intersect(rr_area::area()).is_some()
                     || stubs.iter().any(|s| s.intersect(range).is_some())
             };
-            let text = std::fs::read_to_string(link).ok();
+            let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
             return text.map(|text| maps_text::as_seen_by_program(&text, is_ours));
         }
         _ => {}
@@ -78,7 +90,7 @@ pub(crate) fn substitute_file(
     let Some(text) = session
         .policy
         .list_of_cpus(link)
-        .or_else(|| own_text(&mut session.world, link))
+        .or_else(|| own_text(&mut session.world, tid, link))
     else {
         return Ok(stopped);
     };
@@ -114,11 +126,8 @@ pub(crate) fn memory_file_effect(world: &World, tid: Tid, call: &Call, result: i
             .wrapping_sub(result as u64),
         _ => return Ok(vec![]),
     };
-    let link = std::fs::read_link(procfs::fd_path(tid, fd)).unwrap_or_default();
-    let Some((pid, "mem")) = link.to_str().and_then(parse) else {
-        return Ok(vec![]);
-    };
-    let Some(owner) = world.tasks.get(&pid) else {
+    let owner = memory_owner(world, tid, fd).and_then(|pid| world.tasks.get(&pid));
+    let Some(owner) = owner else {
         return Ok(vec![]);
     };
     let data = owner.memory.read_vec(Addr(start), result as usize)?;
@@ -132,14 +141,11 @@ pub(crate) fn memory_file_effect(world: &World, tid: Tid, call: &Call, result: i
 /// The task whose memory a call may write into, if the call names it by its process.
 fn written_process(world: &World, tid: Tid, entry: &Registers) -> Option<Tid> {
     match entry.syscall() {
-        libc::SYS_process_vm_writev => Some(Tid(entry.rdi as i32)),
+        libc::SYS_process_vm_writev => named_task(world, tid, Vpid(entry.rdi as i32)),
         libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2
             if world.must_trace.memory_files =>
         {
-            let link = std::fs::read_link(procfs::fd_path(tid, TraceeFd(entry.rdi as i32)));
-            let link = link.unwrap_or_default();
-            let (pid, name) = link.to_str().and_then(parse)?;
-            (name == "mem").then_some(pid)
+            memory_owner(world, tid, TraceeFd(entry.rdi as i32))
         }
         _ => None,
     }
@@ -227,7 +233,8 @@ pub(crate) fn other_memory_effect(
     if entry.syscall() != libc::SYS_process_vm_writev || result <= 0 {
         return Ok(vec![]);
     }
-    let Some(owner) = world.tasks.get(&Tid(entry.rdi as i32)) else {
+    let owner = named_task(world, tid, Vpid(entry.rdi as i32)).and_then(|owner| world.tasks.get(&owner));
+    let Some(owner) = owner else {
         return Ok(vec![]);
     };
     let caller = &world.task(tid)?.memory;
@@ -253,8 +260,8 @@ mod tests {
 
     #[test]
     fn links_are_parsed() {
-        assert_eq!(parse("/proc/12/maps"), Some((Tid(12), "maps")));
-        assert_eq!(parse("/proc/12/task/13/mem"), Some((Tid(12), "mem")));
+        assert_eq!(parse("/proc/12/maps"), Some((12, "maps")));
+        assert_eq!(parse("/proc/12/task/13/mem"), Some((12, "mem")));
         assert_eq!(parse("/proc/meminfo"), None);
         assert_eq!(parse("/tmp/proc/12/maps"), None);
     }

@@ -1,6 +1,7 @@
 //! What a tracer may reach: its tracee, stopped for it.
 
 use nix::errno::Errno;
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::{Stopped, Tid, procfs};
 
 use crate::call::parameters::Answered;
@@ -26,12 +27,13 @@ pub(crate) fn tracee_mut(world: &mut World, tid: Tid) -> Answered<&mut Tracee> {
     tracee.ok_or(Errno::ESRCH.into())
 }
 
-pub(crate) fn check_tracer(world: &World, request: Request) -> Answered<()> {
-    let tracee = world.tasks.get(&request.of).and_then(|t| t.tracee.as_ref());
-    match tracee {
-        Some(tracee) if tracee.tracer == request.by => Ok(()),
-        _ => Err(Errno::ESRCH.into()),
-    }
+/// The tracee of `by` that has this number for `by`.
+pub(crate) fn named_tracee(world: &World, by: Tid, number: Vpid) -> Option<Tid> {
+    let is_meant = |tracee: &Tracee| tracee.tracer == by && tracee.to_tracer.number == number;
+    let mut tasks = world.tasks.values();
+    tasks
+        .find(|task| task.tracee.as_deref().is_some_and(is_meant))
+        .map(|task| task.tid)
 }
 
 /// The stop for its tracer that a task is in.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use rr_trace::event::CloneInfo;
+use rr_tracee::pid_namespace::number_for;
 use rr_tracee::{Stop, Stopped, Tid};
 
 use crate::error::Result;
@@ -35,8 +36,9 @@ pub(crate) fn tracee_creates(world: &mut World, tid: Tid, new: &CloneInfo) -> Re
     let Some(event) = event_of(new.flags).filter(|event| tracee.wants(*event)) else {
         return Ok(());
     };
-    tracee.due.push_back(Cause::Event(event, new.child.0 as u64));
-    let mut child = Tracee::new(tracee.tracer, tracee.is_seized, false, tracee.options);
+    let number = number_for(tracee.tracer, new.child);
+    tracee.due.push_back(Cause::Event(event, number.0 as u64));
+    let mut child = Tracee::new(new.child, tracee.tracer, tracee.is_seized, false, tracee.options);
     child.due.push_back(Cause::Born);
     world.task_mut(new.child)?.tracee = Some(Box::new(child));
     Ok(())
@@ -48,7 +50,8 @@ pub(crate) fn tracee_is_released(world: &mut World, tid: Tid, child: Tid) -> Res
         && tracee.wants(libc::PTRACE_EVENT_VFORK_DONE)
     {
         // Before the exit of its call.
-        let done = Cause::Event(libc::PTRACE_EVENT_VFORK_DONE, child.0 as u64);
+        let number = number_for(tracee.tracer, child);
+        let done = Cause::Event(libc::PTRACE_EVENT_VFORK_DONE, number.0 as u64);
         tracee.due.push_front(done);
     }
     Ok(())
@@ -60,8 +63,12 @@ pub(crate) fn tracee_executes(world: &mut World, tid: Tid, former: Tid) -> Resul
     let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
         return Ok(());
     };
+    let former_number = tracee.to_tracer.number;
+    if tid != former {
+        tracee.to_tracer.number = number_for(tracee.tracer, tid);
+    }
     if tracee.wants(libc::PTRACE_EVENT_EXEC) {
-        let event = Cause::Event(libc::PTRACE_EVENT_EXEC, former.0 as u64);
+        let event = Cause::Event(libc::PTRACE_EVENT_EXEC, former_number.0 as u64);
         tracee.due.push_back(event);
     }
     Ok(())

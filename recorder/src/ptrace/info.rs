@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use rr_tracee::pid_namespace::{Vpid, number_for};
 use rr_tracee::task::{SI_KERNEL, SigInfo, siginfo, siginfo_at};
 use rr_tracee::{Addr, Tid};
 
@@ -25,9 +26,9 @@ pub(super) fn born() -> SigInfo {
     siginfo(libc::SIGSTOP, libc::SI_USER)
 }
 
-/// A stop of `tid` with `code`: an event.
+/// A stop of `tid` with `code`: an event. The kernel gives the task's number in the task's own namespace.
 pub(super) fn event(tid: Tid, code: i32) -> SigInfo {
-    sent(code & 0x7f, code, tid)
+    sent(code & 0x7f, code, tid, tid)
 }
 
 /// The trap after a step, at this address.
@@ -35,17 +36,21 @@ pub(super) fn stepped(at: u64) -> SigInfo {
     siginfo_at(libc::SIGTRAP, libc::TRAP_BRKPT, Addr(at))
 }
 
-/// A signal that `by` sends.
-pub(super) fn sent(signal: i32, code: i32, by: Tid) -> SigInfo {
-    let mut info = siginfo(signal, code);
-    put(&mut info, 16, by.0);
-    put(&mut info, 20, uid(by) as i32);
+/// A signal that `by` sends to `to`.
+pub(super) fn sent(signal: i32, code: i32, by: Tid, to: Tid) -> SigInfo {
+    from(signal, code, number_for(to, by), uid(by))
+}
+
+/// The contents of a tracer's `SIGCHLD` or waitid(2) about its tracee, which has this number for the tracer.
+pub(super) fn child((tid, number): (Tid, Vpid), code: i32, status: i32) -> SigInfo {
+    let mut info = from(libc::SIGCHLD, code, number, uid(tid));
+    put(&mut info, 24, status);
     info
 }
 
-/// The contents of a tracer's `SIGCHLD` or waitid(2) about its tracee.
-pub(super) fn child(tid: Tid, code: i32, status: i32) -> SigInfo {
-    let mut info = sent(libc::SIGCHLD, code, tid);
-    put(&mut info, 24, status);
+fn from(signal: i32, code: i32, sender: Vpid, user: u32) -> SigInfo {
+    let mut info = siginfo(signal, code);
+    put(&mut info, 16, sender.0);
+    put(&mut info, 20, user as i32);
     info
 }

@@ -54,7 +54,7 @@ pub(crate) fn attach_tracee(session: &mut RecordSession, request: Request, is_se
         return Err(Errno::EPERM.into());
     }
     let is_child = task.tid == task.tgid && procfs::parent(task.tid) == Some(tracer.tgid);
-    let tracee = Tracee::new(request.by, is_seized, is_child, options);
+    let tracee = Tracee::new(request.of, request.by, is_seized, is_child, options);
     let is_one_space = tracer.space == task.space;
     session.world.task_mut(request.of)?.tracee = Some(Box::new(tracee));
     if !is_one_space {
@@ -94,7 +94,7 @@ pub(crate) fn trace_me(session: &mut RecordSession, tid: Tid) -> Answered {
         return Err(Errno::EPERM.into());
     };
     let is_child = task.tid == task.tgid;
-    let tracee = Tracee::new(parent, false, is_child, 0);
+    let tracee = Tracee::new(tid, parent, false, is_child, 0);
     session.world.task_mut(tid)?.tracee = Some(Box::new(tracee));
     leave_code_alone(session, tid)?;
     Ok(0)
@@ -166,7 +166,7 @@ pub(crate) fn tracee_is_gone(world: &mut World, tid: Tid, status: i32) -> Result
         return Ok(());
     };
     let tgid = task.tgid;
-    let Some(tracee) = task.tracee.take().filter(|tracee| !tracee.is_child) else {
+    let Some(tracee) = task.tracee.take().filter(|tracee| !tracee.to_tracer.is_child) else {
         return Ok(());
     };
     let tracer = tracee.tracer;
@@ -177,8 +177,10 @@ pub(crate) fn tracee_is_gone(world: &mut World, tid: Tid, status: i32) -> Result
         tracer,
         tid,
         tgid,
+        number: tracee.to_tracer.number,
         status,
     });
     let (code, status) = crate::ptrace::waiting::ending(status);
-    tell_tracer(world, tracer, tid, info::child(tid, code, status))
+    let named = (tid, tracee.to_tracer.number);
+    tell_tracer(world, tracer, named, info::child(named, code, status))
 }

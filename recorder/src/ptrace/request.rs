@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use rr_trace::event::MemWrite;
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::{Addr, Registers, Stopped, Tid};
 
 use crate::call::answer::answer_with;
@@ -14,7 +15,7 @@ use crate::call::user_dispatch::{give_dispatch, take_dispatch};
 use crate::error::{Error, Result};
 use crate::policy::warnings::Warning;
 use crate::ptrace::access::{
-    Request, check_options, check_tracer, tracee_mut, tracer_stop, tracer_stop_mut, with_stopped,
+    Request, check_options, named_tracee, tracee_mut, tracer_stop, tracer_stop_mut, with_stopped,
 };
 use crate::ptrace::calls::give_call_info;
 use crate::ptrace::memory::{peek_word, poke_word};
@@ -28,6 +29,7 @@ use crate::seccomp::shown::give_filter;
 use crate::session::RecordSession;
 use crate::world::model::World;
 use crate::world::next::Next;
+use crate::world::numbers::named_task;
 
 /// `<linux/ptrace.h>`, since Linux 5.13.
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
@@ -46,9 +48,18 @@ pub(crate) fn begin_ptrace(
     stopped: Stopped,
     entry: Registers,
 ) -> Result<Next> {
+    let number = Vpid(entry.rsi as i32);
+    let of = match u32::try_from(entry.rdi) {
+        Ok(libc::PTRACE_TRACEME) => Some(tid),
+        Ok(libc::PTRACE_ATTACH | libc::PTRACE_SEIZE) => named_task(&session.world, tid, number),
+        _ => named_tracee(&session.world, tid, number),
+    };
+    let Some(of) = of else {
+        return answer_with(session, tid, stopped, &entry, Err(Errno::ESRCH.into()), vec![]);
+    };
     let request = Request {
         by: tid,
-        of: Tid(entry.rsi as i32),
+        of,
         addr: entry.rdx,
         data: entry.r10,
     };
@@ -79,7 +90,6 @@ fn carry_out_request(
         libc::PTRACE_TRACEME => return trace_me(session, request.by),
         _ => {}
     }
-    check_tracer(&session.world, request)?;
     // Requests that need no stopped tracee.
     match number {
         libc::PTRACE_KILL => return kill_tracee(request),

@@ -54,7 +54,7 @@ pub(crate) fn resume_tracee(session: &mut RecordSession, request: Request, pace:
     let info = if signo(&stop.info) == signal && !is_call {
         stop.info
     } else {
-        info::sent(signal, libc::SI_USER, request.by)
+        info::sent(signal, libc::SI_USER, request.by, tid)
     };
     pass_signal_to_tracee(&mut session.world, tid, info)?;
     Ok(0)

@@ -1,6 +1,7 @@
 //! Stops a tracee for its tracer, and tells the tracer.
 
 use rr_trace::event::{Disposition, EventKind, SignalPlace};
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::task::{SigInfo, is_fault, si_code, signo};
 use rr_tracee::{Stopped, Tid, procfs};
 
@@ -74,7 +75,7 @@ pub(crate) fn stop_as_due(world: &mut World, tid: Tid) -> Result<()> {
             (StopKind::Event, code, info::event(tid, code))
         }
         Cause::Executed => {
-            let info = info::sent(libc::SIGTRAP, libc::SI_USER, tid);
+            let info = info::sent(libc::SIGTRAP, libc::SI_USER, tid, tid);
             (StopKind::Signal, libc::SIGTRAP, info)
         }
         Cause::Stepped => (StopKind::Signal, libc::SIGTRAP, info::stepped(at)),
@@ -170,21 +171,22 @@ pub(crate) fn stop_for_tracer(world: &mut World, tid: Tid, stop: TracerStop) -> 
         return Ok(());
     };
     let (tracer, code, signal) = (tracee.tracer, stop.code, stop.code & 0x7f);
+    let named = (tid, tracee.to_tracer.number);
     let news = match stop.kind {
-        StopKind::Event if code == EVENT_STOP => info::child(tid, libc::CLD_STOPPED, 0),
-        StopKind::Group => info::child(tid, libc::CLD_STOPPED, signal),
-        _ => info::child(tid, libc::CLD_TRAPPED, signal),
+        StopKind::Event if code == EVENT_STOP => info::child(named, libc::CLD_STOPPED, 0),
+        StopKind::Group => info::child(named, libc::CLD_STOPPED, signal),
+        _ => info::child(named, libc::CLD_TRAPPED, signal),
     };
     tracee.phase = Phase::Stopped(stop);
     // Its tracer decides anew how it continues.
     tracee.step = Step::No;
-    tell_tracer(world, tracer, tid, news)
+    tell_tracer(world, tracer, named, news)
 }
 
 /// There is news of a tracee: wakes its tracer if that waits for it, and sends the tracer a
 /// `SIGCHLD`.
-pub(crate) fn tell_tracer(world: &mut World, tracer: Tid, tid: Tid, news: SigInfo) -> Result<()> {
-    wake_waiting(world, tracer, tid)?;
+pub(crate) fn tell_tracer(world: &mut World, tracer: Tid, tracee: (Tid, Vpid), news: SigInfo) -> Result<()> {
+    wake_waiting(world, tracer, tracee)?;
     let Some(task) = world.tasks.get(&tracer).filter(|t| !t.life.exited) else {
         return Ok(());
     };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use rr_tracee::Tid;
+use rr_tracee::pid_namespace::{Vpid, number_for};
 use rr_tracee::regs::NOT_IN_SYSCALL;
 use rr_tracee::task::SigInfo;
 
@@ -18,10 +19,10 @@ pub(crate) const TRAP_HWBKPT: i32 = 4;
 pub struct Tracee {
     /// The task that attached to the tracee: only that task may make requests.
     pub tracer: Tid,
+    /// What the tracee is to its tracer.
+    pub to_tracer: ToTracer,
     /// True after `PTRACE_SEIZE`: the tracee stops differently, and can be interrupted.
     pub is_seized: bool,
-    /// True if the tracee is a child of the tracer's process: the kernel reports its end there.
-    pub is_child: bool,
     /// `PTRACE_O_*`.
     pub options: u64,
     /// The value that `PTRACE_GETEVENTMSG` returns.
@@ -39,6 +40,15 @@ pub struct Tracee {
     pub last_call: LastCall,
     /// The signal that the tracer lets through: the tracee does not stop for it again.
     pub passed: Option<i32>,
+}
+
+/// What a tracee is to its tracer.
+#[derive(Clone, Copy, Debug)]
+pub struct ToTracer {
+    /// The tracee's number for its tracer.
+    pub number: Vpid,
+    /// True if the tracee is a child of the tracer's process: the kernel reports its end there.
+    pub is_child: bool,
 }
 
 /// What the tracer has seen of the tracee's call, or of its end.
@@ -174,15 +184,21 @@ pub(crate) struct Dead {
     pub(crate) tracer: Tid,
     pub(crate) tid: Tid,
     pub(crate) tgid: Tid,
+    /// Its number for its tracer.
+    pub(crate) number: Vpid,
     pub(crate) status: i32,
 }
 
 impl Tracee {
-    pub(crate) fn new(tracer: Tid, is_seized: bool, is_child: bool, options: u64) -> Tracee {
+    /// The task `tid` becomes a tracee.
+    pub(crate) fn new(tid: Tid, tracer: Tid, is_seized: bool, is_child: bool, options: u64) -> Tracee {
         Tracee {
             tracer,
+            to_tracer: ToTracer {
+                number: number_for(tracer, tid),
+                is_child,
+            },
             is_seized,
-            is_child,
             options,
             message: 0,
             due: VecDeque::new(),

@@ -23,6 +23,7 @@
 use std::ops::ControlFlow;
 
 use rr_trace::event::MemWrite;
+use rr_tracee::pid_namespace::Vpid;
 use rr_tracee::task::SigInfo;
 use rr_tracee::usage::Usage;
 use rr_tracee::{Registers, Stopped, Tid};
@@ -55,6 +56,8 @@ const ERESTARTSYS: i64 = 512;
 #[derive(Clone, Copy, Debug)]
 struct News {
     tid: Tid,
+    /// The tracee's number for its tracer.
+    number: Vpid,
     /// Status in the form of wait4(2).
     status: i32,
     /// Code in the form of waitid(2), and then its value.
@@ -162,37 +165,43 @@ pub(crate) fn finish_wait(
 /// Returns whether there is any tracee that the call waits for.
 fn has_tracees(world: &World, tid: Tid, asked: &Asked) -> Result<bool> {
     let dead = world.tracers.dead.iter();
-    let mut dead = dead.filter(|d| waits_for(world, tid, d.tracer, asked) && asked.is_for(d.tid, d.tgid));
+    let mut dead =
+        dead.filter(|d| waits_for(world, tid, d.tracer, asked) && asked.is_for(tid, d.number, d.tgid));
     Ok(dead.next().is_some() || tracees_of(world, tid, asked).next().is_some())
 }
 
 fn tracees_of<'a>(world: &'a World, tid: Tid, asked: &Asked) -> impl Iterator<Item = &'a Task> {
     world.tasks.values().filter(move |t| {
-        let tracer = t.tracee.as_ref().map(|tracee| tracee.tracer);
-        tracer.is_some_and(|tracer| waits_for(world, tid, tracer, asked)) && asked.is_for(t.tid, t.tgid)
+        t.tracee.as_ref().is_some_and(|tracee| {
+            waits_for(world, tid, tracee.tracer, asked) && asked.is_for(tid, tracee.to_tracer.number, t.tgid)
+        })
     })
 }
 
 /// News that the call waits for.
 fn news_for(world: &World, tid: Tid, asked: &Asked) -> Result<Option<News>> {
     let dead = world.tracers.dead.iter();
-    let mut dead =
-        dead.filter(|d| asked.ends && waits_for(world, tid, d.tracer, asked) && asked.is_for(d.tid, d.tgid));
+    let mut dead = dead.filter(|d| {
+        asked.ends && waits_for(world, tid, d.tracer, asked) && asked.is_for(tid, d.number, d.tgid)
+    });
     if let Some(dead) = dead.next() {
         let (code, value) = ending(dead.status);
         return Ok(Some(News {
             tid: dead.tid,
+            number: dead.number,
             status: dead.status,
             code,
             value,
         }));
     }
     let mut stops = tracees_of(world, tid, asked).filter_map(|t| {
-        let stop = t.tracee.as_ref()?.stop()?;
-        (!stop.is_reported).then_some((t.tid, stop.code))
+        let tracee = t.tracee.as_ref()?;
+        let stop = tracee.stop()?;
+        (!stop.is_reported).then_some((t.tid, tracee.to_tracer.number, stop.code))
     });
-    Ok(stops.next().map(|(tid, stop)| News {
+    Ok(stops.next().map(|(tid, number, stop)| News {
         tid,
+        number,
         status: stop << 8 | 0x7f,
         code: libc::CLD_TRAPPED,
         value: stop,
@@ -205,7 +214,7 @@ fn take_report(world: &mut World, tid: Tid, asked: &Asked, news: News) -> Result
         take_news(world, news.tid);
     }
     let answer: Vec<u8> = if asked.is_waitid {
-        let info: SigInfo = info::child(news.tid, news.code, news.value);
+        let info: SigInfo = info::child((news.tid, news.number), news.code, news.value);
         info[..SIGCHLD_INFO].to_vec()
     } else {
         news.status.to_le_bytes().to_vec()
@@ -226,7 +235,11 @@ fn take_report(world: &mut World, tid: Tid, asked: &Asked, news: News) -> Result
             Err(Failure::Error(error)) => return Err(error),
         }
     }
-    let result = if asked.is_waitid { 0 } else { i64::from(news.tid.0) };
+    let result = if asked.is_waitid {
+        0
+    } else {
+        i64::from(news.number.0)
+    };
     Ok((result, writes))
 }
 
@@ -253,7 +266,7 @@ mod tests {
     fn tracer_and_tracee() -> (Children, Tid, Tid) {
         let mut children = Children::new();
         let (tracer, tracee) = (children.add(), children.add());
-        let mut state = Tracee::new(tracer, true, false, 0);
+        let mut state = Tracee::new(tracee, tracer, true, false, 0);
         let info = siginfo(libc::SIGTRAP, libc::SI_USER);
         state.phase = Phase::Stopped(TracerStop::new(StopKind::Signal, libc::SIGTRAP, info));
         children.world.task_mut(tracee).unwrap().tracee = Some(Box::new(state));

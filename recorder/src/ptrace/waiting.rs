@@ -1,6 +1,7 @@
 //! The calls in which tracers wait, and waking them.
 
-use rr_tracee::{Registers, Tid, procfs};
+use rr_tracee::pid_namespace::{Vpid, group_for};
+use rr_tracee::{Registers, Tid};
 
 use crate::error::Result;
 use crate::world::model::World;
@@ -10,8 +11,8 @@ use crate::world::task::{State, Task};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Whom {
     Anyone,
-    One(Tid),
-    Group(i32),
+    One(Vpid),
+    Group(Vpid),
     /// No tracees (the call waits for a file descriptor).
     Nobody,
 }
@@ -33,14 +34,14 @@ impl Asked {
     /// The parameters of the call at this entry, if it is one that waits.
     pub(crate) fn of(entry: &Registers, tgid: Tid) -> Option<Asked> {
         let group = |id: i32| match id {
-            0 => Whom::Group(procfs::group(tgid).unwrap_or(0)),
-            id => Whom::Group(id),
+            0 => Whom::Group(group_for(tgid, tgid)),
+            id => Whom::Group(Vpid(id)),
         };
         let id = entry.rdi as i32;
         match entry.syscall() {
             libc::SYS_wait4 => Some(Asked {
                 whom: match id {
-                    1.. => Whom::One(Tid(id)),
+                    1.. => Whom::One(Vpid(id)),
                     -1 => Whom::Anyone,
                     0 => group(0),
                     _ => group(id.wrapping_neg()),
@@ -57,7 +58,7 @@ impl Asked {
                 Some(Asked {
                     whom: match entry.rdi as u32 {
                         libc::P_ALL => Whom::Anyone,
-                        libc::P_PID => Whom::One(Tid(id)),
+                        libc::P_PID => Whom::One(Vpid(id)),
                         libc::P_PGID => group(id),
                         _ => Whom::Nobody,
                     },
@@ -76,11 +77,12 @@ impl Asked {
         self.options & libc::WNOHANG != 0
     }
 
-    pub(crate) fn is_for(&self, tid: Tid, tgid: Tid) -> bool {
+    /// Returns whether the call of a task `by` waits for a tracee, which has this number for `by`.
+    pub(crate) fn is_for(&self, by: Tid, number: Vpid, tgid: Tid) -> bool {
         match self.whom {
             Whom::Anyone => true,
-            Whom::One(one) => one == tid,
-            Whom::Group(group) => procfs::group(tgid).is_ok_and(|of| of == group),
+            Whom::One(one) => one == number,
+            Whom::Group(group) => group_for(by, tgid) == group,
             Whom::Nobody => false,
         }
     }
@@ -106,8 +108,8 @@ pub(crate) fn waits_for(world: &World, tid: Tid, tracer: Tid, asked: &Asked) -> 
     of(tid).is_some() && of(tid) == of(tracer)
 }
 
-/// There is news of `tid`, a tracee of `tracer`: wakes the tasks that wait for it.
-pub(crate) fn wake_waiting(world: &mut World, tracer: Tid, tid: Tid) -> Result<()> {
+/// There is news of `tid`, a tracee of `tracer` with this number: wakes the tasks that wait for it.
+pub(crate) fn wake_waiting(world: &mut World, tracer: Tid, (tid, number): (Tid, Vpid)) -> Result<()> {
     let Some(tgid) = world.tasks.get(&tracer).map(|t| t.tgid) else {
         return Ok(());
     };
@@ -118,7 +120,7 @@ pub(crate) fn wake_waiting(world: &mut World, tracer: Tid, tid: Tid) -> Result<(
         let asked = call
             .filter(|call| call.wait.is_some_and(|wait| !wait.is_woken))
             .and_then(|call| Asked::of(&call.entry, tgid));
-        asked.is_some_and(|asked| waits_for(world, t.tid, tracer, &asked) && asked.is_for(tid, of))
+        asked.is_some_and(|asked| waits_for(world, t.tid, tracer, &asked) && asked.is_for(t.tid, number, of))
     };
     let Some(waiting) = world.tasks.values().find(waits).map(|t| t.tid) else {
         return Ok(());

@@ -20,6 +20,7 @@ use crate::seccomp::program::Raw;
 use crate::session::RecordSession;
 use crate::world::model::World;
 use crate::world::next::Next;
+use crate::world::numbers::task_of_status;
 
 /// Returns the value of a line of `status`.
 fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -107,26 +108,10 @@ fn status_at(world: &World, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
     let Ok(text) = std::fs::read_to_string(&path) else {
         return Ok(None);
     };
-    match owner_of(world, tid, &text) {
+    match task_of_status(world, tid, &text) {
         Some(owner) => status_shown(world, owner, &text).map(Some),
         None => Ok(None),
     }
-}
-
-/// Finds the recorded task whose `status` the task `reader` reads, by the numbers in the text. (If
-/// several tasks have the same numbers in different namespaces, a task in the reader's namespace is
-/// preferred.)
-fn owner_of(world: &World, reader: Tid, text: &str) -> Option<Tid> {
-    let shown = procfs::numbers_in(value_of(text, "NSpid:")?);
-    let first = Tid(*shown.first()?);
-    if world.tasks.contains_key(&first) && procfs::numbers(first) == shown {
-        return Some(first);
-    }
-    let is_meant = |tid: &Tid| procfs::numbers(*tid).ends_with(&shown);
-    let meant: Vec<Tid> = world.tasks.keys().copied().filter(is_meant).collect();
-    let namespace = procfs::pid_namespace(reader);
-    let own = meant.iter().find(|tid| procfs::pid_namespace(**tid) == namespace);
-    own.or(meant.first()).copied()
 }
 
 /// Returns the text of a task's `status` as the program must see it.

@@ -12,6 +12,7 @@
 
 use std::ops::ControlFlow;
 
+use rr_tracee::pid_namespace::is_ours;
 use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, procfs};
 
@@ -37,16 +38,10 @@ fn on_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
 
-/// Returns whether process numbers have the same meaning for a task and for us.
-fn same_numbers(tid: Tid) -> bool {
-    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/pid")).ok();
-    namespace("self").is_some_and(|ours| namespace(&tid.to_string()) == Some(ours))
-}
-
 /// The target of a call that sends a signal, if the signal would reach the recorder by its group.
 fn group_target(tid: Tid, entry: &Registers) -> Option<Target> {
     let whom = entry.rdi as i32;
-    if entry.syscall() != libc::SYS_kill || whom > 0 || !same_numbers(tid) {
+    if entry.syscall() != libc::SYS_kill || whom > 0 || !is_ours(tid) {
         return None;
     }
     // SAFETY: getpgrp takes nothing and cannot fail.

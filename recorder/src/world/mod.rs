@@ -12,6 +12,7 @@
 //! | `space` | an address space |
 //! | `besides` | changes by the next event in other address spaces |
 //! | `must_trace` | what makes calls of a kind traced ones |
+//! | `numbers` | the tasks that a program names by their numbers |
 //! | `paths` | paths as a task sees them |
 
 pub(crate) mod besides;
@@ -21,6 +22,7 @@ pub(crate) mod children;
 pub(crate) mod model;
 pub(crate) mod must_trace;
 pub(crate) mod next;
+pub(crate) mod numbers;
 pub(crate) mod paths;
 pub(crate) mod space;
 pub(crate) mod table;

@@ -270,9 +270,17 @@ fn read(call: &Call, offset: u64) -> Option<i64> {
         }
         _ if file.is_plain() => plain(call).filter(|result| *result != EFAULT),
         EAGAIN if is_nonblocking(fd) => Some(EAGAIN),
+        _ if is_final(got) => Some(got),
         _ if matches!(file.kind, S_IFIFO | S_IFSOCK) => leave(),
         _ => None,
     }
+}
+
+/// Returns whether the result of an attempt with `RWF_NOWAIT` is the result of the call. An error that waits at a socket, or at
+/// a timer (`ECANCELED`), is reported once only: a second attempt would find none. The other errors only say that the attempt was
+/// not possible.
+fn is_final(result: i64) -> bool {
+    !matches!(result, EAGAIN | EOPNOTSUPP | EINVAL | EFAULT | EINTR)
 }
 
 /// Leaves the call to the recorder and counts it: the call may have to wait for the other end of a pipe
@@ -291,18 +299,17 @@ fn readv(call: &Call, room: u64) -> Option<i64> {
         // SAFETY: the library has checked that the vector can be read.
         let (base, part) = unsafe { (kernel::word(vector + n * 16), kernel::word(vector + n * 16 + 8)) };
         len = len.saturating_add(part);
-        if base < vector + count * 16 && vector < base.saturating_add(part) {
+        let is_apart = base >= vector + count * 16 || vector >= base.saturating_add(part);
+        // A message that cannot be stored would be lost.
+        if len > room || !is_apart || !probe::writable(base, part) {
             return None;
         }
-    }
-    if len > room {
-        return None;
     }
     match File::of_fd(fd) {
         Ok(file) if !file.is_plain() => {
             // SAFETY: reads into the program's buffers.
             let got = unsafe { sys(PREADV2, [fd, vector, count, u64::MAX, 0, RWF_NOWAIT]) };
-            (got >= 0).then_some(got)
+            is_final(got).then_some(got)
         }
         _ => plain(call),
     }

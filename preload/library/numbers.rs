@@ -60,8 +60,10 @@ pub const PREADV2: u64 = 327;
 pub const EINTR: i64 = -4;
 pub const EAGAIN: i64 = -11;
 pub const EFAULT: i64 = -14;
+pub const EINVAL: i64 = -22;
 pub const ETXTBSY: i64 = -26;
 pub const EPIPE: i64 = -32;
+pub const EOPNOTSUPP: i64 = -95;
 
 // fcntl(2).
 pub const F_GETFL: u64 = 3;

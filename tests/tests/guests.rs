@@ -222,6 +222,7 @@ guests! {
         sigterm_self
         sleep_restart
         socket_close
+        socket_errors
         socket_options
         sparse
         sparse_huge

@@ -42,6 +42,10 @@ pub fn perform(call: &Call, traced: u32, room: u64, reading: &mut Reading) -> Op
         // `sockets::receive` have checked the buffer before they took any.
         return Some(result);
     }
+    if result == EINTR && call.number == CLOSE {
+        // The descriptor is closed (close(2)). Another file may have its number by now.
+        return Some(result);
+    }
     // The recorder handles these errors. `EFAULT`: an output may be half written. `EINTR`: a signal has
     // to come first. `ETXTBSY`: the frozen fork of a checkpoint keeps the program file busy.
     (!matches!(result, EFAULT | EINTR | ETXTBSY)).then_some(result)

@@ -24,6 +24,7 @@ int main(void) {
     for (int i = 0; i < 2; i++) {
         refused("io_uring_setup", syscall(SYS_io_uring_setup, 4, memory), ENOSYS);
         refused("io_uring_enter", syscall(SYS_io_uring_enter, 3, 1, 0, 0, NULL, 0), ENOSYS);
+        refused("fanotify_init", syscall(SYS_fanotify_init, 4, 0), EINVAL);
         refused("perf_event_open", syscall(SYS_perf_event_open, memory, 0, -1, -1, 0), ENOSYS);
         refused("ptrace", ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), EPERM);
         refused("bpf", syscall(SYS_bpf, 0, memory, 64), EPERM);

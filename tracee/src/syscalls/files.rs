@@ -2,7 +2,7 @@
 //! fcntl.
 
 use super::spec::{Emulated, Len, MemorySpec, Spec};
-use libc::{ENOSYS, ENOTTY};
+use libc::{EINVAL, ENOSYS, ENOTTY};
 
 use super::forms::*;
 use super::{ioctl, vectors};
@@ -78,9 +78,15 @@ pub(super) static CALLS: &[Spec] = &[
     call(294, "inotify_init1"),
     call(254, "inotify_add_watch"),
     call(255, "inotify_rm_watch"),
-    call(300, "fanotify_init"),
+    call(300, "fanotify_init").refused_if(EINVAL, "events that ask for permission", asks_permission),
     call(301, "fanotify_mark"),
 ];
+
+/// With such a group, whoever opens a file waits for the program's answer. That would be the recorder, too.
+fn asks_permission(r: &Registers) -> bool {
+    const CLASS: u64 = (libc::FAN_CLASS_CONTENT | libc::FAN_CLASS_PRE_CONTENT) as u64;
+    r.arg(0) & CLASS != 0
+}
 
 /// The call fails instead of waiting (preadv2(2)).
 const RWF_NOWAIT: u64 = 8;

@@ -52,7 +52,8 @@ fn seen_from(reader: Tid, tid: Tid, numbers: &[i32]) -> Vpid {
     let Some(generations) = numbers.len().checked_sub(depth).filter(|_| depth > 0) else {
         return Vpid::NONE;
     };
-    match ancestor(tid, generations).is_some() && ancestor(tid, generations) == ancestor(reader, 0) {
+    let namespace = ancestor(tid, generations);
+    match namespace.is_some() && namespace == ancestor(reader, 0) {
         true => Vpid(numbers[depth - 1]),
         false => Vpid::NONE,
     }

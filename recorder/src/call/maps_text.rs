@@ -13,6 +13,10 @@
 //!   Size:                132 kB
 //! ```
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::ops::Range;
+
 use rr_tracee::{Addr, AddrRange};
 
 /// One mapping.
@@ -43,22 +47,25 @@ pub(super) fn as_seen_by_program(text: &str, is_ours: impl Fn(AddrRange) -> bool
     }
     entries.retain(|entry| !is_ours(entry.range));
     let mut shown = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < entries.len() {
-        let room = entries[at..]
-            .windows(2)
-            .take_while(|pair| is_room_below(&pair[0], &pair[1]))
-            .count();
-        let upper = &entries[at + room];
-        match upper.name() == "[stack]" {
-            true => write_one(&mut shown, &entries[at..=at + room]),
-            false => entries[at..=at + room]
-                .iter()
-                .for_each(|entry| write_one(&mut shown, std::slice::from_ref(entry))),
-        }
-        at += room + 1;
+    let stack = stack_with_room(&entries);
+    for entry in &entries[..stack.start] {
+        write_as_one(&mut shown, std::slice::from_ref(entry));
+    }
+    write_as_one(&mut shown, &entries[stack.clone()]);
+    for entry in &entries[stack.end..] {
+        write_as_one(&mut shown, std::slice::from_ref(entry));
     }
     shown
+}
+
+/// The entries of the stack and of its room; nothing at the end if the process has no stack.
+fn stack_with_room(entries: &[Entry<'_>]) -> Range<usize> {
+    let Some(stack) = entries.iter().position(|entry| entry.name() == "[stack]") else {
+        return entries.len()..entries.len();
+    };
+    let is_room = |n: &usize| is_room_below(&entries[*n], &entries[*n + 1]);
+    let lowest = (0..stack).rev().take_while(is_room).last();
+    lowest.unwrap_or(stack)..stack + 1
 }
 
 impl Entry<'_> {
@@ -81,39 +88,25 @@ fn is_room_below(lower: &Entry<'_>, upper: &Entry<'_>) -> bool {
 }
 
 /// Writes adjacent mappings as one, named as the last of them. Their figures are added.
-fn write_one(shown: &mut String, parts: &[Entry<'_>]) {
-    let [first, .., last] = parts else {
-        if let [only] = parts {
-            write_entry(shown, only.range, only.about, only.figures.iter().copied());
-        }
+fn write_as_one(shown: &mut String, parts: &[Entry<'_>]) {
+    let ([first, ..], [others @ .., last]) = (parts, parts) else {
         return;
     };
-    let range = AddrRange::new(first.range.start, last.range.end);
-    let sums: Vec<String> = last
-        .figures
-        .iter()
-        .map(|line| sum_of(line, &parts[..parts.len() - 1]))
-        .collect();
-    write_entry(shown, range, last.about, sums.iter().map(String::as_str));
-}
-
-fn write_entry<'a>(
-    shown: &mut String,
-    range: AddrRange,
-    about: &str,
-    figures: impl Iterator<Item = &'a str>,
-) {
-    shown.push_str(&format!("{:08x}-{:08x} {about}\n", range.start.0, range.end.0));
-    for line in figures {
-        shown.push_str(line);
-        shown.push('\n');
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        shown,
+        "{:08x}-{:08x} {}",
+        first.range.start.0, last.range.end.0, last.about
+    );
+    for line in &last.figures {
+        let _ = writeln!(shown, "{}", sum_of(line, others));
     }
 }
 
 /// A line of figures (`Rss:   12 kB`) with those of other mappings added. Other lines stay.
-fn sum_of(line: &str, others: &[Entry<'_>]) -> String {
+fn sum_of<'a>(line: &'a str, others: &[Entry<'_>]) -> Cow<'a, str> {
     let Some((name, own)) = kilobytes(line).filter(|(name, _)| !NOT_SUMS.contains(name)) else {
-        return line.to_string();
+        return line.into();
     };
     let theirs: u64 = others
         .iter()
@@ -121,7 +114,10 @@ fn sum_of(line: &str, others: &[Entry<'_>]) -> String {
         .filter(|(other, _)| *other == name)
         .map(|(_, kilobytes)| kilobytes)
         .sum();
-    format!("{:<16}{:>8} kB", format!("{name}:"), own + theirs)
+    match theirs {
+        0 => line.into(),
+        _ => format!("{:<16}{:>8} kB", format!("{name}:"), own + theirs).into(),
+    }
 }
 
 /// Name and figure of `Name:  12 kB`.

@@ -230,8 +230,9 @@ guests! {
         spin_hands
         spin_wait
         splice
-        stack_deep
+        splice_out
         stack_bounds
+        stack_deep
         stack_overflow
         stack_protection
         static_nopie

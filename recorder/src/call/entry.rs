@@ -16,7 +16,7 @@ use crate::call::aio::setup::name_ring;
 use crate::call::answer::{answer_call, exists, refuse_call};
 use crate::call::emulated::begin_emulated;
 use crate::call::enter::{enter_blocking_call, enter_call};
-use crate::call::output::mark_output;
+use crate::call::output::{mark_output, moves_unseen};
 use crate::call::plain_file::is_plain_file;
 use crate::call::procfs_emulation::before_write_to_process;
 use crate::call::redirect::{grow_scratch, redirect, release_scratch, room_for};
@@ -134,6 +134,9 @@ pub(crate) fn begin_recorded(
     mut call: Call,
     spec: &Spec,
 ) -> Result<Next> {
+    if moves_unseen(tid, &call.entry) {
+        return refuse_call(session, tid, stopped, &call.entry, libc::EINVAL, true);
+    }
     let may_block = match spec.blocking_of(&call.entry) {
         Blocking::Never => false,
         Blocking::Maybe => true,

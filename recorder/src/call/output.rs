@@ -79,6 +79,17 @@ fn target(entry: &Registers) -> Option<TraceeFd> {
     Some(TraceeFd(entry.arg(arg) as i32))
 }
 
+/// Returns whether a call moves bytes to a stream of ours which nobody can read before (splice(2), tee(2)). Such a call is
+/// answered as if the file could not be spliced: then programs read and write.
+pub(crate) fn moves_unseen(tid: Tid, entry: &Registers) -> bool {
+    let out = match entry.syscall() {
+        libc::SYS_splice => 2,
+        libc::SYS_tee => 1,
+        _ => return false,
+    };
+    stream(tid, TraceeFd(entry.arg(out) as i32)).is_some()
+}
+
 /// Writes all of `bytes` to a stream of ours. Errors are ignored: the program's own write fails, too.
 fn write_own(stream: Stdio, mut bytes: &[u8]) {
     let fd = match stream {

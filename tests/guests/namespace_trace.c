@@ -84,6 +84,8 @@ static void trace(void) {
     CHECK(births == 2);
     CHECK(ptrace(PTRACE_CONT, 77, 0, 0) == -1 && errno == ESRCH);
     CHECK(ptrace(PTRACE_ATTACH, 77, 0, 0) == -1 && errno == ESRCH);
+    /* Those outside have no number. */
+    CHECK(ptrace(PTRACE_ATTACH, 0, 0, 0) == -1 && errno == ESRCH);
 }
 
 static void attach(void) {

@@ -29,7 +29,8 @@ pub(crate) fn tracee_mut(world: &mut World, tid: Tid) -> Answered<&mut Tracee> {
 
 /// The tracee of `by` that has this number for `by`.
 pub(crate) fn named_tracee(world: &World, by: Tid, number: Vpid) -> Option<Tid> {
-    let is_meant = |tracee: &Tracee| tracee.tracer == by && tracee.to_tracer.number == number;
+    let is_meant =
+        |tracee: &Tracee| tracee.tracer == by && tracee.to_tracer.number == number && number != Vpid::NONE;
     let mut tasks = world.tasks.values();
     tasks
         .find(|task| task.tracee.as_deref().is_some_and(is_meant))

@@ -9,6 +9,10 @@ use crate::world::model::World;
 /// The task that has this number for `by`. It may be a task that is not recorded, or none at all: the number of a program
 /// in our own namespace says nothing else.
 pub(crate) fn named_task(world: &World, by: Tid, number: Vpid) -> Option<Tid> {
+    // Tasks of other namespaces have no number, and 0 does not name them.
+    if number.0 <= 0 {
+        return None;
+    }
     if is_ours(by) {
         return Some(Tid(number.0));
     }

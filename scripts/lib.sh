@@ -2,6 +2,8 @@
 # shellcheck shell=bash
 
 set -euo pipefail
+# Where the script was started.
+here="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '\n== %s\n' "$*"; }
@@ -47,4 +49,11 @@ build() {
     cargo build --quiet "${flags[@]}" --bin rr
     RR="$(target_directory)/$1/rr"
     [ -x "$RR" ] || fail "cargo built no $RR"
+}
+
+# rr_to_test: sets RR to $RR_BIN, which may be relative to where the script was started, or else builds a release.
+rr_to_test() {
+    RR="${RR_BIN:-}"
+    [ -n "$RR" ] || build release
+    [ "${RR#/}" != "$RR" ] || RR="$here/$RR"
 }

@@ -2,9 +2,8 @@
 /* The first process of a pid namespace: signals that it does not handle have no effect on it, but a
  * fault kills it and all other processes of the namespace. If the system does not allow namespaces, the
  * guest is told so. */
-#include "guest.h"
+#include "namespace.h"
 #include <pthread.h>
-#include <sched.h>
 
 static volatile int *const nothing = (int *)8;
 
@@ -45,11 +44,7 @@ int main(void) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) {
-                _exit(1);
-            }
-            pid_t init = fork();
-            CHECK(init >= 0);
+            pid_t init = fork_namespace();
             if (init == 0) {
                 _exit(first(kind));
             }

@@ -1,8 +1,8 @@
 /* Tracing in a pid namespace: numbers of tasks are those of the namespace, in requests, waits, messages and siginfo. So are
  * those of other calls that name a task. If the system does not allow namespaces, the guest is told so. */
 #define _GNU_SOURCE
+#include "namespace.h"
 #include "tracing.h"
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -155,11 +155,7 @@ int main(void) {
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) {
-            _exit(1);
-        }
-        pid_t init = fork();
-        CHECK(init >= 0);
+        pid_t init = fork_namespace();
         if (init == 0) {
             _exit(first());
         }

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use crate::full;
 use crate::guest::{Ending, Guest};
 use crate::rr::{Recording, Rr, TraceInfo};
+use crate::run::Run;
 
 /// The tests of a program.
 #[derive(Clone, Debug)]
@@ -203,20 +204,24 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
 }
 
 /// Replays from the start to the first of these checkpoints, from each to the next, and from the last to the end. Together
-/// they show everything, and no byte twice.
+/// they show everything, and no byte twice. From the first of them also to the end.
 #[track_caller]
 fn check_stretches(recording: &Recording<'_>, checkpoints: &[u64]) {
     let numbers: Vec<String> = checkpoints.iter().map(u64::to_string).collect();
     let begins = std::iter::once(None).chain(numbers.iter().map(Some));
     let ends = numbers.iter().map(Some).chain([None]);
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    for (begin, end) in begins.zip(ends) {
+    let replay = |begin: Option<&String>, end: Option<&String>| {
         let mut options = begin.map_or(vec!["--from-start"], |event| vec!["-g", event]);
         options.extend(end.into_iter().flat_map(|event| ["--until", event]));
-        let stretch = recording.replay(&options).expect_success();
-        stdout.extend_from_slice(&stretch.stdout);
-        stderr.extend(stretch.program_stderr());
-    }
+        recording.replay(&options).expect_success()
+    };
+    let stretches: Vec<Run> = begins.zip(ends).map(|(begin, end)| replay(begin, end)).collect();
+    let joined = |stretches: &[Run]| {
+        let stdout: Vec<u8> = stretches.iter().flat_map(|run| run.stdout.clone()).collect();
+        let stderr: Vec<u8> = stretches.iter().flat_map(Run::program_stderr).collect();
+        (stdout, stderr)
+    };
+    let (stdout, stderr) = joined(&stretches);
     let what = format!("replays between the start, {checkpoints:?} and the end");
     same(
         &format!("{what}: standard output"),
@@ -228,6 +233,17 @@ fn check_stretches(recording: &Recording<'_>, checkpoints: &[u64]) {
         &stderr,
         &recording.run.program_stderr(),
     );
+    if let Some(first) = numbers.first() {
+        let tail = replay(Some(first), None);
+        let (stdout, stderr) = joined(&stretches[1..]);
+        let what = format!("replay from checkpoint {first} to the end");
+        same(&format!("{what}: standard output"), &tail.stdout, &stdout);
+        same(
+            &format!("{what}: standard error"),
+            &tail.program_stderr(),
+            &stderr,
+        );
+    }
 }
 
 /// The first process's exit status in `rr ps` (tab-separated: PID, PPID, EXIT, CMD).

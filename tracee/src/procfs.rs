@@ -106,7 +106,8 @@ fn failure(path: &str, tid: Tid, e: &std::io::Error) -> Error {
     }
 }
 
-fn parse_line(line: &str) -> Option<MapsLine> {
+/// Parses the first line of an entry of `maps` or `smaps` (proc_pid_maps(5)).
+pub fn parse_maps_line(line: &str) -> Option<MapsLine> {
     let mut fields = line.splitn(6, ' ');
     let (start, end) = fields.next()?.split_once('-')?;
     let rights = fields.next()?.as_bytes();
@@ -139,7 +140,7 @@ pub fn maps(tid: Tid) -> Result<Vec<MapsLine>> {
         why: format!("unexpected line {line:?}"),
     };
     text.lines()
-        .map(|line| parse_line(line).ok_or_else(|| bad(line)))
+        .map(|line| parse_maps_line(line).ok_or_else(|| bad(line)))
         .collect()
 }
 
@@ -164,7 +165,7 @@ pub fn fork_policies(tid: Tid) -> Result<Vec<(AddrRange, ForkPolicy)>> {
                 (false, false) => ForkPolicy::Copy,
             };
             policies.extend(range.take().map(|range| (range, policy)));
-        } else if let Some(mapping) = parse_line(line) {
+        } else if let Some(mapping) = parse_maps_line(line) {
             range = Some(mapping.range);
         }
     }
@@ -485,7 +486,7 @@ mod tests {
     fn names_with_spaces_survive() {
         let line =
             "7f0000000000-7f0000001000 r--s 00001000 08:01 42                         /a b/c  d (deleted)";
-        let parsed = parse_line(line).unwrap();
+        let parsed = parse_maps_line(line).unwrap();
         assert_eq!(parsed.name, "/a b/c  d (deleted)");
         assert_eq!((parsed.offset, parsed.inode, parsed.shared), (4096, 42, true));
     }

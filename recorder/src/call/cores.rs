@@ -18,20 +18,20 @@ pub fn mask(cores: usize) -> Vec<u8> {
     mask
 }
 
-/// The task that an affinity call of `tid` is about, if there is one.
+/// The task that an affinity call of `tid` is about, if that task is recorded.
 fn meant_task(session: &RecordSession, tid: Tid, entry: &Registers) -> Option<Tid> {
-    match entry.rdi as i32 {
+    let meant = match entry.rdi as i32 {
         0 => Some(tid),
         number => named_task(&session.world, tid, Vpid(number)),
-    }
+    };
+    meant.filter(|meant| session.world.tasks.contains_key(meant))
 }
 
 /// `sched_setaffinity` of a recorded task: only remembered. Returns an errno, or 0; `None` if the kernel must make the call,
 /// because the task is not recorded, or not there.
 pub(crate) fn set_affinity(session: &mut RecordSession, tid: Tid, entry: &Registers) -> Result<Option<i32>> {
-    let meant = meant_task(session, tid, entry);
-    let Some(meant) = meant.filter(|meant| session.world.tasks.get(meant).is_some_and(|t| !t.life.exited))
-    else {
+    let is_alive = |meant: &Tid| session.world.task(*meant).is_ok_and(|t| !t.life.exited);
+    let Some(meant) = meant_task(session, tid, entry).filter(is_alive) else {
         return Ok(None);
     };
     let len = entry.rsi.min(1024) as usize;
@@ -63,8 +63,7 @@ pub(crate) fn affinity_answer(
     entry: &Registers,
     result: i64,
 ) -> Result<Option<(i64, Option<MemWrite>)>> {
-    let meant = meant_task(session, tid, entry).and_then(|meant| session.world.tasks.get(&meant));
-    let Some(meant) = meant else {
+    let Some(meant) = meant_task(session, tid, entry) else {
         return Ok(None);
     };
     let needed = session
@@ -76,7 +75,7 @@ pub(crate) fn affinity_answer(
         return Ok(Some((-i64::from(libc::EINVAL), None)));
     }
     let told = result.max(needed);
-    let set = meant.settings.affinity.as_ref();
+    let set = session.world.task(meant)?.settings.affinity.as_ref();
     let mut data = set.unwrap_or(&session.policy.options.affinity).clone();
     data.resize(told as usize, 0);
     let (addr, task) = (Addr(entry.rdx), session.world.task(tid)?);

@@ -17,11 +17,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use rr_tracee::{Addr, AddrRange};
+use rr_tracee::AddrRange;
+use rr_tracee::procfs::{MapsLine, parse_maps_line};
 
 /// One mapping.
 struct Entry<'a> {
-    range: AddrRange,
+    mapping: MapsLine,
     /// The first line behind the range: access rights, offset, device, inode, name.
     about: &'a str,
     /// The lines of figures.
@@ -35,17 +36,17 @@ const NOT_SUMS: [&str; 2] = ["KernelPageSize", "MMUPageSize"];
 pub(super) fn as_seen_by_program(text: &str, is_ours: impl Fn(AddrRange) -> bool) -> String {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for line in text.lines() {
-        match (range_of(line), entries.last_mut()) {
-            (Some((range, about)), _) => entries.push(Entry {
-                range,
-                about,
+        match (parse_maps_line(line), entries.last_mut()) {
+            (Some(mapping), _) => entries.push(Entry {
+                mapping,
+                about: line.split_once(' ').map_or("", |(_, about)| about),
                 figures: Vec::new(),
             }),
             (None, Some(entry)) => entry.figures.push(line),
             (None, None) => {}
         }
     }
-    entries.retain(|entry| !is_ours(entry.range));
+    entries.retain(|entry| !is_ours(entry.mapping.range));
     let mut shown = String::with_capacity(text.len());
     let stack = stack_with_room(&entries);
     for entry in &entries[..stack.start] {
@@ -60,31 +61,20 @@ pub(super) fn as_seen_by_program(text: &str, is_ours: impl Fn(AddrRange) -> bool
 
 /// The entries of the stack and of its room; nothing at the end if the process has no stack.
 fn stack_with_room(entries: &[Entry<'_>]) -> Range<usize> {
-    let Some(stack) = entries.iter().position(|entry| entry.name() == "[stack]") else {
+    let Some(stack) = entries.iter().position(|entry| entry.mapping.name == "[stack]") else {
         return entries.len()..entries.len();
     };
-    let is_room = |n: &usize| is_room_below(&entries[*n], &entries[*n + 1]);
+    let is_room = |n: &usize| is_room_below(&entries[*n].mapping, &entries[*n + 1].mapping);
     let lowest = (0..stack).rev().take_while(is_room).last();
     lowest.unwrap_or(stack)..stack + 1
 }
 
-impl Entry<'_> {
-    fn rights(&self) -> &str {
-        self.about.split(' ').next().unwrap_or_default()
-    }
-
-    /// The name of the file or `[…]`; empty for anonymous memory.
-    fn name(&self) -> &str {
-        self.about.split_ascii_whitespace().nth(4).unwrap_or_default()
-    }
-}
-
-/// Whether the lower mapping can be room of the stack for what is above: anonymous, adjacent, with the same rights.
-fn is_room_below(lower: &Entry<'_>, upper: &Entry<'_>) -> bool {
+/// Returns whether a mapping can be room of the stack below another one: anonymous, adjacent, with the same rights.
+fn is_room_below(lower: &MapsLine, upper: &MapsLine) -> bool {
     lower.range.end == upper.range.start
-        && lower.rights() == upper.rights()
-        && lower.name().is_empty()
-        && lower.about.split(' ').nth(3) == Some("0")
+        && (lower.prot, lower.shared) == (upper.prot, upper.shared)
+        && lower.name.is_empty()
+        && lower.inode == 0
 }
 
 /// Writes adjacent mappings as one, named as the last of them. Their figures are added.
@@ -96,7 +86,7 @@ fn write_as_one(shown: &mut String, parts: &[Entry<'_>]) {
     let _ = writeln!(
         shown,
         "{:08x}-{:08x} {}",
-        first.range.start.0, last.range.end.0, last.about
+        first.mapping.range.start.0, last.mapping.range.end.0, last.about
     );
     for line in &last.figures {
         let _ = writeln!(shown, "{}", sum_of(line, others));
@@ -126,17 +116,10 @@ fn kilobytes(line: &str) -> Option<(&str, u64)> {
     Some((name, figure.trim().parse().ok()?))
 }
 
-/// The range and the rest of an entry's first line.
-fn range_of(line: &str) -> Option<(AddrRange, &str)> {
-    let (range, about) = line.split_once(' ')?;
-    let (start, end) = range.split_once('-')?;
-    let address = |hex| u64::from_str_radix(hex, 16).ok().map(Addr);
-    Some((AddrRange::new(address(start)?, address(end)?), about))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rr_tracee::Addr;
 
     const OURS: AddrRange = AddrRange {
         start: Addr(0x7000_0000),

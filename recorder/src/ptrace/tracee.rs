@@ -19,7 +19,7 @@ pub(crate) const TRAP_HWBKPT: i32 = 4;
 pub struct Tracee {
     /// The task that attached to the tracee: only that task may make requests.
     pub tracer: Tid,
-    /// What the tracee is to its tracer.
+    /// How the tracer knows the tracee.
     pub to_tracer: ToTracer,
     /// True after `PTRACE_SEIZE`: the tracee stops differently, and can be interrupted.
     pub is_seized: bool,
@@ -42,7 +42,7 @@ pub struct Tracee {
     pub passed: Option<i32>,
 }
 
-/// What a tracee is to its tracer.
+/// The tracee from its tracer's side.
 #[derive(Clone, Copy, Debug)]
 pub struct ToTracer {
     /// The tracee's number for its tracer.

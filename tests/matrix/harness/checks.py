@@ -19,7 +19,7 @@ OWN_LINES = re.compile(rb"^rr: [^\n]*\r?\n", re.MULTILINE)
 
 NOBODY = 65534
 
-# How many replays from checkpoint to checkpoint one recording gets, at most (twice as many after rounding).
+# About how many replays from checkpoint to checkpoint one recording gets, at most.
 STRETCHES = 40
 
 

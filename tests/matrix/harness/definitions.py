@@ -4,6 +4,7 @@
     fast       in which modes `--fast` runs it (CI does; default: none): ["plain", "100"]
     needs      commands and files that must be there, each with its Debian package: "ab=apache2-utils"; a Debian
                package may have a list of alternatives or none ("cargo=")
+    source     a Debian package, whose upstream sources are fetched into $CACHE/PACKAGE
     fetch      script for what the network must give, run with --install only, in the directory $CACHE that is kept
     build      script, run once in the base directory, which holds `files`; every run gets a fresh copy of it
     command    what is recorded, started in that copy
@@ -30,6 +31,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 
+# Fetches a package's upstream sources. The list of sources is our own: the machine's may lack them, and is left alone.
+DEBIAN_SOURCE = """
+mkdir -p apt/parts apt/lists
+. /etc/os-release
+echo "deb-src http://deb.debian.org/debian $VERSION_CODENAME main" >apt/parts/sources.list
+options="-qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=$PWD/apt/parts -o Dir::State::lists=$PWD/apt/lists"
+options="$options -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache= -o APT::Sandbox::User=root"
+apt-get $options update
+apt-get $options source --download-only PACKAGE
+mkdir PACKAGE
+tar xf PACKAGE_*.orig.tar.* -C PACKAGE --strip-components=1
+rm -r apt PACKAGE_*
+"""
+
 
 @dataclass
 class Program:
@@ -40,6 +55,7 @@ class Program:
     command: list
     fast: list = field(default_factory=list)
     needs: list = field(default_factory=list)
+    source: str = ""
     fetch: str = ""
     build: str = ""
     terminal: bool = False
@@ -52,6 +68,10 @@ class Program:
     env: dict = field(default_factory=dict)
     files: dict = field(default_factory=dict)
     uses: list = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.source:
+            self.fetch = DEBIAN_SOURCE.replace("PACKAGE", self.source)
 
     def missing(self):
         """What is not on this machine: (command or file, package) pairs."""

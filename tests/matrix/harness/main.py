@@ -19,7 +19,6 @@ import report
 from checks import Bench, Failed, Mode
 
 # Ways of recording: without checkpoints or with one every so many events; each also without the system call buffer.
-USUAL = ("plain", "100", "5000")
 MODES = {
     name + suffix: Mode(None if name == "plain" else int(name), buffered)
     for name in ("plain", "1", "7", "50", "100", "5000")
@@ -38,7 +37,7 @@ def arguments():
     parser.add_argument("--fast", action="store_true", help="only the fast ones (what CI runs)")
     parser.add_argument("--all", action="store_true", help="also those that are known not to work yet")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="record each N times in each mode")
-    parser.add_argument("--mode", action="append", choices=MODES, metavar="MODE", help=f"one of {' '.join(MODES)}: the events between checkpoints, -n: without the system call buffer (may be repeated; default: {' '.join(USUAL)})")
+    parser.add_argument("--mode", action="append", choices=MODES, metavar="MODE", help=f"one of {' '.join(MODES)}: the events between checkpoints, -n: without the system call buffer (may be repeated; default: {' '.join(report.USUAL)})")
     parser.add_argument("--install", action="store_true", help="install Debian packages (as root) and fetch sources that are missing")
     parser.add_argument("--rr", type=Path, required=True, help="the rr to test (default: a release build of this tree)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="put the results into FILE")
@@ -115,7 +114,7 @@ def run_program(program, options, home, cache):
     """All runs of one program; its entry in the report."""
     entry = {"about": program.about, "result": "passed", "modes": {}}
     bench = Bench(program=program, rr=home / "rr", home=home / program.name, cache=cache, jobs=options.jobs)
-    modes = options.mode or (program.fast if options.fast else USUAL)
+    modes = options.mode or (program.fast if options.fast else report.USUAL)
     begin = time.monotonic()
     try:
         bench.prepare()

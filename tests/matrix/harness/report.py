@@ -9,6 +9,9 @@ import statistics
 
 MARKS = ("<!-- programs:begin -->", "<!-- programs:end -->")
 
+# The modes of which the table has figures.
+USUAL = ("plain", "100", "5000")
+
 
 def figures(results, native):
     """The entry of one mode from its passed cycles."""
@@ -56,10 +59,10 @@ def table(data):
     ]
     for name, entry in data["programs"].items():
         modes = entry.get("modes", {})
-        runs = " / ".join(str(modes[mode]["runs"]) for mode in ("plain", "100", "5000") if mode in modes)
-        if others := sum(numbers["runs"] for mode, numbers in modes.items() if mode not in ("plain", "100", "5000")):
+        runs = " / ".join(str(modes[mode]["runs"]) for mode in USUAL if mode in modes)
+        if others := sum(numbers["runs"] for mode, numbers in modes.items() if mode not in USUAL):
             runs += f" + {others}"
-        measured = [modes[mode] for mode in ("plain", "100", "5000") if "events" in modes.get(mode, {})]
+        measured = [modes[mode] for mode in USUAL if "events" in modes.get(mode, {})]
         cells = ["", "", "", "", ""]
         if measured:
             often = modes.get("100", {})

@@ -130,7 +130,7 @@ pub struct CheckpointWriter {
     frozen: Arc<AtomicU64>,
     max_frozen: u64,
     outcomes: Receiver<Outcome>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
     threads: Arc<Threads>,
     cpus_at_end: Option<CpuSet>,
     give_up: Arc<AtomicBool>,
@@ -138,6 +138,47 @@ pub struct CheckpointWriter {
     removed: Arc<AtomicU64>,
     /// Until the threads have ended.
     _lock: Option<Flock<File>>,
+}
+
+/// The thread that reads captures.
+enum Thread {
+    /// It starts with the first capture. Most programs end before that.
+    Later(Box<dyn FnOnce() + Send>),
+    Started(JoinHandle<()>),
+    /// It could not be started, or was waited for.
+    Ended,
+}
+
+impl std::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Thread::Later(_) => "Later",
+            Thread::Started(_) => "Started",
+            Thread::Ended => "Ended",
+        })
+    }
+}
+
+impl Thread {
+    /// Starts the thread, if it does not run yet.
+    fn start(&mut self) {
+        *self = match std::mem::replace(self, Thread::Ended) {
+            Thread::Later(body) => {
+                let thread = std::thread::Builder::new()
+                    .name("rr-checkpoint".into())
+                    .spawn(body);
+                // Nobody takes captures out of the queue then: they are refused.
+                thread.map_or_else(
+                    |e| {
+                        tracing::error!("no checkpoint can be written: cannot start a thread: {e}");
+                        Thread::Ended
+                    },
+                    Thread::Started,
+                )
+            }
+            other => other,
+        }
+    }
 }
 
 impl CheckpointWriter {
@@ -162,24 +203,21 @@ impl CheckpointWriter {
         let keepers = Keepers { budget, window };
         let (threads, cpus_at_end) = (Arc::<Threads>::default(), options.cpus_at_end);
         let all = Arc::clone(&threads);
-        let thread = std::thread::Builder::new()
-            .name("rr-checkpoint".into())
-            .spawn(move || {
-                let shared = Shared {
-                    queue: &queue,
-                    outcomes: &outcomes_in,
-                    threads: &all,
-                    give_up: &seen,
-                };
-                run(&dir, uuid, &options, keepers, shared);
-            })
-            .map_err(|e| Error::Writer(format!("cannot start a thread: {e}")))?;
+        let thread = Thread::Later(Box::new(move || {
+            let shared = Shared {
+                queue: &queue,
+                outcomes: &outcomes_in,
+                threads: &all,
+                give_up: &seen,
+            };
+            run(&dir, uuid, &options, keepers, shared);
+        }));
         Ok(CheckpointWriter {
             requests: Some(requests),
             frozen: Arc::default(),
             max_frozen,
             outcomes,
-            thread: Some(thread),
+            thread,
             threads,
             cpus_at_end,
             give_up,
@@ -210,7 +248,7 @@ impl CheckpointWriter {
 
     /// Waits for something that the writer does, as long as it survives.
     fn wait_until(&self, is_done: impl Fn() -> bool) {
-        let is_alive = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        let is_alive = || matches!(&self.thread, Thread::Started(thread) if !thread.is_finished());
         while !is_done() && is_alive() {
             std::thread::sleep(ROOM_WAIT);
         }
@@ -229,6 +267,7 @@ impl CheckpointWriter {
         let Some(requests) = &self.requests else {
             return false;
         };
+        self.thread.start();
         let bytes: u64 = request.spaces.iter().map(|s| s.source.anonymous_bytes()).sum();
         // Also of a process that has none it can be told whether it was read.
         let bytes = bytes.max(1);
@@ -272,13 +311,17 @@ impl CheckpointWriter {
 
     fn stop(&mut self) -> Result<()> {
         // Numbers of threads that have ended may be those of others.
-        if let Some(cpus) = self.cpus_at_end.as_ref().filter(|_| self.thread.is_some()) {
+        let thread = std::mem::replace(&mut self.thread, Thread::Ended);
+        let Thread::Started(thread) = thread else {
+            return Ok(());
+        };
+        if let Some(cpus) = &self.cpus_at_end {
             self.threads.let_go_on(cpus);
         }
         self.requests = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Err(_)) => Err(Error::Writer("the writer thread panicked: a bug in rr".into())),
-            _ => Ok(()),
+        match thread.join() {
+            Err(_) => Err(Error::Writer("the writer thread panicked: a bug in rr".into())),
+            Ok(()) => Ok(()),
         }
     }
 }
@@ -351,8 +394,6 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keepers: Keepers, shared: 
     if let Some(cpus) = &options.cpus {
         bind_thread(cpus); // and so the threads that this one starts
     }
-    // Most programs end before their first checkpoint: they need none of the other threads.
-    let Ok(first) = queue.recv() else { return };
     let workers = match options.workers {
         0 => std::thread::available_parallelism().map_or(2, |n| (n.get() - 1).clamp(2, 4)),
         n => n,
@@ -414,7 +455,7 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keepers: Keepers, shared: 
             maker: options.maker,
             give_up,
         };
-        for (number, queued) in std::iter::once(first).chain(queue).enumerate() {
+        for (number, queued) in queue.iter().enumerate() {
             // The publisher takes it out again.
             if !all || slots.send(()).is_err() {
                 let event = queued.request.image.event;

@@ -1,6 +1,6 @@
 //! The outcome of a recording, for programs: `rr record --outcome FILE` writes it as JSON when the recording has ended in order.
 
-use std::path::Path;
+use std::io::{self, Read, Write};
 
 use rr_recorder::{End, Summary};
 use serde::{Deserialize, Serialize};
@@ -89,13 +89,13 @@ impl Outcome {
     }
 
     /// Writes it into a file.
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        std::fs::write(path, serde_json::to_vec_pretty(self)?)
+    pub fn write(&self, mut file: impl Write) -> io::Result<()> {
+        file.write_all(&serde_json::to_vec_pretty(self)?)
     }
 
     /// Reads it from a file.
-    pub fn read(path: &Path) -> std::io::Result<Outcome> {
-        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    pub fn read(file: impl Read) -> io::Result<Outcome> {
+        Ok(serde_json::from_reader(file)?)
     }
 }
 

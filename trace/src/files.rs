@@ -35,6 +35,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sched::CpuSet;
 use rr_tracee::FileId;
 
 use crate::copy::{self, Content};
@@ -96,7 +97,7 @@ impl Seen {
 
 impl FileStore {
     /// For the trace in `dir`, with the store in directory `store`. A store that cannot be used is done without.
-    pub(crate) fn new(dir: &TraceDir, store: Option<&Path>) -> Result<FileStore> {
+    pub(crate) fn new(dir: &TraceDir, store: Option<&Path>, cpus: CpuSet) -> Result<FileStore> {
         let files = Place {
             path: dir.path().join(Part::Files.name()),
             fd: dir.open_part(Part::Files)?,
@@ -118,7 +119,7 @@ impl FileStore {
             unsynced,
         });
         Ok(FileStore {
-            later: Later::new(&places),
+            later: Later::new(&places, cpus),
             places,
             seen: Mutex::default(),
         })

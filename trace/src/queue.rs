@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI32, AtomicU64};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -186,6 +186,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Bytes of the segments.
     pub(crate) stored: AtomicU64,
+    /// The background thread; 0 as long as it has not begun.
+    pub(crate) thread: AtomicI32,
     /// Signalled when there are jobs.
     pub(crate) work: Condvar,
     /// Signalled when jobs were done, or failed.
@@ -206,6 +208,7 @@ impl Shared {
             path,
             state: Mutex::default(),
             stored: AtomicU64::new(0),
+            thread: AtomicI32::new(0),
             work: Condvar::new(),
             progress: Condvar::new(),
         }

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sched::CpuSet;
+use rr_tracee::{Tid, cpus};
 
 use crate::bytes::Lend;
 use crate::dir::{Part, TraceDir, checkpoint_name};
@@ -40,10 +41,14 @@ pub struct WriterOptions {
     /// The CPUs that the background thread may use: what the recorder had before it bound itself to one.
     /// `None`: those of the thread that creates the writer.
     pub background_cpus: Option<CpuSet>,
+    /// The CPUs that it may use once everything is recorded, and all wait for it.
+    pub cpus_at_end: Option<CpuSet>,
     /// The beginning of the trace is to be deleted while the trace is written ([`TraceWriter::trimmer`]).
     pub trims: bool,
     /// The trace's directory may be there already, if it is [empty](crate::recycle).
     pub is_recycled: bool,
+    /// What is left to write when the recording ends is compressed. A trace that is likely to be removed at once does without.
+    pub compresses_end: bool,
 }
 
 impl Default for WriterOptions {
@@ -54,8 +59,10 @@ impl Default for WriterOptions {
             flush_after: Duration::from_millis(200),
             quality: 5,
             background_cpus: None,
+            cpus_at_end: None,
             trims: false,
             is_recycled: false,
+            compresses_end: true,
         }
     }
 }
@@ -76,14 +83,16 @@ pub struct TraceWriter {
     processes: Arc<ProcessLog>,
     /// The beginning of the trace is to be deleted.
     trims: bool,
+    cpus_at_end: Option<CpuSet>,
 }
 
 impl TraceWriter {
     /// Makes the directory `dir`, which must not exist yet (but see [`WriterOptions::is_recycled`]), and a trace in it.
     pub fn create(dir: &Path, header: &Header, options: &WriterOptions) -> Result<TraceWriter> {
         let dir = TraceDir::begin(dir, options.is_recycled)?;
+        let cpus = options.background_cpus.unwrap_or_else(cpus::allowed);
         let begin = || -> Result<Arc<FileStore>> {
-            let files = FileStore::new(&dir, options.store.as_deref())?;
+            let files = FileStore::new(&dir, options.store.as_deref(), cpus)?;
             header.write(&dir)?;
             Ok(Arc::new(files))
         };
@@ -96,7 +105,8 @@ impl TraceWriter {
             flush_after: options.flush_after,
             queue_bytes: options.queue_bytes,
             quality: options.quality.min(11).into(),
-            cpus: options.background_cpus,
+            cpus,
+            compresses_end: options.compresses_end,
         };
         let thread = WriterThread::new(
             shared.clone(),
@@ -119,6 +129,7 @@ impl TraceWriter {
             queue_bytes: options.queue_bytes,
             processes: Arc::new(ProcessLog::new(options.trims)),
             trims: options.trims,
+            cpus_at_end: options.cpus_at_end,
         })
     }
 
@@ -302,6 +313,11 @@ impl TraceWriter {
     /// Lets the thread do what is left, and waits for its end.
     fn close(&mut self) {
         let Some(thread) = self.thread.take() else { return };
+        // The other CPUs may be busy with other recordings. A thread that has not begun yet stays on its CPUs: it is only slower.
+        let tid = Tid(self.shared.thread.load(Ordering::Relaxed));
+        if let Some(cpus) = self.cpus_at_end.as_ref().filter(|_| tid != Tid(0)) {
+            let _ = cpus::bind(tid, cpus);
+        }
         let mut state = self.shared.lock();
         state.seal();
         state.closed = true;

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sched::CpuSet;
+use nix::unistd::gettid;
 use rr_schema::rr_capnp as wire;
 use rr_tracee::cpus::bind_thread;
 use rr_tracee::tsc;
@@ -42,7 +43,8 @@ pub(crate) struct ThreadOptions {
     pub(crate) flush_after: Duration,
     pub(crate) queue_bytes: u64,
     pub(crate) quality: i32,
-    pub(crate) cpus: Option<CpuSet>,
+    pub(crate) cpus: CpuSet,
+    pub(crate) compresses_end: bool,
 }
 
 /// The thread's own state.
@@ -114,9 +116,8 @@ impl WriterThread {
     /// Works until there is nothing more to come, or a failure.
     pub(crate) fn run(mut self) {
         let _guard = Guard(self.shared.clone());
-        if let Some(cpus) = &self.options.cpus {
-            bind_thread(cpus);
-        }
+        self.shared.thread.store(gettid().as_raw(), Ordering::Relaxed);
+        bind_thread(&self.options.cpus);
         while let Some(job) = self.next_job() {
             let result = self.perform(job);
             let mut state = self.shared.lock();
@@ -211,6 +212,9 @@ impl WriterThread {
     /// Chooses how hard to compress now.
     fn level(&self) -> CompressionLevel {
         let load = self.shared.lock().load();
+        if load.ending && !self.options.compresses_end {
+            return CompressionLevel::None;
+        }
         load.level(self.options.queue_bytes, self.options.quality)
     }
 

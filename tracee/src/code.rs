@@ -16,8 +16,8 @@
 mod flags;
 
 use iced_x86::{
-    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
-    Mnemonic, OpAccess, Register,
+    Code, CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, Register,
 };
 
 use crate::ids::Addr;
@@ -158,7 +158,7 @@ pub struct Window {
 }
 
 /// A window moved to another place.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Moved {
     /// The code.
     pub code: Vec<u8>,
@@ -218,32 +218,6 @@ impl Window {
             at,
             bytes: code[..instruction.len()].to_vec(),
             instructions: vec![instruction],
-        })
-    }
-
-    /// The window of all instructions in `code`, which lies at `at` and is followed by a system call.
-    /// `None` if the bytes are not instructions, or if one of these cannot be moved, does not lead on
-    /// or [is an event](is_event).
-    pub fn before_call(code: &[u8], at: Addr) -> Option<Window> {
-        let mut decoder = Decoder::with_ip(64, code, at.0, DecoderOptions::NONE);
-        let mut instructions: Vec<Instruction> = Vec::new();
-        while decoder.can_decode() {
-            let instruction = decoder.decode();
-            let movable = match instruction.flow_control() {
-                _ if instruction.is_invalid() => false,
-                FlowControl::Next => !shows_stepping(&instruction) && !is_event(&instruction),
-                FlowControl::ConditionalBranch => true,
-                _ => false,
-            };
-            if !movable {
-                return None;
-            }
-            instructions.push(instruction);
-        }
-        Some(Window {
-            at,
-            bytes: code.to_vec(),
-            instructions,
         })
     }
 
@@ -325,16 +299,8 @@ impl Window {
         Some(moved)
     }
 
-    /// Same as [`Window::moved`], without the jump.
-    pub fn relocated(&self, to: Addr) -> Option<Moved> {
-        self.relocated_below(to, None)
-    }
-
     fn relocated_below(&self, to: Addr, top: Option<Addr>) -> Option<Moved> {
-        let mut moved = Moved {
-            code: Vec::new(),
-            starts: Vec::new(),
-        };
+        let mut moved = Moved::default();
         for instruction in &self.instructions {
             moved.starts.push(moved.code.len());
             let start = (instruction.ip() - self.at.0) as usize;
@@ -344,34 +310,66 @@ impl Window {
                 FlowControl::ConditionalBranch => {
                     if let Some(top) = top
                         && instruction.near_branch_target() == self.at.0
-                        && let [short] = short_condition(instruction, bytes)?[..]
+                        && let [short] = short_condition(bytes)?.opcode[..]
                         && let Some(branch) = branch(short, to.0 + moved.code.len() as u64, top.0)
                     {
                         moved.code.extend(branch);
                         continue;
                     }
-                    // The same condition with a distance of two bytes: if it holds, execution reaches
-                    // the absolute jump.
-                    let short = short_condition(instruction, bytes)?;
-                    moved.code.extend(short);
-                    moved.code.extend([2, 0xeb, ABSOLUTE_JUMP_LEN as u8]);
-                    jump(&mut moved.code, instruction.near_branch_target());
+                    let branch = short_condition(bytes)?;
+                    conditional_jump(&mut moved.code, &branch.opcode, instruction.near_branch_target());
                 }
                 FlowControl::Call => {
                     push(&mut moved.code, instruction.next_ip());
                     jump(&mut moved.code, instruction.near_branch_target());
                 }
                 _ if instruction.is_ip_rel_memory_operand() => {
-                    let mut encoder = Encoder::new(64);
-                    let ip = to.0.checked_add(moved.code.len() as u64)?;
-                    encoder.encode(instruction, ip).ok()?;
-                    moved.code.extend(encoder.take_buffer());
+                    let place = to.0.checked_add(moved.code.len() as u64)?;
+                    moved.code.extend(with_displacement(instruction, bytes, place)?);
                 }
                 _ => moved.code.extend(bytes),
             }
         }
         Some(moved)
     }
+}
+
+/// Offset of the displacement in the instruction that this decoder has just decoded.
+pub(crate) fn displacement_offset(decoder: &Decoder<'_>, instruction: &Instruction) -> u8 {
+    decoder.get_constant_offsets(instruction).displacement_offset() as u8
+}
+
+/// As [`with_displacement_from`], for an instruction that was decoded. `None` also if the instruction addresses memory relative to
+/// `eip`: nobody compiles it.
+fn with_displacement(instruction: &Instruction, bytes: &[u8], place: u64) -> Option<Vec<u8>> {
+    if instruction.memory_base() != Register::RIP {
+        return None;
+    }
+    let mut decoder = Decoder::with_ip(64, bytes, instruction.ip(), DecoderOptions::NONE);
+    let again = decoder.decode();
+    with_displacement_from(
+        bytes,
+        displacement_offset(&decoder, &again),
+        instruction.ip(),
+        place,
+    )
+}
+
+/// The instruction of these bytes, which lies at `from`, moved to `place`. It addresses the same memory relative to `rip`, with a
+/// displacement of four bytes at the offset `displacement`. `None` if that is too far from there.
+///
+/// (The encoder of iced would do the same, but its tables take as long to build as a short program runs.)
+pub(crate) fn with_displacement_from(
+    bytes: &[u8],
+    displacement: u8,
+    from: u64,
+    place: u64,
+) -> Option<Vec<u8>> {
+    let mut moved = bytes.to_vec();
+    let field = moved.get_mut(displacement.into()..)?.first_chunk_mut::<4>()?;
+    let distance = i64::from(i32::from_le_bytes(*field)).checked_add(from.wrapping_sub(place) as i64)?;
+    *field = i32::try_from(distance).ok()?.to_le_bytes();
+    Some(moved)
 }
 
 /// The near form of a conditional branch at `from`, whose short form has this opcode. `None` if `to` is
@@ -408,29 +406,50 @@ fn push(code: &mut Vec<u8>, value: u64) {
     code.extend(&bytes[4..]);
 }
 
-/// The opcode (and relevant prefix) of a conditional branch with an 8-bit displacement. The
-/// displacement follows.
-fn short_condition(instruction: &Instruction, bytes: &[u8]) -> Option<Vec<u8>> {
-    if instruction.is_jcc_short_or_near() {
-        // 0x70 + condition; the near form is 0x0f, 0x80 + condition.
-        let near = bytes.iter().position(|b| *b == 0x0f);
-        let condition = match near {
-            Some(n) => bytes.get(n + 1)? & 0xf,
-            None => bytes[bytes.len() - 2] & 0xf,
-        };
-        return Some(vec![0x70 | condition]);
+/// A conditional branch (`jcc`, `loop`, `jrcxz` and similar ones).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Condition {
+    /// The opcode, and the prefix that matters, of its form with a displacement of 8 bits. The displacement follows.
+    pub opcode: Vec<u8>,
+    /// Distance from the end of the branch to its target.
+    pub distance: i32,
+}
+
+/// The conditional branch that these bytes are.
+pub(crate) fn short_condition(bytes: &[u8]) -> Option<Condition> {
+    // Legacy prefixes (branch hints, sizes) and REX.
+    let is_prefix = |byte: &&u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    let (prefixes, branch) = bytes.split_at(bytes.iter().take_while(is_prefix).count());
+    match *branch {
+        [opcode @ 0x70..=0x7f, distance] => Some(Condition {
+            opcode: vec![opcode],
+            distance: i32::from(distance as i8),
+        }),
+        [0x0f, opcode @ 0x80..=0x8f, a, b, c, d] => Some(Condition {
+            opcode: vec![opcode - 0x10],
+            distance: i32::from_le_bytes([a, b, c, d]),
+        }),
+        // loop, loope, loopne, jrcxz, with the address-size prefix (ecx) if present.
+        [opcode @ 0xe0..=0xe3, distance] => Some(Condition {
+            opcode: prefixes
+                .iter()
+                .copied()
+                .filter(|prefix| *prefix == 0x67)
+                .take(1)
+                .chain([opcode])
+                .collect(),
+            distance: i32::from(distance as i8),
+        }),
+        _ => None,
     }
-    // loop, loope, loopne, jrcxz, with the address-size prefix (ecx) if present.
-    let opcode = *bytes.get(bytes.len().checked_sub(2)?)?;
-    if !(0xe0..=0xe3).contains(&opcode) {
-        return None;
-    }
-    let mut code = Vec::new();
-    if bytes.contains(&0x67) {
-        code.push(0x67);
-    }
-    code.push(opcode);
-    Some(code)
+}
+
+/// A conditional branch to any address, from the opcode of its short form.
+pub(crate) fn conditional_jump(code: &mut Vec<u8>, short: &[u8], target: u64) {
+    // The same condition with a distance of two bytes: if it holds, execution reaches the absolute jump.
+    code.extend(short);
+    code.extend([2, 0xeb, ABSOLUTE_JUMP_LEN as u8]);
+    jump(code, target);
 }
 
 #[cfg(test)]
@@ -490,6 +509,34 @@ mod tests {
         let again = decode(&moved.code, AT + 0x1000).unwrap();
         assert_eq!(again.ip_rel_memory_address(), AT.0 + 7 + 0x10);
         assert!(w.moved(Addr(0x7000_0000_0000)).is_none(), "too far");
+    }
+
+    /// The encoder of iced makes the same of every kind of operands.
+    #[test]
+    fn moved_operands_are_those_that_an_encoder_makes() {
+        for code in [
+            &[0x48, 0x8d, 0x05, 0x10, 0, 0, 0][..],         // lea rax, [rip+0x10]
+            &[0x80, 0x3d, 0xf0, 0xff, 0xff, 0xff, 7],       // cmp byte [rip-0x10], 7
+            &[0x81, 0x3d, 4, 0, 0, 0, 1, 2, 3, 4],          // cmp dword [rip+4], 0x04030201
+            &[0x66, 0xc7, 0x05, 4, 0, 0, 0, 1, 2],          // mov word [rip+4], 0x0201
+            &[0x0f, 0x11, 0x05, 0x40, 0, 0, 0],             // movups [rip+0x40], xmm0
+            &[0x66, 0x0f, 0x3a, 0x0f, 0x05, 8, 0, 0, 0, 4], // palignr xmm0, [rip+8], 4
+            &[0xc5, 0xfd, 0x6f, 0x05, 0x20, 0, 0, 0],       // vmovdqa ymm0, [rip+0x20]
+            &[0x62, 0xf1, 0xfd, 0x48, 0x6f, 0x05, 0x40, 0, 0, 0], // vmovdqa64 zmm0, [rip+0x40]
+            &[0xf0, 0x48, 0x0f, 0xb1, 0x0d, 0x80, 0, 0, 0], // lock cmpxchg [rip+0x80], rcx
+        ] {
+            let instruction = decode(code, AT).unwrap();
+            for place in [AT.0 + 0x1000, AT.0 - 0x3f_0000, AT.0 + 0x7000_0000] {
+                let mut encoder = iced_x86::Encoder::new(64);
+                encoder.encode(&instruction, place).unwrap();
+                let moved = with_displacement(&instruction, code, place);
+                assert_eq!(moved, Some(encoder.take_buffer()), "{code:x?}");
+            }
+            assert_eq!(with_displacement(&instruction, code, AT.0 + (1 << 40)), None);
+        }
+        // lea rax, [eip+0x10]
+        let code = [0x67, 0x48, 0x8d, 0x05, 0x10, 0, 0, 0];
+        assert_eq!(with_displacement(&decode(&code, AT).unwrap(), &code, AT.0), None);
     }
 
     #[test]

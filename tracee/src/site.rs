@@ -45,13 +45,17 @@
 //! trapped at the copy to `call` ([`crate::stubs::place_of_copy`]), and give no point of execution a
 //! name that is on the way to the library.
 
+mod window;
+
 use std::mem::offset_of;
 
 use rr_preload::layout::{self, Control};
 
-use crate::code::{JUMP_LEN, Window, decode, jump};
+use crate::code::{JUMP_LEN, decode, jump};
 use crate::cpuid;
 use crate::ids::{Addr, AddrRange};
+
+pub use window::{NotAWindow, SiteWindow, WINDOW_MOST};
 
 /// Distance before the call at which decoding begins, and number of bytes within which it must have
 /// fallen into step.
@@ -59,8 +63,6 @@ const RUN_UP: usize = 96;
 const IN_STEP: usize = 48;
 /// Length of `jmp rel8`.
 pub const SHORT_LEN: usize = 2;
-/// Maximum length of a window.
-pub const WINDOW_MOST: usize = 24;
 /// Maximum number of entries of a jump table.
 const TABLE_MOST: usize = 4096;
 /// Room for a stub: the moved window (conditional branches grow), and the jump to the library.
@@ -159,7 +161,7 @@ pub struct Site {
     instruction: Instruction,
     start: Addr,
     call: Addr,
-    window: Window,
+    window: SiteWindow,
 }
 
 impl Site {
@@ -184,7 +186,7 @@ impl Site {
         }
         let of_length = |distance: usize| {
             let start = code.len().checked_sub(distance)?;
-            Site::known(&code[start..], call, instruction)
+            Site::known(SiteWindow::decode(&code[start..])?, call, instruction)
         };
         let fits = (JUMP_LEN..=WINDOW_MOST).filter(|d| ways > 0 && begins[*d] == ways);
         let all: Vec<Site> = fits.map_while(of_length).collect();
@@ -198,19 +200,19 @@ impl Site {
     }
 
     /// The site of the call at `call`, with a window that was found before.
-    pub fn known(window: &[u8], call: Addr, instruction: Instruction) -> Option<Site> {
-        let start = Addr(call.0.checked_sub(window.len() as u64)?);
+    pub fn known(window: SiteWindow, call: Addr, instruction: Instruction) -> Option<Site> {
+        let start = Addr(call.0.checked_sub(window.bytes().len() as u64)?);
         Some(Site {
             instruction,
             start,
             call,
-            window: Window::before_call(window, start)?,
+            window,
         })
     }
 
     /// The window: the instructions before the call that the jump overwrites.
-    pub fn window(&self) -> &[u8] {
-        self.window.bytes()
+    pub fn window(&self) -> &SiteWindow {
+        &self.window
     }
 
     /// Address of the jump.
@@ -231,15 +233,14 @@ impl Site {
     /// Offset in the window where callers may come in behind padding, if the padding alone has room for
     /// the jump.
     fn entry(&self) -> Option<usize> {
-        let bytes = self.window.bytes();
-        let padding = decode(bytes, self.start).filter(is_padding)?.len();
-        let next = decode(bytes.get(padding..)?, self.start + padding as u64)?.len();
+        let (padding, next) = self.window.padding()?;
         (padding >= JUMP_LEN && next >= SHORT_LEN).then_some(padding)
     }
 
     /// Offset in the window of the jump for callers that come in at the instruction itself.
     fn landing_offset(&self) -> Option<usize> {
-        let has_room = self.window.len() >= 2 * JUMP_LEN && self.entry().is_none_or(|at| at >= 2 * JUMP_LEN);
+        let has_room =
+            self.window.bytes().len() >= 2 * JUMP_LEN && self.entry().is_none_or(|at| at >= 2 * JUMP_LEN);
         (self.instruction.is_waited_on() && has_room).then_some(JUMP_LEN)
     }
 
@@ -258,7 +259,7 @@ impl Site {
 
     /// The code of a stub at `to`, and the jumps that lead to it. `None` if `to` is too far away.
     pub fn stub(&self, to: Addr) -> Option<StubCode> {
-        let mut code = self.window.relocated(to)?.code;
+        let mut code = self.window.relocated(self.start, to)?;
         let go = code.len() as u64;
         let mut stores = vec![offset_of!(Control, go_on), offset_of!(Control, go_on) + 4];
         if self.instruction != Instruction::Call {
@@ -286,7 +287,8 @@ impl Site {
             jumps.push((landing, jump_from(landing, to + go)?.to_vec()));
             jumps.push((
                 self.call,
-                self.short_jump(self.window.len() as u64, at as u64)?.to_vec(),
+                self.short_jump(self.window.bytes().len() as u64, at as u64)?
+                    .to_vec(),
             ));
         }
         (code.len() <= STUB_MOST).then_some(StubCode { code, jumps })
@@ -317,11 +319,6 @@ fn jump_from(from: Addr, to: Addr) -> Option<[u8; JUMP_LEN]> {
     let mut jump = [0xe9; JUMP_LEN];
     jump[1..].copy_from_slice(&i32::try_from(distance).ok()?.to_le_bytes());
     Some(jump)
-}
-
-/// Returns whether the instruction does nothing.
-fn is_padding(instruction: &iced_x86::Instruction) -> bool {
-    instruction.mnemonic() == iced_x86::Mnemonic::Nop
 }
 
 /// Goes from instruction to instruction, given the length of the one that begins at each place. Returns

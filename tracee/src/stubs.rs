@@ -123,7 +123,7 @@ pub fn find(code: &[u8], at: Addr) -> Vec<Stub> {
 mod tests {
     use super::*;
     use crate::code::JUMP_LEN;
-    use crate::site::Site;
+    use crate::site::{Site, SiteWindow};
 
     #[test]
     fn stubs_are_found_by_their_ends() {
@@ -140,7 +140,7 @@ mod tests {
             (Addr(0x5050_0010), Instruction::CounterAndProcessor, &long),
             (Addr(0x5060_0010), Instruction::Call, &long),
         ] {
-            let site = Site::known(window, call, instruction).unwrap();
+            let site = Site::known(SiteWindow::decode(window).unwrap(), call, instruction).unwrap();
             let place = at + page.len() as u64;
             let code = site.stub(place).unwrap().code;
             let range = AddrRange::sized(place, code.len() as u64);

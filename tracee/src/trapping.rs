@@ -171,7 +171,8 @@ fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
     const STEP: usize = 256 << 10;
     let end = code.offset.saturating_add(code.len);
     let finders = Kind::ALL.map(|kind| (kind, memchr::memmem::Finder::new(kind.opcode())));
-    let mut buffer = vec![0; STEP];
+    // Most files are smaller, and to clear memory takes longer than to search it.
+    let mut buffer = vec![0; code.len.min(STEP as u64) as usize];
     let (mut found, mut at) = (Vec::new(), code.offset);
     while at < end {
         let len = (STEP as u64).min(end - at) as usize;

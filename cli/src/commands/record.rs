@@ -1,6 +1,7 @@
 //! `rr record`: records a program, with checkpoints if asked for.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -117,6 +118,9 @@ pub struct Options {
     /// The trace's directory may be there already, and is empty.
     #[arg(skip)]
     is_recycled: bool,
+    /// As `outcome`, for whoever has the file open.
+    #[arg(skip)]
+    outcome_file: Option<File>,
     #[command(flatten)]
     portable: PortableOption,
     #[command(flatten)]
@@ -133,12 +137,14 @@ pub struct Options {
 const TICKS_PER_EVENT: u64 = 5_000;
 
 impl Options {
-    /// Parses the words behind `rr record`, for a test of `rr ci`: the trace's directory may be there already, and is empty.
-    pub fn of_test(words: Vec<OsString>) -> Result<Options> {
+    /// Parses the words behind `rr record`, for a test of `rr ci`: the trace's directory may be there already, and is empty. How the
+    /// recording ended is written into `outcome`.
+    pub fn of_test(words: Vec<OsString>, outcome: File) -> Result<Options> {
         let command = Options::augment_args(clap::Command::new("rr record").no_binary_name(true));
         let options = Options::from_arg_matches(&command.try_get_matches_from(words)?)?;
         Ok(Options {
             is_recycled: true,
+            outcome_file: Some(outcome),
             ..options
         })
     }
@@ -305,6 +311,7 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
         others if others.is_empty() => vec![cpus.bound],
         others => others,
     };
+    // Once, because the kernel takes long to move a thread to another CPU. The writers bind themselves to the others.
     bind_thread(&set_of(&[cpus.bound]));
     let mut cpuid = cpuid::Table::of_this_cpu();
     cpuid.hide(&cpuid::Hidden::UNRECORDED);
@@ -312,8 +319,6 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
     if let Some(level) = portable {
         cpuid.restrict(level);
     }
-    // Writers are started on the other CPUs; then recorder and tracees bind themselves to theirs.
-    bind_thread(&set_of(&background));
 
     let environ = env
         .iter()
@@ -335,6 +340,10 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
         store: Some(store),
         trims: options.keep_last.is_some(),
         is_recycled: options.is_recycled,
+        // The trace of a test that passes is removed, and one that is kept is packed.
+        compresses_end: !options.is_recycled,
+        background_cpus: Some(set_of(&background)),
+        cpus_at_end: Some(cpus.set()),
         ..WriterOptions::default()
     };
     let writer = create(
@@ -351,6 +360,7 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
             let options_of_writer = rr_checkpoint::Options {
                 trace: Some(writer.progress()),
                 maker: Maker::Recorder,
+                cpus: Some(set_of(&background)),
                 cpus_at_end: Some(cpus.set()),
                 window: options
                     .keep_last
@@ -368,7 +378,6 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
         }
         Checkpoints::Never => Capture::off(),
     };
-    bind_thread(&set_of(&[cpus.bound]));
 
     let cores = options.num_cores.map(usize::from).or(chaos.map(chaos::cores));
     let turn_events = if options.always_switch {
@@ -469,8 +478,11 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
         eprintln!("rr: Chaos seed {seed} (repeat with --chaos-seed {seed})");
     }
     if let Some(path) = &options.outcome {
-        let written = outcome.write(path);
+        let written = File::create(path).and_then(|file| outcome.write(file));
         written.with_context(|| format!("cannot write the outcome into {}", path.display()))?;
+    }
+    if let Some(file) = options.outcome_file {
+        outcome.write(file).context("cannot write the outcome")?;
     }
     Ok(match end {
         End::Program(status) => end_like(status),

@@ -19,12 +19,13 @@ use std::sync::Arc;
 
 use rr_trace::FileStore;
 use rr_tracee::FileId;
+use rr_tracee::site::SiteWindow;
 
 pub(crate) use file::Verdict;
 use file::{KnownFile, is_often};
 
 /// The kind of our notes. It names the version of what they say, too.
-const KIND: &str = "sites1";
+const KIND: &str = "sites2";
 
 /// After so many programs, one more alone is no news.
 const PROGRAMS_ENOUGH: u32 = 4;
@@ -71,7 +72,7 @@ impl KnownSites {
 
     /// Notes that a program has mapped this part of a file as code. Returns the sites there to be
     /// rewritten now, by the offsets of their calls.
-    pub fn mapped(&mut self, file: FileId, part: Range<u64>) -> Vec<(u64, Vec<u8>)> {
+    pub fn mapped(&mut self, file: FileId, part: Range<u64>) -> Vec<(u64, SiteWindow)> {
         let known = self.file(file);
         known.programs = known.programs.saturating_add(1);
         known.news |= known.programs <= PROGRAMS_ENOUGH;
@@ -131,16 +132,16 @@ mod tests {
     #[test]
     fn what_two_programs_call_the_third_gets_in_advance() {
         let mut known = KnownSites::default();
-        let window = Verdict::Window(vec![1, 2, 3, 4, 5]);
+        let window = SiteWindow::decode(&[0xb8, 1, 0, 0, 0]).unwrap();
         assert!(known.mapped(FILE, 0..100).is_empty());
         assert!(!known.called(place(20)));
         assert!(known.mapped(FILE, 0..100).is_empty());
         assert!(known.called(place(20)), "worth a look");
-        known.learn(place(20), window.clone());
+        known.learn(place(20), Verdict::Window(window.clone()));
         assert!(!known.called(place(20)), "only once");
-        assert_eq!(known.mapped(FILE, 0..100), [(20, vec![1, 2, 3, 4, 5])]);
+        assert_eq!(known.mapped(FILE, 0..100), [(20, window.clone())]);
         assert!(known.mapped(FILE, 0..20).is_empty(), "in another part");
-        assert_eq!(known.verdict(place(20)), Some(&window));
+        assert_eq!(known.verdict(place(20)), Some(&Verdict::Window(window)));
         // It is called without us from now on, however many programs map the file.
         for _ in 0..100 {
             assert_eq!(known.mapped(FILE, 0..100).len(), 1);

@@ -11,7 +11,7 @@ use rr_preload::layout::{COUNTER_AND_PROCESSOR_NUMBER, COUNTER_NUMBER, CPUID_NUM
 use rr_trace::event::MemWrite;
 use rr_tracee::ids::PAGE;
 use rr_tracee::remote::Remote;
-use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, StubCode, branches_to, tables_name};
+use rr_tracee::site::{BEFORE, Instruction, STUB_MOST, Site, SiteWindow, StubCode, branches_to, tables_name};
 use rr_tracee::stubs::{STUB_ALIGN, STUBS};
 use rr_tracee::{
     Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Memory, Prot, Registers, SpaceId, SpaceOp,
@@ -59,16 +59,16 @@ fn free_page(space: &AddressSpace, site: Addr) -> Option<AddrRange> {
 }
 
 /// The range of a window and the instruction after it.
-fn window_and_call(call: Addr, window: &[u8]) -> AddrRange {
+fn window_and_call(call: Addr, window: &SiteWindow) -> AddrRange {
     AddrRange::new(
-        Addr(call.0 - window.len() as u64),
+        Addr(call.0 - window.bytes().len() as u64),
         call + Instruction::LONGEST as u64,
     )
 }
 
 /// The site of the call at `call`, if `window` stands before it in `code`.
-fn known_site(code: &[u8], call: Addr, window: &[u8]) -> Option<Site> {
-    let instruction = Instruction::of(code.strip_prefix(window)?)?;
+fn known_site(code: &[u8], call: Addr, window: SiteWindow) -> Option<Site> {
+    let instruction = Instruction::of(code.strip_prefix(window.bytes())?)?;
     Site::known(window, call, instruction)
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn rewrite_known(
             let call = range.start + (at - offset);
             let memory = &session.world.task(tid)?.memory;
             let place = window_and_call(call, &window);
-            let Some(site) = known_site(near.read(memory, range, place)?, call, &window) else {
+            let Some(site) = known_site(near.read(memory, range, place)?, call, window) else {
                 continue;
             };
             // The code there is read without pending changes.
@@ -321,12 +321,12 @@ fn find_site(world: &mut World, tid: Tid, id: SpaceId, call: Addr) -> Result<Res
             let place = window_and_call(call, window);
             let sites = &world.spaces[&id].library.sites;
             let code = sites.read_code(&world.task(tid)?.memory, place.start, place.len() as usize)?;
-            known_site(&code, call, window).ok_or(Obstacle::Writable)
+            known_site(&code, call, window.clone()).ok_or(Obstacle::Writable)
         }
         None => {
             let found = search_site(world, tid, id, call)?;
             let verdict = match &found {
-                Ok(site) => Verdict::Window(site.window().to_vec()),
+                Ok(site) => Verdict::Window(site.window().clone()),
                 Err(obstacle) => Verdict::Unfit(*obstacle),
             };
             world.known_sites.learn(place, verdict);

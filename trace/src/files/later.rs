@@ -47,12 +47,12 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Later {
     shared: Arc<Shared>,
-    /// The CPUs for the thread: those of the thread that began the trace.
+    /// The CPUs for the thread.
     cpus: CpuSet,
 }
 
 impl Later {
-    pub fn new(places: &Arc<Places>) -> Later {
+    pub fn new(places: &Arc<Places>, cpus: CpuSet) -> Later {
         Later {
             shared: Arc::new(Shared {
                 places: Arc::clone(places),
@@ -61,7 +61,7 @@ impl Later {
                 work: Condvar::new(),
                 progress: Condvar::new(),
             }),
-            cpus: cpus::allowed(),
+            cpus,
         }
     }
 

@@ -6,13 +6,15 @@
 //! (`PR_SET_PDEATHSIG`, prctl(2)), and ends the test within its five seconds.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Seek;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use rr_tracee::Tid;
 use rr_tracee::cpuid::Level;
@@ -163,8 +165,12 @@ pub enum Ended {
 impl Attempt<'_> {
     /// Makes it.
     pub fn run(&self, signals: &Signals) -> Result<Ended> {
-        let outcome = self.place.outcome();
-        let options = record::Options::of_test(self.words(&outcome))?;
+        // Not a file on a disk: ext4 writes such a file out when it is closed, and the next run waits for that.
+        let outcome =
+            memfd_create(c"outcome", MFdFlags::MFD_CLOEXEC).context("making room for the outcome")?;
+        let mut outcome = File::from(outcome);
+        let for_recorder = outcome.try_clone().context("making room for the outcome")?;
+        let options = record::Options::of_test(self.words(), for_recorder)?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout + GRACE);
         wait_until_alone()?;
         // SAFETY: this process has one thread, so that its copy can do anything.
@@ -175,7 +181,8 @@ impl Attempt<'_> {
         };
         let status = signals.wait_for(child, deadline)?;
         let was_killed = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        match Outcome::read(&outcome) {
+        outcome.rewind().context("reading the outcome")?;
+        match Outcome::read(outcome) {
             Ok(outcome) => Ok(Ended::Recorded(outcome)),
             // The part that was recorded until then can be replayed.
             Err(_) if was_killed => Ok(Ended::Recorded(Outcome {
@@ -191,12 +198,10 @@ impl Attempt<'_> {
     }
 
     /// The words behind `rr record`.
-    fn words(&self, outcome: &Path) -> Vec<OsString> {
+    fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![
             "--checkpoint-interval".into(),
             self.checkpoints.to_string().into(),
-            "--outcome".into(),
-            outcome.into(),
             "-o".into(),
             self.place.trace().into(),
         ];

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! STORE/places/N/trace/          the trace
-//!                outcome.json    how the run ended
 //! ```
 //!
 //! A place is in use while somebody has locked it (flock(2)). Afterwards it is emptied, and its directories stay for the next run:
@@ -23,7 +22,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// The most places.
 const MOST: u32 = 1000;
-const OUTCOME: &str = "outcome.json";
+const TRACE: &str = "trace";
 
 /// All places.
 pub struct Places(PathBuf);
@@ -47,20 +46,11 @@ enum Locked {
 impl Place {
     /// The trace.
     pub fn trace(&self) -> PathBuf {
-        self.dir.join("trace")
-    }
-
-    /// The file that says how the run ended.
-    pub fn outcome(&self) -> PathBuf {
-        self.dir.join(OUTCOME)
+        self.dir.join(TRACE)
     }
 
     /// Removes what a run has left, but no directories.
     fn empty(&self) -> io::Result<()> {
-        match File::options().write(true).truncate(true).open(self.outcome()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
         rr_trace::recycle(&self.trace())
     }
 }
@@ -158,7 +148,8 @@ impl Places {
     /// Removes places that nobody has used for this time.
     pub fn remove(&self, unused: Duration) {
         for dir in self.all() {
-            let age = || dir.join(OUTCOME).metadata().ok()?.modified().ok()?.elapsed().ok();
+            // Each run makes a header in the trace's directory, which changes the directory.
+            let age = || dir.join(TRACE).metadata().ok()?.modified().ok()?.elapsed().ok();
             if age().is_none_or(|age| age >= unused)
                 && let Ok(Locked::Ours(_lock)) = lock(&dir)
             {

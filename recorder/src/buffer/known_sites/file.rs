@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rr_tracee::site::SiteWindow;
+
 use crate::policy::stats::Obstacle;
 
 /// Result of examining a site.
@@ -10,7 +12,7 @@ pub(crate) enum Verdict {
     /// The site cannot be rewritten, for this reason.
     Unfit(Obstacle),
     /// The instructions before the call that the jump overwrites.
-    Window(Vec<u8>),
+    Window(SiteWindow),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -5,13 +5,11 @@
 //! <offset of the call> <programs> <verdict>      for each site
 //! ```
 //!
-//! Numbers are hexadecimal. A verdict is `?` (not examined), the bytes of the window, or the obstacle. Keeps:
+//! Numbers are hexadecimal. A verdict is `?` (not examined), the window ([`SiteWindow`]), or the obstacle. Keeps:
 //! a note that is not exactly so is none.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-
-use rr_tracee::site::WINDOW_MOST;
 
 use super::file::{KnownFile, KnownSite, Verdict, is_often};
 use crate::policy::stats::Obstacle;
@@ -39,7 +37,7 @@ pub(super) fn write(file: &KnownFile) -> Vec<u8> {
     let mut text = format!("{counted:x} {:x}\n", file.sites.len());
     for (offset, site) in &file.sites {
         let verdict = match &site.verdict {
-            Some(Verdict::Window(window)) => window.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Some(Verdict::Window(window)) => window.to_string(),
             Some(Verdict::Unfit(obstacle)) => {
                 let named = OBSTACLES.iter().find(|(_, known)| known == obstacle);
                 named.map_or("?", |(name, _)| name).to_owned()
@@ -82,15 +80,13 @@ fn read_verdict(word: &str) -> Option<Option<Verdict>> {
     if let Some((_, obstacle)) = OBSTACLES.iter().find(|(name, _)| *name == word) {
         return Some(Some(Verdict::Unfit(*obstacle)));
     }
-    let (pairs, rest) = word.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::try_from(hex(std::str::from_utf8(pair).ok()?)?).ok();
-    let window: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    let window = window.filter(|window| rest.is_empty() && (1..=WINDOW_MOST).contains(&window.len()))?;
-    Some(Some(Verdict::Window(window)))
+    Some(Some(Verdict::Window(word.parse().ok()?)))
 }
 
 #[cfg(test)]
 mod tests {
+    use rr_tracee::site::{SiteWindow, WINDOW_MOST};
+
     use super::*;
 
     fn file(programs: u32) -> KnownFile {
@@ -99,7 +95,7 @@ mod tests {
             programs,
             ahead,
         };
-        let window = Verdict::Window(vec![0xb8, 1, 0, 0, 0]);
+        let window = Verdict::Window(SiteWindow::decode(&[0xb8, 1, 0, 0, 0]).unwrap());
         let sites = [
             (0x1000, site(programs, true, Some(window.clone()))),
             (0x1010, site(1, false, Some(window))),
@@ -122,7 +118,7 @@ mod tests {
         let note = write(&known);
         assert_eq!(
             String::from_utf8_lossy(&note),
-            "4 4\n1000 4 b801000000\n1010 1 b801000000\n1020 2 branch-target\n1030 4 ?\n"
+            "4 4\n1000 4 pb801000000\n1010 1 pb801000000\n1020 2 branch-target\n1030 4 ?\n"
         );
         assert_eq!(read(&note), Some(known));
     }
@@ -144,7 +140,7 @@ mod tests {
             assert_eq!(read(&note[..len]), None, "{len}");
         }
         for bad in [
-            "4 1\n1000 4 b8010000000\n",
+            "4 1\n1000 4 pb8010000000\n",
             "4 1\n1000 4 \n",
             "4 1\n1000 4 ? ?\n",
             "4 1\n-1 4 ?\n",
@@ -153,7 +149,7 @@ mod tests {
         ] {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
-        let long = format!("4 1\n1000 4 {}\n", "90".repeat(WINDOW_MOST + 1));
+        let long = format!("4 1\n1000 4 {}\n", "p90".repeat(WINDOW_MOST + 1));
         assert_eq!(read(long.as_bytes()), None);
     }
 }

@@ -132,6 +132,9 @@ pub fn start(command: &mut Command) -> Started {
         .stdin(Stdio::null())
         .stdout(stdout.try_clone().expect("duplicate of the output file"))
         .stderr(stderr.try_clone().expect("duplicate of the error file"));
+    // Whoever started the tests may have blocked signals (perf record blocks SIGWINCH), and guests wait for them.
+    let unblocked = nix::sys::signal::SigSet::empty().thread_set_mask();
+    unblocked.expect("an empty signal mask");
     let line = format!("{command:?}");
     let start = Instant::now();
     let child = match command.spawn() {

@@ -22,6 +22,9 @@ const SIZE: usize = 1 << 18;
 /// Poisoned bytes between two pieces.
 const GAP: usize = 256;
 
+/// Memory behind a region that nobody can read, so that a length that is too large always ends there.
+const GUARD: usize = 4096;
+
 /// Private anonymous memory of our own.
 struct Region {
     base: *mut u8,
@@ -33,7 +36,7 @@ impl Region {
         let base = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                SIZE,
+                SIZE + GUARD,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
@@ -41,6 +44,9 @@ impl Region {
             )
         };
         assert_ne!(base, libc::MAP_FAILED);
+        // SAFETY: the last page of that mapping, which nothing refers to yet.
+        let guarded = unsafe { libc::mprotect(base.byte_add(SIZE), GUARD, libc::PROT_NONE) };
+        assert_eq!(guarded, 0);
         Region { base: base.cast() }
     }
 
@@ -64,6 +70,11 @@ impl Region {
         self.base as u64 + at as u64
     }
 
+    /// Returns whether the part ends with the arena: a length that is too large ends there.
+    fn cuts(&self, part: &Part) -> bool {
+        part.addr.0 + part.len == self.base as u64 + SIZE as u64
+    }
+
     fn contains(&self, part: &Part) -> bool {
         let base = self.base as u64;
         base <= part.addr.0 && part.addr.0 + part.len <= base + SIZE as u64
@@ -77,7 +88,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: our own mapping, of which no reference remains.
-        unsafe { libc::munmap(self.base.cast(), SIZE) };
+        unsafe { libc::munmap(self.base.cast(), SIZE + GUARD) };
     }
 }
 
@@ -242,8 +253,8 @@ fn run(spec: &Spec, build: &impl Fn(&mut Layout) -> [u64; 6], poison: u8, redire
 
     let mem = Memory::of(Tid(std::process::id() as i32));
     let parts = spec.parts(&entry, &mem).expect("parts");
-    // A test may give wrong pointers on purpose. Such a call is performed only in place.
-    let redirect = redirect && parts.iter().all(|p| arena.contains(p));
+    // A test may give wrong pointers and lengths on purpose. Such a call is performed only in place.
+    let redirect = redirect && parts.iter().all(|p| arena.contains(p) && !arena.cuts(p));
     let places = if redirect {
         // Garbage that differs from the program's bytes.
         scratch.fill(!poison);

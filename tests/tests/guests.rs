@@ -123,6 +123,7 @@ guests! {
         large_read
         leak_lsan
         lease
+        lock_crowd
         loop_alarm
         loop_jumps
         loop_same

@@ -209,6 +209,28 @@ fn a_lock_reaches_those_who_starve_for_it() {
     }
 }
 
+/// Where a thousand threads wait for one lock, a wake costs no look at all of them: five times the threads took 28 times as long
+/// then, and take seven times as long now.
+#[test]
+fn a_crowd_before_a_lock_costs_no_more_for_each() {
+    const MOST: u32 = 16;
+    let rr = Rr::new();
+    let recorded = |threads: &str| {
+        let words = [program("lock_crowd"), vec![threads.into()]].concat();
+        let begin = Instant::now();
+        let recording = rr.record(&[], &words);
+        (begin.elapsed(), recording)
+    };
+    let (few, _) = (0..2)
+        .map(|_| recorded("300"))
+        .min_by_key(|(took, _)| *took)
+        .unwrap();
+    let (many, recording) = recorded("1500");
+    assert!(many < few * MOST, "300 threads: {few:?}, 1500 threads: {many:?}");
+    let replay = recording.replay(&[]).expect_success();
+    assert_eq!(replay.out(), recording.run.out());
+}
+
 /// Orders that only chaos mode produces must replay like all others, from every checkpoint.
 #[test]
 fn unusual_orders_replay() {

@@ -90,7 +90,9 @@ pub(crate) fn on_exit(session: &mut RecordSession, tid: Tid, mut stopped: Stoppe
     // Notes changes to state that the recorder keeps.
     match call.entry.syscall() {
         libc::SYS_sched_yield => session.drive.yields = true,
-        libc::SYS_futex if result > 0 => note_wake(&mut session.drive, &call.entry),
+        libc::SYS_futex if result > 0 => {
+            note_wake(&mut session.drive, &call.entry, result as usize);
+        }
         libc::SYS_rt_sigprocmask => session.world.task_mut(tid)?.signals.blocked = None,
         libc::SYS_rt_sigaction => note_action(&mut session.world, tid, &mut call, result)?,
         libc::SYS_setrlimit | libc::SYS_prlimit64 => note_limit(&mut session.world, tid, &call.entry),

@@ -50,6 +50,17 @@ impl Futex {
 struct Waits {
     at: Addr,
     times: u32,
+    /// Number of the last wait among those of all tasks.
+    number: u64,
+}
+
+/// A wake at a word where a task is starving.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wake {
+    /// The word.
+    pub at: Addr,
+    /// Number of tasks that were woken.
+    pub woken: usize,
 }
 
 /// The tasks that wait for locks.
@@ -58,6 +69,8 @@ pub(crate) struct Contention {
     waits: HashMap<Tid, Waits>,
     /// The number of tasks that are starving.
     starving: usize,
+    /// Number of waits so far.
+    waited: u64,
 }
 
 impl Contention {
@@ -68,7 +81,9 @@ impl Contention {
         let again = before.filter(|b| b.at == at && idle.is_some_and(|time| time < AT_ONCE));
         let times = again.map_or(1, |b| b.times.saturating_add(1));
         self.starving += usize::from(times >= STARVING);
-        self.waits.insert(tid, Waits { at, times });
+        self.waited += 1;
+        let number = self.waited;
+        self.waits.insert(tid, Waits { at, times, number });
     }
 
     /// Forgets the waits of a task that is gone, or has done something else.
@@ -85,6 +100,20 @@ impl Contention {
     /// Returns true if any task is starving.
     pub fn is_any_starving(&self) -> bool {
         self.starving > 0
+    }
+
+    /// The tasks that have waited longest at a word, `most` of those for which `is_waiting` holds. The kernel wakes them first.
+    pub fn longest_waiting_at(&self, at: Addr, most: usize, is_waiting: impl Fn(Tid) -> bool) -> Vec<Tid> {
+        let there = self
+            .waits
+            .iter()
+            .filter(|(tid, waits)| waits.at == at && is_waiting(**tid));
+        let mut there: Vec<(u64, Tid)> = there.map(|(tid, waits)| (waits.number, *tid)).collect();
+        if most < there.len() {
+            there.select_nth_unstable(most);
+            there.truncate(most);
+        }
+        there.into_iter().map(|(_, tid)| tid).collect()
     }
 
     /// The tasks that are starving at a word.
@@ -124,6 +153,23 @@ mod tests {
         assert_eq!(contention.starving_at(OTHER).count(), 0);
         contention.forget(TID);
         assert!(!contention.is_any_starving());
+    }
+
+    #[test]
+    fn the_kernel_wakes_whoever_has_waited_longest() {
+        let mut contention = Contention::default();
+        for (tid, at) in [(5, LOCK), (3, LOCK), (9, OTHER), (4, LOCK), (8, LOCK), (5, LOCK)] {
+            contention.note_wait(Tid(tid), at, SOON);
+        }
+        let longest = |most| {
+            let mut longest = contention.longest_waiting_at(LOCK, most, |tid| tid != Tid(4));
+            longest.sort_unstable();
+            longest
+        };
+        assert_eq!(longest(0), []);
+        assert_eq!(longest(2), [Tid(3), Tid(8)]);
+        assert_eq!(longest(3), [Tid(3), Tid(5), Tid(8)], "task 5 has begun anew");
+        assert_eq!(longest(9).len(), 3);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rr_tracee::Tid;
 use rr_tracee::regs::Registers;
 
-use crate::drive::contention::Futex;
+use crate::drive::contention::{Futex, Wake};
 use crate::drive::state::Drive;
 use crate::error::Result;
 use crate::session::RecordSession;
@@ -21,9 +21,10 @@ pub(crate) fn note_wait_for_lock(session: &mut RecordSession, tid: Tid, entry: &
     Ok(())
 }
 
-/// Handles a call that wakes tasks: gives the next turn to a task that starves at the word.
-pub(crate) fn note_wake(drive: &mut Drive, entry: &Registers) {
+/// Handles a call that has woken tasks: gives the next turn to a task that starves at the word.
+pub(crate) fn note_wake(drive: &mut Drive, entry: &Registers, woken: usize) {
     if let Some(Futex::Wake(at)) = Futex::of(entry) {
-        drive.handed_over = drive.contention.starving_at(at).next().map(|_| at);
+        let starving = drive.contention.starving_at(at).next();
+        drive.handed_over = starving.map(|_| Wake { at, woken });
     }
 }

@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use rr_tracee::task::{Report, Waited, wait};
-use rr_tracee::{Running, Stop, tsc};
+use rr_tracee::{Running, Stop, Tid, tsc};
 
+use crate::drive::contention::Wake;
 use crate::error::Result;
 use crate::ptrace::tracee::Phase;
 use crate::session::RecordSession;
 use crate::task::auto_attach::note_unclaimed;
 use crate::task::exit::task_is_gone;
-use crate::world::model::World;
 use crate::world::task::{State, Task};
 
 /// Time between two checks of all tasks, for each task: about ten times the cost of a check.
 const LOOK: Duration = Duration::from_micros(1);
+
+/// Number of tasks that are checked after a wake, beside those that it has woken: tasks do not begin to wait exactly in the order of
+/// their calls.
+const MORE: usize = 4;
 
 /// Handles reports of tasks in the kernel. If decisions must be exact, or if the very event that
 /// ends the turn may wake a task, woken tasks get the time to come out of the kernel.
@@ -26,9 +30,39 @@ pub(crate) fn let_woken_out(session: &mut RecordSession) -> Result<()> {
 }
 
 /// Gives woken tasks the time to come out of the kernel.
-pub(crate) fn let_out(session: &mut RecordSession) -> Result<()> {
+fn let_out(session: &mut RecordSession) -> Result<()> {
+    let_some_out(session, |session| {
+        let tasks = session.world.tasks.values();
+        tasks
+            .filter(|task| is_in_kernel(task))
+            .map(|task| task.tid)
+            .collect()
+    })
+}
+
+/// Gives the tasks that a wake has woken the time to come out of the kernel. Only those are checked that have waited longest: to check
+/// all takes too long where a thousand tasks wait for one lock. (The kernel may have chosen others, by their priority for instance.
+/// They come out later.)
+pub(crate) fn let_woken_by(session: &mut RecordSession, Wake { at, woken }: Wake) -> Result<()> {
+    let_some_out(session, |session| {
+        let tasks = &session.world.tasks;
+        let is_waiting = |tid: Tid| tasks.get(&tid).is_some_and(is_in_kernel);
+        session
+            .drive
+            .contention
+            .longest_waiting_at(at, woken.saturating_add(MORE), is_waiting)
+    })
+}
+
+/// Lets some tasks come out of the kernel that are on their way.
+fn let_some_out(session: &mut RecordSession, some: impl Fn(&RecordSession) -> Vec<Tid>) -> Result<()> {
     note_all_reports(session)?;
-    while is_one_on_its_way(&mut session.world) {
+    loop {
+        let some = some(session);
+        let states = &mut session.world.states;
+        if !some.iter().any(|tid| matches!(states.of(*tid), Ok('R'))) {
+            break;
+        }
         // SAFETY: sched_yield has no arguments.
         unsafe { libc::sched_yield() };
         note_all_reports(session)?;
@@ -37,12 +71,8 @@ pub(crate) fn let_out(session: &mut RecordSession) -> Result<()> {
     note_all_reports(session)
 }
 
-/// Returns whether a task in the kernel is executing.
-fn is_one_on_its_way(world: &mut World) -> bool {
-    let states = &mut world.states;
-    let in_kernel = |t: &&Task| matches!(t.state, State::InKernel(_));
-    let mut tasks = world.tasks.values().filter(in_kernel);
-    tasks.any(|t| matches!(states.of(t.tid), Ok('R')))
+fn is_in_kernel(task: &Task) -> bool {
+    matches!(task.state, State::InKernel(_))
 }
 
 /// Handles reports from time to time: to find that there are none, the kernel looks at all tasks.

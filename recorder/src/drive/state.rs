@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use rr_tracee::Tid;
 use rr_tracee::task::Report;
 use rr_tracee::ticker::Ticker;
-use rr_tracee::{Addr, Tid};
 
-use crate::drive::contention::Contention;
+use crate::drive::contention::{Contention, Wake};
 use crate::drive::scheduler::{Schedule, Scheduler};
 
 /// The state of the drive.
@@ -29,8 +29,8 @@ pub(crate) struct Drive {
     pub preemption: Option<u64>,
     /// The tasks that wait for locks.
     pub contention: Contention,
-    /// The address of a lock that was just dropped, if a task waits for it in vain.
-    pub handed_over: Option<Addr>,
+    /// The wake of a lock that was just dropped, if a task waits for it in vain.
+    pub handed_over: Option<Wake>,
     /// Time at which all reports of tasks were last handled, as a time of [`rr_tracee::tsc::now`].
     pub noted: Duration,
 }

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use rr_tracee::task::wait;
 use rr_tracee::ticker::Ticker;
-use rr_tracee::{Addr, Tid, cpuid, tsc};
+use rr_tracee::{Tid, cpuid, tsc};
 
 use crate::checkpoint::take::checkpoint_if_due;
 use crate::drive::check_maps::check_model;
+use crate::drive::contention::Wake;
 use crate::drive::end::End;
 use crate::drive::end::end_reached;
 use crate::drive::members::tell_scheduler;
-use crate::drive::reports::{let_out, let_woken_out, note_report};
+use crate::drive::reports::{let_woken_by, let_woken_out, note_report};
 use crate::drive::run::{advance_task, sleep_until_report, survive_death};
 use crate::drive::scheduler::Choice;
 use crate::error::{Error, Result};
@@ -24,13 +25,19 @@ use crate::session::RecordSession;
 use crate::userfault::release::release_closed;
 use crate::world::task::{State, Task};
 
-/// Handles the release of a lock at `at`: ends the turn in favour of a task that starves there.
-/// Returns `false` if no starving task can run.
-pub(crate) fn hand_over(session: &mut RecordSession, at: Addr) -> Result<bool> {
-    let_out(session)?;
+/// Handles the release of a lock: ends the turn in favour of a task that starves there. Returns `false` if no starving task can
+/// run.
+pub(crate) fn hand_over(session: &mut RecordSession, wake: Wake) -> Result<bool> {
+    let_woken_by(session, wake)?;
     tell_scheduler(session);
     let is_ready = |tid: &Tid| session.world.tasks.get(tid).is_some_and(Task::is_runnable);
-    let Some(tid) = session.drive.contention.starving_at(at).filter(is_ready).min() else {
+    let Some(tid) = session
+        .drive
+        .contention
+        .starving_at(wake.at)
+        .filter(is_ready)
+        .min()
+    else {
         return Ok(false);
     };
     session.drive.scheduler.hand_over(session.log.last_event(), tid);
@@ -140,9 +147,9 @@ fn run_turn(session: &mut RecordSession, tid: Tid) -> Result<()> {
             .tasks
             .get(&tid)
             .is_some_and(|t| matches!(t.state, State::Ready(_)) && !t.is_mid_interval());
-        if let Some(at) = session.drive.handed_over.take()
+        if let Some(wake) = session.drive.handed_over.take()
             && at_event
-            && hand_over(session, at)?
+            && hand_over(session, wake)?
         {
             return Ok(());
         }

@@ -2,10 +2,12 @@
 //! recording.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use rr_tests::Rr;
 use rr_tests::damage::Tmpfs;
@@ -317,6 +319,26 @@ fn what_cannot_be_kept_or_recorded_does_not_change_the_result() {
     std::fs::write(&text, "no program").unwrap();
     ci.run(&[], &[text.to_str().unwrap()]).expect_status(126);
     assert!(ci.kept().is_empty());
+}
+
+/// Wherever the descriptors come to an end, the result is the test's, and everything else that is said is a line of rr.
+#[test]
+fn few_descriptors_do_not_change_the_result() {
+    let ci = Ci::new();
+    for limit in 4..36 {
+        let mut command = ci.command(&["--no-backtrace"], &["sh", "-c", "exit 7"]);
+        let few = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?);
+        // SAFETY: between fork and exec there is one system call.
+        unsafe { command.pre_exec(few) };
+        let run = run(&mut command, ci.rr.limit).expect_status(7);
+        for line in run.err().lines() {
+            assert!(
+                line.starts_with("rr: "),
+                "{limit} descriptors: {}",
+                run.describe()
+            );
+        }
+    }
 }
 
 #[test]

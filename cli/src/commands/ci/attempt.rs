@@ -165,19 +165,13 @@ pub enum Ended {
 impl Attempt<'_> {
     /// Makes it.
     pub fn run(&self, signals: &Signals) -> Result<Ended> {
-        // Not a file on a disk: ext4 writes such a file out when it is closed, and the next run waits for that.
-        let outcome =
-            memfd_create(c"outcome", MFdFlags::MFD_CLOEXEC).context("making room for the outcome")?;
-        let mut outcome = File::from(outcome);
-        let for_recorder = outcome.try_clone().context("making room for the outcome")?;
-        let options = record::Options::of_test(self.words(), for_recorder)?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout + GRACE);
-        wait_until_alone()?;
-        // SAFETY: this process has one thread, so that its copy can do anything.
-        let child = match unsafe { libc::fork() } {
-            -1 => return Err(Errno::last()).context("cannot start the recorder"),
-            0 => record_and_exit(options, self.measurement, signals),
-            child => Tid(child),
+        let (child, mut outcome) = match self.start(signals) {
+            Ok(started) => started,
+            Err(e) => {
+                eprintln!("rr: {}", crate::error_text::of(&e));
+                return Ok(Ended::NotRecorded);
+            }
         };
         let status = signals.wait_for(child, deadline)?;
         let was_killed = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -194,6 +188,22 @@ impl Attempt<'_> {
             })),
             Err(_) if signals.end_was_asked() => Ok(Ended::Asked(status)),
             Err(_) => Ok(Ended::NotRecorded),
+        }
+    }
+
+    /// Starts the recorder. Returns it, and the file into which it writes how the run ended.
+    fn start(&self, signals: &Signals) -> Result<(Tid, File)> {
+        // Not a file on a disk: ext4 writes such a file out when it is closed, and the next run waits for that.
+        let outcome = memfd_create(c"outcome", MFdFlags::MFD_CLOEXEC).map(File::from);
+        let outcome = outcome.context("making room for the outcome")?;
+        let for_recorder = outcome.try_clone().context("making room for the outcome")?;
+        let options = record::Options::of_test(self.words(), for_recorder)?;
+        wait_until_alone()?;
+        // SAFETY: this process has one thread, so that its copy can do anything.
+        match unsafe { libc::fork() } {
+            -1 => Err(Errno::last()).context("cannot start the recorder"),
+            0 => record_and_exit(options, self.measurement, signals),
+            child => Ok((Tid(child), outcome)),
         }
     }
 

@@ -111,11 +111,10 @@ fn debuggers_that_do_not_start_or_never_connect() {
 
 #[test]
 fn clients_one_after_the_other() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    assert!(is_listening(port));
+    drop(free);
     let served = std::thread::spawn(move || {
         let options = options(&format!("-s {port}"));
         debug(&mut Mock::default(), &options, false).unwrap();
@@ -130,5 +129,23 @@ fn clients_one_after_the_other() {
     };
     drop(client);
     served.join().unwrap();
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(!is_listening(port));
+}
+
+/// Returns whether this process listens at a port. (To connect says less: a process that another test has started may still have a
+/// copy of our socket, until it executes its program.)
+fn is_listening(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| Some(std::fs::read_link(fd.ok()?.path()).ok()?.display().to_string()))
+        .collect();
+    // proc_net_tcp(5): the local address is the second column, the state the fourth, the inode the tenth.
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    sockets.lines().skip(1).any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        columns[1].ends_with(&format!(":{port:04X}"))
+            && columns[3] == LISTEN
+            && own.contains(&format!("socket:[{}]", columns[9]))
+    })
 }

@@ -111,10 +111,9 @@ fn debuggers_that_do_not_start_or_never_connect() {
 
 #[test]
 fn clients_one_after_the_other() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    assert!(is_listening(port));
-    drop(free);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(is_listening(other.local_addr().unwrap().port()));
+    let port = free_port();
     let served = std::thread::spawn(move || {
         let options = options(&format!("-s {port}"));
         debug(&mut Mock::default(), &options, false).unwrap();
@@ -132,8 +131,16 @@ fn clients_one_after_the_other() {
     assert!(!is_listening(port));
 }
 
-/// Returns whether this process listens at a port. (To connect says less: a process that another test has started may still have a
-/// copy of our socket, until it executes its program.)
+/// A port that nobody uses, below those that the kernel chooses itself (ip(7), `ip_local_port_range`). This process has never had a
+/// socket there: a process that another test has started would have a copy of it, until it executes its program.
+fn free_port() -> u16 {
+    let first = (std::process::id() % 1000 * 10) as u16;
+    let mut ports = (0..10_000).map(|n| 20_000 + (first + n) % 10_000);
+    let is_free = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_err();
+    ports.find(is_free).unwrap()
+}
+
+/// Returns whether this process listens at a port. (To connect says less, for the same reason.)
 fn is_listening(port: u16) -> bool {
     const LISTEN: &str = "0A";
     let own: Vec<String> = std::fs::read_dir("/proc/self/fd")

@@ -310,19 +310,17 @@ impl CheckpointWriter {
     }
 
     fn stop(&mut self) -> Result<()> {
-        // Numbers of threads that have ended may be those of others.
         let thread = std::mem::replace(&mut self.thread, Thread::Ended);
         let Thread::Started(thread) = thread else {
             return Ok(());
         };
+        // The threads still run. The numbers of threads that have ended may be those of others.
         if let Some(cpus) = &self.cpus_at_end {
             self.threads.let_go_on(cpus);
         }
         self.requests = None;
-        match thread.join() {
-            Err(_) => Err(Error::Writer("the writer thread panicked: a bug in rr".into())),
-            Ok(()) => Ok(()),
-        }
+        let joined = thread.join();
+        joined.map_err(|_| Error::Writer("the writer thread panicked: a bug in rr".into()))
     }
 }
 

@@ -47,7 +47,7 @@ pub struct WriterOptions {
     pub trims: bool,
     /// The trace's directory may be there already, if it is [empty](crate::recycle).
     pub is_recycled: bool,
-    /// What is left to write when the recording ends is compressed. A trace that is likely to be removed at once does without.
+    /// Events that wait when the recording ends are compressed, too. That is a waste if the trace is likely to be removed at once.
     pub compresses_end: bool,
 }
 

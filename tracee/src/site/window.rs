@@ -28,7 +28,7 @@ use crate::ids::Addr;
 /// Maximum length of a window.
 pub const WINDOW_MOST: usize = 24;
 
-/// What must be known of an instruction to move it.
+/// The way in which an instruction is moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Form {
     /// It does the same everywhere.
@@ -41,9 +41,10 @@ enum Form {
     Branch,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// An instruction of a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Part {
-    bytes: Vec<u8>,
+    len: usize,
     form: Form,
 }
 
@@ -67,7 +68,6 @@ impl SiteWindow {
         let mut parts = Vec::new();
         while decoder.can_decode() {
             let instruction = decoder.decode();
-            let start = instruction.ip() as usize;
             let form = match instruction.flow_control() {
                 _ if instruction.is_invalid() || is_event(&instruction) || shows_stepping(&instruction) => {
                     return None;
@@ -83,21 +83,32 @@ impl SiteWindow {
                 },
                 _ => return None,
             };
-            let bytes = code.get(start..start + instruction.len())?.to_vec();
-            parts.push(Part { bytes, form });
+            let len = instruction.len();
+            parts.push(Part { len, form });
         }
-        SiteWindow::of(parts)
+        SiteWindow::of(code.to_vec(), parts)
     }
 
-    fn of(parts: Vec<Part>) -> Option<SiteWindow> {
-        let movable = |part: &Part| match part.form {
+    /// The window of these instructions, which have these bytes.
+    fn of(bytes: Vec<u8>, parts: Vec<Part>) -> Option<SiteWindow> {
+        let window = SiteWindow { bytes, parts };
+        let movable = |(bytes, form): (&[u8], Form)| match form {
             Form::Plain | Form::Padding => true,
-            Form::Relative { displacement } => usize::from(displacement) + 4 <= part.bytes.len(),
-            Form::Branch => short_condition(&part.bytes).is_some(),
+            Form::Relative { displacement } => usize::from(displacement) + 4 <= bytes.len(),
+            Form::Branch => short_condition(bytes).is_some(),
         };
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| &part.bytes).copied().collect();
-        let is_one = (1..=WINDOW_MOST).contains(&bytes.len()) && parts.iter().all(movable);
-        is_one.then_some(SiteWindow { bytes, parts })
+        let is_one = (1..=WINDOW_MOST).contains(&window.bytes.len()) && window.instructions().all(movable);
+        is_one.then_some(window)
+    }
+
+    /// The bytes and the form of each instruction. (The lengths of the instructions add up to the bytes.)
+    fn instructions(&self) -> impl Iterator<Item = (&[u8], Form)> {
+        let mut rest = &self.bytes[..];
+        self.parts.iter().map(move |part| {
+            let (bytes, behind) = rest.split_at(part.len);
+            rest = behind;
+            (bytes, part.form)
+        })
     }
 
     /// The bytes of the window.
@@ -108,7 +119,7 @@ impl SiteWindow {
     /// Offsets below `end` where instructions of the window begin, except the first.
     pub(super) fn inner_boundaries(&self, end: usize) -> Vec<usize> {
         let ends = self.parts.iter().scan(0, |at, part| {
-            *at += part.bytes.len();
+            *at += part.len;
             Some(*at)
         });
         ends.filter(|at| *at < end.min(self.bytes.len())).collect()
@@ -117,9 +128,7 @@ impl SiteWindow {
     /// Lengths of the padding that the window begins with, and of the instruction behind it.
     pub(super) fn padding(&self) -> Option<(usize, usize)> {
         match &self.parts[..] {
-            [padding, next, ..] if padding.form == Form::Padding => {
-                Some((padding.bytes.len(), next.bytes.len()))
-            }
+            [padding, next, ..] if padding.form == Form::Padding => Some((padding.len, next.len)),
             _ => None,
         }
     }
@@ -128,13 +137,13 @@ impl SiteWindow {
     pub(super) fn relocated(&self, from: Addr, to: Addr) -> Option<Vec<u8>> {
         let mut moved = Vec::new();
         let mut at = from.0;
-        for Part { bytes, form } in &self.parts {
+        for (bytes, form) in self.instructions() {
             let next = at.checked_add(bytes.len() as u64)?;
             match form {
                 Form::Plain | Form::Padding => moved.extend(bytes),
                 Form::Relative { displacement } => {
                     let place = to.0.checked_add(moved.len() as u64)?;
-                    moved.extend(with_displacement_from(bytes, *displacement, at, place)?);
+                    moved.extend(with_displacement_from(bytes, displacement, at, place)?);
                 }
                 Form::Branch => {
                     let branch = short_condition(bytes)?;
@@ -150,7 +159,7 @@ impl SiteWindow {
 
 impl Display for SiteWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Part { bytes, form } in &self.parts {
+        for (bytes, form) in self.instructions() {
             match form {
                 Form::Plain => f.write_str("p")?,
                 Form::Padding => f.write_str("n")?,
@@ -167,19 +176,21 @@ impl FromStr for SiteWindow {
     type Err = NotAWindow;
 
     fn from_str(text: &str) -> Result<SiteWindow, NotAWindow> {
-        let mut parts = Vec::new();
+        let (mut all, mut parts) = (Vec::new(), Vec::new());
         let mut rest = text;
         while !rest.is_empty() {
-            let (part, behind) = read_part(rest).ok_or(NotAWindow)?;
-            parts.push(part);
+            let (form, bytes, behind) = read_instruction(rest).ok_or(NotAWindow)?;
+            let len = bytes.len();
+            parts.push(Part { len, form });
+            all.extend(bytes);
             rest = behind;
         }
-        SiteWindow::of(parts).ok_or(NotAWindow)
+        SiteWindow::of(all, parts).ok_or(NotAWindow)
     }
 }
 
 /// The instruction that `text` begins with, and the text behind it.
-fn read_part(text: &str) -> Option<(Part, &str)> {
+fn read_instruction(text: &str) -> Option<(Form, Vec<u8>, &str)> {
     const FORMS: [char; 4] = ['p', 'n', 'r', 'j'];
     let (form, text) = match text.split_at_checked(1)? {
         ("p", text) => (Form::Plain, text),
@@ -197,7 +208,7 @@ fn read_part(text: &str) -> Option<(Part, &str)> {
     let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
     let is_one = odd.is_empty() && (1..=INSTRUCTION_MOST).contains(&bytes.len()) && !digits.contains('+');
-    is_one.then_some((Part { bytes, form }, behind))
+    is_one.then_some((form, bytes, behind))
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ struct End {
   status        @0 :Int32;   # of the program's first process, as wait(2) gives it
   bufferedCalls @1 :UInt64;  # calls that the library in the program made, in the whole recording
   processes     @2 :ProcessTable;  # null: they are too many, and only the events know them
+  cpuHidden     @3 :Bool;    # no instruction of the program could tell it on which CPU it ran
 }
 
 struct ProcessTable {

@@ -3,6 +3,7 @@
 //! Keeps the command line of the original rr where a user would notice.
 
 mod budget;
+mod claimed;
 mod command_line;
 mod commands;
 mod compatibility;

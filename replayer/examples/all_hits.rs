@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     };
     let (reader, program) = common::open(path)?;
     let cpus = Cpus::survey();
-    let home = cpu_for_replay(&cpus, reader.header());
+    let home = cpu_for_replay(&cpus, &reader);
     let (addr, _) = common::symbol(
         &common::timeline_at(&reader, &program, program.begin, home)?,
         name,

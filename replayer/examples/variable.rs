@@ -16,7 +16,7 @@ fn main() -> common::Result<()> {
         return Err("usage: variable TRACE EVENT NAME".into());
     };
     let (reader, program) = common::open(path)?;
-    let cpu = cpu_for_replay(&Cpus::survey(), reader.header());
+    let cpu = cpu_for_replay(&Cpus::survey(), &reader);
     let mut timeline = common::timeline_at(&reader, &program, EventNumber(event.parse()?), cpu)?;
     let (addr, size) = common::symbol(&timeline, name, &program.path)?;
     let mut bytes = vec![0; size.clamp(1, 64) as usize];

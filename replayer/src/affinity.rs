@@ -6,19 +6,25 @@
 //! ([`cpu_for_replay`]).
 
 use nix::sched::{CpuSet, sched_getaffinity};
-use rr_trace::Header;
+use rr_trace::TraceReader;
 use rr_tracee::Tid;
 use rr_tracee::cpus::{self, Claim, Cpus};
 
+/// Returns whether a replay may run on another CPU than the recording: no instruction tells the program where it runs, or each
+/// that does is intercepted.
+pub fn runs_anywhere(reader: &TraceReader) -> bool {
+    reader.header().cpuid_faulting || reader.hides_cpu()
+}
+
 /// Chooses the CPU for a replay: the CPU of the recording if we may use it. `cpuid` tells a program on
-/// which CPU it runs, and where `cpuid` cannot be intercepted, the answer must be the same as in the
+/// which CPU it runs, and where that is not intercepted, the answer must be the same as in the
 /// recording.
-pub fn cpu_for_replay(cpus: &Cpus, header: &Header) -> usize {
-    let recorded = header.bound_cpu.map(|cpu| cpu as usize);
+pub fn cpu_for_replay(cpus: &Cpus, reader: &TraceReader) -> usize {
+    let recorded = reader.header().bound_cpu.map(|cpu| cpu as usize);
     let (cpu, is_recorded) = cpus.for_replay(recorded);
     if let Some(recorded) = recorded
         && !is_recorded
-        && !header.cpuid_faulting
+        && !runs_anywhere(reader)
     {
         tracing::warn!(
             "this was recorded on CPU {recorded}, which rr may not use here: if the program looks at its CPU's number, \
@@ -28,12 +34,12 @@ pub fn cpu_for_replay(cpus: &Cpus, header: &Header) -> usize {
     cpu
 }
 
-/// Claims the CPU for a replay ([`cpu_for_replay`]). If `cpuid` can be intercepted, this is the CPU
-/// with the fewest claims.
-pub fn claim_for_replay(cpus: &Cpus, header: &Header) -> Claim {
-    match header.cpuid_faulting {
+/// Claims the CPU for a replay: the CPU with the fewest claims if the replay may use it ([`runs_anywhere`]), else that of
+/// the recording ([`cpu_for_replay`]).
+pub fn claim_for_replay(cpus: &Cpus, reader: &TraceReader) -> Claim {
+    match runs_anywhere(reader) {
         true => Claim::least(cpus),
-        false => Claim::of(cpu_for_replay(cpus, header)),
+        false => Claim::of(cpu_for_replay(cpus, reader)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Finds a `cpuid` that trapped while it was recorded: the instruction does not trap in replay.
 //!
-//! Keeps I2 on all machines: the instruction is never executed. In files with unwind tables it was replaced by one that traps
+//! Keeps I2 on all machines: the instruction is never executed. Where it could be proven it was replaced by one that traps
 //! everywhere ([`rr_tracee::trapping`]). Elsewhere, in code that nothing is known about or that the program makes itself, a debug
 //! register stops the task before the instruction. It need not be there yet when the interval begins.
 

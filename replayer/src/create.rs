@@ -247,7 +247,7 @@ pub fn create(
     let Some(last) = plan.missing.keys().next_back() else {
         return Ok(End::Done);
     };
-    let cpu = cpu_for_replay(cpus, stored.reader().header());
+    let cpu = cpu_for_replay(cpus, stored.reader());
     let _beside = Beside::cpu(Some(cpu));
     let end = Position::at_event(*last);
     let stretches = stretch::between(stored.events(), stored.has_start(), EventNumber(0), &end);

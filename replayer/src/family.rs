@@ -60,7 +60,7 @@ pub(crate) struct Family {
 impl Family {
     /// Starts a new family, with its tasks bound to `cpu`.
     pub fn new(reader: &TraceReader, cpu: Option<usize>) -> Result<Rc<Family>> {
-        machine::check(reader.header())?;
+        machine::check(reader)?;
         // The replayed tasks open files by path, which must not depend on the working directory.
         let root = std::fs::canonicalize(reader.path()).map_err(|source| Error::Os {
             what: reader.path().display().to_string(),
@@ -160,7 +160,7 @@ impl Family {
         // If a file cannot be read, that is reported when the file is mapped.
         let search = || {
             let found = reader.open_file(file).ok().and_then(|f| trapping::find(&f).ok());
-            found.unwrap_or_default().into()
+            found.unwrap_or_default().proven.into()
         };
         Rc::clone(known.entry(file).or_insert_with(search))
     }

@@ -123,7 +123,7 @@ mod words;
 mod world;
 mod zygote;
 
-pub use affinity::{claim_for_replay, cpu_for_replay};
+pub use affinity::{claim_for_replay, cpu_for_replay, runs_anywhere};
 pub use compare::Mismatch;
 pub use error::{Divergence, Error, Result};
 pub use interrupt::{Interrupt, Never};

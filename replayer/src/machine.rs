@@ -9,14 +9,16 @@
 
 use std::sync::OnceLock;
 
-use rr_trace::Header;
+use rr_trace::TraceReader;
 use rr_tracee::cpuid::{Level, Table};
 
+use crate::affinity::runs_anywhere;
 use crate::error::{Error, Result};
 
 /// Checks that a trace can be replayed on this processor, and warns of what may be different.
-pub(crate) fn check(header: &Header) -> Result<()> {
+pub(crate) fn check(reader: &TraceReader) -> Result<()> {
     static HERE: OnceLock<Table> = OnceLock::new();
+    let header = reader.header();
     let recorded = &header.cpuid;
     if recorded.entries().is_empty() {
         // The recorder did not answer any CPUID, and older traces do not say what their processor has.
@@ -37,9 +39,9 @@ pub(crate) fn check(header: &Header) -> Result<()> {
         );
     }
     let signature = |table: &Table| table.get(1, 0).map(|[eax, ..]| eax);
-    if !header.cpuid_faulting && signature(recorded) != signature(here) {
+    if !runs_anywhere(reader) && signature(recorded) != signature(here) {
         tracing::warn!(
-            "this was recorded on another processor ({}): code that asks for the processor, in files without unwind tables or made \
+            "this was recorded on another processor ({}): code that asks for the processor, in files that rr could not search or made \
              by the program itself, will diverge",
             header.cpu_model
         );
@@ -48,7 +50,7 @@ pub(crate) fn check(header: &Header) -> Result<()> {
     let size = |table: &Table| table.get(0xd, 0).map(|[_, size, ..]| size);
     if header.portable.is_some() && recorded.state_components() != Some(0) && size(recorded) != size(here) {
         tracing::warn!(
-            "this was recorded on a processor with other components of extended state: code in files without unwind tables that \
+            "this was recorded on a processor with other components of extended state: code in files that rr could not search that \
              asks for them (xgetbv), and code that saves all of them (xsave; glibc's lazy binding), may diverge"
         );
     }

@@ -35,7 +35,7 @@ use crate::zygote;
 /// use rr_tracee::cpus::Cpus;
 ///
 /// let reader = Arc::new(TraceReader::open("trace".as_ref())?);
-/// let cpu = cpu_for_replay(&Cpus::survey(), reader.header());
+/// let cpu = cpu_for_replay(&Cpus::survey(), &reader);
 /// let mut session = ReplaySession::start(Arc::clone(&reader), Some(cpu))?;
 /// while let Some(replayed) = session.step()? {
 ///     if let Some((_, bytes)) = replayed.output {

@@ -18,7 +18,7 @@ use rr_trace::event::EventNumber;
 use rr_tracee::cpus::Cpus;
 use rr_tracee::procfs::MachineMemory;
 
-use crate::affinity::{Beside, cpu_for_replay};
+use crate::affinity::{Beside, cpu_for_replay, runs_anywhere};
 use crate::compare::Mismatch;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -123,8 +123,7 @@ impl Verifier {
         told: &(dyn Fn(&Verified) + Sync),
         user: &mut dyn Interrupt,
     ) -> Vec<Verified> {
-        let header = self.stored.reader().header();
-        let home = cpu_for_replay(&self.cpus, header);
+        let home = cpu_for_replay(&self.cpus, self.stored.reader());
         let mut others = self.cpus.all();
         others.retain(|cpu| *cpu != home);
         others.truncate(jobs.saturating_sub(1));
@@ -134,7 +133,7 @@ impl Verifier {
             told(&verified);
             Walked::Done(verified)
         };
-        let counts_anywhere = header.cpuid_faulting;
+        let counts_anywhere = runs_anywhere(self.stored.reader());
         let _beside = Beside::cpu(Some(home));
         let ended = pool::run(
             self.stretches.len(),

@@ -40,6 +40,9 @@ pub struct TraceInfo {
     /// True if every `cpuid` was intercepted.
     #[serde(rename = "cpuidFaulting")]
     pub cpuid_faulting: bool,
+    /// True if no instruction of the program could tell it on which CPU it ran.
+    #[serde(rename = "cpuHidden")]
+    pub cpu_hidden: bool,
     /// The checkpoints in the trace, by event.
     pub checkpoints: Vec<Checkpoint>,
 }

@@ -1,11 +1,13 @@
 //! `CPUID` is answered from the trace: by the library, by instructions that trap in its place, and where the processor can be made
 //! to trap.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 
 use rr_tests::gdb::{Debugged, Program};
 use rr_tests::guest::Guest;
 use rr_tests::rr::{Recording, Rr, words};
+use rr_tracee::cpus::Cpus;
 
 /// Hides nothing, but wants all code to be intercepted.
 const INTERCEPT: &str = "--disable-cpuid-features=0";
@@ -104,6 +106,57 @@ fn features_are_hidden() {
     assert_eq!(seen[0], format!("compiled: {expected}"));
     assert_eq!(seen[2], format!("made: {expected}"));
     assert!(!plain.info().cpuid_faulting);
+}
+
+/// A recording says whether the program can see on which CPU it runs. If it cannot, any CPU replays it: in code that is not
+/// rewritten, `cpuid` would tell this program another number.
+#[test]
+fn a_replay_runs_on_any_cpu_if_the_program_cannot_see_which() {
+    let cpus = Cpus::survey().all();
+    let rr = Rr::new();
+    let (hides, shows) = ("cpu_number", "cpu_number_bare");
+    for (guest_name, argument, is_hidden) in [
+        (hides, None, true),
+        (hides, Some("made"), false),
+        (shows, None, false),
+    ] {
+        let command: Vec<OsString> = guest(&rr, guest_name)
+            .into_iter()
+            .chain(argument.map(OsString::from))
+            .collect();
+        for (cpu, more) in [(cpus[0], &[][..]), (cpus[cpus.len() - 1], &["-n"])] {
+            let bind = format!("--bind-to-cpu={cpu}");
+            let options = [
+                &[&*bind, "--checkpoint-interval", "3e", "--checkpoint-wait"][..],
+                more,
+            ]
+            .concat();
+            let recording = rr.record(&options, &command);
+            assert!(recording.run.status.success(), "{}", recording.run.describe());
+            assert_eq!(
+                recording.info().cpu_hidden,
+                is_hidden,
+                "{guest_name} {argument:?} {more:?}"
+            );
+            for here in cpus.iter().filter(|here| is_hidden || **here == cpu) {
+                let here = here.to_string();
+                let command = [
+                    OsStr::new("taskset"),
+                    OsStr::new("-c"),
+                    OsStr::new(&here),
+                    rr.bin().as_os_str(),
+                ];
+                let replay = [OsStr::new("replay"), OsStr::new("-a"), recording.dir.as_os_str()];
+                let replay = rr.native(&words([&command[..], &replay].concat()), rr.home());
+                assert_eq!(
+                    replay.expect_success().out(),
+                    recording.run.out(),
+                    "{guest_name} on {here}"
+                );
+            }
+            recording.verify();
+        }
+    }
 }
 
 /// Transactions end as it happens, and rr cannot record that: programs are not shown them.

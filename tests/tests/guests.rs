@@ -68,6 +68,8 @@ guests! {
         close_all
         closed_stdio
         computed_jumps
+        cpu_number
+        cpu_number_bare
         cpuid
         cpuid_denied
         cpuid_loop
@@ -183,6 +185,7 @@ guests! {
         raise
         random
         rdpid
+        read_implies_exec
         read_overlap
         refused
         registers

@@ -79,7 +79,7 @@ fn a_damaged_block_is_passed_by_everybody() {
     let reader = Arc::new(TraceReader::open(&recording.dir).unwrap());
     let cpus = Cpus::survey();
     let mut timeline = Timeline::new(Setup {
-        cpu: Some(cpu_for_replay(&cpus, reader.header())),
+        cpu: Some(cpu_for_replay(&cpus, &reader)),
         process: Tid(0),
         begin: EventNumber(1),
         show: Box::new(|_, _| {}),

@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) written: EventNumber,
     /// Calls of the library in the events written.
     pub(crate) buffered_calls: u64,
+    /// No instruction of the program could tell it on which CPU it ran.
+    pub(crate) hides_cpu: bool,
     /// The last flush that was reached.
     pub(crate) flushed: u64,
     /// The reason why nothing is written any more.

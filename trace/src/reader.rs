@@ -184,6 +184,12 @@ impl TraceReader {
         self.tail.ended.is_some()
     }
 
+    /// Returns whether no instruction of the program could tell it on which CPU it ran. Not known, and so false, of a recording
+    /// that did not end in an orderly way.
+    pub fn hides_cpu(&self) -> bool {
+        self.tail.ended.is_some_and(|end| end.hides_cpu)
+    }
+
     /// Calls that the library in the program made: in the whole recording, or, if that did not end in an orderly way, in the
     /// events that there are (which are read for it).
     pub fn buffered_calls(&self) -> Result<u64> {

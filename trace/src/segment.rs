@@ -81,6 +81,8 @@ pub(crate) struct End {
     pub(crate) status: i32,
     /// Calls that the library in the program made.
     pub(crate) buffered_calls: u64,
+    /// No instruction of the program could tell it on which CPU it ran.
+    pub(crate) hides_cpu: bool,
     /// The offset of its frame.
     pub(crate) offset: u64,
 }
@@ -388,6 +390,7 @@ impl<S: Source> Stream<S> {
             Ok(End {
                 status: end.get_status(),
                 buffered_calls: end.get_buffered_calls(),
+                hides_cpu: end.get_cpu_hidden(),
                 offset: frame.offset,
             })
         })

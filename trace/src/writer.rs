@@ -264,6 +264,11 @@ impl TraceWriter {
         self.wait_for_ticket(true)
     }
 
+    /// No instruction of the program could tell it on which CPU it ran: a replay may use another one. To be said before the end.
+    pub fn hides_cpu(&self) {
+        self.shared.lock().hides_cpu = true;
+    }
+
     /// Ends the trace: writes the End frame with the status of the program's first process, as wait(2) gives it, and with the
     /// processes, and waits until all is in the files. The disk is not waited for: that would take longer than recording a short program. A power failure
     /// within the half minute that the kernel takes to write may cost the end of the trace; call [`TraceWriter::sync`] before if

@@ -274,7 +274,10 @@ impl WriterThread {
         let mut builder = capnp::message::Builder::new_default();
         let mut root = builder.init_root::<wire::end::Builder<'_>>();
         root.set_status(status);
-        root.set_buffered_calls(self.shared.lock().buffered_calls);
+        let state = self.shared.lock();
+        root.set_buffered_calls(state.buffered_calls);
+        root.set_cpu_hidden(state.hides_cpu);
+        drop(state);
         if let Some(recorded) = processes {
             process_table::write(root.init_processes(), &recorded);
         }

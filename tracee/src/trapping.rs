@@ -3,9 +3,10 @@
 //!
 //! No processor can be told to trap on `RDRAND`, `RDSEED` and `RDPID`, and not every one on `CPUID`, so rr finds them
 //! before they are executed. It looks up their bytes in the executable parts of a file, and proves each hit by
-//! following the code from the beginning of the hit's function (`proof`). `.eh_frame` (LSB 5.0, 10.6.1) says where
-//! functions begin. Stripped files have it, too. A hit that cannot be proven stays unchanged: code without unwind tables (Go, some
-//! static programs), and code that a program generates.
+//! following the code from the beginning of the hit's function (`proof`). Unwind tables, symbols, and the tables of Go's runtime
+//! say where functions begin (`functions`). A hit that cannot be proven stays unchanged: stripped assembly code without
+//! unwind tables, and code that a program generates. Such hits are found, too ([`Search::unproven`]): a program that has none,
+//! and that generates no code, cannot see on which CPU it runs.
 //!
 //! ```text
 //! [66] [REX] 0f c7 f0+register    rdrand (f8+register: rdseed)
@@ -24,7 +25,7 @@
 //! or the new instruction.
 
 mod elf;
-mod frames;
+mod functions;
 mod proof;
 
 use std::io;
@@ -35,7 +36,7 @@ use crate::components::LEN;
 use crate::read_at::ReadAt;
 use crate::register_read::{Access, OPCODE, TRAP};
 use elf::{Layout, Part};
-use frames::Functions;
+use functions::Functions;
 use proof::Function;
 
 /// The instructions that are replaced.
@@ -139,31 +140,43 @@ impl Trapping {
     }
 }
 
-/// The places of all such instructions of a file that are proven, ascending. Empty for a file that is no program or
-/// library.
-pub fn find(file: &impl ReadAt) -> io::Result<Vec<Place>> {
+/// The places in a file, ascending. Empty for a file that is no program or library.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Search {
+    /// The instructions that are proven.
+    pub proven: Vec<Place>,
+    /// Bytes that may be an instruction, or something else: nothing is proven.
+    pub unproven: Vec<Place>,
+}
+
+/// Searches a file.
+pub fn find(file: &impl ReadAt) -> io::Result<Search> {
+    let mut search = Search::default();
     let Some(layout) = Layout::of(file) else {
-        return Ok(Vec::new());
+        return Ok(search);
     };
-    let mut found = Vec::new();
     // Some files have no such bytes. Then nothing else of them is read.
-    let mut functions: Option<Functions> = None;
+    let mut read: Vec<Functions> = Vec::new();
     for code in &layout.code {
         for hit in hits(file, *code)? {
-            if functions.is_none() {
-                functions = layout.frames.and_then(|part| Functions::read(file, part));
-            }
-            let Some(functions) = &functions else {
-                return Ok(Vec::new());
-            };
-            if is_proven(file, functions, *code, hit) {
-                found.push(hit);
+            let mut verdicts = layout.tables.iter().enumerate().map(|(n, (table, part))| {
+                if n == read.len() {
+                    read.push(Functions::read(file, *table, *part));
+                }
+                verdict(file, &read[n], *code, hit)
+            });
+            match verdicts.find_map(|verdict| verdict) {
+                Some(Verdict::Is) => search.proven.push(hit),
+                Some(Verdict::IsNot) => {}
+                None => search.unproven.push(hit),
             }
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
+    for places in [&mut search.proven, &mut search.unproven] {
+        places.sort_unstable();
+        places.dedup();
+    }
+    Ok(search)
 }
 
 /// The places of such instructions' bytes in this part of the file, not yet proven.
@@ -176,7 +189,7 @@ fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
     let (mut found, mut at) = (Vec::new(), code.offset);
     while at < end {
         let len = (STEP as u64).min(end - at) as usize;
-        let got = read_up_to(file, &mut buffer[..len], at)?;
+        let got = file.read_up_to(&mut buffer[..len], at)?;
         let bytes = &buffer[..got];
         let is_register = |n: usize| bytes.get(n + 2).is_some_and(|form| *form >= 0xf0);
         for (kind, finder) in &finders {
@@ -200,25 +213,18 @@ fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
     Ok(found)
 }
 
-fn read_up_to(file: &impl ReadAt, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], at + got as u64)? {
-            0 => break,
-            n => got += n,
-        }
-    }
-    Ok(got)
+/// What is known of a hit.
+enum Verdict {
+    /// It is proven to be an instruction.
+    Is,
+    /// It belongs to another instruction.
+    IsNot,
 }
 
-/// Returns whether the hit is an instruction of its function.
-fn is_proven(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> bool {
-    proof(file, functions, code, hit).is_some()
-}
-
-fn proof(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> Option<()> {
+/// Looks for a hit's bytes in its function.
+fn verdict(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> Option<Verdict> {
     let place = hit.offset - code.offset + code.vaddr;
-    let (start, end) = functions.around(place)?;
+    let std::ops::Range { start, end } = functions.around(place)?;
     let inside = start >= code.vaddr && end <= code.vaddr.checked_add(code.len)?;
     if !inside || end - start > 1 << 20 {
         return None;
@@ -226,13 +232,23 @@ fn proof(file: &impl ReadAt, functions: &Functions, code: Part, hit: Place) -> O
     let mut bytes = vec![0; (end - start) as usize];
     file.read_exact_at(&mut bytes, code.offset + (start - code.vaddr))
         .ok()?;
-    let instruction = Function { start, bytes: &bytes }.instruction_at(place)?;
+    let function = Function { start, bytes: &bytes };
+    let is_other = |instruction: &Instruction| !hit.kind.is(instruction);
+    let Some(instruction) = function.instruction_at(place) else {
+        // Handlers of exceptions, and parts of functions that are seldom executed, are reached from elsewhere. To leave them as
+        // they are needs no proof.
+        let other = function.in_line(place).filter(is_other);
+        return other.map(|_| Verdict::IsNot);
+    };
+    if is_other(&instruction) {
+        return Some(Verdict::IsNot);
+    }
     let first = (instruction.ip() - start) as usize;
     let code = &mut bytes[first..first + instruction.len()];
     *code.get_mut((place - instruction.ip()) as usize)? = hit.kind.trap();
     let trapping = Trapping::of(code)?;
-    let whole = trapping.len() == code.len() && instruction.ip() + trapping.opcode() == place;
-    (hit.kind.is(&instruction) && whole).then_some(())
+    let is_whole = trapping.len() == code.len() && instruction.ip() + trapping.opcode() == place;
+    is_whole.then_some(Verdict::Is)
 }
 
 #[cfg(test)]
@@ -251,7 +267,7 @@ mod tests {
 
     /// The places of a kind, each with the bytes of its instruction.
     fn found(file: &File, kind: Kind) -> Vec<[u8; 3]> {
-        let places = find(file).unwrap();
+        let places = find(file).unwrap().proven;
         assert!(places.is_sorted());
         let of_kind = places.iter().filter(|place| place.kind == kind);
         let code = |place: &Place| {
@@ -302,7 +318,10 @@ mod tests {
 
     #[test]
     fn other_files_have_none() {
-        assert!(find(&File::open("/etc/passwd").unwrap()).unwrap().is_empty());
+        assert_eq!(
+            find(&File::open("/etc/passwd").unwrap()).unwrap(),
+            Search::default()
+        );
     }
 
     #[test]

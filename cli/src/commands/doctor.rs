@@ -218,7 +218,7 @@ fn cpuid() -> Finding {
         _ => Finding::limited(
             what,
             "not on this processor, or not in this virtual machine",
-            "nothing needs to be done: rr record --portable hides features from code in files with unwind tables",
+            "nothing needs to be done: rr record --portable hides features from code in files with tables of functions",
         ),
     }
 }

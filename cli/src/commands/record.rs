@@ -22,6 +22,7 @@ use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
 use rr_tracee::tsc::Measurement;
 
 use crate::budget::BudgetOption;
+use crate::claimed;
 use crate::commands::snapshot;
 use crate::compatibility::{Nested, PortableOption, RecordOptions};
 use crate::global::Global;
@@ -165,6 +166,10 @@ impl Options {
         match self.bind_to_cpu.as_str() {
             "any" | "p-core" => {
                 let claim = Claim::least(cpus);
+                if claim.is_shared() {
+                    // Not for the terminal, which is the program's.
+                    tracing::info!("{}", claimed::shared(&claim, claimed::ALL_TAKEN));
+                }
                 cpus.bound = claim.cpu();
                 Ok(claim)
             }

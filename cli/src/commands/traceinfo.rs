@@ -37,6 +37,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                    "version": header.uname.version, "machine": header.uname.machine },
         "cpu": header.cpu_model,
         "cpuidFaulting": header.cpuid_faulting,
+        "cpuHidden": reader.hides_cpu(),
         "cpuidRecords": header.cpuid.entries().iter().map(record).collect::<Vec<_>>(),
         "portable": header.portable.map(|level| level.name()),
         "bindToCpu": header.bound_cpu,

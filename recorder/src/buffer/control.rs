@@ -19,6 +19,7 @@ use rr_tracee::task::Resume;
 use rr_tracee::{Addr, Memory, Prot, Registers, SpaceId, Stopped, Tid, limits, rr_area, shaping, syscalls};
 
 use crate::buffer::library::{BEGIN_ANEW, tell_place};
+use crate::buffer::native::note_native;
 use crate::buffer::ring::{DeferredRecords, LARGE, Place, Ring, Slot};
 use crate::checkpoint::snapshots::may_call;
 use crate::error::{Error, Result};
@@ -193,7 +194,11 @@ pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> 
     }
     // A process that shares its parent's memory (vfork) can be killed alone. Then its last interval
     // is not replayed. Where pages are registered with userfaultfd(2), their protection follows from each change.
-    if session.world.survivor(tid).is_some() || space.userfaults.has_regions() {
+    // Where reading implies executing, only the kernel knows the rights.
+    if session.world.survivor(tid).is_some()
+        || space.userfaults.has_regions()
+        || task.settings.read_implies_exec
+    {
         now.0 |= traced::SHAPING;
     }
     if session.drive.contention.is_any_starving() {
@@ -402,13 +407,14 @@ pub(crate) fn forget_records(world: &mut World, survivor: Tid) -> Result<()> {
 
 /// Applies the changes that buffered calls have made to an address space.
 pub(crate) fn follow_changes(world: &mut World, tid: Tid, id: SpaceId, taken: &[u8]) -> Result<()> {
-    let Some(space) = world.spaces.get_mut(&id) else {
-        return Ok(());
-    };
     for record in records::iter(taken).filter(shaping::is_shaping) {
         let Ok(change) = shaping::change(&record) else {
             let what = format!("its record of {} is impossible", syscalls::name(record.number));
             return Err(Error::Unexpected { tid, what });
+        };
+        note_native(world, id, change.as_slice(), false);
+        let Some(space) = world.spaces.get_mut(&id) else {
+            return Ok(());
         };
         if record.number == libc::SYS_brk {
             space.brk = record.result as u64;

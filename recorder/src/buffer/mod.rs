@@ -13,6 +13,7 @@
 //! | `edits` | changes of code as one write |
 //! | `searched` | the places of `RDRAND`, `RDSEED`, `CPUID` and `XGETBV` in files |
 //! | `trapping` | making them trap |
+//! | `native` | code where they do not |
 
 /// The address of a field of the control page.
 macro_rules! field {
@@ -28,6 +29,7 @@ pub(crate) mod edits;
 pub(crate) mod guarded;
 pub(crate) mod known_sites;
 pub(crate) mod library;
+pub(crate) mod native;
 pub(crate) mod restore;
 pub(crate) mod rewrite;
 pub(crate) mod ring;

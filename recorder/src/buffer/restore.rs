@@ -8,8 +8,9 @@
 //! [`crate::point`]), and only the task that makes this call has run since.
 
 use rr_trace::event::MemWrite;
-use rr_tracee::{Addr, AddrRange, SpaceId, SpaceOp, Tid};
+use rr_tracee::{Addr, AddrRange, Prot, SpaceId, SpaceOp, Tid};
 
+use crate::buffer::native::note_generated;
 use crate::error::Result;
 use crate::world::model::World;
 
@@ -39,6 +40,15 @@ pub(crate) fn undo_overwritten(world: &mut World, tid: Tid, writes: &mut Vec<Mem
     for (id, range) in written {
         if let Some(space) = world.spaces.get_mut(&id) {
             let restored = space.library.sites.overwritten(range);
+            let is_code = |at| {
+                space
+                    .model
+                    .at(at)
+                    .is_some_and(|mapping| mapping.prot.has(Prot::EXEC))
+            };
+            if is_code(range.start) || range.end.0.checked_sub(1).is_some_and(|last| is_code(Addr(last))) {
+                note_generated(&mut world.mapped.searched);
+            }
             restore_code(world, tid, id, restored, writes)?;
         }
     }

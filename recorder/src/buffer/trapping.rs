@@ -5,7 +5,7 @@
 //! before the code can run. A file is searched once ([`crate::buffer::searched`]). Keeps I2 with these limits: code
 //! that cannot be proven, that a program generates or maps without the loader keeps its instructions,
 //! and only what it writes is compared (`rr_preload::payload`). A `CPUID` there traps all the same where
-//! the processor can be made to ([`rr_tracee::cpuid`]).
+//! the processor can be made to ([`rr_tracee::cpuid`]). The recording notes such code ([`crate::buffer::native`]).
 
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::trapping::{LENGTH_MOST, Trapping};

@@ -6,6 +6,7 @@ use rr_trace::event::EventKind;
 use rr_tracee::syscalls::Emulated;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
 
+use crate::buffer::native::note_native;
 use crate::buffer::restore::apply_ops;
 use crate::buffer::rewrite::{consider_site, is_loader, rewrite_known};
 use crate::call::aio::setup::{begin_destroy, finish_destroy, finish_setup};
@@ -20,6 +21,7 @@ use crate::call::rseq::begin_rseq;
 use crate::error::Result;
 use crate::log::events::emit;
 use crate::memory::advice::{advice_taken, begin_madvise, pages};
+use crate::memory::implied_rights::{add_implied_rights, note_personality};
 use crate::memory::mapping::{
     PROT_GROWS, is_error, map_room_below, map_shared_anonymous, space_ops, stack_protection,
 };
@@ -246,6 +248,7 @@ pub(crate) fn finish_emulated(
         }
         Emulated::SetTidAddress => session.world.task_mut(tid)?.settings.clear_child_tid = Addr(entry.rdi),
         Emulated::Prctl => finish_prctl(session, tid, &call, result)?,
+        Emulated::Personality => note_personality(&mut session.world, tid, &entry, result)?,
         _ => {}
     }
     // Collects the effects of the call.
@@ -278,14 +281,17 @@ pub(crate) fn finish_emulated(
     let (more, shown) = refresh_objects(&mut session.world, id, &ops)?;
     ops.extend(more);
     writes.extend(shown);
+    let is_loader = emulated == Emulated::Mmap && is_loader(&session.world, tid, &entry)?;
+    note_native(&mut session.world, id, &ops, is_loader);
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    add_implied_rights(&mut session.world, tid, id, &mut ops, &mut writes)?;
     let follows = follow_ops(&mut session.world, tid, &ops)?;
     ops.extend(follows);
     // Rewrites the call's site, or those of a library that was loaded.
     if is_for_the_library(emulated, &entry) {
         stopped = consider_site(session, tid, stopped, &entry, &mut ops, &mut writes)?;
     }
-    if emulated == Emulated::Mmap && is_loader(&session.world, tid, &entry)? {
+    if is_loader {
         stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
     }
     let after = raw.outside_call();

@@ -8,9 +8,11 @@ use rr_tracee::{
     rr_area,
 };
 
+use crate::buffer::native::note_native;
 use crate::buffer::restore::apply_ops;
 use crate::call::registers::returned;
 use crate::error::Result;
+use crate::memory::implied_rights::add_implied_rights;
 use crate::memory::shm::attached_ops;
 use crate::memory::unfinished::{carried_out, end_unfinished, note_unfinished_file};
 use crate::session::RecordSession;
@@ -190,7 +192,9 @@ pub(crate) fn map_shared_anonymous(
     }
     end_unfinished(&mut session.world, tid)?;
     let mut writes = Vec::new();
+    note_native(&mut session.world, id, &ops, false);
     apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    add_implied_rights(&mut session.world, tid, id, &mut ops, &mut writes)?;
     let follows = follow_ops(&mut session.world, tid, &ops)?;
     ops.extend(follows);
     let record = Record {

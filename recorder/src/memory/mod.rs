@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mapping` | mmap(2), mprotect(2), mremap(2), brk(2) |
 //! | `shm` | System V segments |
+//! | `implied_rights` | personality(2), where reading implies executing |
 //! | `advice` | madvise(2) |
 //! | `process_advice` | process_madvise(2) |
 //! | `secret` | memfd_secret(2) |
@@ -14,6 +15,7 @@
 //! | `unfinished` | calls in the middle of which their task was killed |
 
 pub(crate) mod advice;
+pub(crate) mod implied_rights;
 pub(crate) mod mapped;
 pub(crate) mod mapping;
 pub(crate) mod objects;

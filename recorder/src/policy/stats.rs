@@ -3,7 +3,7 @@
 //!
 //! Counting is always on: it is one addition at a stop, which costs about a thousand times as much.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use rr_tracee::{Addr, Mapping, Stop, syscalls};
@@ -92,6 +92,8 @@ pub struct Stats {
     pub(crate) events: u64,
     pub(crate) buffered_calls: u64,
     pub(crate) all_stops: u64,
+    /// Code that may see the processor without rr knowing.
+    pub(crate) native: BTreeSet<String>,
 }
 
 impl Stats {
@@ -203,6 +205,14 @@ impl fmt::Display for Stats {
         )?;
         for site in refused.iter().take(SHOWN) {
             write!(f, "\n{:>14} {}: {}", site.calls, site.place, site.obstacle)?;
+        }
+        let native = self.native.len();
+        write!(
+            f,
+            "\n{native:>10} files or kinds of code that may see the processor (cpuid, rdrand, rdpid) without rr"
+        )?;
+        for code in self.native.iter().take(SHOWN) {
+            write!(f, "\n{:>14} {code}", "")?;
         }
         Ok(())
     }

@@ -163,6 +163,7 @@ fn try_claim_new_task(
     task.settings.confined = parent.settings.confined.clone();
     task.settings.is_counter_denied = parent.settings.is_counter_denied;
     task.settings.is_cpuid_denied = parent.settings.is_cpuid_denied;
+    task.settings.read_implies_exec = parent.settings.read_implies_exec;
     task.settings.rseq = parent.settings.rseq.filter(|_| flags & CLONE_VM == 0);
     task.signals.actions = parent.signals.actions.of_child(flags);
     if flags & CLONE_CHILD_CLEARTID != 0 {

@@ -30,6 +30,7 @@ use rr_tracee::{
     Stopped, Tid, limits, procfs, rr_area,
 };
 
+use crate::buffer::native::note_native;
 use crate::buffer::rewrite::rewrite_known;
 use crate::call::record::record_call;
 use crate::call::redirect::release_scratch;
@@ -180,6 +181,7 @@ pub(crate) fn finish_exec(
     task.settings.rseq = None;
     task.settings.dispatch = None;
     task.settings.is_cpuid_denied = false;
+    task.settings.read_implies_exec = false;
     leave_space(session, old_space);
     release_vfork(&mut session.world, tid)?;
     session.world.spaces.insert(info.space, space);
@@ -191,6 +193,7 @@ pub(crate) fn finish_exec(
         session.world.space_mut(id).library.sites.stepped = true;
     }
     // Rewrites the known sites, and records the call.
+    note_native(&mut session.world, info.space, &ops, true);
     let stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
     let former = session.world.task(tid)?.life.recorded_as.unwrap_or(tid);
     tracee_executes(&mut session.world, tid, former)?;

@@ -124,6 +124,8 @@ pub struct Settings {
     pub is_counter_denied: bool,
     /// True if the program wants `cpuid` to trap (`ARCH_SET_CPUID`). Exec ends that.
     pub is_cpuid_denied: bool,
+    /// True if what the task maps readable is executable, too (`READ_IMPLIES_EXEC` of personality(2)). Exec ends that.
+    pub read_implies_exec: bool,
     /// The calls that become signals, if the task has asked for that.
     pub dispatch: Option<Region>,
     /// The structure that the task has registered with rseq(2).
@@ -227,6 +229,7 @@ impl Task {
                 clear_child_tid: Addr::NULL,
                 is_counter_denied: false,
                 is_cpuid_denied: false,
+                read_implies_exec: false,
                 dispatch: None,
                 rseq: None,
                 affinity: None,

@@ -74,7 +74,7 @@ pub type Show = Box<dyn FnMut(&ReplaySession, Replayed)>;
 /// let reader = Arc::new(TraceReader::open("trace".as_ref())?);
 /// let first = processes::all(&reader)?.remove(0);
 /// let mut timeline = Timeline::new(Setup {
-///     cpu: Some(cpu_for_replay(&Cpus::survey(), reader.header())),
+///     cpu: Some(cpu_for_replay(&Cpus::survey(), &reader)),
 ///     process: first.pid,
 ///     begin: first.began,
 ///     show: Box::new(|_, _| {}),

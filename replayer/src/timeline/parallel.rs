@@ -23,6 +23,7 @@ use rr_tracee::cpus::numbers;
 use super::kept::Kept;
 use super::seek::{Met, Walk, Way};
 use super::{Stops, Timeline};
+use crate::affinity::runs_anywhere;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::position::Position;
@@ -180,7 +181,7 @@ impl Timeline {
             stops: &stops,
             stretches: &stretches,
             counts_end,
-            recorded: self.cpu.filter(|_| !reader.header().cpuid_faulting),
+            recorded: self.cpu.filter(|_| !runs_anywhere(&reader)),
         };
         let (cpu, kept) = (self.cpu, &mut self.kept);
         let ended = pool::run(

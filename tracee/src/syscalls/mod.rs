@@ -302,6 +302,7 @@ fn class_in_words(spec: &Spec) -> String {
             | Emulated::ArchPrctl
             | Emulated::SetTidAddress
             | Emulated::Prctl
+            | Emulated::Personality
             | Emulated::Mseal
             | Emulated::Pkey
             | Emulated::IoSubmit,

@@ -67,7 +67,7 @@ pub(super) static CALLS: &[Spec] = &[
     call(302, "prlimit64").outs(&[fixed(3, 16)]),
     call(98, "getrusage").outs(&[fixed(1, RUSAGE)]),
     call(163, "acct"),
-    call(135, "personality"),
+    call(135, "personality").emulated(Emulated::Personality),
     call(157, "prctl").emulated(Emulated::Prctl).commands(0, PRCTL_SILENT, PRCTL_OUTS),
     call(158, "arch_prctl").emulated(Emulated::ArchPrctl).commands(0, ARCH_PRCTL_SILENT, ARCH_PRCTL_OUTS),
     call(312, "kcmp"),

@@ -94,6 +94,7 @@ pub enum Emulated {
     SchedSetaffinity,
     SchedGetaffinity,
     Prctl,
+    Personality,
     Seccomp,
     Rseq,
     IoSetup,

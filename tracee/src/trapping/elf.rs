@@ -1,4 +1,4 @@
-//! The executable parts of a program's file, and its unwind tables (elf(5)).
+//! The executable parts of a program's file, and the tables that say where functions begin (elf(5)).
 
 use crate::read_at::ReadAt;
 
@@ -13,9 +13,22 @@ pub(super) struct Part {
 /// The parts named by a file's headers (elf(5)).
 #[derive(Debug, Default)]
 pub(super) struct Layout {
+    /// The code: the sections with code, or the executable segments of a file without sections. Some linkers put all that is only
+    /// read into such a segment, too.
     pub code: Vec<Part>,
+    /// Where functions begin, the most reliable table first.
+    pub tables: Vec<(Table, Part)>,
+}
+
+/// A table of functions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Table {
     /// `.eh_frame`
-    pub frames: Option<Part>,
+    Frames,
+    /// `.symtab` or `.dynsym`
+    Symbols,
+    /// `.gopclntab`
+    Go,
 }
 
 impl Layout {
@@ -51,16 +64,50 @@ impl Layout {
         let sections: Vec<&[u8]> = sections.chunks_exact(SECTION).collect();
         let names = sections.get(usize::from(half(&head, 62)?));
         let names = names.and_then(|names| word(names, 24));
-        layout.frames = sections.iter().find_map(|section| {
-            let mut name = [0; 10];
-            let at = names?.checked_add(u64::from(int(section, 0)? as u32))?;
-            file.read_exact_at(&mut name, at).ok()?;
-            (name == *b".eh_frame\0").then_some(Part {
-                vaddr: word(section, 16)?,
-                offset: word(section, 24)?,
-                len: word(section, 32)?,
-            })
-        });
+        let table = |section: &[u8]| {
+            const SHT_PROGBITS: u32 = 1;
+            const SHT_SYMTAB: u32 = 2;
+            const SHT_DYNSYM: u32 = 11;
+            const SHT_X86_64_UNWIND: u32 = 0x7000_0001;
+            match int(section, 4)? as u32 {
+                SHT_SYMTAB | SHT_DYNSYM => Some(Table::Symbols),
+                SHT_PROGBITS | SHT_X86_64_UNWIND => {
+                    let mut name = [0; 11];
+                    let at = names?.checked_add(u64::from(int(section, 0)? as u32))?;
+                    let read = file.read_up_to(&mut name, at).ok()?;
+                    match &name[..read] {
+                        [b'.', b'e', b'h', b'_', b'f', b'r', b'a', b'm', b'e', 0, ..] => Some(Table::Frames),
+                        b".gopclntab\0" => Some(Table::Go),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            }
+        };
+        let is_code = |section: &[u8]| {
+            const SHT_NOBITS: i32 = 8;
+            const SHF_EXECINSTR: u64 = 4;
+            let flags = word(section, 8).unwrap_or(0);
+            flags & SHF_EXECINSTR != 0 && int(section, 4) != Some(SHT_NOBITS)
+        };
+        let mut code = Vec::new();
+        for section in sections {
+            let part = || {
+                Some(Part {
+                    vaddr: word(section, 16)?,
+                    offset: word(section, 24)?,
+                    len: word(section, 32)?,
+                })
+            };
+            layout.tables.extend(table(section).zip(part()));
+            if is_code(section) {
+                code.extend(part());
+            }
+        }
+        if !code.is_empty() {
+            layout.code = code;
+        }
+        layout.tables.sort_by_key(|(table, _)| *table);
         Some(layout)
     }
 }
@@ -73,6 +120,6 @@ pub(super) fn int(bytes: &[u8], at: usize) -> Option<i32> {
     Some(i32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

@@ -60,8 +60,9 @@ impl Function<'_> {
         }
     }
 
-    /// Decodes all instructions one after the other.
-    fn in_line(&self, place: u64) -> Option<Instruction> {
+    /// The instruction that holds the byte at `place`, if all bytes of the function are instructions when they are decoded one
+    /// after the other. That is no proof: an end of the function at the end of an instruction can be chance.
+    pub fn in_line(&self, place: u64) -> Option<Instruction> {
         let end = self.start + self.bytes.len() as u64;
         let (mut at, mut found) = (self.start, None);
         while at < end {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use rr_replayer::ReplaySession;
 use rr_replayer::stretch::Stored;
-use rr_replayer::{ReplaySession, claim_for_replay};
 use rr_trace::TraceReader;
 use rr_trace::event::{Event, EventKind, EventNumber};
 use rr_trace::processes::{self, Process};
 use rr_tracee::Tid;
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 
+use crate::claimed;
 use crate::compatibility::ReplayOptions;
 use crate::echo::{Chosen, Echo};
 use crate::global::Global;
@@ -273,7 +274,7 @@ pub fn run(options: &Options, global: &Global) -> Result<ExitCode> {
         echo = echo.into_file(path)?;
     }
     let cpus = Cpus::survey();
-    let claim = claim_for_replay(&cpus, reader.header());
+    let claim = claimed::for_replay(&cpus, &reader);
     let bound = claim.cpu();
     let began = Instant::now();
     let goto = options.goto.map(EventNumber).or(begin);

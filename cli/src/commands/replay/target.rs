@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rr_debugger::ReplayTarget;
 use rr_replayer::timeline::{Setup, Timeline};
-use rr_replayer::{Interrupt, Never, Position, ReplaySession, claim_for_replay};
+use rr_replayer::{Interrupt, Never, Position, ReplaySession};
 use rr_trace::TraceReader;
 use rr_trace::event::EventNumber;
 use rr_trace::processes::Process;
 use rr_tracee::cpus::{Claim, Cpus, bind_thread, set_of};
 use rr_tracee::{Backing, Prot, Tid};
 
+use crate::claimed;
 use crate::echo::Echo;
 
 /// The process that is debugged, and where debugging begins.
@@ -69,7 +70,7 @@ pub fn make_at(
     mut echo: Option<Echo>,
     interrupt: &mut dyn Interrupt,
 ) -> Result<Option<Made>> {
-    let claim = claim_for_replay(&Cpus::survey(), reader.header());
+    let claim = claimed::for_replay(&Cpus::survey(), &reader);
     let bound = claim.cpu();
     let shown = Arc::clone(&reader);
     let mut timeline = Timeline::new(Setup {

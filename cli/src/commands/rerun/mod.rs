@@ -11,12 +11,13 @@ use anyhow::{Result, bail};
 use rr_replayer::diversion::{Diversion, Diverted};
 use rr_replayer::single_steps::{Step, step_instruction};
 use rr_replayer::stretch::Stored;
-use rr_replayer::{Never, ReplaySession, claim_for_replay};
+use rr_replayer::{Never, ReplaySession};
 use rr_trace::event::EventNumber;
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 use rr_tracee::{Addr, ExtendedState, Registers, Tid};
 use shown::{Moment, Shown};
 
+use crate::claimed;
 use crate::traces;
 
 /// Return address of a function that is called by `--function`: nothing is mapped there.
@@ -123,7 +124,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         bail!("the stretch ends (--trace-end {end}) before it begins (--trace-start {start})");
     }
     let cpus = Cpus::survey();
-    let claim = claim_for_replay(&cpus, reader.header());
+    let claim = claimed::for_replay(&cpus, &reader);
     let bound = claim.cpu();
     let stored = Stored::new(Arc::clone(&reader), cpus.set())?;
     let near = stored.session_near(start, |at| stored.session(at, Some(bound)))?;

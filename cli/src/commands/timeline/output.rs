@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use rr_replayer::{ReplaySession, claim_for_replay};
+use rr_replayer::ReplaySession;
 use rr_trace::TraceReader;
 use rr_tracee::cpus::{Cpus, bind_thread, set_of};
 
 use super::collect::Timeline;
+use crate::claimed;
 
 /// The most bytes of one call that are shown.
 const MOST: usize = 200;
@@ -17,7 +18,7 @@ const MOST: usize = 200;
 pub fn add(timeline: &mut Timeline, reader: &Arc<TraceReader>) -> Result<()> {
     let steps = timeline.steps.iter().enumerate();
     let by_number: HashMap<u64, usize> = steps.map(|(n, step)| (step.number.0, n)).collect();
-    let claim = claim_for_replay(&Cpus::survey(), reader.header());
+    let claim = claimed::for_replay(&Cpus::survey(), reader);
     let cpu = claim.cpu();
     let mut session = ReplaySession::start(Arc::clone(reader), Some(cpu))?;
     bind_thread(&set_of(&[cpu]));

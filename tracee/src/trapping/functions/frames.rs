@@ -1,36 +1,18 @@
-//! The functions of a file, by its unwind tables (`.eh_frame`).
+//! Functions by the unwind tables (`.eh_frame`; LSB 5.0, 10.6.1). Nearly all compiled code has them, also in stripped files.
 
-use super::elf::{Part, int};
-use crate::read_at::ReadAt;
+use std::ops::Range;
 
-/// Maximum size of an `.eh_frame` that is read.
-const FRAMES_MOST: usize = 256 << 20;
+use crate::trapping::elf::int;
 
-/// Beginning and end of each function, by beginning.
-pub(super) struct Functions(Vec<(u64, u64)>);
-
-impl Functions {
-    /// Reads the section. `None` if it cannot be read or is too large.
-    pub fn read(file: &impl ReadAt, part: Part) -> Option<Functions> {
-        let len = usize::try_from(part.len).ok().filter(|len| *len < FRAMES_MOST)?;
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, part.offset).ok()?;
-        let mut functions = Vec::new();
-        let (mut at, mut last) = (0, None);
-        while let Some((next, function)) = entry(&bytes, part.vaddr, at, &mut last) {
-            functions.extend(function);
-            at = next;
-        }
-        functions.sort_unstable();
-        Some(Functions(functions))
+/// The addresses of the functions that the section at `vaddr` describes.
+pub(super) fn read(bytes: &[u8], vaddr: u64) -> Vec<Range<u64>> {
+    let mut functions = Vec::new();
+    let (mut at, mut last) = (0, None);
+    while let Some((next, function)) = entry(bytes, vaddr, at, &mut last) {
+        functions.extend(function);
+        at = next;
     }
-
-    /// Beginning and end of the function that a place belongs to.
-    pub fn around(&self, place: u64) -> Option<(u64, u64)> {
-        let after = self.0.partition_point(|(start, _)| *start <= place);
-        let function = *self.0.get(after.checked_sub(1)?)?;
-        (function.0..function.1).contains(&place).then_some(function)
-    }
+    functions
 }
 
 /// The offset behind the entry at `at`, and the function that the entry describes. `None` at the end. `last` is the last
@@ -40,7 +22,7 @@ fn entry(
     vaddr: u64,
     at: usize,
     last: &mut Option<(usize, bool)>,
-) -> Option<(usize, Option<(u64, u64)>)> {
+) -> Option<(usize, Option<Range<u64>>)> {
     // Each entry: its length without this word; the distance to its common part, or 0 if it is one; start and length of
     // the code.
     let len = int(bytes, at)? as u32 as usize;
@@ -58,7 +40,7 @@ fn entry(
         let own = vaddr.checked_add(at as u64 + 8)?;
         let start = own.wrapping_add_signed(int(bytes, at + 8)?.into());
         let end = start.checked_add(u64::from(int(bytes, at + 12)? as u32))?;
-        usual.then_some((start, end))
+        usual.then_some(start..end)
     };
     let function = if id == 0 { None } else { function() };
     Some((at + len + 4, function))

@@ -15,6 +15,7 @@
 //! | `interval` | the way to the next event |
 //! | `step` | replay of one whole event |
 //! | `apply` | what an event does to tasks, address spaces and memory |
+//! | `far_bases` | bases of FS and GS that only the task itself can set |
 //! | `tasks` | creation and end of tasks |
 //! | `pending` | the event under way |
 //! | [`diversion`] | a copy of a session that leaves the recorded course |
@@ -82,6 +83,7 @@ pub mod error;
 mod events;
 mod failure;
 mod family;
+mod far_bases;
 mod frozen;
 mod halt;
 mod interrupt;

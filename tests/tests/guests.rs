@@ -91,6 +91,7 @@ guests! {
         exit_group_raw
         fair_turns
         fault_handlers
+        far_bases
         fifo
         file_limit
         file_ops

@@ -27,6 +27,9 @@ pub const SYSCALL_INSN: Addr = Addr(layout::SYSCALL);
 /// In replay: a `syscall` with a trap behind it, for the remote calls of
 /// [`crate::remote::Remote::ours`]. (The library does not use this place.)
 pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
+/// In replay: the place of one instruction of at most five bytes that a task is to execute by itself. (The library does not use
+/// this place.)
+pub const SINGLE_INSN: Addr = Addr(layout::CODE + 11);
 /// Address for lists of remote system calls: the unused rest of the control page.
 pub const CALLS: Addr = Addr(layout::CONTROL + CONTROL_BYTES);
 /// The length of a call in a list.

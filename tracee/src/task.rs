@@ -30,7 +30,7 @@ use nix::errno::Errno;
 use crate::death;
 use crate::error::{Error, Result};
 use crate::extended_state::{ExtendedState, Layout};
-use crate::ids::Tid;
+use crate::ids::{Tid, USER_END};
 use crate::procfs;
 use crate::regs::Registers;
 
@@ -344,18 +344,37 @@ impl Stopped {
         Ok(regs)
     }
 
-    /// Sets the task's general registers.
+    /// Sets the task's general registers. A base of FS or GS beyond the program's addresses must be there already: the kernel lets
+    /// only the task itself set one (`WRFSBASE`, `WRGSBASE`).
     pub fn set_regs(&mut self, regs: &Registers) -> Result<()> {
         // SAFETY: `Registers` has the layout of `user_regs_struct`, which PTRACE_SETREGS reads.
-        unsafe {
+        let set = unsafe {
             ptrace(
                 libc::PTRACE_SETREGS,
                 self.tid,
                 0,
                 std::ptr::from_ref(regs) as usize,
             )
+        };
+        match set {
+            Err(Errno::EIO) if [regs.fs_base, regs.gs_base].iter().any(|base| *base >= USER_END) => {
+                self.set_changed_regs(regs)
+            }
+            set => set
+                .map(drop)
+                .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGS", e)),
         }
-        .map_err(|e| Error::kernel(self.tid, "PTRACE_SETREGS", e))?;
+    }
+
+    /// Sets those general registers that have other values.
+    fn set_changed_regs(&mut self, regs: &Registers) -> Result<()> {
+        let now = self.regs()?.words();
+        for (at, (wanted, now)) in (0..).step_by(size_of::<u64>()).zip(regs.words().iter().zip(now)) {
+            if *wanted != now {
+                self.set_user_word(at, *wanted)
+                    .map_err(|e| Error::kernel(self.tid, "PTRACE_POKEUSER", e))?;
+            }
+        }
         Ok(())
     }
 

@@ -117,8 +117,9 @@ fn read(note: &[u8]) -> Option<Search> {
         let offset = u64::from_le_bytes(*offset);
         Some(Place { offset, kind })
     };
-    let is_proven = |entry: &[u8; 9]| entry[8] < UNPROVEN;
-    let (proven, unproven) = entries.split_at(entries.partition_point(is_proven));
+    // A damaged note may have them in any order.
+    let proven = entries.iter().take_while(|entry| entry[8] < UNPROVEN).count();
+    let (proven, unproven) = entries.split_at(proven);
     let places = |entries: &[[u8; 9]]| entries.iter().map(place).collect::<Option<Vec<_>>>();
     let found = Search {
         proven: places(proven)?,

@@ -9,7 +9,7 @@ use rr_tracee::cpus::{Claim, Cpus};
 
 /// The reason that all CPUs have an rr already.
 pub const ALL_TAKEN: &str = "all CPUs are taken";
-const BOUND: &str = "this program can see on which CPU it runs, so its replay stays on that of the recording";
+const BOUND: &str = "this program may see on which CPU it runs, so its replay stays on that of the recording";
 
 /// Claims the CPU for a replay, and says if it is shared: to a person at a terminal, else to the log.
 pub fn for_replay(cpus: &Cpus, reader: &TraceReader) -> Claim {

@@ -14,14 +14,11 @@ use crate::task::{Ran, Task};
 const SET_FS: [u8; 5] = [0xf3, 0x48, 0x0f, 0xae, 0xd0];
 const SET_GS: [u8; 5] = [0xf3, 0x48, 0x0f, 0xae, 0xd8];
 
-/// Before the registers of a task are set: gives it those of the bases that the kernel would refuse.
-pub(crate) fn set_far_bases(task: &mut Task, regs: &Registers) -> Result<()> {
-    let wanted = [(regs.fs_base, SET_FS), (regs.gs_base, SET_GS)];
-    for (n, (base, instruction)) in wanted.into_iter().enumerate() {
+/// Sets the registers of a new task, with bases that the kernel would refuse.
+pub(crate) fn set_first_regs(task: &mut Task, regs: &Registers) -> Result<()> {
+    let bases = [(regs.fs_base, SET_FS), (regs.gs_base, SET_GS)];
+    for (base, instruction) in bases.into_iter().filter(|(base, _)| *base >= USER_END) {
         let now = task.all_regs()?;
-        if base < USER_END || base == [now.fs_base, now.gs_base][n] {
-            continue;
-        }
         task.memory().write(rr_area::SINGLE_INSN, &instruction)?;
         task.stopped()?.set_regs(&Registers {
             rip: rr_area::SINGLE_INSN.0,
@@ -32,5 +29,5 @@ pub(crate) fn set_far_bases(task: &mut Task, regs: &Registers) -> Result<()> {
             return Err(Error::Died(task.real));
         }
     }
-    Ok(())
+    task.stopped()?.set_regs(regs)
 }

@@ -9,7 +9,7 @@ use rr_tracee::{ObjectState, SpaceOp};
 use crate::affinity::Beside;
 use crate::error::{Error, Result};
 use crate::family::Family;
-use crate::far_bases::set_far_bases;
+use crate::far_bases::set_first_regs;
 use crate::session::ReplaySession;
 use crate::space::{hits_our_code, perform};
 
@@ -152,9 +152,7 @@ fn restore_space(
         task.in_syscall = from.in_syscall;
         let stopped = task.stopped().map_err(failed)?;
         stopped.set_xstate(&from.xstate).map_err(failed)?;
-        set_far_bases(task, &from.regs).map_err(failed)?;
-        let stopped = task.stopped().map_err(failed)?;
-        stopped.set_regs(&from.regs).map_err(failed)?;
+        set_first_regs(task, &from.regs).map_err(failed)?;
     }
     Ok(())
 }

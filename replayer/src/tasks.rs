@@ -8,7 +8,6 @@ use rr_tracee::{AddressSpace, SpaceId, Stopped, Tid};
 
 use crate::code_changes::{forget_code, space_begins};
 use crate::error::{Error, Result, bad, failed};
-use crate::far_bases::set_far_bases;
 use crate::session::ReplaySession;
 use crate::task::Task;
 use crate::world::World;
@@ -133,8 +132,9 @@ pub(crate) fn clone_task(session: &mut ReplaySession, event: &Event, info: &Clon
         .get_mut(&info.child)
         .ok_or_else(|| bad(event, "there is no such task"))?;
     child.name = name;
-    set_far_bases(child, &info.regs)
-        .and_then(|()| child.stopped()?.set_regs(&info.regs))
+    child
+        .stopped()
+        .and_then(|s| s.set_regs(&info.regs))
         .map_err(|source| failed(event, source))
 }
 

@@ -37,9 +37,11 @@ pub(crate) enum Job {
     NewSegment,
     /// Say when this place in the queue is reached; first make everything durable if `sync`.
     Flush { ticket: u64, sync: bool },
-    /// Write the End frame, with the status of the program's first process, and all processes if their table is not too large.
+    /// Write the End frame, with the status of the program's first process, whether no instruction could tell the program on which
+    /// CPU it ran, and all processes if their table is not too large.
     End {
         status: i32,
+        hides_cpu: bool,
         processes: Option<Recorded>,
     },
 }
@@ -96,8 +98,6 @@ pub(crate) struct State {
     pub(crate) written: EventNumber,
     /// Calls of the library in the events written.
     pub(crate) buffered_calls: u64,
-    /// No instruction of the program could tell it on which CPU it ran.
-    pub(crate) hides_cpu: bool,
     /// The last flush that was reached.
     pub(crate) flushed: u64,
     /// The reason why nothing is written any more.

@@ -83,6 +83,7 @@ pub struct TraceWriter {
     processes: Arc<ProcessLog>,
     /// The beginning of the trace is to be deleted.
     trims: bool,
+    hides_cpu: bool,
     cpus_at_end: Option<CpuSet>,
 }
 
@@ -128,6 +129,7 @@ impl TraceWriter {
             tickets: 0,
             queue_bytes: options.queue_bytes,
             processes: Arc::new(ProcessLog::new(options.trims)),
+            hides_cpu: false,
             trims: options.trims,
             cpus_at_end: options.cpus_at_end,
         })
@@ -264,9 +266,10 @@ impl TraceWriter {
         self.wait_for_ticket(true)
     }
 
-    /// No instruction of the program could tell it on which CPU it ran: a replay may use another one. To be said before the end.
-    pub fn hides_cpu(&self) {
-        self.shared.lock().hides_cpu = true;
+    /// Says whether no instruction of the program could tell it on which CPU it ran, so that a replay may use another one. Without
+    /// this, it is not known.
+    pub fn set_hides_cpu(&mut self, hides_cpu: bool) {
+        self.hides_cpu = hides_cpu;
     }
 
     /// Ends the trace: writes the End frame with the status of the program's first process, as wait(2) gives it, and with the
@@ -278,6 +281,7 @@ impl TraceWriter {
     pub fn finish(mut self, exit_status: i32) -> Result<u64> {
         self.push(Job::End {
             status: exit_status,
+            hides_cpu: self.hides_cpu,
             processes: self.processes.take(),
         })?;
         self.close();

@@ -204,7 +204,11 @@ impl WriterThread {
                 }
                 done.ticket = Some(ticket);
             }
-            Job::End { status, processes } => self.write_end(status, processes)?,
+            Job::End {
+                status,
+                hides_cpu,
+                processes,
+            } => self.write_end(status, hides_cpu, processes)?,
         }
         Ok(done)
     }
@@ -265,7 +269,7 @@ impl WriterThread {
         }
     }
 
-    fn write_end(&mut self, status: i32, processes: Option<Recorded>) -> Result<()> {
+    fn write_end(&mut self, status: i32, hides_cpu: bool, processes: Option<Recorded>) -> Result<()> {
         self.files.settle()?;
         let invalid = |e: capnp::Error| Error::Invalid {
             event: self.last,
@@ -274,10 +278,8 @@ impl WriterThread {
         let mut builder = capnp::message::Builder::new_default();
         let mut root = builder.init_root::<wire::end::Builder<'_>>();
         root.set_status(status);
-        let state = self.shared.lock();
-        root.set_buffered_calls(state.buffered_calls);
-        root.set_cpu_hidden(state.hides_cpu);
-        drop(state);
+        root.set_buffered_calls(self.shared.lock().buffered_calls);
+        root.set_cpu_hidden(hides_cpu);
         if let Some(recorded) = processes {
             process_table::write(root.init_processes(), &recorded);
         }

@@ -30,6 +30,9 @@ pub const TRAPPING_CALL: Addr = Addr(layout::CODE + 8);
 /// In replay: the place of one instruction of at most five bytes that a task is to execute by itself. (The library does not use
 /// this place.)
 pub const SINGLE_INSN: Addr = Addr(layout::CODE + 11);
+const _: () = assert!(
+    SINGLE_INSN.0 >= TRAPPING_CALL.0 + TRAPPING_BYTES.len() as u64 && SINGLE_INSN.0 + 5 <= layout::BAIL
+);
 /// Address for lists of remote system calls: the unused rest of the control page.
 pub const CALLS: Addr = Addr(layout::CONTROL + CONTROL_BYTES);
 /// The length of a call in a list.

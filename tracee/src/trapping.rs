@@ -213,7 +213,7 @@ fn hits(file: &impl ReadAt, code: Part) -> io::Result<Vec<Place>> {
     Ok(found)
 }
 
-/// What is known of a hit.
+/// The result of the search for the instruction that a hit belongs to.
 enum Verdict {
     /// It is proven to be an instruction.
     Is,

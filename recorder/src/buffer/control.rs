@@ -194,7 +194,7 @@ pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> 
     }
     // A process that shares its parent's memory (vfork) can be killed alone. Then its last interval
     // is not replayed. Where pages are registered with userfaultfd(2), their protection follows from each change.
-    // Where reading implies executing, only the kernel knows the rights.
+    // The kernel alone knows the rights that a task with READ_IMPLIES_EXEC gets.
     if session.world.survivor(tid).is_some()
         || space.userfaults.has_regions()
         || task.settings.read_implies_exec
@@ -407,15 +407,16 @@ pub(crate) fn forget_records(world: &mut World, survivor: Tid) -> Result<()> {
 
 /// Applies the changes that buffered calls have made to an address space.
 pub(crate) fn follow_changes(world: &mut World, tid: Tid, id: SpaceId, taken: &[u8]) -> Result<()> {
+    let Some(space) = world.spaces.get_mut(&id) else {
+        return Ok(());
+    };
     for record in records::iter(taken).filter(shaping::is_shaping) {
         let Ok(change) = shaping::change(&record) else {
             let what = format!("its record of {} is impossible", syscalls::name(record.number));
             return Err(Error::Unexpected { tid, what });
         };
-        note_native(world, id, change.as_slice(), false);
-        let Some(space) = world.spaces.get_mut(&id) else {
-            return Ok(());
-        };
+        let searched = &mut world.mapped.searched;
+        note_native(&space.library.sites, searched, change.as_slice(), false);
         if record.number == libc::SYS_brk {
             space.brk = record.result as u64;
         }

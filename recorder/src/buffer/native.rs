@@ -3,18 +3,15 @@
 //! Keeps: a recording that has noted no such code hides the CPU that it ran on from the program. A replay may use any CPU then.
 
 use rr_tracee::stubs::STUBS;
-use rr_tracee::{Mapping, Prot, SpaceId, SpaceOp, rr_area};
+use rr_tracee::{Mapping, Prot, SpaceOp, rr_area};
 
 use crate::buffer::searched::Searched;
-use crate::buffer::sites::code_of;
-use crate::world::model::World;
+use crate::buffer::sites::{Sites, code_of};
 
-/// Notes the code that may see the processor without rr knowing, once the model of `id` follows `ops`. `is_searched`: they were
-/// carried out by the kernel for `execve`, or by the program's loader, so that what is proven will trap.
-pub(crate) fn note_native(world: &mut World, id: SpaceId, ops: &[SpaceOp], is_searched: bool) {
-    let sites = world.spaces.get(&id).map(|space| &space.library.sites);
-    let loses_traps = |range| sites.is_some_and(|sites| sites.has_trap_in(range));
-    let searched = &mut world.mapped.searched;
+/// Notes the code in `ops` that may see the processor without rr knowing. `sites` need not follow `ops`, and must not if `ops` may
+/// discard or move code. `is_searched`: the
+/// kernel has carried `ops` out for `execve`, or the program's loader has, so that the proven instructions trap.
+pub(crate) fn note_native(sites: &Sites, searched: &mut Searched, ops: &[SpaceOp], is_searched: bool) {
     for op in ops {
         match op {
             SpaceOp::Map(mapping) if mapping.prot.has(Prot::EXEC) && !is_of_rr(mapping) => {
@@ -32,7 +29,7 @@ pub(crate) fn note_native(world: &mut World, id: SpaceId, ops: &[SpaceOp], is_se
                 }
             }
             SpaceOp::Protect(_, prot) if prot.has(Prot::EXEC) => note_generated(searched),
-            SpaceOp::Discard(range) | SpaceOp::Move { from: range, .. } if loses_traps(*range) => {
+            SpaceOp::Discard(range) | SpaceOp::Move { from: range, .. } if sites.has_trap_in(*range) => {
                 note_generated(searched);
             }
             _ => {}

@@ -10,19 +10,24 @@
 use rr_trace::event::MemWrite;
 use rr_tracee::{Addr, AddrRange, Prot, SpaceId, SpaceOp, Tid};
 
-use crate::buffer::native::note_generated;
+use crate::buffer::native::{note_generated, note_native};
 use crate::error::Result;
 use crate::world::model::World;
 
 /// Applies a call's changes of its address space to the model, and restores the sites that they
-/// concern.
+/// concern. `is_searched`: code that the call has mapped will be searched
+/// ([`crate::buffer::trapping::trap_instructions`]).
 pub(crate) fn apply_ops(
     world: &mut World,
     tid: Tid,
     id: SpaceId,
     ops: &[SpaceOp],
+    is_searched: bool,
     writes: &mut Vec<MemWrite>,
 ) -> Result<()> {
+    if !is_searched && let Some(space) = world.spaces.get(&id) {
+        note_native(&space.library.sites, &mut world.mapped.searched, ops, false);
+    }
     let space = world.space_mut(id);
     let mut restored = Vec::new();
     for op in ops {
@@ -40,13 +45,7 @@ pub(crate) fn undo_overwritten(world: &mut World, tid: Tid, writes: &mut Vec<Mem
     for (id, range) in written {
         if let Some(space) = world.spaces.get_mut(&id) {
             let restored = space.library.sites.overwritten(range);
-            let is_code = |at| {
-                space
-                    .model
-                    .at(at)
-                    .is_some_and(|mapping| mapping.prot.has(Prot::EXEC))
-            };
-            if is_code(range.start) || range.end.0.checked_sub(1).is_some_and(|last| is_code(Addr(last))) {
+            if space.model.touching(range).any(|m| m.prot.has(Prot::EXEC)) {
                 note_generated(&mut world.mapped.searched);
             }
             restore_code(world, tid, id, restored, writes)?;

@@ -12,11 +12,12 @@ use rr_tracee::trapping::{LENGTH_MOST, Trapping};
 use rr_tracee::{Addr, Registers, SpaceId, SpaceOp, Tid};
 
 use crate::buffer::edits::Edits;
+use crate::buffer::native::note_native;
 use crate::buffer::sites::code_mapped;
 use crate::error::Result;
 use crate::world::model::World;
 
-/// Makes these instructions trap in code that `ops` have mapped. The model has been changed
+/// Makes these instructions trap in code that `ops` have mapped, and notes those that do not. The model has been changed
 /// already.
 pub(crate) fn trap_instructions(
     world: &mut World,
@@ -25,6 +26,9 @@ pub(crate) fn trap_instructions(
     ops: &[SpaceOp],
     edits: &mut Edits,
 ) -> Result<()> {
+    if let Some(space) = world.spaces.get(&id) {
+        note_native(&space.library.sites, &mut world.mapped.searched, ops, true);
+    }
     let mut traps = Vec::new();
     for (range, file, offset) in code_mapped(ops) {
         for place in world.mapped.searched.part(file, offset..offset + range.len()) {

@@ -6,7 +6,6 @@ use rr_trace::event::EventKind;
 use rr_tracee::syscalls::Emulated;
 use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_area};
 
-use crate::buffer::native::note_native;
 use crate::buffer::restore::apply_ops;
 use crate::buffer::rewrite::{consider_site, is_loader, rewrite_known};
 use crate::call::aio::setup::{begin_destroy, finish_destroy, finish_setup};
@@ -282,8 +281,7 @@ pub(crate) fn finish_emulated(
     ops.extend(more);
     writes.extend(shown);
     let is_loader = emulated == Emulated::Mmap && is_loader(&session.world, tid, &entry)?;
-    note_native(&mut session.world, id, &ops, is_loader);
-    apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    apply_ops(&mut session.world, tid, id, &ops, is_loader, &mut writes)?;
     add_implied_rights(&mut session.world, tid, id, &mut ops, &mut writes)?;
     let follows = follow_ops(&mut session.world, tid, &ops)?;
     ops.extend(follows);

@@ -89,9 +89,7 @@ impl RecordSession {
         self.policy.stats.events = events.0;
         self.policy.stats.all_stops = rr_tracee::task::reports();
         self.policy.stats.native = std::mem::take(&mut self.world.mapped.searched.native);
-        if self.policy.stats.native.is_empty() {
-            self.log.writer.hides_cpu();
-        }
+        self.log.writer.set_hides_cpu(self.policy.stats.native.is_empty());
         let closed = self.log.writer.finish(end.status());
         reap_all();
         self.policy.stats.buffered_calls = closed?;

@@ -4,11 +4,12 @@
 //! rights are read from the kernel after each of their calls, instead of following its rules.
 
 use rr_trace::event::MemWrite;
-use rr_tracee::{Backing, Registers, SpaceId, SpaceOp, Tid, procfs};
+use rr_tracee::{Registers, SpaceId, SpaceOp, Tid, procfs};
 
 use crate::buffer::native::note_generated;
 use crate::buffer::restore::apply_ops;
 use crate::error::Result;
+use crate::memory::unfinished::changed_rights;
 use crate::world::model::World;
 
 /// The argument that only asks (personality(2)).
@@ -40,16 +41,8 @@ pub(crate) fn add_implied_rights(
     if ops.is_empty() || !world.task(tid)?.settings.read_implies_exec {
         return Ok(());
     }
-    let mut more = Vec::new();
-    for line in procfs::program_maps(tid)? {
-        let model = &world.space_mut(id).model;
-        let others = model
-            .touching(line.range)
-            .filter(|m| m.backing != Backing::Rr && m.prot != line.prot);
-        let ranges = others.filter_map(|m| m.range.intersect(line.range));
-        more.extend(ranges.map(|range| SpaceOp::Protect(range, line.prot)));
-    }
-    apply_ops(world, tid, id, &more, writes)?;
+    let more = changed_rights(&world.space_mut(id).model, &procfs::program_maps(tid)?);
+    apply_ops(world, tid, id, &more, false, writes)?;
     ops.extend(more);
     Ok(())
 }

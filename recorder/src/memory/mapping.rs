@@ -8,7 +8,6 @@ use rr_tracee::{
     rr_area,
 };
 
-use crate::buffer::native::note_native;
 use crate::buffer::restore::apply_ops;
 use crate::call::registers::returned;
 use crate::error::Result;
@@ -192,8 +191,7 @@ pub(crate) fn map_shared_anonymous(
     }
     end_unfinished(&mut session.world, tid)?;
     let mut writes = Vec::new();
-    note_native(&mut session.world, id, &ops, false);
-    apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    apply_ops(&mut session.world, tid, id, &ops, false, &mut writes)?;
     add_implied_rights(&mut session.world, tid, id, &mut ops, &mut writes)?;
     let follows = follow_ops(&mut session.world, tid, &ops)?;
     ops.extend(follows);

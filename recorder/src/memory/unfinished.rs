@@ -12,7 +12,8 @@ use rr_trace::event::MemWrite;
 use rr_tracee::procfs::MapsLine;
 use rr_tracee::syscalls::Emulated;
 use rr_tracee::{
-    Addr, AddrRange, Backing, ForkPolicy, Mapping, Registers, SpaceOp, Tid, TraceeFd, pagemap, procfs,
+    Addr, AddrRange, AddressSpace, Backing, ForkPolicy, Mapping, Registers, SpaceOp, Tid, TraceeFd, pagemap,
+    procfs,
 };
 
 use crate::checkpoint::changes::forget_baseline;
@@ -57,6 +58,18 @@ pub(crate) fn note_unfinished_file(world: &mut World, tid: Tid, file: &File) -> 
     Ok(())
 }
 
+/// The rights of the kernel's mappings `there` that differ from the model's.
+pub(crate) fn changed_rights(model: &AddressSpace, there: &[MapsLine]) -> Vec<SpaceOp> {
+    let changed = there.iter().flat_map(|line| {
+        let others = model
+            .touching(line.range)
+            .filter(|m| m.backing != Backing::Rr && m.prot != line.prot);
+        let ranges = others.filter_map(|m| m.range.intersect(line.range));
+        ranges.map(|range| SpaceOp::Protect(range, line.prot))
+    });
+    changed.collect()
+}
+
 /// The changes that an unfinished call of `dead` has made in its address space, in which `survivor`
 /// lives on: the differences between the kernel and the model.
 pub(crate) fn carried_out(
@@ -82,10 +95,8 @@ pub(crate) fn carried_out(
         let gone = mapping.range.without(there.iter().map(|l| l.range));
         ops.extend(gone.into_iter().map(SpaceOp::Unmap));
     }
+    ops.extend(changed_rights(&space.model, &there));
     for line in &there {
-        let changed = known.iter().filter(|m| m.prot != line.prot);
-        let changed = changed.filter_map(|m| m.range.intersect(line.range));
-        ops.extend(changed.map(|range| SpaceOp::Protect(range, line.prot)));
         for range in line.range.without(known.iter().map(|m| m.range)) {
             let offset = line.offset + (range.start - line.range.start);
             let part = MapsLine {

@@ -7,7 +7,6 @@ use rr_trace::event::EventKind;
 use rr_tracee::task::{Resume, Stop, Waited};
 use rr_tracee::{Running, Tid, procfs};
 
-use crate::buffer::native::note_native;
 use crate::buffer::rewrite::rewrite_known;
 use crate::checkpoint::capture::Capture;
 use crate::drive::members::add_task;
@@ -132,7 +131,6 @@ fn first_event(session: &mut RecordSession, tid: Tid, taken: NewSpace) -> Result
     session.world.spaces.insert(info.space, space);
     add_task(session, task);
     if let State::Ready(stopped) = session.world.task_mut(tid)?.take_state() {
-        note_native(&mut session.world, info.space, &ops, true);
         let stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
         session.world.task_mut(tid)?.state = State::Ready(stopped);
     }

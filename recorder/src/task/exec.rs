@@ -30,7 +30,6 @@ use rr_tracee::{
     Stopped, Tid, limits, procfs, rr_area,
 };
 
-use crate::buffer::native::note_native;
 use crate::buffer::rewrite::rewrite_known;
 use crate::call::record::record_call;
 use crate::call::redirect::release_scratch;
@@ -193,7 +192,6 @@ pub(crate) fn finish_exec(
         session.world.space_mut(id).library.sites.stepped = true;
     }
     // Rewrites the known sites, and records the call.
-    note_native(&mut session.world, info.space, &ops, true);
     let stopped = rewrite_known(session, tid, stopped, &mut ops, &mut writes)?;
     let former = session.world.task(tid)?.life.recorded_as.unwrap_or(tid);
     tracee_executes(&mut session.world, tid, former)?;

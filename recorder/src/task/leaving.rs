@@ -93,7 +93,7 @@ pub(crate) fn left_in_space(
     let (changed, refreshed) = carried_out(world, tid, survivor)?;
     ops.extend(changed);
     writes.extend(refreshed);
-    apply_ops(world, survivor, space, &ops, &mut writes)?;
+    apply_ops(world, survivor, space, &ops, false, &mut writes)?;
     let model = world.spaces.get(&space).map(|s| &s.model);
     let writable = model.into_iter().flat_map(|m| m.iter());
     for mapping in

@@ -16,7 +16,7 @@ pub(super) struct Layout {
     /// The code: the sections with code, or the executable segments of a file without sections. Some linkers put all that is only
     /// read into such a segment, too.
     pub code: Vec<Part>,
-    /// Where functions begin, the most reliable table first.
+    /// The tables that say where functions begin, the most reliable one first.
     pub tables: Vec<(Table, Part)>,
 }
 
@@ -64,7 +64,7 @@ impl Layout {
         let sections: Vec<&[u8]> = sections.chunks_exact(SECTION).collect();
         let names = sections.get(usize::from(half(&head, 62)?));
         let names = names.and_then(|names| word(names, 24));
-        let table = |section: &[u8]| {
+        let table_of = |section: &[u8]| {
             const SHT_PROGBITS: u32 = 1;
             const SHT_SYMTAB: u32 = 2;
             const SHT_DYNSYM: u32 = 11;
@@ -76,7 +76,7 @@ impl Layout {
                     let at = names?.checked_add(u64::from(int(section, 0)? as u32))?;
                     let read = file.read_up_to(&mut name, at).ok()?;
                     match &name[..read] {
-                        [b'.', b'e', b'h', b'_', b'f', b'r', b'a', b'm', b'e', 0, ..] => Some(Table::Frames),
+                        name if name.starts_with(b".eh_frame\0") => Some(Table::Frames),
                         b".gopclntab\0" => Some(Table::Go),
                         _ => None,
                     }
@@ -99,7 +99,7 @@ impl Layout {
                     len: word(section, 32)?,
                 })
             };
-            layout.tables.extend(table(section).zip(part()));
+            layout.tables.extend(table_of(section).zip(part()));
             if is_code(section) {
                 code.extend(part());
             }

@@ -19,12 +19,8 @@ pub(super) struct Functions(Vec<Range<u64>>);
 impl Functions {
     /// Reads a table. There are no functions in one that cannot be read or is too large.
     pub fn read(file: &impl ReadAt, table: Table, part: Part) -> Functions {
-        let len = usize::try_from(part.len).unwrap_or(usize::MAX);
-        // The section of a file with separate debug information has a size, but no bytes: memory is for what is there.
-        let mut bytes = Vec::new();
-        if len < TABLE_MOST {
-            bytes.resize(len, 0);
-        }
+        let len = usize::try_from(part.len).ok().filter(|len| *len < TABLE_MOST);
+        let mut bytes = vec![0; len.unwrap_or(0)];
         if file.read_exact_at(&mut bytes, part.offset).is_err() {
             return Functions::default();
         }

@@ -87,7 +87,7 @@ pub(crate) fn finish_setup(
     }
     remote.set_saved(after);
     let stopped = remote.finish()?;
-    apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    apply_ops(&mut session.world, tid, id, &ops, false, &mut writes)?;
     let record = Record {
         ops,
         writes,
@@ -161,7 +161,7 @@ pub(crate) fn finish_destroy(
             .finish()?;
         ops.push(SpaceOp::Unmap(range));
     }
-    apply_ops(&mut session.world, tid, id, &ops, &mut writes)?;
+    apply_ops(&mut session.world, tid, id, &ops, false, &mut writes)?;
     let record = Record {
         ops,
         writes,

@@ -17,6 +17,7 @@ use crate::codec;
 use crate::collection::revive;
 use crate::error::{Error, Result};
 use crate::file::{HEADER_LEN, Header, pack_section, temporary_path};
+use crate::gauge::Held;
 use crate::pipeline::{AssemblyResult, CapturedImage, CompletedFile, Compressed, Message, Packed};
 use crate::temporary::Temporary;
 use crate::write_status::{WriteStatus, unfailed};
@@ -32,7 +33,7 @@ struct PendingFile {
     error: Option<Error>,
     /// The reader has come to an end with it.
     ended: bool,
-    read: Option<Box<CapturedImage>>,
+    read: Option<(Box<CapturedImage>, Held)>,
 }
 
 impl PendingFile {
@@ -51,7 +52,8 @@ impl PendingFile {
     /// Nothing more is to be waited for.
     fn is_over(&self) -> bool {
         let is_whole = |read: &CapturedImage| self.blocks == read.sent;
-        self.ended && (self.error.is_some() || self.read.as_deref().is_none_or(is_whole))
+        let read = self.read.as_ref().map(|(read, _)| read.as_ref());
+        self.ended && (self.error.is_some() || read.is_none_or(is_whole))
     }
 
     fn fail(&mut self, error: Error) {
@@ -106,7 +108,7 @@ impl PendingFile {
         }
         let event = self.status.event;
         let unfit = |why: String| Error::Dropped { event, why };
-        let Some(read) = self.read.take() else {
+        let Some((read, _held)) = self.read.take() else {
             return Err(unfit("it was not read".into()));
         };
         let CapturedImage {
@@ -189,10 +191,10 @@ pub(crate) fn run(
                 // If it is not wanted any more, the reader has ended.
                 let _ = buffers.send(packed.raw);
             }
-            Message::Read(number, read) => {
+            Message::Read(number, read, held) => {
                 let entry = making.entry(number);
                 let m = entry.or_insert_with(|| PendingFile::new(read.status.clone()));
-                (m.ended, m.read) = (true, Some(read));
+                (m.ended, m.read) = (true, Some((read, held)));
             }
             Message::Dropped(number, status, error) => {
                 let m = making.entry(number).or_insert_with(|| PendingFile::new(status));

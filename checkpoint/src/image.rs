@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use rr_trace::event::EventNumber;
 use rr_tracee::{
-    AddrRange, AddressSpace, ExtendedState, FileId, ObjectId, ObjectState, Objects, Registers, SpaceId, Tid,
+    AddrRange, AddressSpace, ExtendedState, FileId, Mapping, ObjectId, ObjectState, Objects, Registers,
+    SpaceId, Tid,
 };
 
 /// A session at an event.
@@ -27,6 +28,12 @@ pub struct SessionImage {
 }
 
 impl SessionImage {
+    /// Bytes of memory, about: its mappings and tasks. Names are shared with the recorder.
+    pub(crate) fn weight(&self) -> u64 {
+        let mappings: usize = self.spaces.iter().map(|s| s.space.count()).sum();
+        (mappings * size_of::<Mapping>() + self.tasks.len() * size_of::<TaskImage>()) as u64
+    }
+
     /// The image of a session that has these spaces and tasks. Of its shared memory objects, those that are mapped belong
     /// to it.
     pub fn new<'a>(

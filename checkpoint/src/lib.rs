@@ -55,6 +55,7 @@ pub mod error;
 pub mod file;
 pub mod files;
 mod fill;
+mod gauge;
 pub mod image;
 mod index;
 mod pipeline;

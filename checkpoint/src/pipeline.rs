@@ -10,8 +10,9 @@ use rr_trace::event::EventNumber;
 use crate::compression::Compression;
 use crate::content_index::StoredBlock;
 use crate::error::{Error, Result};
+use crate::gauge::Held;
 use crate::image::SessionImage;
-use crate::index::PageIndex;
+use crate::index::{PageIndex, Run};
 use crate::stats::CheckpointStats;
 use crate::temporary::Temporary;
 use crate::write_status::WriteStatus;
@@ -20,8 +21,8 @@ use crate::write_status::WriteStatus;
 pub(crate) enum Message {
     /// A compressed block.
     Packed(Packed),
-    /// The capture of this number was read whole.
-    Read(u64, Box<CapturedImage>),
+    /// The capture of this number was read whole. It counts as unwritten as long as it waits.
+    Read(u64, Box<CapturedImage>, Held),
     /// The capture of this number was dropped.
     Dropped(u64, Arc<WriteStatus>, Error),
 }
@@ -56,6 +57,15 @@ pub(crate) struct CapturedImage {
     pub sent: u64,
     pub stats: CheckpointStats,
     pub begin: Instant,
+}
+
+impl CapturedImage {
+    /// Bytes of memory, about.
+    pub fn weight(&self) -> u64 {
+        let runs: usize = self.index.targets.values().map(Vec::len).sum();
+        let index = runs * size_of::<Run>() + self.blocks.len() * size_of::<Arc<StoredBlock>>();
+        index as u64 + self.image.weight()
+    }
 }
 
 /// A checkpoint that is written, or dropped.

@@ -17,8 +17,9 @@
 //!   are published, and their outcomes reported, in the order of their events.
 //! * Memory is bounded: by the queue (frozen processes, which share their pages with the program until it
 //!   writes: [`Options::queue`], [`Options::frozen`]), by the blocks that wait for compression or for being
-//!   written ([`Options::buffer`]), by the checkpoints that wait for the disk with their image and index
-//!   ([`Options::unpublished`]), and by some 40 bytes per page of the previous checkpoint to recognise contents.
+//!   written ([`Options::buffer`]), by the images and indices that wait for being written
+//!   ([`Options::unwritten`]), by the files that wait for the disk ([`Options::unpublished`]), and by some 40 bytes
+//!   per page of the previous checkpoint to recognise contents.
 //!   When one of these bounds is reached, the thread before it waits, and in the end the queue is full.
 //!
 //! A checkpoint must not be there before what it rests on: mapped files, and the events up to its own. For the
@@ -46,6 +47,7 @@ use crate::capture::{CaptureRequest, Changes, SpaceSource};
 use crate::compression::Compressor;
 use crate::content_index::ContentIndex;
 use crate::error::{Error, Result};
+use crate::gauge::{Gauge, Held};
 use crate::image::SessionImage;
 use crate::index::PageTarget;
 use crate::pipeline::{CapturedImage, Message, Outcome};
@@ -79,6 +81,9 @@ pub struct Options {
     pub frozen: u64,
     /// Bytes of pages that may wait for compression, or for being written.
     pub buffer: usize,
+    /// Bytes that the images and indices of checkpoints may have together which are read and not yet written. One is
+    /// always taken. (Of a process with 65,000 mappings, one takes 8 MB.)
+    pub unwritten: u64,
     /// Checkpoints that may be read and not yet on the disk. Each has a file open.
     pub unpublished: usize,
     /// The progress of the trace. A checkpoint gets its name only when the events up to its own are in the trace. Without
@@ -102,6 +107,7 @@ impl Default for Options {
             queue: 32,
             frozen: 256 << 20,
             buffer: 64 << 20,
+            unwritten: 32 << 20,
             unpublished: 256,
             trace: None,
             maker: Maker::Unknown,
@@ -127,7 +133,7 @@ pub struct Summary {
 pub struct CheckpointWriter {
     requests: Option<Sender<Queued>>,
     /// Bytes of the processes that are frozen now, and how many may be.
-    frozen: Arc<AtomicU64>,
+    frozen: Gauge,
     max_frozen: u64,
     outcomes: Receiver<Outcome>,
     thread: Thread,
@@ -214,7 +220,7 @@ impl CheckpointWriter {
         }));
         Ok(CheckpointWriter {
             requests: Some(requests),
-            frozen: Arc::default(),
+            frozen: Gauge::default(),
             max_frozen,
             outcomes,
             thread,
@@ -243,7 +249,7 @@ impl CheckpointWriter {
     /// Waits until what was submitted is read, for what the kernel would change in frozen processes too: where a file gets shorter, all
     /// processes lose their pages of it, also those that they have written to (ftruncate(2), mmap(2) "SIGBUS").
     pub fn wait_until_read(&self) {
-        self.wait_until(|| self.frozen.load(Ordering::Acquire) == 0);
+        self.wait_until(|| self.frozen.bytes() == 0);
     }
 
     /// Waits for something that the writer does, as long as it survives.
@@ -255,8 +261,7 @@ impl CheckpointWriter {
     }
 
     fn is_room(&self) -> bool {
-        let frozen = self.frozen.load(Ordering::Acquire);
-        (frozen == 0 || frozen < self.max_frozen) && self.requests.as_ref().is_some_and(|r| !r.is_full())
+        self.frozen.has_room(self.max_frozen) && self.requests.as_ref().is_some_and(|r| !r.is_full())
     }
 
     /// Hands over a capture; never waits. `false`: refused, because the writer has fallen behind; the
@@ -270,13 +275,10 @@ impl CheckpointWriter {
         self.thread.start();
         let bytes: u64 = request.spaces.iter().map(|s| s.source.anonymous_bytes()).sum();
         // Also of a process that has none it can be told whether it was read.
-        let bytes = bytes.max(1);
-        self.frozen.fetch_add(bytes, Ordering::AcqRel);
-        let frozen = self.frozen.clone();
+        let bytes = bytes.max(1) + request.image.weight();
         let queued = Queued {
             request,
-            bytes,
-            frozen,
+            _frozen: self.frozen.hold(bytes),
         };
         let taken = requests.try_send(queued).is_ok();
         self.refused += u64::from(!taken);
@@ -361,15 +363,8 @@ impl Threads {
 #[derive(Debug)]
 struct Queued {
     request: CaptureRequest,
-    /// The bytes that it adds to `frozen` as long as it lives.
-    bytes: u64,
-    frozen: Arc<AtomicU64>,
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.frozen.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
+    /// Its processes and its image.
+    _frozen: Held,
 }
 
 /// The settings that the threads of a writer have in common with the recorder's end.
@@ -450,10 +445,12 @@ fn run(dir: &Path, uuid: [u8; 16], options: &Options, keepers: Keepers, shared: 
             buffer: Vec::new(),
             known: ContentIndex::default(),
             last: None,
+            unwritten: Gauge::default(),
             maker: options.maker,
             give_up,
         };
         for (number, queued) in queue.iter().enumerate() {
+            reader.wait_until_written(options.unwritten);
             // The publisher takes it out again.
             if !all || slots.send(()).is_err() {
                 let event = queued.request.image.event;
@@ -479,11 +476,21 @@ struct Reader<'a> {
     known: ContentIndex,
     /// The latest capture that was read whole.
     last: Option<Arc<WriteStatus>>,
+    /// Bytes of images and indices on their way to the thread that writes.
+    unwritten: Gauge,
     maker: Maker,
     give_up: &'a AtomicBool,
 }
 
 impl Reader<'_> {
+    /// Waits while the images and indices that are not written yet take this many bytes. (If the thread that writes did not
+    /// survive, nothing is on its way any more.)
+    fn wait_until_written(&self, max: u64) {
+        while !self.unwritten.has_room(max) {
+            std::thread::sleep(ROOM_WAIT);
+        }
+    }
+
     fn process(&mut self, number: u64, mut queued: Queued) {
         let event = queued.request.image.event;
         let status = WriteStatus::new(event.0);
@@ -506,7 +513,8 @@ impl Reader<'_> {
         let message = match result {
             Ok(reading) => {
                 self.last = Some(status);
-                Message::Read(number, Box::new(reading))
+                let held = self.unwritten.hold(reading.weight());
+                Message::Read(number, Box::new(reading), held)
             }
             Err(e) => Message::Dropped(number, status, e),
         };

@@ -22,6 +22,7 @@ fn slow(dir: &std::path::Path, queue: usize) -> CheckpointWriter {
         workers: 1,
         queue,
         buffer: 1,
+        unwritten: 1,
         ..Options::default()
     };
     CheckpointWriter::start(dir.to_path_buf(), UUID, options).unwrap()

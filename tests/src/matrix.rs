@@ -168,8 +168,9 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
         None => assert!(info.checkpoints.is_empty(), "checkpoints that nobody asked for"),
         Some(n) => assert!(
             !info.checkpoints.is_empty() || info.events < 4 * n,
-            "no checkpoint in {} events at interval {n}",
-            info.events
+            "no checkpoint in {} events at interval {n}\n{}",
+            info.events,
+            run.describe()
         ),
     }
     let events: Vec<u64> = info

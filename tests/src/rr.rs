@@ -112,7 +112,7 @@ impl Rr {
     pub fn new() -> Rr {
         Rr {
             bin: binary().to_owned(),
-            home: temp_home(),
+            home: temp_home(&std::env::temp_dir()),
             user: None,
             limit: Duration::from_secs(120),
             keeps_forks: false,
@@ -136,6 +136,12 @@ impl Rr {
         }
         rr.bin = copy;
         Some(rr)
+    }
+
+    /// Keeps the traces in a file system of memory, where nothing ever waits for a disk.
+    pub fn with_traces_in_memory(mut self) -> Rr {
+        self.home = temp_home(Path::new("/dev/shm"));
+        self
     }
 
     /// Sets the time limit of every command.
@@ -328,10 +334,10 @@ impl Default for Rr {
     }
 }
 
-fn temp_home() -> TempDir {
+fn temp_home(parent: &Path) -> TempDir {
     let mut home = tempfile::Builder::new()
         .prefix("rr-tests-")
-        .tempdir()
+        .tempdir_in(parent)
         .expect("a temporary directory");
     if std::env::var_os("RR_TESTS_KEEP").is_some() {
         home.disable_cleanup(true);

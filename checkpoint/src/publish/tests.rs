@@ -11,6 +11,7 @@ use super::*;
 use crate::assemble;
 use crate::compression::Compression;
 use crate::content_index::StoredBlock;
+use crate::gauge::Gauge;
 use crate::image::{SessionImage, SpaceImage};
 use crate::index::{PageIndex, PageTarget, Run};
 use crate::pipeline::{CapturedImage, Compressed, Message, Packed};
@@ -127,6 +128,10 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+fn read(number: u64, status: &Arc<WriteStatus>, blocks: &[&Arc<StoredBlock>]) -> Message {
+    Message::Read(number, reading(status, blocks), Gauge::default().hold(1))
+}
+
 /// Captures at events 1 to 4, everything told in a bad order: 2 refers to 1, 3 to 2, and 4 to nobody.
 /// `survives`: whether the compressing thread of capture 1's block did.
 fn four(survives: bool) -> Vec<Message> {
@@ -134,12 +139,12 @@ fn four(survives: bool) -> Vec<Message> {
     let b: Vec<_> = statuses.iter().map(block).collect();
     vec![
         packed(3, &b[3], true),
-        Message::Read(2, reading(&statuses[2], &[&b[1], &b[2]])),
-        Message::Read(1, reading(&statuses[1], &[&b[0], &b[1]])),
+        read(2, &statuses[2], &[&b[1], &b[2]]),
+        read(1, &statuses[1], &[&b[0], &b[1]]),
         packed(2, &b[2], true),
         packed(1, &b[1], true),
-        Message::Read(3, reading(&statuses[3], &[&b[3]])),
-        Message::Read(0, reading(&statuses[0], &[&b[0]])),
+        read(3, &statuses[3], &[&b[3]]),
+        read(0, &statuses[0], &[&b[0]]),
         packed(0, &b[0], survives),
     ]
 }
@@ -219,7 +224,7 @@ fn blocks_of_a_dropped_capture_are_let_go() {
         Message::Dropped(0, statuses[0].clone(), dropped),
         packed(0, &b[0], true),
         packed(1, &b[1], true),
-        Message::Read(1, reading(&statuses[1], &[&b[1]])),
+        read(1, &statuses[1], &[&b[1]]),
     ];
     let outcomes = published(dir.path(), assembled(dir.path(), messages));
     assert!(why(&outcomes[0].1).contains("a process was lost"));

@@ -117,7 +117,7 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
         options.extend(["--checkpoint-interval".to_owned(), format!("{n}e")]);
         // If the writer could not keep up: no checkpoint is skipped, so that every kind of event gets
         // one.
-        if plan.events / n <= plan.waits {
+        if waits_for_writer(plan, n) {
             options.push("--checkpoint-wait".to_owned());
         }
     } else {
@@ -127,6 +127,11 @@ pub fn record_options(plan: &Plan, interval: Option<u64>) -> Vec<String> {
         options.push("--check-cached-mmaps".to_owned());
     }
     options
+}
+
+/// Returns whether the recorder waits for the writer of checkpoints at this interval.
+fn waits_for_writer(plan: &Plan, interval: u64) -> bool {
+    plan.events / interval <= plan.waits
 }
 
 /// Strings as the slices that commands take.
@@ -166,8 +171,12 @@ pub fn check_recording(recording: &Recording<'_>, plan: &Plan, interval: Option<
     // The list of checkpoints.
     match interval {
         None => assert!(info.checkpoints.is_empty(), "checkpoints that nobody asked for"),
+        // Where nobody waits for the writer, a host that gives its threads no processor for a second can cost all
+        // checkpoints of a short recording. Then the recorder says so.
         Some(n) => assert!(
-            !info.checkpoints.is_empty() || info.events < 4 * n,
+            !info.checkpoints.is_empty()
+                || info.events < 4 * n
+                || (!waits_for_writer(plan, n) && run.err().contains("checkpoints were skipped")),
             "no checkpoint in {} events at interval {n}\n{}",
             info.events,
             run.describe()

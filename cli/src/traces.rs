@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rr_trace::TraceReader;
+use rr_trace::pack::EXTENSION;
 
 /// The symbolic link to the newest trace.
 pub const LATEST: &str = "latest-trace";
@@ -39,7 +40,8 @@ pub fn root() -> PathBuf {
 }
 
 /// A trace named on the command line: nothing means the latest; a single word is looked up in the working directory
-/// and then among the traces; a path is used as it is.
+/// and then among the traces; a path is used as it is. A name may lack the extension of a pack: `rr ci` names a recording in its
+/// backtraces before it packs it.
 pub fn find(name: Option<&Path>) -> Result<PathBuf> {
     let Some(name) = name else {
         let latest = root().join(LATEST);
@@ -51,10 +53,12 @@ pub fn find(name: Option<&Path>) -> Result<PathBuf> {
         }
         return Ok(latest);
     };
+    if let Some(there) = existing(name) {
+        return Ok(there);
+    }
     let single = name.components().count() == 1 && !name.as_os_str().to_string_lossy().contains('/');
-    if single && !name.exists() {
-        let among = root().join(name);
-        if among.exists() {
+    if single {
+        if let Some(among) = existing(&root().join(name)) {
             return Ok(among);
         }
         bail!(
@@ -63,10 +67,13 @@ pub fn find(name: Option<&Path>) -> Result<PathBuf> {
             root().display()
         );
     }
-    if !name.exists() {
-        bail!("there is no trace {}", name.display());
-    }
-    Ok(name.to_owned())
+    bail!("there is no trace {}", name.display());
+}
+
+/// A trace that is there, as a directory or as a file.
+fn existing(trace: &Path) -> Option<PathBuf> {
+    let pack = trace.with_added_extension(EXTENSION);
+    [trace.to_owned(), pack].into_iter().find(|path| path.exists())
 }
 
 /// Opens a trace named on the command line.

@@ -186,6 +186,17 @@ fn a_crash_leaves_its_recording_and_its_backtrace() {
     if is_installed("gdb") {
         assert!(red.err().contains("in check (value=1) at"), "{}", red.describe());
         assert!(red.err().contains("check.c:3"), "{}", red.describe());
+        // The command in the log goes there, although the recording is a file now.
+        let log = red.err();
+        let command = log.lines().find_map(|line| line.split_once("to go there: rr "));
+        let words = command.expect("a command").1.split(' ');
+        let gdb = ["--", "-batch", "-ex", "backtrace"];
+        let there = ci.rr.rr(words.chain(gdb).map(OsString::from)).expect_success();
+        assert!(
+            there.out().contains("in check (value=1) at"),
+            "{}",
+            there.describe()
+        );
     }
 
     // A crash of a child is kept, but does not change the test's result.

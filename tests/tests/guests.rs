@@ -68,6 +68,7 @@ guests! {
         close_all
         closed_stdio
         computed_jumps
+        cpu_in_mask
         cpu_number
         cpu_number_bare
         cpuid

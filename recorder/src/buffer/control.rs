@@ -21,6 +21,7 @@ use rr_tracee::{Addr, Memory, Prot, Registers, SpaceId, Stopped, Tid, limits, rr
 use crate::buffer::library::{BEGIN_ANEW, tell_place};
 use crate::buffer::native::note_native;
 use crate::buffer::ring::{DeferredRecords, LARGE, Place, Ring, Slot};
+use crate::call::cores::is_shown_elsewhere;
 use crate::checkpoint::snapshots::may_call;
 use crate::error::{Error, Result};
 use crate::seccomp::Allowed;
@@ -203,6 +204,9 @@ pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> 
     }
     if session.drive.contention.is_any_starving() {
         now.0 |= traced::WAKES;
+    }
+    if is_shown_elsewhere(session, tid)? {
+        now.0 |= traced::GETCPU;
     }
     if (space.library.published, space.library.allowed) == (now, allowed) {
         return Ok(());

@@ -8,11 +8,11 @@ use rr_tracee::{Addr, AddrRange, Registers, Stopped, Tid, TraceeFd, procfs, rr_a
 
 use crate::buffer::restore::apply_ops;
 use crate::buffer::rewrite::{consider_site, is_loader, rewrite_known};
+use crate::call::affinity::{affinity_answer, set_affinity};
 use crate::call::aio::setup::{begin_destroy, finish_destroy, finish_setup};
 use crate::call::aio::submit::{begin_submit, finish_submit};
 use crate::call::answer::{answer_call, refuse_call};
 use crate::call::arch_prctl::begin_arch_prctl;
-use crate::call::cores::{affinity_answer, set_affinity};
 use crate::call::enter::perform_call;
 use crate::call::prctl::{begin_prctl, finish_prctl};
 use crate::call::record::gather_writes;

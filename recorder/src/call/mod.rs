@@ -29,6 +29,7 @@
 //! | `maps_text` | the text of `/proc/PID/maps` as the program must see it |
 //! | `procfs_emulation` | `/proc/PID/maps` and `mem` of recorded processes |
 
+pub(crate) mod affinity;
 pub(crate) mod aio;
 pub(crate) mod answer;
 pub(crate) mod arch_prctl;

@@ -1,4 +1,4 @@
-//! Lines of `/proc/PID/status` about a task's confinement and its tracer: a program reads there what it
+//! Lines of `/proc/PID/status` about a task's confinement, its tracer and its CPUs: a program reads there what it
 //! would read without rr.
 //!
 //! Programs, and other processes too, often keep such a file open and read it again and again. So the
@@ -13,6 +13,7 @@ use rr_tracee::remote::Remote;
 use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
 use crate::call::answer::answer_with;
+use crate::call::cores::{affinity_of, hex_mask, list_of_cpus};
 use crate::call::parameters::{Answered, give_answer};
 use crate::error::Result;
 use crate::seccomp::confined::Mode;
@@ -66,7 +67,7 @@ pub(crate) fn read_status(
         return Ok(ControlFlow::Continue(stopped));
     }
     let fd = TraceeFd(entry.rdi as i32);
-    let Some(text) = status_at(&session.world, tid, fd)? else {
+    let Some(text) = status_at(session, tid, fd)? else {
         return Ok(ControlFlow::Continue(stopped));
     };
     let position = match number {
@@ -97,7 +98,7 @@ pub(crate) fn read_status(
 
 /// Returns the text that the program must see in the file, if the file is the `status` of a
 /// recorded task.
-fn status_at(world: &World, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
+fn status_at(session: &RecordSession, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
     let path = procfs::fd_path(tid, fd);
     let is_status = std::fs::read_link(&path).is_ok_and(|link| link.ends_with("status"));
     if !is_status || procfs::fd_flags(tid, fd) & libc::O_PATH as u64 != 0 {
@@ -108,15 +109,15 @@ fn status_at(world: &World, tid: Tid, fd: TraceeFd) -> Result<Option<String>> {
     let Ok(text) = std::fs::read_to_string(&path) else {
         return Ok(None);
     };
-    match task_of_status(world, tid, &text) {
-        Some(owner) => status_shown(world, owner, &text).map(Some),
+    match task_of_status(&session.world, tid, &text) {
+        Some(owner) => status_shown(session, owner, &text).map(Some),
         None => Ok(None),
     }
 }
 
 /// Returns the text of a task's `status` as the program must see it.
-fn status_shown(world: &World, tid: Tid, text: &str) -> Result<String> {
-    let task = world.task(tid)?;
+fn status_shown(session: &RecordSession, tid: Tid, text: &str) -> Result<String> {
+    let task = session.world.task(tid)?;
     let confined = &task.settings.confined;
     let own = match &confined.mode {
         Mode::Filtered(filter) => filter.all().count(),
@@ -132,13 +133,18 @@ fn status_shown(world: &World, tid: Tid, text: &str) -> Result<String> {
     let mut shown = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (key, value) = line.split_once(':').unwrap_or_default();
-        let value: i64 = match key {
-            "NoNewPrivs" => confined.no_new_privs.into(),
-            "Seccomp" => confined.mode_number().into(),
+        let value = match key {
+            "NoNewPrivs" => i64::from(confined.no_new_privs).to_string(),
+            "Seccomp" => confined.mode_number().to_string(),
             // The kernel counts filters that rr itself runs under, which the program inherits
             // natively too, and rr's own filter, which must not be counted.
-            "Seccomp_filters" => value.trim().parse().map_or(0, |all: i64| all - 1) + own as i64,
-            "TracerPid" => tracer.into(),
+            "Seccomp_filters" => {
+                let others = value.trim().parse().map_or(0, |all: i64| all - 1);
+                (others + own as i64).to_string()
+            }
+            "TracerPid" => tracer.to_string(),
+            "Cpus_allowed" => hex_mask(affinity_of(session, tid)?, value.trim()),
+            "Cpus_allowed_list" => list_of_cpus(affinity_of(session, tid)?),
             _ => {
                 shown.push_str(line);
                 continue;

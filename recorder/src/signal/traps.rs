@@ -13,6 +13,7 @@ use rr_tracee::{Addr, Registers, SpaceOp, Stopped, Tid, tsc};
 use crate::buffer::control::take_records;
 use crate::buffer::rewrite::{consider_place, count_traced};
 use crate::buffer::trapping::trapping_at;
+use crate::call::cores::shown_processor;
 use crate::error::Result;
 use crate::log::events::emit;
 use crate::ptrace::steps::step_is_over;
@@ -49,7 +50,7 @@ pub(crate) fn carried_out_at(
         Some(Instruction::CounterAndProcessor) => Some(CarriedOut {
             number: Some(COUNTER_AND_PROCESSOR_NUMBER),
             after: Registers {
-                rcx: u64::from(session.policy.pretended_aux(tsc::processor())),
+                rcx: u64::from(shown_processor(session, tid)?),
                 rip: regs.rip + Instruction::CounterAndProcessor.len(),
                 ..counter_read(session, regs)
             },
@@ -72,7 +73,7 @@ pub(crate) fn carried_out_at(
             Some(Trapping::RegisterRead(access)) => {
                 let value = match access.source() {
                     Source::Random => register_read::random(),
-                    Source::ProcessorNumber => session.policy.pretended_aux(tsc::processor()).into(),
+                    Source::ProcessorNumber => shown_processor(session, tid)?.into(),
                 };
                 Some(CarriedOut {
                     number: None,

@@ -6,8 +6,9 @@
 //! part where the program can tell the difference: other *recorded* tasks have run, or a signal's
 //! handler is called.
 //!
-//! * *The number of the CPU* never changes, because all tasks are bound to one. So the structure is
-//!   written once, when it is registered. As on a machine with one CPU, the concurrency id is 0.
+//! * *The number of the CPU* changes only with the mask of CPUs that the task is given, because all tasks are bound to one. So the
+//!   structure is written when it is registered, and after sched_setaffinity(2). As on a machine with one CPU, the concurrency id
+//!   is 0.
 //! * *A sequence is aborted* where other tasks have run since the task's last event, before it goes on
 //!   ([`EventKind::SetRegisters`]), and before the frame of a handler is made. The registers and the
 //!   cleared pointer are part of an event, so replay knows nothing of sequences.
@@ -27,12 +28,14 @@ use registration::{Kernel, NO_CPU, Rseq};
 use rr_trace::event::{EventKind, MemWrite, SignalPlace};
 use rr_tracee::memory::ReadMemory;
 use rr_tracee::task::{SigInfo, signo};
-use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END, tsc};
+use rr_tracee::{Addr, Registers, Stopped, Tid, USER_END};
 
 use crate::call::answer::answer_with;
+use crate::call::cores::{CPU, shown_processor};
 use crate::call::parameters::{Answered, give_answer, read_parameter};
 use crate::error::Result;
 use crate::log::events::emit;
+use crate::ptrace::memory::finish_reading;
 use crate::session::RecordSession;
 use crate::world::model::World;
 use crate::world::next::Next;
@@ -102,9 +105,7 @@ fn carry_out_rseq(
             if sequence.iter().any(|byte| *byte != 0) {
                 give_answer(&session.world, tid, addr + SEQUENCE, &[0; 8], writes)?;
             }
-            let shown = session.policy.pretended_aux(tsc::processor());
-            let (cpu, node) = (shown & 0xfff, shown >> 12);
-            for (at, bytes) in asked.shows(kernel, [cpu, cpu, node, 0]) {
+            for (at, bytes) in asked.shows(kernel, place(shown_processor(session, tid)?)) {
                 give_answer(&session.world, tid, at, &bytes, writes)?;
             }
             session.world.task_mut(tid)?.settings.rseq = Some(asked);
@@ -112,6 +113,31 @@ fn carry_out_rseq(
         _ => return Err(Errno::EINVAL.into()),
     }
     Ok(0)
+}
+
+/// The fields of a structure that show this processor.
+fn place(shown: u32) -> [u32; 4] {
+    let (cpu, node) = (shown & CPU, shown >> 12);
+    [cpu, cpu, node, 0]
+}
+
+/// Shows a task in its structure where it is, after the mask of its CPUs has changed. The event that is in the making gets the
+/// writes. If the structure is gone, nothing happens here, as elsewhere.
+pub(crate) fn show_processor(session: &mut RecordSession, tid: Tid) -> Result<()> {
+    let task = session.world.task(tid)?;
+    let (space, Some(rseq)) = (task.space, task.settings.rseq) else {
+        return Ok(());
+    };
+    for (at, data) in rseq.shows(Kernel::ask(), place(shown_processor(session, tid)?)) {
+        let addr = Addr(at);
+        let shown = session.world.task(tid)?.memory.read_vec(addr, data.len());
+        if shown.is_ok_and(|shown| shown != data) {
+            finish_reading(session, space);
+            session.world.task(tid)?.memory.write(addr, &data)?;
+            session.world.besides.writes.push(MemWrite { space, addr, data });
+        }
+    }
+    Ok(())
 }
 
 /// `PTRACE_GET_RSEQ_CONFIGURATION`: the structure that a tracee has registered. The tracer gets at most

@@ -11,6 +11,8 @@ extern long ptrace(int request, ...);
 
 #define EVENT_FILTER (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)
 #define AT_CALL (SIGTRAP | 0x80)
+/* PTRACE_SECCOMP_GET_METADATA, whose name glibc and the kernel define differently. */
+#define GET_METADATA 0x420d
 
 static void confine(void) {
     struct filter f = {.length = 0};
@@ -57,6 +59,30 @@ static void read_filters(pid_t child, int installed) {
     CHECK(ptrace(PTRACE_SECCOMP_GET_FILTER, child, 0L, 8L) == -1 && errno == EFAULT);
 }
 
+/* The flags of the one filter, which is not logged. */
+static void read_metadata(pid_t child, int installed) {
+    struct {
+        uint64_t number, flags;
+    } data = {0, 99};
+    long size = ptrace(GET_METADATA, child, sizeof data, &data);
+    if (geteuid() != 0) {
+        CHECK(size == -1 && errno == EACCES);
+        return;
+    }
+    CHECK(ptrace(GET_METADATA, child, 7L, &data) == -1 && errno == EINVAL);
+    if (!installed) {
+        CHECK(size == -1 && errno == EINVAL);
+        return;
+    }
+    CHECK(size == sizeof data && data.number == 0 && data.flags == 0);
+    data.flags = 99;
+    CHECK(ptrace(GET_METADATA, child, 8L, &data) == 8 && data.flags == 99);
+    CHECK(ptrace(GET_METADATA, child, 100L, &data) == sizeof data && data.flags == 0);
+    data.number = 1;
+    CHECK(ptrace(GET_METADATA, child, sizeof data, &data) == -1 && errno == ENOENT);
+    CHECK(ptrace(GET_METADATA, child, sizeof data, 8L) == -1 && errno == EFAULT);
+}
+
 static pid_t start(long options) {
     pid_t child = fork();
     CHECK(child >= 0);
@@ -66,6 +92,7 @@ static pid_t start(long options) {
     CHECK(wait_for_stop(child) == SIGSTOP);
     CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, options | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0);
     read_filters(child, 0);
+    read_metadata(child, 0);
     return child;
 }
 
@@ -167,6 +194,7 @@ static void to_the_exit(void) {
         CHECK(ptrace(PTRACE_CONT, child, 0, 0) == 0);
         CHECK(wait_for_stop(child) == EVENT_FILTER);
         read_filters(child, 1);
+        read_metadata(child, 1);
         at_filter(child, 1, &is_changed);
         CHECK(ptrace(PTRACE_SYSCALL, child, 0, 0) == 0);
         CHECK(wait_for_stop(child) == AT_CALL);

@@ -25,7 +25,7 @@ use crate::ptrace::relation::{attach_tracee, detach_tracee, interrupt_tracee, ki
 use crate::ptrace::resume::{listen_to_group, resume_tracee};
 use crate::ptrace::stops::has_info;
 use crate::ptrace::tracee::Pace;
-use crate::seccomp::shown::give_filter;
+use crate::seccomp::shown::{give_filter, give_filter_metadata};
 use crate::session::RecordSession;
 use crate::world::model::World;
 use crate::world::next::Next;
@@ -40,6 +40,9 @@ const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
 
 /// `<linux/ptrace.h>`, since Linux 4.4.
 const PTRACE_SECCOMP_GET_FILTER: u32 = 0x420c;
+
+/// `<linux/ptrace.h>`, since Linux 4.16.
+const PTRACE_SECCOMP_GET_METADATA: u32 = 0x420d;
 
 /// Handles the entry of ptrace(2).
 pub(crate) fn begin_ptrace(
@@ -185,6 +188,13 @@ fn carry_out_request(
             )
         }
         PTRACE_SECCOMP_GET_FILTER => give_filter(
+            &session.world,
+            (request.by, request.of),
+            request.addr,
+            request.data,
+            writes,
+        ),
+        PTRACE_SECCOMP_GET_METADATA => give_filter_metadata(
             &session.world,
             (request.by, request.of),
             request.addr,

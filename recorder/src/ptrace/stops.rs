@@ -177,6 +177,14 @@ pub(crate) fn stop_for_tracer(world: &mut World, tid: Tid, stop: TracerStop) -> 
         StopKind::Group => info::child(named, libc::CLD_STOPPED, signal),
         _ => info::child(named, libc::CLD_TRAPPED, signal),
     };
+    let has_message = match stop.kind {
+        StopKind::Signal | StopKind::Group => false,
+        StopKind::Event => code != EVENT_STOP,
+        StopKind::CallEntry | StopKind::CallExit => true,
+    };
+    if !has_message {
+        tracee.message = 0; // since Linux 5.18
+    }
     tracee.phase = Phase::Stopped(stop);
     // Its tracer decides anew how it continues.
     tracee.step = Step::No;

@@ -13,6 +13,8 @@ pub struct Filter {
     pub(super) program: Program,
     /// The program as it was installed, for a tracer.
     pub(super) source: Vec<u8>,
+    /// Its actions are to be logged (`SECCOMP_FILTER_FLAG_LOG`), which only a tracer can see.
+    pub(super) logs: bool,
     pub(super) before: Option<Arc<Filter>>,
     /// Calls that this filter and all filters before it allow.
     pub(super) allowed: Allowed,
@@ -28,9 +30,15 @@ impl Filter {
         Filter {
             program,
             source,
+            logs: false,
             before,
             allowed,
         }
+    }
+
+    /// Says whether the filter's actions are to be logged.
+    pub(super) fn with_log(self, logs: bool) -> Filter {
+        Filter { logs, ..self }
     }
 
     /// Returns this filter and those before it, newest first.

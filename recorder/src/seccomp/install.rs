@@ -43,9 +43,10 @@ mod operation {
 /// meaning without one.)
 mod flag {
     pub const TSYNC: u32 = 1;
+    pub const LOG: u32 = 2;
     pub const TSYNC_ESRCH: u32 = 16;
-    /// All accepted flags: also `LOG` and `SPEC_ALLOW`, which have no effect here.
-    pub const ALL: u32 = TSYNC | 2 | 4 | TSYNC_ESRCH;
+    /// All accepted flags: also `SPEC_ALLOW`, which has no effect here. `LOG` only shows to a tracer.
+    pub const ALL: u32 = TSYNC | LOG | 4 | TSYNC_ESRCH;
 }
 
 /// True if a thread can be given a new filter that follows `newest`: its own filters must be `newest`
@@ -154,7 +155,8 @@ fn set_filter(world: &mut World, tid: Tid, flags: u32, at: u64) -> Answered {
             ));
         }
     }
-    let mode = Mode::Filtered(Arc::new(Filter::new(program, source, before)));
+    let filter = Filter::new(program, source, before).with_log(has(flag::LOG));
+    let mode = Mode::Filtered(Arc::new(filter));
     if has(flag::TSYNC) {
         for thread in world.tasks.matching_mut(siblings) {
             thread.settings.confined.mode = mode.clone();

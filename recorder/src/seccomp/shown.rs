@@ -14,9 +14,10 @@ use rr_tracee::{Registers, Stopped, Tid, TraceeFd, procfs};
 
 use crate::call::answer::answer_with;
 use crate::call::cores::{affinity_of, hex_mask, list_of_cpus};
-use crate::call::parameters::{Answered, give_answer};
+use crate::call::parameters::{Answered, give_answer, read_parameter};
 use crate::error::Result;
 use crate::seccomp::confined::Mode;
+use crate::seccomp::filter::Filter;
 use crate::seccomp::program::Raw;
 use crate::session::RecordSession;
 use crate::world::model::World;
@@ -28,15 +29,8 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key))
 }
 
-/// `PTRACE_SECCOMP_GET_FILTER`: one of a tracee's filters, counted from the oldest. Returns its number of
-/// instructions.
-pub(crate) fn give_filter(
-    world: &World,
-    (by, of): (Tid, Tid),
-    number: u64,
-    at: u64,
-    writes: &mut Vec<MemWrite>,
-) -> Answered {
+/// One of a tracee's filters, counted from the oldest, if its tracer may see it.
+fn filter_of(world: &World, (by, of): (Tid, Tid), number: u64) -> Answered<&Filter> {
     if !procfs::is_administrator(by) || world.task(by)?.settings.confined.is_confined() {
         return Err(Errno::EACCES.into());
     }
@@ -45,13 +39,53 @@ pub(crate) fn give_filter(
     };
     let all: Vec<_> = newest.all().collect();
     let wanted = usize::try_from(number).ok();
-    let Some(filter) = wanted.and_then(|number| all.iter().rev().nth(number)) else {
-        return Err(Errno::ENOENT.into());
-    };
+    let filter = wanted.and_then(|number| all.iter().rev().nth(number).copied());
+    filter.ok_or_else(|| Errno::ENOENT.into())
+}
+
+/// `PTRACE_SECCOMP_GET_FILTER`: one of a tracee's filters. Returns its number of instructions.
+pub(crate) fn give_filter(
+    world: &World,
+    (by, of): (Tid, Tid),
+    number: u64,
+    at: u64,
+    writes: &mut Vec<MemWrite>,
+) -> Answered {
+    let filter = filter_of(world, (by, of), number)?;
     if at != 0 {
         give_answer(world, by, at, &filter.source, writes)?;
     }
     Ok((filter.source.len() / Raw::BYTES) as i64)
+}
+
+/// `PTRACE_SECCOMP_GET_METADATA`: the flags of one of a tracee's filters, in a `struct seccomp_metadata` of `size` bytes that has its
+/// number. Returns the size.
+pub(crate) fn give_filter_metadata(
+    world: &World,
+    (by, of): (Tid, Tid),
+    size: u64,
+    at: u64,
+    writes: &mut Vec<MemWrite>,
+) -> Answered {
+    /// `__u64 filter_off`, `__u64 flags`.
+    const BYTES: usize = 16;
+    const NUMBER: usize = 8;
+    if !procfs::is_administrator(by) || world.task(by)?.settings.confined.is_confined() {
+        return Err(Errno::EACCES.into());
+    }
+    let size = size.min(BYTES as u64) as usize;
+    if size < NUMBER {
+        return Err(Errno::EINVAL.into());
+    }
+    let number = read_parameter(world, by, at, NUMBER)?;
+    let number = number.first_chunk().copied().map_or(0, u64::from_le_bytes);
+    let flags = match filter_of(world, (by, of), number)?.logs {
+        true => libc::SECCOMP_FILTER_FLAG_LOG,
+        false => 0,
+    };
+    let bytes = [number, flags].map(u64::to_le_bytes);
+    give_answer(world, by, at, &bytes.as_flattened()[..size], writes)?;
+    Ok(size as i64)
 }
 
 /// At the entry of a call: answers the call if it reads the `status` of a recorded task. Otherwise

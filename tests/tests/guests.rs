@@ -163,6 +163,7 @@ guests! {
         priority_order
         priority_spin
         private_and_shared
+        private_copies
         private_file
         private_resized
         private_written

@@ -195,9 +195,11 @@ pub(crate) fn tell_library(session: &mut RecordSession, tid: Tid) -> Result<()> 
     }
     // A process that shares its parent's memory (vfork) can be killed alone. Then its last interval
     // is not replayed. Where pages are registered with userfaultfd(2), their protection follows from each change.
-    // The kernel alone knows the rights that a task with READ_IMPLIES_EXEC gets.
+    // The kernel alone knows the rights that a task with READ_IMPLIES_EXEC gets, and the pages that it populates because they
+    // are locked.
     if session.world.survivor(tid).is_some()
         || space.userfaults.has_regions()
+        || space.locks_memory
         || task.settings.read_implies_exec
     {
         now.0 |= traced::SHAPING;

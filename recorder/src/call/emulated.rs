@@ -25,6 +25,7 @@ use crate::memory::mapping::{
     PROT_GROWS, is_error, map_room_below, map_shared_anonymous, space_ops, stack_protection,
 };
 use crate::memory::objects::refresh_objects;
+use crate::memory::populated::copies_made;
 use crate::memory::process_advice::{advices_taken, begin_process_madvise};
 use crate::memory::secret::begin_secret;
 use crate::memory::unfinished::{end_unfinished, note_unfinished};
@@ -283,6 +284,7 @@ pub(crate) fn finish_emulated(
     let is_loader = emulated == Emulated::Mmap && is_loader(&session.world, tid, &entry)?;
     apply_ops(&mut session.world, tid, id, &ops, is_loader, &mut writes)?;
     add_implied_rights(&mut session.world, tid, id, &mut ops, &mut writes)?;
+    writes.extend(copies_made(&mut session.world, tid, emulated, &entry, result)?);
     let follows = follow_ops(&mut session.world, tid, &ops)?;
     ops.extend(follows);
     // Rewrites the call's site, or those of a library that was loaded.

@@ -12,6 +12,7 @@
 //! | `mapped` | the files that are mapped, and the objects |
 //! | `objects` | writes to files that are mapped shared |
 //! | `private_files` | writes to files that are mapped privately |
+//! | `populated` | private copies of pages that nobody has written to |
 //! | `unfinished` | calls in the middle of which their task was killed |
 
 pub(crate) mod advice;
@@ -19,6 +20,7 @@ pub(crate) mod implied_rights;
 pub(crate) mod mapped;
 pub(crate) mod mapping;
 pub(crate) mod objects;
+pub(crate) mod populated;
 pub(crate) mod private_files;
 pub(crate) mod process_advice;
 pub(crate) mod readable;

@@ -143,8 +143,8 @@ fn mappings_of<'a>(world: &'a World, id: SpaceId, contents: &[FileId]) -> impl I
     mappings.filter(|m| matches!(m.backing, Backing::File { file, .. } if contents.contains(&file)))
 }
 
-/// The pages of a private mapping that the process has written to.
-fn own_pages(tid: Tid, space: SpaceId, range: AddrRange) -> rr_tracee::Result<Vec<MemWrite>> {
+/// The pages of a private mapping that are the process's own.
+pub(crate) fn own_pages(tid: Tid, space: SpaceId, range: AddrRange) -> rr_tracee::Result<Vec<MemWrite>> {
     let memory = Memory::of(tid);
     let mut writes = Vec::new();
     for (run, kind) in Pagemap::open(tid)?.populated(range)? {

@@ -21,6 +21,8 @@ pub(crate) struct Space {
     /// True if the program has asked not to be dumped (`PR_SET_DUMPABLE`). The kernel is not told,
     /// because rr reads the memory.
     pub not_dumpable: bool,
+    /// True if the process may have locked memory (mlock(2)).
+    pub locks_memory: bool,
     /// Memory for the outputs of calls that may block.
     pub scratch: Scratch,
     /// Its contexts of Linux AIO.

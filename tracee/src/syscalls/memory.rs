@@ -29,10 +29,10 @@ pub(super) static CALLS: &[Spec] = &[
 
     call(26, "msync"),
     call(27, "mincore").outs(&[perhaps_len(2, Len::Of(|r| r.arg(1).div_ceil(PAGE)))]),
-    call(149, "mlock"),
-    call(325, "mlock2"),
+    call(149, "mlock").emulated(Emulated::Mlock),
+    call(325, "mlock2").emulated(Emulated::Mlock),
     call(150, "munlock"),
-    call(151, "mlockall"),
+    call(151, "mlockall").emulated(Emulated::Mlock),
     call(152, "munlockall"),
     call(324, "membarrier"),
 

@@ -304,6 +304,7 @@ fn class_in_words(spec: &Spec) -> String {
             | Emulated::Prctl
             | Emulated::Personality
             | Emulated::Mseal
+            | Emulated::Mlock
             | Emulated::Pkey
             | Emulated::IoSubmit,
         ) => "recorded".to_owned(),

@@ -72,6 +72,8 @@ pub enum Emulated {
     Mremap,
     Brk,
     Madvise,
+    /// `mlock`, `mlock2`, `mlockall`: replay locks nothing.
+    Mlock,
     ProcessMadvise,
     /// Seals only what the program does: in replay nothing is sealed, and no call fails because of it.
     Mseal,

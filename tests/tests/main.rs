@@ -15,6 +15,7 @@ mod before_end;
 mod captures;
 mod checkpoints;
 mod ci;
+mod ci_services;
 mod claims;
 mod cli;
 mod confined;

@@ -29,11 +29,16 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key))
 }
 
-/// One of a tracee's filters, counted from the oldest, if its tracer may see it.
-fn filter_of(world: &World, (by, of): (Tid, Tid), number: u64) -> Answered<&Filter> {
-    if !procfs::is_administrator(by) || world.task(by)?.settings.confined.is_confined() {
-        return Err(Errno::EACCES.into());
+/// Fails if a tracer may not see filters.
+fn must_see_filters(world: &World, by: Tid) -> Answered<()> {
+    match procfs::is_administrator(by) && !world.task(by)?.settings.confined.is_confined() {
+        true => Ok(()),
+        false => Err(Errno::EACCES.into()),
     }
+}
+
+/// One of a tracee's filters, counted from the oldest.
+fn filter_of(world: &World, of: Tid, number: u64) -> Answered<&Filter> {
     let Mode::Filtered(newest) = &world.task(of)?.settings.confined.mode else {
         return Err(Errno::EINVAL.into());
     };
@@ -51,7 +56,8 @@ pub(crate) fn give_filter(
     at: u64,
     writes: &mut Vec<MemWrite>,
 ) -> Answered {
-    let filter = filter_of(world, (by, of), number)?;
+    must_see_filters(world, by)?;
+    let filter = filter_of(world, of, number)?;
     if at != 0 {
         give_answer(world, by, at, &filter.source, writes)?;
     }
@@ -70,16 +76,14 @@ pub(crate) fn give_filter_metadata(
     /// `__u64 filter_off`, `__u64 flags`.
     const BYTES: usize = 16;
     const NUMBER: usize = 8;
-    if !procfs::is_administrator(by) || world.task(by)?.settings.confined.is_confined() {
-        return Err(Errno::EACCES.into());
-    }
+    must_see_filters(world, by)?;
     let size = size.min(BYTES as u64) as usize;
     if size < NUMBER {
         return Err(Errno::EINVAL.into());
     }
     let number = read_parameter(world, by, at, NUMBER)?;
     let number = number.first_chunk().copied().map_or(0, u64::from_le_bytes);
-    let flags = match filter_of(world, (by, of), number)?.logs {
+    let flags = match filter_of(world, of, number)?.logs {
         true => libc::SECCOMP_FILTER_FLAG_LOG,
         false => 0,
     };

@@ -25,7 +25,9 @@ pub(crate) fn check(reader: &TraceReader) -> Result<()> {
         return Ok(());
     }
     let here = HERE.get_or_init(processor);
-    if let Some(why) = obstacle(recorded, header.portable, here) {
+    let has_no_state =
+        || (!Table::of_this_cpu().has_extended_state()).then(|| "it has no XSAVE, which rr needs".into());
+    if let Some(why) = obstacle(recorded, header.portable, here).or_else(has_no_state) {
         return Err(Error::Machine {
             why,
             model: header.cpu_model.clone(),

@@ -225,7 +225,15 @@ fn cpuid() -> Finding {
 
 fn level() -> Finding {
     let what = "processor";
-    match Level::of(&Table::of_this_cpu()) {
+    let table = Table::of_this_cpu();
+    if !table.has_extended_state() {
+        return Finding::bad(
+            what,
+            "has no XSAVE, or the kernel does not use it",
+            "rr needs a processor since about 2011; in a virtual machine, another CPU model",
+        );
+    }
+    match Level::of(&table) {
         Some(level) => Finding::good(
             what,
             format!("has {level}: replays what rr record --portable={level} records anywhere"),

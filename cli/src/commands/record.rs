@@ -319,6 +319,11 @@ pub fn record(options: Options, global: &Global, measurement: Measurement) -> Re
     // Once, because the kernel takes long to move a thread to another CPU. The writers bind themselves to the others.
     bind_thread(&set_of(&[cpus.bound]));
     let mut cpuid = cpuid::Table::of_this_cpu();
+    if !cpuid.has_extended_state() {
+        bail!(
+            "this processor has no XSAVE, or the kernel does not use it, and rr needs it: rr doctor says more"
+        );
+    }
     cpuid.hide(&cpuid::Hidden::UNRECORDED);
     cpuid.hide(&hidden);
     if let Some(level) = portable {

@@ -180,6 +180,13 @@ impl Table {
         missing
     }
 
+    /// Returns whether the kernel can save and set extended state as a whole, which rr needs: `OSXSAVE` (Intel SDM vol. 1, 13.2), on
+    /// processors since about 2011.
+    pub fn has_extended_state(&self) -> bool {
+        const OSXSAVE: u32 = 1 << 27;
+        self.get(1, 0).is_some_and(|[_, _, ecx, _]| ecx & OSXSAVE != 0)
+    }
+
     /// The components of extended state that programs can use (XCR0), if the table has them.
     pub fn state_components(&self) -> Option<u64> {
         let [eax, _, _, edx] = self.get(0xd, 0)?;

@@ -249,6 +249,7 @@ guests! {
         stubs_lost
         subreaper
         sysinfo
+        syscall_restart
         sysv_shm
         tcp
         thread_exec

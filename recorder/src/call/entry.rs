@@ -70,8 +70,10 @@ pub(crate) fn on_entry(session: &mut RecordSession, tid: Tid, mut stopped: Stopp
         ControlFlow::Continue(stopped) => stopped,
         ControlFlow::Break(next) => return Ok(next),
     };
-    let is_restarted = restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall;
-    let stopped = match dispatch_to_user(session, tid, stopped, &entry, is_restarted)? {
+    let is_ours = restarted
+        .as_ref()
+        .is_some_and(|call| call.is_restarted_for_us(&entry));
+    let stopped = match dispatch_to_user(session, tid, stopped, &entry, is_ours)? {
         ControlFlow::Continue(stopped) => stopped,
         ControlFlow::Break(next) => return Ok(next),
     };
@@ -103,7 +105,11 @@ pub(crate) fn begin_call(
     if let (libc::SYS_restart_syscall, Some(old)) = (number, restarted) {
         // The kernel continues the interrupted call with its own copy of the arguments, including
         // scratch addresses.
-        call = Call { entry, ..*old };
+        call = Call {
+            entry,
+            is_stopped: false,
+            ..*old
+        };
         return enter_call(&mut session.world, tid, stopped, call, true);
     }
     let Some(spec) = call.spec else {

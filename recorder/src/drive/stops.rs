@@ -9,7 +9,7 @@ use crate::checkpoint::snapshots::{fork_snapshots, lose_snapshots};
 use crate::error::Result;
 use crate::point::interrupt::on_interrupted;
 use crate::ptrace::resume::end_listening;
-use crate::ptrace::stops::{stop_with_group, tells_of_group};
+use crate::ptrace::stops::{note_stopped, stop_with_group, tells_of_group};
 use crate::session::RecordSession;
 use crate::signal::deliver::on_signal;
 use crate::task::clone::on_new_task;
@@ -55,6 +55,7 @@ pub(crate) fn handle_stop(
             stop_with_group(&mut session.world, tid, stopped, signal)
         }
         Stop::GroupStop(_) => {
+            note_stopped(&mut session.world, tid)?;
             let xstate = session
                 .checkpoints
                 .is_on()

@@ -134,6 +134,14 @@ pub(crate) fn stop_at_signal(
     Ok(Next::Ready(stopped))
 }
 
+/// Notes that the task stops in a way that interrupts calls without rr, too.
+pub(crate) fn note_stopped(world: &mut World, tid: Tid) -> Result<()> {
+    if let Some(call) = &mut world.task_mut(tid)?.at_call.restarting {
+        call.is_stopped = true;
+    }
+    Ok(())
+}
+
 /// Returns whether a task's tracer must be told that its group is stopped: not while the tracer
 /// only listens for the end of that stop.
 pub(crate) fn tells_of_group(world: &World, tid: Tid) -> Result<bool> {
@@ -167,6 +175,9 @@ pub(crate) fn has_info(world: &World, tid: Tid) -> Answered<bool> {
 
 /// Stops the task for its tracer from now on.
 pub(crate) fn stop_for_tracer(world: &mut World, tid: Tid, stop: TracerStop) -> Result<()> {
+    if matches!(stop.kind, StopKind::Signal | StopKind::Group) || stop.code == EVENT_STOP {
+        note_stopped(world, tid)?;
+    }
     let Some(tracee) = &mut world.task_mut(tid)?.tracee else {
         return Ok(());
     };

@@ -85,10 +85,13 @@ pub(crate) fn pass_filters(
     let verdict = match &task.settings.confined.mode {
         Mode::Free => Verdict::Allow,
         _ if task.tracee.as_ref().is_some_and(|t| t.has_no_filters()) => Verdict::Allow,
-        // Under a tracer, even an ignored signal interrupts a call, and the kernel restarts the
-        // call by `restart_syscall`. Without rr there is no such second call, so the filters are
-        // not asked.
-        _ if restarted.is_some() && entry.syscall() == libc::SYS_restart_syscall => Verdict::Allow,
+        // Without rr there is no such call.
+        _ if restarted
+            .as_ref()
+            .is_some_and(|call| call.is_restarted_for_us(entry)) =>
+        {
+            Verdict::Allow
+        }
         Mode::Strict if is_strictly_allowed(asked.number, arch) => Verdict::Allow,
         Mode::Strict => Verdict::Strict,
         Mode::Filtered(filter) => match filter.verdict(&asked) {

@@ -74,7 +74,6 @@ pub(crate) fn begin_clone(
             };
         }
         stopped.set_regs(&regs)?;
-        call.vfork = flags & CLONE_VFORK != 0;
     }
     call.creation = Some(creation);
     enter_call(&mut session.world, tid, stopped, call, false)
@@ -193,7 +192,7 @@ fn try_finish_clone(
     let child = info.child;
     add_task(session, task);
     tracee_creates(&mut session.world, tid, &info)?;
-    if call.vfork {
+    if creation.flags & CLONE_VFORK != 0 {
         session.world.task_mut(tid)?.life.held_by = Some(child);
     }
     let record = Record {

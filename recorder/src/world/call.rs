@@ -28,15 +28,22 @@ pub struct Call {
     pub creation: Option<Creation>,
     /// The tid of the task that the call has created, once reported.
     pub created: Option<Tid>,
-    /// True if the parent waits for the child to execute a program or exit (`vfork`).
-    pub vfork: bool,
     /// True if the descriptor is a pipe or socket, and not our standard output or error.
     pub of_stream: bool,
     /// State of the call if it waits for children or tracees.
     pub wait: Option<Wait>,
+    /// True if the call was interrupted by a stop that the task makes without rr, too: of its group, or for the program's
+    /// own tracer. So the restart of the call is the program's.
+    pub is_stopped: bool,
 }
 
 impl Call {
+    /// Returns whether the kernel restarts this call by the call with these registers only because rr traces the task.
+    /// (Under a tracer, even an ignored signal interrupts a call.)
+    pub fn is_restarted_for_us(&self, entry: &Registers) -> bool {
+        entry.syscall() == libc::SYS_restart_syscall && !self.is_stopped
+    }
+
     /// A call of which nothing but its registers at the entry is known.
     pub fn new(entry: Registers) -> Call {
         Call {
@@ -49,9 +56,9 @@ impl Call {
             action: None,
             creation: None,
             created: None,
-            vfork: false,
             of_stream: false,
             wait: None,
+            is_stopped: false,
         }
     }
 }

@@ -119,19 +119,19 @@ pub(crate) fn give_dispatch(
 }
 
 /// At the entry of a call: turns the call into a signal if the program wants that. Otherwise gives the task
-/// back. `is_restarted` is true for a call that the kernel makes only because rr traces the task.
+/// back. `is_ours` is true for a call that the kernel makes only because rr traces the task.
 pub(crate) fn dispatch_to_user(
     session: &mut RecordSession,
     tid: Tid,
     stopped: Stopped,
     entry: &Registers,
-    is_restarted: bool,
+    is_ours: bool,
 ) -> Result<ControlFlow<Next, Stopped>> {
     let task = session.world.task(tid)?;
     let Some(region) = task
         .settings
         .dispatch
-        .filter(|region| !is_restarted && !region.holds(entry))
+        .filter(|region| !is_ours && !region.holds(entry))
     else {
         return Ok(ControlFlow::Continue(stopped));
     };

@@ -9,7 +9,7 @@
 //! between. From then on the recorder sees each wake at that word. At the wake the lock is free, and
 //! the recorder ends the turn in favour of the starving task.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rr_tracee::regs::Registers;
@@ -67,6 +67,8 @@ pub(crate) struct Wake {
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
     waits: HashMap<Tid, Waits>,
+    /// The same tasks by word and number of the wait: a wake looks at the first of a word, not at all.
+    by_word: BTreeMap<(Addr, u64), Tid>,
     /// The number of tasks that are starving.
     starving: usize,
     /// Number of waits so far.
@@ -84,6 +86,7 @@ impl Contention {
         self.waited += 1;
         let number = self.waited;
         self.waits.insert(tid, Waits { at, times, number });
+        self.by_word.insert((at, number), tid);
     }
 
     /// Forgets the waits of a task that is gone, or has done something else.
@@ -92,9 +95,10 @@ impl Contention {
     }
 
     fn take(&mut self, tid: Tid) -> Option<Waits> {
-        let before = self.waits.remove(&tid);
-        self.starving -= usize::from(before.is_some_and(|b| b.times >= STARVING));
-        before
+        let before = self.waits.remove(&tid)?;
+        self.by_word.remove(&(before.at, before.number));
+        self.starving -= usize::from(before.times >= STARVING);
+        Some(before)
     }
 
     /// Returns true if any task is starving.
@@ -104,16 +108,8 @@ impl Contention {
 
     /// The tasks that have waited longest at a word, `most` of those for which `is_waiting` holds. The kernel wakes them first.
     pub fn longest_waiting_at(&self, at: Addr, most: usize, is_waiting: impl Fn(Tid) -> bool) -> Vec<Tid> {
-        let there = self
-            .waits
-            .iter()
-            .filter(|(tid, waits)| waits.at == at && is_waiting(**tid));
-        let mut there: Vec<(u64, Tid)> = there.map(|(tid, waits)| (waits.number, *tid)).collect();
-        if most < there.len() {
-            there.select_nth_unstable(most);
-            there.truncate(most);
-        }
-        there.into_iter().map(|(_, tid)| tid).collect()
+        let there = self.by_word.range((at, 0)..=(at, u64::MAX)).map(|(_, tid)| *tid);
+        there.filter(|tid| is_waiting(*tid)).take(most).collect()
     }
 
     /// The tasks that are starving at a word.
@@ -161,15 +157,14 @@ mod tests {
         for (tid, at) in [(5, LOCK), (3, LOCK), (9, OTHER), (4, LOCK), (8, LOCK), (5, LOCK)] {
             contention.note_wait(Tid(tid), at, SOON);
         }
-        let longest = |most| {
-            let mut longest = contention.longest_waiting_at(LOCK, most, |tid| tid != Tid(4));
-            longest.sort_unstable();
-            longest
-        };
+        let longest = |most| contention.longest_waiting_at(LOCK, most, |tid| tid != Tid(4));
         assert_eq!(longest(0), []);
         assert_eq!(longest(2), [Tid(3), Tid(8)]);
-        assert_eq!(longest(3), [Tid(3), Tid(5), Tid(8)], "task 5 has begun anew");
+        assert_eq!(longest(3), [Tid(3), Tid(8), Tid(5)], "task 5 has begun anew");
         assert_eq!(longest(9).len(), 3);
+        contention.forget(Tid(3));
+        let all = contention.longest_waiting_at(LOCK, 9, |_| true);
+        assert_eq!(all, [Tid(4), Tid(8), Tid(5)]);
     }
 
     #[test]

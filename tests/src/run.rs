@@ -14,6 +14,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 /// Result of a command.
@@ -29,6 +30,9 @@ pub struct Run {
     pub stderr: Vec<u8>,
     /// Running time.
     pub elapsed: Duration,
+    /// Processor time of the command and of the children that it has waited for, in steps of 10 ms. (Other than the running
+    /// time, this does not grow with the load of the machine.)
+    pub processor_time: Duration,
 }
 
 impl Run {
@@ -174,9 +178,11 @@ impl Started {
         }
     }
 
-    /// Returns whether the command has ended.
-    pub fn ended(&mut self) -> bool {
-        self.child.try_wait().expect("wait for a child").is_some()
+    /// Returns whether the command has ended. (It stays a zombie, whose times can be read.)
+    pub fn ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let status = waitid(Id::Pid(self.pid()), flags).expect("wait for a child");
+        status != WaitStatus::StillAlive
     }
 
     /// Sends a signal to the process (not to its group).
@@ -191,10 +197,7 @@ impl Started {
     pub fn finish(mut self, limit: Duration) -> Run {
         let from = Instant::now();
         let mut pause = Duration::from_micros(500);
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("wait for a child") {
-                break status;
-            }
+        while !self.ended() {
             if from.elapsed() > limit {
                 let tree = describe_tree(self.pid());
                 let _ = killpg(self.pid(), Signal::SIGKILL);
@@ -208,14 +211,17 @@ impl Started {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
-        };
+        }
         let elapsed = self.start.elapsed();
+        let processor_time = processor_time(self.pid());
+        let status = self.child.wait().expect("wait for a child");
         Run {
             command: std::mem::take(&mut self.command),
             status,
             stdout: contents(&self.stdout),
             stderr: contents(&self.stderr),
             elapsed,
+            processor_time,
         }
     }
 }
@@ -234,6 +240,16 @@ impl Drop for Started {
 #[track_caller]
 pub fn run(command: &mut Command, limit: Duration) -> Run {
     start(command).finish(limit)
+}
+
+/// Processor time of a process and of the children that it has waited for: proc_pid_stat(5), utime to cstime, which count
+/// hundredths of a second.
+fn processor_time(pid: Pid) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the state of a child");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let times = fields.split_whitespace().skip(11).take(4);
+    let ticks: u64 = times.map(|time| time.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(10 * ticks)
 }
 
 fn contents(file: &File) -> Vec<u8> {

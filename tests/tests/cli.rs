@@ -21,7 +21,7 @@ fn killed_from_outside(guest: &str, signal: Signal, interval: Option<u64>) {
         .flat_map(|n| ["--checkpoint-interval".into(), format!("{n}e")])
         .collect();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let (mut started, dir) = rr.start_recording(&options, &program(guest), &rr.new_dir());
+    let (started, dir) = rr.start_recording(&options, &program(guest), &rr.new_dir());
     let deadline = Instant::now() + Duration::from_secs(30);
     let pid = loop {
         let out = String::from_utf8(started.stdout_so_far()).unwrap();

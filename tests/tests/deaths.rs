@@ -22,7 +22,7 @@ fn killed_from_outside_at_any_moment() {
         &["--checkpoint-interval", "100e"],
     ] {
         let program = words([storm.as_os_str(), "0".as_ref(), milliseconds.as_ref()]);
-        let (mut started, dir) = rr.start_recording(options, &program, &rr.new_dir());
+        let (started, dir) = rr.start_recording(options, &program, &rr.new_dir());
         let deadline = Instant::now() + Duration::from_secs(30);
         let root = loop {
             let out = String::from_utf8(started.stdout_so_far()).unwrap();

@@ -64,7 +64,7 @@ fn of_recordings_that_end_early_or_begin_late() {
             Signal::SIGTERM,
         ),
     ] {
-        let (mut started, trace) = rr.start_recording(options, &server, &rr.new_dir());
+        let (started, trace) = rr.start_recording(options, &server, &rr.new_dir());
         // Some of the programs that it starts have ended.
         let deadline = std::time::Instant::now() + Duration::from_secs(120);
         while started.stdout_so_far().iter().filter(|b| **b == b'\n').count() < 600 {

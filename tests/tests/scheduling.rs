@@ -210,22 +210,18 @@ fn a_lock_reaches_those_who_starve_for_it() {
 }
 
 /// A wake at a lock costs the same however many threads wait there. (When each wake looked at all waiting threads, five times the
-/// threads took 28 times as long. Now they take seven times as long.)
+/// threads cost 28 times as much. Now they cost about ten times as much; the same program without rr seven times.)
 #[test]
 fn a_crowd_before_a_lock_costs_no_more_for_each() {
-    const MOST: u32 = 16;
+    const MOST: u32 = 20;
     let rr = Rr::new();
     let recorded = |threads: &str| {
         let words = [program("lock_crowd"), vec![threads.into()]].concat();
-        let begin = Instant::now();
-        let recording = rr.record(&[], &words);
-        (begin.elapsed(), recording)
+        rr.record(&[], &words)
     };
-    let (few, _) = (0..2)
-        .map(|_| recorded("300"))
-        .min_by_key(|(took, _)| *took)
-        .unwrap();
-    let (many, recording) = recorded("1500");
+    let few = recorded("300").run.processor_time;
+    let recording = recorded("1500");
+    let many = recording.run.processor_time;
     assert!(many < few * MOST, "300 threads: {few:?}, 1500 threads: {many:?}");
     let replay = recording.replay(&[]).expect_success();
     assert_eq!(replay.out(), recording.run.out());

@@ -11,7 +11,7 @@ use rr_tests::run::{Started, run, start};
 
 /// Serves a recording on a port. Returns the process, the port, and the command to start gdb.
 fn serving(debugged: &Debugged, options: &[&str]) -> (Started, u16, String) {
-    let mut server = start(&mut debugged.command(&[&["-s", "0"], options].concat()));
+    let server = start(&mut debugged.command(&[&["-s", "0"], options].concat()));
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let text = String::from_utf8(server.stdout_so_far()).unwrap();
@@ -44,7 +44,7 @@ fn asks(client: &mut TcpStream, packet: &str) -> String {
 fn servers() {
     let rr = Rr::new();
     let walk = Debugged::record(&rr, &[], &Program::c("walk"));
-    let (mut server, port, line) = serving(&walk, &["-k"]);
+    let (server, port, line) = serving(&walk, &["-k"]);
     // A client disconnects in the middle. No second client is accepted meanwhile.
     let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
     assert!(asks(&mut first, "$?#3f").contains("$T"));

@@ -88,6 +88,24 @@ static inline void expect_exit(pid_t pid, int status) {
     CHECK(WEXITSTATUS(got) == status);
 }
 
+/* Comes back when a task waits in a call. */
+static inline void wait_until_it_sleeps(pid_t pid) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    for (;;) {
+        int fd = open(path, O_RDONLY);
+        CHECK(fd >= 0);
+        ssize_t n = read(fd, text, sizeof text - 1);
+        CHECK(n > 0 && close(fd) == 0);
+        text[n] = 0;
+        if (strstr(text, ") S ") != NULL) {
+            return;
+        }
+        struct timespec pause = {0, 300000};
+        nanosleep(&pause, NULL);
+    }
+}
+
 /* Runs each function in a child of its own, so that its changes of the process end with it. */
 static inline void each_in_a_child(void (*const all[])(void), size_t count) {
     for (size_t i = 0; i < count; i++) {

@@ -25,23 +25,6 @@ static void on_signal(int signal) {
     errno = saved;
 }
 
-static void wait_until_it_sleeps(pid_t pid) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    for (;;) {
-        int fd = open(path, O_RDONLY);
-        CHECK(fd >= 0);
-        ssize_t n = read(fd, text, sizeof text - 1);
-        CHECK(n > 0 && close(fd) == 0);
-        text[n] = 0;
-        if (strstr(text, ") S ") != NULL) {
-            return;
-        }
-        struct timespec pause = {0, 300000};
-        nanosleep(&pause, NULL);
-    }
-}
-
 static void start_sender(void) {
     CHECK(pipe(orders) == 0 && pipe(answers) == 0);
     pid_t parent = getpid();

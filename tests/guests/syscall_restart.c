@@ -10,6 +10,7 @@
 #include <sys/user.h>
 
 #define EVENT(event) (SIGTRAP | (event) << 8)
+#define EVENT_GROUP_STOP (SIGSTOP | PTRACE_EVENT_STOP << 8)
 #define SET_DISPATCH 59 /* PR_SET_SYSCALL_USER_DISPATCH */
 
 static const struct timespec LONG = {20, 0};
@@ -40,22 +41,11 @@ static void *wait_and_exit(void *wait) {
     _exit(errno);
 }
 
-static char state_of(pid_t tid) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", tid);
-    int fd = open(path, O_RDONLY);
-    CHECK(fd >= 0);
-    ssize_t n = read(fd, text, sizeof text - 1);
-    CHECK(n > 0);
-    CHECK(close(fd) == 0);
-    text[n] = 0;
-    return strrchr(text, ')')[2];
-}
-
 /* Comes back when the child sleeps in its call. */
 static void until_it_waits(void) {
-    while (shared->waiting == 0 || state_of(shared->waiting) != 'S')
+    while (shared->waiting == 0)
         sleep_ms(1);
+    wait_until_it_sleeps(shared->waiting);
 }
 
 /* A child that waits, under a filter that does `action` at restart_syscall. */
@@ -95,8 +85,7 @@ static void by_job_control(void) {
     /* The second stop, too. */
     child = start(SECCOMP_RET_ALLOW, &waits[0], 0);
     stop_and_continue(child);
-    while (state_of(child) != 'S')
-        sleep_ms(1);
+    wait_until_it_sleeps(child);
     stop_and_continue(child);
     CHECK(kill(child, SIGKILL) == 0);
     expect_death(child, SIGKILL);
@@ -146,7 +135,7 @@ static void by_tracer(void) {
         CHECK(kill(child, SIGSTOP) == 0);
         CHECK(wait_for_stop(child) == SIGSTOP);
         CHECK(ptrace(PTRACE_CONT, child, 0, SIGSTOP) == 0);
-        CHECK(wait_for_stop(child) == (SIGSTOP | PTRACE_EVENT_STOP << 8));
+        CHECK(wait_for_stop(child) == EVENT_GROUP_STOP);
         CHECK(ptrace(PTRACE_LISTEN, child, 0, 0) == 0);
         CHECK(kill(child, SIGCONT) == 0);
         CHECK(wait_for_stop(child) == EVENT(PTRACE_EVENT_STOP));

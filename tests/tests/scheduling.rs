@@ -213,7 +213,7 @@ fn a_lock_reaches_those_who_starve_for_it() {
 /// threads cost 28 times as much. Now they cost about ten times as much; the same program without rr seven times.)
 #[test]
 fn a_crowd_before_a_lock_costs_no_more_for_each() {
-    const MOST: u32 = 20;
+    const MOST: u32 = 16;
     let rr = Rr::new();
     let recorded = |threads: &str| {
         let words = [program("lock_crowd"), vec![threads.into()]].concat();

@@ -67,7 +67,7 @@ pub(crate) struct Wake {
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
     waits: HashMap<Tid, Waits>,
-    /// The same tasks by word and number of the wait: a wake looks at the first of a word, not at all.
+    /// The same tasks by word and number of the wait: those that have waited longest at a word are the first.
     by_word: BTreeMap<(Addr, u64), Tid>,
     /// The number of tasks that are starving.
     starving: usize,
